@@ -1,0 +1,48 @@
+# `make quickstart` and `make test` are all a new user needs; both set up .venv first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= runs/quickstart
+# Sleeping OpenMP threads: two that spin on a shared machine are ten times slower than one.
+export OMP_WAIT_POLICY := PASSIVE
+export GOMP_SPINCOUNT := 0
+
+.PHONY: setup dev quickstart test test-all check format bench clean
+
+setup: $(VENV)/.setup ## the environment, nothing else
+dev: $(VENV)/.dev ## the environment with what tests and benchmarks need
+
+$(VENV)/.setup: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, got {v[0]}.{v[1]}; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gym,hub,oracle]'
+	@touch $@
+
+quickstart: setup ## SFT and GRPO on the testbed, and the report
+	$(BIN)/rekindle quickstart --out $(OUT) --overwrite
+
+test: dev ## the whole default suite
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow'
+
+test-all: dev ## with the slow tests too
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu'
+
+check: dev ## format, lint, types, fast tests
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow and not oracle and not learns and not faults'
+
+format: dev
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+bench: dev ## every benchmark, quick; ratios are the last line of each
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,127 @@
+"""`rekindle eval` and `rekindle compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from rekindle.engine.config import DeviceConfig, ModelConfig, SampleConfig, Section, TaskConfig
+from rekindle.errors import ConfigError, RunDirectoryError
+from rekindle.files import read_json, write_json
+from rekindle.methods.recipe import checked, with_overrides
+
+
+class EvalSettings(Section):
+    """What `--set` reaches in `rekindle eval`."""
+
+    model: ModelConfig = ModelConfig()
+    task: TaskConfig = TaskConfig()
+    sample: SampleConfig = SampleConfig()
+    device: DeviceConfig = DeviceConfig()
+
+
+def settings_for(model: str, task: str, overrides: Sequence[str]) -> EvalSettings:
+    """Settings from the command line; a task that ends in .jsonl is a file."""
+    tree: dict[str, Any] = {"model": {"name": model}, "task": {"name": task}}
+    if task.endswith(".jsonl") or Path(task).is_dir():
+        tree["task"] = {"name": "jsonl", "path": task}
+    return checked(EvalSettings, with_overrides(tree, overrides), "")
+
+
+def run_eval(
+    *,
+    model: str,
+    task: str,
+    out: Path,
+    split: str,
+    samples: int,
+    problems: int,
+    levels: str | None,
+    seed: int,
+    overwrite: bool,
+    overrides: Sequence[str],
+) -> None:
+    """Evaluate, write the JSON, print the table."""
+    settings = settings_for(model, task, overrides)
+    _check(split, samples, problems, settings.sample)
+    if out.exists() and not overwrite:
+        raise RunDirectoryError(
+            f"{out} exists", fix="give another --out, or --overwrite to replace it"
+        )
+    from rekindle.engine.device import seed_everything, set_threads
+    from rekindle.engine.policy import Policy
+    from rekindle.engine.sampler import CachedSampler
+    from rekindle.evals.evaluate import evaluate
+    from rekindle.methods.train import sampling
+    from rekindle.tasks import load_task
+
+    wanted = settings.task
+    loaded = load_task(
+        name=wanted.name, levels=wanted.levels, path=wanted.path, verifier=wanted.verifier,
+        args=wanted.args,
+    )
+    names = tuple(level.strip() for level in levels.split(",")) if levels else wanted.levels
+    listed = loaded.problems(split, count=problems, seed=seed, levels=names)  # type: ignore[arg-type]
+    policy = Policy.load(settings.model)
+    set_threads(settings.device.threads, parameters=sum(p.numel() for p in policy.model.parameters()))
+    seed_everything(seed, deterministic=settings.device.deterministic)
+    result = evaluate(
+        listed,
+        sampler=CachedSampler(policy),
+        task=loaded,
+        sample_config=sampling(settings.sample, loaded),
+        samples=samples,
+        seed=seed,
+        split=split,
+        model=model,
+    )
+    write_json(out, result)
+    _print(result)
+    typer.echo(f"written: {out}")
+
+
+def run_compare(before: Path, after: Path) -> None:
+    """Print the paired differences `after - before`, over all problems and per level."""
+    from rekindle.evals.compare import compare_table
+
+    rows = compare_table(read_json(before), read_json(after))
+    typer.echo(f"{'level':<8} {'metric':<10} {'difference':>10}   95 % interval       p      n")
+    for row in rows:
+        typer.echo(
+            f"{row['level'] or 'all':<8} {row['metric']:<10} {row['difference']:>+10.3f}   "
+            f"[{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]  {row['p_value']:.3f}  {row['n']}"
+        )
+
+
+def _check(split: str, samples: int, problems: int, sample: SampleConfig) -> None:
+    if split not in ("train", "dev", "test"):
+        raise ConfigError("--split is unknown", got=split, wanted="train, dev or test")
+    if samples < 1 or problems < 1:
+        raise ConfigError(
+            "--samples and --problems must be at least 1", got=f"{samples} and {problems}"
+        )
+    if samples > 1 and sample.temperature == 0:
+        raise ConfigError(
+            "several samples at temperature 0",
+            got=f"--samples {samples}, sample.temperature 0",
+            wanted="--samples 1, or a temperature above 0",
+            why="greedy answers to one problem are all the same, so pass@k would say nothing",
+        )
+
+
+def _print(result: dict[str, Any]) -> None:
+    blocks = [("all", result), *result["levels"].items()]
+    names = list(result["metrics"])
+    for level, block in blocks:
+        typer.echo(f"level {level}: {block['n_problems']} problems x {result['n_samples']} samples")
+        for name in names:
+            cell = block["metrics"][name]
+            if cell["value"] is None:
+                typer.echo(f"  {name:<9} undefined")
+                continue
+            low, high = cell["ci_low"], cell["ci_high"]
+            interval = "no interval" if low is None else f"[{low:.3f}, {high:.3f}]"
+            typer.echo(f"  {name:<9} {cell['value']:.3f}  95 % {interval}  n={cell['n']}")

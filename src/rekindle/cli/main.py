@@ -1,0 +1,219 @@
+"""The `rekindle` command: what each subcommand is called and takes; the work is elsewhere.
+
+Heavy imports happen inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from rekindle.engine.threads import calm_threads
+from rekindle.errors import EXIT_USER_ERROR, ConfigError, RekindleError
+
+app = typer.Typer(
+    name="rekindle",
+    help="Bring the learning signal back when post-training has stopped working, and prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+explain_app = typer.Typer(no_args_is_help=True, help="Show what a formula makes of your rows.")
+testbed_app = typer.Typer(no_args_is_help=True, help="The small models that ship with rekindle.")
+app.add_typer(explain_app, name="explain")
+app.add_typer(testbed_app, name="testbed")
+
+Set = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads this at run time
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Where runs and report go.")] = Path("runs/quickstart"),
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier quickstart.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on with one that was stopped.")] = False,
+    sets: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """SFT and GRPO on the testbed, measured before and after, and the page that shows it."""
+    from rekindle.cli.quickstart import run_quickstart
+
+    run_quickstart(out, mode=_mode(resume, overwrite), overrides=sets or [], quiet=quiet)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file, see recipes/.")],
+    out: Annotated[Path, typer.Option(help="The run directory.")],
+    resume: Annotated[bool, typer.Option(help="Go on from the newest complete checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
+    sets: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model by a recipe; DIR/final holds it at the end."""
+    mode = _mode(resume, overwrite)
+    from rekindle.methods.recipe import load_recipe
+    from rekindle.methods.train import train as train_recipe
+
+    loaded = load_recipe(recipe, sets or [])
+    final = train_recipe(
+        loaded, out, mode=mode, command=_command_line(), quiet=True if quiet else None
+    )
+    typer.echo(f"model: {final}\nreport: rekindle report {out}")
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Option(help="testbed/<name>, a directory, or a hub id.")],
+    task: Annotated[str, typer.Option(help="A task, see `rekindle tasks`, or a .jsonl file.")],
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    split: Annotated[str, typer.Option(help="dev or test (train to see how much is memory).")] = "test",
+    samples: Annotated[int, typer.Option(help="Answers a problem.")] = 8,
+    problems: Annotated[int, typer.Option(help="Problems a level.")] = 200,
+    levels: Annotated[Optional[str], typer.Option(help="Comma-separated.")] = None,  # noqa: UP045
+    seed: Annotated[int, typer.Option(help="Of the problems and the draws.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace the file.")] = False,
+    sets: Set = None,
+) -> None:
+    """pass@k, avg@k, maj@k and greedy accuracy, per level, with intervals."""
+    from rekindle.cli.evaluate import run_eval
+
+    run_eval(
+        model=model, task=task, out=out, split=split, samples=samples, problems=problems,
+        levels=levels, seed=seed, overwrite=overwrite, overrides=sets or [],
+    )
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="An eval.json.")],
+    after: Annotated[Path, typer.Argument(help="An eval.json on the same problems.")],
+) -> None:
+    """The paired difference between two evaluations, with intervals."""
+    from rekindle.cli.evaluate import run_compare
+
+    run_compare(before, after)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+) -> None:
+    """One self-contained page about one or more runs."""
+    from rekindle.report.page import build_report
+
+    typer.echo(f"report: {build_report(runs, out).resolve()}")
+
+
+@app.command()
+def tasks() -> None:
+    """The tasks there are."""
+    from rekindle.tasks import KNOWN
+
+    for name, text in KNOWN.items():
+        typer.echo(f"{name:<12} {text}")
+
+
+@app.command()
+def methods() -> None:
+    """The methods there are, and the recipe section that configures each."""
+    from rekindle.methods import METHODS, section_name
+
+    for name in METHODS:
+        typer.echo(f"{name:<12} section {section_name(name)}:")
+
+
+@app.command("inspect-data")
+def inspect_data(
+    task: Annotated[str, typer.Option(help="A task, or a .jsonl file.")],
+    model: Annotated[str, typer.Option(help="Whose tokenizer to use.")] = "testbed/countdown-s0",
+    split: Annotated[str, typer.Option(help="train, dev or test.")] = "train",
+    count: Annotated[int, typer.Option(help="Problems to show.")] = 3,
+    sets: Set = None,
+) -> None:
+    """What the model would see: tokens, and which of them carry loss."""
+    from rekindle.cli.inspect_data import run_inspect
+
+    run_inspect(task=task, model=model, split=split, count=count, overrides=sets or [])
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, devices, threads and optional parts of this installation."""
+    from rekindle.cli.doctor import run_doctor
+
+    run_doctor()
+
+
+@explain_app.command("advantages")
+def explain_advantages(
+    method: Annotated[str, typer.Option(help="grpo, dr_grpo, dapo, rloo.")],
+    input: Annotated[Path, typer.Option(help="JSONL rows: group, correct, ...")],
+    output: Annotated[Path, typer.Option(help="The same rows with reward and advantage.")],
+    sets: Set = None,
+) -> None:
+    """Rewards and advantages of your own rows, by the function that training uses."""
+    from rekindle.cli.explain import run_explain_advantages
+
+    run_explain_advantages(method, input, output, sets or [])
+
+
+@testbed_app.command("list")
+def testbed_list() -> None:
+    """The models, what they were trained on, and what they can do."""
+    from rekindle.cli.testbed import run_list
+
+    run_list()
+
+
+@testbed_app.command("build")
+def testbed_build(
+    models: Annotated[Optional[list[str]], typer.Argument(help="Names; all when left out.")] = None,  # noqa: UP045
+    out: Annotated[Path, typer.Option(help="Where the models go.")] = Path("runs/testbed"),
+    overwrite: Annotated[bool, typer.Option(help="Replace models that are there.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on with a build that was stopped.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pre-train testbed models again from nothing, and check what they must reach."""
+    from rekindle.cli.testbed import run_build
+
+    run_build(models or [], out, mode=_mode(resume, overwrite), quiet=quiet)
+
+
+def _mode(resume: bool, overwrite: bool) -> str:
+    if resume and overwrite:
+        raise ConfigError(
+            "--resume and --overwrite exclude each other",
+            why="one keeps what is there, the other deletes it",
+            fix="choose one",
+        )
+    return "resume" if resume else "overwrite" if overwrite else "new"
+
+
+def _command_line() -> str:
+    import shlex
+
+    return shlex.join(["rekindle", *sys.argv[1:]])
+
+
+def main() -> None:
+    """Entry point: expected errors print without a traceback and exit with 2."""
+    calm_threads()
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        app()
+    except RekindleError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(EXIT_USER_ERROR) from None
+    except BrokenPipeError:
+        raise SystemExit(1) from None

@@ -1,0 +1,1 @@
+"""Machinery that has never heard of any method: policy, sampler, batch, update, state, run."""

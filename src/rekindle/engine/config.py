@@ -1,0 +1,102 @@
+"""The sections of a recipe that every method shares; defaults live here and nowhere else.
+
+Frozen, and closed: an unknown key is an error. Method sections are in `methods/`, the whole recipe
+in `methods/recipe.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A frozen part of a recipe that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelConfig(Section):
+    """Which model, and how it is held."""
+
+    name: str = Field(
+        default="testbed/countdown-s0",
+        description="testbed/<name>, a directory in Hugging Face layout, or a hub id",
+    )
+    revision: str | None = Field(default=None, description="hub commit, tag or branch")
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
+    chat_template: Literal["auto", "always", "never"] = Field(
+        default="auto", description="auto: used when the tokenizer has one"
+    )
+    system: str | None = Field(default=None, description="system message, with a chat template")
+    eos_token: str | None = Field(default=None, description="replaces the tokenizer's")
+    pad_token: str | None = Field(default=None, description="replaces the tokenizer's")
+    trust_remote_code: bool = False
+
+
+class TaskConfig(Section):
+    """Where the problems come from and how answers are checked."""
+
+    name: str = Field(default="countdown", description="see `rekindle tasks`; jsonl, hub and gym too")
+    levels: tuple[str, ...] | None = Field(default=None, description="None: all of the task's")
+    path: str | None = Field(default=None, description="jsonl: the file, or a directory of splits")
+    verifier: Literal["exact", "numeric"] | None = Field(
+        default=None, description="jsonl and hub: how an answer is compared (default: numeric)"
+    )
+    args: dict[str, Any] = Field(default_factory=dict, description="task-specific settings")
+    max_missing: float = Field(
+        default=0.5, ge=0.0, le=1.0, description="share of a step's answers that may lack a score"
+    )
+
+
+class SampleConfig(Section):
+    """How completions are drawn."""
+
+    temperature: float = Field(default=1.0, ge=0.0, description="0: greedy")
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    max_new_tokens: int = Field(default=64, ge=1)
+    stop: tuple[str, ...] = Field(default=(), description="strings that end a completion")
+    batch_size: int = Field(default=512, ge=1, description="rows decoded at once")
+
+
+class OptimConfig(Section):
+    """The optimizer and the length of the run."""
+
+    steps: int = Field(default=100, ge=1)
+    problems: int = Field(default=32, ge=1, description="problems (sft: samples) a step, all processes")
+    micro_tokens: int = Field(default=16384, ge=1, description="padded tokens in one forward pass")
+    lr: float = Field(default=5e-4, gt=0.0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: float = Field(default=0.0, ge=0.0, le=1.0, description="share of the steps")
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    clip: float = Field(default=1.0, gt=0.0, description="largest gradient norm")
+
+
+class CheckpointConfig(Section):
+    every: int = Field(default=50, ge=1, description="steps")
+    keep: int = Field(default=2, ge=1, description="complete checkpoints kept")
+
+
+class EvalConfig(Section):
+    """Evaluation during and after training (the last is always made)."""
+
+    every: int = Field(default=0, ge=0, description="steps; 0: only before and after")
+    split: Literal["dev", "test"] = "dev"
+    problems: int = Field(default=100, ge=1, description="per level")
+    samples: int = Field(default=8, ge=1, description="per problem")
+    levels: tuple[str, ...] | None = Field(default=None, description="None: the task's levels")
+
+
+class LogConfig(Section):
+    samples: int = Field(default=16, ge=0, description="rollouts written to samples.jsonl each step")
+    exporters: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+
+
+class DeviceConfig(Section):
+    threads: int | Literal["auto"] = Field(
+        default="auto", description="CPU threads a process; auto: 1 for small models"
+    )
+    deterministic: bool = True

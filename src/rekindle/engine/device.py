@@ -1,0 +1,179 @@
+"""Device, dtype, threads, seeds, and the group of processes: the only file that knows accelerate.
+
+Start several processes with `accelerate launch` or `torchrun`; one process needs neither.
+"""
+
+import os
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+from rekindle.errors import ConfigError
+
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+_SMALL_MODEL = 20_000_000  # parameters below which a second thread costs more than it brings
+
+
+def set_threads(threads: int | Literal["auto"], *, parameters: int) -> int:
+    """Set torch's CPU threads; auto: one for small models, else all cores of the process."""
+    if threads == "auto":
+        cores = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count()
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        threads = 1 if parameters < _SMALL_MODEL else max(1, (cores or 1) // world)
+    if threads < 1:
+        raise ConfigError("device.threads is too small", got=threads, wanted="at least 1, or auto")
+    torch.set_num_threads(threads)
+    return threads
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` takes CUDA (this process's card), then MPS, then the CPU."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            "model.device is not a device", got=name, wanted="auto, cpu, cuda, cuda:N or mps"
+        ) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "model.device is not available", got=name, wanted="a CUDA device",
+            why="torch sees none on this machine", fix="--set model.device=auto",
+        )
+    return device
+
+
+def pick_dtype(name: str) -> torch.dtype:
+    """torch's dtype for a recipe's name."""
+    return _DTYPES[name]
+
+
+def seed_everything(seed: int, *, deterministic: bool) -> None:
+    """Seed python, numpy and torch; ask torch for deterministic kernels where it has them."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+
+
+class Group(Protocol):
+    """The processes of one run. Every method but the properties is called by all of them."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def is_main(self) -> bool: ...
+    def barrier(self) -> None:
+        """Wait for all."""
+    def gather_objects(self, items: list[Any]) -> list[Any]:
+        """The lists of all processes, in order of rank, joined."""
+    def broadcast_object(self, item: Any) -> Any:
+        """The main process's object, everywhere."""
+    def sum(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Key-wise sums in fp64; keys may differ between processes."""
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replace every gradient by its sum over processes."""
+
+
+class Alone:
+    """A group of one."""
+
+    rank, size, is_main = 0, 1, True
+
+    def barrier(self) -> None:
+        return
+
+    def gather_objects(self, items: list[Any]) -> list[Any]:
+        return items
+
+    def broadcast_object(self, item: Any) -> Any:
+        return item
+
+    def sum(self, values: Mapping[str, float]) -> dict[str, float]:
+        return dict(values)
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        return
+
+
+class Accelerated:
+    """Data parallel processes through accelerate: gloo on CPUs, nccl on GPUs.
+
+    Gradients are summed once a step, in flat buckets, after all micro-batches: the loss weights
+    already count the tokens of all processes, so the sum is the global gradient, and processes may
+    have different numbers of micro-batches.
+    """
+
+    bucket_elements = 32 * 1024 * 1024
+
+    def __init__(self, *, cpu: bool) -> None:
+        from accelerate import PartialState
+
+        self._state = PartialState(cpu=cpu)
+        self.rank: int = self._state.process_index
+        self.size: int = self._state.num_processes
+        self.is_main: bool = self._state.is_main_process
+
+    def barrier(self) -> None:
+        self._state.wait_for_everyone()
+
+    def gather_objects(self, items: list[Any]) -> list[Any]:
+        from accelerate.utils import gather_object
+
+        return list(gather_object(items))
+
+    def broadcast_object(self, item: Any) -> Any:
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([item])[0]
+
+    def sum(self, values: Mapping[str, float]) -> dict[str, float]:
+        total: dict[str, float] = {}
+        for part in self.gather_objects([dict(values)]):
+            for key, value in part.items():
+                total[key] = total.get(key, 0.0) + value
+        return total
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        grads = [p.grad for p in parameters if p.grad is not None]
+        bucket: list[torch.Tensor] = []
+        filled = 0
+        for grad in grads:
+            if bucket and (
+                filled + grad.numel() > self.bucket_elements or grad.dtype != bucket[0].dtype
+            ):
+                self._sum_bucket(bucket)
+                bucket, filled = [], 0
+            bucket.append(grad)
+            filled += grad.numel()
+        if bucket:
+            self._sum_bucket(bucket)
+
+    def _sum_bucket(self, grads: list[torch.Tensor]) -> None:
+        from accelerate.utils import reduce
+
+        flat = reduce(torch.cat([grad.flatten() for grad in grads]), reduction="sum")
+        for grad, summed in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            grad.copy_(summed.view_as(grad))
+
+
+def process_group(device: str) -> Group:
+    """The group that the launcher's environment describes; a lone process costs nothing."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Alone()
+    return Accelerated(cpu=pick_device(device).type == "cpu")

@@ -1,0 +1,333 @@
+"""The policy: a causal language model, its tokenizer, and the only calls of `model(...)`.
+
+Axes: B sequences, S prompt and completion tokens, T completion tokens, V vocabulary, D hidden width.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from rekindle import testbed
+from rekindle.engine.config import ModelConfig
+from rekindle.engine.device import pick_device, pick_dtype
+from rekindle.errors import ConfigError, DataError, ModelError
+from rekindle.ops.logprobs import TokenScores, chunked_token_scores, token_scores
+from rekindle.records import Problem
+
+# Heads that are one plain linear map: the chunked scorer may then skip the [T, V] logits.
+_PLAIN_HEADS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+_CHUNK_ABOVE_VOCAB = 16_384
+
+
+class Prefill(NamedTuple):
+    logits_BV: Tensor  # next-token logits after each prompt
+    past: Any  # the transformers cache, one row a prompt
+
+
+@dataclass
+class Policy:
+    """A causal LM with the token ids that matter.
+
+    `eos_id` ends what SFT teaches; `eos_ids` are all ids that end a generation. `context` is the
+    longest sequence the positions allow.
+    """
+
+    model: Any
+    tokenizer: Any
+    device: torch.device
+    context: int
+    eos_id: int
+    eos_ids: tuple[int, ...]
+    pad_id: int
+    config: ModelConfig
+
+    @classmethod
+    def load(cls, config: ModelConfig) -> Self:
+        """Load by testbed name, directory or hub id, and check what training relies on.
+
+        Raises:
+            ModelError: it does not exist, has no usable end token, pads with its end token, or its
+                tokenizer has ids that the model lacks.
+        """
+        source = model_source(config)
+        # Loaded here: transformers takes seconds to import.
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+        if config.revision is not None:
+            options["revision"] = config.revision
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            model = AutoModelForCausalLM.from_pretrained(
+                source, dtype=pick_dtype(config.dtype), use_safetensors=True, **options
+            )
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"model '{config.name}' could not be loaded",
+                got=str(error).strip().splitlines()[0],
+                wanted="testbed/<name>, a directory in Hugging Face layout, or a hub id",
+                fix=f"testbed models: {', '.join(testbed.names())}; for a hub id, check the name, "
+                "the network and access; weights must be safetensors",
+            ) from error
+        return cls.of(model, tokenizer, config)
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any, config: ModelConfig) -> Self:
+        """Wrap a model and tokenizer that are already in memory."""
+        ids = _special_ids(model, tokenizer, config)
+        device = pick_device(config.device)
+        model.to(device).eval()
+        return cls(
+            model=model,
+            tokenizer=tokenizer,
+            device=device,
+            context=int(model.config.max_position_embeddings),
+            eos_id=ids.eos,
+            eos_ids=ids.stops,
+            pad_id=ids.pad,
+            config=config,
+        )
+
+    def save(self, directory: Path) -> None:
+        """Write model, config and tokenizer in Hugging Face layout, weights as safetensors."""
+        self.model.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+
+    def frozen_copy(self) -> Self:
+        """The same policy, copied now and without gradients: a reference that cannot drift."""
+        twin = copy.copy(self)
+        twin.model = copy.deepcopy(self.model).eval().requires_grad_(False)
+        return twin
+
+    # --- text -> tokens
+
+    def encode_prompt(self, problem: Problem) -> tuple[int, ...]:
+        """Token ids of the prompt, through the chat template where there is one.
+
+        Raises:
+            DataError: the prompt is empty, begins with two BOS tokens, or fills the context.
+        """
+        if self._uses_template(problem):
+            tokens = self._render(self._messages(problem), generation=True)
+        else:
+            tokens = self.tokenizer(problem.prompt)["input_ids"]
+            if tokens and tokens[-1] in self.eos_ids and not problem.prompt.endswith(
+                self.tokenizer.eos_token
+            ):
+                tokens = tokens[:-1]  # some tokenizers close what they encode
+        self._check_prompt(problem, tokens)
+        return tuple(tokens)
+
+    def encode_completion(self, problem: Problem, text: str) -> tuple[int, ...]:
+        """Token ids of an answer to `problem`, closed by the end token."""
+        if not self._uses_template(problem):
+            tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            return (*tokens, self.eos_id)
+        messages = self._messages(problem)
+        before = self._render(messages, generation=True)
+        whole = self._render([*messages, {"role": "assistant", "content": text}], generation=False)
+        if whole[: len(before)] != before:
+            raise DataError(
+                f"problem '{problem.id}': the chat template rewrites the prompt once it is answered",
+                why="prompt and completion cannot then be told apart for the loss mask",
+                fix="use a template that keeps earlier turns, or --set model.chat_template=never",
+            )
+        completion = whole[len(before) :]
+        ends = [i for i, token in enumerate(completion) if token in self.eos_ids]
+        return (*completion[: ends[-1] + 1],) if ends else (*completion, self.eos_id)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of generated tokens, special tokens left out."""
+        return str(
+            self.tokenizer.decode(
+                list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def _uses_template(self, problem: Problem) -> bool:
+        mode = self.config.chat_template
+        has_one = self.tokenizer.chat_template is not None
+        if not has_one and (mode == "always" or problem.messages is not None):
+            raise ConfigError(
+                f"problem '{problem.id}' needs a chat template, and the tokenizer of "
+                f"'{self.config.name}' has none",
+                fix="use an instruct model, or give 'prompt' instead of 'messages'",
+            )
+        return has_one and mode != "never"
+
+    def _messages(self, problem: Problem) -> list[dict[str, str]]:
+        turns = problem.messages if problem.messages is not None else (("user", problem.prompt),)
+        system = [("system", self.config.system)] if self.config.system is not None else []
+        return [{"role": role, "content": content} for role, content in [*system, *turns]]
+
+    def _render(self, messages: list[dict[str, str]], *, generation: bool) -> list[int]:
+        rendered = self.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=generation, tokenize=True, return_dict=True
+        )
+        return list(rendered["input_ids"])
+
+    def _check_prompt(self, problem: Problem, tokens: list[int]) -> None:
+        if not tokens:
+            raise DataError(
+                f"problem '{problem.id}' has a prompt without tokens",
+                got=problem.prompt,
+                fix="give it a text; a tokenizer without a BOS token cannot start from nothing",
+            )
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and len(tokens) > 1 and tokens[0] == tokens[1] == bos:
+            raise DataError(
+                f"problem '{problem.id}' begins with two BOS tokens",
+                got=self.tokenizer.decode(tokens[:12]),
+                wanted="one BOS token",
+                why="the tokenizer adds one, and the text already carries it; models are not "
+                "trained on two and answer worse",
+                fix=f"remove {self.tokenizer.bos_token!r} from the prompt text",
+            )
+        if len(tokens) >= self.context:
+            raise DataError(
+                f"problem '{problem.id}' is longer than the model's context",
+                got=f"{len(tokens)} prompt tokens",
+                wanted=f"at most {self.context - 1} (context {self.context})",
+                fix="shorten or drop the prompt, or use a model with a longer context",
+            )
+
+    # --- tokens -> numbers: every forward pass of the library
+
+    def logprobs(
+        self,
+        tokens_BS: Int[Tensor, "B S"],
+        attend_BS: Bool[Tensor, "B S"],
+        *,
+        start: int,
+        temperature: float = 1.0,
+        entropy: Literal["detached", "grad"] = "detached",
+    ) -> TokenScores:
+        """Log-probs and entropies of tokens `start..S-1`, each given all earlier ones.
+
+        Args:
+            tokens_BS: padded token ids; padding may stand on either side.
+            attend_BS: True where a token is real.
+            start: first column to score, at least 1; the result has T = S - start columns.
+            temperature: logits are divided by it.
+            entropy: whether gradients flow through the entropies.
+
+        Returns:
+            `logprobs_BT` (with gradient) and `entropy_BT`, fp32 (fp64 for an fp64 model), in nats.
+        """
+        targets_BT = tokens_BS[:, start:]
+        inputs: dict[str, Any] = {
+            "input_ids": tokens_BS[:, :-1],
+            "attention_mask": attend_BS[:, :-1].long(),
+            "position_ids": _positions(attend_BS[:, :-1]),
+            "use_cache": False,  # with a cache, left padding and packing are silently mixed up
+        }
+        if self._scores_in_chunks():
+            hidden_BTD = self.model.model(**inputs).last_hidden_state[:, start - 1 :]
+            return chunked_token_scores(
+                hidden_BTD, self.model.lm_head.weight, targets_BT, temperature=temperature
+            ) if entropy == "detached" else token_scores(
+                self.model.lm_head(hidden_BTD), targets_BT, temperature=temperature, entropy=entropy
+            )
+        logits_BTV = self.model(**inputs, logits_to_keep=targets_BT.shape[1]).logits
+        return token_scores(logits_BTV, targets_BT, temperature=temperature, entropy=entropy)
+
+    def _scores_in_chunks(self) -> bool:
+        kind = self.model.config
+        return kind.model_type in _PLAIN_HEADS and kind.vocab_size > _CHUNK_ABOVE_VOCAB
+
+    @torch.no_grad()
+    def prefill(self, tokens_BS: Int[Tensor, "B S"], attend_BS: Bool[Tensor, "B S"]) -> Prefill:
+        """Read left-padded prompts: logits of the next token, and the cache to go on from."""
+        from transformers import DynamicCache
+
+        out = self.model(
+            input_ids=tokens_BS,
+            attention_mask=attend_BS.long(),
+            position_ids=_positions(attend_BS),
+            past_key_values=DynamicCache(config=self.model.config),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return Prefill(logits_BV=out.logits[:, -1], past=out.past_key_values)
+
+    @torch.no_grad()
+    def extend(
+        self,
+        past: Any,
+        tokens_B: Int[Tensor, " B"],
+        attend_BS: Bool[Tensor, "B S"],
+    ) -> Float[Tensor, "B V"]:
+        """Append one token to each row of the cache; logits of the one after it.
+
+        `attend_BS` covers the cache and the new token, which is its last column.
+        """
+        out = self.model(
+            input_ids=tokens_B[:, None],
+            attention_mask=attend_BS.long(),
+            position_ids=attend_BS.sum(dim=1, keepdim=True) - 1,
+            past_key_values=past,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1]  # type: ignore[no-any-return]
+
+
+def model_source(config: ModelConfig) -> str:
+    """The directory or hub id behind a model name."""
+    if config.name.startswith("testbed/"):
+        return str(testbed.resolve(config.name))
+    return config.name
+
+
+def _positions(attend_BS: Bool[Tensor, "B S"]) -> Int[Tensor, "B S"]:
+    return (attend_BS.long().cumsum(dim=1) - 1).clamp(min=0)
+
+
+class _SpecialIds(NamedTuple):
+    eos: int
+    stops: tuple[int, ...]
+    pad: int
+
+
+def _special_ids(model: Any, tokenizer: Any, config: ModelConfig) -> _SpecialIds:
+    if config.eos_token is not None:
+        tokenizer.eos_token = config.eos_token
+    if config.pad_token is not None:
+        tokenizer.pad_token = config.pad_token
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    if eos is None:
+        raise ModelError(
+            f"the tokenizer of '{config.name}' has no end-of-sequence token",
+            wanted="an eos_token",
+            why="a completion could then never end, and SFT could not teach the model to stop",
+            fix="--set model.eos_token='...' with a token of its vocabulary",
+        )
+    if pad == eos:
+        raise ModelError(
+            f"the tokenizer of '{config.name}' pads with its end-of-sequence token",
+            got=f"pad_token = eos_token = {tokenizer.eos_token!r}",
+            wanted="two different tokens",
+            why="wherever padding is masked by id, the end token is masked with it and the model "
+            "never learns to stop",
+            fix="--set model.pad_token='...' with another token of its vocabulary"
+            + (f", e.g. {tokenizer.unk_token!r}" if tokenizer.unk_token else ""),
+        )
+    largest = max(tokenizer.get_vocab().values())
+    rows = model.get_input_embeddings().weight.shape[0]
+    if largest >= rows:
+        raise ModelError(
+            f"the tokenizer of '{config.name}' has ids that its model lacks",
+            got=f"largest token id {largest}",
+            wanted=f"below {rows}, the rows of the embedding",
+            fix="use the tokenizer that belongs to the model, or resize its embeddings",
+        )
+    more = model.generation_config.eos_token_id if model.generation_config is not None else None
+    stops = {eos, *(more if isinstance(more, list) else [] if more is None else [more])}
+    # Without a pad token any id will do: padding is masked by place, never by id.
+    return _SpecialIds(eos=eos, stops=tuple(sorted(stops)), pad=0 if pad is None else pad)

@@ -1,0 +1,128 @@
+"""One optimizer step: the only place that calls `backward()` or `step()`.
+
+    loss = sum over micro-batches of (loss_BT * weight_BT).sum(), summed over processes
+
+The weights are final before the split, so neither the micro-batches nor the processes change it.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rekindle.engine.batch import Batch, MicroBatch
+from rekindle.engine.config import OptimConfig
+from rekindle.engine.device import Group
+from rekindle.engine.policy import Policy
+from rekindle.engine.state import TrainState
+from rekindle.errors import TrainingError
+from rekindle.ops.schedules import schedule
+from rekindle.ops.weights import weighted_sum
+
+
+class LossTerms(NamedTuple):
+    """What a method's formula returns for one micro-batch.
+
+    `stats` maps a metric to per-token values; they are averaged over the step's loss tokens.
+    """
+
+    loss_BT: Float[Tensor, "B T"]
+    stats: Mapping[str, Float[Tensor, "B T"]]
+
+
+LossFn = Callable[[MicroBatch], LossTerms]
+
+
+def fresh_state(models: Mapping[str, torch.nn.Module], optim: OptimConfig) -> TrainState:
+    """AdamW over the parameters of all models that require a gradient, at step 0."""
+    parameters = [p for model in models.values() for p in model.parameters() if p.requires_grad]
+    factor = schedule(optim.schedule, steps=optim.steps, warmup=optim.warmup)
+    return TrainState(
+        models=dict(models),
+        optimizer=torch.optim.AdamW(
+            parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay
+        ),
+        schedule=lambda step: optim.lr * factor(step),
+    )
+
+
+def update(
+    state: TrainState,
+    micro_batches: Sequence[MicroBatch],
+    loss: LossFn,
+    *,
+    clip: float,
+    group: Group,
+    device: torch.device,
+) -> dict[str, float]:
+    """Accumulate, clip, check, step. No micro-batch at all is a step with a gradient of 0.
+
+    Returns:
+        `loss`, `grad_norm` (before clipping), `lr`, and the means of the method's stats.
+
+    Raises:
+        TrainingError: loss or gradient is not finite; the weights are untouched.
+    """
+    parameters = [p for part in state.optimizer.param_groups for p in part["params"]]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    sums: dict[str, float] = {"loss": 0.0, "tokens": 0.0}
+    for micro in micro_batches:
+        terms = loss(micro.to(device))
+        weight_BT = micro.weight_BT.to(terms.loss_BT)
+        value = weighted_sum(terms.loss_BT, weight_BT)
+        value.backward()
+        _add_stats(sums, value, terms, micro)
+    group.sum_gradients(parameters)
+    sums = group.sum(sums)
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip))
+    lr = state.schedule(state.step)
+    if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
+        raise TrainingError(
+            f"step {state.step + 1} is not finite, so it was not taken",
+            got=f"loss {sums['loss']}, gradient norm {norm}",
+            why="weights and optimizer are as they were after the last step",
+            fix="lower optim.lr, or look at the last rows of metrics.jsonl for what grew",
+        )
+    for part in state.optimizer.param_groups:
+        part["lr"] = lr
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    tokens = sums.pop("tokens")
+    loss_sum = sums.pop("loss")
+    means = {name: value / tokens if tokens else math.nan for name, value in sums.items()}
+    return {"loss": loss_sum, "grad_norm": norm, "lr": lr, **means}
+
+
+def _add_stats(
+    sums: dict[str, float], value: Tensor, terms: LossTerms, micro: MicroBatch
+) -> None:
+    mask_BT = micro.mask_BT
+    sums["loss"] += float(value.detach())
+    sums["tokens"] += float(mask_BT.sum())
+    for name, stat_BT in terms.stats.items():
+        masked = stat_BT.detach().to(mask_BT.device)[mask_BT]
+        sums[name] = sums.get(name, 0.0) + float(masked.double().sum())
+
+
+@torch.no_grad()
+def score_batch(
+    policy: Policy, batch: Batch, *, micro_tokens: int, temperature: float
+) -> Float[Tensor, "B T"]:
+    """Log-probs of a batch's completions under `policy`, the trainer's own forward; nan as padding.
+
+    For `old_logprobs` and `ref_logprobs`.
+    """
+    out_BT = torch.full_like(batch.old_logprobs_BT, torch.nan)
+    for micro in batch.split(micro_tokens):
+        on_device = micro.to(policy.device)
+        scores = policy.logprobs(
+            on_device.tokens_BS, on_device.attend_BS, start=micro.start, temperature=temperature
+        )
+        width = micro.mask_BT.shape[1]
+        values = scores.logprobs_BT.double().cpu().masked_fill(~micro.mask_BT, torch.nan)
+        out_BT[torch.tensor(micro.rows), :width] = values
+    return out_BT

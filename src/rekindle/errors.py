@@ -1,0 +1,95 @@
+"""What can go wrong, in words that help: what / got / wanted / why / what to do.
+
+Every error that a user can cause or mend is a `RekindleError`; the command line prints it without a
+traceback and exits with `EXIT_USER_ERROR`. Each also inherits the standard type that it stands for,
+so library callers may catch either.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_USER_ERROR = 2  # a RekindleError reached the command line
+EXIT_RESUMABLE = 75  # SIGTERM or SIGINT: a checkpoint was written, `--resume` goes on (EX_TEMPFAIL)
+
+
+class RekindleError(Exception):
+    """An expected failure, told in up to five parts.
+
+    Args:
+        what: the subject and what is wrong with it, e.g. `"grpo.group_size is too small"`.
+        got: the offending value, as it was found (shown shortened).
+        wanted: what would have been accepted.
+        why: the reason for the rule.
+        fix: what to do now.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        got: object = None,
+        wanted: object = None,
+        why: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.what, self.got, self.wanted, self.why, self.fix = what, got, wanted, why, fix
+        lines = [what]
+        if got is not None:
+            lines.append(f"  got:    {_shorten(got)}")
+        if wanted is not None:
+            lines.append(f"  wanted: {wanted}")
+        if why is not None:
+            lines.append(f"  why:    {why}")
+        if fix is not None:
+            lines.append(f"  do:     {fix}")
+        super().__init__("\n".join(lines))
+
+
+class ConfigError(RekindleError, ValueError):
+    """A recipe, option or combination of options that cannot be meant."""
+
+
+class DataError(RekindleError, ValueError):
+    """A file, row, prompt or answer that cannot be used; names the file and line or the problem."""
+
+
+class ModelError(RekindleError, ValueError):
+    """A model or tokenizer that cannot be loaded or cannot do what is asked."""
+
+
+class TrainingError(RekindleError, RuntimeError):
+    """A run that had to stop: non-finite step, too many missing scores, ..."""
+
+
+class RunDirectoryError(RekindleError, OSError):
+    """A run directory that exists, is locked, does not match, or cannot be written."""
+
+
+class CheckpointError(RekindleError, OSError):
+    """A checkpoint that is torn, altered or of another run."""
+
+
+class MissingExtraError(RekindleError, ImportError):
+    """An optional dependency is needed; the message has the exact pip command."""
+
+
+def missing_extra(package: str, *, extra: str, needed_for: str) -> MissingExtraError:
+    """The error for an optional dependency that is not installed."""
+    return MissingExtraError(
+        f"{needed_for} needs the package '{package}', which is not installed",
+        fix=f"pip install 'rekindle[{extra}]'",
+    )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`"Did you mean 'x'?"` for a near miss, else the list of what exists."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"Did you mean '{close[0]}'?" if close else f"What exists: {', '.join(names)}."
+
+
+def _shorten(value: object, limit: int = 300) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

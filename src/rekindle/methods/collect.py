@@ -1,0 +1,180 @@
+"""One step's answers: asked, sampled, scored, and gathered over processes.
+
+A group is one asking of one problem. Each process holds its own rollouts; every process holds the
+light rows of all, so that whole-group statistics are the same everywhere.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+
+from rekindle.errors import TrainingError
+from rekindle.ops.groups import Credit, ScoredRows, classify, group_rows
+from rekindle.records import Rollout, Score
+
+
+class Row(NamedTuple):
+    """What other processes need to know of one answer."""
+
+    group: int
+    sample: int
+    correct: float  # nan: missing
+    sum_logprob: float
+    tokens: int
+    missing: str | None
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Scored answers of a step.
+
+    Attributes:
+        rollouts, scores, groups: this process's answers, their scores, and each one's group.
+        gathered: the rows of all processes, sorted by group and sample.
+        asked: problems asked on all processes, kept or not.
+        generated: tokens sampled on all processes, kept or not.
+    """
+
+    rollouts: list[Rollout]
+    scores: list[Score]
+    groups: list[int]
+    gathered: list[Row]
+    asked: int
+    generated: int
+
+    @cached_property
+    def rows(self) -> ScoredRows:
+        """All processes' rows as the formulas take them, fp64."""
+
+        def column(values: list[float]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.float64)
+
+        return ScoredRows(
+            group=[row.group for row in self.gathered],
+            correct_N=column([row.correct for row in self.gathered]),
+            rm_score_N=column([torch.nan] * len(self.gathered)),
+            sum_logprob_N=column([row.sum_logprob for row in self.gathered]),
+            num_tokens_N=column([float(row.tokens) for row in self.gathered]),
+        )
+
+    @cached_property
+    def position(self) -> list[int]:
+        """The place of each of this process's rollouts in `rows`."""
+        places = {row[:2]: place for place, row in enumerate(self.gathered)}
+        return [
+            places[group, rollout.sample]
+            for group, rollout in zip(self.groups, self.rollouts, strict=True)
+        ]
+
+    def minibatches(self, parts: int) -> list[list[int]]:
+        """This process's rows in `parts` lists, whole groups together."""
+        out: list[list[int]] = [[] for _ in range(parts)]
+        for row, group in enumerate(self.groups):
+            out[group % parts].append(row)
+        return out
+
+    def mixed_groups(self) -> list[int]:
+        """The groups in which some answers are right and some wrong."""
+        grouping = group_rows(self.rows.group)
+        classes = classify(grouping.gather(self.rows.correct_N))
+        return [
+            int(str(key)) for key, name in zip(grouping.keys, classes, strict=True)
+            if name == "mixed"
+        ]
+
+    def only(self, groups: Sequence[int]) -> "Collected":
+        """These groups; what was asked and generated for the others still counts as cost."""
+        keep = set(groups)
+        mine = [i for i, group in enumerate(self.groups) if group in keep]
+        return Collected(
+            rollouts=[self.rollouts[i] for i in mine],
+            scores=[self.scores[i] for i in mine],
+            groups=[self.groups[i] for i in mine],
+            gathered=[row for row in self.gathered if row.group in keep],
+            asked=self.asked,
+            generated=self.generated,
+        )
+
+    def join(self, other: "Collected") -> "Collected":
+        """Both, this one first."""
+        return Collected(
+            rollouts=self.rollouts + other.rollouts,
+            scores=self.scores + other.scores,
+            groups=self.groups + other.groups,
+            gathered=self.gathered + other.gathered,
+            asked=self.asked + other.asked,
+            generated=self.generated + other.generated,
+        )
+
+
+def refuse_too_many_missing(rows: Sequence[Row], *, at_most: float) -> None:
+    """Stop when graders fail on more than this share of a step's answers.
+
+    Raises:
+        TrainingError: with the count of each reason.
+    """
+    reasons = Counter(row.missing for row in rows if row.missing is not None)
+    missing = sum(reasons.values())
+    if missing > at_most * len(rows):
+        raise TrainingError(
+            "too many answers have no score",
+            got=f"{missing} of {len(rows)} in one step: {dict(reasons)}",
+            wanted=f"at most {at_most:.0%} (task.max_missing)",
+            why="a missing score is not a 0, and training on the few that are left would mislead",
+            fix="mend the grader, then go on with --resume",
+        )
+
+
+def sample_rows(
+    step: int, collected: Collected, earned: Credit, *, limit: int
+) -> list[dict[str, Any]]:
+    """The first `limit` of this process's rollouts as rows of samples.jsonl."""
+    rows = []
+    for i, rollout in enumerate(collected.rollouts[:limit]):
+        at, score, problem = collected.position[i], collected.scores[i], rollout.problem
+        rows.append(
+            {
+                "step": step,
+                "group": collected.groups[i],
+                "problem": problem.id,
+                "level": problem.level,
+                "prompt": problem.prompt,
+                "answer": problem.answer,
+                "sample": rollout.sample,
+                "text": rollout.text,
+                "score": score.value,
+                "missing": score.reason,
+                "parts": dict(score.parts),
+                "reward": float(earned.reward_N[at]),
+                "advantage": float(earned.advantage_N[at]),
+                **{name: float(column[at]) for name, column in earned.columns.items()},
+                "group_class": earned.group_class_N[at],
+                "tokens": len(rollout.tokens),
+                "sum_logprob": sum(rollout.sampled_logprobs),
+                "finish": rollout.finish,
+            }
+        )
+    return rows
+
+
+def reward_metrics(rows: ScoredRows, earned: Credit) -> dict[str, float]:
+    """Mean score and reward, and the shares of group classes; nan where nothing was scored."""
+    classes = Counter(classify(group_rows(rows.group).gather(rows.correct_N)))
+    groups = sum(classes.values())
+    valid_N = ~earned.reward_N.isnan()
+    reward_N = earned.reward_N[valid_N]
+    return {
+        "reward/mean": float(reward_N.mean()) if len(reward_N) else torch.nan,
+        "reward/std": float(reward_N.std()) if len(reward_N) > 1 else torch.nan,
+        "score/mean": float(rows.correct_N.nanmean()) if len(reward_N) else torch.nan,
+        "score/missing": float((~valid_N).double().mean()) if len(valid_N) else torch.nan,
+        "advantage/abs": float(earned.advantage_N.abs().mean()) if len(valid_N) else torch.nan,
+        **{
+            f"groups/{name}": classes[name] / groups if groups else torch.nan
+            for name in ("all_wrong", "mixed", "all_right", "missing")
+        },
+    }

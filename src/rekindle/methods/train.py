@@ -1,0 +1,129 @@
+"""From a recipe to a finished run directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from rekindle.engine.config import SampleConfig
+from rekindle.engine.device import Group, process_group, seed_everything, set_threads
+from rekindle.engine.policy import Policy, model_source
+from rekindle.engine.run import Run
+from rekindle.engine.sampler import CachedSampler
+from rekindle.files import sha256_file
+from rekindle.methods import method_module
+from rekindle.methods.recipe import Recipe
+from rekindle.methods.world import World
+from rekindle.tasks import Task, load_task
+
+Mode = Literal["new", "resume", "overwrite"]
+
+
+def train(
+    recipe: Recipe,
+    out: Path | str,
+    *,
+    mode: Mode = "new",
+    command: str = "",
+    quiet: bool | None = None,
+    policy: Policy | None = None,
+) -> Path:
+    """Run a recipe in a run directory; returns `out/final`, the model in Hugging Face layout.
+
+    Args:
+        recipe: what to do, see `load_recipe`.
+        out: the run directory.
+        mode: `new` refuses a directory that exists, `resume` goes on from the newest complete
+            checkpoint, `overwrite` starts again.
+        command: recorded in the manifest.
+        quiet: no progress; None: shown on a terminal.
+        policy: a model in memory instead of `model.name`.
+
+    Raises:
+        RekindleError: with what was got, what was wanted, and what to do.
+        SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, a checkpoint written.
+    """
+    shared = recipe.shared
+    group = process_group(shared.model.device)
+    task = load_task(
+        name=shared.task.name,
+        levels=shared.task.levels,
+        path=shared.task.path,
+        verifier=shared.task.verifier,
+        args=shared.task.args,
+    )
+    if policy is None:
+        policy = Policy.load(shared.model)
+        model_hash = source_fingerprint(policy)
+    else:
+        model_hash = weights_fingerprint(policy)
+    run = Run.open(
+        Path(out),
+        config=recipe.resolved(),
+        fingerprints={"data": task.fingerprint(), "model": model_hash},
+        mode=mode,
+        command=command,
+        quiet=quiet,
+        group=group,
+    )
+    with run:
+        parameters = sum(p.numel() for p in policy.model.parameters())
+        set_threads(shared.device.threads, parameters=parameters)
+        seed_everything(shared.seed, deterministic=shared.device.deterministic)
+        world = make_world(recipe, policy=policy, task=task, run=run, group=group)
+        method_module(shared.method).run(recipe.method, world)
+        run.finish(policy.save)
+    return Path(out) / "final"
+
+
+def make_world(recipe: Recipe, *, policy: Policy, task: Task, run: Run, group: Group) -> World:
+    """The world of a recipe around a loaded policy and task."""
+    shared = recipe.shared
+    return World(
+        policy=policy,
+        task=task,
+        sampler=CachedSampler(policy),
+        run=run,
+        group=group,
+        seed=shared.seed,
+        optim=shared.optim,
+        sample=sampling(shared.sample, task),
+        eval=shared.eval,
+        log=shared.log,
+        levels=shared.task.levels,
+        max_missing=shared.task.max_missing,
+    )
+
+
+def sampling(config: SampleConfig, task: Task) -> SampleConfig:
+    """Where the recipe is silent, the task says how long answers are and what ends them."""
+    limits = {"max_new_tokens": task.max_new_tokens, "stop": task.stop}
+    unset = limits.keys() - config.model_fields_set
+    return config.model_copy(update={name: limits[name] for name in unset})
+
+
+def source_fingerprint(policy: Policy) -> str:
+    """Hash of where the weights came from: of the files where they are local, else the hub commit."""
+    directory = Path(model_source(policy.config))
+    digest = hashlib.sha256()
+    if directory.is_dir():
+        for path in sorted(directory.iterdir()):
+            if path.suffix in (".safetensors", ".json"):
+                digest.update(f"{path.name}:{sha256_file(path)};".encode())
+    else:
+        commit = policy.model.config.to_dict().get("_commit_hash") or policy.config.revision
+        digest.update(json.dumps([policy.config.name, commit]).encode())
+    return digest.hexdigest()
+
+
+def weights_fingerprint(policy: Policy) -> str:
+    """Hash of weights that are already in memory."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(policy.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,259 @@
+"""What a method works with: policy, task, sampler and run, and the verbs that join them.
+
+A method's `run` reads as its algorithm box because sampling, scoring, gathering over processes,
+logging and evaluation are here. Nothing here knows a formula.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from rekindle.engine.batch import Batch
+from rekindle.engine.config import EvalConfig, LogConfig, OptimConfig, SampleConfig
+from rekindle.engine.device import Group
+from rekindle.engine.policy import Policy
+from rekindle.engine.run import Run
+from rekindle.engine.sampler import Sampler
+from rekindle.engine.state import TrainState
+from rekindle.engine.update import score_batch
+from rekindle.evals.evaluate import evaluate
+from rekindle.methods.collect import (
+    Collected,
+    Row,
+    refuse_too_many_missing,
+    reward_metrics,
+    sample_rows,
+)
+from rekindle.ops.groups import Credit
+from rekindle.ops.weights import Totals
+from rekindle.records import Problem, Rollout
+from rekindle.tasks import Task
+
+_DRAWS = "draws"  # the sampler's position, kept in TrainState.scalars
+_EVAL_SEED = 0  # the same problems and draws whatever the run's seed, so that runs compare in pairs
+
+
+@dataclass
+class World:
+    """Everything that a method's `run` may touch."""
+
+    policy: Policy
+    task: Task
+    sampler: Sampler
+    run: Run
+    group: Group
+    seed: int
+    optim: OptimConfig
+    sample: SampleConfig
+    eval: EvalConfig
+    log: LogConfig
+    levels: tuple[str, ...] | None
+    max_missing: float
+    _times: Counter[str] = field(default_factory=Counter)
+    _step_began: float = 0.0
+
+    # --- the run
+
+    def restore(self, state: TrainState) -> TrainState:
+        """The newest complete checkpoint's state, or this one."""
+        return self.run.restore(state)
+
+    def steps(self, state: TrainState) -> Iterator[int]:
+        """Step numbers from 1; evaluates before the first, on cadence, and after the last."""
+        if state.step == 0:
+            self._evaluate(0)
+        for step in self.run.steps(state, total=self.optim.steps):
+            self._step_began = time.perf_counter()
+            yield step
+            last = step == self.optim.steps
+            if last or (self.eval.every and step % self.eval.every == 0):
+                self._evaluate(step)
+
+    @contextmanager
+    def clock(self, part: str) -> Iterator[None]:
+        """Add the time of a block to `time/<part>` of this step's row, in seconds."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._times[part] += time.perf_counter() - began  # type: ignore[assignment]
+
+    def _evaluate(self, step: int) -> None:
+        with self.clock("eval"):
+            result = evaluate(
+                self.task.problems(
+                    self.eval.split,
+                    count=self.eval.problems,
+                    seed=_EVAL_SEED,
+                    levels=self.eval.levels or self.levels,
+                ),
+                sampler=Shared(self.sampler, self.group),
+                task=self.task,
+                sample_config=self.sample,
+                samples=self.eval.samples,
+                seed=_EVAL_SEED,
+                split=self.eval.split,
+                model=self.policy.config.name,
+            )
+        self.run.log_eval(step, result)
+
+    # --- problems and answers
+
+    def draw(self, state: TrainState, problems: int) -> list[Problem]:
+        """The next training problems; the position is part of the state, so resume goes on there."""
+        position = int(state.scalars.get(_DRAWS) or 0)
+        state.scalars[_DRAWS] = position + 1
+        return _distinct(
+            self.task.draw(step=position, count=problems, seed=self.seed, levels=self.levels)
+        )
+
+    def collect(
+        self, state: TrainState, *, samples: int, extra_rollouts: float = 0.0
+    ) -> Collected:
+        """Sample `samples` answers to each of a step's problems and score them.
+
+        With `extra_rollouts` (DAPO's dynamic sampling) only mixed groups are kept, and more problems
+        are drawn until a step's worth of groups is mixed or the budget is spent.
+        """
+        want = self.optim.problems
+        found = self._ask(state, want, samples, offset=0)
+        if extra_rollouts == 0:
+            return found
+        limit = want + math.floor(want * extra_rollouts)
+        while len(found.mixed_groups()) < want and found.asked < limit:
+            more = min(want, limit - found.asked)
+            found = found.join(self._ask(state, more, samples, offset=found.asked))
+        return found.only(found.mixed_groups()[:want])
+
+    def _ask(self, state: TrainState, problems: int, samples: int, *, offset: int) -> Collected:
+        drawn = self.draw(state, problems)
+        mine = range(self.group.rank, len(drawn), self.group.size)
+        with self.clock("sample"):
+            rollouts = self.sampler.sample(
+                [drawn[p] for p in mine],
+                samples=samples,
+                config=self.sample,
+                seed=self.seed * 1_000_003 + state.step,
+            )
+        with self.clock("score"):
+            scores = [self.task.grade(rollout.problem, rollout.text) for rollout in rollouts]
+        groups = [offset + p for p in mine for _ in range(samples)]
+        rows = [
+            Row(
+                group=group,
+                sample=rollout.sample,
+                correct=math.nan if score.value is None else score.value,
+                sum_logprob=sum(rollout.sampled_logprobs),
+                tokens=len(rollout.tokens),
+                missing=score.reason,
+            )
+            for group, rollout, score in zip(groups, rollouts, scores, strict=True)
+        ]
+        gathered = sorted(self.group.gather_objects(rows), key=lambda row: row[:2])
+        refuse_too_many_missing(gathered, at_most=self.max_missing)
+        return Collected(
+            rollouts=rollouts,
+            scores=scores,
+            groups=groups,
+            gathered=gathered,
+            asked=len(drawn),
+            generated=sum(row.tokens for row in gathered),
+        )
+
+    # --- numbers
+
+    def total(self, local: Totals) -> Totals:
+        """Sequences and tokens of all processes."""
+        return Totals(**self.group.sum(local._asdict()))
+
+    def score(self, policy: Policy, batch: Batch) -> Float[Tensor, "B T"]:
+        """Log-probs of a batch under a policy, by the trainer's own forward."""
+        return score_batch(
+            policy,
+            batch,
+            micro_tokens=self.optim.micro_tokens,
+            temperature=self.sample.temperature,
+        )
+
+    # --- the record
+
+    def log(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        samples: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """One metrics row, with the times since the last one."""
+        times = {f"time/{part}": seconds for part, seconds in self._times.items()}
+        self._times.clear()
+        times["time/step"] = time.perf_counter() - self._step_began
+        self.run.log(step, {**metrics, **times}, samples=samples)
+
+    def log_rollouts(
+        self,
+        step: int,
+        updates: Sequence[Mapping[str, float]],
+        collected: Collected,
+        earned: Credit,
+        batches: Sequence[Batch],
+    ) -> None:
+        """The metrics row of an RL step, and some of its rollouts."""
+        summed = self.group.sum(
+            {
+                "trained": float(sum(batch.tokens for batch in batches)),
+                "truncated": float(sum(r.finish == "length" for r in collected.rollouts)),
+            }
+        )
+        rows = collected.rows
+        kept_tokens = float(rows.num_tokens_N.sum())
+        metrics = {
+            **{name: sum(u[name] for u in updates) / len(updates) for name in updates[-1]},
+            **reward_metrics(rows, earned),
+            # -log p of what was sampled, averaged: unbiased for the entropy, over all answers
+            "entropy": -float(rows.sum_logprob_N.sum()) / kept_tokens if kept_tokens else math.nan,
+            "tokens/generated": float(collected.generated),
+            "tokens/trained": summed["trained"],
+            "length/mean": kept_tokens / len(rows.group) if rows.group else math.nan,
+            "length/truncated": summed["truncated"] / len(rows.group) if rows.group else math.nan,
+            "problems/asked": float(collected.asked),
+        }
+        samples = sample_rows(step, collected, earned, limit=self.log.samples)
+        self.log(step, metrics, samples)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A sampler whose problems are divided over the processes; every one gets all the rollouts."""
+
+    sampler: Sampler
+    group: Group
+
+    def sample(
+        self, problems: Sequence[Problem], *, samples: int, config: SampleConfig, seed: int
+    ) -> list[Rollout]:
+        """As the sampler alone would return, whatever the number of processes."""
+        mine = range(self.group.rank, len(problems), self.group.size)
+        rollouts = self.sampler.sample(
+            [problems[p] for p in mine], samples=samples, config=config, seed=seed
+        )
+        places = [(p, s) for p in mine for s in range(samples)]
+        gathered = self.group.gather_objects(list(zip(places, rollouts, strict=True)))
+        return [rollout for _, rollout in sorted(gathered, key=lambda item: item[0])]
+
+
+def _distinct(problems: Sequence[Problem]) -> list[Problem]:
+    """A problem drawn twice in a step is two groups, with draws of their own."""
+    seen: Counter[str] = Counter()
+    out = []
+    for problem in problems:
+        seen[problem.id] += 1
+        times = seen[problem.id]
+        out.append(problem if times == 1 else replace(problem, id=f"{problem.id}#{times}"))
+    return out

@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: the primitives that several papers use. Imports torch, nothing of ours."""

@@ -1,0 +1,72 @@
+"""The records that flow through the library: frozen, plain, one JSONL line each.
+
+A `Problem` is asked, a `Rollout` is one sampled answer to it, a `Score` is what a grader said of the
+answer: a value, or missing with a reason. A missing score is never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Split = Literal["train", "dev", "test"]
+Finish = Literal["eos", "stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing to ask a model, and what its answer is checked against.
+
+    `prompt` is the plain text; `messages` (role, content pairs) replaces it where the data is a chat.
+    `level` names the difficulty ("" where a task has none); `solution` is a reference completion.
+    """
+
+    id: str
+    prompt: str
+    answer: str | None = None
+    task: str = ""
+    level: str = ""
+    solution: str | None = None
+    messages: tuple[tuple[str, str], ...] | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a grader said: `value`, or None with the `reason` why it is missing.
+
+    `parts` holds the components that make up the value (verifier, reward model, ...), for the
+    rollout browser; they are not used for training.
+    """
+
+    value: float | None
+    reason: str | None = None
+    parts: Mapping[str, float | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.reason is None):
+            raise ValueError("a Score is either a value or missing with a reason, got "
+                             f"value={self.value!r}, reason={self.reason!r}")
+
+    @staticmethod
+    def missing(reason: str) -> Score:
+        return Score(value=None, reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One sampled completion of one problem.
+
+    `tokens` are the generated ids including the end-of-sequence token when there is one;
+    `sampled_logprobs` are the sampler's own log-probs of them at the sampling temperature (the
+    trainer recomputes its `old_logprobs`); `sample` counts 0..G-1 within the problem's group.
+    """
+
+    problem: Problem
+    sample: int
+    prompt_tokens: tuple[int, ...]
+    tokens: tuple[int, ...]
+    sampled_logprobs: tuple[float, ...]
+    text: str
+    finish: Finish
