@@ -1,7 +1,7 @@
 """Files, safely: the only module that writes them.
 
-A reader never sees half a file: everything that is not a log is written beside its place, synced and
-renamed. Logs (`AppendLog`) are append-only JSON lines that can be cut back to a known length.
+A reader never sees half a file: everything that is not a log is written beside its place, synced
+and renamed. Logs (`AppendLog`) are append-only JSON lines that can be cut back to a known length.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rekindle.errors import DataError, RunDirectoryError
 
@@ -30,7 +30,7 @@ def explained_io(path: Path, doing: str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunDirectoryError(
                 f"no space left while {doing} {path}",
-                got=f"{_free_bytes(path):,} bytes free",
+                got=f"{free_bytes(path):,} bytes free",
                 why="what was written before is intact; the unfinished file was not put in place",
                 fix="free some space, then repeat the command (with --resume for a run)",
             ) from error
@@ -50,6 +50,18 @@ def fsync_dir(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def fsync_file(path: Path) -> None:
+    """Force a file's content to disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def rename(source: Path, target: Path) -> None:
+    """Put a file or directory in its place, durably."""
+    os.replace(source, target)
+    fsync_dir(target.parent)
 
 
 def write_atomic(path: Path | str, data: bytes | str) -> None:
@@ -78,6 +90,13 @@ def write_json(path: Path | str, value: object) -> None:
 def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     """One JSON object a line, written as one atomic file."""
     write_atomic(path, "".join(_json_line(row) for row in rows))
+
+
+def open_lock(path: Path) -> IO[str]:
+    """Open a lock file without disturbing what its holder wrote there."""
+    with explained_io(path, "opening"):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        return os.fdopen(handle, "r+")
 
 
 def read_json(path: Path | str) -> Any:
@@ -168,10 +187,12 @@ class AppendLog:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a directory that is ours; a missing one is fine."""
+    """Delete a file or directory that is ours; a missing one is fine."""
     with explained_io(path, "removing"):
-        if path.exists():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _read_text(path: Path) -> str:
@@ -183,7 +204,8 @@ def _read_text(path: Path) -> str:
         raise DataError(f"{path} is a directory", wanted="a file") from error
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} is not UTF-8", got=f"byte {error.object[error.start]:#04x} at {error.start}",
+            f"{path} is not UTF-8",
+            got=f"byte {error.object[error.start]:#04x} at {error.start}",
             fix="convert it, e.g. with iconv -t utf-8",
         ) from error
     except PermissionError as error:
@@ -204,6 +226,7 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _free_bytes(path: Path) -> int:
+def free_bytes(path: Path) -> int:
+    """Free space on the disk that holds `path` (or would hold it)."""
     place = next(p for p in (path, *path.resolve().parents) if p.exists())
     return shutil.disk_usage(place).free

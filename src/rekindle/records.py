@@ -1,7 +1,7 @@
 """The records that flow through the library: frozen, plain, one JSONL line each.
 
-A `Problem` is asked, a `Rollout` is one sampled answer to it, a `Score` is what a grader said of the
-answer: a value, or missing with a reason. A missing score is never 0.
+A `Problem` is asked, a `Rollout` is one sampled answer to it, a `Score` is what a grader said of
+the answer: a value, or missing with a reason. A missing score is never 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Finish = Literal["eos", "stop", "length"]
 class Problem:
     """One thing to ask a model, and what its answer is checked against.
 
-    `prompt` is the plain text; `messages` (role, content pairs) replaces it where the data is a chat.
+    `prompt` is the plain text; `messages` (role, content pairs) replaces it where data is a chat.
     `level` names the difficulty ("" where a task has none); `solution` is a reference completion.
     """
 
@@ -46,8 +46,10 @@ class Score:
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.reason is None):
-            raise ValueError("a Score is either a value or missing with a reason, got "
-                             f"value={self.value!r}, reason={self.reason!r}")
+            raise ValueError(
+                "a Score is either a value or missing with a reason, got "
+                f"value={self.value!r}, reason={self.reason!r}"
+            )
 
     @staticmethod
     def missing(reason: str) -> Score:

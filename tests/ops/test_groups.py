@@ -59,7 +59,9 @@ def test_leave_one_out_is_the_score_minus_the_mean_of_the_others(gen):
 @pytest.mark.parametrize("rule", [centre, standardise, leave_one_out])
 def test_a_missing_score_is_as_if_the_answer_had_not_been_sampled(rule, gen):
     full_PG = torch.randn(3, 5, generator=gen, dtype=F64)
-    holed_PG = torch.cat([full_PG[:, :2], torch.full((3, 1), math.nan, dtype=F64), full_PG[:, 2:]], 1)
+    holed_PG = torch.cat(
+        [full_PG[:, :2], torch.full((3, 1), math.nan, dtype=F64), full_PG[:, 2:]], 1
+    )
     got_PG = rule(holed_PG)
     assert torch.equal(got_PG[:, 2], torch.zeros(3, dtype=F64))
     torch.testing.assert_close(got_PG[:, [0, 1, 3, 4, 5]], rule(full_PG))
@@ -80,8 +82,10 @@ def test_classes():
     assert classify(score_PG) == ["all_wrong", "all_right", "mixed", "missing", "mixed"]
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([0.0, 1.0, math.nan])), max_size=12),
-       st.randoms(use_true_random=False))
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([0.0, 1.0, math.nan])), max_size=12),
+    st.randoms(use_true_random=False),
+)
 def test_row_order_and_unequal_groups_do_not_matter(rows, random):
     order = list(range(len(rows)))
     random.shuffle(order)

@@ -53,7 +53,8 @@ def test_chunked_twin_equals_plain_in_values_and_gradients(chunk, temperature, g
     chunked = chunked_token_scores(hidden, head, tokens, temperature=temperature, chunk=chunk)
     got = torch.autograd.grad((chunked.logprobs_BT * upstream).sum(), (hidden, head))
     for one, other in [
-        (chunked.logprobs_BT, plain.logprobs_BT), (chunked.entropy_BT, plain.entropy_BT),
+        (chunked.logprobs_BT, plain.logprobs_BT),
+        (chunked.entropy_BT, plain.entropy_BT),
         *zip(got, want, strict=True),
     ]:
         torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)

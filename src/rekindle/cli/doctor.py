@@ -11,8 +11,12 @@ import typer
 
 _CORE = ("torch", "transformers", "accelerate", "safetensors", "numpy", "scipy", "pydantic")
 _EXTRAS = {
-    "gym": "reasoning-gym", "hub": "datasets", "oracle": "trl",
-    "trackers": "tensorboard", "trackers (wandb)": "wandb", "trackers (trackio)": "trackio",
+    "gym": "reasoning-gym",
+    "hub": "datasets",
+    "oracle": "trl",
+    "trackers": "tensorboard",
+    "trackers (wandb)": "wandb",
+    "trackers (trackio)": "trackio",
 }
 
 
@@ -21,14 +25,18 @@ def run_doctor() -> None:
     import torch
 
     typer.echo(f"rekindle      {_version('rekindle')}")
-    typer.echo(f"python        {platform.python_version()} on {platform.system()} {platform.machine()}")
+    typer.echo(
+        f"python        {platform.python_version()} on {platform.system()} {platform.machine()}"
+    )
     for name in _CORE:
         typer.echo(f"{name:<13} {_version(name)}")
     for extra, package in _EXTRAS.items():
         typer.echo(f"[{extra}] {package}: {_version(package)}")
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    typer.echo(f"devices       cpu{', mps' if torch.backends.mps.is_available() else ''}"
-               f"{', ' + ', '.join(cuda) if cuda else '; no CUDA device'}")
+    typer.echo(
+        f"devices       cpu{', mps' if torch.backends.mps.is_available() else ''}"
+        f"{', ' + ', '.join(cuda) if cuda else '; no CUDA device'}"
+    )
     typer.echo(f"cores         {os.cpu_count()}, torch threads {torch.get_num_threads()}")
     free = shutil.disk_usage(".").free
     typer.echo(f"disk          {free / 2**30:.1f} GiB free here")

@@ -60,13 +60,18 @@ def run_eval(
 
     wanted = settings.task
     loaded = load_task(
-        name=wanted.name, levels=wanted.levels, path=wanted.path, verifier=wanted.verifier,
+        name=wanted.name,
+        levels=wanted.levels,
+        path=wanted.path,
+        verifier=wanted.verifier,
         args=wanted.args,
     )
     names = tuple(level.strip() for level in levels.split(",")) if levels else wanted.levels
     listed = loaded.problems(split, count=problems, seed=seed, levels=names)  # type: ignore[arg-type]
     policy = Policy.load(settings.model)
-    set_threads(settings.device.threads, parameters=sum(p.numel() for p in policy.model.parameters()))
+    set_threads(
+        settings.device.threads, parameters=sum(p.numel() for p in policy.model.parameters())
+    )
     seed_everything(seed, deterministic=settings.device.deterministic)
     result = evaluate(
         listed,

@@ -86,12 +86,15 @@ def _number(source: Path, line: int, row: dict[str, Any], name: str) -> float:
         value = int(value)
     if not isinstance(value, int | float) or not math.isfinite(value):
         raise DataError(
-            f"{source}:{line}: '{name}' is not a number", got=value,
+            f"{source}:{line}: '{name}' is not a number",
+            got=value,
             wanted="a finite number, or null when it is missing",
         )
     if name == "correct" and not 0 <= value <= 1:
         raise DataError(
-            f"{source}:{line}: 'correct' is out of range", got=value, wanted="0 to 1",
+            f"{source}:{line}: 'correct' is out of range",
+            got=value,
+            wanted="0 to 1",
             why="the classes all_wrong and all_right are read from it; -1 would count as mixed",
             fix="map wrong to 0 and right to 1",
         )

@@ -10,9 +10,7 @@ from rekindle.cli.evaluate import settings_for
 from rekindle.errors import ConfigError
 
 
-def run_inspect(
-    *, task: str, model: str, split: str, count: int, overrides: Sequence[str]
-) -> None:
+def run_inspect(*, task: str, model: str, split: str, count: int, overrides: Sequence[str]) -> None:
     """Print prompts and solutions token by token; tokens that carry loss stand in brackets."""
     if split not in ("train", "dev", "test"):
         raise ConfigError("--split is unknown", got=split, wanted="train, dev or test")
@@ -22,7 +20,10 @@ def run_inspect(
 
     wanted = settings.task
     loaded = load_task(
-        name=wanted.name, levels=wanted.levels, path=wanted.path, verifier=wanted.verifier,
+        name=wanted.name,
+        levels=wanted.levels,
+        path=wanted.path,
+        verifier=wanted.verifier,
         args=wanted.args,
     )
     policy = Policy.load(settings.model)

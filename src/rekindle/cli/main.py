@@ -53,7 +53,9 @@ def quickstart(
 def train(
     recipe: Annotated[Path, typer.Argument(help="A YAML file, see recipes/.")],
     out: Annotated[Path, typer.Option(help="The run directory.")],
-    resume: Annotated[bool, typer.Option(help="Go on from the newest complete checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Go on from the newest complete checkpoint.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
     sets: Set = None,
     quiet: Quiet = False,
@@ -75,7 +77,9 @@ def evaluate(
     model: Annotated[str, typer.Option(help="testbed/<name>, a directory, or a hub id.")],
     task: Annotated[str, typer.Option(help="A task, see `rekindle tasks`, or a .jsonl file.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
-    split: Annotated[str, typer.Option(help="dev or test (train to see how much is memory).")] = "test",
+    split: Annotated[
+        str, typer.Option(help="dev or test (train to see how much is memory).")
+    ] = "test",
     samples: Annotated[int, typer.Option(help="Answers a problem.")] = 8,
     problems: Annotated[int, typer.Option(help="Problems a level.")] = 200,
     levels: Annotated[Optional[str], typer.Option(help="Comma-separated.")] = None,  # noqa: UP045
@@ -87,8 +91,16 @@ def evaluate(
     from rekindle.cli.evaluate import run_eval
 
     run_eval(
-        model=model, task=task, out=out, split=split, samples=samples, problems=problems,
-        levels=levels, seed=seed, overwrite=overwrite, overrides=sets or [],
+        model=model,
+        task=task,
+        out=out,
+        split=split,
+        samples=samples,
+        problems=problems,
+        levels=levels,
+        seed=seed,
+        overwrite=overwrite,
+        overrides=sets or [],
     )
 
 

@@ -1,8 +1,9 @@
 """Records -> one step's rows with final weights -> padded micro-batches.
 
-Axes: B sequences, S prompt and completion tokens, T completion tokens. Prompts are padded on the left
-and completions on the right, so that every completion of a micro-batch starts in the same column.
-Weights are computed on the whole step (all processes) before any row is dropped or split off.
+Axes: B sequences, S prompt and completion tokens, T completion tokens. Prompts are padded on the
+left and completions on the right, so that every completion of a micro-batch starts in the same
+column. Weights are computed on the whole step (all processes) before any row is dropped or split
+off.
 """
 
 from collections.abc import Sequence

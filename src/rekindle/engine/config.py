@@ -39,7 +39,9 @@ class ModelConfig(Section):
 class TaskConfig(Section):
     """Where the problems come from and how answers are checked."""
 
-    name: str = Field(default="countdown", description="see `rekindle tasks`; jsonl, hub and gym too")
+    name: str = Field(
+        default="countdown", description="see `rekindle tasks`; jsonl, hub and gym too"
+    )
     levels: tuple[str, ...] | None = Field(default=None, description="None: all of the task's")
     path: str | None = Field(default=None, description="jsonl: the file, or a directory of splits")
     verifier: Literal["exact", "numeric"] | None = Field(
@@ -65,7 +67,9 @@ class OptimConfig(Section):
     """The optimizer and the length of the run."""
 
     steps: int = Field(default=100, ge=1)
-    problems: int = Field(default=32, ge=1, description="problems (sft: samples) a step, all processes")
+    problems: int = Field(
+        default=32, ge=1, description="problems (sft: samples) a step, all processes"
+    )
     micro_tokens: int = Field(default=16384, ge=1, description="padded tokens in one forward pass")
     lr: float = Field(default=5e-4, gt=0.0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -91,7 +95,9 @@ class EvalConfig(Section):
 
 
 class LogConfig(Section):
-    samples: int = Field(default=16, ge=0, description="rollouts written to samples.jsonl each step")
+    samples: int = Field(
+        default=16, ge=0, description="rollouts written to samples.jsonl each step"
+    )
     exporters: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
 
 

@@ -48,8 +48,11 @@ def pick_device(name: str) -> torch.device:
         ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            "model.device is not available", got=name, wanted="a CUDA device",
-            why="torch sees none on this machine", fix="--set model.device=auto",
+            "model.device is not available",
+            got=name,
+            wanted="a CUDA device",
+            why="torch sees none on this machine",
+            fix="--set model.device=auto",
         )
     return device
 
@@ -80,12 +83,16 @@ class Group(Protocol):
     def is_main(self) -> bool: ...
     def barrier(self) -> None:
         """Wait for all."""
+
     def gather_objects(self, items: list[Any]) -> list[Any]:
         """The lists of all processes, in order of rank, joined."""
+
     def broadcast_object(self, item: Any) -> Any:
         """The main process's object, everywhere."""
+
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
         """Key-wise sums in fp64; keys may differ between processes."""
+
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Replace every gradient by its sum over processes."""
 

@@ -1,6 +1,6 @@
 """The policy: a causal language model, its tokenizer, and the only calls of `model(...)`.
 
-Axes: B sequences, S prompt and completion tokens, T completion tokens, V vocabulary, D hidden width.
+Axes: B sequences, S prompt and completion tokens, T completion tokens, V vocabulary, D width.
 """
 
 import copy
@@ -117,8 +117,10 @@ class Policy:
             tokens = self._render(self._messages(problem), generation=True)
         else:
             tokens = self.tokenizer(problem.prompt)["input_ids"]
-            if tokens and tokens[-1] in self.eos_ids and not problem.prompt.endswith(
-                self.tokenizer.eos_token
+            if (
+                tokens
+                and tokens[-1] in self.eos_ids
+                and not problem.prompt.endswith(self.tokenizer.eos_token)
             ):
                 tokens = tokens[:-1]  # some tokenizers close what they encode
         self._check_prompt(problem, tokens)
@@ -134,7 +136,7 @@ class Policy:
         whole = self._render([*messages, {"role": "assistant", "content": text}], generation=False)
         if whole[: len(before)] != before:
             raise DataError(
-                f"problem '{problem.id}': the chat template rewrites the prompt once it is answered",
+                f"problem '{problem.id}': the chat template rewrites an answered prompt",
                 why="prompt and completion cannot then be told apart for the loss mask",
                 fix="use a template that keeps earlier turns, or --set model.chat_template=never",
             )
@@ -229,10 +231,17 @@ class Policy:
         }
         if self._scores_in_chunks():
             hidden_BTD = self.model.model(**inputs).last_hidden_state[:, start - 1 :]
-            return chunked_token_scores(
-                hidden_BTD, self.model.lm_head.weight, targets_BT, temperature=temperature
-            ) if entropy == "detached" else token_scores(
-                self.model.lm_head(hidden_BTD), targets_BT, temperature=temperature, entropy=entropy
+            return (
+                chunked_token_scores(
+                    hidden_BTD, self.model.lm_head.weight, targets_BT, temperature=temperature
+                )
+                if entropy == "detached"
+                else token_scores(
+                    self.model.lm_head(hidden_BTD),
+                    targets_BT,
+                    temperature=temperature,
+                    entropy=entropy,
+                )
             )
         logits_BTV = self.model(**inputs, logits_to_keep=targets_BT.shape[1]).logits
         return token_scores(logits_BTV, targets_BT, temperature=temperature, entropy=entropy)

@@ -97,9 +97,7 @@ def update(
     return {"loss": loss_sum, "grad_norm": norm, "lr": lr, **means}
 
 
-def _add_stats(
-    sums: dict[str, float], value: Tensor, terms: LossTerms, micro: MicroBatch
-) -> None:
+def _add_stats(sums: dict[str, float], value: Tensor, terms: LossTerms, micro: MicroBatch) -> None:
     mask_BT = micro.mask_BT
     sums["loss"] += float(value.detach())
     sums["tokens"] += float(mask_BT.sum())

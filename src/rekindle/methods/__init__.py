@@ -1,4 +1,4 @@
-"""One file per paper. `METHODS` is the list: name -> the module that holds the paper, and its preset."""
+"""One file per paper. `METHODS` is the list: name -> the module that holds the paper."""
 
 from __future__ import annotations
 

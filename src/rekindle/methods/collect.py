@@ -82,7 +82,8 @@ class Collected:
         grouping = group_rows(self.rows.group)
         classes = classify(grouping.gather(self.rows.correct_N))
         return [
-            int(str(key)) for key, name in zip(grouping.keys, classes, strict=True)
+            int(str(key))
+            for key, name in zip(grouping.keys, classes, strict=True)
             if name == "mixed"
         ]
 

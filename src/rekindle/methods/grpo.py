@@ -24,8 +24,8 @@ What we changed or left out, and why:
   penalty covers the same answers.
 * RLOO is written with the token ratio, which is 1 when each batch is used once: the same gradient.
 
-Known failure modes: groups all wrong or all right give nothing (watch `groups/*`); pass@k falls while
-pass@1 rises, as entropy goes; std scaling blows up the smallest differences of graded scores.
+Known failure modes: groups all wrong or all right give nothing (watch `groups/*`); pass@k falls
+while pass@1 rises, as entropy goes; std scaling blows up the smallest differences of graded scores.
 """
 
 import math
@@ -34,6 +34,7 @@ from typing import Literal, NamedTuple
 import torch
 from jaxtyping import Float
 from pydantic import Field
+from torch import Tensor
 
 from rekindle.engine.batch import Batch, MicroBatch, count, pack
 from rekindle.engine.config import SampleConfig, Section
@@ -85,7 +86,7 @@ def grpo_loss(
 def soft_overlong(
     num_tokens_N: Float[Tensor, " N"], *, max_tokens: int, buffer: int
 ) -> Float[Tensor, " N"]:
-    """0 up to `max_tokens - buffer`, then falling linearly to -1 at `max_tokens` (2503.14476 eq. 13)."""
+    """0 up to `max_tokens - buffer`, then linearly to -1 at `max_tokens` (2503.14476 eq. 13)."""
     if buffer == 0:
         return torch.zeros_like(num_tokens_N)
     return ((max_tokens - buffer - num_tokens_N) / buffer).clamp(-1.0, 0.0)
@@ -108,9 +109,7 @@ def credit(rows: ScoredRows, config: "Config", *, max_tokens: int | None = None)
     reward_N = rows.correct_N.double()
     if max_tokens is not None and config.overlong > 0:
         buffer = round(config.overlong * max_tokens)
-        reward_N = reward_N + soft_overlong(
-            rows.num_tokens_N, max_tokens=max_tokens, buffer=buffer
-        )
+        reward_N = reward_N + soft_overlong(rows.num_tokens_N, max_tokens=max_tokens, buffer=buffer)
     grouping = groups.group_rows(rows.group)
     advantage_PG = _ADVANTAGES[config.scale](grouping.gather(reward_N))
     return Credit(
@@ -144,7 +143,9 @@ class Config(Section):
         default=0.0, ge=0.0, le=1.0, description="share of max_new_tokens with a length penalty"
     )
     extra_rollouts: float = Field(
-        default=0.0, ge=0.0, description="dynamic sampling: extra problems, as a multiple of a step's"
+        default=0.0,
+        ge=0.0,
+        description="dynamic sampling: extra problems, as a multiple of a step's",
     )
 
 

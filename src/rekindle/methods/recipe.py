@@ -72,7 +72,9 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise DataError(f"recipe {path} does not exist", fix="see recipes/ for those shipped") from error
+        raise DataError(
+            f"recipe {path} does not exist", fix="see recipes/ for those shipped"
+        ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"recipe {path} is not UTF-8 text", got=str(error)) from error
     except yaml.YAMLError as error:
@@ -104,7 +106,9 @@ def make_recipe(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recip
             raise ConfigError(f"unknown section '{key}'", fix=did_you_mean(str(key), known))
     own = tree.get(section) or {}
     if not isinstance(own, dict):
-        raise ConfigError(f"section '{section}' is not a mapping", got=own, wanted="keys and values")
+        raise ConfigError(
+            f"section '{section}' is not a mapping", got=own, wanted="keys and values"
+        )
     preset = module.PRESETS[method].model_dump()
     shared = checked(Shared, {k: v for k, v in tree.items() if k != section and v is not None}, "")
     method_config = checked(module.Config, {**preset, **own}, section)
@@ -120,7 +124,8 @@ def with_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
         parts = name.strip().split(".")
         if not equals or not all(parts):
             raise ConfigError(
-                "an override is not of the form section.key=value", got=override,
+                "an override is not of the form section.key=value",
+                got=override,
                 fix="e.g. --set optim.lr=1e-4",
             )
         node = out
@@ -130,7 +135,8 @@ def with_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
                 inner = node[part] = {}
             if not isinstance(inner, dict):
                 raise ConfigError(
-                    f"override '{name}' goes into a value", got=f"{part} is {inner!r}",
+                    f"override '{name}' goes into a value",
+                    got=f"{part} is {inner!r}",
                     wanted="a section",
                 )
             node = inner

@@ -5,12 +5,12 @@
 Axes: B sequences, T completion tokens. The prompt carries no loss; the end token does.
 
 What we changed or left out, and why:
-* reduction "token" (every answer token counts the same over the whole step and all processes) is the
+* reduction "token" (every answer token of the step counts the same, on all processes) is the
   default; "sequence" gives each answer the same say. Neither depends on how the step is split.
-* No packing: answers of similar length share a micro-batch instead, which needs no attention tricks.
+* No packing: answers of similar length share a micro-batch, which needs no attention tricks.
 
 Known failure modes: on problems with many right answers it imitates the one that it is shown and
-loses pass@k; once the training tokens are near certain (`tokens/above_099`) little gradient is left.
+loses pass@k; once training tokens are near certain (`tokens/above_099`) little gradient is left.
 """
 
 import torch

@@ -92,8 +92,8 @@ def make_world(recipe: Recipe, *, policy: Policy, task: Task, run: Run, group: G
         seed=shared.seed,
         optim=shared.optim,
         sample=sampling(shared.sample, task),
-        eval=shared.eval,
-        log=shared.log,
+        evaluation=shared.eval,
+        logging=shared.log,
         levels=shared.task.levels,
         max_missing=shared.task.max_missing,
     )
@@ -107,7 +107,7 @@ def sampling(config: SampleConfig, task: Task) -> SampleConfig:
 
 
 def source_fingerprint(policy: Policy) -> str:
-    """Hash of where the weights came from: of the files where they are local, else the hub commit."""
+    """Hash of where the weights came from: of local files, else of the hub commit."""
     directory = Path(model_source(policy.config))
     digest = hashlib.sha256()
     if directory.is_dir():

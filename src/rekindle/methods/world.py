@@ -52,8 +52,8 @@ class World:
     seed: int
     optim: OptimConfig
     sample: SampleConfig
-    eval: EvalConfig
-    log: LogConfig
+    evaluation: EvalConfig
+    logging: LogConfig
     levels: tuple[str, ...] | None
     max_missing: float
     _times: Counter[str] = field(default_factory=Counter)
@@ -73,7 +73,7 @@ class World:
             self._step_began = time.perf_counter()
             yield step
             last = step == self.optim.steps
-            if last or (self.eval.every and step % self.eval.every == 0):
+            if last or (self.evaluation.every and step % self.evaluation.every == 0):
                 self._evaluate(step)
 
     @contextmanager
@@ -89,17 +89,17 @@ class World:
         with self.clock("eval"):
             result = evaluate(
                 self.task.problems(
-                    self.eval.split,
-                    count=self.eval.problems,
+                    self.evaluation.split,
+                    count=self.evaluation.problems,
                     seed=_EVAL_SEED,
-                    levels=self.eval.levels or self.levels,
+                    levels=self.evaluation.levels or self.levels,
                 ),
                 sampler=Shared(self.sampler, self.group),
                 task=self.task,
                 sample_config=self.sample,
-                samples=self.eval.samples,
+                samples=self.evaluation.samples,
                 seed=_EVAL_SEED,
-                split=self.eval.split,
+                split=self.evaluation.split,
                 model=self.policy.config.name,
             )
         self.run.log_eval(step, result)
@@ -107,20 +107,18 @@ class World:
     # --- problems and answers
 
     def draw(self, state: TrainState, problems: int) -> list[Problem]:
-        """The next training problems; the position is part of the state, so resume goes on there."""
+        """The next training problems; the position is part of the state: resume goes on there."""
         position = int(state.scalars.get(_DRAWS) or 0)
         state.scalars[_DRAWS] = position + 1
         return _distinct(
             self.task.draw(step=position, count=problems, seed=self.seed, levels=self.levels)
         )
 
-    def collect(
-        self, state: TrainState, *, samples: int, extra_rollouts: float = 0.0
-    ) -> Collected:
+    def collect(self, state: TrainState, *, samples: int, extra_rollouts: float = 0.0) -> Collected:
         """Sample `samples` answers to each of a step's problems and score them.
 
-        With `extra_rollouts` (DAPO's dynamic sampling) only mixed groups are kept, and more problems
-        are drawn until a step's worth of groups is mixed or the budget is spent.
+        With `extra_rollouts` (DAPO's dynamic sampling) only mixed groups are kept, and more
+        problems are drawn until a step's worth of groups is mixed or the budget is spent.
         """
         want = self.optim.problems
         found = self._ask(state, want, samples, offset=0)
@@ -224,7 +222,7 @@ class World:
             "length/truncated": summed["truncated"] / len(rows.group) if rows.group else math.nan,
             "problems/asked": float(collected.asked),
         }
-        samples = sample_rows(step, collected, earned, limit=self.log.samples)
+        samples = sample_rows(step, collected, earned, limit=self.logging.samples)
         self.log(step, metrics, samples)
 
 

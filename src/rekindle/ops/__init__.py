@@ -1,1 +1,1 @@
-"""Tensors in, tensors out: the primitives that several papers use. Imports torch, nothing of ours."""
+"""Tensors in, tensors out: primitives that several papers use. Imports torch, nothing of ours."""

@@ -1,9 +1,9 @@
 """Group statistics: the answers to one problem, seen against each other.
 
-Axes: P problems (groups), G samples a group (padded to the largest), N rows in any order. Scores are
-fp64; nan marks a missing score or padding and never enters a statistic. A tied group is exactly 0:
-ties are found by max == min, since the rounding left in a mean, divided by a small spread, is not
-noise but a false signal.
+Axes: P problems (groups), G samples a group (padded to the largest), N rows in any order. Scores
+are fp64; nan marks a missing score or padding and never enters a statistic. A tied group is exactly
+0: ties are found by max == min, since the rounding left in a mean, divided by a small spread, is
+not noise but a false signal.
 """
 
 from collections.abc import Hashable, Sequence
@@ -107,7 +107,7 @@ def is_tied(score_PG: Float[Tensor, "P G"]) -> Bool[Tensor, " P"]:
 
 
 def classify(correct_PG: Float[Tensor, "P G"]) -> list[GroupClass]:
-    """all_wrong (every valid score 0), all_right (every one 1), missing (none valid), else mixed."""
+    """all_wrong (every valid score 0), all_right (each 1), missing (none valid), else mixed."""
     classes: list[GroupClass] = []
     for row in correct_PG:
         valid = row[~row.isnan()]

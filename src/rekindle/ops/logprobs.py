@@ -48,7 +48,7 @@ def chunked_token_scores(
     temperature: float = 1.0,
     chunk: int = 1024,
 ) -> TokenScores:
-    """Twin of `token_scores(hidden @ head.T, ...)` that never holds more than `chunk` rows of logits.
+    """Twin of `token_scores(hidden @ head.T, ...)` that holds at most `chunk` rows of logits.
 
     Gradients reach `hidden_BTD` and `head_VD`; logits are recomputed in the backward pass, products
     are accumulated in fp32. The entropies carry no gradient.
@@ -97,9 +97,7 @@ class _ChunkedScores(torch.autograd.Function):
             part = slice(rows, rows + ctx.chunk)
             # d logp_y / dz = onehot(y) - softmax(z)
             dz_CV = _chunk_logprobs(hidden_ND[part], head_VD, ctx.temperature).exp_().neg_()
-            dz_CV.scatter_add_(
-                -1, tokens_N[part, None], torch.ones_like(dz_CV[:, :1])
-            )
+            dz_CV.scatter_add_(-1, tokens_N[part, None], torch.ones_like(dz_CV[:, :1]))
             dz_CV *= grad_N[part, None] / ctx.temperature
             hidden_grad_ND[part] = (dz_CV @ head_VD.to(accumulate)).to(hidden_ND.dtype)
             head_grad_VD += dz_CV.T @ hidden_ND[part].to(accumulate)

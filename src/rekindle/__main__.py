@@ -1,0 +1,5 @@
+"""`python -m rekindle` is `rekindle`."""
+
+from rekindle.cli.main import main
+
+main()

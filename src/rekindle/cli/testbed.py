@@ -1,0 +1,64 @@
+"""`rekindle testbed list` and `rekindle testbed build`: shipped models, and how they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from rekindle import testbed
+from rekindle.errors import ConfigError, RunDirectoryError, TrainingError, did_you_mean
+from rekindle.files import read_json
+
+
+def run_list() -> None:
+    """Print name, task, parameters and the accuracy that each model must reach."""
+    for name in testbed.names():
+        typer.echo(testbed.describe(name))
+
+
+def run_build(models: Sequence[str], out: Path, *, mode: str, quiet: bool) -> None:
+    """Pre-train models from fresh weights by the engine's own SFT, evaluate them, check them."""
+    known = testbed.names()
+    for name in models:
+        if name not in known:
+            raise ConfigError(f"unknown testbed model '{name}'", fix=did_you_mean(name, known))
+    for name in models or known:
+        _build(name, out / name.removeprefix("testbed/"), mode=mode, quiet=quiet)
+
+
+def _build(name: str, out: Path, *, mode: str, quiet: bool) -> None:
+    from rekindle.engine.policy import Policy
+    from rekindle.methods.recipe import make_recipe
+    from rekindle.methods.train import train
+    from rekindle.testbed.build import fresh_model, make_tokenizer
+
+    if mode == "resume" and not out.exists():
+        mode = "new"
+    if mode == "new" and out.exists():
+        raise RunDirectoryError(f"{out} exists", fix="--resume goes on, --overwrite replaces it")
+    recipe = make_recipe(testbed.pretraining(name))
+    train(
+        recipe,
+        out,
+        mode=mode,  # type: ignore[arg-type]
+        command=f"rekindle testbed build {name}",
+        quiet=True if quiet else None,
+        policy=Policy.of(fresh_model(recipe.shared.seed), make_tokenizer(), recipe.shared.model),
+    )
+    levels = read_json(out / "eval.json")["levels"]
+    reached = {level: block["metrics"]["pass@1"]["value"] for level, block in levels.items()}
+    typer.echo(f"{name}: " + ", ".join(f"level {k} pass@1 {v:.2f}" for k, v in reached.items()))
+    low = {
+        level: (reached[level], floor)
+        for level, floor in testbed.must_reach(name).items()
+        if reached[level] < floor
+    }
+    if low:
+        raise TrainingError(
+            f"{name} is below what it must reach",
+            got=low,
+            wanted="pass@1 of at least the second",
+            fix="the versions of constraints.txt are those it was settled with",
+        )

@@ -1,0 +1,149 @@
+"""Two evaluations on the same problems: paired differences with intervals and a permutation p."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rekindle.errors import DataError
+from rekindle.evals.evaluate import per_problem
+from rekindle.evals.intervals import Floats, hierarchical, paired, sign_flip_p
+
+Eval = Mapping[str, Any]
+
+
+class Difference(NamedTuple):
+    """`after - before` over the same problems."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    before: float
+    after: float
+    n_problems: int
+    n_pairs: int
+
+
+def compare(
+    before: Eval, after: Eval, *, metric: str = "pass@1", level: str | None = None
+) -> Difference:
+    """The paired difference of one metric, on all problems or one level.
+
+    Raises:
+        DataError: other tasks, splits or problems, or a metric that was not measured.
+    """
+    return compare_many([(before, after)], metric=metric, level=level)
+
+
+def compare_many(
+    pairs: Sequence[tuple[Eval, Eval]], *, metric: str = "pass@1", level: str | None = None
+) -> Difference:
+    """Several pairs (seeds, base models): the interval covers both pairs and problems.
+
+    The p-value flips the sign of each problem's mean difference over pairs.
+    """
+    if not pairs:
+        raise DataError("there is nothing to compare", wanted="at least one pair of evaluations")
+    befores, afters = [], []
+    for before, after in pairs:
+        _refuse_unlike(before, after)
+        befores.append(_values(before, metric, level))
+        afters.append(_values(after, metric, level))
+    differences = [a - b for a, b in zip(afters, befores, strict=True)]
+    if len(pairs) == 1:
+        interval = paired(afters[0], befores[0])
+    else:
+        interval = hierarchical(differences)
+    same = len({len(d) for d in differences}) == 1
+    flat = np.mean(differences, axis=0) if same else np.concatenate(differences)
+    return Difference(
+        value=interval.value,
+        ci_low=interval.ci_low,
+        ci_high=interval.ci_high,
+        p_value=sign_flip_p(flat),
+        before=_mean(befores),
+        after=_mean(afters),
+        n_problems=int(np.sum(~np.isnan(differences[0]))),
+        n_pairs=len(pairs),
+    )
+
+
+def compare_table(before: Eval, after: Eval) -> list[dict[str, Any]]:
+    """One row per level (None: all) and metric that both measured."""
+    rows = []
+    shared = [name for name in before["metrics"] if name in after["metrics"]]
+    levels: list[str | None] = [None, *before["levels"]]
+    for level in levels:
+        for metric in shared:
+            found = compare(before, after, metric=metric, level=level)
+            if found.value == found.value:
+                rows.append(
+                    {
+                        "level": level,
+                        "metric": metric,
+                        "before": found.before,
+                        "after": found.after,
+                        "difference": found.value,
+                        "ci_low": found.ci_low,
+                        "ci_high": found.ci_high,
+                        "p_value": found.p_value,
+                        "n": found.n_problems,
+                    }
+                )
+    return rows
+
+
+def _mean(parts: Sequence[Floats]) -> float:
+    whole = [float(np.nanmean(part)) for part in parts if bool((~np.isnan(part)).any())]
+    return float(np.mean(whole)) if whole else float("nan")
+
+
+def _values(result: Eval, metric: str, level: str | None) -> Floats:
+    outcome_PK = np.array(
+        [[np.nan if x is None else x for x in row] for row in result["outcomes"]], dtype=np.float64
+    )
+    if metric == "greedy" and result.get("greedy_outcomes") is not None:
+        values = _floats(result["greedy_outcomes"])
+    elif metric.startswith("maj@") and metric in result["metrics"]:
+        values = _floats(result["majority"])
+    else:
+        k = metric.removeprefix("pass@")
+        ks = [int(k)] if metric.startswith("pass@") and k.isdigit() else []
+        known = per_problem(outcome_PK, [[None] * outcome_PK.shape[1]] * len(outcome_PK), ks, None)
+        if metric not in known or metric.startswith("maj@"):
+            raise DataError(
+                f"metric '{metric}' was not measured", wanted=", ".join(result["metrics"])
+            )
+        values = known[metric]
+    if level is None:
+        return values
+    rows = np.array([problem["level"] == level for problem in result["problems"]])
+    if not rows.any():
+        raise DataError(f"level '{level}' was not evaluated", wanted=", ".join(result["levels"]))
+    return values[rows]
+
+
+def _floats(values: Sequence[float | None]) -> Floats:
+    return np.array([np.nan if x is None else x for x in values], dtype=np.float64)
+
+
+def _refuse_unlike(before: Eval, after: Eval) -> None:
+    for key in ("task", "split"):
+        if before[key] != after[key]:
+            raise DataError(
+                f"the evaluations are of another {key}", got=f"{before[key]} and {after[key]}",
+                why="a paired difference needs the same problems",
+            )
+    first = [problem["id"] for problem in before["problems"]]
+    second = [problem["id"] for problem in after["problems"]]
+    if first != second:
+        odd = [pair for pair in zip(first, second, strict=False) if pair[0] != pair[1]]
+        raise DataError(
+            "the evaluations are on other problems",
+            got=odd[:3] or f"{len(first)} and {len(second)} problems",
+            why="a paired difference needs the same problems in the same order",
+            fix="evaluate both with the same --split, --problems, --levels and --seed",
+        )

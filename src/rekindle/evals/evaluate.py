@@ -1,0 +1,180 @@
+"""Problems -> sampled answers -> outcomes -> the metrics of eval.json."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rekindle.errors import DataError
+from rekindle.evals.intervals import Floats, Interval, cluster, wilson
+from rekindle.evals.passk import avg_at_k, maj_at_k, pass_at_k
+from rekindle.records import Problem, Rollout, Score
+
+if TYPE_CHECKING:
+    from rekindle.engine.config import SampleConfig
+    from rekindle.engine.sampler import Sampler
+    from rekindle.tasks import Task
+
+
+def evaluate(
+    problems: Sequence[Problem],
+    *,
+    sampler: Sampler,
+    task: Task,
+    sample_config: SampleConfig,
+    samples: int,
+    seed: int,
+    ks: Sequence[int] | None = None,
+    greedy: bool = True,
+    split: str = "",
+    model: str = "",
+) -> dict[str, Any]:
+    """Sample, grade and summarise; the structure of eval.json.
+
+    Args:
+        problems: what is asked, `samples` times each; ids must differ.
+        seed: of the draws.
+        ks: the k of pass@k; powers of two up to `samples`, and `samples`, when None.
+        greedy: also answer each problem once at temperature 0.
+
+    Returns:
+        Metrics over all problems and per level, each with value, 95 % interval and n; `outcomes`
+        (problem x sample: score or null), `problems`, `missing`. Undefined numbers are null.
+
+    Raises:
+        DataError: no problem, or an id twice.
+    """
+    _check_ids(problems)
+    ks = _default_ks(samples) if ks is None else ks
+    began = time.perf_counter()
+    rollouts = sampler.sample(problems, samples=samples, config=sample_config, seed=seed)
+    sampled = time.perf_counter()
+    scores = [task.grade(rollout.problem, rollout.text) for rollout in rollouts]
+    outcome_PK = _table(scores, len(problems), samples)
+    answers = [
+        [task.answer_of(r.problem, r.text) for r in rollouts[p * samples : (p + 1) * samples]]
+        for p in range(len(problems))
+    ]
+    scored = time.perf_counter()
+    greedy_scores: list[Score] = []
+    if greedy:
+        config = sample_config.model_copy(update={"temperature": 0.0, "top_p": 1.0})
+        single = sampler.sample(problems, samples=1, config=config, seed=seed)
+        greedy_scores = [task.grade(rollout.problem, rollout.text) for rollout in single]
+    greedy_P = _table(greedy_scores, len(problems), 1)[:, 0] if greedy else None
+    values = per_problem(outcome_PK, answers, ks, greedy_P)
+    levels = list(dict.fromkeys(problem.level for problem in problems))
+    everything = np.ones(len(problems), dtype=bool)
+    return {
+        "model": model,
+        "task": task.name,
+        "split": split,
+        "seed": seed,
+        "n_problems": len(problems),
+        "n_samples": samples,
+        "sampling": sample_config.model_dump(mode="json"),
+        "k": list(ks),
+        "metrics": _summary(values, everything, samples),
+        "levels": {
+            level: _level(values, np.array([p.level == level for p in problems]), samples)
+            for level in levels
+        },
+        "problems": [{"id": problem.id, "level": problem.level} for problem in problems],
+        "outcomes": [[_plain(x) for x in row] for row in outcome_PK],
+        "greedy_outcomes": None if greedy_P is None else [_plain(x) for x in greedy_P],
+        "majority": [_plain(x) for x in values[f"maj@{samples}"]],
+        "missing": _missing([*scores, *greedy_scores]),
+        "length": _lengths(rollouts),
+        "time": {
+            "sample": sampled - began,
+            "score": scored - sampled,
+            "greedy": time.perf_counter() - scored,
+        },
+    }
+
+
+def per_problem(
+    outcome_PK: Floats,
+    answers: Sequence[Sequence[str | None]],
+    ks: Sequence[int],
+    greedy_P: Floats | None,
+) -> dict[str, Floats]:
+    """Metric -> one value a problem, nan where it is undefined."""
+    samples = outcome_PK.shape[1]
+    values = {f"pass@{k}": pass_at_k(outcome_PK, k) for k in ks}
+    values[f"avg@{samples}"] = avg_at_k(outcome_PK)
+    values[f"maj@{samples}"] = maj_at_k(outcome_PK, answers)
+    if greedy_P is not None:
+        values["greedy"] = greedy_P
+    return values
+
+
+def _summary(values: Mapping[str, Floats], rows: Any, samples: int) -> dict[str, Any]:
+    return {name: _cell(_interval(name, v[rows], samples)) for name, v in values.items()}
+
+
+def _level(values: Mapping[str, Floats], rows: Any, samples: int) -> dict[str, Any]:
+    return {"n_problems": int(rows.sum()), "metrics": _summary(values, rows, samples)}
+
+
+def _interval(name: str, values: Floats, samples: int) -> Interval:
+    kept = values[~np.isnan(values)]
+    single = name == "greedy" or (name == "pass@1" and samples == 1)
+    if single and bool(np.isin(kept, (0.0, 1.0)).all()):
+        return wilson(float(kept.sum()), len(kept))
+    return cluster(values)
+
+
+def _cell(interval: Interval) -> dict[str, float | int | None]:
+    return {
+        "value": _plain(interval.value),
+        "ci_low": _plain(interval.ci_low),
+        "ci_high": _plain(interval.ci_high),
+        "n": interval.n,
+    }
+
+
+def _table(scores: Sequence[Score], problems: int, samples: int) -> Floats:
+    flat = [np.nan if score.value is None else score.value for score in scores]
+    return np.array(flat, dtype=np.float64).reshape(problems, samples)
+
+
+def _plain(value: float) -> float | int | None:
+    number = float(value)
+    if number != number:
+        return None
+    return int(number) if number in (0.0, 1.0) else number
+
+
+def _missing(scores: Sequence[Score]) -> dict[str, Any]:
+    reasons = Counter(score.reason for score in scores if score.reason is not None)
+    return {"count": sum(reasons.values()), "reasons": dict(reasons)}
+
+
+def _lengths(rollouts: Sequence[Rollout]) -> dict[str, float | None]:
+    if not rollouts:
+        return {"mean": None, "truncated": None}
+    return {
+        "mean": sum(len(r.tokens) for r in rollouts) / len(rollouts),
+        "truncated": sum(r.finish == "length" for r in rollouts) / len(rollouts),
+    }
+
+
+def _default_ks(samples: int) -> list[int]:
+    powers = [2**i for i in range(samples.bit_length()) if 2**i <= samples]
+    return powers if powers[-1] == samples else [*powers, samples]
+
+
+def _check_ids(problems: Sequence[Problem]) -> None:
+    if not problems:
+        raise DataError("there is no problem to evaluate", fix="choose another split or level")
+    twice = [name for name, n in Counter(problem.id for problem in problems).items() if n > 1]
+    if twice:
+        raise DataError(
+            "problem ids occur twice", got=twice[:5], why="results are matched by id",
+            fix="give each problem an id of its own",
+        )

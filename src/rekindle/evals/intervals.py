@@ -1,0 +1,150 @@
+"""What "0.43, 95 % [0.40, 0.46]" means.
+
+    wilson          a proportion from independent 0/1 outcomes (one answer a problem)
+    cluster         the mean of per-problem values: bootstrap over problems, BCa-free percentile of
+                    studentised resamples (bootstrap-t), which keeps its coverage at 50 problems
+    paired          the mean difference of two values per problem: the same over differences
+    hierarchical    several pairs (seeds, base models): resample pairs, then problems within
+
+Values of nan stay out. Everything is seeded. With fewer than two values there is no interval: nan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+LEVEL = 0.95
+RESAMPLES = 4000
+
+
+class Interval(NamedTuple):
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int  # problems that entered
+
+
+def wilson(successes: float, n: int, *, level: float = LEVEL) -> Interval:
+    """Wilson's score interval for a proportion (Wilson 1927)."""
+    if n == 0:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # At 0 and n one bound is the share itself; rounding must not push it past.
+    low = 0.0 if successes == 0 else float(centre - half)
+    high = 1.0 if successes == n else float(centre + half)
+    return Interval(share, low, high, n)
+
+
+def cluster(
+    values: Floats, *, seed: int = 0, level: float = LEVEL, bounds: tuple[float, float] = (0.0, 1.0)
+) -> Interval:
+    """Mean over problems with a bootstrap-t interval; `bounds` cut what cannot be."""
+    kept = values[~np.isnan(values)]
+    n = len(kept)
+    if n == 0:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    mean = float(kept.mean())
+    if n == 1:
+        return Interval(mean, np.nan, np.nan, 1)
+    spread = float(kept.std(ddof=1))
+    if spread == 0:
+        return _all_equal(mean, n, level, bounds)
+    rng = np.random.default_rng(seed)
+    # Resampling as counts: one matrix product instead of a gather of RESAMPLES x n values.
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
+    means = counts @ kept / n
+    variances = np.maximum(counts @ (kept**2) / n - means**2, 0) * n / (n - 1)
+    usable = variances > 1e-12
+    ratios = (means[usable] - mean) / np.sqrt(variances[usable] / n)
+    tail = (1 - level) / 2
+    t_low, t_high = np.quantile(ratios, [tail, 1 - tail])
+    error = spread / np.sqrt(n)
+    low, high = mean - t_high * error, mean - t_low * error
+    return Interval(mean, float(max(low, bounds[0])), float(min(high, bounds[1])), n)
+
+
+def paired(after: Floats, before: Floats, *, seed: int = 0, level: float = LEVEL) -> Interval:
+    """Mean of `after - before` over problems that have both."""
+    difference = after - before
+    kept = difference[~np.isnan(difference)]
+    if len(kept) > 1 and np.all(kept == 0):
+        return Interval(0.0, 0.0, 0.0, len(kept))  # a run paired with itself
+    return cluster(difference, seed=seed, level=level, bounds=(-1.0, 1.0))
+
+
+def hierarchical(
+    differences: Sequence[Floats], *, seed: int = 0, level: float = LEVEL
+) -> Interval:
+    """Mean over pairs of the mean difference over problems: pairs are drawn, then problems within.
+
+    One pair is the paired interval. With few pairs the percentile bounds are widened by
+    sqrt(m / (m - 1)), which undoes the bootstrap's small-sample bias in the variance between pairs.
+    """
+    kept = [d[~np.isnan(d)] for d in differences]
+    kept = [d for d in kept if len(d)]
+    if not kept:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    if len(kept) == 1:
+        return cluster(kept[0], seed=seed, level=level, bounds=(-1.0, 1.0))
+    rng = np.random.default_rng(seed)
+    inner = np.stack([_resampled_means(d, rng) for d in kept])  # pairs x resamples
+    pairs = len(kept)
+    picked = rng.integers(pairs, size=(RESAMPLES, pairs))
+    fresh = rng.integers(RESAMPLES, size=(RESAMPLES, pairs))
+    means = inner[picked, fresh].mean(axis=1)
+    value = float(np.mean([d.mean() for d in kept]))
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    wider = np.sqrt(pairs / (pairs - 1))
+    return Interval(
+        value,
+        max(-1.0, value - (value - float(low)) * wider),
+        min(1.0, value + (float(high) - value) * wider),
+        sum(len(d) for d in kept),
+    )
+
+
+def sign_flip_p(differences: Floats, *, seed: int = 0, resamples: int = 20_000) -> float:
+    """Two-sided p of a paired permutation test: the sign of each problem's difference is a coin.
+
+    Exact over all sign patterns up to 14 nonzero differences, else sampled with the +1 rule.
+    """
+    kept = differences[~np.isnan(differences)]
+    if len(kept) == 0:
+        return float("nan")
+    moved = kept[kept != 0]
+    if len(moved) == 0:
+        return 1.0
+    observed = abs(moved.sum())
+    if len(moved) <= 14:
+        bits = np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved)) & 1
+        sums = np.abs((2 * bits - 1) @ moved)
+        return float(np.mean(sums >= observed - 1e-12))
+    rng = np.random.default_rng(seed)
+    signs = rng.integers(0, 2, size=(resamples, len(moved)), dtype=np.int8) * 2.0 - 1
+    hits = int(np.sum(np.abs(signs @ moved) >= observed - 1e-12))
+    return (hits + 1) / (resamples + 1)
+
+
+def _resampled_means(values: Floats, rng: np.random.Generator) -> Floats:
+    n = len(values)
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    return np.asarray(counts @ values / n, dtype=np.float64)
+
+
+def _all_equal(mean: float, n: int, level: float, bounds: tuple[float, float]) -> Interval:
+    # All problems agree: a resample cannot vary, but n agreements are not certainty. For shares the
+    # Wilson bounds of n equal outcomes are the honest width.
+    if bounds == (0.0, 1.0) and mean in (0.0, 1.0):
+        edge = wilson(mean * n, n, level=level)
+        return Interval(mean, edge.ci_low, edge.ci_high, n)
+    return Interval(mean, mean, mean, n)

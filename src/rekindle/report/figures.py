@@ -1,0 +1,241 @@
+"""Which figures the page has: the runs' data sorted into panels, in the order they are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rekindle.report.charts import before_after, ceiling, learning_curve, metric_curve, pass_at_k
+from rekindle.report.load import Evaluation, Metric, RunData
+from rekindle.report.samples import number
+from rekindle.report.spec import Figure, Style
+from rekindle.report.stacks import bars, group_classes
+from rekindle.report.tables import TIME_PARTS, time_parts, tokens
+from rekindle.report.verdict import HEADLINE
+
+# key of a metrics row -> title; what is not listed follows under its own key
+QUANTITIES = {
+    "reward/mean": "mean reward",
+    "score/mean": "mean score",
+    "loss": "loss",
+    "accuracy/token": "token accuracy",
+    "entropy": "entropy, nats a token",
+    "kl": "KL to the reference, nats a token",
+    "grad_norm": "gradient norm",
+    "clip_ratio": "share of tokens clipped",
+    "length/mean": "mean length, tokens",
+    "length/truncated": "share cut off by the length limit",
+    "tokens/generated": "tokens generated a step",
+    "tokens/trained": "tokens trained on a step",
+    "lr": "learning rate",
+}
+TIME_COLOURS = {part: f"--part-{i}" for i, part in enumerate(TIME_PARTS, start=1)}
+TOKEN_COLOURS = {"trained": "--part-1", "generated only": "--part-6"}
+_SHOWN_ELSEWHERE = ("step", "time/", "groups/")
+_PASS_AT = re.compile(r"pass@(\d+)")
+_MOST_QUANTITIES = 24
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Figures that are compared with each other, and what to know before reading them."""
+
+    title: str
+    figures: Sequence[Figure]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The evaluations of some runs on one task and split."""
+
+    task: str
+    split: str
+    found: Sequence[tuple[RunData, Sequence[Evaluation]]]
+
+    @property
+    def title(self) -> str:
+        """`countdown, test split`."""
+        return f"{self.task}, {self.split} split"
+
+    @property
+    def levels(self) -> list[str | None]:
+        """None for all problems, then each level when there is more than one."""
+        names = [level for _, found in self.found for e in found for level in e.levels]
+        named = list(dict.fromkeys(names))
+        return [None, *named] if len(named) > 1 else [None]
+
+    def sides(self) -> list[tuple[str, str, Evaluation]]:
+        """(run, "before" | "after", evaluation) as far as there are any."""
+        return [
+            (run.name, when, evaluation)
+            for run, found in self.found
+            for when, evaluation in (("before", run.before), ("after", run.after))
+            if evaluation is not None and evaluation in found
+        ]
+
+
+def benchmarks_of(runs: Sequence[RunData]) -> list[Benchmark]:
+    """Evaluations by what they were made on."""
+    keys = list(dict.fromkeys((e.task, e.split) for run in runs for e in run.evaluations))
+    out = []
+    for task, split in keys:
+        found = [
+            (run, [e for e in run.evaluations if (e.task, e.split) == (task, split)])
+            for run in runs
+        ]
+        out.append(Benchmark(task, split, [(run, these) for run, these in found if these]))
+    return out
+
+
+def learning_panels(benchmarks: Sequence[Benchmark], styles: Sequence[Style]) -> list[Panel]:
+    """Accuracy over steps, one figure a level."""
+    panels = []
+    for b, benchmark in enumerate(benchmarks):
+        name = headline(benchmark)
+        series = {
+            level: [
+                (run.name, e, e.at(level)[name])
+                for run, found in benchmark.found
+                for e in found
+                if name in e.at(level)
+            ]
+            for level in benchmark.levels
+        }
+        top = ceiling([cell for these in series.values() for _, _, cell in these])
+        figures = [
+            learning_curve(
+                f"learning-{b}-{i}",
+                level_title(level),
+                these,
+                styles_of(styles, [run for run, _, _ in these]),
+                metric=name,
+                top=top,
+            )
+            for i, (level, these) in enumerate(series.items())
+            if these
+        ]
+        counts = sorted({e.n_problems for _, found in benchmark.found for e in found})
+        samples = sorted({e.n_samples for _, found in benchmark.found for e in found})
+        note = (
+            f"{name}; n = {' or '.join(f'{n:,}' for n in counts)} problems in all, "
+            f"{' or '.join(map(str, samples))} samples each. Bands are 95 % intervals."
+        )
+        panels.append(Panel(benchmark.title, figures, note))
+    return panels
+
+
+def quantity_figures(runs: Sequence[RunData], styles: Sequence[Style]) -> tuple[list[Figure], str]:
+    """Logged quantities over steps, and a sentence on those that found no room."""
+    logged = dict.fromkeys(
+        key for run in runs for row in run.rows for key, value in row.items()
+        if number(value) is not None and not key.startswith(_SHOWN_ELSEWHERE)
+    )  # fmt: skip
+    keys = [key for key in QUANTITIES if key in logged]
+    keys += sorted(key for key in logged if key not in QUANTITIES)
+    figures = []
+    for i, key in enumerate(keys[:_MOST_QUANTITIES]):
+        having = [run for run in runs if any(number(row.get(key)) is not None for row in run.rows)]
+        figures.append(
+            metric_curve(
+                f"quantity-{i}",
+                QUANTITIES.get(key, key),
+                key,
+                having,
+                styles_of(styles, [run.name for run in having]),
+            )
+        )
+    left = keys[_MOST_QUANTITIES:]
+    return figures, f"Not drawn, see metrics.jsonl: {', '.join(left)}." if left else ""
+
+
+def accuracy_panels(benchmarks: Sequence[Benchmark], styles: Sequence[Style]) -> list[Panel]:
+    """Before against after: a dumbbell of all levels, then pass@k of each."""
+    panels = []
+    for b, benchmark in enumerate(benchmarks):
+        name, sides = headline(benchmark), benchmark.sides()
+        if not sides:
+            continue
+        here = styles_of(styles, [run for run, _, _ in sides])
+        rows = [
+            (level_title(level), run, when, e.at(level)[name])
+            for level in benchmark.levels
+            for run, when, e in sides
+            if name in e.at(level)
+        ]
+        figures = [
+            before_after(f"levels-{b}", f"{name} by level", rows, here, metric=name),
+            *_pass_at_k_figures(b, benchmark, here),
+        ]
+        steps = sorted({e.step for _, when, e in sides if when == "after"})
+        after = " or ".join(f"{step:,}" for step in steps) or "none yet"
+        note = f"Hollow and dashed: before the first step. Filled: after step {after}."
+        panels.append(Panel(benchmark.title, figures, note))
+    return panels
+
+
+def group_figures(runs: Sequence[RunData]) -> list[Figure]:
+    """Group classes over time, for the runs that have groups."""
+    found = [group_classes(f"groups-{i}", run) for i, run in enumerate(runs)]
+    return [figure for figure in found if figure is not None]
+
+
+def cost_figures(runs: Sequence[RunData]) -> list[Figure]:
+    """Where the time went, and how many of the generated tokens were trained on."""
+    times = [
+        (run.name, part, seconds)
+        for run in runs
+        for part, seconds in time_parts(run).items()
+    ]  # fmt: skip
+    counts = []
+    for run in runs:
+        made = tokens(run)
+        trained = made.get("trained", 0.0)
+        counts.append((run.name, "trained", trained))
+        counts.append((run.name, "generated only", max(0.0, made.get("generated", 0.0) - trained)))
+    figures = []
+    if any(amount for _, _, amount in times):
+        figures.append(
+            bars("time", "Time", times, colours=TIME_COLOURS, unit="seconds", param="parts")
+        )
+    if any(amount for _, _, amount in counts):
+        figures.append(
+            bars("tokens", "Tokens", counts, colours=TOKEN_COLOURS, unit="tokens", param="uses")
+        )
+    return figures
+
+
+def headline(benchmark: Benchmark) -> str:
+    """pass@1 where there is one, else the first metric."""
+    names = [name for _, found in benchmark.found for e in found for name in e.metrics]
+    return HEADLINE if HEADLINE in names else names[0]
+
+
+def level_title(level: str | None) -> str:
+    """`all levels` or `level 4`."""
+    return "all levels" if level is None else f"level {level}"
+
+
+def styles_of(styles: Sequence[Style], runs: Sequence[str]) -> list[Style]:
+    """The styles of some of the runs."""
+    return [style for style in styles if style.run in runs]
+
+
+def _pass_at_k_figures(b: int, benchmark: Benchmark, styles: Sequence[Style]) -> list[Figure]:
+    rows: dict[str | None, list[tuple[str, str, int, Metric]]] = {}
+    for level in benchmark.levels:
+        rows[level] = [
+            (run, when, int(match.group(1)), cell)
+            for run, when, e in benchmark.sides()
+            for name, cell in e.at(level).items()
+            if (match := _PASS_AT.fullmatch(name))
+        ]
+    if all(len({k for _, _, k, _ in these}) < 2 for these in rows.values()):
+        return []
+    top = ceiling([cell for these in rows.values() for *_, cell in these])
+    return [
+        pass_at_k(f"k-{b}-{i}", level_title(level), these, styles, top=top)
+        for i, (level, these) in enumerate(rows.items())
+        if these
+    ]

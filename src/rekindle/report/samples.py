@@ -1,0 +1,206 @@
+"""Rollouts for the browser: read, shortened, thinned to what a page can carry, and packed.
+
+The text comes from a model and may be anything; here it stays data. Numbers that are undefined stay
+None.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+HEAD, TAIL = 4500, 1500  # characters kept of a long text
+COLUMNS = (
+    "step", "group", "prompt", "sample", "text", "score", "missing", "parts", "reward",
+    "advantage", "class", "tokens", "logprob", "finish", "line",
+)  # fmt: skip
+_KNOWN = {
+    "step", "group", "problem", "level", "prompt", "answer", "sample", "text", "score", "missing",
+    "parts", "reward", "advantage", "group_class", "tokens", "sum_logprob", "finish",
+}  # fmt: skip
+
+
+class Sample(NamedTuple):
+    """One row of samples.jsonl; `line` is its line number there, `parts` every further number."""
+
+    line: int
+    step: int
+    group: str
+    problem: str
+    level: str
+    prompt: str
+    answer: str | None
+    sample: int
+    text: str
+    score: float | None
+    missing: str | None
+    parts: dict[str, float | None]
+    reward: float | None
+    advantage: float | None
+    group_class: str
+    tokens: int | None
+    sum_logprob: float | None
+    finish: str
+
+
+class Thinned(NamedTuple):
+    """The rollouts that a page carries, and what to say about the rest (empty: all are there)."""
+
+    samples: list[Sample]
+    note: str
+
+
+def number(value: object) -> float | None:
+    """A finite number, or None for anything else (null, nan, text, true)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        as_float = float(value)
+    except OverflowError:
+        return None
+    return as_float if math.isfinite(as_float) else None
+
+
+def read_sample(line: int, row: Mapping[str, Any]) -> Sample | None:
+    """A row as a `Sample`, texts shortened; None for a row without a step or a text."""
+    step = number(row.get("step"))
+    text = row.get("text")
+    if step is None or not isinstance(text, str):
+        return None
+    parts = row.get("parts")
+    named = dict(parts) if isinstance(parts, Mapping) else {}
+    named.update({key: value for key, value in row.items() if key not in _KNOWN})
+    answer = row.get("answer")
+    tokens = row.get("tokens")
+    count = len(tokens) if isinstance(tokens, list) else number(tokens)
+    missing = row.get("missing")
+    return Sample(
+        line=line,
+        step=int(step),
+        group=_text(row.get("group")),
+        problem=_text(row.get("problem")),
+        level=_text(row.get("level")),
+        prompt=shorten(_prompt(row.get("prompt"))),
+        answer=None if answer is None else shorten(_text(answer)),
+        sample=int(number(row.get("sample")) or 0),
+        text=shorten(text),
+        score=number(row.get("score")),
+        missing=None if missing is None else _text(missing),
+        parts={str(key): number(value) for key, value in named.items() if _numeric(value)},
+        reward=number(row.get("reward")),
+        advantage=number(row.get("advantage")),
+        group_class=_text(row.get("group_class")),
+        tokens=None if count is None else int(count),
+        sum_logprob=number(row.get("sum_logprob")),
+        finish=_text(row.get("finish")),
+    )
+
+
+def shorten(text: str) -> str:
+    """`text`, or its two ends and how much was left out between them."""
+    if len(text) <= HEAD + TAIL:
+        return text
+    left_out = len(text) - HEAD - TAIL
+    gap = f"\n\n[… {left_out:,} characters are left out here; samples.jsonl has them …]\n\n"
+    return text[:HEAD] + gap + text[-TAIL:]
+
+
+def thin(samples: Sequence[Sample], budget: int) -> Thinned:
+    """At most about `budget` bytes of rollouts: whole steps, evenly spread, first and last kept."""
+    sizes: dict[int, int] = {}
+    for sample in samples:
+        sizes[sample.step] = sizes.get(sample.step, 0) + _size(sample)
+    if sum(sizes.values()) <= budget:
+        return Thinned(list(samples), "")
+    steps = sorted(sizes)
+    count = len(steps) - 1
+    keep: set[int] = set()
+    while count >= 2:
+        keep = set(_spread(steps, count))
+        if sum(sizes[step] for step in keep) <= budget:
+            break
+        count = int(count * 0.95)
+    else:
+        keep = set()
+    chosen = [s for s in samples if s.step in keep] or _last_groups(samples, budget)
+    shown_steps = len({sample.step for sample in chosen})
+    note = (
+        f"{len(chosen):,} of {len(samples):,} logged rollouts are on this page ({shown_steps:,} of "
+        f"{len(steps):,} steps, evenly spread), to keep it quick; samples.jsonl has them all."
+    )
+    return Thinned(chosen, note)
+
+
+def pack(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Columns and rows, with each prompt once: what the browser's script reads."""
+    prompts: dict[tuple[str, str, str, str | None], int] = {}
+    rows = []
+    for s in samples:
+        key = (s.problem, s.level, s.prompt, s.answer)
+        place = prompts.setdefault(key, len(prompts))
+        rows.append(
+            [
+                s.step, s.group, place, s.sample, s.text, s.score, s.missing, s.parts,
+                rounded(s.reward), rounded(s.advantage), s.group_class, s.tokens,
+                rounded(s.sum_logprob), s.finish, s.line,
+            ]
+        )  # fmt: skip
+    return {"columns": list(COLUMNS), "prompts": [list(key) for key in prompts], "rows": rows}
+
+
+def rounded(value: float | None, digits: int = 6) -> float | None:
+    """Six significant digits: more would weigh on the page and say nothing."""
+    if value is None or value == 0 or not math.isfinite(value):
+        return value
+    return round(value, digits - 1 - math.floor(math.log10(abs(value))))
+
+
+def _last_groups(samples: Sequence[Sample], budget: int) -> list[Sample]:
+    """Even two steps are too much: whole groups from the last step on, as far as they fit."""
+    chosen: list[Sample] = []
+    spent = 0
+    groups: dict[tuple[int, str], list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault((sample.step, sample.group), []).append(sample)
+    for group in reversed(groups.values()):
+        spent += sum(map(_size, group))
+        if spent > budget and chosen:
+            break
+        chosen += group
+    return sorted(chosen, key=lambda sample: sample.line)
+
+
+def _spread(steps: Sequence[int], count: int) -> list[int]:
+    last = len(steps) - 1
+    return [steps[round(i * last / (count - 1))] for i in range(count)]
+
+
+def _size(sample: Sample) -> int:
+    """Bytes on the page: what is written as an escape in JSON counts as that."""
+    texts = (sample.text, sample.missing or "", sample.prompt if sample.sample == 0 else "")
+    return 160 + 24 * len(sample.parts) + sum(len(json.dumps(text)) for text in texts)
+
+
+def _prompt(value: object) -> str:
+    """The prompt as text; a chat is one block a message."""
+    if not isinstance(value, list):
+        return _text(value)
+    blocks = []
+    for message in value:
+        if isinstance(message, Mapping):
+            blocks.append(f"{_text(message.get('role'))}: {_text(message.get('content'))}")
+        elif isinstance(message, list) and len(message) == 2:
+            blocks.append(f"{_text(message[0])}: {_text(message[1])}")
+    return "\n\n".join(blocks)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _numeric(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

@@ -1,0 +1,146 @@
+"""What every figure shares: the frame, how runs are told apart, and what follows the pointer.
+
+Figures are Vega-Lite specifications, plain dicts, drawn by the page's script. Colours are CSS
+variables, so that light, dark and print need no second drawing. Every spec declares the parameter
+that it obeys (`runs`, `classes`, `parts`, ...): the legends on the page set them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Spec = dict[str, Any]
+
+MOST_POINTS = 400  # of a line; longer runs are shown as means of neighbouring steps
+_DASHES = ([1, 0], [5, 3], [1.5, 2.5], [8, 3, 2, 3])
+_HUES = 8
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart and what is said around it; `alt` is read to those who cannot see it."""
+
+    id: str
+    title: str
+    caption: str
+    alt: str
+    spec: Spec
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a run is drawn everywhere: a hue for its recipe, a dash for its place among repeats."""
+
+    run: str
+    hue: int
+    dash: Sequence[float]
+
+
+def run_styles(arms: Sequence[Sequence[str]]) -> list[Style]:
+    """One style a run; `arms` are lists of runs that repeat one recipe."""
+    if len(arms) == 1:
+        arms = [[name] for name in arms[0]]
+    return [
+        Style(run=name, hue=1 + arm % _HUES, dash=_DASHES[place % len(_DASHES)])
+        for arm, names in enumerate(arms)
+        for place, name in enumerate(names)
+    ]
+
+
+def binned(points: Sequence[tuple[int, float | None]]) -> list[tuple[int, float | None]]:
+    """At most `MOST_POINTS` points: means over neighbouring steps, at their middle step."""
+    if len(points) <= MOST_POINTS:
+        return list(points)
+    size = math.ceil(len(points) / MOST_POINTS)
+    out: list[tuple[int, float | None]] = []
+    for start in range(0, len(points), size):
+        part = points[start : start + size]
+        known = [value for _, value in part if value is not None]
+        mean = sum(known) / len(known) if known else None
+        out.append((part[len(part) // 2][0], mean))
+    return out
+
+
+def by_run(
+    values: Sequence[Mapping[str, Any]],
+    layers: Sequence[Spec],
+    encoding: Spec,
+    styles: Sequence[Style],
+    *,
+    height: int,
+) -> Spec:
+    spec = frame(values, layers, encoding, height=height)
+    spec["params"] = [{"name": "runs", "value": [style.run for style in styles]}]
+    spec["transform"] = [{"filter": "indexof(runs, datum.run) >= 0"}]
+    return spec
+
+
+def frame(
+    values: Sequence[Mapping[str, Any]], layers: Sequence[Spec], encoding: Spec, *, height: int
+) -> Spec:
+    return {
+        "data": {"values": list(values)},
+        "width": "container",
+        "height": height,
+        "encoding": encoding,
+        "layer": list(layers),
+    }
+
+
+def run_colour(styles: Sequence[Style]) -> Spec:
+    return {
+        "field": "run",
+        "type": "nominal",
+        "scale": {
+            "domain": [style.run for style in styles],
+            "range": [f"var(--run-{style.hue})" for style in styles],
+        },
+        "legend": None,
+    }
+
+
+def run_dash(styles: Sequence[Style]) -> Spec:
+    return {
+        "strokeDash": {
+            "field": "run",
+            "type": "nominal",
+            "scale": {
+                "domain": [style.run for style in styles],
+                "range": [list(style.dash) for style in styles],
+            },
+            "legend": None,
+        }
+    }
+
+
+def nearest(encoding: Spec, *, mark: str = "point") -> Spec:
+    """What follows the pointer: the nearest value, with its tooltip."""
+    pointed = {"condition": {"param": "pointed", "empty": False, "value": 1}, "value": 0}
+    look: Spec = {"type": mark, "color": "var(--ink)", "strokeWidth": 1}
+    if mark == "point":
+        look |= {"filled": False, "size": 90, "strokeWidth": 1.5}
+    select = {
+        "type": "point",
+        "nearest": True,
+        "on": "pointerover",
+        "clear": "pointerout",
+        **({"encodings": ["x"]} if mark == "rule" else {}),
+    }
+    return {
+        "params": [{"name": "pointed", "select": select}],
+        "mark": look,
+        "encoding": {**encoding, "opacity": pointed},
+    }
+
+
+def tooltip_of(**fields: str) -> list[Spec]:
+    return [
+        {"field": field, "title": title or field}
+        | ({"type": "quantitative"} if field in ("step", "k", "value") else {"type": "nominal"})
+        | ({"format": ".4~g"} if field == "value" else {})
+        for field, title in fields.items()
+    ]

@@ -1,0 +1,131 @@
+"""Areas and bars: what groups were like over time, where the time went, how many tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rekindle.report.load import RunData
+from rekindle.report.samples import number, rounded
+from rekindle.report.spec import Figure, Spec, binned, frame, nearest, tooltip_of
+from rekindle.report.words import count, percent
+
+GROUP_CLASSES = {
+    "all_wrong": "all wrong",
+    "mixed": "mixed",
+    "all_right": "all right",
+    "missing": "missing",
+}
+
+
+def group_classes(figure_id: str, run: RunData) -> Figure | None:
+    """Shares of groups over time as a stacked area; None when the run logs no groups."""
+    columns = {
+        name: binned([(int(row["step"]), number(row.get(f"groups/{name}"))) for row in run.rows])
+        for name in GROUP_CLASSES
+    }
+    wide = [
+        {"step": step} | {name: rounded(columns[name][i][1], 4) for name in GROUP_CLASSES}
+        for i, (step, _) in enumerate(columns["mixed"])
+    ]
+    wide = [row for row in wide if any(row[name] is not None for name in GROUP_CLASSES)]
+    if not wide:
+        return None
+    fold = [
+        {"fold": list(GROUP_CLASSES), "as": ["class", "share"]},
+        {"filter": "indexof(classes, datum.class) >= 0"},
+        {"calculate": f"indexof({list(GROUP_CLASSES)}, datum.class)", "as": "order"},
+    ]
+    step = {"field": "step", "type": "quantitative", "title": "step", "axis": {"tickMinStep": 1}}
+    share = {
+        "field": "share",
+        "type": "quantitative",
+        "title": "share of groups",
+        "stack": "zero",
+        "scale": {"domain": [0, 1]},
+        "axis": {"format": ".0%", "grid": False},
+    }
+    colour = {
+        "field": "class",
+        "type": "nominal",
+        "scale": {
+            "domain": list(GROUP_CLASSES),
+            "range": [f"var(--class-{name.replace('_', '-')})" for name in GROUP_CLASSES],
+        },
+        "legend": None,
+    }
+    shares = [
+        {"field": name, "type": "quantitative", "title": label, "format": ".1%"}
+        for name, label in GROUP_CLASSES.items()
+    ]
+    layers: list[Spec] = [
+        {
+            "transform": fold,
+            "mark": {"type": "area", "opacity": 0.92},
+            "encoding": {"y": share, "color": colour, "order": {"field": "order"}},
+        },
+        nearest({"x": step, "tooltip": [*tooltip_of(step="step"), *shares]}, mark="rule"),
+    ]
+    first, last = wide[0], wide[-1]
+    told = "; ".join(
+        f"{label} {percent(first[name])} at step {first['step']}, {percent(last[name])} at step "
+        f"{last['step']}"
+        for name, label in GROUP_CLASSES.items()
+    )
+    spec = frame(wide, layers, {"x": step}, height=150)
+    spec["params"] = [{"name": "classes", "value": list(GROUP_CLASSES)}]
+    return Figure(id=figure_id, title=run.name, caption="", alt=f"{run.name}: {told}.", spec=spec)
+
+
+def bars(
+    figure_id: str,
+    title: str,
+    rows: Sequence[tuple[str, str, float]],
+    *,
+    colours: Mapping[str, str],
+    unit: str,
+    param: str,
+) -> Figure:
+    """Stacked horizontal bars: `rows` are (run, part, amount), `colours` part -> CSS variable."""
+    values = [
+        {"run": run, "part": part, "value": rounded(amount), "shown": count(amount)}
+        for run, part, amount in rows
+        if amount > 0
+    ]
+    runs = list(dict.fromkeys(run for run, _, _ in rows))
+    parts = list(colours)
+    layers: list[Spec] = [
+        {
+            "transform": [
+                {"filter": f"indexof({param}, datum.part) >= 0"},
+                {"calculate": f"indexof({parts}, datum.part)", "as": "order"},
+            ],
+            "mark": {"type": "bar", "height": {"band": 0.62}},
+            "encoding": {
+                "x": {
+                    "field": "value",
+                    "type": "quantitative",
+                    "title": unit,
+                    "axis": {"format": "~s", "tickCount": 6},
+                },
+                "color": {
+                    "field": "part",
+                    "type": "nominal",
+                    "scale": {"domain": parts, "range": [f"var({c})" for c in colours.values()]},
+                    "legend": None,
+                },
+                "order": {"field": "order"},
+                "tooltip": tooltip_of(run="run", part="part", shown=unit),
+            },
+        }
+    ]
+    y = {
+        "field": "run",
+        "type": "nominal",
+        "title": None,
+        "sort": runs,
+        "axis": {"domain": False, "ticks": False, "labelPadding": 8, "labelLimit": 130},
+    }
+    spec = frame(values, layers, {"y": y}, height=28 * max(1, len(runs)))
+    spec["params"] = [{"name": param, "value": parts}]
+    alt = f"{title}: " + "; ".join(f"{v['run']}, {v['part']} {v['shown']} {unit}" for v in values)
+    return Figure(id=figure_id, title=title, caption="", alt=alt, spec=spec, wide=True)

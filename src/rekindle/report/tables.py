@@ -1,0 +1,202 @@
+"""Tables of the page: which runs, accuracy in numbers, time and tokens, settings, environment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rekindle.report.load import RunData
+from rekindle.report.samples import number
+from rekindle.report.words import UNDEFINED, count, duration, estimate, percent
+
+TIME_PARTS = ("sample", "score", "update", "eval", "checkpoint", "other")
+_IN_STEP = ("sample", "score", "update")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Plain cells under headings; the first column is text, `numeric` ones are set as figures."""
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numeric: Sequence[int] = ()
+
+
+def overview(runs: Sequence[RunData]) -> Table:
+    """One row a run: what it is and how far it came."""
+    rows = []
+    for run in runs:
+        planned = run.steps_planned
+        task = run.section("task")
+        levels = task.get("levels")
+        on = str(task.get("name") or "not recorded")
+        if isinstance(levels, list) and levels:
+            on += f" (level {', '.join(map(str, levels))})"
+        seconds = [number(row.get("time/step")) or 0.0 for row in run.rows]
+        evals = [number(row.get("time/eval")) or 0.0 for row in run.rows]
+        rows.append(
+            (
+                run.name,
+                run.method,
+                str(run.section("model").get("name") or "not recorded"),
+                on,
+                run.seed,
+                f"{run.steps_done:,}" + ("" if planned is None else f" of {planned:,}"),
+                duration(sum(seconds) + sum(evals)) if run.rows else UNDEFINED,
+                code_version(run.manifest),
+            )
+        )
+    head = ("run", "method", "model", "task", "seed", "steps", "time", "code")
+    return Table("The runs on this page", head, rows, numeric=(4, 5, 6))
+
+
+def code_version(manifest: Mapping[str, Any]) -> str:
+    """`0.1.0, commit 1a2b3c4d5e (changed)`, as far as it was recorded."""
+    parts = []
+    if manifest.get("rekindle"):
+        parts.append(str(manifest["rekindle"]))
+    commit = manifest.get("commit")
+    if commit:
+        changed = " (with uncommitted changes)" if manifest.get("dirty") else ""
+        parts.append(f"commit {str(commit)[:10]}{changed}")
+    return ", ".join(parts) or "not recorded"
+
+
+def accuracy(runs: Sequence[RunData]) -> list[Table]:
+    """For each run: metric x level, before and after, each with interval and n."""
+    tables = []
+    for run in runs:
+        sides = [(when, e) for when, e in (("before", run.before), ("after", run.after)) if e]
+        if not sides:
+            continue
+        names = list(dict.fromkeys(name for _, e in sides for name in e.metrics))
+        levels = list(dict.fromkeys(level for _, e in sides for level in e.levels))
+        rows = []
+        for level in [None, *levels]:
+            for when, evaluation in sides:
+                cells = evaluation.at(level)
+                where = "all levels" if level is None else f"level {level}"
+                shown = [estimate(cells.get(name)) for name in names]
+                rows.append((where, f"{when} (step {evaluation.step:,})", *shown))
+        split, samples = sides[-1][1].split, sides[-1][1].n_samples
+        caption = f"{run.name}, {split} split, {samples} samples a problem"
+        numeric = tuple(range(2, 2 + len(names)))
+        tables.append(Table(caption, ("level", "when", *names), rows, numeric))
+    return tables
+
+
+def time_parts(run: RunData) -> dict[str, float]:
+    """Seconds of each part over the whole run; `other`: what steps took beyond their parts."""
+    total = {
+        part: sum(number(row.get(f"time/{part}")) or 0.0 for row in run.rows)
+        for part in TIME_PARTS
+        if part != "other"
+    }
+    steps = sum(number(row.get("time/step")) or 0.0 for row in run.rows)
+    total["other"] = max(0.0, steps - sum(total[part] for part in _IN_STEP))
+    return total
+
+
+def tokens(run: RunData) -> dict[str, float]:
+    """Tokens generated and trained on over the whole run; absent when never logged."""
+    found = {}
+    for kind in ("generated", "trained"):
+        logged = [number(row.get(f"tokens/{kind}")) for row in run.rows]
+        known = [value for value in logged if value is not None]
+        if known:
+            found[kind] = sum(known)
+    return found
+
+
+def cost(runs: Sequence[RunData]) -> Table:
+    """Time and tokens of each run in numbers."""
+    rows = []
+    for run in runs:
+        if not run.rows:
+            continue
+        parts, made = time_parts(run), tokens(run)
+        total = sum(parts.values())
+        shares = [
+            f"{duration(seconds)} ({percent(seconds / total)})" if total else UNDEFINED
+            for seconds in parts.values()
+        ]
+        generated, trained = made.get("generated"), made.get("trained")
+        speed = generated / parts["sample"] if generated and parts["sample"] else None
+        share = trained / generated if trained is not None and generated else None
+        rows.append(
+            (
+                run.name,
+                duration(total),
+                *shares,
+                "none" if generated is None else count(generated),
+                "not logged" if trained is None else count(trained),
+                "does not apply" if share is None else percent(share),
+                "does not apply" if speed is None else f"{count(round(speed))} / s",
+            )
+        )
+    head = ("run", "total", *TIME_PARTS, "generated", "trained", "trained share", "sampling speed")
+    return Table(
+        "Time (share of the total) and tokens over the whole run",
+        head,
+        rows,
+        numeric=tuple(range(1, len(head))),
+    )
+
+
+def differences(runs: Sequence[RunData]) -> Table | None:
+    """The settings in which the runs differ; None for one run, or when all are alike."""
+    if len(runs) < 2:
+        return None
+    flat = [flatten(run.config) for run in runs]
+    keys = list(dict.fromkeys(key for settings in flat for key in settings))
+    rows = [
+        (key, *(settings.get(key, "–") for settings in flat))
+        for key in keys
+        if len({settings.get(key) for settings in flat}) > 1
+    ]
+    head = ("setting", *(run.name for run in runs))
+    return Table("Settings in which the runs differ", head, rows) if rows else None
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as `section.key` -> value, as YAML would write it on one line."""
+    out: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            out |= flatten(value, f"{prefix}{key}.")
+        else:
+            shown = value if isinstance(value, str) else json.dumps(value, default=str)
+            out[f"{prefix}{key}"] = shown
+    return out
+
+
+def environment(run: RunData) -> Table:
+    """Where and how a run was made, as its manifest says."""
+    manifest = run.manifest
+    sessions = manifest.get("sessions")
+    packages = manifest.get("packages")
+    rows = [
+        ("code", code_version(manifest)),
+        ("seed", run.seed),
+        ("Python", _plain(manifest.get("python"))),
+        ("platform", _plain(manifest.get("platform"))),
+        ("started", _plain(manifest.get("started"))),
+        ("sessions", str(len(sessions)) if isinstance(sessions, list) else "not recorded"),
+    ]
+    if isinstance(packages, Mapping):
+        rows.append(("packages", ", ".join(f"{k} {v}" for k, v in packages.items())))
+    prints = manifest.get("fingerprints")
+    if isinstance(prints, Mapping):
+        rows += [(f"hash of {name}", _plain(value)) for name, value in prints.items()]
+    if manifest.get("diff_sha"):
+        rows.append(("hash of uncommitted changes", _plain(manifest["diff_sha"])))
+    return Table(f"{run.name}: environment", ("what", "value"), rows)
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "not recorded"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,261 @@
+"""What can be claimed: the change of each recipe on the same problems, with its interval.
+
+Runs that repeat one recipe (other seed, other base of the same kind) are one arm and are judged
+together; every other run is an arm of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rekindle.errors import RekindleError
+from rekindle.evals.compare import compare_many
+from rekindle.report.load import Evaluation, Metric, RunData
+from rekindle.report.words import UNDEFINED, listed, percent, plural, points
+
+_REPEAT_SUFFIX = re.compile(r"[-_](s|seed)\d+(?=(/final)?/?$)")
+_NOT_THE_RECIPE = ("seed", "device", "log", "checkpoint")
+HEADLINE = "pass@1"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ in nothing but seed and base."""
+
+    label: str
+    runs: Sequence[RunData]
+
+
+@dataclass(frozen=True)
+class VerdictRow:
+    """One claim: a metric before and after on the same problems, and the paired change.
+
+    `change` is None when nothing can be compared; `reason` then says why. `main` marks the row that
+    the summary speaks of.
+    """
+
+    subject: str
+    where: str
+    metric: str
+    split: str
+    before: Metric | None
+    after: Metric | None
+    change: Metric | None
+    n_problems: int
+    n_samples: int
+    n_runs: int = 1
+    reason: str = ""
+    main: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """`better`, `worse`, `cannot tell`, or `not compared`."""
+        change = self.change
+        if change is None or change.value is None:
+            return "not compared"
+        if change.low is None or change.high is None:
+            return "cannot tell"
+        return "better" if change.low > 0 else "worse" if change.high < 0 else "cannot tell"
+
+    @property
+    def change_words(self) -> str:
+        """`+12.4 [+9.1, +15.8]`, in percentage points."""
+        change = self.change
+        if change is None or change.value is None:
+            return UNDEFINED
+        if change.low is None or change.high is None:
+            return f"{points(change.value)} (no interval)"
+        return f"{points(change.value)} [{points(change.low)}, {points(change.high)}]"
+
+
+def arms_of(runs: Sequence[RunData]) -> list[Arm]:
+    """Runs by recipe, in the order given, under names that differ."""
+    by_recipe: dict[str, list[RunData]] = {}
+    for run in runs:
+        by_recipe.setdefault(_recipe_key(run), []).append(run)
+    labels = [_label(members) for members in by_recipe.values()]
+    return [
+        Arm(
+            label=label if labels.count(label) == 1 else listed([run.name for run in members]),
+            runs=members,
+        )
+        for label, members in zip(labels, by_recipe.values(), strict=True)
+    ]
+
+
+def verdict_rows(arms: Sequence[Arm]) -> list[VerdictRow]:
+    """The claims of each arm: over all problems and per level, the main one first."""
+    rows: list[VerdictRow] = []
+    for arm in arms:
+        main = _main_level(arm)
+        levels = [main, *(level for level in _levels(arm) if level != main)]
+        rows += [_row(arm.label, arm.runs, level, main=level == main) for level in levels]
+    return rows
+
+
+def single_rows(arms: Sequence[Arm]) -> list[VerdictRow]:
+    """The main claim of each run on its own, for arms of several runs."""
+    return [
+        _row(run.name, [run], _main_level(arm), main=True)
+        for arm in arms
+        if len(arm.runs) > 1
+        for run in arm.runs
+    ]
+
+
+def sentence(row: VerdictRow) -> str:
+    """A claim in words."""
+    if row.change is None or row.before is None or row.after is None:
+        return f"{row.subject}: not compared, {row.reason}."
+    over = "over" if row.n_runs == 1 else f"in the mean of {row.n_runs} runs, over"
+    low, high = row.change.low, row.change.high
+    interval = (
+        "no interval"
+        if low is None or high is None
+        else f"95 % interval {points(low)} to {points(high)}"
+    )
+    return (
+        f"{row.subject}: {row.metric} on {row.where} went from {percent(row.before.value)} to "
+        f"{percent(row.after.value)}, a change of {points(row.change.value)} points ({interval}, "
+        f"paired {over} {row.n_problems:,} {row.split} problems with "
+        f"{plural(row.n_samples, 'sample')} each): {row.verdict}."
+    )
+
+
+def seed_caution(arms: Sequence[Arm]) -> str:
+    """How far the number of trainings lets a claim reach."""
+    alone = [arm for arm in arms if len(arm.runs) == 1]
+    if len(alone) == len(arms):
+        return (
+            "Each recipe was trained once. The intervals cover the choice of problems and the "
+            "draws of samples, not the luck of a training: one seed decides nothing about a "
+            "method. Train several seeds before you claim more than “this model changed”."
+        )
+    least = min(len(arm.runs) for arm in arms if len(arm.runs) > 1)
+    text = (
+        f"Recipes were trained up to {max(len(arm.runs) for arm in arms)} times, and their changes "
+        f"averaged. {least} trainings show some of the luck of a training, but few say little "
+        "about its spread: the runs one by one are below the table."
+    )
+    return text + (" Where a recipe was trained once, one seed decides nothing." if alone else "")
+
+
+def _row(subject: str, runs: Sequence[RunData], level: str | None, *, main: bool) -> VerdictRow:
+    where = "all levels" if level is None else f"level {level}"
+    found = [(run.before, run.after) for run in runs]
+    pairs = [(before, after) for before, after in found if before is not None and after is not None]
+    shown = pairs[0][1] if pairs else next((e for run in runs for e in run.evaluations), None)
+    blank = VerdictRow(
+        subject=subject,
+        where=where,
+        metric=HEADLINE,
+        split=shown.split if shown else "",
+        before=None,
+        after=None,
+        change=None,
+        n_problems=shown.problems_at(level) if shown else 0,
+        n_samples=shown.n_samples if shown else 0,
+        n_runs=len(runs),
+        main=main,
+    )
+    if len(pairs) < len(runs):
+        return _because(blank, _why_no_pair(runs))
+    metric = _shared_metric([e for pair in pairs for e in pair], level)
+    if metric is None:
+        return _because(blank, "the two evaluations have no metric in common here")
+    try:
+        change = compare_many([(b.raw, a.raw) for b, a in pairs], metric=metric, level=level)
+    except RekindleError as error:
+        return _because(blank, error.what)
+    except (KeyError, TypeError, ValueError, IndexError):
+        return _because(blank, "an evaluation file is damaged")
+    return VerdictRow(
+        subject=subject,
+        where=where,
+        metric=metric,
+        split=blank.split,
+        before=_shown(pairs, 0, level, metric, change.before),
+        after=_shown(pairs, 1, level, metric, change.after),
+        change=Metric(change.value, change.ci_low, change.ci_high, change.n_problems),
+        n_problems=change.n_problems,
+        n_samples=blank.n_samples,
+        n_runs=len(runs),
+        main=main,
+    )
+
+
+def _because(row: VerdictRow, reason: str) -> VerdictRow:
+    return replace(row, reason=reason)
+
+
+def _shown(
+    pairs: Sequence[tuple[Evaluation, Evaluation]],
+    side: int,
+    level: str | None,
+    metric: str,
+    mean: float,
+) -> Metric:
+    """A single run's own estimate; the mean of several, whose interval is that of the change."""
+    if len(pairs) == 1:
+        return pairs[0][side].at(level)[metric]
+    return Metric(mean, None, None, None)
+
+
+def _why_no_pair(runs: Sequence[RunData]) -> str:
+    without = [run for run in runs if run.before is None or run.after is None]
+    who = "" if len(runs) == 1 else f"{listed([run.name for run in without])} "
+    if all(not run.evaluations for run in without):
+        return f"{who}not evaluated yet"
+    if all(run.before is None for run in without):
+        return f"{who}not evaluated before the first step"
+    if all(run.after is None for run in without):
+        return f"{who}not evaluated after the first step yet"
+    return f"{who}not evaluated both before and after"
+
+
+def _shared_metric(evaluations: Sequence[Evaluation], level: str | None) -> str | None:
+    names = [
+        name
+        for name, cell in evaluations[0].at(level).items()
+        if cell.value is not None
+        and all(name in e.at(level) and e.at(level)[name].value is not None for e in evaluations)
+    ]
+    return HEADLINE if HEADLINE in names else next(iter(names), None)
+
+
+def _main_level(arm: Arm) -> str | None:
+    """The level that was trained on when it is one and was evaluated, else all problems."""
+    trained = arm.runs[0].section("task").get("levels")
+    if isinstance(trained, list) and len(trained) == 1 and str(trained[0]) in _levels(arm):
+        return str(trained[0])
+    return None
+
+
+def _levels(arm: Arm) -> list[str | None]:
+    """Levels with their own row; a single level is the same as all problems."""
+    named = list(
+        dict.fromkeys(level for run in arm.runs for e in run.evaluations for level in e.levels)
+    )
+    return [None, *named] if len(named) > 1 else [None]
+
+
+def _label(members: Sequence[RunData]) -> str:
+    first = members[0]
+    if len(members) == 1:
+        return first.name
+    return f"{first.method} on {first.section('task').get('name') or 'its task'}"
+
+
+def _recipe_key(run: RunData) -> str:
+    """The settings without what only repeats the run; a run without settings repeats nothing."""
+    if not run.config:
+        return f"path {run.path}"
+    kept: dict[str, Any] = {k: v for k, v in run.config.items() if k not in _NOT_THE_RECIPE}
+    model = kept.get("model")
+    if isinstance(model, Mapping):
+        kept["model"] = {**model, "name": _REPEAT_SUFFIX.sub("", str(model.get("name")))}
+    return json.dumps(kept, sort_keys=True, default=str)

@@ -1,0 +1,82 @@
+"""Numbers as the page writes them: units, intervals and counts, and words for what is undefined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rekindle.report.load import Metric
+
+UNDEFINED = "undefined"
+MINUS = "\N{MINUS SIGN}"
+
+
+def percent(value: float | None, *, unit: bool = True) -> str:
+    """A share as `41.2 %`."""
+    if value is None:
+        return UNDEFINED
+    return f"{100 * value:.1f}".replace("-", MINUS) + (" %" if unit else "")
+
+
+def estimate(metric: Metric | None) -> str:
+    """A share with its interval and count: `41.2 % [38.0, 44.6], n = 300`."""
+    if metric is None or metric.value is None:
+        return UNDEFINED
+    parts = [percent(metric.value)]
+    if metric.low is not None and metric.high is not None:
+        parts.append(f" [{percent(metric.low, unit=False)}, {percent(metric.high, unit=False)}]")
+    else:
+        parts.append(" (no interval)")
+    if metric.n is not None:
+        parts.append(f", n = {metric.n:,}")
+    return "".join(parts)
+
+
+def points(value: float | None) -> str:
+    """A difference of shares in percentage points, signed: `+12.4`."""
+    if value is None:
+        return UNDEFINED
+    shown = f"{100 * value:+.1f}"
+    return "0.0" if shown in ("+0.0", "-0.0") else shown.replace("-", MINUS)
+
+
+def count(value: float | None) -> str:
+    """A large number with separators, a small one with its decimals: `12,345`, `3.2`."""
+    if value is None:
+        return UNDEFINED
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:,.0f}".replace("-", MINUS)
+    return f"{value:.3g}".replace("-", MINUS)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them: `48 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds is None:
+        return UNDEFINED
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def listed(items: Sequence[str]) -> str:
+    """`a, b and c`."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def plural(n: int, thing: str) -> str:
+    """`1 run`, `3 runs`."""
+    return f"{n:,} {thing}" + ("" if n == 1 else "s")
+
+
+def nice_step(reach: float) -> float:
+    """A round number (1, 2 or 5 times a power of ten) at least `reach`: the end of an axis."""
+    if reach <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(reach))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= reach * (1 - 1e-9))

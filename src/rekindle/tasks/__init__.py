@@ -1,0 +1,93 @@
+"""Problems, disjoint splits, and how an answer is checked: generated tasks, files, hub, gym."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rekindle.errors import ConfigError, did_you_mean
+from rekindle.tasks.task import Task, pick_levels
+
+__all__ = ["KNOWN", "Task", "load_task"]
+
+KNOWN = {
+    "countdown": "reach a target with all the numbers; many solutions, replayed exactly (levels 3-5)",
+    "chain": "operations one after the other; one answer (levels 2-4)",
+    "addition": "long addition with a scratchpad; one solution (levels 2-5 digits)",
+    "jsonl": "your file: prompt, answer, optional solution, messages, id, level (task.path)",
+    "hub": "a `datasets` id or directory: task.args.dataset, .config, .columns (extra [hub])",
+    "gym": "any reasoning-gym dataset: task.args.dataset and its settings (extra [gym])",
+}
+
+
+def load_task(
+    *,
+    name: str,
+    levels: Sequence[str] | None = None,
+    path: str | None = None,
+    verifier: str | None = None,
+    args: Mapping[str, Any] | None = None,
+) -> Task:
+    """A task by name.
+
+    Args:
+        name: one of `KNOWN`.
+        levels: checked against the task's; the caller passes them on to `draw` and `problems`.
+        path: the file or directory of `jsonl`.
+        verifier: `exact` or `numeric`, for `jsonl` and `hub`.
+        args: the task's own settings; a generated task takes `mix` (level -> weight in training).
+
+    Raises:
+        ConfigError: unknown task, level or setting, or a setting without effect.
+    """
+    if name not in KNOWN:
+        raise ConfigError(f"unknown task '{name}'", fix=did_you_mean(name, KNOWN))
+    settings = dict(args or {})
+    if path is not None and name != "jsonl":
+        raise ConfigError(f"task.path has no effect with task '{name}'", got=path, fix="remove it")
+    if verifier is not None and name not in ("jsonl", "hub"):
+        raise ConfigError(
+            f"task.verifier has no effect with task '{name}'",
+            got=verifier,
+            why="it brings its own",
+            fix="remove it",
+        )
+    task = _load(name, path, verifier, settings)
+    pick_levels(name, task.levels, levels)
+    return task
+
+
+def _load(name: str, path: str | None, verifier: str | None, settings: dict[str, Any]) -> Task:
+    if name == "jsonl":
+        from rekindle.tasks.jsonl import load_jsonl
+
+        _refuse_unknown(name, settings, ())
+        return load_jsonl(path, verifier=verifier or "numeric")
+    if name == "hub":
+        from rekindle.tasks.hub import load_hub
+
+        return load_hub(settings, verifier=verifier or "numeric")
+    if name == "gym":
+        from rekindle.tasks.gym import load_gym
+
+        return load_gym(settings)
+    from rekindle.tasks.addition import addition
+    from rekindle.tasks.chain import chain
+    from rekindle.tasks.countdown import countdown
+
+    _refuse_unknown(name, settings, ("mix",))
+    mix = {str(level): float(weight) for level, weight in dict(settings.get("mix") or {}).items()}
+    task = {"countdown": countdown, "chain": chain, "addition": addition}[name](mix)
+    pick_levels(name, task.levels, list(mix))
+    if mix and min(mix.values()) < 0:
+        raise ConfigError("task.args.mix has a negative weight", got=mix)
+    return task
+
+
+def _refuse_unknown(name: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
+    for key in settings:
+        if key not in known:
+            raise ConfigError(
+                f"task '{name}' takes no setting 'task.args.{key}'",
+                wanted=f"one of: {', '.join(known)}" if known else "no settings",
+            )

@@ -1,0 +1,182 @@
+"""Problems from rows of data: what a row must hold, and a Task around a list of them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from rekindle.errors import ConfigError, DataError, did_you_mean
+from rekindle.records import Problem, Score, Split
+from rekindle.rewards.verify import VERIFIERS, canonical
+from rekindle.tasks.task import pick_levels, split_of, stable_hash
+
+_SAMPLING = 512  # tokens of an answer, where the recipe does not say
+
+
+def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) -> Problem:
+    """A Problem from a row with `prompt` or `messages`, `answer`, optional `solution`, `id`, `level`.
+
+    Messages that end with the assistant give the solution. Numbers are accepted as answers.
+
+    Raises:
+        DataError: a field is missing or of the wrong kind; `where` names the place.
+    """
+    messages = _messages(row, where)
+    solution = _text(row, "solution", where)
+    if messages and messages[-1][0] == "assistant":
+        solution = messages[-1][1] if solution is None else solution
+        messages = messages[:-1]
+    prompt = _text(row, "prompt", where)
+    if prompt is None and not messages:
+        raise DataError(
+            f"{where} has no 'prompt'",
+            got=dict(row),
+            wanted="a 'prompt' (text), or 'messages' (a list of role and content)",
+            fix=did_you_mean("prompt", row) if row else None,
+        )
+    answer = _text(row, "answer", where)
+    if answer is None and solution is None:
+        raise DataError(
+            f"{where} has no 'answer'",
+            got=dict(row),
+            wanted="an 'answer' to check against (or a 'solution', for SFT)",
+        )
+    if answer is not None and not answer.strip():
+        raise DataError(f"{where} has an empty 'answer'", got=dict(row), wanted="a text or number")
+    name = row.get("id")
+    return Problem(
+        id=str(name) if name is not None else f"{task}-{number}",
+        prompt=prompt if prompt is not None else messages[-1][1],
+        answer=answer,
+        task=task,
+        level=str(row.get("level") or ""),
+        solution=solution,
+        messages=messages or None,
+    )
+
+
+def _text(row: Mapping[str, Any], field: str, where: str) -> str | None:
+    value = row.get(field)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise DataError(f"{where}: '{field}' is not a text", got=value, wanted="a text or number")
+    return str(value)
+
+
+def _messages(row: Mapping[str, Any], where: str) -> tuple[tuple[str, str], ...]:
+    value = row.get("messages")
+    if value is None:
+        return ()
+    turns = []
+    for turn in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
+        fine = isinstance(turn, Mapping) and isinstance(turn.get("role"), str)
+        if not fine or not isinstance(turn.get("content"), str):
+            raise DataError(
+                f"{where}: 'messages' is not a chat", got=value,
+                wanted='a list of {"role": ..., "content": ...}',
+            )
+        turns.append((turn["role"], turn["content"]))
+    return tuple(turns)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A Task around listed problems.
+
+    Where the data has no splits of its own, the prompt's hash decides: the same prompt is always in
+    the same split.
+    """
+
+    name: str
+    splits: Mapping[str, Sequence[Problem]]
+    verifier: str
+    source: str  # content hash
+    max_new_tokens: int = _SAMPLING
+    stop: tuple[str, ...] = ()
+
+    @cached_property
+    def levels(self) -> tuple[str, ...]:
+        """The levels that occur, in order of first appearance."""
+        seen = (p.level for problems in self.splits.values() for p in problems)
+        return tuple(dict.fromkeys(seen))
+
+    def problems(
+        self, split: Split, *, count: int, seed: int, levels: Sequence[str] | None = None
+    ) -> list[Problem]:
+        """At most `count` problems of each level, chosen by the seed."""
+        listed: list[Problem] = []
+        for level in pick_levels(self.name, self.levels, levels):
+            pool = [p for p in self._split(split) if p.level == level]
+            random.Random(stable_hash("list", split, seed, level)).shuffle(pool)
+            listed.extend(pool[:count])
+        if not listed:
+            raise DataError(
+                f"task '{self.name}' has no {split} problems", fix="give the split some rows"
+            )
+        return listed
+
+    def draw(
+        self, *, step: int, count: int, seed: int, levels: Sequence[str] | None = None
+    ) -> list[Problem]:
+        """Rows `step * count` and on of the shuffled training data, shuffled anew each epoch."""
+        names = set(pick_levels(self.name, self.levels, levels))
+        pool = [p for p in self._split("train") if p.level in names]
+        if not pool:
+            raise DataError(
+                f"task '{self.name}' has no train problems", fix="give the split some rows"
+            )
+        drawn: list[Problem] = []
+        for position in range(step * count, (step + 1) * count):
+            epoch, at = divmod(position, len(pool))
+            drawn.append(pool[self._order(len(pool), seed, epoch)[at]])
+        return drawn
+
+    def grade(self, problem: Problem, text: str) -> Score:
+        """By the verifier; missing where the row has no answer."""
+        if problem.answer is None:
+            return Score.missing("no answer in the data")
+        return VERIFIERS[self.verifier](problem.answer, text)
+
+    def answer_of(self, problem: Problem, text: str) -> str | None:
+        """The answer in its canonical form."""
+        return canonical(text, self.verifier)
+
+    def fingerprint(self) -> str:
+        """Content and verifier."""
+        return f"{stable_hash(self.source, self.verifier):016x}"
+
+    def _split(self, split: str) -> Sequence[Problem]:
+        return self.splits.get(split, ())
+
+    @cached_property
+    def _orders(self) -> dict[tuple[int, int, int], list[int]]:
+        return {}
+
+    def _order(self, size: int, seed: int, epoch: int) -> list[int]:
+        key = (size, seed, epoch)
+        if key not in self._orders:
+            order = list(range(size))
+            random.Random(stable_hash("epoch", seed, epoch)).shuffle(order)
+            self._orders[key] = order
+        return self._orders[key]
+
+
+def by_hash(problems: Sequence[Problem]) -> dict[str, list[Problem]]:
+    """Splits by the prompt's hash: 60 % train, 20 % dev, 20 % test."""
+    out: dict[str, list[Problem]] = {"train": [], "dev": [], "test": []}
+    for problem in problems:
+        key = json.dumps([problem.prompt, problem.messages])
+        out[split_of(key)].append(problem)
+    return out
+
+
+def check_verifier(name: str) -> str:
+    """The name, if there is such a verifier."""
+    if name not in VERIFIERS:
+        raise ConfigError(f"unknown verifier '{name}'", fix=did_you_mean(name, VERIFIERS))
+    return name

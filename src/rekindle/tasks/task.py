@@ -1,0 +1,169 @@
+"""The Task protocol, and what generated tasks share: stable hashes, disjoint splits, seeded lists.
+
+A generated problem has a key (what makes it this problem, whatever the order it is written in).
+The key's hash decides its split, so that train, dev and test are disjoint by construction.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from rekindle.errors import ConfigError, DataError, did_you_mean
+from rekindle.records import Problem, Score, Split
+
+_TRIES_PER_PROBLEM = 400  # before a level counts as exhausted
+
+
+class Task(Protocol):
+    """Problems, disjoint splits, and how an answer is checked."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def levels(self) -> tuple[str, ...]: ...
+    @property
+    def stop(self) -> tuple[str, ...]: ...
+    @property
+    def max_new_tokens(self) -> int: ...
+
+    def problems(
+        self, split: Split, *, count: int, seed: int, levels: Sequence[str] | None = None
+    ) -> list[Problem]:
+        """`count` distinct problems per level; the same arguments give the same list."""
+
+    def draw(
+        self, *, step: int, count: int, seed: int, levels: Sequence[str] | None = None
+    ) -> list[Problem]:
+        """The training problems of one step: a pure function of its arguments."""
+
+    def grade(self, problem: Problem, text: str) -> Score:
+        """1.0, 0.0, a partial score, or missing with a reason."""
+
+    def answer_of(self, problem: Problem, text: str) -> str | None:
+        """The canonical answer in a text, for majority votes; None when there is none."""
+
+    def fingerprint(self) -> str:
+        """Hash of what defines the data; a resumed run must find the same."""
+
+
+class Made(NamedTuple):
+    """What a generator makes: the key decides the split, the rest becomes a Problem."""
+
+    key: str
+    prompt: str
+    answer: str
+    solution: str
+
+
+def stable_hash(*parts: object) -> int:
+    """64 bits that are the same in every process and on every machine."""
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def split_of(key: str) -> Split:
+    """6 of 10 keys are train, two dev, two test."""
+    bucket = stable_hash("split", key) % 10
+    return "train" if bucket < 6 else "dev" if bucket < 8 else "test"
+
+
+def pick_levels(
+    task: str, known: Sequence[str], wanted: Sequence[str] | None
+) -> tuple[str, ...]:
+    """The wanted levels, all when None.
+
+    Raises:
+        ConfigError: a level that the task does not have.
+    """
+    for level in wanted or ():
+        if level not in known:
+            raise ConfigError(
+                f"task '{task}' has no level '{level}'", fix=did_you_mean(level, known)
+            )
+    return tuple(wanted) if wanted else tuple(known)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A Task around a generator.
+
+    Attributes:
+        version: part of the fingerprint; raised when the generator changes what it makes.
+        make: (level, random source) -> a problem of that level.
+        check: (problem, text) -> Score.
+        answer: text -> canonical answer or None.
+        mix: weight of each level in training draws; levels not named weigh 0.
+    """
+
+    name: str
+    version: int
+    levels: tuple[str, ...]
+    max_new_tokens: int
+    make: Callable[[str, random.Random], Made]
+    check: Callable[[Problem, str], Score]
+    answer: Callable[[str], str | None]
+    mix: Mapping[str, float] = field(default_factory=dict)
+    stop: tuple[str, ...] = ()
+
+    def problems(
+        self, split: Split, *, count: int, seed: int, levels: Sequence[str] | None = None
+    ) -> list[Problem]:
+        """`count` problems per level, no key twice; DataError when a level has too few."""
+        listed: list[Problem] = []
+        for level in pick_levels(self.name, self.levels, levels):
+            rng = random.Random(stable_hash(self.name, "list", split, seed, level))
+            found: dict[str, Problem] = {}
+            for _ in range(_TRIES_PER_PROBLEM * count):
+                made = self.make(level, rng)
+                if split_of(made.key) == split and made.key not in found:
+                    found[made.key] = self._problem(level, made)
+                    if len(found) == count:
+                        break
+            if len(found) < count:
+                raise DataError(
+                    f"task '{self.name}' level {level} has too few {split} problems",
+                    got=f"{count} asked",
+                    wanted=f"at most about {len(found)}",
+                    fix="ask for fewer problems, or a harder level",
+                )
+            listed.extend(found.values())
+        return listed
+
+    def draw(
+        self, *, step: int, count: int, seed: int, levels: Sequence[str] | None = None
+    ) -> list[Problem]:
+        """Training problems of one step; levels by `mix`, evenly when there is none."""
+        rng = random.Random(stable_hash(self.name, "draw", seed, step))
+        names = pick_levels(self.name, self.levels, levels)
+        weights = [self.mix.get(name, 0.0) if self.mix else 1.0 for name in names]
+        drawn: list[Problem] = []
+        while len(drawn) < count:
+            level = rng.choices(names, weights)[0]
+            made = self.make(level, rng)
+            if split_of(made.key) == "train":
+                drawn.append(self._problem(level, made))
+        return drawn
+
+    def grade(self, problem: Problem, text: str) -> Score:
+        """By the task's own verifier."""
+        return self.check(problem, text)
+
+    def answer_of(self, problem: Problem, text: str) -> str | None:
+        """The canonical answer, None when the text has none."""
+        return self.answer(text)
+
+    def fingerprint(self) -> str:
+        """Name, version and settings."""
+        return f"{stable_hash(self.name, self.version, sorted(self.mix.items())):016x}"
+
+    def _problem(self, level: str, made: Made) -> Problem:
+        return Problem(
+            id=f"{self.name}-{level}-{stable_hash(made.key):016x}",
+            prompt=made.prompt,
+            answer=made.answer,
+            task=self.name,
+            level=level,
+            solution=made.solution,
+        )

@@ -1,0 +1,102 @@
+"""A world that fits a laptop: a tokenizer, small Llama models, and how their weights were made.
+
+Model names are `testbed/<task>-s<seed>`: one base per task and pre-training seed, each of about
+0.16M parameters. `rekindle testbed build` makes them again from nothing.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from rekindle.errors import ModelError, did_you_mean
+
+SEEDS = (0, 1, 2)
+_WEIGHTS = Path(__file__).parent / "weights"
+
+# A Llama of about 0.16M parameters: at a fixed budget of CPU time the smaller model learns more,
+# since it sees more tokens.
+LLAMA: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 172,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 160,
+    "tie_word_embeddings": True,
+}
+
+# task -> share of each level in pre-training, steps, and the pass@1 (T = 1, dev problems) that a
+# rebuilt model must reach per level. The hardest levels are rare, so that there is something left
+# to learn.
+_PRETRAINING: dict[str, dict[str, Any]] = {
+    "countdown": {
+        "mix": {"3": 0.5, "4": 0.4, "5": 0.1},
+        "steps": 1500,
+        "must_reach": {"3": 0.45, "4": 0.15, "5": 0.04},
+    },
+    "chain": {
+        "mix": {"2": 0.5, "3": 0.4, "4": 0.1},
+        "steps": 1000,
+        "must_reach": {"2": 0.6, "3": 0.4, "4": 0.2},
+    },
+    "addition": {
+        "mix": {"2": 0.4, "3": 0.35, "4": 0.22, "5": 0.03},
+        "steps": 1000,
+        "must_reach": {"2": 0.6, "3": 0.4},
+    },
+}
+
+
+def names() -> list[str]:
+    """All testbed models."""
+    return [f"testbed/{task}-s{seed}" for task in _PRETRAINING for seed in SEEDS]
+
+
+def resolve(name: str) -> Path:
+    """The directory of a testbed model, in Hugging Face layout.
+
+    Raises:
+        ModelError: there is no such model; what exists is listed.
+    """
+    if name not in names():
+        raise ModelError(f"unknown testbed model '{name}'", fix=did_you_mean(name, names()))
+    return _WEIGHTS / name.removeprefix("testbed/")
+
+
+def split_name(name: str) -> tuple[str, int]:
+    """`testbed/countdown-s1` -> ("countdown", 1)."""
+    resolve(name)
+    task, _, seed = name.removeprefix("testbed/").rpartition("-s")
+    return task, int(seed)
+
+
+def pretraining(name: str) -> dict[str, Any]:
+    """The recipe that makes a model from fresh weights: SFT on generated solutions."""
+    task, seed = split_name(name)
+    settings = _PRETRAINING[task]
+    steps = settings["steps"]
+    return {
+        "method": "sft",
+        "seed": 1000 + seed,  # apart from the seeds that users train with
+        "model": {"name": name},
+        "task": {"name": task, "args": {"mix": settings["mix"]}},
+        "optim": {
+            "steps": steps, "problems": 192, "lr": 4e-3, "schedule": "cosine", "warmup": 0.05,
+            "betas": [0.9, 0.98], "weight_decay": 0.01,
+        },
+        "checkpoint": {"every": 250, "keep": 1},
+        "eval": {"split": "dev", "problems": 150, "samples": 8},
+    }
+
+
+def must_reach(name: str) -> dict[str, float]:
+    """Level -> smallest pass@1 (T = 1, 150 dev problems a level, 8 samples) of a rebuilt model."""
+    return dict(_PRETRAINING[split_name(name)[0]]["must_reach"])
+
+
+def describe(name: str) -> str:
+    """One line: the name, what it was pre-trained on, and what it must reach."""
+    task, _ = split_name(name)
+    settings = _PRETRAINING[task]
+    mix = ", ".join(f"level {level} {share:.0%}" for level, share in settings["mix"].items())
+    floors = ", ".join(f"{level}: {floor}" for level, floor in must_reach(name).items())
+    return f"{name:<24} {settings['steps']} steps on {mix}; pass@1 at least {floors}"

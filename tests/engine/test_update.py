@@ -1,0 +1,156 @@
+"""The optimizer step: splits and skipped rows cannot change it, nan cannot enter the weights."""
+
+import copy
+
+import pytest
+import torch
+
+import tiny
+from rekindle.engine.batch import count, pack
+from rekindle.engine.config import OptimConfig, SampleConfig
+from rekindle.engine.device import Alone
+from rekindle.engine.update import LossTerms, fresh_state, score_batch, update
+from rekindle.errors import TrainingError
+from rekindle.methods.grpo import Config, objective
+from rekindle.methods.sft import sft_objective
+
+OPTIM = OptimConfig(lr=1e-2)
+
+
+def rl_batch(policy, gen, *, reduction="sequence", advantage=None, rows=8):
+    prompts = [(1, *range(4, 4 + int(n))) for n in torch.randint(1, 5, (rows,), generator=gen)]
+    completions = [
+        tuple(torch.randint(4, 30, (int(n),), generator=gen).tolist())
+        for n in torch.randint(1, 7, (rows,), generator=gen)
+    ]
+    if advantage is None:
+        advantage = torch.randn(rows, generator=gen, dtype=torch.float64)
+    batch = pack(
+        prompts,
+        completions,
+        reduction=reduction,
+        total=count(completions),
+        budget=8,
+        advantage_B=advantage,
+    )
+    old = score_batch(policy, batch, micro_tokens=1000, temperature=1.0)
+    return batch.replace(old_logprobs_BT=old + 0.3, ref_logprobs_BT=old - 0.2)
+
+
+def stepped(policy, micros, config):
+    """Weights after one update of a copy."""
+    twin = copy.copy(policy)
+    twin.model = copy.deepcopy(policy.model)
+    state = fresh_state({"policy": twin.model}, OPTIM)
+    metrics = update(
+        state,
+        micros,
+        objective(twin, config, temperature=1.0),
+        clip=1.0,
+        group=Alone(),
+        device=twin.device,
+    )
+    return torch.cat([p.detach().flatten() for p in twin.model.parameters()]), metrics
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence", "constant"])
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+def test_micro_batches_cannot_change_the_step(reduction, beta, gen):
+    policy = tiny.policy()
+    config = Config(reduction=reduction, beta=beta, minibatches=2)  # uses the old log-probs
+    batch = rl_batch(policy, gen, reduction=reduction)
+    whole, whole_metrics = stepped(policy, batch.split(10_000), config)
+    for micro_tokens in (1, 25, 60):
+        split, metrics = stepped(policy, batch.split(micro_tokens), config)
+        torch.testing.assert_close(split, whole, atol=1e-9, rtol=1e-9)
+        for name in ("loss", "grad_norm", "clip_ratio", "entropy/trained"):
+            assert metrics[name] == pytest.approx(whole_metrics[name], abs=1e-12)
+
+
+def test_rows_without_signal_change_nothing_whether_sent_or_not(gen):
+    policy = tiny.policy()
+    advantage = torch.tensor([1.0, 0, -2, 0, 0, 0.5, 0, 0], dtype=torch.float64)
+    batch = rl_batch(policy, gen, advantage=advantage)
+    config = Config(minibatches=2)
+    sent, _ = stepped(policy, batch.split(10_000), config)
+    skipped, _ = stepped(policy, batch.with_signal().split(10_000), config)
+    torch.testing.assert_close(skipped, sent, atol=1e-12, rtol=1e-12)
+    # ... but their share of the denominator counts: alone, the three would step further
+    rows = [0, 2, 5]
+    alone = batch.select(rows)
+    alone = alone.replace(weight_BT=alone.weight_BT * len(batch) / len(rows))
+    _, metrics = stepped(policy, alone.split(10_000), config)
+    _, skipped_metrics = stepped(policy, batch.with_signal().split(10_000), config)
+    assert metrics["grad_norm"] == pytest.approx(8 / 3 * skipped_metrics["grad_norm"])
+
+
+def test_a_step_without_any_signal_is_a_step_with_zero_gradient(gen):
+    """AdamW's momentum moves on, as it would if zero-advantage rows were sent."""
+    policy = tiny.policy()
+    batch = rl_batch(policy, gen)
+    states = []
+    for send in (True, False):
+        twin = copy.copy(policy)
+        twin.model = copy.deepcopy(policy.model)
+        state = fresh_state({"policy": twin.model}, OPTIM)
+        loss = objective(twin, Config(minibatches=2), temperature=1.0)
+        silent = batch.replace(advantage_B=torch.zeros(len(batch), dtype=torch.float64))
+        for part in (batch, silent if send else silent.with_signal()):
+            update(state, part.split(1000), loss, clip=1.0, group=Alone(), device=twin.device)
+            state.step += 1
+        states.append(torch.cat([p.detach().flatten() for p in twin.model.parameters()]))
+    torch.testing.assert_close(states[0], states[1], atol=1e-12, rtol=1e-12)
+
+
+def test_on_policy_ratio_is_exactly_one(gen):
+    policy = tiny.policy(dtype="float32")
+    batch = rl_batch(policy, gen)
+    _, metrics = stepped(policy, batch.split(40), Config())
+    assert metrics["ratio/mean"] == 1.0
+    assert metrics["clip_ratio"] == 0.0
+
+
+def test_sft_loss_is_the_mean_cross_entropy_over_all_answer_tokens(gen):
+    policy = tiny.policy()
+    batch = rl_batch(policy, gen, reduction="token")
+    state = fresh_state({"policy": policy.model}, OPTIM)
+    want = -score_batch(policy, batch, micro_tokens=1000, temperature=1.0).nanmean()
+    metrics = update(
+        state, batch.split(30), sft_objective(policy), clip=1.0, group=Alone(), device=policy.device
+    )
+    assert metrics["loss"] == pytest.approx(float(want), abs=1e-12)
+
+
+def test_a_step_that_is_not_finite_is_not_taken(gen):
+    policy = tiny.policy()
+    batch = rl_batch(policy, gen)
+    state = fresh_state({"policy": policy.model}, OPTIM)
+    before = [p.detach().clone() for p in policy.model.parameters()]
+    honest = objective(policy, Config(), temperature=1.0)
+
+    def poisoned(micro):
+        terms = honest(micro)
+        return LossTerms(terms.loss_BT * float("nan"), terms.stats)
+
+    with pytest.raises(TrainingError, match="step 1 is not finite"):
+        update(state, batch.split(1000), poisoned, clip=1.0, group=Alone(), device=policy.device)
+    assert all(torch.equal(p, b) for p, b in zip(policy.model.parameters(), before, strict=True))
+
+
+def test_scores_do_not_depend_on_the_split(gen):
+    policy = tiny.policy()
+    batch = rl_batch(policy, gen)
+    whole = score_batch(policy, batch, micro_tokens=10_000, temperature=0.8)
+    single = score_batch(policy, batch, micro_tokens=1, temperature=0.8)
+    torch.testing.assert_close(single, whole, atol=1e-12, rtol=1e-12, equal_nan=True)
+
+
+def test_what_cannot_be_meant_is_refused_before_anything_is_loaded():
+    from rekindle.methods.grpo import check
+
+    with pytest.raises(ValueError, match="group of one always has"):
+        check(Config(group_size=1), SampleConfig())
+    with pytest.raises(ValueError, match="importance ratio"):
+        check(Config(), SampleConfig(top_p=0.9))
+    with pytest.raises(ValueError, match="temperature is 0"):
+        check(Config(), SampleConfig(temperature=0.0))

@@ -1,0 +1,141 @@
+"""What every method owes: a page, a recipe, a round trip, a step, invariance to splits, exact resume."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+from rekindle.methods import METHODS, method_module, section_name
+from rekindle.methods.recipe import load_recipe, make_recipe
+from rekindle.methods.train import train
+
+ROOT = Path(__file__).parents[1]
+SECTIONS = {"sft": {}, "grpo": {"group_size": 4}}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("base")
+    tiny.policy(dtype="float64").save(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "data.jsonl"
+    rows = [
+        {"id": f"p{i}", "prompt": f"{i}+{i % 3}=", "answer": str(i % 5), "solution": str(i % 5)}
+        for i in range(40)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def tree_of(method, base, data, **optim):
+    section = section_name(method)
+    return {
+        "method": method, "seed": 3,
+        "model": {"name": str(base), "dtype": "float64", "device": "cpu"},
+        "task": {"name": "jsonl", "path": str(data)},
+        "sample": {"max_new_tokens": 5},
+        "optim": {"steps": 4, "problems": 5, "lr": 1e-2, **optim},
+        "eval": {"problems": 4, "samples": 2},
+        "checkpoint": {"every": 2},
+        section: SECTIONS[section],
+    }
+
+
+def weights(out):
+    return load_file(Path(out) / "final" / "model.safetensors")
+
+
+def rows_of(out):
+    rows = [json.loads(line) for line in (Path(out) / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_has_a_page_presets_and_a_config_that_round_trips(method, base, data):
+    module = method_module(method)
+    assert (ROOT / "docs" / "methods" / f"{section_name(method)}.md").exists()
+    assert method in module.PRESETS
+    recipe = make_recipe(tree_of(method, base, data))
+    assert make_recipe(recipe.resolved()).resolved() == recipe.resolved()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_recipes_are_valid(path):
+    load_recipe(path)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_steps_are_taken_and_do_not_depend_on_the_split(method, base, data, tmp_path):
+    for name, micro in [("whole", 10_000), ("split", 30)]:
+        train(make_recipe(tree_of(method, base, data, micro_tokens=micro)), tmp_path / name, quiet=True)
+    whole, split = weights(tmp_path / "whole"), weights(tmp_path / "split")
+    start = load_file(base / "model.safetensors")
+    for name in whole:
+        torch.testing.assert_close(split[name], whole[name], atol=1e-9, rtol=1e-9)
+    assert any(not torch.equal(whole[name], start[name]) for name in whole)
+    assert [row["step"] for row in rows_of(tmp_path / "whole")] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_resume_is_bit_exact(method, base, data, tmp_path, monkeypatch):
+    """Stopped in the middle of step 4, after the checkpoint of step 2."""
+    recipe = make_recipe(tree_of(method, base, data))
+    train(recipe, tmp_path / "straight", quiet=True)
+    module = method_module(method)
+    real, calls = module.update, []
+
+    def failing(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(module, "update", failing)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "broken", quiet=True)
+    monkeypatch.setattr(module, "update", real)
+    train(recipe, tmp_path / "broken", mode="resume", quiet=True)
+    straight, broken = weights(tmp_path / "straight"), weights(tmp_path / "broken")
+    assert all(torch.equal(straight[name], broken[name]) for name in straight)
+    assert rows_of(tmp_path / "broken") == rows_of(tmp_path / "straight")
+    for name in ("samples.jsonl",):
+        if (tmp_path / "straight" / name).exists():
+            assert (tmp_path / "broken" / name).read_bytes() == (
+                tmp_path / "straight" / name
+            ).read_bytes()
+
+
+RL_ROWS = (
+    "reward/mean", "groups/all_wrong", "groups/mixed", "groups/all_right", "groups/missing",
+    "entropy", "kl", "grad_norm", "tokens/generated", "tokens/trained", "time/sample",
+    "time/score", "time/update", "loss", "lr",
+)
+
+
+def test_metrics_rows_carry_what_is_promised(base, data, tmp_path):
+    train(make_recipe(tree_of("grpo", base, data)), tmp_path / "run", quiet=True)
+    for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert set(RL_ROWS) <= set(row)
+        shares = [row[f"groups/{name}"] for name in ("all_wrong", "mixed", "all_right", "missing")]
+        assert sum(shares) == pytest.approx(1)
+    samples = [json.loads(x) for x in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    assert {row["step"] for row in samples} == {1, 2, 3, 4}
+    assert {"prompt", "text", "score", "reward", "advantage", "group_class"} <= set(samples[0])
+
+
+def test_seeds_give_different_runs_and_the_same_seed_the_same(base, data, tmp_path):
+    outs = []
+    for name, seed in [("a", 3), ("b", 3), ("c", 4)]:
+        tree = {**tree_of("grpo", base, data), "seed": seed}
+        train(make_recipe(tree), tmp_path / name, quiet=True)
+        outs.append(weights(tmp_path / name))
+    assert all(torch.equal(outs[0][n], outs[1][n]) for n in outs[0])
+    assert any(not torch.equal(outs[0][n], outs[2][n]) for n in outs[0])

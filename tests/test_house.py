@@ -1,0 +1,148 @@
+"""House rules that a machine can check: imports, sizes, verbs with one home, docstrings."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "rekindle"
+ORDER = [
+    {"errors", "records", "files"},
+    {"ops"},
+    {"rewards", "tasks"},
+    {"testbed"},
+    {"engine"},
+    {"evals"},
+    {"methods"},
+    {"signals"},
+    {"study"},
+    {"report"},
+    {"integrations"},
+    {"cli"},
+]
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+FILES = sorted(PACKAGE.rglob("*.py"))
+MAX_FILE, MAX_METHOD_FILE, MAX_FUNCTION = 400, 250, 60
+PAPERS = {"grpo", "sft"}
+
+
+def name_of(path):
+    return str(path.relative_to(PACKAGE))
+
+
+def tree_of(path):
+    return ast.parse(path.read_text())
+
+
+def room(path):
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_folder_imports_only_earlier_ones(path):
+    if room(path) == "__init__":
+        return
+    for node in ast.walk(tree_of(path)):
+        modules = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules = [node.module]
+            if node.module == "rekindle":
+                modules = [f"rekindle.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        for module in modules:
+            parts = module.split(".")
+            if parts[0] != "rekindle" or len(parts) < 2 or parts[1] == "__version__":
+                continue
+            assert RANK[parts[1]] <= RANK[room(path)], f"{name_of(path)} imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_and_functions_fit_a_small_page(path):
+    is_paper = room(path) == "methods" and path.stem in PAPERS
+    lines = len(path.read_text().splitlines())
+    assert lines <= (MAX_METHOD_FILE if is_paper else MAX_FILE)
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= MAX_FUNCTION, f"{node.name} has {length} lines"
+
+
+def calls(path):
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+VERBS = {
+    "backward": {"engine/update.py"},
+    "optimizer step": {"engine/update.py"},
+    "model call": {"engine/policy.py"},
+    "file write": {"files.py"},
+    "accelerate": {"engine/device.py"},
+}
+
+
+def verbs_in(path):
+    for name, node in calls(path):
+        last = name.rsplit(".", 1)[-1]
+        if last == "backward":
+            yield "backward"
+        if name.endswith("optimizer.step"):
+            yield "optimizer step"
+        if name in {"model", "self.model", "policy.model", "self.model.model"}:
+            yield "model call"
+        if last in {"write_text", "write_bytes"}:
+            yield "file write"
+        if name == "open" and any(
+            isinstance(arg, ast.Constant)
+            and isinstance(arg.value, str)
+            and set(arg.value) & set("wax+")
+            for arg in node.args[1:]
+        ):
+            yield "file write"
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "accelerate":
+            yield "accelerate"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_verbs_have_one_home(path):
+    for verb in verbs_in(path):
+        assert name_of(path) in VERBS[verb], f"{verb} in {name_of(path)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_catch_all_no_guessing_attributes(path):
+    tree = tree_of(path)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler):
+            caught = "" if node.type is None else ast.unparse(node.type)
+            assert caught not in {"", "Exception", "BaseException"}, f"line {node.lineno}"
+    for name, node in calls(path):
+        assert name != "hasattr", f"line {node.lineno}"
+        assert not (name == "getattr" and len(node.args) == 3), f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_public_names_are_documented(path):
+    tree = tree_of(path)
+    if path.name == "__init__.py" and not path.read_text().strip():
+        return
+    assert ast.get_docstring(tree), "the module has no docstring"
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        is_record = isinstance(node, ast.ClassDef) and any(
+            ast.unparse(base) in {"NamedTuple", "Section"} for base in node.bases
+        )
+        assert is_record or ast.get_docstring(node), f"{node.name} has no docstring"
+
+
+def test_every_method_has_its_page():
+    from rekindle.methods import METHODS
+
+    docs = PACKAGE.parents[1] / "docs" / "methods"
+    missing = {m.rsplit(".", 1)[-1] for m in METHODS.values()} - {p.stem for p in docs.glob("*.md")}
+    assert not missing
