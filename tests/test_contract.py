@@ -13,7 +13,7 @@ from rekindle.methods.recipe import load_recipe, make_recipe
 from rekindle.methods.train import train
 
 ROOT = Path(__file__).parents[1]
-SECTIONS = {"sft": {}, "grpo": {"group_size": 4}}
+SECTIONS = {"sft": {}, "grpo": {"group_size": 24}}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,8 @@ def data(tmp_path_factory):
 def tree_of(method, base, data, **optim):
     section = section_name(method)
     return {
-        "method": method, "seed": 3,
+        "method": method,
+        "seed": 3,
         "model": {"name": str(base), "dtype": "float64", "device": "cpu"},
         "task": {"name": "jsonl", "path": str(data)},
         "sample": {"max_new_tokens": 5},
@@ -74,7 +75,11 @@ def test_shipped_recipes_are_valid(path):
 @pytest.mark.parametrize("method", list(METHODS))
 def test_steps_are_taken_and_do_not_depend_on_the_split(method, base, data, tmp_path):
     for name, micro in [("whole", 10_000), ("split", 30)]:
-        train(make_recipe(tree_of(method, base, data, micro_tokens=micro)), tmp_path / name, quiet=True)
+        train(
+            make_recipe(tree_of(method, base, data, micro_tokens=micro)),
+            tmp_path / name,
+            quiet=True,
+        )
     whole, split = weights(tmp_path / "whole"), weights(tmp_path / "split")
     start = load_file(base / "model.safetensors")
     for name in whole:
@@ -113,9 +118,21 @@ def test_resume_is_bit_exact(method, base, data, tmp_path, monkeypatch):
 
 
 RL_ROWS = (
-    "reward/mean", "groups/all_wrong", "groups/mixed", "groups/all_right", "groups/missing",
-    "entropy", "kl", "grad_norm", "tokens/generated", "tokens/trained", "time/sample",
-    "time/score", "time/update", "loss", "lr",
+    "reward/mean",
+    "groups/all_wrong",
+    "groups/mixed",
+    "groups/all_right",
+    "groups/missing",
+    "entropy",
+    "kl",
+    "grad_norm",
+    "tokens/generated",
+    "tokens/trained",
+    "time/sample",
+    "time/score",
+    "time/update",
+    "loss",
+    "lr",
 )
 
 

@@ -13,7 +13,7 @@ from transformers import (
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.policy import Policy
 
-CHARACTERS = "0123456789+-*/=;:,>abcdefghij .?"
+CHARACTERS = "0123456789+-*/=;:,>abcdefghijsu .?"
 VOCABULARY = {"<pad>": 0, "<bos>": 1, "<eos>": 2, "<unk>": 3} | {
     c: i + 4 for i, c in enumerate(CHARACTERS)
 }

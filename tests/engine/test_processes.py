@@ -67,7 +67,7 @@ def test_two_processes_take_the_same_steps_as_one(method, tmp_path):
         "checkpoint": {"every": 2},
     }
     if method != "sft":
-        tree["grpo"] = {"group_size": 4}
+        tree["grpo"] = {"group_size": 24}
     run_with(1, tree, tmp_path / "one")
     run_with(2, tree, tmp_path / "two")
     one = load_file(tmp_path / "one" / "final" / "model.safetensors")

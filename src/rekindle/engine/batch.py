@@ -124,6 +124,12 @@ class MicroBatch:
         """True at real completion tokens."""
         return self.attend_BS[:, self.start :]
 
+    def filled(
+        self, values_BT: Float[Tensor, "B T"], padding_BT: Float[Tensor, "B T"]
+    ) -> Float[Tensor, "B T"]:
+        """Per-token values in the dtype of `padding_BT`, which stands in where there is no token."""
+        return torch.where(self.mask_BT, values_BT.to(padding_BT), padding_BT)
+
     def to(self, device: torch.device) -> "MicroBatch":
         """The same on another device; weights and credit in fp32 where fp64 is not to be had."""
         if device.type == "cpu":

@@ -73,7 +73,10 @@ def save_checkpoint(
             why="the last complete checkpoint is kept",
             fix="free some space, then --resume",
         )
-    aside, target = root / f".{checkpoint_name(step)}.{os.getpid()}.tmp", root / checkpoint_name(step)
+    aside, target = (
+        root / f".{checkpoint_name(step)}.{os.getpid()}.tmp",
+        root / checkpoint_name(step),
+    )
     try:
         with explained_io(target, "saving"):
             aside.mkdir()
@@ -81,7 +84,8 @@ def save_checkpoint(
                 write(aside)
             except SafetensorError as error:
                 raise RunDirectoryError(
-                    f"failed saving {target}", got=str(error),
+                    f"failed saving {target}",
+                    got=str(error),
                     why="the last complete checkpoint is kept",
                     fix="free some space if the disk is full, then --resume",
                 ) from error

@@ -6,15 +6,24 @@ in `methods/recipe.py`.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Section(BaseModel):
     """A frozen part of a recipe that refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _as_names(value: Any) -> Any:
+    # `levels: [3, 4]` and `levels: 4` mean what they look like.
+    many = value if isinstance(value, list | tuple) else [value]
+    return None if value is None else tuple(str(item) for item in many)
+
+
+Levels = Annotated[tuple[str, ...] | None, BeforeValidator(_as_names)]
 
 
 class ModelConfig(Section):
@@ -42,7 +51,7 @@ class TaskConfig(Section):
     name: str = Field(
         default="countdown", description="see `rekindle tasks`; jsonl, hub and gym too"
     )
-    levels: tuple[str, ...] | None = Field(default=None, description="None: all of the task's")
+    levels: Levels = Field(default=None, description="None: all of the task's")
     path: str | None = Field(default=None, description="jsonl: the file, or a directory of splits")
     verifier: Literal["exact", "numeric"] | None = Field(
         default=None, description="jsonl and hub: how an answer is compared (default: numeric)"
@@ -91,7 +100,7 @@ class EvalConfig(Section):
     split: Literal["dev", "test"] = "dev"
     problems: int = Field(default=100, ge=1, description="per level")
     samples: int = Field(default=8, ge=1, description="per problem")
-    levels: tuple[str, ...] | None = Field(default=None, description="None: the task's levels")
+    levels: Levels = Field(default=None, description="None: the task's levels")
 
 
 class LogConfig(Section):

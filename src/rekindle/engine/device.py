@@ -6,7 +6,7 @@ Start several processes with `accelerate launch` or `torchrun`; one process need
 import os
 import random
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -72,6 +72,7 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
         torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
 
 
+@runtime_checkable
 class Group(Protocol):
     """The processes of one run. Every method but the properties is called by all of them."""
 

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -48,7 +48,7 @@ class Policy:
     config: ModelConfig
 
     @classmethod
-    def load(cls, config: ModelConfig) -> Self:
+    def load(cls, config: ModelConfig) -> "Policy":
         """Load by testbed name, directory or hub id, and check what training relies on.
 
         Raises:
@@ -58,7 +58,9 @@ class Policy:
         source = model_source(config)
         # Loaded here: transformers takes seconds to import.
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
         if config.revision is not None:
             options["revision"] = config.revision
@@ -78,7 +80,7 @@ class Policy:
         return cls.of(model, tokenizer, config)
 
     @classmethod
-    def of(cls, model: Any, tokenizer: Any, config: ModelConfig) -> Self:
+    def of(cls, model: Any, tokenizer: Any, config: ModelConfig) -> "Policy":
         """Wrap a model and tokenizer that are already in memory."""
         ids = _special_ids(model, tokenizer, config)
         device = pick_device(config.device)
@@ -99,7 +101,7 @@ class Policy:
         self.model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
 
-    def frozen_copy(self) -> Self:
+    def frozen_copy(self) -> "Policy":
         """The same policy, copied now and without gradients: a reference that cannot drift."""
         twin = copy.copy(self)
         twin.model = copy.deepcopy(self.model).eval().requires_grad_(False)

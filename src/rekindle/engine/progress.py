@@ -3,7 +3,6 @@
 import sys
 import time
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -28,12 +27,17 @@ class ProgressLine:
         self._began, self._tokens, self._accuracy = time.monotonic(), 0.0, ""
         self._shown = done
         self._bar = Progress(
-            TextColumn("step"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
-            TimeRemainingColumn(), console=self._console, disable=not self._live,
+            TextColumn("step"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._live,
         )
         self._task = self._bar.add_task("", total=total, completed=done)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ProgressLine":
         self._bar.start()
         return self
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO, Any, Literal, Self
+from typing import IO, Any, Literal
 
 import yaml
 
@@ -80,7 +80,7 @@ class Run:
         command: str = "",
         quiet: bool | None = None,
         group: Group | None = None,
-    ) -> Self:
+    ) -> "Run":
         """Create, overwrite or take up a run directory.
 
         Raises:
@@ -101,7 +101,7 @@ class Run:
             raise failure
         return cls(directory, config=config, lock=lock, group=group, quiet=quiet)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Run":
         return self
 
     def __exit__(

@@ -110,7 +110,8 @@ def _fill(model: torch.nn.Module, saved: Mapping[str, Tensor], role: str) -> Non
     if own.keys() != saved.keys():
         odd = sorted(own.keys() ^ saved.keys())
         raise CheckpointError(
-            f"the checkpoint's {role} has other tensors than the model", got=odd[:5],
+            f"the checkpoint's {role} has other tensors than the model",
+            got=odd[:5],
             why="it belongs to another architecture",
         )
     targets = model.state_dict(keep_vars=True)

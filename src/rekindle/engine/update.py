@@ -57,11 +57,13 @@ def update(
     clip: float,
     group: Group,
     device: torch.device,
+    stats: Sequence[str] = (),
 ) -> dict[str, float]:
     """Accumulate, clip, check, step. No micro-batch at all is a step with a gradient of 0.
 
     Returns:
-        `loss`, `grad_norm` (before clipping), `lr`, and the means of the method's stats.
+        `loss`, `grad_norm` (before clipping), `lr`, and the means of the method's stats; those
+        named in `stats` are there in any case, nan when no token was trained.
 
     Raises:
         TrainingError: loss or gradient is not finite; the weights are untouched.
@@ -69,7 +71,7 @@ def update(
     parameters = [p for part in state.optimizer.param_groups for p in part["params"]]
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
-    sums: dict[str, float] = {"loss": 0.0, "tokens": 0.0}
+    sums: dict[str, float] = {"loss": 0.0, "tokens": 0.0, **dict.fromkeys(stats, 0.0)}
     for micro in micro_batches:
         terms = loss(micro.to(device))
         weight_BT = micro.weight_BT.to(terms.loss_BT)

@@ -134,7 +134,8 @@ def _refuse_unlike(before: Eval, after: Eval) -> None:
     for key in ("task", "split"):
         if before[key] != after[key]:
             raise DataError(
-                f"the evaluations are of another {key}", got=f"{before[key]} and {after[key]}",
+                f"the evaluations are of another {key}",
+                got=f"{before[key]} and {after[key]}",
                 why="a paired difference needs the same problems",
             )
     first = [problem["id"] for problem in before["problems"]]

@@ -175,6 +175,8 @@ def _check_ids(problems: Sequence[Problem]) -> None:
     twice = [name for name, n in Counter(problem.id for problem in problems).items() if n > 1]
     if twice:
         raise DataError(
-            "problem ids occur twice", got=twice[:5], why="results are matched by id",
+            "problem ids occur twice",
+            got=twice[:5],
+            why="results are matched by id",
             fix="give each problem an id of its own",
         )

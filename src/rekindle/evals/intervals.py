@@ -81,9 +81,7 @@ def paired(after: Floats, before: Floats, *, seed: int = 0, level: float = LEVEL
     return cluster(difference, seed=seed, level=level, bounds=(-1.0, 1.0))
 
 
-def hierarchical(
-    differences: Sequence[Floats], *, seed: int = 0, level: float = LEVEL
-) -> Interval:
+def hierarchical(differences: Sequence[Floats], *, seed: int = 0, level: float = LEVEL) -> Interval:
     """Mean over pairs of the mean difference over problems: pairs are drawn, then problems within.
 
     One pair is the paired interval. With few pairs the percentile bounds are widened by

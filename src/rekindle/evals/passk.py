@@ -39,9 +39,7 @@ def avg_at_k(outcome_PK: Floats) -> Floats:
     return np.where(n_P > 0, total_P / np.maximum(n_P, 1), np.nan)
 
 
-def maj_at_k(
-    outcome_PK: Floats, answers: Sequence[Sequence[str | None]]
-) -> Floats:
+def maj_at_k(outcome_PK: Floats, answers: Sequence[Sequence[str | None]]) -> Floats:
     """Score of the most frequent answer of each problem.
 
     Samples without an answer do not vote. Answers that tie share the credit. nan where nobody votes

@@ -47,6 +47,8 @@ from rekindle.ops.groups import Credit, ScoredRows
 from rekindle.ops.logprobs import kl_k3
 from rekindle.ops.weights import Reduction
 
+STATS = ("kl", "clip_ratio", "ratio/mean", "entropy/trained", "logprobs/sampler_gap")
+
 # --- the formulas
 
 
@@ -180,6 +182,7 @@ def run(config: Config, world: World) -> Policy:
                     clip=optim.clip,
                     group=world.group,
                     device=policy.device,
+                    stats=STATS,
                 )
                 for _ in range(config.epochs)
                 for batch in batches
@@ -231,25 +234,29 @@ def objective(policy: Policy, config: Config, *, temperature: float) -> LossFn:
             micro.tokens_BS, micro.attend_BS, start=micro.start, temperature=temperature
         )
         new_BT = scores.logprobs_BT
-        old_BT = new_BT.detach() if used_once else micro.old_logprobs_BT.to(new_BT)
+        # Padding has no old or reference value; one that gives a ratio of 1 keeps nan out of the
+        # gradient.
+        still_BT = new_BT.detach()
+        old_BT = still_BT if used_once else micro.filled(micro.old_logprobs_BT, still_BT)
         terms = grpo_loss(
             new_BT,
             old_BT,
             micro.advantage_B,
-            micro.ref_logprobs_BT.to(new_BT) if config.beta > 0 else None,
+            micro.filled(micro.ref_logprobs_BT, still_BT) if config.beta > 0 else None,
             clip_low=config.clip_low,
             clip_high=config.clip_high,
             beta=config.beta,
         )
+        gap_BT = (old_BT - micro.sampled_logprobs_BT.to(new_BT)).abs()
         return LossTerms(
             terms.loss_BT,
-            {
-                "kl": terms.kl_BT,
-                "clip_ratio": terms.clipped_BT,
-                "ratio/mean": terms.ratio_BT,
-                "entropy/trained": scores.entropy_BT,
-                "logprobs/sampler_gap": (old_BT - micro.sampled_logprobs_BT.to(new_BT)).abs(),
-            },
+            dict(
+                zip(
+                    STATS,
+                    (terms.kl_BT, terms.clipped_BT, terms.ratio_BT, scores.entropy_BT, gap_BT),
+                    strict=True,
+                )
+            ),
         )
 
     return loss

@@ -26,7 +26,9 @@ def make(level: str, rng: random.Random) -> Made:
             (op, operand, result)
             for operand in range(1, 10)
             for op, result in (
-                ("+", value + operand), ("-", value - operand), ("*", value * operand)
+                ("+", value + operand),
+                ("-", value - operand),
+                ("*", value * operand),
             )
             if 0 <= result <= LARGEST
         ]
@@ -51,6 +53,12 @@ def answer(text: str) -> str | None:
 def chain(mix: dict[str, float]) -> Generated:
     """The task; `mix` weighs the levels of training draws."""
     return Generated(
-        name="chain", version=1, levels=("2", "3", "4"), max_new_tokens=32,
-        make=make, check=check, answer=answer, mix=mix,
+        name="chain",
+        version=1,
+        levels=("2", "3", "4"),
+        max_new_tokens=32,
+        make=make,
+        check=check,
+        answer=answer,
+        mix=mix,
     )

@@ -77,7 +77,8 @@ class Gym:
                     return listed
         raise ConfigError(
             f"reasoning-gym dataset '{self.dataset}' has too few {split} questions",
-            got=f"{count} asked", wanted=f"at most about {len(listed)}",
+            got=f"{count} asked",
+            wanted=f"at most about {len(listed)}",
             fix="ask for fewer, or make the dataset's settings wider",
         )
 

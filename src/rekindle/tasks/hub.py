@@ -25,7 +25,8 @@ def load_hub(settings: Mapping[str, Any], *, verifier: str) -> Listed:
     for key in settings:
         if key not in _KEYS:
             raise ConfigError(
-                f"task 'hub' takes no setting 'task.args.{key}'", wanted=f"one of: {', '.join(_KEYS)}"
+                f"task 'hub' takes no setting 'task.args.{key}'",
+                wanted=f"one of: {', '.join(_KEYS)}",
             )
     if "dataset" not in settings:
         raise ConfigError("task 'hub' needs a dataset", fix="--set task.args.dataset=openai/gsm8k")
@@ -63,14 +64,18 @@ def load_hub(settings: Mapping[str, Any], *, verifier: str) -> Listed:
     }
     if not problems:
         raise DataError(
-            f"dataset '{settings['dataset']}' has none of the splits", got=sorted(loaded),
-            wanted=splits, fix="--set task.args.splits.train=<name>",
+            f"dataset '{settings['dataset']}' has none of the splits",
+            got=sorted(loaded),
+            wanted=splits,
+            fix="--set task.args.splits.train=<name>",
         )
     if list(problems) == ["train"]:
         problems = by_hash(problems["train"])
     prints = [loaded[name]._fingerprint for name in sorted(loaded)]
     return Listed(
-        name="hub", splits=problems, verifier=verifier,
+        name="hub",
+        splits=problems,
+        verifier=verifier,
         source=f"{stable_hash(*prints, sorted(columns.items())):016x}",
     )
 

@@ -77,7 +77,8 @@ def _messages(row: Mapping[str, Any], where: str) -> tuple[tuple[str, str], ...]
         fine = isinstance(turn, Mapping) and isinstance(turn.get("role"), str)
         if not fine or not isinstance(turn.get("content"), str):
             raise DataError(
-                f"{where}: 'messages' is not a chat", got=value,
+                f"{where}: 'messages' is not a chat",
+                got=value,
                 wanted='a list of {"role": ..., "content": ...}',
             )
         turns.append((turn["role"], turn["content"]))

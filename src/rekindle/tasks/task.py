@@ -8,7 +8,7 @@ import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.records import Problem, Score, Split
@@ -16,6 +16,7 @@ from rekindle.records import Problem, Score, Split
 _TRIES_PER_PROBLEM = 400  # before a level counts as exhausted
 
 
+@runtime_checkable
 class Task(Protocol):
     """Problems, disjoint splits, and how an answer is checked."""
 
@@ -69,9 +70,7 @@ def split_of(key: str) -> Split:
     return "train" if bucket < 6 else "dev" if bucket < 8 else "test"
 
 
-def pick_levels(
-    task: str, known: Sequence[str], wanted: Sequence[str] | None
-) -> tuple[str, ...]:
+def pick_levels(task: str, known: Sequence[str], wanted: Sequence[str] | None) -> tuple[str, ...]:
     """The wanted levels, all when None.
 
     Raises:
