@@ -1,13 +1,13 @@
-"""What every method owes: a page, a recipe, a round trip, a step, invariance to splits, exact resume."""
+"""What every method owes: a page, a recipe, a round trip, a step, split invariance, resume."""
 
 import json
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
 
+import tiny
 from rekindle.methods import METHODS, method_module, section_name
 from rekindle.methods.recipe import load_recipe, make_recipe
 from rekindle.methods.train import train

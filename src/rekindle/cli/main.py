@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -201,7 +201,7 @@ def testbed_build(
     run_build(models or [], out, mode=_mode(resume, overwrite), quiet=quiet)
 
 
-def _mode(resume: bool, overwrite: bool) -> str:
+def _mode(resume: bool, overwrite: bool) -> Literal["new", "resume", "overwrite"]:
     if resume and overwrite:
         raise ConfigError(
             "--resume and --overwrite exclude each other",

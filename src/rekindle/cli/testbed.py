@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import typer
 
 from rekindle import testbed
 from rekindle.errors import ConfigError, RunDirectoryError, TrainingError, did_you_mean
 from rekindle.files import read_json
+
+Mode = Literal["new", "resume", "overwrite"]
 
 
 def run_list() -> None:
@@ -18,7 +21,7 @@ def run_list() -> None:
         typer.echo(testbed.describe(name))
 
 
-def run_build(models: Sequence[str], out: Path, *, mode: str, quiet: bool) -> None:
+def run_build(models: Sequence[str], out: Path, *, mode: Mode, quiet: bool) -> None:
     """Pre-train models from fresh weights by the engine's own SFT, evaluate them, check them."""
     known = testbed.names()
     for name in models:
@@ -28,7 +31,7 @@ def run_build(models: Sequence[str], out: Path, *, mode: str, quiet: bool) -> No
         _build(name, out / name.removeprefix("testbed/"), mode=mode, quiet=quiet)
 
 
-def _build(name: str, out: Path, *, mode: str, quiet: bool) -> None:
+def _build(name: str, out: Path, *, mode: Mode, quiet: bool) -> None:
     from rekindle.engine.policy import Policy
     from rekindle.methods.recipe import make_recipe
     from rekindle.methods.train import train
@@ -42,7 +45,7 @@ def _build(name: str, out: Path, *, mode: str, quiet: bool) -> None:
     train(
         recipe,
         out,
-        mode=mode,  # type: ignore[arg-type]
+        mode=mode,
         command=f"rekindle testbed build {name}",
         quiet=True if quiet else None,
         policy=Policy.of(fresh_model(recipe.shared.seed), make_tokenizer(), recipe.shared.model),

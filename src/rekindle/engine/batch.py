@@ -8,6 +8,7 @@ off.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -58,7 +59,7 @@ class Batch:
         have a gradient of exactly 0, and the denominators have already counted them."""
         return self.select(torch.nonzero(self.advantage_B).flatten().tolist())
 
-    def replace(self, **fields: Tensor) -> "Batch":
+    def replace(self, **fields: Any) -> "Batch":
         """A copy with other tensors."""
         return replace(self, **fields)
 
@@ -127,14 +128,14 @@ class MicroBatch:
     def filled(
         self, values_BT: Float[Tensor, "B T"], padding_BT: Float[Tensor, "B T"]
     ) -> Float[Tensor, "B T"]:
-        """Per-token values in the dtype of `padding_BT`, which stands in where there is no token."""
+        """Per-token values in the dtype of `padding_BT`, which stands in at padding."""
         return torch.where(self.mask_BT, values_BT.to(padding_BT), padding_BT)
 
     def to(self, device: torch.device) -> "MicroBatch":
         """The same on another device; weights and credit in fp32 where fp64 is not to be had."""
         if device.type == "cpu":
             return self
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, torch.float32 if value.is_floating_point() else value.dtype)
             for name, value in vars(self).items()
             if isinstance(value, Tensor)

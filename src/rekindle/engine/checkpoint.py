@@ -64,19 +64,9 @@ def save_checkpoint(
     with explained_io(root, "creating"):
         root.mkdir(parents=True, exist_ok=True)
     clean_aside(root)
-    free = free_bytes(root)
-    if free < needed:
-        raise RunDirectoryError(
-            f"no space for the checkpoint of step {step} in {root}",
-            got=f"{free:,} bytes free",
-            wanted=f"about {needed:,}",
-            why="the last complete checkpoint is kept",
-            fix="free some space, then --resume",
-        )
-    aside, target = (
-        root / f".{checkpoint_name(step)}.{os.getpid()}.tmp",
-        root / checkpoint_name(step),
-    )
+    _refuse_full_disk(root, step, needed)
+    name = checkpoint_name(step)
+    aside, target = root / f".{name}.{os.getpid()}.tmp", root / name
     try:
         with explained_io(target, "saving"):
             aside.mkdir()
@@ -98,10 +88,21 @@ def save_checkpoint(
             rename(aside, target)
         write_json(target / MARKER, {"step": step, "sha256": hashes, **extra})
     finally:
-        if aside.exists():
-            remove_tree(aside)
+        remove_tree(aside)
     _drop_old(root, keep)
     return target
+
+
+def _refuse_full_disk(root: Path, step: int, needed: int) -> None:
+    free = free_bytes(root)
+    if free < needed:
+        raise RunDirectoryError(
+            f"no space for the checkpoint of step {step} in {root}",
+            got=f"{free:,} bytes free",
+            wanted=f"about {needed:,}",
+            why="the last complete checkpoint is kept",
+            fix="free some space, then --resume",
+        )
 
 
 def find_checkpoint(root: Path) -> Found:

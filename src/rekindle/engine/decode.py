@@ -13,11 +13,12 @@ heads, W width of a head, L layers, V vocabulary.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Complex, Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 _MAX_PARAMETERS = 100_000_000  # above, arithmetic outweighs what the twin saves and copies cost
@@ -38,7 +39,7 @@ def supports(model: Any) -> bool:
     if type(model) not in (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM):
         return False
     config = model.config
-    head = config.head_dim or config.hidden_size // config.num_attention_heads
+    head = model.model.layers[0].self_attn.head_dim
     plain = (
         config.hidden_act == "silu"
         and config.rope_parameters["rope_type"] in _ROPE
@@ -90,16 +91,44 @@ def _has_plain_weights(model: Any) -> bool:
 
 
 @dataclass(frozen=True)
+class _Norm:
+    """x / sqrt(mean(x**2) + epsilon) * gain, the mean over the last axis, of width D."""
+
+    gain: Tensor  # fp32: times sqrt(D)
+    epsilon: float
+    floor: Tensor  # sqrt(D * epsilon)
+    paired: bool  # x has the order of `Twin._paired`
+
+    @classmethod
+    def of(cls, gain: Tensor, epsilon: float, *, paired: bool = False) -> Self:
+        width = gain.shape[-1]
+        if gain.dtype == torch.float32:
+            gain = gain * width**0.5
+        return cls(gain.detach(), epsilon, gain.new_tensor((width * epsilon) ** 0.5), paired)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.float64:
+            # transformers takes the mean in fp32 whatever the weights, so the order of terms counts
+            low = x.float()
+            terms = low.unflatten(-1, (-1, 2)).mT.flatten(-2) if self.paired else low
+            scale = torch.rsqrt(terms.pow(2).mean(-1, keepdim=True) + self.epsilon)
+            return self.gain * (low * scale).double()
+        # hypot(|x|, sqrt(D * epsilon)) = sqrt(D) * sqrt(mean(x**2) + epsilon), in fewer operations
+        size = torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.floor)
+        return (x / size).mul_(self.gain)
+
+
+@dataclass(frozen=True)
 class _Layer:
     """One layer's weights, as the twin uses them; `*_in` are [out, in], `*_out` are [in, out]."""
 
-    attention_norm_D: Tensor
+    attention_norm: _Norm
     attention_in: Tensor  # query, key and value rows; the first two with paired halves
     attention_in_bias: Tensor | None
-    head_norm_JW: Tensor | None  # J = H + K: one row a query or key head
+    head_norm: _Norm | None  # one gain for each query or key head
     attention_out: Tensor
     attention_out_bias: Tensor | None
-    mlp_norm_D: Tensor
+    mlp_norm: _Norm
     mlp_in: Tensor  # gate rows, then up rows
     mlp_in_bias: Tensor | None
     mlp_out: Tensor
@@ -122,43 +151,39 @@ class Twin:
         self._rotation_scale = rotary.attention_scaling
         self._embedding_VD = model.model.embed_tokens.weight.detach()
         self._head_VD = model.lm_head.weight.detach()
-        self._final_norm_D = model.model.norm.weight.detach()
+        self._final_norm = _Norm.of(model.model.norm.weight, self._epsilon)
         self._layers = [self._read_layer(layer) for layer in model.model.layers]
-        root = torch.tensor(self._final_norm_D.numel() * self._epsilon, dtype=torch.float64)
-        self._floor = root.sqrt().to(self._final_norm_D)
 
     # --- weights
 
     def _read_layer(self, layer: Any) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
         query, key, value = attention.q_proj, attention.k_proj, attention.v_proj
-        norms = None
+        head_norm = None
         if "q_norm" in attention._modules:
-            norms = torch.cat(
-                [
-                    self._paired(attention.q_norm.weight).expand(self._heads, -1),
-                    self._paired(attention.k_norm.weight).expand(self._kv_heads, -1),
-                ]
-            )
+            query_gain = self._paired(attention.q_norm.weight).expand(self._heads, -1)
+            key_gain = self._paired(attention.k_norm.weight).expand(self._kv_heads, -1)
+            gains = torch.cat([query_gain, key_gain])
+            head_norm = _Norm.of(gains, self._epsilon, paired=True)
         bias = None
         if query.bias is not None:
             bias = torch.cat([self._paired(query.bias), self._paired(key.bias), value.bias])
         return _Layer(
-            attention_norm_D=layer.input_layernorm.weight.detach(),
+            attention_norm=_Norm.of(layer.input_layernorm.weight, self._epsilon),
             attention_in=torch.cat(
                 [self._paired(query.weight), self._paired(key.weight), value.weight]
             ).detach(),
-            attention_in_bias=bias,
-            head_norm_JW=norms,
+            attention_in_bias=_detached(bias),
+            head_norm=head_norm,
             attention_out=attention.o_proj.weight.detach().t(),
-            attention_out_bias=attention.o_proj.bias,
-            mlp_norm_D=layer.post_attention_layernorm.weight.detach(),
+            attention_out_bias=_detached(attention.o_proj.bias),
+            mlp_norm=_Norm.of(layer.post_attention_layernorm.weight, self._epsilon),
             mlp_in=torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]).detach(),
             mlp_in_bias=None
             if mlp.gate_proj.bias is None
-            else torch.cat([mlp.gate_proj.bias, mlp.up_proj.bias]),
+            else torch.cat([mlp.gate_proj.bias, mlp.up_proj.bias]).detach(),
             mlp_out=mlp.down_proj.weight.detach().t(),
-            mlp_out_bias=mlp.down_proj.bias,
+            mlp_out_bias=_detached(mlp.down_proj.bias),
         )
 
     def _paired(self, weight: Tensor) -> Tensor:
@@ -189,19 +214,22 @@ class Twin:
             Logits of the first new token of each row.
         """
         prompts, slots = tokens_PS.shape
-        device = tokens_PS.device
         self._rows, self._filled, self._most = source_B.numel(), slots, slots + room
-        self._rotation_NW = self._angles(self._most, device)
+        self._rotation_NW = self._angles(self._most, tokens_PS.device)
         self._cache = self._allocate(self._rows, slots + min(room, _FIRST_SLOTS))
         step = max(1, _PREFILL_TOKENS // slots)
-        logits = []
-        for first in range(0, prompts, step):
-            piece = slice(first, first + step)
-            chosen_B = (source_B >= first) & (source_B < first + step)
-            rows = chosen_B.nonzero().squeeze(-1)
-            logits.append(
-                self._read(tokens_PS[piece], attend_PS[piece], source_B[rows] - first, rows)
+        starts = range(0, prompts, step)
+        bounds = torch.tensor([*starts, prompts], device=source_B.device)
+        firsts = torch.searchsorted(source_B.contiguous(), bounds).tolist()
+        logits = [
+            self._read(
+                tokens_PS[start : start + step],
+                attend_PS[start : start + step],
+                source_B[first:last] - start,
+                first,
             )
+            for start, (first, last) in zip(starts, pairwise(firsts), strict=True)
+        ]
         lengths_P = attend_PS.sum(dim=1)
         self._position_B = lengths_P[source_B]
         # Slots left of a shorter prompt hold nothing: they get no attention, now or later.
@@ -261,34 +289,80 @@ class Twin:
         x_ND = F.embedding(tokens_N, self._embedding_VD)
         count = tokens_N.numel()
         for index, layer in enumerate(self._layers):
-            normed = self._norm(x_ND, layer.attention_norm_D, self._floor)
-            mixed = F.linear(normed, layer.attention_in, layer.attention_in_bias)
+            mixed = F.linear(
+                layer.attention_norm(x_ND), layer.attention_in, layer.attention_in_bias
+            )
             mixed = mixed.view(count, -1, self._width)
             turned = mixed[:, :turning]
-            if layer.head_norm_JW is not None:
-                turned.copy_(self._norm(turned, layer.head_norm_JW, None))
+            if layer.head_norm is not None:
+                turned.copy_(layer.head_norm(turned))
             pairs = torch.view_as_complex(turned.view(count, turning, -1, 2))
             pairs *= rotation_NW
             seen = attention(index, mixed[:, :heads], mixed[:, heads:]).view(count, -1)
             if layer.attention_out_bias is not None:
                 x_ND = x_ND + layer.attention_out_bias
             x_ND = torch.addmm(x_ND, seen, layer.attention_out)
-            normed = self._norm(x_ND, layer.mlp_norm_D, self._floor)
-            gate, up = F.linear(normed, layer.mlp_in, layer.mlp_in_bias).chunk(2, dim=-1)
+            gate, up = F.linear(layer.mlp_norm(x_ND), layer.mlp_in, layer.mlp_in_bias).chunk(
+                2, dim=-1
+            )
             if layer.mlp_out_bias is not None:
                 x_ND = x_ND + layer.mlp_out_bias
             x_ND = torch.addmm(x_ND, F.silu(gate).mul_(up), layer.mlp_out)
         return x_ND
 
-    def _norm(self, x: Tensor, weight: Tensor, floor: Tensor | None) -> Tensor:
-        """x / sqrt(mean(x**2) + epsilon) * weight; the mean as transformers takes it, in fp32."""
-        if x.dtype == torch.float32 and floor is not None:
-            # sqrt(sum(x**2) + D * epsilon): fewer operations for the same number
-            size = torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), floor)
-            return x / size * weight
-        low = x.float()
-        scale = torch.rsqrt(low.pow(2).mean(-1, keepdim=True) + self._epsilon)
-        return weight * (low * scale).to(x.dtype)
-
     def _logits(self, x_BD: Tensor) -> Tensor:
-        return F.linear(self._norm(x_BD, self._final_norm_D, self._floor), self._head_VD)
+        return F.linear(self._final_norm(x_BD), self._head_VD)
+
+    def _read(self, tokens_PS: Tensor, attend_PS: Tensor, source_R: Tensor, first: int) -> Tensor:
+        """Logits after prompts; their keys and values go to rows `first ..` of the cache."""
+        prompts, slots = tokens_PS.shape
+        device, last = tokens_PS.device, first + source_R.numel()
+        # A padding slot sees itself: a row of softmax without any entry would be nan.
+        before_SS = torch.ones(slots, slots, dtype=torch.bool, device=device).tril()
+        itself_SS = torch.eye(slots, dtype=torch.bool, device=device)
+        allowed = ((before_SS & attend_PS[:, None]) | itself_SS)[:, None]
+
+        def attention(layer: int, query_NHW: Tensor, kv_NEW: Tensor) -> Tensor:
+            query = query_NHW.view(prompts, slots, self._heads, -1).transpose(1, 2)
+            both = kv_NEW.view(prompts, slots, 2, self._kv_heads, -1).permute(2, 0, 3, 1, 4)
+            self._cache[layer, :, first:last, :, :slots] = both.index_select(1, source_R)
+            seen = F.scaled_dot_product_attention(
+                query, both[0], both[1], attn_mask=allowed, enable_gqa=True
+            )
+            return seen.transpose(1, 2).reshape(prompts * slots, -1)
+
+        position_N = (attend_PS.long().cumsum(dim=1) - 1).clamp_(min=0).flatten()
+        x_ND = self._run(tokens_PS.flatten(), self._rotation_NW[position_N], attention)
+        return self._logits(x_ND.view(prompts, slots, -1)[:, -1]).index_select(0, source_R)
+
+    # --- the cache
+
+    def _angles(self, positions: int, device: torch.device) -> Tensor:
+        """exp(i * angle) for each position and pair; angles in fp32, as transformers has them."""
+        place = torch.arange(positions, device=device, dtype=torch.float32)
+        angle = place[:, None] * self._frequency.to(device)
+        cosine, sine = angle.cos() * self._rotation_scale, angle.sin() * self._rotation_scale
+        kind = self._head_VD.dtype
+        return torch.complex(cosine.to(kind), sine.to(kind))[:, None]
+
+    def _allocate(self, rows: int, slots: int) -> Tensor:
+        shape = (len(self._layers), 2, rows, self._kv_heads, slots, self._width)
+        return torch.empty(shape, dtype=self._head_VD.dtype, device=self._head_VD.device)
+
+    def _grow(self) -> None:
+        slots = min(self._most, self._filled + max(_FIRST_SLOTS, self._filled // 2))
+        larger = self._allocate(self._rows, slots)
+        larger[..., : self._filled, :] = self._cache[:, :, : self._rows]
+        self._cache = larger
+        self._view_cache()
+
+    def _view_cache(self) -> None:
+        """Views of the live rows; rows and heads are one axis for the batched products."""
+        live = self._cache[:, :, : self._rows]
+        self._slots = live.transpose(1, 2)
+        self._keys = live[:, 0].flatten(1, 2).transpose(-1, -2)
+        self._values = live[:, 1].flatten(1, 2)
+
+
+def _detached(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach()

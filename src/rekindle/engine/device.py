@@ -27,11 +27,13 @@ def set_threads(threads: int | Literal["auto"], *, parameters: int) -> int:
     if threads == "auto":
         cores = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count()
         world = int(os.environ.get("WORLD_SIZE", "1"))
-        threads = 1 if parameters < _SMALL_MODEL else max(1, (cores or 1) // world)
-    if threads < 1:
+        chosen = 1 if parameters < _SMALL_MODEL else max(1, (cores or 1) // world)
+    else:
+        chosen = int(threads)
+    if chosen < 1:
         raise ConfigError("device.threads is too small", got=threads, wanted="at least 1, or auto")
-    torch.set_num_threads(threads)
-    return threads
+    torch.set_num_threads(chosen)
+    return chosen
 
 
 def pick_device(name: str) -> torch.device:

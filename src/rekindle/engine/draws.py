@@ -70,9 +70,7 @@ def draw(
         return _draw_chunk(logits_BV, uniform_B, temperature, top_p)
     parts = [
         _draw_chunk(logits_CV, uniform_C, temperature, top_p)
-        for logits_CV, uniform_C in zip(
-            logits_BV.split(chunk), uniform_B.split(chunk), strict=True
-        )
+        for logits_CV, uniform_C in zip(logits_BV.split(chunk), uniform_B.split(chunk), strict=True)
     ]
     return Drawn(*(torch.cat(column) for column in zip(*parts, strict=True)))
 

@@ -1,5 +1,5 @@
-"""TensorBoard, W&B and trackio as copies of the metrics rows (extra [trackers]); never the source of
-truth. An exporter that fails is dropped with a warning, and the run goes on.
+"""TensorBoard, W&B and trackio as copies of the metrics rows (extra [trackers]); never the source
+of truth. An exporter that fails is dropped with a warning, and the run goes on.
 """
 
 import warnings
@@ -38,12 +38,12 @@ def _tensorboard(directory: Path, config: Mapping[str, Any]) -> Export:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise missing_extra("tensorboard", extra="trackers", needed_for="TensorBoard") from error
-    writer = SummaryWriter(str(directory / "tensorboard"))  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(directory / "tensorboard"))
 
     def send(step: int, row: Mapping[str, float]) -> None:
         for name, value in row.items():
-            writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
-        writer.flush()  # type: ignore[no-untyped-call]
+            writer.add_scalar(name, value, step)
+        writer.flush()
 
     return send
 

@@ -1,4 +1,4 @@
-"""What made a run: code, packages, machine in general terms, command, seeds, hashes of data and weights."""
+"""What made a run: code, packages, machine in general terms, command, seeds, hashes of inputs."""
 
 import hashlib
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""How a run shows that it is alive: a live line on a terminal, a plain line now and then elsewhere."""
+"""How a run shows that it is alive: a live line on a terminal, plain lines elsewhere."""
 
 import sys
 import time

@@ -2,8 +2,8 @@
 
     config.yaml  manifest.json  metrics.jsonl  samples.jsonl  eval/  eval.json  checkpoints/  final/
 
-`steps` owns cadence, checkpoints, signals and progress. A checkpoint records the length of the logs;
-on resume they are cut back to it, so that no row is missing and none is there twice.
+`steps` owns cadence, checkpoints, signals and progress. A checkpoint records the length of the
+logs; on resume they are cut back to it, so that no row is missing and none is there twice.
 """
 
 import fcntl
@@ -116,7 +116,7 @@ class Run:
     # --- training
 
     def restore(self, state: TrainState) -> TrainState:
-        """Load the newest complete checkpoint into `state`; the state as it is when there is none."""
+        """Load the newest complete checkpoint into `state`; as it is when there is none."""
         place: str | None = None
         if self.group.is_main:
             found = find_checkpoint(self.directory / "checkpoints")

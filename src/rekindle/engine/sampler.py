@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
+
 import numpy as np
 import torch
+
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.records import Problem, Rollout

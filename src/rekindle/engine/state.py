@@ -39,7 +39,7 @@ class TrainState:
     scalars: dict[str, Scalar] = field(default_factory=dict)
 
     def save(self, directory: Path) -> None:
-        """Write the state into an existing directory: a file a model, optimizer, rng, state.json."""
+        """Write the state into an existing directory: models, optimizer, rng, state.json."""
         for role, model in self.models.items():
             save_file(_own_tensors(model), directory / f"{role}.safetensors")
         packed = self.optimizer.state_dict()
@@ -154,7 +154,7 @@ def _rng_tensors() -> dict[str, Tensor]:
     states = {"torch": torch.get_rng_state()}
     for index, state in enumerate(torch.cuda.get_rng_state_all() if _has_cuda() else []):
         states[f"cuda{index}"] = state
-    keys = np.random.get_state(legacy=False)["state"]["key"]  # type: ignore[call-overload]
+    keys = np.random.get_state(legacy=False)["state"]["key"]
     states["numpy"] = torch.from_numpy(keys.astype(np.int64))
     return states
 

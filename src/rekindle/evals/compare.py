@@ -53,10 +53,7 @@ def compare_many(
         befores.append(_values(before, metric, level))
         afters.append(_values(after, metric, level))
     differences = [a - b for a, b in zip(afters, befores, strict=True)]
-    if len(pairs) == 1:
-        interval = paired(afters[0], befores[0])
-    else:
-        interval = hierarchical(differences)
+    interval = paired(afters[0], befores[0]) if len(pairs) == 1 else hierarchical(differences)
     same = len({len(d) for d in differences}) == 1
     flat = np.mean(differences, axis=0) if same else np.concatenate(differences)
     return Difference(
@@ -123,7 +120,7 @@ def _values(result: Eval, metric: str, level: str | None) -> Floats:
     rows = np.array([problem["level"] == level for problem in result["problems"]])
     if not rows.any():
         raise DataError(f"level '{level}' was not evaluated", wanted=", ".join(result["levels"]))
-    return values[rows]
+    return np.asarray(values[rows])
 
 
 def _floats(values: Sequence[float | None]) -> Floats:

@@ -54,21 +54,17 @@ def evaluate(
     rollouts = sampler.sample(problems, samples=samples, config=sample_config, seed=seed)
     sampled = time.perf_counter()
     scores = [task.grade(rollout.problem, rollout.text) for rollout in rollouts]
-    outcome_PK = _table(scores, len(problems), samples)
-    answers = [
-        [task.answer_of(r.problem, r.text) for r in rollouts[p * samples : (p + 1) * samples]]
-        for p in range(len(problems))
-    ]
+    said = [task.answer_of(rollout.problem, rollout.text) for rollout in rollouts]
     scored = time.perf_counter()
     greedy_scores: list[Score] = []
     if greedy:
         config = sample_config.model_copy(update={"temperature": 0.0, "top_p": 1.0})
         single = sampler.sample(problems, samples=1, config=config, seed=seed)
         greedy_scores = [task.grade(rollout.problem, rollout.text) for rollout in single]
+    outcome_PK = _table(scores, len(problems), samples)
     greedy_P = _table(greedy_scores, len(problems), 1)[:, 0] if greedy else None
+    answers = [said[p * samples : (p + 1) * samples] for p in range(len(problems))]
     values = per_problem(outcome_PK, answers, ks, greedy_P)
-    levels = list(dict.fromkeys(problem.level for problem in problems))
-    everything = np.ones(len(problems), dtype=bool)
     return {
         "model": model,
         "task": task.name,
@@ -78,11 +74,7 @@ def evaluate(
         "n_samples": samples,
         "sampling": sample_config.model_dump(mode="json"),
         "k": list(ks),
-        "metrics": _summary(values, everything, samples),
-        "levels": {
-            level: _level(values, np.array([p.level == level for p in problems]), samples)
-            for level in levels
-        },
+        **_by_level(problems, values, samples),
         "problems": [{"id": problem.id, "level": problem.level} for problem in problems],
         "outcomes": [[_plain(x) for x in row] for row in outcome_PK],
         "greedy_outcomes": None if greedy_P is None else [_plain(x) for x in greedy_P],
@@ -95,6 +87,20 @@ def evaluate(
             "greedy": time.perf_counter() - scored,
         },
     }
+
+
+def _by_level(
+    problems: Sequence[Problem], values: Mapping[str, Floats], samples: int
+) -> dict[str, Any]:
+    everything = np.ones(len(problems), dtype=bool)
+    levels = {}
+    for level in dict.fromkeys(problem.level for problem in problems):
+        rows = np.array([problem.level == level for problem in problems])
+        levels[level] = {
+            "n_problems": int(rows.sum()),
+            "metrics": _summary(values, rows, samples),
+        }
+    return {"metrics": _summary(values, everything, samples), "levels": levels}
 
 
 def per_problem(
@@ -115,10 +121,6 @@ def per_problem(
 
 def _summary(values: Mapping[str, Floats], rows: Any, samples: int) -> dict[str, Any]:
     return {name: _cell(_interval(name, v[rows], samples)) for name, v in values.items()}
-
-
-def _level(values: Mapping[str, Floats], rows: Any, samples: int) -> dict[str, Any]:
-    return {"n_problems": int(rows.sum()), "metrics": _summary(values, rows, samples)}
 
 
 def _interval(name: str, values: Floats, samples: int) -> Interval:

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 
 def pass_at_k(outcome_PK: Floats, k: int) -> Floats:
-    """Chance that at least one of k answers, drawn without replacement, is right; one value a problem.
+    """Chance that at least one of k answers, drawn without replacement, is right, per problem.
 
     1 - C(n - c, k) / C(n, k) in product form (Chen et al. 2021, eq. 1), with n scored and c right
     samples of the problem. Unbiased. nan where n < k. Partial scores count as wrong.

@@ -40,8 +40,9 @@ from rekindle.engine.batch import Batch, MicroBatch, count, pack
 from rekindle.engine.config import SampleConfig, Section
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
-from rekindle.errors import ConfigError
-from rekindle.methods.world import Collected, World
+from rekindle.methods.checks import refuse_group_of_one, refuse_sampling_without_ratio
+from rekindle.methods.collect import Collected
+from rekindle.methods.world import World
 from rekindle.ops import groups
 from rekindle.ops.groups import Credit, ScoredRows
 from rekindle.ops.logprobs import kl_k3
@@ -264,28 +265,5 @@ def objective(policy: Policy, config: Config, *, temperature: float) -> LossFn:
 
 def check(config: Config, sample: SampleConfig) -> None:
     """Refuse what cannot be meant; called before anything is loaded."""
-    if config.group_size < 2:
-        raise ConfigError(
-            "grpo.group_size is too small",
-            got=config.group_size,
-            wanted="at least 2",
-            why="the baseline is the group's mean, so a group of one always has advantage 0",
-            fix="--set grpo.group_size=8",
-        )
-    if sample.temperature == 0:
-        raise ConfigError(
-            "sample.temperature is 0 while training samples groups",
-            got=0,
-            wanted="above 0, usually 1.0",
-            why="greedy answers to one problem are all the same, so every advantage is 0",
-            fix="--set sample.temperature=1.0",
-        )
-    if sample.top_p < 1:
-        raise ConfigError(
-            "sample.top_p below 1 does not go with an importance ratio",
-            got=sample.top_p,
-            wanted="1.0",
-            why="answers then come from a truncated distribution while the ratio is taken between "
-            "full ones: the gradient is biased towards what top_p keeps",
-            fix="--set sample.top_p=1.0 (evaluation may use any: rekindle eval)",
-        )
+    refuse_group_of_one(config.group_size, "grpo")
+    refuse_sampling_without_ratio(sample)

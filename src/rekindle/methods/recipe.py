@@ -7,7 +7,6 @@ the only method section allowed. Its defaults are the preset that `method` names
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +117,7 @@ def make_recipe(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recip
 
 def with_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A copy of nested data with each `a.b=value` set; values are read as YAML."""
-    out = _copy(tree)
+    out: dict[str, Any] = _copy(tree)
     for override in overrides:
         name, equals, text = override.partition("=")
         parts = name.strip().split(".")
@@ -169,8 +168,6 @@ def checked(model: type[M], values: Mapping[str, Any], section: str) -> M:
 def _siblings(model: type[BaseModel], path: Sequence[str]) -> list[str]:
     for part in path:
         inner = model.model_fields[part].annotation
-        if isinstance(inner, types.UnionType):
-            inner = typing.get_args(inner)[0]
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             break
         model = inner

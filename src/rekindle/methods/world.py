@@ -56,7 +56,7 @@ class World:
     logging: LogConfig
     levels: tuple[str, ...] | None
     max_missing: float
-    _times: Counter[str] = field(default_factory=Counter)
+    _times: dict[str, float] = field(default_factory=dict)
     _step_began: float = 0.0
 
     # --- the run
@@ -83,7 +83,8 @@ class World:
         try:
             yield
         finally:
-            self._times[part] += time.perf_counter() - began  # type: ignore[assignment]
+            spent = time.perf_counter() - began
+            self._times[part] = self._times.get(part, 0.0) + spent
 
     def _evaluate(self, step: int) -> None:
         with self.clock("eval"):

@@ -25,6 +25,7 @@ from rekindle.report.spec import (
 )
 from rekindle.report.words import estimate
 
+_LABEL = "abs(datum.value) >= 1000 ? format(datum.value, '~s') : format(datum.value, '.3~g')"
 _SMOOTH_FROM = 30  # steps: shorter series show their raw line only
 
 
@@ -78,7 +79,7 @@ def learning_curve(
     last = [row for row in values if row["step"] == final]
     ends = "; ".join(f"{row['run']}: {row['shown']} at step {row['step']}" for row in last)
     alt = f"{title}: {metric} over training steps, 0 to {top:.0%}. {ends}."
-    spec = by_run(values, layers, {"x": step, "color": run_colour(styles)}, styles, height=170)
+    spec = by_run(values, layers, {"x": step, "color": run_colour(styles)}, styles, height=150)
     return Figure(id=figure_id, title=title, caption="", alt=alt, spec=spec)
 
 
@@ -104,12 +105,13 @@ def metric_curve(
             ]
     smooth = longest >= _SMOOTH_FROM
     step = {"field": "step", "type": "quantitative", "title": None, "axis": {"tickMinStep": 1}}
+    known = [row["value"] for row in values if row["value"] is not None]
     level = {
         "field": "value",
         "type": "quantitative",
         "title": None,
-        "scale": {"zero": False},
-        "axis": {"format": "~s", "tickCount": 4},
+        "scale": _axis_of(known),
+        "axis": {"labelExpr": _LABEL, "tickCount": 4},
     }
     raw = {"type": "line", "strokeWidth": 1, "opacity": 0.35 if smooth else 1}
     layers: list[Spec] = [
@@ -269,8 +271,16 @@ def pass_at_k(
     alt = f"{title}: pass@k. " + "; ".join(
         f"{row['run']} {row['when']}, k = {row['k']}: {row['shown']}" for row in values
     )
-    spec = by_run(values, layers, {"x": along, "color": run_colour(styles)}, styles, height=170)
+    spec = by_run(values, layers, {"x": along, "color": run_colour(styles)}, styles, height=150)
     return Figure(id=figure_id, title=title, caption="", alt=alt, spec=spec)
+
+
+def _axis_of(values: Sequence[float]) -> Spec:
+    """An axis without 0 forced on it; a quantity that never moves gets room on both sides."""
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    if low < high:
+        return {"zero": False}
+    return {"domain": [low - abs(low) / 2, low + abs(low) / 2] if low else [0, 1]}
 
 
 def ceiling(metrics: Sequence[Metric]) -> float:

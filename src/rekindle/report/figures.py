@@ -72,7 +72,7 @@ class Benchmark:
             (run.name, when, evaluation)
             for run, found in self.found
             for when, evaluation in (("before", run.before), ("after", run.after))
-            if evaluation is not None and evaluation in found
+            if evaluation is not None and any(evaluation is e for e in found)
         ]
 
 

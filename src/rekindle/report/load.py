@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -24,8 +24,7 @@ _EVAL_NAME = re.compile(r"step-(\d+)\.json")
 _LONGEST_TEXT = 200_000  # characters of config.yaml shown
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(NamedTuple):
     """A number with its 95 % interval and the count behind it; None is undefined."""
 
     value: float | None

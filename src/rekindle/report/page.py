@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -116,7 +116,7 @@ def render(
         overview=tables.overview(runs),
         claims=claims,
         singles=singles,
-        whisker_of=lambda row, known=_whiskers([*claims, *singles]): known.get(id(row)),
+        whisker_of=_whiskers([*claims, *singles]),
         learning=learning,
         quantities=quantities,
         quantities_note=quantities_note,
@@ -124,7 +124,7 @@ def render(
         accuracy_tables=tables.accuracy(runs),
         groups=groups,
         costs=costs,
-        cost_table=tables.cost(runs),
+        cost_tables={"time": tables.time_table(runs), "tokens": tables.token_table(runs)},
         class_names=GROUP_CLASSES,
         time_colours=draw.TIME_COLOURS,
         token_colours=draw.TOKEN_COLOURS,
@@ -155,7 +155,7 @@ def vega_bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, from the installed vl-convert: no network."""
     import vl_convert
 
-    bundle = str(vl_convert.javascript_bundle()).replace("\r", "")
+    bundle = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("\r", "")
     return _script("(()=>{" + bundle + "})();")
 
 
@@ -206,18 +206,20 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": count, "share": _share, "by_subject": _by_subject}
+    environment.filters |= {"count": count, "by_subject": _by_subject}
+    environment.globals["share"] = _share
     return environment
 
 
-def _share(metric: Metric | None) -> Markup:
-    """A share and its interval, set apart."""
+def _share(metric: Metric | None, n_runs: int) -> Markup:
+    """A share with its interval; of several runs the mean, with the least and most among them."""
     if metric is None or metric.value is None:
         return Markup("undefined")
     shown = Markup("{} ").format(percent(metric.value))
     if metric.low is None or metric.high is None:
         return shown
-    ends = f"[{percent(metric.low, unit=False)}, {percent(metric.high, unit=False)}]"
+    low, high = percent(metric.low, unit=False), percent(metric.high, unit=False)
+    ends = f"[{low}, {high}]" if n_runs == 1 else f"({low} to {high})"
     return shown + Markup('<span class="interval">{}</span>').format(ends)
 
 
@@ -248,35 +250,28 @@ def _summary(
     return [*told, *(sentence(row) for row in claims if row.main)]
 
 
-def _whiskers(rows: Sequence[VerdictRow]) -> Mapping[int, Whisker]:
-    """By identity of the row: its interval, on one scale for all."""
-    changes = {
-        id(row): (row.change.low, row.change.value, row.change.high)
-        for row in rows
-        if row.change is not None
-    }
-    full = {
-        key: Whisker(low, value, high)
-        for key, (low, value, high) in changes.items()
-        if low is not None and value is not None and high is not None
-    }
-    reach = nice_step(max((max(abs(w.low), abs(w.high)) for w in full.values()), default=0.0))
-    scale = _FOREST_HALF / reach
-    return {
-        key: Whisker(*(round(100 + scale * end, 1) for end in whisker))
-        for key, whisker in full.items()
-    }
+def _whiskers(rows: Sequence[VerdictRow]) -> Callable[[VerdictRow], Whisker | None]:
+    """Each row's interval as a drawing, all on one scale."""
+    ends = [end for row in rows if row.change for end in (row.change.low, row.change.high)]
+    reach = nice_step(max((abs(end) for end in ends if end is not None), default=0.0))
+
+    def place(row: VerdictRow) -> Whisker | None:
+        change = row.change
+        if change is None or change.low is None or change.value is None or change.high is None:
+            return None
+        ends = (change.low, change.value, change.high)
+        return Whisker(*(round(100 + _FOREST_HALF * end / reach, 1) for end in ends))
+
+    return place
 
 
 def _rollouts(runs: Sequence[RunData]) -> tuple[list[dict[str, Any]], list[str]]:
     """Packed rollouts a run, and what to say about runs without, or with too many."""
     having = [run for run in runs if run.samples]
+    without = [run.name for run in runs if not run.samples]
+    notes = [f"{listed(without)} logged no rollouts."] if without else []
     packed: list[dict[str, Any]] = []
-    notes = []
-    for run in runs:
-        if not run.samples:
-            notes.append(f"{run.name} logged no rollouts.")
-            continue
+    for run in having:
         kept = thin(run.samples, ROLLOUT_BYTES // len(having))
         packed.append({"run": run.name, **pack(kept.samples)})
         if kept.note:

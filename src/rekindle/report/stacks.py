@@ -35,7 +35,13 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
         {"filter": "indexof(classes, datum.class) >= 0"},
         {"calculate": f"indexof({list(GROUP_CLASSES)}, datum.class)", "as": "order"},
     ]
-    step = {"field": "step", "type": "quantitative", "title": "step", "axis": {"tickMinStep": 1}}
+    step = {
+        "field": "step",
+        "type": "quantitative",
+        "title": "step",
+        "axis": {"tickMinStep": 1},
+        "scale": {"domain": [wide[0]["step"], wide[-1]["step"]], "nice": False},
+    }
     share = {
         "field": "share",
         "type": "quantitative",
@@ -105,7 +111,7 @@ def bars(
                     "field": "value",
                     "type": "quantitative",
                     "title": unit,
-                    "axis": {"format": "~s", "tickCount": 6},
+                    "axis": {"labelExpr": "format(datum.value, '~s')", "tickCount": 6},
                 },
                 "color": {
                     "field": "part",

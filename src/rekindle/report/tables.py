@@ -54,13 +54,13 @@ def overview(runs: Sequence[RunData]) -> Table:
 
 
 def code_version(manifest: Mapping[str, Any]) -> str:
-    """`0.1.0, commit 1a2b3c4d5e (changed)`, as far as it was recorded."""
+    """`0.1.0, commit 1a2b3c4d5e, changed`, as far as it was recorded."""
     parts = []
     if manifest.get("rekindle"):
         parts.append(str(manifest["rekindle"]))
     commit = manifest.get("commit")
     if commit:
-        changed = " (with uncommitted changes)" if manifest.get("dirty") else ""
+        changed = ", changed" if manifest.get("dirty") else ""
         parts.append(f"commit {str(commit)[:10]}{changed}")
     return ", ".join(parts) or "not recorded"
 
@@ -111,39 +111,33 @@ def tokens(run: RunData) -> dict[str, float]:
     return found
 
 
-def cost(runs: Sequence[RunData]) -> Table:
-    """Time and tokens of each run in numbers."""
+def time_table(runs: Sequence[RunData]) -> Table:
+    """Where the time of each run went."""
     rows = []
     for run in runs:
-        if not run.rows:
-            continue
-        parts, made = time_parts(run), tokens(run)
+        parts = time_parts(run)
         total = sum(parts.values())
-        shares = [
-            f"{duration(seconds)} ({percent(seconds / total)})" if total else UNDEFINED
-            for seconds in parts.values()
-        ]
+        if total:
+            shown = [f"{duration(s)} ({percent(s / total)})" if s else "–" for s in parts.values()]
+            rows.append((run.name, duration(total), *shown))
+    head = ("run", "total", *TIME_PARTS)
+    return Table("Time over the whole run, with its share", head, rows, tuple(range(1, len(head))))
+
+
+def token_table(runs: Sequence[RunData]) -> Table:
+    """How many tokens each run generated and trained on."""
+    rows = []
+    for run in runs:
+        made, sampling = tokens(run), time_parts(run)["sample"]
         generated, trained = made.get("generated"), made.get("trained")
-        speed = generated / parts["sample"] if generated and parts["sample"] else None
-        share = trained / generated if trained is not None and generated else None
-        rows.append(
-            (
-                run.name,
-                duration(total),
-                *shares,
-                "none" if generated is None else count(generated),
-                "not logged" if trained is None else count(trained),
-                "does not apply" if share is None else percent(share),
-                "does not apply" if speed is None else f"{count(round(speed))} / s",
-            )
-        )
-    head = ("run", "total", *TIME_PARTS, "generated", "trained", "trained share", "sampling speed")
-    return Table(
-        "Time (share of the total) and tokens over the whole run",
-        head,
-        rows,
-        numeric=tuple(range(1, len(head))),
-    )
+        if generated is None and trained is None:
+            continue
+        share = percent(trained / generated) if trained is not None and generated else "–"
+        speed = f"{count(round(generated / sampling))} / s" if generated and sampling else "–"
+        shown = ["–" if amount is None else count(amount) for amount in (generated, trained)]
+        rows.append((run.name, *shown, share, speed))
+    head = ("run", "generated", "trained on", "share trained on", "sampling speed")
+    return Table("Tokens over the whole run", head, rows, tuple(range(1, len(head))))
 
 
 def differences(runs: Sequence[RunData]) -> Table | None:
@@ -183,7 +177,9 @@ def environment(run: RunData) -> Table:
         ("seed", run.seed),
         ("Python", _plain(manifest.get("python"))),
         ("platform", _plain(manifest.get("platform"))),
+        ("processes", _plain(manifest.get("processes"))),
         ("started", _plain(manifest.get("started"))),
+        ("finished", _plain(manifest.get("finished"))),
         ("sessions", str(len(sessions)) if isinstance(sessions, list) else "not recorded"),
     ]
     if isinstance(packages, Mapping):

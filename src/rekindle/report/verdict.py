@@ -15,6 +15,7 @@ from typing import Any
 from rekindle.errors import RekindleError
 from rekindle.evals.compare import compare_many
 from rekindle.report.load import Evaluation, Metric, RunData
+from rekindle.report.samples import number
 from rekindle.report.words import UNDEFINED, listed, percent, plural, points
 
 _REPEAT_SUFFIX = re.compile(r"[-_](s|seed)\d+(?=(/final)?/?$)")
@@ -35,7 +36,7 @@ class VerdictRow:
     """One claim: a metric before and after on the same problems, and the paired change.
 
     `change` is None when nothing can be compared; `reason` then says why. `main` marks the row that
-    the summary speaks of.
+    the summary speaks of. With several runs, `before` and `after` hold the mean, least and most.
     """
 
     subject: str
@@ -111,7 +112,7 @@ def sentence(row: VerdictRow) -> str:
     """A claim in words."""
     if row.change is None or row.before is None or row.after is None:
         return f"{row.subject}: not compared, {row.reason}."
-    over = "over" if row.n_runs == 1 else f"in the mean of {row.n_runs} runs, over"
+    subject = row.subject if row.n_runs == 1 else f"{row.subject} (mean of {row.n_runs} runs)"
     low, high = row.change.low, row.change.high
     interval = (
         "no interval"
@@ -119,9 +120,9 @@ def sentence(row: VerdictRow) -> str:
         else f"95 % interval {points(low)} to {points(high)}"
     )
     return (
-        f"{row.subject}: {row.metric} on {row.where} went from {percent(row.before.value)} to "
+        f"{subject}: {row.metric} on {row.where} went from {percent(row.before.value)} to "
         f"{percent(row.after.value)}, a change of {points(row.change.value)} points ({interval}, "
-        f"paired {over} {row.n_problems:,} {row.split} problems with "
+        f"paired over {row.n_problems:,} {row.split} problems with "
         f"{plural(row.n_samples, 'sample')} each): {row.verdict}."
     )
 
@@ -135,11 +136,10 @@ def seed_caution(arms: Sequence[Arm]) -> str:
             "draws of samples, not the luck of a training: one seed decides nothing about a "
             "method. Train several seeds before you claim more than “this model changed”."
         )
-    least = min(len(arm.runs) for arm in arms if len(arm.runs) > 1)
+    most = max(len(arm.runs) for arm in arms)
     text = (
-        f"Recipes were trained up to {max(len(arm.runs) for arm in arms)} times, and their changes "
-        f"averaged. {least} trainings show some of the luck of a training, but few say little "
-        "about its spread: the runs one by one are below the table."
+        f"Changes are means over up to {most} trainings of a recipe. That few trainings say little "
+        "about their spread: look at the runs one by one, below the table."
     )
     return text + (" Where a recipe was trained once, one seed decides nothing." if alone else "")
 
@@ -178,9 +178,11 @@ def _row(subject: str, runs: Sequence[RunData], level: str | None, *, main: bool
         where=where,
         metric=metric,
         split=blank.split,
-        before=_shown(pairs, 0, level, metric, change.before),
-        after=_shown(pairs, 1, level, metric, change.after),
-        change=Metric(change.value, change.ci_low, change.ci_high, change.n_problems),
+        before=_shown([before for before, _ in pairs], level, metric),
+        after=_shown([after for _, after in pairs], level, metric),
+        change=Metric(
+            number(change.value), number(change.ci_low), number(change.ci_high), change.n_problems
+        ),
         n_problems=change.n_problems,
         n_samples=blank.n_samples,
         n_runs=len(runs),
@@ -192,17 +194,13 @@ def _because(row: VerdictRow, reason: str) -> VerdictRow:
     return replace(row, reason=reason)
 
 
-def _shown(
-    pairs: Sequence[tuple[Evaluation, Evaluation]],
-    side: int,
-    level: str | None,
-    metric: str,
-    mean: float,
-) -> Metric:
-    """A single run's own estimate; the mean of several, whose interval is that of the change."""
-    if len(pairs) == 1:
-        return pairs[0][side].at(level)[metric]
-    return Metric(mean, None, None, None)
+def _shown(evaluations: Sequence[Evaluation], level: str | None, metric: str) -> Metric:
+    """A single run's own estimate; of several runs the mean, with the least and the most."""
+    cells = [evaluation.at(level)[metric] for evaluation in evaluations]
+    if len(cells) == 1:
+        return cells[0]
+    values = [cell.value for cell in cells if cell.value is not None]
+    return Metric(sum(values) / len(values), min(values), max(values), cells[0].n)
 
 
 def _why_no_pair(runs: Sequence[RunData]) -> str:
@@ -251,11 +249,16 @@ def _label(members: Sequence[RunData]) -> str:
 
 
 def _recipe_key(run: RunData) -> str:
-    """The settings without what only repeats the run; a run without settings repeats nothing."""
+    """The settings without what only repeats the run; a run without settings repeats nothing.
+
+    Runs that were evaluated after different steps are not repeats: an unfinished one would be
+    averaged with finished ones.
+    """
     if not run.config:
         return f"path {run.path}"
     kept: dict[str, Any] = {k: v for k, v in run.config.items() if k not in _NOT_THE_RECIPE}
     model = kept.get("model")
     if isinstance(model, Mapping):
         kept["model"] = {**model, "name": _REPEAT_SUFFIX.sub("", str(model.get("name")))}
+    kept["after step"] = run.after.step if run.after else None
     return json.dumps(kept, sort_keys=True, default=str)

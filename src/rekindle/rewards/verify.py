@@ -3,8 +3,9 @@
     exact    the extracted answers are the same text, white space and case of the edges aside
     numeric  both are numbers and the same rational number; otherwise as exact
 
-The answer is taken from a text in this order: the last `\\boxed{...}`, what follows the last `####`,
-what follows the last "answer is" or "answer:", the last number (numeric) or the last line (exact).
+The answer is taken from a text in this order: the last `\\boxed{...}`, what follows the last
+`####`, what follows the last "answer is" or "answer:", the last number (numeric) or the last line
+(exact).
 """
 
 from __future__ import annotations

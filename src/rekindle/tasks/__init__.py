@@ -11,7 +11,7 @@ from rekindle.tasks.task import Task, pick_levels
 __all__ = ["KNOWN", "Task", "load_task"]
 
 KNOWN = {
-    "countdown": "reach a target with all the numbers; many solutions, replayed exactly (levels 3-5)",
+    "countdown": "reach a target with all numbers; many solutions, replayed exactly (levels 3-5)",
     "chain": "operations one after the other; one answer (levels 2-4)",
     "addition": "long addition with a scratchpad; one solution (levels 2-5 digits)",
     "jsonl": "your file: prompt, answer, optional solution, messages, id, level (task.path)",

@@ -3,9 +3,9 @@
     prompt    1,5,7>36:
     solution  7*5=35;35+1=36
 
-Levels 3, 4 and 5 are the count of numbers (1 to 9). Every intermediate value lies in 1..49; division
-must be exact. An answer is right when each step is true arithmetic on numbers that are still there,
-and the last number left is the target.
+Levels 3, 4 and 5 are the count of numbers (1 to 9). Every intermediate value lies in 1..49;
+division must be exact. An answer is right when each step is true arithmetic on numbers that are
+still there, and the last number left is the target.
 """
 
 import random

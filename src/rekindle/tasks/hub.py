@@ -17,8 +17,8 @@ def load_hub(settings: Mapping[str, Any], *, verifier: str) -> Listed:
     """Load a dataset and read its rows as problems.
 
     Args:
-        settings: `dataset` (id, or a builder such as `json` with `data_files`), `config`, `revision`,
-            `splits` (ours -> theirs), `columns` (ours -> theirs), `limit` (rows a split).
+        settings: `dataset` (id, or a builder such as `json` with `data_files`), `config`,
+            `revision`, `splits` (ours -> theirs), `columns` (ours -> theirs), `limit` (rows).
         verifier: exact or numeric.
     """
     check_verifier(verifier)
@@ -30,23 +30,7 @@ def load_hub(settings: Mapping[str, Any], *, verifier: str) -> Listed:
             )
     if "dataset" not in settings:
         raise ConfigError("task 'hub' needs a dataset", fix="--set task.args.dataset=openai/gsm8k")
-    try:
-        import datasets
-    except ImportError as error:
-        raise missing_extra("datasets", extra="hub", needed_for="task 'hub'") from error
-    try:
-        loaded = datasets.load_dataset(
-            settings["dataset"],
-            settings.get("config"),
-            revision=settings.get("revision"),
-            data_files=settings.get("data_files"),
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"dataset '{settings['dataset']}' could not be loaded",
-            got=str(error).strip().split("\n")[0],
-            fix="check id, config and network; offline, give local files as task.args.data_files",
-        ) from error
+    loaded = _load(settings)
     columns = dict(settings.get("columns") or {})
     splits = {**_SPLITS, **dict(settings.get("splits") or {})}
     problems = {
@@ -78,6 +62,26 @@ def load_hub(settings: Mapping[str, Any], *, verifier: str) -> Listed:
         verifier=verifier,
         source=f"{stable_hash(*prints, sorted(columns.items())):016x}",
     )
+
+
+def _load(settings: Mapping[str, Any]) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise missing_extra("datasets", extra="hub", needed_for="task 'hub'") from error
+    try:
+        return datasets.load_dataset(
+            settings["dataset"],
+            settings.get("config"),
+            revision=settings.get("revision"),
+            data_files=settings.get("data_files"),
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"dataset '{settings['dataset']}' could not be loaded",
+            got=str(error).strip().split("\n")[0],
+            fix="check id, config and network; offline, give local files as task.args.data_files",
+        ) from error
 
 
 def _rows(dataset: Any, limit: int | None) -> Any:

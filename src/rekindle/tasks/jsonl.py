@@ -1,7 +1,7 @@
-"""Your own problems from JSONL files: `prompt`, `answer`, optional `solution`, `messages`, `id`, `level`.
+"""Your own problems from JSONL files: `prompt`, `answer`, optional `solution`, `messages`, ...
 
-A directory holds `train.jsonl`, `dev.jsonl`, `test.jsonl` (any of them); a single file is split by a
-hash of the prompt.
+A directory holds `train.jsonl`, `dev.jsonl`, `test.jsonl` (any of them); a single file is split by
+a hash of the prompt. The fields are those of `tasks.rows.problem_of`.
 """
 
 from __future__ import annotations

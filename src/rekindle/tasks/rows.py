@@ -18,7 +18,7 @@ _SAMPLING = 512  # tokens of an answer, where the recipe does not say
 
 
 def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) -> Problem:
-    """A Problem from a row with `prompt` or `messages`, `answer`, optional `solution`, `id`, `level`.
+    """A Problem from a row: `prompt` or `messages`, `answer`, optional `solution`, `id`, `level`.
 
     Messages that end with the assistant give the solution. Numbers are accepted as answers.
 

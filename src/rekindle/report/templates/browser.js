@@ -143,14 +143,14 @@
     if (item.class) head.append(badge("class", item.class));
     head.append(source);
     const texts = make("div", "texts");
-    texts.append(text("Prompt", item.promptText, "prompt"), text("Answer of the model", item.text, "answer"));
-    article.append(head, texts);
+    const asked = text("Prompt", item.promptText, "prompt");
     if (item.answer !== null) {
-      const reference = make("p", "note", "Reference answer: ");
+      const reference = make("p", "reference", "Reference answer: ");
       reference.append(write(make("code"), item.answer));
-      article.append(reference);
+      asked.append(reference);
     }
-    article.append(numbers(item), siblings(item));
+    texts.append(asked, text("Answer of the model", item.text, "answer"));
+    article.append(head, texts, numbers(item), siblings(item));
     entry.append(article);
     return entry;
   }
