@@ -5,194 +5,73 @@ the same function with fewer, fused operations: one projection for query, key an
 gate and up; keys and values in one tensor of shape [layers, 2, rows, heads, slots, width] that
 batched products read without copies; the rotation of positions as one complex product.
 
-The twin holds copies of the weights as they are when it is made: make one for each batch of
-rollouts, and drop it before the weights change. What it does not know, `supports` refuses.
+What it can serve, and how it holds the weights, is in `engine/fused.py`.
 
 Axes: B rows, P prompts, S prompt slots, N rows or rows x slots, D width, H query heads, K key-value
 heads, W width of a head, L layers, V vocabulary.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-_MAX_PARAMETERS = 100_000_000  # above, arithmetic outweighs what the twin saves and copies cost
+from rekindle.engine.fused import Weights
+
+_Attention = Callable[[int, Tensor, Tensor], Tensor]
+
+CPU_ROWS = 256  # rows beyond these only push the cache out of the processor's own
 _PREFILL_TOKENS = 16_384  # padded prompt tokens read at once
 _FIRST_SLOTS = 64  # cache slots beyond the prompt that are allocated at first
-_ATTENTION = frozenset({"eager", "sdpa", "flash_attention_2", "flash_attention_3"})
-_ROPE = frozenset({"default", "linear", "llama3"})  # angles are position times a fixed frequency
+_LEAST_SLOTS = 16  # below, torch's batched products and softmax take paths several times as slow,
+_MANY_PRODUCTS = 64  # which matters where there are many
+_KEPT_BYTES = 256 * 2**20
 
 
-def supports(model: Any) -> bool:
-    """Whether the twin computes exactly what `model(...)` would, and is worth its copies.
+class Memory:
+    """Room for a cache that outlives it: fresh pages can cost more than the arithmetic on them."""
 
-    A white list: the plain transformers Llama, Qwen2 or Qwen3 classes throughout, ordinary fp32 or
-    fp64 weights on one device, nothing hooked, wrapped, quantised, adapted or windowed.
-    """
-    from transformers import LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
+    def __init__(self) -> None:
+        self._flat: Tensor | None = None
 
-    if type(model) not in (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM):
-        return False
-    config = model.config
-    head = model.model.layers[0].self_attn.head_dim
-    plain = (
-        config.hidden_act == "silu"
-        and config.rope_parameters["rope_type"] in _ROPE
-        and model.model.rotary_emb.inv_freq.shape[0] * 2 == head
-        and config._attn_implementation in _ATTENTION
-        and not _slides(config)
-    )
-    return plain and _is_untouched(model) and _has_plain_weights(model)
+    def take(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """An uninitialised tensor; it shares its memory with the ones taken before."""
+        count = math.prod(shape)
+        if self._flat is None or self._flat.numel() < count or self._flat.dtype != like.dtype:
+            self._flat = torch.empty(count, dtype=like.dtype, device=like.device)
+        return self._flat[:count].view(*shape)
 
-
-def _slides(config: Any) -> bool:
-    kinds = config.to_dict().get("layer_types") or ()
-    return any(kind != "full_attention" for kind in kinds)
-
-
-def _is_untouched(model: Any) -> bool:
-    """Every module is of the classes that the architecture is made of, and is called as written."""
-    family = type(model).__name__.removesuffix("ForCausalLM")
-    own = ("ForCausalLM", "Model", "DecoderLayer", "Attention", "MLP", "RMSNorm", "RotaryEmbedding")
-    names = {f"{family}{part}" for part in own} | {"SiLUActivation"}
-    home = type(model).__module__
-    for module in model.modules():
-        kind = type(module)
-        if not (
-            kind in (nn.ModuleList, nn.Linear, nn.Embedding, nn.SiLU)
-            or (kind.__name__ in names and kind.__module__ in (home, "transformers.activations"))
-        ):
-            return False
-        hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-        if hooked:
-            return False
-    return True
-
-
-def _has_plain_weights(model: Any) -> bool:
-    weights = list(model.parameters())
-    first = weights[0]
-    return (
-        first.dtype in (torch.float32, torch.float64)
-        and first.device.type in ("cpu", "cuda")
-        and sum(weight.numel() for weight in weights) <= _MAX_PARAMETERS
-        and all(
-            type(weight.data) is Tensor
-            and weight.dtype == first.dtype
-            and weight.device == first.device
-            for weight in weights
+    def fits(self, like: Tensor) -> int:
+        """Elements that can be taken without fresh memory."""
+        return (
+            self._flat.numel() if self._flat is not None and self._flat.dtype == like.dtype else 0
         )
-    )
 
-
-@dataclass(frozen=True)
-class _Norm:
-    """x / sqrt(mean(x**2) + epsilon) * gain, the mean over the last axis, of width D."""
-
-    gain: Tensor  # fp32: times sqrt(D)
-    epsilon: float
-    floor: Tensor  # sqrt(D * epsilon)
-    paired: bool  # x has the order of `Twin._paired`
-
-    @classmethod
-    def of(cls, gain: Tensor, epsilon: float, *, paired: bool = False) -> Self:
-        width = gain.shape[-1]
-        if gain.dtype == torch.float32:
-            gain = gain * width**0.5
-        return cls(gain.detach(), epsilon, gain.new_tensor((width * epsilon) ** 0.5), paired)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if x.dtype == torch.float64:
-            # transformers takes the mean in fp32 whatever the weights, so the order of terms counts
-            low = x.float()
-            terms = low.unflatten(-1, (-1, 2)).mT.flatten(-2) if self.paired else low
-            scale = torch.rsqrt(terms.pow(2).mean(-1, keepdim=True) + self.epsilon)
-            return self.gain * (low * scale).double()
-        # hypot(|x|, sqrt(D * epsilon)) = sqrt(D) * sqrt(mean(x**2) + epsilon), in fewer operations
-        size = torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.floor)
-        return (x / size).mul_(self.gain)
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One layer's weights, as the twin uses them; `*_in` are [out, in], `*_out` are [in, out]."""
-
-    attention_norm: _Norm
-    attention_in: Tensor  # query, key and value rows; the first two with paired halves
-    attention_in_bias: Tensor | None
-    head_norm: _Norm | None  # one gain for each query or key head
-    attention_out: Tensor
-    attention_out_bias: Tensor | None
-    mlp_norm: _Norm
-    mlp_in: Tensor  # gate rows, then up rows
-    mlp_in_bias: Tensor | None
-    mlp_out: Tensor
-    mlp_out_bias: Tensor | None
+    def trim(self) -> None:
+        """Keep no more than is cheap to keep; CUDA's own allocator keeps what it needs."""
+        flat = self._flat
+        if flat is not None and (
+            flat.device.type == "cuda" or flat.numel() * flat.itemsize > _KEPT_BYTES
+        ):
+            self._flat = None
 
 
 class Twin:
     """The decoder of one batch: `begin` reads prompts, `extend` appends a token to each row.
 
     Args:
-        model: a model that `supports` accepts; its weights are copied now.
+        weights: of the model as it is now.
+        memory: where the cache lives; one cache at a time.
     """
 
-    def __init__(self, model: Any) -> None:
-        config, rotary = model.config, model.model.rotary_emb
-        self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self._width = 2 * rotary.inv_freq.shape[0]
-        self._epsilon = config.rms_norm_eps
-        self._frequency = rotary.inv_freq.float()
-        self._rotation_scale = rotary.attention_scaling
-        self._embedding_VD = model.model.embed_tokens.weight.detach()
-        self._head_VD = model.lm_head.weight.detach()
-        self._final_norm = _Norm.of(model.model.norm.weight, self._epsilon)
-        self._layers = [self._read_layer(layer) for layer in model.model.layers]
-
-    # --- weights
-
-    def _read_layer(self, layer: Any) -> _Layer:
-        attention, mlp = layer.self_attn, layer.mlp
-        query, key, value = attention.q_proj, attention.k_proj, attention.v_proj
-        head_norm = None
-        if "q_norm" in attention._modules:
-            query_gain = self._paired(attention.q_norm.weight).expand(self._heads, -1)
-            key_gain = self._paired(attention.k_norm.weight).expand(self._kv_heads, -1)
-            gains = torch.cat([query_gain, key_gain])
-            head_norm = _Norm.of(gains, self._epsilon, paired=True)
-        bias = None
-        if query.bias is not None:
-            bias = torch.cat([self._paired(query.bias), self._paired(key.bias), value.bias])
-        return _Layer(
-            attention_norm=_Norm.of(layer.input_layernorm.weight, self._epsilon),
-            attention_in=torch.cat(
-                [self._paired(query.weight), self._paired(key.weight), value.weight]
-            ).detach(),
-            attention_in_bias=_detached(bias),
-            head_norm=head_norm,
-            attention_out=attention.o_proj.weight.detach().t(),
-            attention_out_bias=_detached(attention.o_proj.bias),
-            mlp_norm=_Norm.of(layer.post_attention_layernorm.weight, self._epsilon),
-            mlp_in=torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]).detach(),
-            mlp_in_bias=None
-            if mlp.gate_proj.bias is None
-            else torch.cat([mlp.gate_proj.bias, mlp.up_proj.bias]).detach(),
-            mlp_out=mlp.down_proj.weight.detach().t(),
-            mlp_out_bias=_detached(mlp.down_proj.bias),
-        )
-
-    def _paired(self, weight: Tensor) -> Tensor:
-        """Rows of each head reordered so that the two that rotate together are neighbours.
-
-        Queries and keys are reordered alike, which leaves their products as they were.
-        """
-        halves = weight.detach().reshape(-1, 2, self._width // 2, *weight.shape[1:])
-        return halves.transpose(1, 2).reshape(weight.shape)
+    def __init__(self, weights: Weights, memory: Memory) -> None:
+        self._weights, self._memory = weights, memory
+        self._heads, self._kv_heads = weights.heads, weights.kv_heads
+        self._width, self._head_VD = weights.head_width, weights.head_VD
 
     # --- the decoder
 
@@ -213,10 +92,15 @@ class Twin:
         Returns:
             Logits of the first new token of each row.
         """
+        self._rows = source_B.numel()
+        short = _LEAST_SLOTS - tokens_PS.shape[1]
+        if short > 0 and self._rows * self._kv_heads >= _MANY_PRODUCTS:
+            tokens_PS, attend_PS = F.pad(tokens_PS, (short, 0)), F.pad(attend_PS, (short, 0))
         prompts, slots = tokens_PS.shape
-        self._rows, self._filled, self._most = source_B.numel(), slots, slots + room
-        self._rotation_NW = self._angles(self._most, tokens_PS.device)
-        self._cache = self._allocate(self._rows, slots + min(room, _FIRST_SLOTS))
+        self._filled, self._most = slots, slots + room
+        self._rotation_NW = self._angles(self._most)
+        fits = self._memory.fits(self._head_VD) // self._elements_of_slot
+        self._cache = self._allocate(min(self._most, max(slots + _FIRST_SLOTS, fits)))
         step = max(1, _PREFILL_TOKENS // slots)
         starts = range(0, prompts, step)
         bounds = torch.tensor([*starts, prompts], device=source_B.device)
@@ -283,15 +167,14 @@ class Twin:
 
     # --- the network
 
-    def _run(self, tokens_N: Tensor, rotation_NW: Tensor, attention: Any) -> Tensor:
+    def _run(self, tokens_N: Tensor, rotation_NW: Tensor, attention: _Attention) -> Tensor:
         """Hidden states of tokens; `attention(layer, queries, keys and values)` joins them."""
         heads, turning = self._heads, self._heads + self._kv_heads
-        x_ND = F.embedding(tokens_N, self._embedding_VD)
+        x_ND = F.embedding(tokens_N, self._weights.embedding_VD)
         count = tokens_N.numel()
-        for index, layer in enumerate(self._layers):
-            mixed = F.linear(
-                layer.attention_norm(x_ND), layer.attention_in, layer.attention_in_bias
-            )
+        for index, layer in enumerate(self._weights.layers):
+            normed = layer.attention_norm(x_ND)
+            mixed = F.linear(normed, layer.attention_in, layer.attention_in_bias)
             mixed = mixed.view(count, -1, self._width)
             turned = mixed[:, :turning]
             if layer.head_norm is not None:
@@ -302,32 +185,33 @@ class Twin:
             if layer.attention_out_bias is not None:
                 x_ND = x_ND + layer.attention_out_bias
             x_ND = torch.addmm(x_ND, seen, layer.attention_out)
-            gate, up = F.linear(layer.mlp_norm(x_ND), layer.mlp_in, layer.mlp_in_bias).chunk(
-                2, dim=-1
-            )
+            normed = layer.mlp_norm(x_ND)
+            gate, up = F.linear(normed, layer.mlp_in, layer.mlp_in_bias).chunk(2, dim=-1)
             if layer.mlp_out_bias is not None:
                 x_ND = x_ND + layer.mlp_out_bias
             x_ND = torch.addmm(x_ND, F.silu(gate).mul_(up), layer.mlp_out)
         return x_ND
 
     def _logits(self, x_BD: Tensor) -> Tensor:
-        return F.linear(self._final_norm(x_BD), self._head_VD)
+        return F.linear(self._weights.final_norm(x_BD), self._head_VD)
 
     def _read(self, tokens_PS: Tensor, attend_PS: Tensor, source_R: Tensor, first: int) -> Tensor:
         """Logits after prompts; their keys and values go to rows `first ..` of the cache."""
         prompts, slots = tokens_PS.shape
-        device, last = tokens_PS.device, first + source_R.numel()
-        # A padding slot sees itself: a row of softmax without any entry would be nan.
-        before_SS = torch.ones(slots, slots, dtype=torch.bool, device=device).tril()
-        itself_SS = torch.eye(slots, dtype=torch.bool, device=device)
-        allowed = ((before_SS & attend_PS[:, None]) | itself_SS)[:, None]
+        last = first + source_R.numel()
+        visible = _visible(attend_PS)
 
         def attention(layer: int, query_NHW: Tensor, kv_NEW: Tensor) -> Tensor:
             query = query_NHW.view(prompts, slots, self._heads, -1).transpose(1, 2)
             both = kv_NEW.view(prompts, slots, 2, self._kv_heads, -1).permute(2, 0, 3, 1, 4)
             self._cache[layer, :, first:last, :, :slots] = both.index_select(1, source_R)
             seen = F.scaled_dot_product_attention(
-                query, both[0], both[1], attn_mask=allowed, enable_gqa=True
+                query,
+                both[0],
+                both[1],
+                attn_mask=visible,
+                is_causal=visible is None,
+                enable_gqa=self._heads != self._kv_heads,
             )
             return seen.transpose(1, 2).reshape(prompts * slots, -1)
 
@@ -337,23 +221,30 @@ class Twin:
 
     # --- the cache
 
-    def _angles(self, positions: int, device: torch.device) -> Tensor:
+    def _angles(self, positions: int) -> Tensor:
         """exp(i * angle) for each position and pair; angles in fp32, as transformers has them."""
-        place = torch.arange(positions, device=device, dtype=torch.float32)
-        angle = place[:, None] * self._frequency.to(device)
-        cosine, sine = angle.cos() * self._rotation_scale, angle.sin() * self._rotation_scale
+        frequency, scale = self._weights.frequency, self._weights.rotation_scale
+        place = torch.arange(positions, device=frequency.device, dtype=torch.float32)
+        angle = place[:, None] * frequency
         kind = self._head_VD.dtype
-        return torch.complex(cosine.to(kind), sine.to(kind))[:, None]
+        return torch.complex((angle.cos() * scale).to(kind), (angle.sin() * scale).to(kind))[
+            :, None
+        ]
 
-    def _allocate(self, rows: int, slots: int) -> Tensor:
-        shape = (len(self._layers), 2, rows, self._kv_heads, slots, self._width)
-        return torch.empty(shape, dtype=self._head_VD.dtype, device=self._head_VD.device)
+    @property
+    def _elements_of_slot(self) -> int:
+        return len(self._weights.layers) * 2 * self._rows * self._kv_heads * self._width
+
+    def _allocate(self, slots: int) -> Tensor:
+        shape = (len(self._weights.layers), 2, self._rows, self._kv_heads, slots, self._width)
+        return self._memory.take(shape, self._head_VD)
 
     def _grow(self) -> None:
         slots = min(self._most, self._filled + max(_FIRST_SLOTS, self._filled // 2))
-        larger = self._allocate(self._rows, slots)
-        larger[..., : self._filled, :] = self._cache[:, :, : self._rows]
-        self._cache = larger
+        # copied first: with fewer rows than before, the new cache may lie on the old one
+        held = self._cache[:, :, : self._rows].clone()
+        self._cache = self._allocate(slots)
+        self._cache[..., : self._filled, :] = held
         self._view_cache()
 
     def _view_cache(self) -> None:
@@ -364,5 +255,12 @@ class Twin:
         self._values = live[:, 1].flatten(1, 2)
 
 
-def _detached(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach()
+def _visible(attend_PS: Tensor) -> Tensor | None:
+    """Which slots see which, [P, 1, S, S]; None where there is no padding: all earlier ones."""
+    if bool(attend_PS.all()):
+        return None
+    slots, device = attend_PS.shape[1], attend_PS.device
+    earlier_SS = torch.ones(slots, slots, dtype=torch.bool, device=device).tril()
+    # A padding slot sees itself: a row of softmax without any entry would be nan.
+    itself_SS = torch.eye(slots, dtype=torch.bool, device=device)
+    return ((earlier_SS & attend_PS[:, None]) | itself_SS)[:, None]

@@ -79,7 +79,7 @@ def greedy(logits_BV: Float[Tensor, "B V"]) -> Drawn:
     """The likeliest token, with its log-prob at temperature 1."""
     tokens_B = logits_BV.argmax(-1)
     picked_B = logits_BV.gather(-1, tokens_B[:, None]).squeeze(-1).double()
-    return Drawn(tokens_B, picked_B - logits_BV.logsumexp(-1, dtype=torch.float64))
+    return Drawn(tokens_B, picked_B - logits_BV.double().logsumexp(-1))
 
 
 def _draw_chunk(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Drawn:

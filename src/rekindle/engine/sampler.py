@@ -1,123 +1,379 @@
-"""scratch"""
+"""Sampling completions: left-padded batches, a key-value cache, one prefill a problem.
 
-import hashlib
-from collections.abc import Sequence
+A prompt is read once and its cache shared by the samples of its group. Rows that have finished are
+dropped from the batch. Every draw has its own random number, by (seed, problem id, sample,
+position): see `engine/draws.py`. Small Llama-like models decode through their twin in
+`engine/decode.py`, all others through the transformers forward.
+
+Axes: P prompts, B rows (samples of prompts), S prompt slots, T new tokens, V vocabulary.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from rekindle.engine.config import SampleConfig
+from rekindle.engine.decode import CPU_ROWS, Memory, Twin
+from rekindle.engine.draws import Drawn, draw, greedy, stream_keys, uniforms
+from rekindle.engine.fused import Weights, supports
 from rekindle.engine.policy import Policy
-from rekindle.records import Problem, Rollout
+from rekindle.engine.stops import StopStrings
+from rekindle.errors import ConfigError, ModelError
+from rekindle.records import Finish, Problem, Rollout
 
-
-def _mix(x):
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+_DROP_AT = 8  # finished rows are dropped when they are one in so many
+_NUMBERS_AHEAD = 64  # positions whose random numbers are made at once
+_LOOK_EVERY = 8  # on a GPU, steps between looks at what has finished: a look waits for the device
 
 
 @runtime_checkable
 class Sampler(Protocol):
+    """Something that answers problems."""
+
     def sample(
         self, problems: Sequence[Problem], *, samples: int, config: SampleConfig, seed: int
-    ) -> list[Rollout]: ...
+    ) -> list[Rollout]:
+        """`samples` rollouts of each problem, problem by problem."""
+
+
+class Decoder(Protocol):
+    """Next-token logits of a batch that only grows longer and loses rows."""
+
+    def begin(self, tokens_PS: Tensor, attend_PS: Tensor, source_B: Tensor, *, room: int) -> Tensor:
+        """Read left-padded prompts; row b goes on from prompt `source_B[b]`. Logits, [B, V]."""
+
+    def extend(self, tokens_B: Tensor) -> Tensor:
+        """Append a token to each row. Logits, [B, V]."""
+
+    def keep(self, order_B: Tensor) -> None:
+        """Go on with these rows, in this order."""
+
+
+class ModelDecoder:
+    """The decoder of any causal LM, through the transformers forward and its dynamic cache."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def begin(self, tokens_PS: Tensor, attend_PS: Tensor, source_B: Tensor, *, room: int) -> Tensor:
+        """Read left-padded prompts; row b goes on from prompt `source_B[b]`. Logits, [B, V]."""
+        prefill = self._policy.prefill(tokens_PS, attend_PS)
+        self._past = prefill.past
+        self._past.batch_select_indices(source_B)
+        self._filled = tokens_PS.shape[1]
+        new = torch.ones(source_B.numel(), room, dtype=torch.bool, device=attend_PS.device)
+        self._attend = torch.cat([attend_PS[source_B], new], dim=1)
+        return prefill.logits_BV[source_B]
+
+    def extend(self, tokens_B: Tensor) -> Tensor:
+        """Append a token to each row. Logits, [B, V]."""
+        self._filled += 1
+        return self._policy.extend(self._past, tokens_B, self._attend[:, : self._filled])
+
+    def keep(self, order_B: Tensor) -> None:
+        """Go on with these rows, in this order."""
+        self._past.batch_select_indices(order_B)
+        self._attend = self._attend[order_B]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One completion to be made."""
+
+    problem: int
+    sample: int
+
+
+@dataclass(frozen=True)
+class _Answer:
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish: Finish
 
 
 class CachedSampler:
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+    """The sampler of the library.
 
-    @torch.no_grad()
-    def sample(self, problems, *, samples, config, seed):
-        p = self.policy
-        out = []
-        per = max(1, config.batch_size // samples)
-        for i in range(0, len(problems), per):
-            out += self._batch(problems[i : i + per], samples, config, seed)
-        return out
+    Up to `config.batch_size` rows are decoded at a time, problems with prompts of similar length
+    together. `sampled_logprobs` are log softmax(logits / temperature), before `top_p`; greedy
+    (temperature 0) takes them at temperature 1. A stop string is cut from the text and stays in the
+    tokens. A completion ends where the context does, with finish "length".
 
-    def _batch(self, problems, G, config, seed):
-        p = self.policy
-        enc = [p.encode_prompt(q) for q in problems]
-        S = max(map(len, enc))
-        P = len(enc)
-        tok = torch.zeros(P, S, dtype=torch.long)
-        att = torch.zeros(P, S, dtype=torch.bool)
-        for b, e in enumerate(enc):
-            tok[b, S - len(e) :] = torch.tensor(e)
-            att[b, S - len(e) :] = True
-        logits, past = p.prefill(tok, att)
-        past.batch_repeat_interleave(G)
-        logits = logits.repeat_interleave(G, 0)
-        att = att.repeat_interleave(G, 0)
-        B = P * G
-        T = min(config.max_new_tokens, p.context - S)
-        keys = np.array(
-            [
-                int.from_bytes(
-                    hashlib.blake2b(f"{seed}|{q.id}|{g}".encode(), digest_size=8).digest(), "big"
-                )
-                for q in problems
-                for g in range(G)
-            ],
-            dtype=np.uint64,
-        )
-        with np.errstate(over="ignore"):
-            u = (
-                _mix(
-                    keys[:, None]
-                    + np.arange(T, dtype=np.uint64)[None] * np.uint64(0x9E3779B97F4A7C15)
-                )
-                >> np.uint64(11)
-            ).astype(np.float64) / 2**53
-        u = torch.from_numpy(u)
-        toks = torch.full((B, T), -1)
-        lps = torch.zeros(B, T, dtype=torch.float64)
-        live = torch.arange(B)
-        eos = torch.tensor(p.eos_ids)
-        for t in range(T):
-            if config.temperature == 0:
-                nxt = logits.argmax(-1)
-                lp = torch.log_softmax(logits.float(), -1)
-            else:
-                lp = torch.log_softmax(logits.float() / config.temperature, -1)
-                cum = lp.double().exp().cumsum(-1)
-                nxt = (
-                    torch.searchsorted(cum, (u[live, t] * cum[:, -1])[:, None], right=True)
-                    .squeeze(1)
-                    .clamp(max=lp.shape[1] - 1)
-                )
-            toks[live, t] = nxt
-            lps[live, t] = lp.gather(-1, nxt[:, None]).squeeze(1).double()
-            go = ~torch.isin(nxt, eos)
-            if not go.any() or t == T - 1:
-                break
-            if not go.all():
-                idx = go.nonzero().squeeze(1)
-                past.batch_select_indices(idx)
-                live = live[idx]
-                att = att[idx]
-                nxt = nxt[idx]
-            att = torch.cat([att, torch.ones(len(live), 1, dtype=torch.bool)], 1)
-            logits = p.extend(past, nxt, att)
-        res = []
-        for b in range(B):
-            row = toks[b].tolist()
-            n = row.index(-1) if -1 in row else T
-            row = row[:n]
-            done = row[-1] in p.eos_ids
-            res.append(
-                Rollout(
-                    problem=problems[b // G],
-                    sample=b % G,
-                    prompt_tokens=enc[b // G],
-                    tokens=tuple(row),
-                    sampled_logprobs=tuple(lps[b, :n].tolist()),
-                    text=p.decode(row),
-                    finish="eos" if done else "length",
-                )
+    Args:
+        policy: its weights are read anew at each call.
+        twin: False goes through the transformers forward even where the twin could serve.
+    """
+
+    def __init__(self, policy: Policy, *, twin: bool = True) -> None:
+        self._policy = policy
+        self._twin = twin
+        self._memory = Memory()
+        self._stops: StopStrings | None = None
+
+    def sample(
+        self, problems: Sequence[Problem], *, samples: int, config: SampleConfig, seed: int
+    ) -> list[Rollout]:
+        """`samples` rollouts of each problem, problem by problem.
+
+        The same seed and problem give the same draws, whatever else is in the list; a problem that
+        is in it twice gets the same answers twice.
+
+        Raises:
+            DataError: a prompt is empty or fills the context; the problem is named.
+            ConfigError: a stop string that cannot be found.
+            ModelError: the model's logits are not finite.
+        """
+        if samples < 1:
+            raise ConfigError("too few samples", got=samples, wanted="at least 1 a problem")
+        prompts = [self._policy.encode_prompt(problem) for problem in problems]
+        stops = self._stop_strings(config)
+        rollouts: dict[_Row, Rollout] = {}
+        lengths = [len(prompt) for prompt in prompts]
+        with torch.inference_mode(), self._decoder(config.batch_size) as (decoder, at_once):
+            for rows in _plan(lengths, samples, at_once):
+                batch = _Batch(self._policy, problems, prompts, rows, config, seed, stops)
+                answers = batch.generate(decoder)
+                for row, answer in zip(rows, answers, strict=True):
+                    problem, prompt = problems[row.problem], prompts[row.problem]
+                    rollouts[row] = self._rollout(problem, prompt, row.sample, answer, stops)
+        return [rollouts[_Row(p, s)] for p in range(len(problems)) for s in range(samples)]
+
+    @contextmanager
+    def _decoder(self, batch_size: int) -> Iterator[tuple[Decoder, int]]:
+        """The decoder for the weights as they are now, and how many rows to give it at once."""
+        model = self._policy.model
+        if self._twin and supports(model):
+            on_cpu = self._policy.device.type == "cpu"
+            yield (
+                Twin(Weights.read(model), self._memory),
+                min(batch_size, CPU_ROWS if on_cpu else batch_size),
             )
-        return res
+            self._memory.trim()
+            return
+        training = model.training
+        model.eval()  # no dropout
+        try:
+            yield ModelDecoder(self._policy), batch_size
+        finally:
+            model.train(training)
+
+    def _stop_strings(self, config: SampleConfig) -> StopStrings | None:
+        if not config.stop:
+            return None
+        if self._stops is None or self._stops.stop != config.stop:
+            self._stops = StopStrings(config.stop, self._policy)
+        return self._stops
+
+    def _rollout(
+        self,
+        problem: Problem,
+        prompt: tuple[int, ...],
+        sample: int,
+        answer: _Answer,
+        stops: StopStrings | None,
+    ) -> Rollout:
+        text = self._policy.decode(answer.tokens)
+        if stops is not None and answer.finish == "stop":
+            text = stops.cut(text)
+        return Rollout(
+            problem=problem,
+            sample=sample,
+            prompt_tokens=prompt,
+            tokens=answer.tokens,
+            sampled_logprobs=answer.logprobs,
+            text=text,
+            finish=answer.finish,
+        )
+
+
+def _plan(lengths: Sequence[int], samples: int, batch_size: int) -> list[list[_Row]]:
+    """Rows of each batch: whole groups where they fit, similar prompt lengths together."""
+    order = sorted(range(len(lengths)), key=lambda problem: lengths[problem])
+    if samples > batch_size:
+        return [
+            [_Row(problem, sample) for sample in range(first, min(first + batch_size, samples))]
+            for problem in order
+            for first in range(0, samples, batch_size)
+        ]
+    groups = batch_size // samples
+    return [
+        [
+            _Row(problem, sample)
+            for problem in order[first : first + groups]
+            for sample in range(samples)
+        ]
+        for first in range(0, len(order), groups)
+    ]
+
+
+class _Batch:
+    """The rows that are decoded together, from their prompts to their answers."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        problems: Sequence[Problem],
+        prompts: Sequence[tuple[int, ...]],
+        rows: Sequence[_Row],
+        config: SampleConfig,
+        seed: int,
+        stops: StopStrings | None,
+    ) -> None:
+        self.policy, self.config, self.stops = policy, config, stops
+        asked = list(dict.fromkeys(row.problem for row in rows))
+        self.prompts = [prompts[problem] for problem in asked]
+        place = {problem: index for index, problem in enumerate(asked)}
+        device = policy.device
+        self.source_B = torch.tensor([place[row.problem] for row in rows], device=device)
+        limits = [
+            min(config.max_new_tokens, policy.context - len(prompts[row.problem])) for row in rows
+        ]
+        self.limit_B = torch.tensor(limits, device=device)
+        self.room, self.same_limit = max(limits), min(limits) == max(limits)
+        self.ids = [problems[row.problem].id for row in rows]
+        self.keys_B2 = stream_keys(
+            seed, [(name, row.sample) for name, row in zip(self.ids, rows, strict=True)]
+        )
+        vocabulary = policy.model.get_input_embeddings().weight.shape[0]
+        self.ends_V = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+        self.ends_V[list(policy.eos_ids)] = True
+        self.record = _Record(len(rows), self.room, device)
+        self.stopped: dict[int, int] = {}  # row -> length, for those that a stop string ended
+
+    def generate(self, decoder: Decoder) -> list[_Answer]:
+        """Draw until every row has finished; answers in the order of the rows."""
+        tokens_PS, attend_PS = _pad_left(self.prompts, self.policy)
+        logits_BV = decoder.begin(tokens_PS, attend_PS, self.source_B, room=self.room)
+        limit_B, finished_B = self.limit_B, torch.zeros_like(self.limit_B, dtype=torch.bool)
+        look_every = 1 if self.policy.device.type == "cpu" or self.stops else _LOOK_EVERY
+        for step in range(self.room):
+            if step % _NUMBERS_AHEAD == 0:
+                uniform_TB = self._numbers(step)
+            drawn = self._draw(logits_BV, uniform_TB[step % _NUMBERS_AHEAD])
+            self.record.add(drawn)
+            finished_B |= self.ends_V[drawn.tokens_B]
+            if not self.same_limit:
+                finished_B |= limit_B <= step + 1
+            if self.stops is not None:
+                self._find_stops(self.stops, drawn.tokens_B, finished_B)
+            if step + 1 == self.room:
+                break
+            tokens_B = drawn.tokens_B
+            if (step + 1) % look_every == 0:
+                finished, rows = int(finished_B.sum()), finished_B.numel()
+                if finished == rows:
+                    break
+                if finished * _DROP_AT >= rows:
+                    order = _close_ranks(finished_B)
+                    decoder.keep(order)
+                    self.record.keep(order)
+                    uniform_TB, tokens_B = uniform_TB[:, order], tokens_B[order]
+                    limit_B, finished_B = limit_B[order], finished_B[order]
+            logits_BV = decoder.extend(tokens_B)
+        return self._answers()
+
+    def _numbers(self, start: int) -> Tensor:
+        keys_B2 = self.keys_B2[self.record.rows_B.cpu().numpy()]
+        count = min(_NUMBERS_AHEAD, self.room - start)
+        return torch.from_numpy(uniforms(keys_B2, start=start, count=count)).to(self.policy.device)
+
+    def _draw(self, logits_BV: Tensor, uniform_B: Tensor) -> Drawn:
+        if self.config.temperature == 0.0:
+            return greedy(logits_BV)
+        config = self.config
+        return draw(logits_BV, uniform_B, temperature=config.temperature, top_p=config.top_p)
+
+    def _find_stops(self, stops: StopStrings, tokens_B: Tensor, finished_B: Tensor) -> None:
+        suspects = (stops.closes_V[tokens_B] & ~finished_B).nonzero().squeeze(-1).tolist()
+        for place in suspects:
+            row, tokens = self.record.so_far(place)
+            if stops.ends(tokens):
+                finished_B[place] = True
+                self.stopped[row] = len(tokens)
+
+    def _answers(self) -> list[_Answer]:
+        self.record.flush()
+        tokens_BT, logprobs_BT = self.record.tokens_BT.cpu(), self.record.logprobs_BT.cpu()
+        # rows go on for a while after their end: cut at the first end token, limit or stop
+        ends_BT = self.ends_V.cpu()[tokens_BT.clamp(min=0)] & (tokens_BT >= 0)
+        ended_B, first_B = ends_BT.any(dim=1), ends_BT.int().argmax(dim=1)
+        length_B = torch.where(ended_B, first_B + 1, self.limit_B.cpu()).minimum(self.limit_B.cpu())
+        ended, lengths = (ended_B & (first_B < length_B)).tolist(), length_B.tolist()
+        answers = []
+        for row, (tokens, logprobs) in enumerate(
+            zip(tokens_BT.tolist(), logprobs_BT.tolist(), strict=True)
+        ):
+            finish: Finish = "eos" if ended[row] else "length"
+            length = lengths[row]
+            if row in self.stopped:
+                finish, length = "stop", self.stopped[row]
+            answer = _Answer(tuple(tokens[:length]), tuple(logprobs[:length]), finish)
+            if not math.isfinite(sum(answer.logprobs)):
+                raise _not_finite(self.ids[row])
+            answers.append(answer)
+        return answers
+
+
+class _Record:
+    """What was drawn, by the row's place at the start; written in blocks of steps."""
+
+    def __init__(self, rows: int, room: int, device: torch.device) -> None:
+        self.rows_B = torch.arange(rows, device=device)  # of the rows that are still decoded
+        self.tokens_BT = torch.full((rows, room), -1, device=device)
+        self.logprobs_BT = torch.zeros(rows, room, dtype=torch.float64, device=device)
+        self._written = 0
+        self._pending: list[Drawn] = []
+
+    def add(self, drawn: Drawn) -> None:
+        self._pending.append(drawn)
+
+    def flush(self) -> None:
+        if not self._pending:
+            return
+        tokens, logprobs = zip(*self._pending, strict=True)
+        steps = slice(self._written, self._written + len(self._pending))
+        self.tokens_BT[self.rows_B, steps] = torch.stack(tokens, dim=1)
+        self.logprobs_BT[self.rows_B, steps] = torch.stack(logprobs, dim=1)
+        self._written = steps.stop
+        self._pending = []
+
+    def keep(self, order_B: Tensor) -> None:
+        self.flush()
+        self.rows_B = self.rows_B[order_B]
+
+    def so_far(self, place: int) -> tuple[int, list[int]]:
+        """The row that stands in a place of the batch now, and its tokens."""
+        self.flush()
+        row = int(self.rows_B[place])
+        return row, self.tokens_BT[row, : self._written].tolist()
+
+
+def _pad_left(prompts: Sequence[tuple[int, ...]], policy: Policy) -> tuple[Tensor, Tensor]:
+    """tokens_PS and attend_PS of left-padded prompts."""
+    width = max(map(len, prompts))
+    tokens = [[policy.pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    first_P1 = torch.tensor([[width - len(prompt)] for prompt in prompts])
+    attend_PS = torch.arange(width) >= first_P1
+    return torch.tensor(tokens).to(policy.device), attend_PS.to(policy.device)
+
+
+def _close_ranks(finished_B: Tensor) -> Tensor:
+    """Places of the rows to keep: those that may stay do, the last ones fill the gaps."""
+    kept = (~finished_B).nonzero().squeeze(-1)
+    rows = kept.numel()
+    order_B = torch.arange(rows, device=kept.device)
+    order_B[finished_B[:rows]] = kept[kept >= rows]
+    return order_B
+
+
+def _not_finite(problem: str) -> ModelError:
+    return ModelError(
+        f"the model's logits for problem '{problem}' are not finite",
+        why="nothing can be drawn from them; the weights have diverged or the dtype overflows",
+        fix="go back to an earlier checkpoint with a lower optim.lr, or use model.dtype=float32",
+    )

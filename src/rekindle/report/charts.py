@@ -117,7 +117,11 @@ def metric_curve(
     layers: list[Spec] = [
         {"mark": raw, "encoding": {"y": level}},
         nearest(
-            {"x": step, "y": level, "tooltip": tooltip_of(run="run", step="step", value=title)}
+            {
+                "x": step,
+                "y": level,
+                "tooltip": tooltip_of(run="run", step="step", value=f"{title}|.4~g"),
+            }
         ),
     ]
     if smooth:
@@ -180,7 +184,7 @@ def before_after(
         },
         "color": run_colour(styles),
     }
-    tooltip = tooltip_of(run="run", level="level", when="", shown=f"{metric}, 95 % interval")
+    tooltip = tooltip_of(run="run", level="level", when="when", shown=f"{metric}, 95 % interval")
     filled = {"condition": {"test": "datum.when == 'before'", "value": "var(--paper)"}}
     layers: list[Spec] = [
         {
@@ -244,7 +248,7 @@ def pass_at_k(
         "scale": {"domain": [0, top]},
         "axis": {"format": ".0%"},
     }
-    tooltip = tooltip_of(run="run", when="", k="k", shown="pass@k, 95 % interval")
+    tooltip = tooltip_of(run="run", when="when", k="k", shown="pass@k, 95 % interval")
     dash = {
         "strokeDash": {
             "condition": {"test": "datum.when == 'before'", "value": [3, 3]},
@@ -285,5 +289,5 @@ def _axis_of(values: Sequence[float]) -> Spec:
 
 def ceiling(metrics: Sequence[Metric]) -> float:
     """The top of a shared axis: the next tenth above every interval, at most 1."""
-    highest = max((m.high or m.value or 0.0 for m in metrics), default=1.0)
+    highest = max((min(1.0, m.high or m.value or 0.0) for m in metrics), default=1.0)
     return min(1.0, max(0.1, math.ceil(highest * 10 + 1e-9) / 10))

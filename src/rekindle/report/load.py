@@ -87,6 +87,12 @@ class RunData:
         return "not recorded" if found is None else str(found)
 
     @property
+    def command(self) -> str:
+        """The command that made the run; empty when it was not recorded."""
+        found = self.manifest.get("command")
+        return found if isinstance(found, str) else ""
+
+    @property
     def steps_done(self) -> int:
         """The last step with a metrics row."""
         return max((int(row["step"]) for row in self.rows), default=0)

@@ -28,7 +28,6 @@ from rekindle.report.samples import pack, thin
 from rekindle.report.spec import run_styles
 from rekindle.report.stacks import GROUP_CLASSES
 from rekindle.report.verdict import (
-    Arm,
     VerdictRow,
     arms_of,
     seed_caution,
@@ -108,7 +107,7 @@ def render(
         style=Markup(text_of("style.css") + text_of("parts.css")),
         theme=Markup(scripts[0]),
         scripts=[Markup(script) for script in (bundle, *scripts[1:]) if script],
-        summary=_summary(arms, claims, runs),
+        summary=_summary(claims, runs),
         caution=seed_caution(arms),
         runs=runs,
         styles=styles,
@@ -220,7 +219,7 @@ def _share(metric: Metric | None, n_runs: int) -> Markup:
         return shown
     low, high = percent(metric.low, unit=False), percent(metric.high, unit=False)
     ends = f"[{low}, {high}]" if n_runs == 1 else f"({low} to {high})"
-    return shown + Markup('<span class="interval">{}</span>').format(ends)
+    return Markup('<span>{}<span class="interval">{}</span></span>').format(shown, ends)
 
 
 def _by_subject(rows: Sequence[VerdictRow]) -> list[tuple[str, list[VerdictRow]]]:
@@ -237,14 +236,11 @@ def _title(runs: Sequence[RunData]) -> str:
     return f"Training report: {listed(list(named))}"
 
 
-def _summary(
-    arms: Sequence[Arm], claims: Sequence[VerdictRow], runs: Sequence[RunData]
-) -> list[str]:
+def _summary(claims: Sequence[VerdictRow], runs: Sequence[RunData]) -> list[str]:
     """What the page says, in sentences: what was run, then the main claim of each recipe."""
-    steps = sum(run.steps_done for run in runs)
-    what = f"{plural(len(runs), 'run')} of {plural(len(arms), 'recipe')}, {plural(steps, 'step')}"
+    steps = plural(sum(run.steps_done for run in runs), "step")
+    told = [f"{plural(len(runs), 'run')}, {steps}{' in all' if len(runs) > 1 else ''}."]
     unfinished = [r.name for r in runs if r.steps_planned and r.steps_done < r.steps_planned]
-    told = [f"{what} in all." if len(runs) > 1 else f"{what}."]
     if unfinished:
         told.append(f"Unfinished: {listed(unfinished)}.")
     return [*told, *(sentence(row) for row in claims if row.main)]

@@ -152,7 +152,9 @@ def pack(samples: Sequence[Sample]) -> dict[str, Any]:
 
 def rounded(value: float | None, digits: int = 6) -> float | None:
     """Six significant digits: more would weigh on the page and say nothing."""
-    if value is None or value == 0 or not math.isfinite(value):
+    if value is None or not math.isfinite(value):
+        return None
+    if value == 0:
         return value
     return round(value, digits - 1 - math.floor(math.log10(abs(value))))
 

@@ -7,6 +7,7 @@ that it obeys (`runs`, `classes`, `parts`, ...): the legends on the page set the
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 Spec = dict[str, Any]
 
 MOST_POINTS = 400  # of a line; longer runs are shown as means of neighbouring steps
-_DASHES = ([1, 0], [5, 3], [1.5, 2.5], [8, 3, 2, 3])
+_DASHES = ([1.0, 0.0], [5.0, 3.0], [1.5, 2.5], [8.0, 3.0, 2.0, 3.0])
 _HUES = 8
 
 
@@ -73,6 +74,7 @@ def by_run(
     *,
     height: int,
 ) -> Spec:
+    """A figure that obeys the legend of runs."""
     spec = frame(values, layers, encoding, height=height)
     spec["params"] = [{"name": "runs", "value": [style.run for style in styles]}]
     spec["transform"] = [{"filter": "indexof(runs, datum.run) >= 0"}]
@@ -82,6 +84,7 @@ def by_run(
 def frame(
     values: Sequence[Mapping[str, Any]], layers: Sequence[Spec], encoding: Spec, *, height: int
 ) -> Spec:
+    """A layered figure as wide as its place."""
     return {
         "data": {"values": list(values)},
         "width": "container",
@@ -92,6 +95,7 @@ def frame(
 
 
 def run_colour(styles: Sequence[Style]) -> Spec:
+    """The hue of each run."""
     return {
         "field": "run",
         "type": "nominal",
@@ -104,6 +108,7 @@ def run_colour(styles: Sequence[Style]) -> Spec:
 
 
 def run_dash(styles: Sequence[Style]) -> Spec:
+    """The dash of each run."""
     return {
         "strokeDash": {
             "field": "run",
@@ -137,10 +142,16 @@ def nearest(encoding: Spec, *, mark: str = "point") -> Spec:
     }
 
 
-def tooltip_of(**fields: str) -> list[Spec]:
-    return [
-        {"field": field, "title": title or field}
-        | ({"type": "quantitative"} if field in ("step", "k", "value") else {"type": "nominal"})
-        | ({"format": ".4~g"} if field == "value" else {})
-        for field, title in fields.items()
-    ]
+def tooltip_of(**fields: str) -> Spec:
+    """What the tooltip shows: field -> its title, after `|` the number format.
+
+    Written as an expression, because Vega-Lite's own tooltip loses text fields of `nearest` marks.
+    """
+    shown = []
+    for field, entry in fields.items():
+        title, _, how = entry.partition("|")
+        value = f"(datum.datum || datum)[{json.dumps(field)}]"
+        if how:
+            value = f"isValid({value}) ? format({value}, {json.dumps(how)}) : 'undefined'"
+        shown.append(f"{json.dumps(title)}: {value}")
+    return {"value": {"expr": "{" + ", ".join(shown) + "}"}}

@@ -59,17 +59,16 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
         },
         "legend": None,
     }
-    shares = [
-        {"field": name, "type": "quantitative", "title": label, "format": ".1%"}
-        for name, label in GROUP_CLASSES.items()
-    ]
+    tooltip = tooltip_of(
+        step="step", **{name: f"{label}|.1%" for name, label in GROUP_CLASSES.items()}
+    )
     layers: list[Spec] = [
         {
             "transform": fold,
             "mark": {"type": "area", "opacity": 0.92},
             "encoding": {"y": share, "color": colour, "order": {"field": "order"}},
         },
-        nearest({"x": step, "tooltip": [*tooltip_of(step="step"), *shares]}, mark="rule"),
+        nearest({"x": step, "tooltip": tooltip}, mark="rule"),
     ]
     first, last = wide[0], wide[-1]
     told = "; ".join(

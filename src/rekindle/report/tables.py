@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from rekindle.report.load import RunData
 from rekindle.report.samples import number
 from rekindle.report.words import UNDEFINED, count, duration, estimate, percent
@@ -91,11 +93,11 @@ def accuracy(runs: Sequence[RunData]) -> list[Table]:
 def time_parts(run: RunData) -> dict[str, float]:
     """Seconds of each part over the whole run; `other`: what steps took beyond their parts."""
     total = {
-        part: sum(number(row.get(f"time/{part}")) or 0.0 for row in run.rows)
+        part: sum((number(row.get(f"time/{part}")) or 0.0 for row in run.rows), 0.0)
         for part in TIME_PARTS
         if part != "other"
     }
-    steps = sum(number(row.get("time/step")) or 0.0 for row in run.rows)
+    steps = sum((number(row.get("time/step")) or 0.0 for row in run.rows), 0.0)
     total["other"] = max(0.0, steps - sum(total[part] for part in _IN_STEP))
     return total
 
@@ -133,7 +135,7 @@ def token_table(runs: Sequence[RunData]) -> Table:
         if generated is None and trained is None:
             continue
         share = percent(trained / generated) if trained is not None and generated else "–"
-        speed = f"{count(round(generated / sampling))} / s" if generated and sampling else "–"
+        speed = f"{count(generated / sampling)} / s" if generated and sampling else "–"
         shown = ["–" if amount is None else count(amount) for amount in (generated, trained)]
         rows.append((run.name, *shown, share, speed))
     head = ("run", "generated", "trained on", "share trained on", "sampling speed")
@@ -162,9 +164,16 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping) and value:
             out |= flatten(value, f"{prefix}{key}.")
         else:
-            shown = value if isinstance(value, str) else json.dumps(value, default=str)
-            out[f"{prefix}{key}"] = shown
+            out[f"{prefix}{key}"] = _setting(value)
     return out
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, list | dict):
+        return yaml.safe_dump(value, default_flow_style=True, width=10_000).strip()
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return str(value)
 
 
 def environment(run: RunData) -> Table:

@@ -16,6 +16,7 @@ from rekindle.errors import RekindleError
 from rekindle.evals.compare import compare_many
 from rekindle.report.load import Evaluation, Metric, RunData
 from rekindle.report.samples import number
+from rekindle.report.tables import flatten
 from rekindle.report.words import UNDEFINED, listed, percent, plural, points
 
 _REPEAT_SUFFIX = re.compile(r"[-_](s|seed)\d+(?=(/final)?/?$)")
@@ -167,12 +168,14 @@ def _row(subject: str, runs: Sequence[RunData], level: str | None, *, main: bool
     metric = _shared_metric([e for pair in pairs for e in pair], level)
     if metric is None:
         return _because(blank, "the two evaluations have no metric in common here")
+    for pair in pairs:
+        for evaluation in pair:
+            if not _has_outcomes(evaluation.raw, metric):
+                return _because(blank, f"{evaluation.path.name} has no whole table of outcomes")
     try:
         change = compare_many([(b.raw, a.raw) for b, a in pairs], metric=metric, level=level)
     except RekindleError as error:
         return _because(blank, error.what)
-    except (KeyError, TypeError, ValueError, IndexError):
-        return _because(blank, "an evaluation file is damaged")
     return VerdictRow(
         subject=subject,
         where=where,
@@ -187,6 +190,26 @@ def _row(subject: str, runs: Sequence[RunData], level: str | None, *, main: bool
         n_samples=blank.n_samples,
         n_runs=len(runs),
         main=main,
+    )
+
+
+def _has_outcomes(raw: Mapping[str, Any], metric: str) -> bool:
+    """Whether a file has what a paired comparison needs: problems, and 0..1 or null for each."""
+    problems, outcomes = raw.get("problems"), raw.get("outcomes")
+    if not isinstance(problems, list) or not isinstance(outcomes, list):
+        return False
+    if metric.startswith("maj@") and not isinstance(raw.get("majority"), list):
+        return False
+    cells = [x for row in outcomes if isinstance(row, list) for x in row]
+    return (
+        len(problems) == len(outcomes) > 0
+        and all(isinstance(p, Mapping) and "id" in p and "level" in p for p in problems)
+        and all(isinstance(row, list) for row in outcomes)
+        and len({len(row) for row in outcomes}) == 1
+        and len(cells) > 0
+        and all(x is None or ((n := number(x)) is not None and 0 <= n <= 1) for x in cells)
+        and "task" in raw
+        and "split" in raw
     )
 
 
@@ -261,4 +284,4 @@ def _recipe_key(run: RunData) -> str:
     if isinstance(model, Mapping):
         kept["model"] = {**model, "name": _REPEAT_SUFFIX.sub("", str(model.get("name")))}
     kept["after step"] = run.after.step if run.after else None
-    return json.dumps(kept, sort_keys=True, default=str)
+    return json.dumps(flatten(kept), sort_keys=True)

@@ -13,7 +13,7 @@ MINUS = "\N{MINUS SIGN}"
 
 def percent(value: float | None, *, unit: bool = True) -> str:
     """A share as `41.2 %`."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return UNDEFINED
     return f"{100 * value:.1f}".replace("-", MINUS) + (" %" if unit else "")
 
@@ -40,18 +40,18 @@ def points(value: float | None) -> str:
     return "0.0" if shown in ("+0.0", "-0.0") else shown.replace("-", MINUS)
 
 
-def count(value: float | None) -> str:
+def count(value: int | float | None) -> str:
     """A large number with separators, a small one with its decimals: `12,345`, `3.2`."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return UNDEFINED
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}".replace("-", MINUS)
     return f"{value:.3g}".replace("-", MINUS)
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: int | float | None) -> str:
     """Seconds as a person says them: `48 s`, `3 min 05 s`, `2 h 10 min`."""
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds):
         return UNDEFINED
     if seconds < 60:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

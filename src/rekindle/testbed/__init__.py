@@ -41,7 +41,7 @@ _PRETRAINING: dict[str, dict[str, Any]] = {
     "addition": {
         "mix": {"2": 0.4, "3": 0.35, "4": 0.25},
         "steps": 450,
-        "must_reach": {"2": 0.6, "3": 0.4, "4": 0.3},
+        "must_reach": {"2": 0.6, "3": 0.4},
     },
 }
 

@@ -76,7 +76,7 @@ def manifest(method: str, task: str, seed: int) -> dict:
         "python": "3.11.9",
         "packages": {"torch": "2.13.0", "transformers": "5.23.0"},
         "platform": "Linux x86_64",
-        "command": f"rekindle train recipes/{method}_{task}_testbed.yaml --out runs/{method}-s{seed}"
+        "command": f"rekindle train recipes/{method}_{task}_testbed.yaml --out runs/{method}-{seed}"
         f" --set seed={seed} --set 'model.name=testbed/{task}-s{seed}'",
         "seed": seed,
         "fingerprints": {"data": "ab" * 32, "model": "cd" * 32},
@@ -190,6 +190,7 @@ def evaluation(step: int, task: str, gain: float, problems: int, samples: int, s
         "problems": listed,
         "outcomes": outcomes,
         "greedy_outcomes": [row[0] for row in outcomes],
+        "majority": [int(2 * sum(row) > len(row)) for row in outcomes],
         "missing": {"count": 0, "reasons": {}},
         "time": {"sample": 1.0},
     }
@@ -203,6 +204,7 @@ def metrics_of(outcomes: list[list[int]]) -> dict:
         each = [1 - math.comb(n - sum(row), k) / math.comb(n, k) for row in outcomes]
         found[f"pass@{k}"] = cell(each)
     found[f"avg@{n}"] = cell([sum(row) / n for row in outcomes])
+    found[f"maj@{n}"] = cell([float(2 * sum(row) > n) for row in outcomes])
     found["greedy"] = cell([float(row[0]) for row in outcomes])
     return found
 

@@ -1,0 +1,157 @@
+"""Figures: what is drawn is what was measured, and every spec is one that Vega-Lite accepts."""
+
+import json
+import math
+
+import pytest
+import synthetic_runs as synthetic
+
+from rekindle.report.figures import (
+    accuracy_panels,
+    benchmarks_of,
+    cost_figures,
+    group_figures,
+    learning_panels,
+    quantity_figures,
+)
+from rekindle.report.load import load_runs
+from rekindle.report.spec import MOST_POINTS, binned, run_styles
+from rekindle.report.stacks import GROUP_CLASSES
+from rekindle.report.tables import time_parts, time_table, token_table, tokens
+from rekindle.report.words import count, duration, listed, nice_step, percent, points
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    place = tmp_path_factory.mktemp("figures")
+    return load_runs(
+        [
+            synthetic.make_run(place / "grpo", steps=60),
+            synthetic.make_run(place / "sft", method="sft", task="addition", steps=40),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def styles(runs):
+    return run_styles([[run.name] for run in runs])
+
+
+def test_the_learning_curve_holds_every_evaluation_with_its_interval(runs, styles):
+    panels = learning_panels(benchmarks_of(runs), styles)
+    assert [panel.title for panel in panels] == ["countdown, test split", "addition, test split"]
+    assert [f.title for f in panels[0].figures] == ["all levels", "level 3", "level 4", "level 5"]
+    for figure, level in zip(panels[0].figures, (None, "3", "4", "5"), strict=True):
+        drawn = figure.spec["data"]["values"]
+        cells = [(e.step, e.at(level)["pass@1"]) for e in runs[0].evaluations]
+        assert [(v["step"], v["value"], v["low"], v["high"]) for v in drawn] == [
+            (step, cell.value, cell.low, cell.high) for step, cell in cells
+        ]
+        last = cells[-1][1]
+        assert drawn[-1]["shown"] == (
+            f"{100 * last.value:.1f} % [{100 * last.low:.1f}, {100 * last.high:.1f}], n = {last.n}"
+        )
+        assert drawn[-1]["shown"] in figure.alt
+    tops = {f.spec["layer"][1]["encoding"]["y"]["scale"]["domain"][1] for f in panels[0].figures}
+    assert len(tops) == 1, "levels are compared on one axis"
+
+
+def test_pass_at_k_has_each_k_before_and_after(runs, styles):
+    panel = accuracy_panels(benchmarks_of(runs), styles)[0]
+    drawn = panel.figures[1].spec["data"]["values"]
+    want = {
+        (when, k, e.metrics[f"pass@{k}"].value)
+        for when, e in (("before", runs[0].before), ("after", runs[0].after))
+        for k in synthetic.KS
+    }
+    assert {(v["when"], v["k"], v["value"]) for v in drawn} == want
+    dumbbell = panel.figures[0].spec["data"]["values"]
+    assert len(dumbbell) == 2 * 4
+
+
+def test_logged_quantities_are_drawn_as_logged_and_nulls_stay_gaps(runs, styles):
+    figures, left_out = quantity_figures(runs, styles)
+    by_title = {figure.title: figure for figure in figures}
+    assert left_out == ""
+    assert "KL to the reference, nats a token" not in by_title, "null everywhere"
+    loss = by_title["loss"].spec["data"]["values"]
+    assert len(loss) == 60 + 40
+    assert [v["value"] for v in loss[:60]] == pytest.approx([r["loss"] for r in runs[0].rows], 1e-4)
+    reward = by_title["mean reward"].spec
+    assert {v["run"] for v in reward["data"]["values"]} == {"grpo"}
+    assert reward["params"][0]["value"] == ["grpo"]
+
+
+def test_group_classes_are_the_logged_shares(runs):
+    (figure,) = group_figures(runs)
+    for drawn, row in zip(figure.spec["data"]["values"], runs[0].rows, strict=True):
+        assert drawn["step"] == row["step"]
+        for name in GROUP_CLASSES:
+            assert drawn[name] == pytest.approx(row[f"groups/{name}"], abs=1e-3)
+
+
+def test_time_and_tokens_add_up(runs):
+    for run in runs:
+        parts = time_parts(run)
+        in_steps = sum(parts[p] for p in ("sample", "score", "update", "other"))
+        assert in_steps == pytest.approx(sum(row["time/step"] for row in run.rows))
+        assert parts["eval"] == sum(row["time/eval"] for row in run.rows)
+    grpo, sft = tokens(runs[0]), tokens(runs[1])
+    assert grpo["generated"] - grpo["trained"] == pytest.approx(60 * 1500)
+    assert "generated" not in sft
+    time, used = cost_figures(runs)
+    drawn = sum(v["value"] for v in used.spec["data"]["values"] if v["run"] == "grpo")
+    assert drawn == pytest.approx(grpo["generated"], rel=1e-5)
+    assert {v["run"] for v in time.spec["data"]["values"]} == {"grpo", "sft"}
+    shares = [cell for cell in time_table(runs).rows[0] if "%" in cell]
+    total = sum(float(cell.split("(")[1].split()[0]) for cell in shares)
+    assert total == pytest.approx(100, abs=0.3)
+    assert token_table(runs).rows[1][1] == "–"
+
+
+def test_vega_lite_accepts_every_spec(runs, styles):
+    import vl_convert
+
+    panels = [*learning_panels(benchmarks_of(runs), styles)]
+    panels += accuracy_panels(benchmarks_of(runs), styles)
+    figures = [panel.figures[0] for panel in panels] + [panels[-1].figures[1]]
+    figures += quantity_figures(runs, styles)[0][:1] + group_figures(runs) + cost_figures(runs)
+    assert len({figure.id for figure in figures}) == len(figures)
+    for figure in figures:
+        json.dumps(figure.spec, allow_nan=False)
+        spec = {**figure.spec, "width": 300}
+        assert "<path" in vl_convert.vegalite_to_svg(spec), figure.id
+
+
+def test_long_runs_are_drawn_as_means_that_keep_the_whole_mean():
+    series = [(step, math.sin(step)) for step in range(1, 8 * MOST_POINTS + 1)]
+    short = binned(series)
+    assert len(short) == MOST_POINTS
+    assert sum(v for _, v in short) / len(short) == pytest.approx(
+        sum(v for _, v in series) / len(series)
+    )
+    assert [step for step, _ in short] == sorted(step for step, _ in short)
+    assert binned([(1, None), (2, 3.0)]) == [(1, None), (2, 3.0)]
+    gaps = binned([(s, None) for s in range(3 * MOST_POINTS)])
+    assert all(value is None for _, value in gaps)
+
+
+def test_repeats_share_a_hue_and_single_recipes_do_not():
+    arms = run_styles([["a-s0", "a-s1"], ["b"]])
+    assert [style.hue for style in arms] == [1, 1, 2]
+    assert arms[0].dash != arms[1].dash
+    alone = run_styles([["a-s0", "a-s1", "a-s2"]])
+    assert len({style.hue for style in alone}) == 3
+
+
+def test_words():
+    assert [percent(x) for x in (0.4123, 0.0, 1.0, None)] == [
+        "41.2 %", "0.0 %", "100.0 %", "undefined"
+    ]  # fmt: skip
+    assert [points(x) for x in (0.1239, -0.05, 0.0, -0.0001)] == ["+12.4", "−5.0", "0.0", "0.0"]
+    assert [duration(x) for x in (0.23, 48, 185, 7800)] == [
+        "0.2 s", "48 s", "3 min 05 s", "2 h 10 min"
+    ]  # fmt: skip
+    assert [count(x) for x in (12345.0, 3.14159, math.inf)] == ["12,345", "3.14", "undefined"]
+    assert [nice_step(x) for x in (0.03, 0.2, 0.21, 3.0)] == pytest.approx([0.05, 0.2, 0.5, 5])
+    assert listed(["a", "b", "c"]) == "a, b and c"
