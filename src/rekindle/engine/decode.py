@@ -140,7 +140,7 @@ class Twin:
             into_L[layer].copy_(kv_BEW.view(into_L[layer].shape))
             scores = torch.bmm((query_BHW * scale).view(shape), keys_L[layer])
             if self._bias is not None:
-                scores[..., :prompt] += self._bias
+                scores.narrow(-1, 0, prompt).add_(self._bias)
             return torch.bmm(torch.softmax(scores, dim=-1), values_L[layer])
 
         rotation = self._rotation_NW.index_select(0, self._position_B)
@@ -169,19 +169,20 @@ class Twin:
 
     def _run(self, tokens_N: Tensor, rotation_NW: Tensor, attention: _Attention) -> Tensor:
         """Hidden states of tokens; `attention(layer, queries, keys and values)` joins them."""
-        heads, turning = self._heads, self._heads + self._kv_heads
+        turning = self._heads + self._kv_heads
         x_ND = F.embedding(tokens_N, self._weights.embedding_VD)
         count = tokens_N.numel()
         for index, layer in enumerate(self._weights.layers):
             normed = layer.attention_norm(x_ND)
             mixed = F.linear(normed, layer.attention_in, layer.attention_in_bias)
             mixed = mixed.view(count, -1, self._width)
-            turned = mixed[:, :turning]
+            turned = mixed.narrow(1, 0, turning)
             if layer.head_norm is not None:
                 turned.copy_(layer.head_norm(turned))
             pairs = torch.view_as_complex(turned.view(count, turning, -1, 2))
             pairs *= rotation_NW
-            seen = attention(index, mixed[:, :heads], mixed[:, heads:]).view(count, -1)
+            query, kv = mixed.split_with_sizes((self._heads, 2 * self._kv_heads), dim=1)
+            seen = attention(index, query, kv).view(count, -1)
             if layer.attention_out_bias is not None:
                 x_ND = x_ND + layer.attention_out_bias
             x_ND = torch.addmm(x_ND, seen, layer.attention_out)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int, UInt64
+from numpy.typing import NDArray
 from torch import Tensor
 
 _CHUNK = 4_194_304  # fp64 probabilities held at once: 32 MiB
@@ -42,7 +43,7 @@ def uniforms(
     return (state_TB >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def _mix(state: UInt64[np.ndarray, "*N"]) -> UInt64[np.ndarray, "*N"]:
+def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))
@@ -86,7 +87,7 @@ def _draw_chunk(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p:
     if temperature == 1.0:
         prob_BV = torch.softmax(logits_BV, dim=-1, dtype=torch.float64)
     else:
-        prob_BV = torch.softmax(logits_BV.double().div_(temperature), dim=-1)
+        prob_BV = torch.softmax(logits_BV.double() / temperature, dim=-1)
     uniform_B1 = uniform_B[:, None]
     if top_p < 1.0:
         sorted_BV, order_BV = prob_BV.sort(dim=-1, descending=True, stable=True)

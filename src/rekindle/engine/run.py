@@ -281,18 +281,25 @@ def _prepare(
     with explained_io(directory, "creating"):
         directory.mkdir(parents=True, exist_ok=True)
     lock = _take_lock(directory)
-    if mode == "overwrite":
-        for path in directory.iterdir():
-            if path.name != ".lock":
-                remove_tree(path)
-    if mode == "resume" and begun:
-        _refuse_changes(directory, config, fingerprints)
-    else:
-        manifest = make_manifest(
-            command=command, seed=config.get("seed"), fingerprints=fingerprints, processes=processes
-        )
-        write_atomic(directory / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-        write_json(directory / "manifest.json", manifest)
+    try:
+        if mode == "overwrite":
+            for path in directory.iterdir():
+                if path.name != ".lock":
+                    remove_tree(path)
+        if mode == "resume" and begun:
+            _refuse_changes(directory, config, fingerprints)
+        else:
+            manifest = make_manifest(
+                command=command,
+                seed=config.get("seed"),
+                fingerprints=fingerprints,
+                processes=processes,
+            )
+            write_atomic(directory / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+            write_json(directory / "manifest.json", manifest)
+    except RunDirectoryError:
+        lock.close()
+        raise
     return lock
 
 

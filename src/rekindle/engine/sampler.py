@@ -41,6 +41,7 @@ class Sampler(Protocol):
         """`samples` rollouts of each problem, problem by problem."""
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """Next-token logits of a batch that only grows longer and loses rows."""
 
@@ -241,7 +242,7 @@ class _Batch:
         )
         vocabulary = policy.model.get_input_embeddings().weight.shape[0]
         self.ends_V = torch.zeros(vocabulary, dtype=torch.bool, device=device)
-        self.ends_V[list(policy.eos_ids)] = True
+        self.ends_V.index_fill_(0, torch.tensor(policy.eos_ids, device=device).long(), True)
         self.record = _Record(len(rows), self.room, device)
         self.stopped: dict[int, int] = {}  # row -> length, for those that a stop string ended
 

@@ -27,6 +27,13 @@ from rekindle.report.words import estimate
 
 _LABEL = "abs(datum.value) >= 1000 ? format(datum.value, '~s') : format(datum.value, '.3~g')"
 _SMOOTH_FROM = 30  # steps: shorter series show their raw line only
+_STEP: Spec = {
+    "field": "step",
+    "type": "quantitative",
+    "title": "step",
+    "axis": {"tickMinStep": 1},
+}
+_BEFORE = "datum.when == 'before'"
 
 
 def learning_curve(
@@ -51,14 +58,7 @@ def learning_curve(
         for run, evaluation, cell in series
         if cell.value is not None
     ]
-    step = {"field": "step", "type": "quantitative", "title": "step", "axis": {"tickMinStep": 1}}
-    share = {
-        "field": "value",
-        "type": "quantitative",
-        "title": metric,
-        "scale": {"domain": [0, top]},
-        "axis": {"format": ".0%"},
-    }
+    share = _share(metric, top)
     tooltip = tooltip_of(run="run", step="step", shown=f"{metric}, 95 % interval")
     layers: list[Spec] = [
         {
@@ -73,14 +73,14 @@ def learning_curve(
             "mark": {"type": "point", "filled": True, "size": 34, "opacity": 1},
             "encoding": {"y": share},
         },
-        nearest({"x": step, "y": share, "tooltip": tooltip}),
+        nearest({"x": _STEP, "y": share, "tooltip": tooltip}),
     ]
     final = max((evaluation.step for _, evaluation, _ in series), default=0)
     last = [row for row in values if row["step"] == final]
     ends = "; ".join(f"{row['run']}: {row['shown']} at step {row['step']}" for row in last)
     alt = f"{title}: {metric} over training steps, 0 to {top:.0%}. {ends}."
-    spec = by_run(values, layers, {"x": step, "color": run_colour(styles)}, styles, height=150)
-    return Figure(id=figure_id, title=title, caption="", alt=alt, spec=spec)
+    spec = by_run(values, layers, {"x": _STEP, "color": run_colour(styles)}, styles, height=150)
+    return Figure(id=figure_id, title=title, alt=alt, spec=spec)
 
 
 def metric_curve(
@@ -89,8 +89,6 @@ def metric_curve(
     key: str,
     runs: Sequence[RunData],
     styles: Sequence[Style],
-    *,
-    caption: str = "",
 ) -> Figure:
     """A logged quantity over steps for several runs: raw faint, running mean strong."""
     values: list[dict[str, Any]] = []
@@ -104,13 +102,12 @@ def metric_curve(
                 for step, value in binned(points)
             ]
     smooth = longest >= _SMOOTH_FROM
-    step = {"field": "step", "type": "quantitative", "title": None, "axis": {"tickMinStep": 1}}
-    known = [row["value"] for row in values if row["value"] is not None]
+    step = {**_STEP, "title": None}
     level = {
         "field": "value",
         "type": "quantitative",
         "title": None,
-        "scale": _axis_of(known),
+        "scale": {"zero": False},
         "axis": {"labelExpr": _LABEL, "tickCount": 4},
     }
     raw = {"type": "line", "strokeWidth": 1, "opacity": 0.35 if smooth else 1}
@@ -137,7 +134,7 @@ def metric_curve(
     present = sorted({row["run"] for row in values})
     alt = f"{title} over training steps, for {', '.join(present)}."
     spec = by_run(values, layers, {"x": step, "color": run_colour(styles)}, styles, height=112)
-    return Figure(id=figure_id, title=title, caption=caption, alt=alt, spec=spec)
+    return Figure(id=figure_id, title=title, alt=alt, spec=spec)
 
 
 def before_after(
@@ -166,7 +163,8 @@ def before_after(
     ]
     present = {row["place"] for row in values}
     levels = list(dict.fromkeys(row["level"] for row in values))
-    share = {"field": "value", "type": "quantitative", "title": metric, "axis": {"format": ".0%"}}
+    share = _share(metric, None)
+    domain = [place for place in order if place in present]
     shared = {
         "y": {
             "field": "level",
@@ -176,16 +174,10 @@ def before_after(
             "scale": {"paddingInner": 0.35},
             "axis": {"domain": False, "ticks": False, "labelPadding": 8},
         },
-        "yOffset": {
-            "field": "place",
-            "type": "nominal",
-            "sort": None,
-            "scale": {"domain": [place for place in order if place in present]},
-        },
+        "yOffset": {"field": "place", "type": "nominal", "sort": None, "scale": {"domain": domain}},
         "color": run_colour(styles),
     }
     tooltip = tooltip_of(run="run", level="level", when="when", shown=f"{metric}, 95 % interval")
-    filled = {"condition": {"test": "datum.when == 'before'", "value": "var(--paper)"}}
     layers: list[Spec] = [
         {
             "mark": {"type": "rule", "strokeWidth": 1.6},
@@ -193,11 +185,7 @@ def before_after(
         },
         {
             "mark": {"type": "point", "size": 52, "strokeWidth": 1.6, "opacity": 1},
-            "encoding": {
-                "x": share,
-                "fill": {**filled, **run_colour(styles)},
-                "tooltip": tooltip,
-            },
+            "encoding": {"x": share, "fill": _hollow_before(styles), "tooltip": tooltip},
         },
     ]
     height = max(90, len(levels) * (16 + 11 * len(present)))
@@ -205,7 +193,7 @@ def before_after(
     alt = f"{title}: " + "; ".join(
         f"{row['run']}, {row['level']}, {row['when']} {row['shown']}" for row in values
     )
-    return Figure(id=figure_id, title=title, caption="", alt=alt, spec=spec, wide=True)
+    return Figure(id=figure_id, title=title, alt=alt, spec=spec, wide=True)
 
 
 def pass_at_k(
@@ -241,22 +229,12 @@ def pass_at_k(
         "scale": {"type": "log", "base": 2, "domain": [0.8, max(ks, default=1) * 1.25]},
         "axis": {"values": ks, "format": "d", "grid": False},
     }
-    share = {
-        "field": "value",
-        "type": "quantitative",
-        "title": "pass@k",
-        "scale": {"domain": [0, top]},
-        "axis": {"format": ".0%"},
-    }
+    share = _share("pass@k", top)
     tooltip = tooltip_of(run="run", when="when", k="k", shown="pass@k, 95 % interval")
     dash = {
-        "strokeDash": {
-            "condition": {"test": "datum.when == 'before'", "value": [3, 3]},
-            "value": [1, 0],
-        },
+        "strokeDash": {"condition": {"test": _BEFORE, "value": [3, 3]}, "value": [1, 0]},
         "detail": {"field": "when"},
     }
-    hollow = {"condition": {"test": "datum.when == 'before'", "value": "var(--paper)"}}
     layers: list[Spec] = [
         {"mark": {"type": "line", "strokeWidth": 1.4}, "encoding": {"y": share, **dash}},
         {
@@ -265,26 +243,29 @@ def pass_at_k(
         },
         {
             "mark": {"type": "point", "size": 42, "strokeWidth": 1.5, "opacity": 1},
-            "encoding": {
-                "y": share,
-                "fill": {**hollow, **run_colour(styles)},
-                "tooltip": tooltip,
-            },
+            "encoding": {"y": share, "fill": _hollow_before(styles), "tooltip": tooltip},
         },
     ]
     alt = f"{title}: pass@k. " + "; ".join(
         f"{row['run']} {row['when']}, k = {row['k']}: {row['shown']}" for row in values
     )
     spec = by_run(values, layers, {"x": along, "color": run_colour(styles)}, styles, height=150)
-    return Figure(id=figure_id, title=title, caption="", alt=alt, spec=spec)
+    return Figure(id=figure_id, title=title, alt=alt, spec=spec)
 
 
-def _axis_of(values: Sequence[float]) -> Spec:
-    """An axis without 0 forced on it; a quantity that never moves gets room on both sides."""
-    low, high = min(values, default=0.0), max(values, default=0.0)
-    if low < high:
-        return {"zero": False}
-    return {"domain": [low - abs(low) / 2, low + abs(low) / 2] if low else [0, 1]}
+def _share(title: str, top: float | None) -> Spec:
+    """An axis of shares in percent, from 0 to `top` where axes are to be compared."""
+    return {
+        "field": "value",
+        "type": "quantitative",
+        "title": title,
+        "scale": {"zero": True} if top is None else {"domain": [0, top]},
+        "axis": {"format": ".0%"},
+    }
+
+
+def _hollow_before(styles: Sequence[Style]) -> Spec:
+    return {"condition": {"test": _BEFORE, "value": "var(--paper)"}, **run_colour(styles)}
 
 
 def ceiling(metrics: Sequence[Metric]) -> float:

@@ -20,12 +20,21 @@ QUANTITIES = {
     "score/mean": "mean score",
     "loss": "loss",
     "accuracy/token": "token accuracy",
+    "tokens/above_099": "share of tokens with p > 0.99",
+    "mass/non_target": "probability off the target",
     "entropy": "entropy, nats a token",
+    "entropy/trained": "entropy of trained tokens, nats",
     "kl": "KL to the reference, nats a token",
     "grad_norm": "gradient norm",
     "clip_ratio": "share of tokens clipped",
+    "ratio/mean": "mean probability ratio",
+    "logprobs/sampler_gap": "log-prob gap to the sampler",
+    "reward/std": "standard deviation of rewards",
+    "advantage/abs": "mean size of advantages",
+    "score/missing": "share of scores missing",
     "length/mean": "mean length, tokens",
-    "length/truncated": "share cut off by the length limit",
+    "length/truncated": "share cut off by the limit",
+    "problems/asked": "problems asked a step",
     "tokens/generated": "tokens generated a step",
     "tokens/trained": "tokens trained on a step",
     "lr": "learning rate",
@@ -127,27 +136,28 @@ def learning_panels(benchmarks: Sequence[Benchmark], styles: Sequence[Style]) ->
 
 
 def quantity_figures(runs: Sequence[RunData], styles: Sequence[Style]) -> tuple[list[Figure], str]:
-    """Logged quantities over steps, and a sentence on those that found no room."""
-    logged = dict.fromkeys(
-        key for run in runs for row in run.rows for key, value in row.items()
-        if number(value) is not None and not key.startswith(_SHOWN_ELSEWHERE)
-    )  # fmt: skip
+    """Logged quantities over steps, and a sentence on those that are not worth a figure."""
+    logged: dict[str, set[float]] = {}
+    for run in runs:
+        for row in run.rows:
+            for key, value in row.items():
+                known = number(value)
+                if known is not None and not key.startswith(_SHOWN_ELSEWHERE):
+                    logged.setdefault(key, set()).add(known)
     keys = [key for key in QUANTITIES if key in logged]
     keys += sorted(key for key in logged if key not in QUANTITIES)
+    moving = [key for key in keys if len(logged[key]) > 1]
     figures = []
-    for i, key in enumerate(keys[:_MOST_QUANTITIES]):
+    for i, key in enumerate(moving[:_MOST_QUANTITIES]):
         having = [run for run in runs if any(number(row.get(key)) is not None for row in run.rows)]
-        figures.append(
-            metric_curve(
-                f"quantity-{i}",
-                QUANTITIES.get(key, key),
-                key,
-                having,
-                styles_of(styles, [run.name for run in having]),
-            )
-        )
-    left = keys[_MOST_QUANTITIES:]
-    return figures, f"Not drawn, see metrics.jsonl: {', '.join(left)}." if left else ""
+        here = styles_of(styles, [run.name for run in having])
+        title = QUANTITIES.get(key, key)
+        figures.append(metric_curve(f"quantity-{i}", title, key, having, here))
+    still = [f"{QUANTITIES.get(k, k)} {min(logged[k]):g}" for k in keys if len(logged[k]) == 1]
+    told = [f"Constant: {'; '.join(still)}."] if still else []
+    if moving[_MOST_QUANTITIES:]:
+        told.append(f"Not drawn, see metrics.jsonl: {', '.join(moving[_MOST_QUANTITIES:])}.")
+    return figures, " ".join(told)
 
 
 def accuracy_panels(benchmarks: Sequence[Benchmark], styles: Sequence[Style]) -> list[Panel]:

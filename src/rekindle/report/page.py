@@ -170,14 +170,15 @@ def text_of(name: str) -> str:
 
 
 def visible(value: object) -> object:
-    """Text for HTML without the control characters that HTML does not allow."""
+    """Text for HTML without characters that HTML does not allow or that reorder what is read."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return "".join("\ufffd" if _forbidden(char) else char for char in value)
     return value
 
 
 def _forbidden(char: str) -> bool:
-    return (char < " " and char not in "\t\n") or "\x7f" <= char <= "\x9f"
+    control = (char < " " and char not in "\t\n") or "\x7f" <= char <= "\x9f"
+    return control or "\u202a" <= char <= "\u202e" or "\u2066" <= char <= "\u2069"
 
 
 def _script(text: str) -> str:

@@ -26,7 +26,6 @@ class Figure:
 
     id: str
     title: str
-    caption: str
     alt: str
     spec: Spec
     wide: bool = False

@@ -19,15 +19,7 @@ GROUP_CLASSES = {
 
 def group_classes(figure_id: str, run: RunData) -> Figure | None:
     """Shares of groups over time as a stacked area; None when the run logs no groups."""
-    columns = {
-        name: binned([(int(row["step"]), number(row.get(f"groups/{name}"))) for row in run.rows])
-        for name in GROUP_CLASSES
-    }
-    wide = [
-        {"step": step} | {name: rounded(columns[name][i][1], 4) for name in GROUP_CLASSES}
-        for i, (step, _) in enumerate(columns["mixed"])
-    ]
-    wide = [row for row in wide if any(row[name] is not None for name in GROUP_CLASSES)]
+    wide = _shares(run)
     if not wide:
         return None
     fold = [
@@ -78,7 +70,7 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
     )
     spec = frame(wide, layers, {"x": step}, height=150)
     spec["params"] = [{"name": "classes", "value": list(GROUP_CLASSES)}]
-    return Figure(id=figure_id, title=run.name, caption="", alt=f"{run.name}: {told}.", spec=spec)
+    return Figure(id=figure_id, title=run.name, alt=f"{run.name}: {told}.", spec=spec)
 
 
 def bars(
@@ -133,4 +125,17 @@ def bars(
     spec = frame(values, layers, {"y": y}, height=28 * max(1, len(runs)))
     spec["params"] = [{"name": param, "value": parts}]
     alt = f"{title}: " + "; ".join(f"{v['run']}, {v['part']} {v['shown']} {unit}" for v in values)
-    return Figure(id=figure_id, title=title, caption="", alt=alt, spec=spec, wide=True)
+    return Figure(id=figure_id, title=title, alt=alt, spec=spec, wide=True)
+
+
+def _shares(run: RunData) -> list[dict[str, float | None]]:
+    """A row a step (or bin of steps) with the share of each class, where there is any."""
+    columns = {
+        name: binned([(int(row["step"]), number(row.get(f"groups/{name}"))) for row in run.rows])
+        for name in GROUP_CLASSES
+    }
+    wide = [
+        {"step": step} | {name: rounded(columns[name][i][1], 4) for name in GROUP_CLASSES}
+        for i, (step, _) in enumerate(columns["mixed"])
+    ]
+    return [row for row in wide if any(row[name] is not None for name in GROUP_CLASSES)]

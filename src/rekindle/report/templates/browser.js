@@ -8,6 +8,7 @@
   const rollouts = piles.flatMap((pile) => pile.rows.map((row) => unpack(pile, row)));
   let found = rollouts;
   let page = 0;
+  let renders = 0;
 
   function unpack(pile, row) {
     const item = { run: pile.run };
@@ -202,6 +203,7 @@
     const cards = document.getElementById("cards");
     cards.replaceChildren(...found.slice(page * PAGE, (page + 1) * PAGE).map(card));
     cards.start = page * PAGE + 1;
+    cards.dataset.shown = String(++renders);
     document.getElementById("found").textContent =
       `${found.length.toLocaleString("en")} of ${rollouts.length.toLocaleString("en")} rollouts`;
     document.getElementById("place").textContent = `page ${page + 1} of ${pages}`;
