@@ -45,17 +45,23 @@ def test_a_single_run_is_compared_with_itself_before(tmp_path):
         json.loads((run / "eval" / f"step-{step:06d}.json").read_text()) for step in (0, 20)
     )
     rows = verdict_rows(arms_of([load_run(run)]))
-    assert [row.where for row in rows] == ["level 4", "all levels", "level 3", "level 5"]
-    assert [row.main for row in rows] == [True, False, False, False]
+    assert [(row.where, row.metric) for row in rows] == [
+        ("level 4", "pass@1"),
+        ("level 4", "pass@8"),
+        ("all levels", "pass@1"),
+        ("level 3", "pass@1"),
+        ("level 5", "pass@1"),
+    ]
+    assert [row.main for row in rows] == [True, False, False, False, False]
     for row in rows:
         level = None if row.where == "all levels" else row.where.removeprefix("level ")
-        found = compare(before, after, metric="pass@1", level=level)
+        found = compare(before, after, metric=row.metric, level=level)
         assert row.change == (found.value, found.ci_low, found.ci_high, found.n_problems)
         block = after if level is None else after["levels"][level]
-        assert row.after == tuple(block["metrics"]["pass@1"].values())
+        assert row.after == tuple(block["metrics"][row.metric].values())
         # before, after and change are one story
         assert row.after.value - row.before.value == pytest.approx(row.change.value, abs=1e-12)
-    assert rows[1].verdict == "better"
+    assert rows[2].verdict == "better"
     assert f"{100 * rows[0].change.value:+.1f} points" in sentence(rows[0])
     assert "40 test problems with 8 samples each" in sentence(rows[0])
 
@@ -95,6 +101,22 @@ def test_an_unfinished_repeat_or_another_setting_is_an_arm_of_its_own(tmp_path):
     (base / "config.yaml").write_text(text.replace("countdown-s0", "other-model"))
     assert len(arms_of(load_runs([whole, part, other, base]))) == 4
     assert "one seed decides nothing" in seed_caution(arms_of(load_runs([whole, other])))
+
+
+def test_sharpening_is_told_where_pass_at_1_rises_and_pass_at_k_falls(tmp_path):
+    run = synthetic.make_run(tmp_path / "run", steps=20)
+    for step, row in ((0, [1, 0, 0, 0, 0, 0, 0, 0]), (20, [0] * 8)):
+        file = run / "eval" / f"step-{step:06d}.json"
+        tree = json.loads(file.read_text())
+        # before: every problem once in eight; after: half of them always, half of them never
+        tree["outcomes"] = [row if step == 0 or i % 2 else [1] * 8 for i in range(120)]
+        for block in (tree, *tree["levels"].values()):
+            block["metrics"] = synthetic.metrics_of(tree["outcomes"])
+        file.write_text(json.dumps(tree))
+    once, broad, *_ = verdict_rows(arms_of([load_run(run)]))
+    assert (once.verdict, once.change.value) == ("better", 0.5 - 0.125)
+    assert (broad.metric, broad.verdict, broad.change.value) == ("pass@8", "worse", -0.5)
+    assert broad.main, "bad news belongs in the summary"
 
 
 def test_what_cannot_be_compared_says_why(tmp_path):

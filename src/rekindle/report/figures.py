@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from rekindle.report.samples import number
 from rekindle.report.spec import Figure, Style
 from rekindle.report.stacks import bars, group_classes
 from rekindle.report.tables import TIME_PARTS, time_parts, tokens
-from rekindle.report.verdict import HEADLINE
+from rekindle.report.verdict import HEADLINE, PASS_AT
 
 # key of a metrics row -> title; what is not listed follows under its own key
 QUANTITIES = {
@@ -42,7 +41,6 @@ QUANTITIES = {
 TIME_COLOURS = {part: f"--part-{i}" for i, part in enumerate(TIME_PARTS, start=1)}
 TOKEN_COLOURS = {"trained": "--part-1", "generated only": "--part-6"}
 _SHOWN_ELSEWHERE = ("step", "time/", "groups/")
-_PASS_AT = re.compile(r"pass@(\d+)")
 _MOST_QUANTITIES = 24
 
 
@@ -239,7 +237,7 @@ def _pass_at_k_figures(b: int, benchmark: Benchmark, styles: Sequence[Style]) ->
             (run, when, int(match.group(1)), cell)
             for run, when, e in benchmark.sides()
             for name, cell in e.at(level).items()
-            if (match := _PASS_AT.fullmatch(name))
+            if (match := PASS_AT.fullmatch(name))
         ]
     if all(len({k for _, _, k, _ in these}) < 2 for these in rows.values()):
         return []

@@ -22,6 +22,7 @@ from rekindle.report.words import UNDEFINED, listed, percent, plural, points
 _REPEAT_SUFFIX = re.compile(r"[-_](s|seed)\d+(?=(/final)?/?$)")
 _NOT_THE_RECIPE = ("seed", "device", "log", "checkpoint")
 HEADLINE = "pass@1"
+PASS_AT = re.compile(r"pass@([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,20 @@ def arms_of(runs: Sequence[RunData]) -> list[Arm]:
 
 
 def verdict_rows(arms: Sequence[Arm]) -> list[VerdictRow]:
-    """The claims of each arm: over all problems and per level, the main one first."""
+    """The claims of each arm: the main one, the same at the largest k, then the other levels.
+
+    Training that sharpens raises pass@1 and lowers pass@k, so the largest k is always claimed too,
+    and told in the summary when it got worse.
+    """
     rows: list[VerdictRow] = []
     for arm in arms:
         main = _main_level(arm)
-        levels = [main, *(level for level in _levels(arm) if level != main)]
-        rows += [_row(arm.label, arm.runs, level, main=level == main) for level in levels]
+        rows.append(_row(arm.label, arm.runs, main, main=True))
+        largest = _largest_k([e for run in arm.runs for e in run.evaluations], main)
+        if largest:
+            broad = _row(arm.label, arm.runs, main, metric=largest)
+            rows.append(replace(broad, main=broad.verdict == "worse"))
+        rows += [_row(arm.label, arm.runs, level) for level in _levels(arm) if level != main]
     return rows
 
 
@@ -145,7 +154,14 @@ def seed_caution(arms: Sequence[Arm]) -> str:
     return text + (" Where a recipe was trained once, one seed decides nothing." if alone else "")
 
 
-def _row(subject: str, runs: Sequence[RunData], level: str | None, *, main: bool) -> VerdictRow:
+def _row(
+    subject: str,
+    runs: Sequence[RunData],
+    level: str | None,
+    *,
+    metric: str | None = None,
+    main: bool = False,
+) -> VerdictRow:
     where = "all levels" if level is None else f"level {level}"
     found = [(run.before, run.after) for run in runs]
     pairs = [(before, after) for before, after in found if before is not None and after is not None]
@@ -153,7 +169,7 @@ def _row(subject: str, runs: Sequence[RunData], level: str | None, *, main: bool
     blank = VerdictRow(
         subject=subject,
         where=where,
-        metric=HEADLINE,
+        metric=metric or HEADLINE,
         split=shown.split if shown else "",
         before=None,
         after=None,
@@ -165,7 +181,7 @@ def _row(subject: str, runs: Sequence[RunData], level: str | None, *, main: bool
     )
     if len(pairs) < len(runs):
         return _because(blank, _why_no_pair(runs))
-    metric = _shared_metric([e for pair in pairs for e in pair], level)
+    metric = metric or _shared_metric([e for pair in pairs for e in pair], level)
     if metric is None:
         return _because(blank, "the two evaluations have no metric in common here")
     for pair in pairs:
@@ -246,6 +262,20 @@ def _shared_metric(evaluations: Sequence[Evaluation], level: str | None) -> str 
         and all(name in e.at(level) and e.at(level)[name].value is not None for e in evaluations)
     ]
     return HEADLINE if HEADLINE in names else next(iter(names), None)
+
+
+def _largest_k(evaluations: Sequence[Evaluation], level: str | None) -> str | None:
+    """pass@k at the largest k > 1 that every evaluation has."""
+    if not evaluations:
+        return None
+    shared = set.intersection(
+        *(
+            {name for name, cell in e.at(level).items() if cell.value is not None}
+            for e in evaluations
+        )
+    )
+    ks = [int(match.group(1)) for name in shared if (match := PASS_AT.fullmatch(name))]
+    return f"pass@{max(ks)}" if max(ks, default=1) > 1 else None
 
 
 def _main_level(arm: Arm) -> str | None:

@@ -53,8 +53,11 @@ def numeric_answer(text: str) -> str | None:
     found = _marked(text)
     if found is not None and as_number(found) is not None:
         return found
-    numbers = _NUMBER.findall(text[-LONGEST:] if found is None else found[-LONGEST:])
-    return numbers[-1] if numbers else None
+    numbers = _NUMBER.findall(text[-LONGEST:] if found is None else found[:LONGEST])
+    if not numbers:
+        return None
+    # After "the answer is" the first number is meant; in a text without a mark, the last.
+    return str(numbers[0] if found is not None else numbers[-1])
 
 
 def canonical(text: str, verifier: str) -> str | None:

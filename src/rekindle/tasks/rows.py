@@ -53,7 +53,7 @@ def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) ->
         prompt=prompt if prompt is not None else messages[-1][1],
         answer=answer,
         task=task,
-        level=str(row.get("level") or ""),
+        level="" if row.get("level") is None else str(row["level"]),
         solution=solution,
         messages=messages or None,
     )
