@@ -98,7 +98,7 @@ def test_large_vocabularies_go_by_rows_and_draw_the_same(top_p, gen, monkeypatch
     logits_BV = torch.randn(23, 50, generator=gen)
     uniform_B = torch.rand(23, generator=gen, dtype=torch.float64)
     whole = draw(logits_BV, uniform_B, temperature=0.8, top_p=top_p)
-    monkeypatch.setattr(draws, "_CHUNK", 200)
+    monkeypatch.setattr(draws, "_CPU_CHUNK", 200)
     parts = draw(logits_BV, uniform_B, temperature=0.8, top_p=top_p)
     assert torch.equal(whole.tokens_B, parts.tokens_B)
     assert torch.equal(whole.logprobs_B, parts.logprobs_B)

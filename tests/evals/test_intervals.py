@@ -99,6 +99,17 @@ def test_undefined_is_nan_and_never_certain():
     assert cluster(np.array([0.2, math.nan, 0.4])).n == 2
 
 
+def test_a_single_right_answer_does_not_make_a_narrow_interval():
+    values = np.zeros(80)
+    values[3] = 0.25
+    found = cluster(values)
+    assert found.ci_low == 0.0
+    assert found.ci_high > wilson(0, 80).ci_high
+    gain = paired(values, np.zeros(80))
+    assert gain.ci_low < 0 < gain.ci_high
+    assert gain.ci_high > 0.03
+
+
 def test_permutation_p_is_scipys():
     rng = np.random.default_rng(0)
     for size in (8, 40):

@@ -1,4 +1,4 @@
-"""A training loop small enough to be killed hundreds of times: it uses every part of a run's state."""
+"""A training loop small enough to be killed hundreds of times; it uses all of a run's state."""
 
 import builtins
 import hashlib

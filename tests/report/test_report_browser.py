@@ -17,7 +17,10 @@ DRAWN = "document.documentElement.dataset.figures === 'drawn'"
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    opened = Browser(find_chromium(), tmp_path_factory.mktemp("profile"))
+    try:
+        opened = Browser(find_chromium(), tmp_path_factory.mktemp("profile"))
+    except (RuntimeError, TimeoutError, BrokenPipeError) as error:
+        pytest.skip(f"{find_chromium()} does not start here: {error}")
     yield opened
     opened.close()
 

@@ -123,10 +123,11 @@ class Twin:
             blocked_PS.masked_fill_(~attend_PS, -torch.inf)
             self._bias = blocked_PS[source_B].repeat_interleave(self._kv_heads, 0)[:, None]
         self._view_cache()
-        return torch.cat(logits)
+        self._logits_BV = torch.cat(logits)
+        return self._logits_BV
 
     def extend(self, tokens_B: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
-        """Append one token to each row; logits of the one after it."""
+        """Append one token to each row; logits of the one after it, valid until the next call."""
         if self._filled == self._cache.shape[4]:
             self._grow()
         slot, self._filled = self._filled, self._filled + 1
@@ -145,7 +146,8 @@ class Twin:
 
         rotation = self._rotation_NW.index_select(0, self._position_B)
         self._position_B += 1
-        return self._logits(self._run(tokens_B, rotation, attention))
+        normed = self._weights.final_norm(self._run(tokens_B, rotation, attention))
+        return torch.mm(normed, self._head_VD.t(), out=self._logits_BV[: self._rows])
 
     def keep(self, order_B: Int[Tensor, " B"]) -> None:
         """Go on with these rows, in this order.
@@ -193,9 +195,6 @@ class Twin:
             x_ND = torch.addmm(x_ND, F.silu(gate).mul_(up), layer.mlp_out)
         return x_ND
 
-    def _logits(self, x_BD: Tensor) -> Tensor:
-        return F.linear(self._weights.final_norm(x_BD), self._head_VD)
-
     def _read(self, tokens_PS: Tensor, attend_PS: Tensor, source_R: Tensor, first: int) -> Tensor:
         """Logits after prompts; their keys and values go to rows `first ..` of the cache."""
         prompts, slots = tokens_PS.shape
@@ -218,7 +217,9 @@ class Twin:
 
         position_N = (attend_PS.long().cumsum(dim=1) - 1).clamp_(min=0).flatten()
         x_ND = self._run(tokens_PS.flatten(), self._rotation_NW[position_N], attention)
-        return self._logits(x_ND.view(prompts, slots, -1)[:, -1]).index_select(0, source_R)
+        last_PD = x_ND.view(prompts, slots, -1)[:, -1]
+        logits_PV = F.linear(self._weights.final_norm(last_PD), self._head_VD)
+        return logits_PV.index_select(0, source_R)
 
     # --- the cache
 

@@ -16,7 +16,8 @@ from jaxtyping import Float, Float64, Int, UInt64
 from numpy.typing import NDArray
 from torch import Tensor
 
-_CHUNK = 4_194_304  # fp64 probabilities held at once: 32 MiB
+# fp64 probabilities made at once: on a CPU as many as stay in its cache, else as many as fit well
+_CPU_CHUNK, _GPU_CHUNK = 65_536, 16_777_216
 
 
 def stream_keys(seed: int, names: Sequence[tuple[str, int]]) -> UInt64[np.ndarray, "B 2"]:
@@ -66,7 +67,8 @@ def draw(
     Probabilities and their sums are fp64. Log-probs are those of softmax(logits / temperature),
     whatever `top_p` leaves out. Rows with non-finite logits get a log-prob of nan.
     """
-    chunk = max(1, _CHUNK // logits_BV.shape[1])
+    most = _CPU_CHUNK if logits_BV.device.type == "cpu" else _GPU_CHUNK
+    chunk = max(1, most // logits_BV.shape[1])
     if logits_BV.shape[0] <= chunk:
         return _draw_chunk(logits_BV, uniform_B, temperature, top_p)
     parts = [

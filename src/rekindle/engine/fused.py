@@ -33,8 +33,7 @@ def supports(model: Any) -> bool:
         return False
     config, rotary = model.config, model.model.rotary_emb
     return bool(
-        config.hidden_act == "silu"
-        and config._attn_implementation in _ATTENTION
+        config._attn_implementation in _ATTENTION
         and config.rope_parameters["rope_type"] in _ROPE
         and 2 * rotary.inv_freq.shape[0] == model.model.layers[0].self_attn.head_dim
         and _is_plain(model, _classes(kind))
@@ -90,7 +89,7 @@ def _is_plain(model: Any, allowed: frozenset[type]) -> bool:
 class Norm(NamedTuple):
     """x / sqrt(mean(x**2) + epsilon) * gain, the mean over the last axis, of width D."""
 
-    gain: Tensor  # fp32: times sqrt(D)
+    gain: Tensor | None  # None: part of the projection that follows; in fp32 times sqrt(D)
     epsilon: float
     floor: Tensor  # sqrt(D * epsilon)
     paired: bool  # x has the order of `_pairing`
@@ -101,23 +100,25 @@ class Norm(NamedTuple):
             low = x.float()
             terms = low.unflatten(-1, (-1, 2)).mT.flatten(-2) if self.paired else low
             scale = torch.rsqrt(terms.pow(2).mean(-1, keepdim=True) + self.epsilon)
-            return self.gain * (low * scale).double()
-        # hypot(|x|, sqrt(D * epsilon)) = sqrt(D) * sqrt(mean(x**2) + epsilon), in fewer operations
-        size = torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.floor)
-        return (x / size).mul_(self.gain)
+            normed = (low * scale).double()
+        else:
+            # hypot(|x|, sqrt(D * epsilon)) = sqrt(D) sqrt(mean(x**2) + epsilon): fewer operations
+            normed = x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.floor)
+        return normed if self.gain is None else normed.mul_(self.gain)
 
 
 class Layer(NamedTuple):
     """One layer; `*_in` are [out, in], `*_out` are [in, out]."""
 
     attention_norm: Norm
-    attention_in: Tensor  # query, key and value rows, the first two reordered by `_pairing`
+    attention_in: Tensor  # query, key and value rows, the first two reordered by `_pairing`,
+    # columns times the gain of the norm before it
     attention_in_bias: Tensor | None
     head_norm: Norm | None  # one row of gains for each query or key head
     attention_out: Tensor
     attention_out_bias: Tensor | None
     mlp_norm: Norm
-    mlp_in: Tensor  # gate rows, then up rows
+    mlp_in: Tensor  # gate rows, then up rows; columns times the gain of the norm before it
     mlp_in_bias: Tensor | None
     mlp_out: Tensor
     mlp_out_bias: Tensor | None
@@ -151,10 +152,14 @@ class Weights:
             for size in (width, embedding_VD.shape[1])
         }
 
-        def norm(gain: Tensor, *, paired: bool = False) -> Norm:
-            size = gain.shape[-1]
-            scaled = gain * size**0.5 if gain.dtype == torch.float32 else gain.detach()
-            return Norm(scaled, epsilon, floors[size], paired)
+        def scaled(gain: Tensor) -> Tensor:
+            # in fp32, `Norm` leaves sqrt(D) to the gain
+            return gain * gain.shape[-1] ** 0.5 if gain.dtype == torch.float32 else gain.detach()
+
+        def norm(gain: Tensor | None, *, size: int, paired: bool = False) -> Norm:
+            return Norm(None if gain is None else scaled(gain), epsilon, floors[size], paired)
+
+        plain = norm(None, size=embedding_VD.shape[1])
 
         def layer(source: Any) -> Layer:
             attention, mlp = source.self_attn, source.mlp
@@ -162,17 +167,22 @@ class Weights:
             head_norm = None
             if "q_norm" in attention._modules:
                 gains = [attention.q_norm.weight] * heads + [attention.k_norm.weight] * kv_heads
-                head_norm = norm(torch.stack(gains)[:, order_E[:width]], paired=True)
+                heads_gain = torch.stack(gains)[:, order_E[:width]]
+                head_norm = norm(heads_gain, size=width, paired=True)
             joined_bias = _joined(query.bias, key.bias, value.bias)
             return Layer(
-                attention_norm=norm(source.input_layernorm.weight),
-                attention_in=torch.cat([query.weight, key.weight, value.weight])[order_E],
+                attention_norm=plain,
+                attention_in=torch.cat([query.weight, key.weight, value.weight])[order_E].mul_(
+                    scaled(source.input_layernorm.weight)
+                ),
                 attention_in_bias=None if joined_bias is None else joined_bias[order_E],
                 head_norm=head_norm,
                 attention_out=attention.o_proj.weight.detach().t(),
                 attention_out_bias=_joined(attention.o_proj.bias),
-                mlp_norm=norm(source.post_attention_layernorm.weight),
-                mlp_in=torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]),
+                mlp_norm=plain,
+                mlp_in=torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]).mul_(
+                    scaled(source.post_attention_layernorm.weight)
+                ),
                 mlp_in_bias=_joined(mlp.gate_proj.bias, mlp.up_proj.bias),
                 mlp_out=mlp.down_proj.weight.detach().t(),
                 mlp_out_bias=_joined(mlp.down_proj.bias),
@@ -186,7 +196,7 @@ class Weights:
             rotation_scale=rotary.attention_scaling,
             embedding_VD=embedding_VD,
             layers=[layer(source) for source in model.model.layers],
-            final_norm=norm(model.model.norm.weight),
+            final_norm=norm(model.model.norm.weight, size=embedding_VD.shape[1]),
             head_VD=model.lm_head.weight.detach(),
         )
 

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,7 @@ class Run:
         self._row: dict[str, float] = {}
         self._progress: ProgressLine | None = None
         self._stop_signal: int | None = None
+        self._saving = 0.0
         names = config.get("log", {}).get("exporters", ()) if group.is_main else ()
         self._exporters = open_exporters(names, directory, config)
 
@@ -158,7 +160,13 @@ class Run:
                     raise SystemExit(EXIT_RESUMABLE)
         self._progress = None
 
+    def checkpoint_seconds(self) -> float:
+        """Time spent on checkpoints since the last call: those of earlier steps."""
+        spent, self._saving = self._saving, 0.0
+        return spent
+
     def _checkpoint(self, state: TrainState) -> None:
+        began = time.perf_counter()
         failure: RunDirectoryError | None = None
         if self.group.is_main:
             try:
@@ -176,6 +184,7 @@ class Run:
         failure = self.group.broadcast_object(failure)
         if failure is not None:
             raise failure
+        self._saving += time.perf_counter() - began
 
     # --- the record
 

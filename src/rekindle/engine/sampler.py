@@ -26,7 +26,8 @@ from rekindle.engine.stops import StopStrings
 from rekindle.errors import ConfigError, ModelError
 from rekindle.records import Finish, Problem, Rollout
 
-_DROP_AT = 8  # finished rows are dropped when they are one in so many
+_DROP_AT = 8  # finished rows are dropped when they are one in so many,
+_DROP_LEAST = 4  # and so many: to drop a few costs more than to carry them
 _NUMBERS_AHEAD = 64  # positions whose random numbers are made at once
 _LOOK_EVERY = 8  # on a GPU, steps between looks at what has finished: a look waits for the device
 
@@ -269,7 +270,7 @@ class _Batch:
                 finished, rows = int(finished_B.sum()), finished_B.numel()
                 if finished == rows:
                     break
-                if finished * _DROP_AT >= rows:
+                if finished >= max(rows / _DROP_AT, _DROP_LEAST):
                     order = _close_ranks(finished_B)
                     decoder.keep(order)
                     self.record.keep(order)

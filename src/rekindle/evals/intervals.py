@@ -1,7 +1,7 @@
 """What "0.43, 95 % [0.40, 0.46]" means.
 
     wilson          a proportion from independent 0/1 outcomes (one answer a problem)
-    cluster         the mean of per-problem values: bootstrap over problems with studentised resamples
+    cluster         the mean of per-problem values: bootstrap over problems, studentised resamples
                     (bootstrap-t), which keeps its coverage at 50 problems
     paired          the mean difference of two values per problem: the same over differences
     hierarchical    several pairs (seeds, base models): resample pairs, then problems within
@@ -21,6 +21,7 @@ from scipy import stats
 Floats = NDArray[np.float64]
 LEVEL = 0.95
 RESAMPLES = 2000
+_FEW = 6  # problems that differ from the rest; below, a bootstrap is blind
 
 
 class Interval(NamedTuple):
@@ -56,8 +57,9 @@ def cluster(
     if n == 1:
         return Interval(mean, np.nan, np.nan, 1)
     spread = float(kept.std(ddof=1))
-    if spread == 0:
-        return _all_equal(mean, n, level, bounds)
+    usual = float(stats.mode(kept).mode)
+    if np.sum(kept != usual) < _FEW:
+        return _few_differ(kept, usual, level, bounds)
     rng = np.random.default_rng(seed)
     drawn = kept[rng.integers(n, size=(RESAMPLES, n), dtype=np.int32)]
     means = drawn.mean(axis=1)
@@ -138,10 +140,13 @@ def _resampled_means(values: Floats, rng: np.random.Generator) -> Floats:
     return np.asarray(drawn.mean(axis=1), dtype=np.float64)
 
 
-def _all_equal(mean: float, n: int, level: float, bounds: tuple[float, float]) -> Interval:
-    # All problems agree: a resample cannot vary, but n agreements are not certainty. For shares the
-    # Wilson bounds of n equal outcomes are the honest width.
-    if bounds == (0.0, 1.0) and mean in (0.0, 1.0):
-        edge = wilson(mean * n, n, level=level)
-        return Interval(mean, edge.ci_low, edge.ci_high, n)
-    return Interval(mean, mean, mean, n)
+def _few_differ(kept: Floats, usual: float, level: float, bounds: tuple[float, float]) -> Interval:
+    # Almost all problems agree: resampling the few that differ says nothing of those not yet seen.
+    # Each bound assumes that the share of problems that differ is as large as Wilson allows, and
+    # that they differ as far as they can.
+    n = len(kept)
+    above = wilson(float(np.sum(kept > usual)), n, level=level).ci_high
+    below = wilson(float(np.sum(kept < usual)), n, level=level).ci_high
+    low = usual - (usual - bounds[0]) * below
+    high = usual + (bounds[1] - usual) * above
+    return Interval(float(kept.mean()), low, high, n)

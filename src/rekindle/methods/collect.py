@@ -133,10 +133,11 @@ def refuse_too_many_missing(rows: Sequence[Row], *, at_most: float) -> None:
 def sample_rows(
     step: int, collected: Collected, earned: Credit, *, limit: int
 ) -> list[dict[str, Any]]:
-    """The first `limit` of this process's rollouts as rows of samples.jsonl."""
+    """About `limit` of this process's rollouts, whole groups spread over the step, as JSON rows."""
     rows = []
-    for i, rollout in enumerate(collected.rollouts[:limit]):
-        at, score, problem = collected.position[i], collected.scores[i], rollout.problem
+    for i in _spread(collected.groups, limit):
+        rollout, score = collected.rollouts[i], collected.scores[i]
+        at, problem = collected.position[i], rollout.problem
         rows.append(
             {
                 "step": step,
@@ -160,6 +161,16 @@ def sample_rows(
             }
         )
     return rows
+
+
+def _spread(groups: Sequence[int], limit: int) -> list[int]:
+    names = list(dict.fromkeys(groups))
+    if not names or limit < 1:
+        return []
+    size = len(groups) // len(names)
+    wanted = max(1, min(len(names), limit // max(size, 1)))
+    chosen = {names[i * len(names) // wanted] for i in range(wanted)}
+    return [i for i, group in enumerate(groups) if group in chosen]
 
 
 def reward_metrics(rows: ScoredRows, earned: Credit) -> dict[str, float]:

@@ -66,15 +66,12 @@ class World:
         return self.run.restore(state)
 
     def steps(self, state: TrainState) -> Iterator[int]:
-        """Step numbers from 1; evaluates before the first, on cadence, and after the last."""
+        """Step numbers from 1; evaluates before the first. `log` does on cadence and at the end."""
         if state.step == 0:
             self._evaluate(0)
         for step in self.run.steps(state, total=self.optim.steps):
             self._step_began = time.perf_counter()
             yield step
-            last = step == self.optim.steps
-            if last or (self.evaluation.every and step % self.evaluation.every == 0):
-                self._evaluate(step)
 
     @contextmanager
     def clock(self, part: str) -> Iterator[None]:
@@ -189,9 +186,13 @@ class World:
         metrics: Mapping[str, float],
         samples: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """One metrics row, with the times since the last one."""
+        """One metrics row, with the times since the last one; first the evaluation that is due."""
+        last = step == self.optim.steps
+        if last or (self.evaluation.every and step % self.evaluation.every == 0):
+            self._evaluate(step)
         times = {f"time/{part}": seconds for part, seconds in self._times.items()}
         self._times.clear()
+        times["time/checkpoint"] = self.run.checkpoint_seconds()
         times["time/step"] = time.perf_counter() - self._step_began
         self.run.log(step, {**metrics, **times}, samples=samples)
 
