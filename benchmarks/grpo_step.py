@@ -257,6 +257,15 @@ def peak_memory(side: str, name: str, steps: int) -> float:
     return float(out.strip().splitlines()[-1])
 
 
+def peak_of_this_process() -> float:
+    """MiB. Linux: VmHWM, since ru_maxrss starts at what the parent held when it forked."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(lines[0].split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def memory_child(side: str, name: str, steps: int) -> None:
     torch.set_num_threads(1)
     prompts, problems = prompts_and_problems(PROBLEMS)
@@ -269,7 +278,7 @@ def memory_child(side: str, name: str, steps: int) -> None:
         else:
             trainer, _ = trl_trainer(source, 0.0, steps, prompts, None, Path(scratch) / "out")
             trainer.train()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_of_this_process())
 
 
 def main() -> None:

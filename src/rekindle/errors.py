@@ -84,10 +84,11 @@ def missing_extra(package: str, *, extra: str, needed_for: str) -> MissingExtraE
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`"Did you mean 'x'?"` for a near miss, else the list of what exists."""
+    """The list of what exists, after `"Did you mean 'x'?"` for a near miss."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"Did you mean '{close[0]}'?" if close else f"What exists: {', '.join(names)}."
+    near = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{near}What exists: {', '.join(names)}."
 
 
 def _shorten(value: object, limit: int = 300) -> str:

@@ -375,6 +375,16 @@ def test_the_context_ends_a_completion(kind, twin):
     assert drawn(rollouts[8:]) == drawn(sample(made, asked[1:], samples=8, config=config))
 
 
+@pytest.mark.parametrize(("kind", "twin"), PATHS)
+def test_one_full_row_among_many_does_not_outgrow_the_context(kind, twin):
+    """It is too few to be dropped for speed; GPT-2 has no position for what it would go on with."""
+    made = dataclasses.replace(policy(kind), eos_ids=(2,))
+    asked = problems(("1" * 60, *(str(n) for n in range(12))))
+    rollouts = sample(made, asked, samples=1, config=SampleConfig(max_new_tokens=20), twin=twin)
+    assert len(rollouts[0].tokens) == 3
+    assert max(len(r.tokens) for r in rollouts[1:]) == 20
+
+
 def test_a_prompt_beyond_the_context_is_named():
     with pytest.raises(DataError, match=r"(?s)'p1'.*71 prompt tokens.*63.*do:"):
         sample(policy(), problems(("1", "2" * 70)))

@@ -64,22 +64,26 @@ class ModelDecoder:
 
     def begin(self, tokens_PS: Tensor, attend_PS: Tensor, source_B: Tensor, *, room: int) -> Tensor:
         """Read left-padded prompts; row b goes on from prompt `source_B[b]`. Logits, [B, V]."""
-        prefill = self._policy.prefill(tokens_PS, attend_PS)
+        device, self._logits_to = self._policy.device, tokens_PS.device
+        source_B, attend_PS = source_B.to(device), attend_PS.to(device)
+        prefill = self._policy.prefill(tokens_PS.to(device), attend_PS)
         self._past = prefill.past
-        self._past.batch_select_indices(source_B)
+        self._past.reorder_cache(source_B)  # selects rows of every kind of cache
         self._filled = tokens_PS.shape[1]
-        new = torch.ones(source_B.numel(), room, dtype=torch.bool, device=attend_PS.device)
+        new = torch.ones(source_B.numel(), room, dtype=torch.bool, device=device)
         self._attend = torch.cat([attend_PS[source_B], new], dim=1)
-        return prefill.logits_BV[source_B]
+        return prefill.logits_BV[source_B].to(self._logits_to)
 
     def extend(self, tokens_B: Tensor) -> Tensor:
         """Append a token to each row. Logits, [B, V]."""
         self._filled += 1
-        return self._policy.extend(self._past, tokens_B, self._attend[:, : self._filled])
+        tokens_B, attend_BS = tokens_B.to(self._attend.device), self._attend[:, : self._filled]
+        return self._policy.extend(self._past, tokens_B, attend_BS).to(self._logits_to)
 
     def keep(self, order_B: Tensor) -> None:
         """Go on with these rows, in this order."""
-        self._past.batch_select_indices(order_B)
+        order_B = order_B.to(self._attend.device)
+        self._past.reorder_cache(order_B)
         self._attend = self._attend[order_B]
 
 
@@ -122,8 +126,9 @@ class CachedSampler:
     ) -> list[Rollout]:
         """`samples` rollouts of each problem, problem by problem.
 
-        The same seed and problem give the same draws, whatever else is in the list; a problem that
-        is in it twice gets the same answers twice.
+        The same seed and problem give the same draws, whatever else is in the list. (Up to the
+        rounding of logits, which may depend on the batch: it decides a draw about once in 10^6.)
+        A problem that is in the list twice gets the same answers twice.
 
         Raises:
             DataError: a prompt is empty or fills the context; the problem is named.
@@ -230,13 +235,16 @@ class _Batch:
         asked = list(dict.fromkeys(row.problem for row in rows))
         self.prompts = [prompts[problem] for problem in asked]
         place = {problem: index for index, problem in enumerate(asked)}
-        device = policy.device
+        # fp64, which draws need, is not to be had on Apple's GPUs: there, logits come to the CPU
+        device = torch.device("cpu") if policy.device.type == "mps" else policy.device
+        self.device = device
         self.source_B = torch.tensor([place[row.problem] for row in rows], device=device)
         limits = [
             min(config.max_new_tokens, policy.context - len(prompts[row.problem])) for row in rows
         ]
         self.limit_B = torch.tensor(limits, device=device)
         self.room, self.same_limit = max(limits), min(limits) == max(limits)
+        self.spare = policy.context - max(map(len, self.prompts))  # steps until a row is full
         self.ids = [problems[row.problem].id for row in rows]
         self.keys_B2 = stream_keys(
             seed, [(name, row.sample) for name, row in zip(self.ids, rows, strict=True)]
@@ -249,10 +257,10 @@ class _Batch:
 
     def generate(self, decoder: Decoder) -> list[_Answer]:
         """Draw until every row has finished; answers in the order of the rows."""
-        tokens_PS, attend_PS = _pad_left(self.prompts, self.policy)
+        tokens_PS, attend_PS = _pad_left(self.prompts, self.policy.pad_id, self.device)
         logits_BV = decoder.begin(tokens_PS, attend_PS, self.source_B, room=self.room)
         limit_B, finished_B = self.limit_B, torch.zeros_like(self.limit_B, dtype=torch.bool)
-        look_every = 1 if self.policy.device.type == "cpu" or self.stops else _LOOK_EVERY
+        look_every = 1 if self.device.type == "cpu" or self.stops else _LOOK_EVERY
         for step in range(self.room):
             if step % _NUMBERS_AHEAD == 0:
                 uniform_TB = self._numbers(step)
@@ -266,11 +274,12 @@ class _Batch:
             if step + 1 == self.room:
                 break
             tokens_B = drawn.tokens_B
-            if (step + 1) % look_every == 0:
+            full = step + 1 >= self.spare  # a finished row might outgrow the context: drop it
+            if full or (step + 1) % look_every == 0:
                 finished, rows = int(finished_B.sum()), finished_B.numel()
                 if finished == rows:
                     break
-                if finished >= max(rows / _DROP_AT, _DROP_LEAST):
+                if finished >= (1 if full else max(rows / _DROP_AT, _DROP_LEAST)):
                     order = _close_ranks(finished_B)
                     decoder.keep(order)
                     self.record.keep(order)
@@ -282,7 +291,7 @@ class _Batch:
     def _numbers(self, start: int) -> Tensor:
         keys_B2 = self.keys_B2[self.record.rows_B.cpu().numpy()]
         count = min(_NUMBERS_AHEAD, self.room - start)
-        return torch.from_numpy(uniforms(keys_B2, start=start, count=count)).to(self.policy.device)
+        return torch.from_numpy(uniforms(keys_B2, start=start, count=count)).to(self.device)
 
     def _draw(self, logits_BV: Tensor, uniform_B: Tensor) -> Drawn:
         if self.config.temperature == 0.0:
@@ -291,7 +300,9 @@ class _Batch:
         return draw(logits_BV, uniform_B, temperature=config.temperature, top_p=config.top_p)
 
     def _find_stops(self, stops: StopStrings, tokens_B: Tensor, finished_B: Tensor) -> None:
-        suspects = (stops.closes_V[tokens_B] & ~finished_B).nonzero().squeeze(-1).tolist()
+        suspects = (
+            (stops.closes_V.to(self.device)[tokens_B] & ~finished_B).nonzero().squeeze(-1).tolist()
+        )
         for place in suspects:
             row, tokens = self.record.so_far(place)
             if stops.ends(tokens):
@@ -355,13 +366,15 @@ class _Record:
         return row, self.tokens_BT[row, : self._written].tolist()
 
 
-def _pad_left(prompts: Sequence[tuple[int, ...]], policy: Policy) -> tuple[Tensor, Tensor]:
+def _pad_left(
+    prompts: Sequence[tuple[int, ...]], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """tokens_PS and attend_PS of left-padded prompts."""
     width = max(map(len, prompts))
-    tokens = [[policy.pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    tokens = [[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
     first_P1 = torch.tensor([[width - len(prompt)] for prompt in prompts])
     attend_PS = torch.arange(width) >= first_P1
-    return torch.tensor(tokens).to(policy.device), attend_PS.to(policy.device)
+    return torch.tensor(tokens, device=device), attend_PS.to(device)
 
 
 def _close_ranks(finished_B: Tensor) -> Tensor:

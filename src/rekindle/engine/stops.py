@@ -41,12 +41,12 @@ class StopStrings:
         last = {text[-1] for text in self.stop}
         if any(character.isspace() for character in last):
             # a token decoded alone may lose its space, so every token is suspect
-            return torch.ones(rows, dtype=torch.bool, device=self._policy.device)
+            return torch.ones(rows, dtype=torch.bool)
         closes_V = torch.zeros(rows, dtype=torch.bool)
         suspects = last | {"\ufffd"}  # part of a character that only its neighbours complete
         for token in range(rows):
             closes_V[token] = not suspects.isdisjoint(self._policy.decode([token]))
-        return closes_V.to(self._policy.device)
+        return closes_V
 
     def ends(self, tokens: Sequence[int]) -> bool:
         """Whether the text of these tokens contains a stop string."""
