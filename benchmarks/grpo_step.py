@@ -94,7 +94,7 @@ class Ours:
 
     def __init__(self, source: Path, all_wrong: float) -> None:
         from rekindle.engine.config import ModelConfig, OptimConfig, SampleConfig
-        from rekindle.engine.device import Alone
+        from rekindle.engine.device import Alone, micro_tokens
         from rekindle.engine.policy import Policy
         from rekindle.engine.sampler import CachedSampler
         from rekindle.engine.update import fresh_state
@@ -102,6 +102,7 @@ class Ours:
 
         self.policy = Policy.load(ModelConfig(name=str(source), device="cpu"))
         self.sampler = CachedSampler(self.policy)
+        self.micro_tokens = micro_tokens(None, self.policy.device)
         self.optim = OptimConfig(lr=1e-7, problems=PROBLEMS)
         self.sample_config = SampleConfig(max_new_tokens=LIMIT)
         self.config = PRESETS["grpo"]
@@ -146,7 +147,7 @@ class Ours:
         ).with_signal()
         update(
             self.state,
-            batch.split(self.optim.micro_tokens),
+            batch.split(self.micro_tokens),
             objective(self.policy, self.config, temperature=1.0),
             clip=1.0,
             group=self.group,

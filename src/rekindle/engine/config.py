@@ -79,7 +79,9 @@ class OptimConfig(Section):
     problems: int = Field(
         default=32, ge=1, description="problems (sft: samples) a step, all processes"
     )
-    micro_tokens: int = Field(default=16384, ge=1, description="padded tokens in one forward pass")
+    micro_tokens: int | None = Field(
+        default=None, ge=1, description="padded tokens in one forward pass; None: by device"
+    )
     lr: float = Field(default=5e-4, gt=0.0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: float = Field(default=0.0, ge=0.0, le=1.0, description="share of the steps")

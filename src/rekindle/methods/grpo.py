@@ -20,8 +20,7 @@ What we changed or left out, and why:
   Answers of groups without signal then have gradient exactly 0 and are not sent through the model.
 * A missing score takes its answer out of the group, and gives it advantage 0.
 * DAPO's dynamic sampling has a budget (`extra_rollouts`); once it is spent, the step trains on the
-  mixed groups that were found instead of ending the run. Its overlong filter is left out: the soft
-  penalty covers the same answers.
+  mixed groups that were found. Its overlong filter is left out for the soft penalty.
 * RLOO is written with the token ratio, which is 1 when each batch is used once: the same gradient.
 
 Known failure modes: groups all wrong or all right give nothing (watch `groups/*`); pass@k falls
@@ -96,18 +95,14 @@ def soft_overlong(
 
 
 _ADVANTAGES = {
-    "std": groups.standardise,
-    "none": groups.centre,
-    "leave_one_out": groups.leave_one_out,
-}
+    "std": groups.standardise, "none": groups.centre, "leave_one_out": groups.leave_one_out
+}  # fmt: skip
 
 
 def credit(rows: ScoredRows, config: "Config", *, max_tokens: int | None = None) -> Credit:
     """Rewards and advantages of whole groups, fp64, whatever the order of the rows.
 
-    Args:
-        rows: scores; nan is missing.
-        max_tokens: the sampling limit, for the overlong penalty; None leaves the penalty out.
+    nan is a missing score; `max_tokens` None leaves the overlong penalty out.
     """
     reward_N = rows.correct_N.double()
     if max_tokens is not None and config.overlong > 0:
@@ -178,7 +173,7 @@ def run(config: Config, world: World) -> Policy:
             updates = [
                 update(
                     state,
-                    batch.split(optim.micro_tokens),
+                    batch.split(world.micro_tokens),
                     objective(policy, config, temperature=world.sample.temperature),
                     clip=optim.clip,
                     group=world.group,
@@ -193,11 +188,7 @@ def run(config: Config, world: World) -> Policy:
 
 
 def weigh(
-    config: Config,
-    world: World,
-    collected: Collected,
-    earned: Credit,
-    reference: Policy | None,
+    config: Config, world: World, collected: Collected, earned: Credit, reference: Policy | None
 ) -> list[Batch]:
     """The minibatches of a rollout batch: weights over all answers, then only rows with signal."""
     batches = []
@@ -224,10 +215,7 @@ def weigh(
 
 
 def objective(policy: Policy, config: Config, *, temperature: float) -> LossFn:
-    """The loss of a micro-batch: one forward pass, then the formula.
-
-    When each rollout batch is used once, `old` is the forward pass itself: the ratio is exactly 1.
-    """
+    """The loss of a micro-batch; `old` is the forward pass itself when a batch is used once."""
     used_once = config.minibatches * config.epochs == 1
 
     def loss(micro: MicroBatch) -> LossTerms:
@@ -249,16 +237,8 @@ def objective(policy: Policy, config: Config, *, temperature: float) -> LossFn:
             beta=config.beta,
         )
         gap_BT = (old_BT - micro.sampled_logprobs_BT.to(new_BT)).abs()
-        return LossTerms(
-            terms.loss_BT,
-            dict(
-                zip(
-                    STATS,
-                    (terms.kl_BT, terms.clipped_BT, terms.ratio_BT, scores.entropy_BT, gap_BT),
-                    strict=True,
-                )
-            ),
-        )
+        stats = (terms.kl_BT, terms.clipped_BT, terms.ratio_BT, scores.entropy_BT, gap_BT)
+        return LossTerms(terms.loss_BT, dict(zip(STATS, stats, strict=True)))
 
     return loss
 

@@ -73,7 +73,7 @@ def run(config: Config, world: World) -> Policy:
         with world.clock("update"):
             metrics = update(
                 state,
-                batch.split(optim.micro_tokens),
+                batch.split(world.micro_tokens),
                 sft_objective(policy),
                 clip=optim.clip,
                 group=world.group,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rekindle.engine.batch import Batch
 from rekindle.engine.config import EvalConfig, LogConfig, OptimConfig, SampleConfig
-from rekindle.engine.device import Group
+from rekindle.engine.device import Group, micro_tokens
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
 from rekindle.engine.sampler import Sampler
@@ -165,6 +165,11 @@ class World:
 
     # --- numbers
 
+    @property
+    def micro_tokens(self) -> int:
+        """Padded tokens in one forward pass."""
+        return micro_tokens(self.optim.micro_tokens, self.policy.device)
+
     def total(self, local: Totals) -> Totals:
         """Sequences and tokens of all processes."""
         return Totals(**self.group.sum(local._asdict()))
@@ -174,7 +179,7 @@ class World:
         return score_batch(
             policy,
             batch,
-            micro_tokens=self.optim.micro_tokens,
+            micro_tokens=self.micro_tokens,
             temperature=self.sample.temperature,
         )
 
