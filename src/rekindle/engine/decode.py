@@ -41,15 +41,15 @@ class Memory:
     def take(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """An uninitialised tensor; it shares its memory with the ones taken before."""
         count = math.prod(shape)
-        if self._flat is None or self._flat.numel() < count or self._flat.dtype != like.dtype:
+        if self._flat is None or self.fits(like) < count:
             self._flat = torch.empty(count, dtype=like.dtype, device=like.device)
         return self._flat[:count].view(*shape)
 
     def fits(self, like: Tensor) -> int:
         """Elements that can be taken without fresh memory."""
-        return (
-            self._flat.numel() if self._flat is not None and self._flat.dtype == like.dtype else 0
-        )
+        flat = self._flat
+        alike = flat is not None and (flat.dtype, flat.device) == (like.dtype, like.device)
+        return flat.numel() if flat is not None and alike else 0
 
     def trim(self) -> None:
         """Keep no more than is cheap to keep; CUDA's own allocator keeps what it needs."""

@@ -56,11 +56,7 @@ def evaluate(
     scores = [task.grade(rollout.problem, rollout.text) for rollout in rollouts]
     said = [task.answer_of(rollout.problem, rollout.text) for rollout in rollouts]
     scored = time.perf_counter()
-    greedy_scores: list[Score] = []
-    if greedy:
-        config = sample_config.model_copy(update={"temperature": 0.0, "top_p": 1.0})
-        single = sampler.sample(problems, samples=1, config=config, seed=seed)
-        greedy_scores = [task.grade(rollout.problem, rollout.text) for rollout in single]
+    greedy_scores = _greedy(problems, sampler, task, sample_config, seed) if greedy else []
     outcome_PK = _table(scores, len(problems), samples)
     greedy_P = _table(greedy_scores, len(problems), 1)[:, 0] if greedy else None
     answers = [said[p * samples : (p + 1) * samples] for p in range(len(problems))]
@@ -87,6 +83,14 @@ def evaluate(
             "greedy": time.perf_counter() - scored,
         },
     }
+
+
+def _greedy(
+    problems: Sequence[Problem], sampler: Sampler, task: Task, config: SampleConfig, seed: int
+) -> list[Score]:
+    coldest = config.model_copy(update={"temperature": 0.0, "top_p": 1.0})
+    rollouts = sampler.sample(problems, samples=1, config=coldest, seed=seed)
+    return [task.grade(rollout.problem, rollout.text) for rollout in rollouts]
 
 
 def _by_level(
