@@ -71,10 +71,7 @@ def evaluate(
         "sampling": sample_config.model_dump(mode="json"),
         "k": list(ks),
         **_by_level(problems, values, samples),
-        "problems": [{"id": problem.id, "level": problem.level} for problem in problems],
-        "outcomes": [[_plain(x) for x in row] for row in outcome_PK],
-        "greedy_outcomes": None if greedy_P is None else [_plain(x) for x in greedy_P],
-        "majority": [_plain(x) for x in values[f"maj@{samples}"]],
+        **_outcomes(problems, outcome_PK, greedy_P, values[f"maj@{samples}"]),
         "missing": _missing([*scores, *greedy_scores]),
         "length": _lengths(rollouts),
         "time": {
@@ -82,6 +79,17 @@ def evaluate(
             "score": scored - sampled,
             "greedy": time.perf_counter() - scored,
         },
+    }
+
+
+def _outcomes(
+    problems: Sequence[Problem], outcome_PK: Floats, greedy_P: Floats | None, majority_P: Floats
+) -> dict[str, Any]:
+    return {
+        "problems": [{"id": problem.id, "level": problem.level} for problem in problems],
+        "outcomes": [[_plain(x) for x in row] for row in outcome_PK],
+        "greedy_outcomes": None if greedy_P is None else [_plain(x) for x in greedy_P],
+        "majority": [_plain(x) for x in majority_P],
     }
 
 
