@@ -1,0 +1,64 @@
+"""What README and docs tell people to type exists: commands, options, files, make targets."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from rekindle.cli.main import main
+from rekindle.methods.recipe import load_recipe
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = sorted(
+    {
+        match.replace("\\|", "|").replace("\\\n", " ")
+        for page in PAGES
+        for match in re.findall(
+            r"(?<![\w-])rekindle (?:train|eval|compare|report|explain|testbed|"
+            r"inspect-data|tasks|methods|quickstart|doctor)[^`\n]*(?:\\\n[^\n]*)?",
+            page.read_text(),
+        )
+    }
+)
+
+
+def test_there_are_commands_to_check():
+    assert len(COMMANDS) > 10
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_option_exists(command, monkeypatch, capsys):
+    words = command.split()
+    names = [words[1]]
+    if words[1] in ("explain", "testbed"):
+        names.append(words[2].strip("`,"))
+    monkeypatch.setattr(sys, "argv", ["rekindle", *[name.strip("`,") for name in names], "--help"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    text = capsys.readouterr().out
+    for option in re.findall(r"--[a-z-]+", command):
+        assert option in text, f"{option} in: {command}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_pages_name_exist(page):
+    for name in re.findall(
+        r"(?:recipes|docs|benchmarks|results|src|tests)/[\w./-]*\w", page.read_text()
+    ):
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def test_make_targets_that_the_readme_names_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"(?:    |`)make ([a-z-]+)", (ROOT / "README.md").read_text())):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_recipes_of_the_readme_load_with_the_settings_shown():
+    load_recipe(
+        ROOT / "recipes" / "grpo_jsonl_qwen.yaml", ["model.name=Qwen/Qwen3-0.6B", "task.path=data/"]
+    )
+    load_recipe(ROOT / "recipes" / "grpo_countdown_testbed.yaml", ["optim.steps=20"])
