@@ -1,11 +1,15 @@
 """Exact and numeric answer checks, without evaluating anything that a model wrote.
 
-    exact    the extracted answers are the same text, white space and case of the edges aside
-    numeric  both are numbers and the same rational number; otherwise as exact
+    exact    the extracted answers are the same text, white space, case and edges aside
+    numeric  both are the same rational number; a gold that is no number is compared as text
 
 The answer is taken from a text in this order: the last `\\boxed{...}`, what follows the last
 `####`, what follows the last "answer is" or "answer:", the last number (numeric) or the last line
-(exact).
+(exact). A gold may itself be a worked answer that ends in `\\boxed{...}` or `#### x`, as GSM8K's.
+
+Numbers are integers, decimals, fractions (`\\frac` too), powers of ten (1e6), with thousands
+separators, currency or per cent. A per cent sign on one side only may stand for itself or for a
+hundredth: 40 % is 40 and is 0.4, but 0.4 % is not 40 %.
 """
 
 from __future__ import annotations
@@ -13,24 +17,48 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from typing import NamedTuple
 
 from rekindle.records import Score
 
 LONGEST = 2_000  # characters of an answer that are looked at; longer ones have no number in them
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s*/\s*\d+)?|[-+]?\.\d+")
+_DIGITS = 400  # numbers with more digits are compared as text
+_NUMBER = re.compile(
+    r"(?:(?<![\w.)\]}])[-+])?\\?\$?"  # 10-3 holds no -3
+    r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3}(?!\w))?"
+    r"(?:\s*/\s*\d+)?(?:\s*\\?%)?",
+    re.ASCII,
+)
 _WHOLE = re.compile(
-    r"(?P<sign>[-+]?)(?P<whole>\d{1,3}(?:,\d{3})+|\d*)(?P<part>\.\d+)?(?:\s*/\s*(?P<under>\d+))?"
-    r"(?P<percent>\s*\\?%)?"
+    r"(?P<sign>[-+]?)\\?\$?(?P<whole>\d{1,3}(?:,\d{3})+|\d*)(?P<part>\.\d+)?"
+    r"(?P<power>[eE][-+]?\d{1,3})?(?:\s*/\s*(?P<under>\d+))?(?P<percent>\s*\\?%)?",
+    re.ASCII,
 )
 _CUES = re.compile(r"answer(?:\s+is|\s*:)", re.IGNORECASE)
-_DIGITS = 400  # numbers with more digits are compared as text
+_CLAUSE_END = re.compile(r"[.,;](?=\s|$)")
+# Beside a number these say that it is not the whole answer; 5/hour and 12-year are fine.
+_FORMULA = re.compile(r"[+*^_<>|\\]|[-/](?![a-z]{2})|\d[a-cinp-rt-z](?![a-z])", re.IGNORECASE)
+_FRACTION = re.compile(
+    r"(\d{1,50})?\s{0,9}\\[dt]?frac\s*(?:\{\s*([-+]?\d{1,50})\s*\}|(\d))\s*"
+    r"(?:\{\s*(\d{1,50})\s*\}|(\d))",
+    re.ASCII,
+)
+_LATEX = (
+    (re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}"), r" \1 "),
+    (re.compile(r"\{,\}"), ","),
+    (re.compile(r"\\ |~"), " "),
+    (re.compile(r"\\[,!;:]|\\left|\\right|\^\{?\\circ\}?"), ""),
+)
+
+
+class _Read(NamedTuple):
+    value: Fraction  # as written: 40 for 40 %
+    percent: bool
 
 
 def exact(gold: str, text: str) -> Score:
     """1 when the extracted answer is the gold text, else 0."""
-    found = _marked(text)
-    answer = found if found is not None else _last_line(text)
-    return Score(float(tidy(answer) == tidy(gold)))
+    return Score(float(_said(text) == tidy(_gold(gold))))
 
 
 def numeric(gold: str, text: str) -> Score:
@@ -38,79 +66,62 @@ def numeric(gold: str, text: str) -> Score:
 
     A gold that is no number is compared as text.
     """
-    wanted = as_number(gold)
+    wanted = _read(_gold(gold))
     if wanted is None:
         return exact(gold, text)
     answer = numeric_answer(text)
-    return Score(float(answer is not None and as_number(answer) == wanted))
+    said = None if answer is None else _read(answer)
+    return Score(float(said is not None and _same(wanted, said)))
 
 
 VERIFIERS: dict[str, Callable[[str, str], Score]] = {"exact": exact, "numeric": numeric}
 
 
 def numeric_answer(text: str) -> str | None:
-    """The number that a text gives as its answer, as it is written."""
-    found = _marked(text)
-    if found is not None and as_number(found) is not None:
-        return found
-    numbers = _NUMBER.findall(text[-LONGEST:] if found is None else found[:LONGEST])
-    if not numbers:
-        return None
-    # After "the answer is" the first number is meant; in a text without a mark, the last.
-    return str(numbers[0] if found is not None else numbers[-1])
+    """The number that a text gives as its answer, as it is written; None when it gives none."""
+    formal = _formal(text)
+    if formal is not None:
+        return _only_number(formal)
+    cue = _after_cue(text)
+    if cue is not None:
+        # In "the answer is 56, not 57" the first number is meant.
+        clause = _CLAUSE_END.split(_plain(cue[:LONGEST]), maxsplit=1)[0].rsplit("=", 1)[-1]
+        found = _NUMBER.search(clause)
+        if found is not None:
+            return found[0]
+    numbers = _NUMBER.findall(_plain(text[-LONGEST:]))
+    return str(numbers[-1]) if numbers else None
 
 
 def canonical(text: str, verifier: str) -> str | None:
-    """The answer in one form, for majority votes; None when there is none."""
+    """The answer in one form, for majority votes; None when there is none.
+
+    Texts with the same form get the same score, as long as a numeric gold is a number.
+    """
     if verifier == "numeric":
         answer = numeric_answer(text)
-        number = as_number(answer) if answer is not None else None
+        number = _read(answer) if answer is not None else None
         if number is not None:
-            return str(number)
-    found = _marked(text)
-    answer = tidy(found if found is not None else _last_line(text))
-    return answer or None
+            return f"{number.value}{'%' if number.percent else ''}"
+    return _said(text) or None
 
 
 def as_number(text: str) -> Fraction | None:
-    """An exact rational: integers, decimals, fractions, thousands separators, per cent."""
-    stripped = text.strip().strip("$").strip().rstrip(".")
-    if len(stripped) > _DIGITS:
+    """The exact rational that a whole text is; None when it is no number."""
+    number = _read(text)
+    if number is None:
         return None
-    found = _WHOLE.fullmatch(stripped)
-    if found is None or not (found["whole"] or found["part"]):
-        return None
-    if not stripped.isascii():
-        return None
-    value = Fraction((found["whole"].replace(",", "") or "0") + (found["part"] or ""))
-    if found["under"] is not None:
-        if int(found["under"]) == 0:
-            return None
-        value /= int(found["under"])
-    if found["percent"]:
-        value /= 100
-    return -value if found["sign"] == "-" else value
+    return number.value / 100 if number.percent else number.value
 
 
 def tidy(text: str) -> str:
-    """White space folded, edges and a closing full stop removed, lower case."""
-    return " ".join(text.split()).strip().rstrip(".").lower()
+    """White space folded, edges (`$`, `*`, a closing full stop) removed, lower case."""
+    folded = " ".join(_plain(text).split())
+    return (folded.strip("$* ").rstrip(".").strip("$* ") or folded).lower()
 
 
-def _marked(text: str) -> str | None:
-    boxed = _last_boxed(text)
-    if boxed is not None:
-        return boxed
-    if "####" in text:
-        return text.rsplit("####", 1)[1].strip().split("\n")[0]
-    cues = list(_CUES.finditer(text[-LONGEST:]))
-    if cues:
-        rest = text[-LONGEST:][cues[-1].end() :].strip().split("\n")[0]
-        return rest or None
-    return None
-
-
-def _last_boxed(text: str) -> str | None:
+def boxed(text: str) -> str | None:
+    """What the last closed `\\boxed{...}` holds, None when there is none."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None
@@ -125,6 +136,83 @@ def _last_boxed(text: str) -> str | None:
     return None
 
 
-def _last_line(text: str) -> str:
+def _read(text: str) -> _Read | None:
+    stripped = _plain(text).strip().strip("$").strip().rstrip(".")
+    if len(stripped) > _DIGITS:
+        return None
+    found = _WHOLE.fullmatch(stripped)
+    if found is None or not (found["whole"] or found["part"]):
+        return None
+    value = Fraction(
+        (found["whole"].replace(",", "") or "0") + (found["part"] or "") + (found["power"] or "")
+    )
+    if found["under"] is not None:
+        if int(found["under"]) == 0:
+            return None
+        value /= int(found["under"])
+    return _Read(-value if found["sign"] == "-" else value, found["percent"] is not None)
+
+
+def _same(one: _Read, other: _Read) -> bool:
+    if one.value == other.value:
+        return True
+    if one.percent == other.percent:
+        return False
+    percent, plain = (one, other) if one.percent else (other, one)
+    return percent.value / 100 == plain.value
+
+
+def _only_number(formal: str) -> str | None:
+    """The number in `x = 5`, `18 dollars` or `45^\\circ`; None in `2\\sqrt{3}`, `x + 5`, `3, 5`."""
+    stated = _plain(formal[:LONGEST]).replace("**", " ").rsplit("=", 1)[-1]
+    numbers = list(_NUMBER.finditer(stated))
+    if len(numbers) != 1:
+        return None
+    number = numbers[0]
+    around = stated[: number.start()] + " 0" + stated[number.end() :]
+    return None if _FORMULA.search(around) else number[0]
+
+
+def _said(text: str) -> str:
+    for found in (_formal(text), _after_cue(text)):
+        if found is not None:
+            return tidy(found)
     lines = [line for line in text[-LONGEST:].split("\n") if line.strip()]
-    return lines[-1] if lines else ""
+    return tidy(lines[-1]) if lines else ""
+
+
+def _gold(gold: str) -> str:
+    formal = _formal(gold)
+    return gold if formal is None else formal
+
+
+def _formal(text: str) -> str | None:
+    """What a text marks as its answer by `\\boxed{...}` or `####`."""
+    inside = boxed(text)
+    if inside is not None or "####" not in text:
+        return inside
+    return text.rsplit("####", 1)[1].strip().split("\n")[0]
+
+
+def _after_cue(text: str) -> str | None:
+    cues = list(_CUES.finditer(text[-LONGEST:]))
+    if not cues:
+        return None
+    return text[-LONGEST:][cues[-1].end() :].strip().split("\n")[0] or None
+
+
+def _plain(text: str) -> str:
+    """LaTeX's ways to write a number, and the typographic minus, as plain ASCII."""
+    text = text.replace("\u2212", "-")
+    if "\\" not in text and "{" not in text:
+        return text
+    for pattern, plain in _LATEX:
+        text = pattern.sub(plain, text)
+    return _FRACTION.sub(_fraction, text)
+
+
+def _fraction(found: re.Match[str]) -> str:
+    whole, over, under = found[1], found[2] or found[3], found[4] or found[5]
+    if whole is None:
+        return f"{over}/{under}"
+    return f"{int(whole) * int(under) + int(over)}/{under}"  # a mixed number

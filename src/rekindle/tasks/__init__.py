@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,12 +77,25 @@ def _load(name: str, path: str | None, verifier: str | None, settings: dict[str,
     from rekindle.tasks.countdown import countdown
 
     _refuse_unknown(name, settings, ("mix",))
-    mix = {str(level): float(weight) for level, weight in dict(settings.get("mix") or {}).items()}
+    mix = _mix(settings.get("mix"))
     task = {"countdown": countdown, "chain": chain, "addition": addition}[name](mix)
     pick_levels(name, task.levels, list(mix))
-    if mix and min(mix.values()) < 0:
-        raise ConfigError("task.args.mix has a negative weight", got=mix)
     return task
+
+
+def _mix(given: Any) -> dict[str, float]:
+    if given is None:
+        return {}
+    fine = isinstance(given, Mapping) and all(
+        isinstance(weight, int | float) and 0 <= weight < math.inf for weight in given.values()
+    )
+    if not fine or not sum(given.values()):
+        raise ConfigError(
+            "task.args.mix is not a mix of levels",
+            got=given,
+            wanted="weights of 0 or more by level, not all 0, such as {3: 0.5, 4: 0.5}",
+        )
+    return {str(level): float(weight) for level, weight in given.items()}
 
 
 def _refuse_unknown(name: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:

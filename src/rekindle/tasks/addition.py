@@ -13,7 +13,7 @@ import re
 from rekindle.records import Problem, Score
 from rekindle.tasks.task import Generated, Made
 
-_RESULT = re.compile(r";\s*(\d(?: \d)*)\s*$")
+_RESULT = re.compile(r";\s*(\d(?: \d)*)\s*$", re.ASCII)
 
 
 def make(level: str, rng: random.Random) -> Made:

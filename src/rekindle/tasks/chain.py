@@ -14,7 +14,7 @@ from rekindle.records import Problem, Score
 from rekindle.tasks.task import Generated, Made
 
 LARGEST = 49
-_LAST = re.compile(r"=(\d{1,6})\s*$")
+_LAST = re.compile(r"=(\d{1,6})\s*$", re.ASCII)
 
 
 def make(level: str, rng: random.Random) -> Made:

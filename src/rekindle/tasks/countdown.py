@@ -16,7 +16,7 @@ from rekindle.records import Problem, Score
 from rekindle.tasks.task import Generated, Made
 
 LARGEST = 49
-_STEP = re.compile(r"(\d{1,6})([-+*/])(\d{1,6})=(\d{1,6})")
+_STEP = re.compile(r"(\d{1,6})([-+*/])(\d{1,6})=(\d{1,6})", re.ASCII)
 
 
 def _apply(a: int, op: str, b: int) -> Fraction | None:

@@ -1,16 +1,39 @@
-"""Any reasoning-gym dataset as a task (extra [gym]); scored by the dataset itself."""
+"""Any reasoning-gym dataset as a task (extra [gym]); scored by the dataset itself.
+
+The answer in a text is what its last `<answer>...</answer>` or `\\boxed{...}` holds, else the whole
+text. Several of the datasets' scorers evaluate it: see `tasks/harmless.py`.
+"""
 
 from __future__ import annotations
 
+import re
+import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from rekindle.errors import ConfigError, did_you_mean, missing_extra
+from rekindle.errors import ConfigError, DataError, did_you_mean, missing_extra
 from rekindle.records import Problem, Score, Split
+from rekindle.rewards.verify import boxed
+from rekindle.tasks.harmless import Reader, dangerous, reader_of
 from rekindle.tasks.task import pick_levels, split_of, stable_hash
 
-_TRIES = 200
+_FRUITLESS = 12  # batches in a row without a new question, before a dataset counts as exhausted
+_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+# What datasets raise on settings, and scorers on texts, that they cannot read.
+_UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +46,7 @@ class Gym:
     dataset: str
     settings: Mapping[str, Any]
     module: Any = field(repr=False)
+    datasets: Mapping[str, Any] = field(repr=False)
     name: str = "gym"
     levels: tuple[str, ...] = ("",)
     stop: tuple[str, ...] = ()
@@ -43,13 +67,25 @@ class Gym:
         return self._take("train", count, stable_hash("draw", seed, step), distinct=False)
 
     def grade(self, problem: Problem, text: str) -> Score:
-        """The dataset's score in [0, 1], partial credit included."""
-        scorer = self._made(0, 1)
-        return Score(float(scorer.score_answer(text.strip(), problem.meta["entry"])))
+        """The dataset's score in [0, 1], partial credit included; missing when its scorer fails.
+
+        An answer that is code, where the scorer would run it, scores 0.
+        """
+        entry, answer = problem.meta["entry"], extract(text)
+        reader = self._reader(entry)
+        if reader is not None and answer != entry["answer"] and dangerous(answer, reader):
+            return Score(0.0)
+        try:
+            value = float(self._scorer.score_answer(answer, entry))
+        except _UNREADABLE as error:
+            return Score.missing(f"the dataset's scorer failed: {type(error).__name__}")
+        if not 0.0 <= value <= 1.0:
+            return Score.missing("the dataset's scorer gave a value outside [0, 1]")
+        return Score(value)
 
     def answer_of(self, problem: Problem, text: str) -> str | None:
-        """The text itself, trimmed."""
-        return text.strip() or None
+        """The answer in the text, as it is graded."""
+        return extract(text) or None
 
     def fingerprint(self) -> str:
         """Dataset, settings and the library's version."""
@@ -63,24 +99,47 @@ class Gym:
             self.dataset, seed=seed % 2**31, size=size, **self.settings
         )
 
+    @cached_property
+    def _scorer(self) -> Any:
+        return self._made(0, 1)
+
+    @cached_property
+    def _readers(self) -> dict[str, Reader | None]:
+        return {}
+
+    def _reader(self, entry: Mapping[str, Any]) -> Reader | None:
+        # A composite hands each entry to the dataset that it came from.
+        source = str(entry["metadata"].get("source_dataset", self.dataset))
+        if source not in self._readers:
+            made_by = self.datasets.get(source)
+            scorer = self._scorer if made_by is None else made_by[0]
+            self._readers[source] = reader_of(scorer.score_answer)
+        return self._readers[source]
+
     def _take(self, split: Split, count: int, seed: int, *, distinct: bool) -> list[Problem]:
-        found: dict[str, Problem] = {}
+        found: set[str] = set()
         listed: list[Problem] = []
-        for attempt in range(_TRIES):
+        attempt = fruitless = 0
+        while len(listed) < count and fruitless < _FRUITLESS:
+            before = len(listed)
             for entry in self._made(stable_hash(seed, attempt), 2 * count + 8):
                 question = entry["question"]
                 if split_of(question) != split or (distinct and question in found):
                     continue
-                found[question] = problem = self._problem(entry)
-                listed.append(problem)
+                found.add(question)
+                listed.append(self._problem(entry))
                 if len(listed) == count:
-                    return listed
-        raise ConfigError(
-            f"reasoning-gym dataset '{self.dataset}' has too few {split} questions",
-            got=f"{count} asked",
-            wanted=f"at most about {len(listed)}",
-            fix="ask for fewer, or make the dataset's settings wider",
-        )
+                    break
+            attempt += 1
+            fruitless = 0 if len(listed) > before else fruitless + 1
+        if len(listed) < count:
+            raise DataError(
+                f"reasoning-gym dataset '{self.dataset}' has too few {split} questions",
+                got=f"{count} asked",
+                wanted=f"at most about {len(listed)}",
+                fix="ask for fewer, or make the dataset's settings wider",
+            )
+        return listed
 
     def _problem(self, entry: Mapping[str, Any]) -> Problem:
         answer = None if entry["answer"] is None else str(entry["answer"])
@@ -92,6 +151,13 @@ class Gym:
             solution=answer,
             meta={"entry": dict(entry)},
         )
+
+
+def extract(text: str) -> str:
+    """The answer that a text gives."""
+    tagged = _TAGGED.findall(text)
+    inside = tagged[-1] if tagged else boxed(text)
+    return str(text if inside is None else inside).strip()
 
 
 def load_gym(settings: Mapping[str, Any]) -> Gym:
@@ -107,18 +173,28 @@ def load_gym(settings: Mapping[str, Any]) -> Gym:
         raise ConfigError("task 'gym' needs a dataset", fix="--set task.args.dataset=chain_sum")
     try:
         import reasoning_gym
+        from reasoning_gym.composite import DatasetSpec
         from reasoning_gym.factory import DATASETS
     except ImportError as error:
         raise missing_extra("reasoning-gym", extra="gym", needed_for="task 'gym'") from error
     if dataset not in DATASETS:
         raise ConfigError(
-            f"reasoning-gym has no dataset '{dataset}'", fix=did_you_mean(dataset, DATASETS)
+            f"reasoning-gym has no dataset '{dataset}'", fix=did_you_mean(str(dataset), DATASETS)
         )
-    task = Gym(dataset=dataset, settings=rest, module=reasoning_gym)
     try:
+        if dataset == "composite":
+            rest["datasets"] = [
+                spec
+                if isinstance(spec, DatasetSpec)
+                else DatasetSpec(**{"weight": 1.0, "config": {}, **spec})
+                for spec in rest.get("datasets", ())
+            ]
+        task = Gym(dataset=dataset, settings=rest, module=reasoning_gym, datasets=DATASETS)
         task._made(0, 1)
-    except (TypeError, ValueError, AssertionError) as error:
+    except _UNREADABLE as error:
         raise ConfigError(
-            f"reasoning-gym dataset '{dataset}' refuses its settings", got=rest, why=str(error)
+            f"reasoning-gym dataset '{dataset}' refuses its settings",
+            got=settings,
+            why=f"{type(error).__name__}: {error}",
         ) from error
     return task

@@ -1,7 +1,8 @@
 """Your own problems from JSONL files: `prompt`, `answer`, optional `solution`, `messages`, ...
 
 A directory holds `train.jsonl`, `dev.jsonl`, `test.jsonl` (any of them); a single file is split by
-a hash of the prompt. The fields are those of `tasks.rows.problem_of`.
+a hash of the prompt, 80 % train, 10 % dev, 10 % test. The fields are those of
+`tasks.rows.problem_of`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from rekindle.errors import ConfigError, DataError
 from rekindle.files import read_jsonl, sha256_file
 from rekindle.records import Problem
-from rekindle.tasks.rows import Listed, by_hash, check_verifier, problem_of
+from rekindle.tasks.rows import Listed, by_hash, check_verifier, problem_of, refuse_same_id
 from rekindle.tasks.task import stable_hash
 
 _SPLITS = ("train", "dev", "test")
@@ -51,13 +52,6 @@ def _read(file: Path, seen: dict[str, str]) -> list[Problem]:
     for line, row in read_jsonl(file):
         where = f"{file}:{line}"
         problem = problem_of(row, where=where, number=line, task=file.stem)
-        if problem.id in seen:
-            raise DataError(
-                f"the id '{problem.id}' occurs twice",
-                got=f"{seen[problem.id]} and {where}",
-                why="results are matched by id",
-                fix="give each row an id of its own, or none",
-            )
-        seen[problem.id] = where
+        refuse_same_id(problem, where, seen)
         problems.append(problem)
     return problems

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from typing import Any
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.records import Problem, Score, Split
 from rekindle.rewards.verify import VERIFIERS, canonical
-from rekindle.tasks.task import pick_levels, split_of, stable_hash
+from rekindle.tasks.task import pick_levels, stable_hash
 
 _SAMPLING = 512  # tokens of an answer, where the recipe does not say
+_EPOCHS_KEPT = 4  # shuffled orders, which are as long as the data
 
 
 def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) -> Problem:
@@ -31,6 +33,8 @@ def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) ->
         solution = messages[-1][1] if solution is None else solution
         messages = messages[:-1]
     prompt = _text(row, "prompt", where)
+    if prompt is not None and not prompt.strip() and not messages:
+        raise DataError(f"{where} has an empty 'prompt'", got=dict(row), wanted="a text")
     if prompt is None and not messages:
         raise DataError(
             f"{where} has no 'prompt'",
@@ -65,6 +69,8 @@ def _text(row: Mapping[str, Any], field: str, where: str) -> str | None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DataError(f"{where}: '{field}' is not a text", got=value, wanted="a text or number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataError(f"{where}: '{field}' is not a number", got=value, wanted="a finite number")
     return str(value)
 
 
@@ -109,28 +115,34 @@ class Listed:
     def problems(
         self, split: Split, *, count: int, seed: int, levels: Sequence[str] | None = None
     ) -> list[Problem]:
-        """At most `count` problems of each level, chosen by the seed."""
+        """At most `count` problems of each level, chosen by the seed.
+
+        Raises:
+            ConfigError: unknown level.
+            DataError: the split has no problems of these levels.
+        """
         listed: list[Problem] = []
-        for level in pick_levels(self.name, self.levels, levels):
-            pool = [p for p in self._split(split) if p.level == level]
+        names = pick_levels(self.name, self.levels, levels)
+        for level in names:
+            pool = list(self._pool(split, (level,)))
             random.Random(stable_hash("list", split, seed, level)).shuffle(pool)
             listed.extend(pool[:count])
         if not listed:
-            raise DataError(
-                f"task '{self.name}' has no {split} problems", fix="give the split some rows"
-            )
+            raise self._nothing(split)
         return listed
 
     def draw(
         self, *, step: int, count: int, seed: int, levels: Sequence[str] | None = None
     ) -> list[Problem]:
-        """Rows `step * count` and on of the shuffled training data, shuffled anew each epoch."""
-        names = set(pick_levels(self.name, self.levels, levels))
-        pool = [p for p in self._split("train") if p.level in names]
+        """Rows `step * count` and on of the shuffled training data, shuffled anew each epoch.
+
+        Raises:
+            ConfigError: unknown level.
+            DataError: there are no training problems of these levels.
+        """
+        pool = self._pool("train", pick_levels(self.name, self.levels, levels))
         if not pool:
-            raise DataError(
-                f"task '{self.name}' has no train problems", fix="give the split some rows"
-            )
+            raise self._nothing("train")
         drawn: list[Problem] = []
         for position in range(step * count, (step + 1) * count):
             epoch, at = divmod(position, len(pool))
@@ -151,29 +163,71 @@ class Listed:
         """Content and verifier."""
         return f"{stable_hash(self.source, self.verifier):016x}"
 
-    def _split(self, split: str) -> Sequence[Problem]:
-        return self.splits.get(split, ())
+    def _nothing(self, split: str) -> DataError:
+        sizes = {name: len(problems) for name, problems in self.splits.items()}
+        return DataError(
+            f"task '{self.name}' has no {split} problems",
+            got=", ".join(f"{name}: {size}" for name, size in sizes.items()),
+            wanted=f"at least one {split} problem of the levels asked for",
+            fix="give that split some rows, or choose another split or level",
+        )
 
-    @cached_property
-    def _orders(self) -> dict[tuple[int, int, int], list[int]]:
-        return {}
+    def _pool(self, split: str, levels: tuple[str, ...]) -> list[Problem]:
+        if (split, levels) not in self._pools:
+            names = set(levels)
+            rows = self.splits.get(split, ())
+            self._pools[split, levels] = [row for row in rows if row.level in names]
+        return self._pools[split, levels]
 
     def _order(self, size: int, seed: int, epoch: int) -> list[int]:
         key = (size, seed, epoch)
         if key not in self._orders:
+            if len(self._orders) > _EPOCHS_KEPT:
+                self._orders.clear()
             order = list(range(size))
             random.Random(stable_hash("epoch", seed, epoch)).shuffle(order)
             self._orders[key] = order
         return self._orders[key]
 
+    # What has been worked out before: the methods stay functions of their arguments.
+
+    @cached_property
+    def _pools(self) -> dict[tuple[str, tuple[str, ...]], list[Problem]]:
+        return {}
+
+    @cached_property
+    def _orders(self) -> dict[tuple[int, int, int], list[int]]:
+        return {}
+
+
+def split_of_row(problem: Problem) -> Split:
+    """8 of 10 prompts are train, one dev, one test; the same prompt is always in the same split."""
+    bucket = stable_hash("row", json.dumps([problem.prompt, problem.messages])) % 10
+    return "train" if bucket < 8 else "dev" if bucket < 9 else "test"
+
 
 def by_hash(problems: Sequence[Problem]) -> dict[str, list[Problem]]:
-    """Splits by the prompt's hash: 60 % train, 20 % dev, 20 % test."""
+    """Splits by the prompt's hash: 80 % train, 10 % dev, 10 % test."""
     out: dict[str, list[Problem]] = {"train": [], "dev": [], "test": []}
     for problem in problems:
-        key = json.dumps([problem.prompt, problem.messages])
-        out[split_of(key)].append(problem)
+        out[split_of_row(problem)].append(problem)
     return out
+
+
+def refuse_same_id(problem: Problem, where: str, seen: dict[str, str]) -> None:
+    """Note where an id occurs.
+
+    Raises:
+        DataError: it occurred before; both places are named.
+    """
+    if problem.id in seen:
+        raise DataError(
+            f"the id '{problem.id}' occurs twice",
+            got=f"{seen[problem.id]} and {where}",
+            why="results are matched by id",
+            fix="give each row an id of its own, or none",
+        )
+    seen[problem.id] = where
 
 
 def check_verifier(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.records import Problem, Score, Split
 
-_TRIES_PER_PROBLEM = 400  # before a level counts as exhausted
+_FRUITLESS = 20_000  # tries in a row that make nothing new, before a level counts as exhausted
 
 
 @runtime_checkable
@@ -71,17 +71,22 @@ def split_of(key: str) -> Split:
 
 
 def pick_levels(task: str, known: Sequence[str], wanted: Sequence[str] | None) -> tuple[str, ...]:
-    """The wanted levels, all when None.
+    """The wanted levels, each once; all when None.
 
     Raises:
         ConfigError: a level that the task does not have.
     """
-    for level in wanted or ():
+    names = [str(level) for level in wanted or ()]
+    for level in names:
         if level not in known:
+            if tuple(known) == ("",):
+                raise ConfigError(
+                    f"task '{task}' has no levels", got=level, fix="remove task.levels"
+                )
             raise ConfigError(
                 f"task '{task}' has no level '{level}'", fix=did_you_mean(level, known)
             )
-    return tuple(wanted) if wanted else tuple(known)
+    return tuple(dict.fromkeys(names)) if names else tuple(known)
 
 
 @dataclass(frozen=True)
@@ -109,34 +114,53 @@ class Generated:
     def problems(
         self, split: Split, *, count: int, seed: int, levels: Sequence[str] | None = None
     ) -> list[Problem]:
-        """`count` problems per level, no key twice; DataError when a level has too few."""
+        """`count` problems per level, no key twice.
+
+        Raises:
+            ConfigError: unknown level.
+            DataError: a level has too few distinct problems; says how many there are.
+        """
         listed: list[Problem] = []
         for level in pick_levels(self.name, self.levels, levels):
             rng = random.Random(stable_hash(self.name, "list", split, seed, level))
             found: dict[str, Problem] = {}
-            for _ in range(_TRIES_PER_PROBLEM * count):
+            fruitless = 0
+            while len(found) < count:
                 made = self.make(level, rng)
                 if split_of(made.key) == split and made.key not in found:
                     found[made.key] = self._problem(level, made)
-                    if len(found) == count:
-                        break
-            if len(found) < count:
-                raise DataError(
-                    f"task '{self.name}' level {level} has too few {split} problems",
-                    got=f"{count} asked",
-                    wanted=f"at most about {len(found)}",
-                    fix="ask for fewer problems, or a harder level",
-                )
+                    fruitless = 0
+                    continue
+                fruitless += 1
+                if fruitless == _FRUITLESS:
+                    raise DataError(
+                        f"task '{self.name}' level {level} has too few {split} problems",
+                        got=f"{count} asked",
+                        wanted=f"at most {len(found)} (or very few more: rare ones may exist)",
+                        why="problems of one list are distinct, and no split shares any",
+                        fix="ask for fewer problems, or a harder level",
+                    )
             listed.extend(found.values())
         return listed
 
     def draw(
         self, *, step: int, count: int, seed: int, levels: Sequence[str] | None = None
     ) -> list[Problem]:
-        """Training problems of one step; levels by `mix`, evenly when there is none."""
+        """Training problems of one step; levels by `mix`, evenly when there is none.
+
+        Raises:
+            ConfigError: unknown level, or none of the levels has weight in the mix.
+        """
         rng = random.Random(stable_hash(self.name, "draw", seed, step))
         names = pick_levels(self.name, self.levels, levels)
         weights = [self.mix.get(name, 0.0) if self.mix else 1.0 for name in names]
+        if sum(weights) <= 0:
+            raise ConfigError(
+                f"task '{self.name}' has nothing to draw from",
+                got=f"levels {', '.join(names)} with task.args.mix {dict(self.mix)}",
+                wanted="at least one of the levels with weight above 0 in the mix",
+                fix="name these levels in task.args.mix, or drop the mix",
+            )
         drawn: list[Problem] = []
         while len(drawn) < count:
             level = rng.choices(names, weights)[0]
