@@ -1,6 +1,8 @@
 """Generated tasks: true solutions, honest verifiers, disjoint splits, seeded lists."""
 
 import random
+import re
+import time
 
 import pytest
 
@@ -20,7 +22,7 @@ def test_every_solution_is_right_and_fits(name):
     assert {p.level for p in problems} == set(task.levels)
     for problem in problems:
         assert task.grade(problem, problem.solution).value == 1.0, problem
-        assert len(problem.solution) <= 2 * task.max_new_tokens
+        assert problem.task == name
 
 
 @pytest.mark.parametrize("name", GENERATED)
@@ -74,6 +76,62 @@ def test_the_mix_weighs_the_levels_of_training():
     assert task.fingerprint() != load_task(name="countdown").fingerprint()
 
 
+def test_a_mix_that_cannot_be_meant_is_refused():
+    for mix in ({"3": -1}, {"3": 0.0}, {"3": "much"}, [3, 4], {"3": float("nan")}):
+        with pytest.raises(ConfigError, match="not a mix of levels"):
+            load_task(name="countdown", args={"mix": mix})
+    with pytest.raises(ConfigError, match="no level '9'"):
+        load_task(name="countdown", args={"mix": {9: 1.0}})
+    task = load_task(name="countdown", args={"mix": {3: 1}})
+    with pytest.raises(ConfigError, match="nothing to draw from"):
+        task.draw(step=0, count=1, seed=0, levels=["4", "5"])
+
+
+def test_a_level_named_twice_counts_once():
+    task = load_task(name="chain")
+    once = task.problems("dev", count=5, seed=0, levels=["3"])
+    assert task.problems("dev", count=5, seed=0, levels=["3", "3"]) == once
+
+
+def test_every_list_is_distinct_however_its_problems_are_written():
+    """Nearly all of the level there is: 1,2,3>6 and 3,2,1>6 must not both be in it."""
+    task = load_task(name="countdown")
+    listed = task.problems("test", count=350, seed=0, levels=["3"])
+    keys = set()
+    for problem in listed:
+        numbers, _, target = problem.prompt.rstrip(":").partition(">")
+        keys.add((tuple(sorted(numbers.split(","))), target))
+    assert len(keys) == 350
+
+
+def test_solutions_are_of_the_world_they_are_said_to_be():
+    """Countdown: values in 1..49 and all k numbers used; chain: 0..49, one operation a step."""
+    for problem in load_task(name="countdown").draw(step=0, count=200, seed=0):
+        values = [int(v) for v in re.findall(r"\d+", problem.solution)]
+        assert all(1 <= v <= 49 for v in values)
+        assert problem.solution.count("=") == int(problem.level) - 1
+    for problem in load_task(name="chain").draw(step=0, count=200, seed=0):
+        values = [int(v) for v in re.findall(r"\d+", problem.solution)]
+        assert all(0 <= v <= 49 for v in values)
+        assert problem.solution.count("=") == int(problem.level)
+    for problem in load_task(name="addition").draw(step=0, count=200, seed=0):
+        left, right = problem.prompt.rstrip(":").replace(" ", "").split("+")
+        assert int(left) + int(right) == int(problem.answer)
+        assert len(left) == len(right) == int(problem.level)
+
+
+def test_a_step_is_drawn_in_no_time():
+    """256 problems in about 10 ms; five times that before it is called slow."""
+    task = load_task(name="countdown")
+    task.draw(step=0, count=256, seed=0)
+    times = []
+    for step in range(5):
+        start = time.process_time()
+        task.draw(step=step, count=256, seed=1)
+        times.append(time.process_time() - start)
+    assert min(times) < 0.05
+
+
 def countdown_score(prompt, text):
     return check(Problem(id="p", prompt=prompt), text).value
 
@@ -95,6 +153,7 @@ def countdown_score(prompt, text):
         ("7**5=35;35+1=36", 0.0),
         ("__import__('os')", 0.0),
         ("9" * 10_000 + "+1=36", 0.0),
+        ("٧*5=35;35+1=36", 0.0),  # ASCII digits only
     ],
 )
 def test_countdown_replays_every_step(text, score):
@@ -142,7 +201,7 @@ def test_what_does_not_exist_is_listed():
         load_task(name="chain", verifier="exact")
     with pytest.raises(ConfigError, match="takes no setting"):
         load_task(name="chain", args={"mixx": {}})
-    with pytest.raises(DataError, match="too few test problems"):
+    with pytest.raises(DataError, match=r"too few test problems(.|\n)*at most 3\d\d "):
         load_task(name="countdown").problems("test", count=3000, seed=0, levels=["3"])
 
 

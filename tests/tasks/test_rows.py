@@ -27,6 +27,42 @@ def test_rows_become_problems(tmp_path):
     assert task.grade(problem, "the answer is 99999").value == 0.0
 
 
+def test_one_file_is_split_by_its_prompts_for_good(tmp_path):
+    """80/10/10; what is appended later moves no prompt, and the same prompt is in one split."""
+    first = rows(2000)
+    task = load_task(name="jsonl", path=write(tmp_path / "d.jsonl", first))
+    place = {p.prompt: name for name, split in task.splits.items() for p in split}
+    shares = [len(task.splits[name]) / 2000 for name in ("train", "dev", "test")]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.03)
+    again = [{"prompt": row["prompt"], "answer": "again"} for row in first]
+    more = [{"prompt": f"new {i}", "answer": "1"} for i in range(50)]
+    task = load_task(name="jsonl", path=write(tmp_path / "d.jsonl", more + first + again))
+    for name, split in task.splits.items():
+        assert all(place.get(p.prompt, name) == name for p in split)
+    assert sum(len(split) for split in task.splits.values()) == 4050
+
+
+def test_an_empty_split_says_what_there_is(tmp_path):
+    task = load_task(name="jsonl", path=write(tmp_path / "d.jsonl", rows(1)))
+    empty = next(name for name, split in task.splits.items() if not split)
+    with pytest.raises(DataError, match=rf"no {empty} problems(.|\n)*train: \d, dev: \d, test: \d"):
+        task.problems(empty, count=1, seed=0)
+    with pytest.raises(ConfigError, match="has no levels"):
+        load_task(
+            name="jsonl",
+            path=write(tmp_path / "e.jsonl", [{"prompt": "a", "answer": 1}]),
+            levels=[3],
+        )
+
+
+def test_worked_answers_are_graded_by_their_last_line(tmp_path):
+    path = write(tmp_path / "d.jsonl", [{"prompt": "2+2?", "answer": "2 and 2.\n#### 4"}])
+    task = load_task(name="jsonl", path=path)
+    problem = next(split for split in task.splits.values() if split)[0]
+    assert task.grade(problem, "so it is 4.").value == 1.0
+    assert task.grade(problem, "so it is 2.").value == 0.0
+
+
 def test_a_level_of_zero_is_a_level(tmp_path):
     task = load_task(name="jsonl", path=write(tmp_path / "d.jsonl", rows()))
     assert set(task.levels) == {"0", "1"}
@@ -80,6 +116,11 @@ def test_a_byte_order_mark_and_line_separators_inside_texts_are_fine(tmp_path):
             ['{"promt": "a", "answer": "1"}'],
             r"d\.jsonl:1 has no 'prompt'(.|\n)*Did you mean 'promt'",
         ),
+        (['{"prompt": " ", "answer": "1"}'], r"d\.jsonl:1 has an empty 'prompt'"),
+        (['{"prompt": "a", "answer": NaN}'], r"d\.jsonl:1: 'answer' is not a number"),
+        (['{"prompt": "a", "answer": true}'], r"d\.jsonl:1: 'answer' is not a text"),
+        (['{"messages": [{"role": "user"}], "answer": "1"}'], "'messages' is not a chat"),
+        (['{"messages": [], "answer": "1"}'], "has no 'prompt'"),
         (['{"prompt": "a"}'], r"d\.jsonl:1 has no 'answer'"),
         (['{"prompt": "a", "answer": null}'], r"d\.jsonl:1 has no 'answer'"),
         (['{"prompt": "a", "answer": "  "}'], "empty 'answer'"),
@@ -119,36 +160,3 @@ def test_the_fingerprint_follows_the_content(tmp_path):
     one = load_task(name="jsonl", path=write(path, rows())).fingerprint()
     assert load_task(name="jsonl", path=str(path)).fingerprint() == one
     assert load_task(name="jsonl", path=write(path, rows(61))).fingerprint() != one
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_hub_datasets_from_local_files(tmp_path):
-    pytest.importorskip("datasets", reason="extra [hub]")
-    path = write(tmp_path / "d.jsonl", [{"q": f"{i}+1", "a": f"#### {i + 1}"} for i in range(30)])
-    args = {"dataset": "json", "data_files": path, "columns": {"prompt": "q", "answer": "a"}}
-    task = load_task(name="hub", args=args)
-    problem = task.problems("test", count=5, seed=0)[0]
-    assert task.grade(problem, "it is 0").value == 0.0
-    with pytest.raises(ConfigError, match="takes no setting"):
-        load_task(name="hub", args={"dataset": "json", "colums": {}})
-    with pytest.raises(ConfigError, match="needs a dataset"):
-        load_task(name="hub")
-    with pytest.raises(DataError, match="could not be loaded"):
-        load_task(name="hub", args={"dataset": "no/such-dataset"})
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_any_reasoning_gym_dataset():
-    pytest.importorskip("reasoning_gym", reason="extra [gym]")
-    task = load_task(name="gym", args={"dataset": "chain_sum", "min_terms": 2, "max_terms": 3})
-    problems = task.problems("test", count=10, seed=0)
-    assert len({p.id for p in problems}) == 10
-    assert task.grade(problems[0], problems[0].answer).value == 1.0
-    assert task.grade(problems[0], "nonsense").value < 1.0
-    drawn = task.draw(step=0, count=10, seed=0)
-    assert drawn == task.draw(step=0, count=10, seed=0)
-    assert not {p.prompt for p in drawn} & {p.prompt for p in problems}
-    with pytest.raises(ConfigError, match="Did you mean 'chain_sum'"):
-        load_task(name="gym", args={"dataset": "chain_sums"})
-    with pytest.raises(ConfigError, match="refuses its settings"):
-        load_task(name="gym", args={"dataset": "chain_sum", "no_such": 1})

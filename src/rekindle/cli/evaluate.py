@@ -55,17 +55,10 @@ def run_eval(
     from rekindle.engine.policy import Policy
     from rekindle.engine.sampler import CachedSampler
     from rekindle.evals.evaluate import evaluate
-    from rekindle.methods.train import sampling
-    from rekindle.tasks import load_task
+    from rekindle.methods.train import open_task, sampling
 
     wanted = settings.task
-    loaded = load_task(
-        name=wanted.name,
-        levels=wanted.levels,
-        path=wanted.path,
-        verifier=wanted.verifier,
-        args=wanted.args,
-    )
+    loaded = open_task(wanted)
     names = tuple(level.strip() for level in levels.split(",")) if levels else wanted.levels
     listed = loaded.problems(split, count=problems, seed=seed, levels=names)  # type: ignore[arg-type]
     policy = Policy.load(settings.model)

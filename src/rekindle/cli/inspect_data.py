@@ -16,16 +16,10 @@ def run_inspect(*, task: str, model: str, split: str, count: int, overrides: Seq
         raise ConfigError("--split is unknown", got=split, wanted="train, dev or test")
     settings = settings_for(model, task, overrides)
     from rekindle.engine.policy import Policy
-    from rekindle.tasks import load_task
+    from rekindle.methods.train import open_task
 
     wanted = settings.task
-    loaded = load_task(
-        name=wanted.name,
-        levels=wanted.levels,
-        path=wanted.path,
-        verifier=wanted.verifier,
-        args=wanted.args,
-    )
+    loaded = open_task(wanted)
     policy = Policy.load(settings.model)
     tokenizer = policy.tokenizer
     typer.echo(

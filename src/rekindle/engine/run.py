@@ -131,7 +131,9 @@ class Run:
         place = self.group.broadcast_object(place)
         if place is not None:
             state.load(Path(place))
-            self._say(f"resumed after step {state.step}")
+            total = self.config.get("optim", {}).get("steps")
+            done = ": the run is finished" if state.step == total else ""
+            self._say(f"resumed after step {state.step}{done}")
         if self.group.is_main:
             self._note_session(state.step)
         return state

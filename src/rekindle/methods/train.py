@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from rekindle.engine.config import SampleConfig
+from rekindle.engine.config import SampleConfig, TaskConfig
 from rekindle.engine.device import Group, process_group, seed_everything, set_threads
 from rekindle.engine.policy import Policy, model_source
 from rekindle.engine.run import Run
@@ -49,13 +49,7 @@ def train(
     """
     shared = recipe.shared
     group = process_group(shared.model.device)
-    task = load_task(
-        name=shared.task.name,
-        levels=shared.task.levels,
-        path=shared.task.path,
-        verifier=shared.task.verifier,
-        args=shared.task.args,
-    )
+    task = open_task(shared.task)
     if policy is None:
         policy = Policy.load(shared.model)
         model_hash = source_fingerprint(policy)
@@ -78,6 +72,17 @@ def train(
         method_module(shared.method).run(recipe.method, world)
         run.finish(policy.save)
     return Path(out) / "final"
+
+
+def open_task(config: TaskConfig) -> Task:
+    """The task that a recipe or command names."""
+    return load_task(
+        name=config.name,
+        levels=config.levels,
+        path=config.path,
+        verifier=config.verifier,
+        args=config.args,
+    )
 
 
 def make_world(recipe: Recipe, *, policy: Policy, task: Task, run: Run, group: Group) -> World:

@@ -82,11 +82,14 @@ def _harmless(node: ast.AST) -> bool:
         below = [inner for inner in ast.walk(node) if inner is not node]
         if not all(_is_formula(inner) for inner in below):
             return False  # [0] * 10**9
-        if isinstance(node.op, ast.Pow):
-            tower = any(isinstance(inner, ast.Pow) for inner in below if inner is not node.op)
-            return _is_small(node.right) and not tower
-        return True
+        return not _is_power(node) or (
+            _is_small(node.right) and not any(_is_power(inner) for inner in below)
+        )
     return isinstance(node, _DATA + _FORMULA)
+
+
+def _is_power(node: ast.AST) -> bool:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)
 
 
 def _is_formula(node: ast.AST) -> bool:
