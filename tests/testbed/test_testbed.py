@@ -67,8 +67,6 @@ def test_tokens_do_not_cross_from_prompt_to_solution_and_all_fits(task_name):
         assert len(prompt) + task.max_new_tokens <= testbed.LLAMA["max_position_embeddings"]
         assert tokenizer.unk_token_id not in prompt + solution
         if task_name == "addition":  # a digit a token, or carries could not be learned
-            for digit in "".join(problem.prompt.rstrip(":").split("+")).split():
-                assert tokenizer.vocab[digit] in prompt
             assert all(len(tokenizer.decode(token)) == 1 for token in prompt[1:])
 
 

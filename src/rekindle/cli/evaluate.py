@@ -8,7 +8,14 @@ from typing import Any
 
 import typer
 
-from rekindle.engine.config import DeviceConfig, ModelConfig, SampleConfig, Section, TaskConfig
+from rekindle.engine.config import (
+    DeviceConfig,
+    EvalConfig,
+    ModelConfig,
+    SampleConfig,
+    Section,
+    TaskConfig,
+)
 from rekindle.errors import ConfigError, RunDirectoryError
 from rekindle.files import read_json, write_json
 from rekindle.methods.recipe import checked, with_overrides
@@ -20,6 +27,7 @@ class EvalSettings(Section):
     model: ModelConfig = ModelConfig()
     task: TaskConfig = TaskConfig()
     sample: SampleConfig = SampleConfig()
+    eval: EvalConfig = EvalConfig()
     device: DeviceConfig = DeviceConfig()
 
 
@@ -28,6 +36,7 @@ def settings_for(model: str, task: str, overrides: Sequence[str]) -> EvalSetting
     tree: dict[str, Any] = {"model": {"name": model}, "task": {"name": task}}
     if task.endswith(".jsonl") or Path(task).is_dir():
         tree["task"] = {"name": "jsonl", "path": task}
+    tree["eval"] = {"problems": 200}  # more than during training: nothing waits for it
     return checked(EvalSettings, with_overrides(tree, overrides), "")
 
 
@@ -37,8 +46,8 @@ def run_eval(
     task: str,
     out: Path,
     split: str,
-    samples: int,
-    problems: int,
+    samples: int | None,
+    problems: int | None,
     levels: str | None,
     seed: int,
     overwrite: bool,
@@ -46,6 +55,8 @@ def run_eval(
 ) -> None:
     """Evaluate, write the JSON, print the table."""
     settings = settings_for(model, task, overrides)
+    samples = settings.eval.samples if samples is None else samples
+    problems = settings.eval.problems if problems is None else problems
     _check(split, samples, problems, settings.sample)
     if out.exists() and not overwrite:
         raise RunDirectoryError(
@@ -59,7 +70,11 @@ def run_eval(
 
     wanted = settings.task
     loaded = open_task(wanted)
-    names = tuple(level.strip() for level in levels.split(",")) if levels else wanted.levels
+    names = (
+        tuple(level.strip() for level in levels.split(","))
+        if levels
+        else settings.eval.levels or wanted.levels
+    )
     listed = loaded.problems(split, count=problems, seed=seed, levels=names)  # type: ignore[arg-type]
     policy = Policy.load(settings.model)
     set_threads(

@@ -69,7 +69,8 @@ def train(
     final = train_recipe(
         loaded, out, mode=mode, command=_command_line(), quiet=True if quiet else None
     )
-    typer.echo(f"model: {final}\nreport: rekindle report {out}")
+    if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+        typer.echo(f"model: {final}\nreport: rekindle report {out}")
 
 
 @app.command("eval")
@@ -80,8 +81,8 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="dev or test (train to see how much is memory).")
     ] = "test",
-    samples: Annotated[int, typer.Option(help="Answers a problem.")] = 8,
-    problems: Annotated[int, typer.Option(help="Problems a level.")] = 200,
+    samples: Annotated[Optional[int], typer.Option(help="Answers a problem, 8.")] = None,  # noqa: UP045
+    problems: Annotated[Optional[int], typer.Option(help="Problems a level, 200.")] = None,  # noqa: UP045
     levels: Annotated[Optional[str], typer.Option(help="Comma-separated.")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(help="Of the problems and the draws.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace the file.")] = False,
