@@ -10,13 +10,17 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
-from rekindle.errors import DataError, RunDirectoryError
+from rekindle.errors import DataError, RekindleError, RunDirectoryError
+
+_LEFTOVER = re.compile(r"\..+\.(new|old)\.\d+\.tmp")  # see _aside
 
 
 @contextmanager
@@ -25,7 +29,7 @@ def explained_io(path: Path, doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, RunDirectoryError):
+        if isinstance(error, RekindleError):
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunDirectoryError(
@@ -48,27 +52,81 @@ def fsync_dir(directory: Path) -> None:
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        # Some network file systems cannot sync a directory; they order renames on their own.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)
 
 
-def fsync_file(path: Path) -> None:
-    """Force a file's content to disk."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+def seal_tree(directory: Path) -> dict[str, str]:
+    """Force all that is in `directory` to disk; path below it -> SHA-256 of each file."""
+    hashes = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_dir():
+            fsync_dir(path)
+            continue
+        # safetensors makes its files readable to their owner only
+        os.chmod(path, 0o666 & ~_umask())
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            hashes[path.relative_to(directory).as_posix()] = _sha256(file)
+    fsync_dir(directory)
+    return hashes
 
 
-def rename(source: Path, target: Path) -> None:
-    """Put a file or directory in its place, durably."""
+def replace_dir(source: Path, target: Path) -> None:
+    """Put a directory in its place, durably; what was there is removed after that."""
+    old = _aside(target, "old")
+    if target.exists():
+        os.replace(target, old)
     os.replace(source, target)
     fsync_dir(target.parent)
+    remove_tree(old)
+
+
+@contextmanager
+def written_aside(target: Path, doing: str) -> Iterator[Path]:
+    """A new hidden directory beside `target` to write into; gone when the block ends.
+
+    The block ends with `replace_dir`, or `target` stays as it was.
+
+    Raises:
+        RunDirectoryError: the operating system refused something, in words that help.
+    """
+    aside = _aside(target, "new")
+    try:
+        with explained_io(target, doing):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside.mkdir()
+            yield aside
+    finally:
+        # An error on the way must not be hidden by one of tidying up; what is left is hidden, and
+        # cleared by the next owner.
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def clear_leftovers(directory: Path) -> None:
+    """Remove what interrupted writes of dead processes left in `directory`; others' files stay.
+
+    Only the directory's owner may call this: a living process's files look the same.
+    """
+    for path in directory.glob(".*.tmp") if directory.is_dir() else ():
+        if is_leftover(path):
+            remove_tree(path)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether `path` has a name that only an interrupted write of this module leaves."""
+    return _LEFTOVER.fullmatch(path.name) is not None
 
 
 def write_atomic(path: Path | str, data: bytes | str) -> None:
     """Write `data` to `path` so that a reader, or a crash, sees the old content or the new."""
     path = Path(path)
     raw = data.encode() if isinstance(data, str) else data
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = _aside(path, "new")
     with explained_io(path, "writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -84,12 +142,12 @@ def write_atomic(path: Path | str, data: bytes | str) -> None:
 
 def write_json(path: Path | str, value: object) -> None:
     """`value` as indented JSON; nan and infinity become null, for JSON has neither."""
-    write_atomic(path, json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
+    write_atomic(path, _json_bytes(value, indent=2))
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     """One JSON object a line, written as one atomic file."""
-    write_atomic(path, "".join(_json_line(row) for row in rows))
+    write_atomic(path, b"".join(_json_bytes(row) for row in rows))
 
 
 def open_lock(path: Path) -> IO[str]:
@@ -147,43 +205,83 @@ def read_jsonl(path: Path | str) -> list[tuple[int, dict[str, Any]]]:
 def sha256_file(path: Path | str) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return _sha256(file)
+
+
+class LogMark(NamedTuple):
+    """How far a log had grown, and what was in it."""
+
+    length: int  # bytes
+    sha256: str
+
+
+EMPTY_LOG = LogMark(0, hashlib.sha256().hexdigest())
 
 
 class AppendLog:
-    """A JSONL file that grows line by line and can be cut back to a known length."""
+    """A JSONL file that grows line by line and can be cut back to a mark."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._hash, self._hashed = hashlib.sha256(), 0  # of the first so many bytes
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add rows in one write, so that a kill leaves at most one torn line at the end."""
-        raw = "".join(_json_line(row) for row in rows).encode()
-        with explained_io(self.path, "appending to"), open(self.path, "ab") as file:
-            file.write(raw)
+        """Add rows in one write: a kill leaves at most one torn line, a full disk none."""
+        raw = b"".join(_json_bytes(row) for row in rows)
+        with explained_io(self.path, "appending to"):
+            before = self._size()
+            try:
+                with open(self.path, "ab") as file:
+                    file.write(raw)
+            except OSError:
+                if self._size() > before:
+                    os.truncate(self.path, before)
+                raise
 
-    def sync(self) -> int:
-        """Force the content to disk; the length in bytes, to be kept with a checkpoint."""
+    def sync(self) -> LogMark:
+        """Force the content to disk; the mark to cut it back to, to be kept with a checkpoint."""
         if not self.path.exists():
-            return 0
-        with explained_io(self.path, "syncing"), open(self.path, "ab") as file:
-            os.fsync(file.fileno())
-            return file.tell()
+            return EMPTY_LOG
+        with explained_io(self.path, "syncing"):
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
+                file.seek(self._hashed)
+                self._hashed += _feed(self._hash, file, os.fstat(file.fileno()).st_size)
+            fsync_dir(self.path.parent)
+        return LogMark(self._hashed, self._hash.hexdigest())
 
-    def cut(self, length: int) -> None:
-        """Drop everything after the first `length` bytes."""
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size < length:
-            raise RunDirectoryError(
-                f"{self.path} is shorter than its checkpoint says",
-                got=f"{size} bytes",
-                wanted=f"at least {length} bytes",
-                why="rows that belong to finished steps are gone: the file was cut or replaced",
-                fix="restore the file, or start again with --overwrite",
-            )
-        if size > length:
+    def cut(self, mark: LogMark) -> None:
+        """Drop everything after `mark`.
+
+        Raises:
+            RunDirectoryError: what is before it is not what was there when it was taken; the file
+                is left as it is.
+        """
+        size = self._size()
+        if size < mark.length:
+            raise self._changed(f"{size:,} bytes", f"at least {mark.length:,} bytes", "shorter")
+        begun = hashlib.sha256()
+        if mark.length:
+            with explained_io(self.path, "reading"), open(self.path, "rb") as file:
+                _feed(begun, file, mark.length)
+        if begun.hexdigest() != mark.sha256:
+            raise self._changed("other content", f"SHA-256 {mark.sha256[:12]}…", "other")
+        if size > mark.length:
             with explained_io(self.path, "cutting"):
-                os.truncate(self.path, length)
+                os.truncate(self.path, mark.length)
+        self._hash, self._hashed = begun, mark.length
+
+    def _size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def _changed(self, got: str, wanted: str, how: str) -> RunDirectoryError:
+        return RunDirectoryError(
+            f"{self.path} is {how} than its checkpoint says",
+            got=got,
+            wanted=wanted,
+            why="rows of finished steps are gone or were changed",
+            fix="restore the file, or start again with --overwrite",
+        )
 
 
 def remove_tree(path: Path) -> None:
@@ -212,8 +310,37 @@ def _read_text(path: Path) -> str:
         raise DataError(f"{path} cannot be read", got=str(error)) from error
 
 
-def _json_line(row: Mapping[str, Any]) -> str:
-    return json.dumps(_finite(row), ensure_ascii=False) + "\n"
+def _json_bytes(value: object, *, indent: int | None = None) -> bytes:
+    plain = _finite(value)
+    text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
+    try:
+        return f"{text}\n".encode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair, from a model or a data file: legal in JSON only as an escape.
+        return f"{json.dumps(plain, indent=indent)}\n".encode()
+
+
+def _aside(target: Path, kind: str) -> Path:
+    return target.with_name(f".{target.name}.{kind}.{os.getpid()}.tmp")
+
+
+def _feed(digest: hashlib._Hash, file: IO[bytes], length: int) -> int:
+    """Hash up to `length` bytes from where the file stands; how many there were."""
+    fed = 0
+    while block := file.read(min(1 << 20, length - fed)):
+        digest.update(block)
+        fed += len(block)
+    return fed
+
+
+def _sha256(file: BufferedReader) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    current = os.umask(0o077)
+    os.umask(current)
+    return current
 
 
 def _finite(value: Any) -> Any:

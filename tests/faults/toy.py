@@ -1,12 +1,15 @@
-"""A training loop small enough to be killed hundreds of times; it uses all of a run's state."""
+"""A training loop small enough to be killed hundreds of times: it uses every part of a run's state.
+
+Imports no transformers, so that a fork of it is quick.
+"""
 
 import builtins
 import hashlib
 import json
 import os
 import random
-import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -14,11 +17,16 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from rekindle.engine import manifest
 from rekindle.engine import state as state_module
 from rekindle.engine.run import Run
 from rekindle.engine.state import TrainState
 
 STEPS, EVERY = 6, 2
+CONFIG = {"seed": 0, "checkpoint": {"every": EVERY, "keep": 2}}
+SPARSE = {"seed": 0, "checkpoint": {"every": 3, "keep": 1}}  # fewer file operations
+PRINTS = {"data": "d", "model": "m"}
+CHECKED = __name__ != "__main__"  # under pytest, shape checks draw from `random`
 
 
 def fresh():
@@ -30,60 +38,96 @@ def fresh():
     return TrainState(models={"policy": model}, optimizer=optimizer, schedule=lambda step: 0.1)
 
 
-def train(directory, mode, *, pause=0.0, config=None, quiet=True, group=None):
-    """STEPS steps that depend on weights, moments, three random sources and a scalar."""
-    config = config or {"seed": 0, "checkpoint": {"every": EVERY, "keep": 2}}
+def take_step(state):
+    """A step that depends on weights, moments, dropout, the random sources and a scalar."""
+    model = state.models["policy"]
+    mean = float(state.scalars.get("mean") or 0)
+    noise = float(np.random.normal()) + mean + (0.0 if CHECKED else random.gauss(0.0, 1.0))
+    loss = (model(torch.randn(16, 4)) - noise).square().mean()
+    loss.backward()
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    state.scalars["mean"] = 0.9 * mean + 0.1 * noise
+    return float(loss.detach()), noise
+
+
+def train(
+    directory,
+    mode,
+    *,
+    pause=0.0,
+    config=CONFIG,
+    prints=PRINTS,
+    quiet=True,
+    group=None,
+    finish=True,
+    after_log=lambda step: None,
+):
     with Run.open(
-        directory, config=config, fingerprints={"data": "d", "model": "m"}, mode=mode, quiet=quiet
+        directory, config=config, fingerprints=prints, mode=mode, quiet=quiet, group=group
     ) as run:
         state = run.restore(fresh())
-        model = state.models["policy"]
         for step in run.steps(state, total=STEPS):
-            noise = float(np.random.normal()) + float(state.scalars.get("mean") or 0)
-            loss = (model(torch.randn(16, 4)) - noise).square().mean()
-            loss.backward()
-            state.optimizer.step()
-            state.optimizer.zero_grad()
-            state.scalars["mean"] = 0.9 * float(state.scalars.get("mean") or 0) + 0.1 * noise
+            loss, noise = take_step(state)
             time.sleep(pause)
-            row = {"loss": float(loss.detach()), "time/step": time.perf_counter()}
-            run.log(
-                step, row, samples=[{"step": step, "noise": noise}, {"step": step, "text": "é\n"}]
-            )
-        run.finish(lambda place: save_file(dict(model.state_dict()), place / "model.safetensors"))
+            row = {"loss": loss, "time/step": time.perf_counter()}
+            samples = [{"step": step, "noise": noise}, {"step": step, "text": "é\n"}]
+            run.log(step, row, samples=samples)
+            after_log(step)
+            if step == 3:
+                run.log_eval(step, {"metrics": {"pass@1": {"value": 0.5}}})
+        if finish:
+            run.finish(lambda aside: save_file(state.models["policy"].state_dict(), aside / "m.st"))
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def warm_up():
-    """What torch imports on first use, once in the parent instead of in every fork."""
-    state = fresh()
-    state.models["policy"](torch.zeros(1, 4)).sum().backward()
-    state.optimizer.step()
+    """What is loaded or asked once, in the parent instead of in every fork."""
+    take_step(fresh())
+    manifest.make_manifest(command="", seed=0, fingerprints={}, processes=1)
 
 
 warm_up()
 
 
 def outcome(directory):
-    """Everything that must be the same after any crash, as one hash; times left out."""
+    """Everything that must be the same after any crash; times left out."""
     directory = Path(directory)
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    plain = [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
-    digest = hashlib.sha256(json.dumps(plain).encode())
-    digest.update((directory / "samples.jsonl").read_bytes())
-    final = load_file(directory / "final" / "model.safetensors")
-    for name in sorted(final):
-        digest.update(final[name].numpy().tobytes())
-    last = directory / "checkpoints" / f"step-{STEPS:06d}"
-    plain = json.loads((last / "state.json").read_text())
-    del plain["python_rng"]  # the shape checks of the tests draw from it
-    digest.update(json.dumps(plain).encode())
-    for file in sorted(last.glob("*.safetensors")):
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
+    files = sorted(
+        path
+        for path in directory.rglob("*")
+        if path.is_file() and path.name not in {"metrics.jsonl", ".lock", "COMPLETE.json"}
+    )
+    found = {
+        "rows": [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows],
+        "files": [path.relative_to(directory).as_posix() for path in files],
+        "samples": (directory / "samples.jsonl").read_text(),
+        "final": digest(load_file(directory / "final" / "m.st")),
+    }
+    for place in sorted((directory / "checkpoints").iterdir()):
+        state = json.loads((place / "state.json").read_text())
+        draws = load_file(place / "rng.safetensors")
+        if CHECKED:
+            del state["rng"][0]["python"], draws["rank/0/python/words"]
+        found[place.name] = [state, digest(draws)] + [
+            digest(load_file(place / f"{name}.safetensors")) for name in ("policy", "optimizer")
+        ]
+    return found
+
+
+def digest(tensors):
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        sha.update(f"{name} {tensors[name].dtype}".encode() + tensors[name].numpy().tobytes())
+    return sha.hexdigest()
 
 
 def in_child(work):
-    """Run `work` in a fork; the exit status as os.waitpid gives it."""
+    """Run `work` in a fork; its exit code, negative for a signal."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -94,46 +138,118 @@ def in_child(work):
             code = int(stop.code or 0)
         finally:
             os._exit(code)
-    return os.waitpid(child, 0)[1]
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 class Bomb:
-    """Counts file operations and kills the process at the n-th, before or after it is done."""
+    """Counts the file operations of this process; something happens at the n-th.
 
-    def __init__(self, at, *, after, action=None):
-        self.at, self.after, self.count = at, after, 0
-        self.action = action or (lambda: os.kill(os.getpid(), signal.SIGKILL))
+    Args:
+        at: which.
+        action: what happens; kill -9 unless told otherwise.
+        torn: only writes count, and half of it is done before; else nothing of the operation is.
+        spare: names of operations that do not count.
+    """
 
-    def wrap(self, operation, counts=lambda *args, **kwargs: True):
-        def wrapped(*args, **kwargs):
-            if not counts(*args, **kwargs):
-                return operation(*args, **kwargs)
-            self.count += 1
-            mine = self.count == self.at
-            if mine and not self.after:
-                self.action()
-            try:
-                return operation(*args, **kwargs)
-            finally:
-                if mine and self.after:
-                    self.action()
+    def __init__(self, at, *, action=die, torn=False, spare=()):
+        self.at, self.action, self.torn, self.spare, self.count = at, action, torn, spare, 0
+        self._undo = []
 
-        return wrapped
+    def due(self):
+        self.count += 1
+        return self.count == self.at
 
     def arm(self):
-        """Replace the operations of this process; only for a child that ends."""
-
-        def writes(path, mode="r", *args, **kwargs):
-            return any(letter in str(mode) for letter in "wax+")
-
+        """Replace the operations of this process."""
         for module, name in [
             (os, "replace"),
             (os, "fsync"),
             (os, "truncate"),
             (os, "mkdir"),
+            (os, "rmdir"),
             (os, "unlink"),
-            (shutil, "rmtree"),
         ]:
-            setattr(module, name, self.wrap(getattr(module, name)))
-        builtins.open = self.wrap(builtins.open, writes)
-        state_module.save_file = self.wrap(state_module.save_file)
+            if name not in self.spare:
+                self._replace(module, name, self._plain(vars(module)[name]))
+        if "open" not in self.spare:
+            self._replace(builtins, "open", self._open(builtins.open))
+        self._replace(state_module, "save_file", self._save(save_file))
+
+    def disarm(self):
+        for module, name, operation in self._undo:
+            setattr(module, name, operation)
+
+    def _replace(self, module, name, operation):
+        self._undo.append((module, name, vars(module)[name]))
+        setattr(module, name, operation)
+
+    def _plain(self, operation):
+        def wrapped(*args, **kwargs):
+            if not self.torn and self.due():
+                self.action()
+            return operation(*args, **kwargs)
+
+        return wrapped
+
+    def _open(self, operation):
+        def wrapped(path, mode="r", *args, **kwargs):
+            if not set(mode) & set("wax+"):
+                return operation(path, mode, *args, **kwargs)
+            if not self.torn and self.due():
+                self.action()
+            return Written(operation(path, mode, *args, **kwargs), self)
+
+        return wrapped
+
+    def _save(self, operation):
+        def wrapped(tensors, path):
+            if self.due():
+                if self.torn:
+                    operation(tensors, path)
+                    Path(path).write_bytes(Path(path).read_bytes()[:-5])
+                self.action()
+            return operation(tensors, path)
+
+        return wrapped
+
+
+class Written:
+    """An open file whose writes a bomb counts."""
+
+    def __init__(self, file, bomb):
+        self._file, self._bomb = file, bomb
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._file.close()
+
+    def write(self, raw):
+        if self._bomb.due():
+            if self._bomb.torn:
+                self._file.write(raw[: len(raw) // 2])
+                self._file.flush()
+            self._bomb.action()
+        return self._file.write(raw)
+
+    def flush(self):
+        self._file.flush()
+
+    def fileno(self):
+        return self._file.fileno()
+
+
+def main(place):
+    """Without shape checks, so with python's own random source too: killed in each step."""
+    train(place / "straight", "new")
+    straight = outcome(place / "straight")
+    for last in range(1, STEPS + 1):
+        directory = place / f"killed-{last}"
+        in_child(lambda d=directory, n=last: train(d, "new", after_log=lambda s: s == n and die()))
+        train(directory, "resume")
+        assert outcome(directory) == straight, last
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

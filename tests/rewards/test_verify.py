@@ -18,6 +18,8 @@ from rekindle.rewards.verify import as_number, canonical, exact, numeric
         ("56", r"so \boxed{56} and nothing else, not 57", 1),
         ("56", r"\boxed{\text{no}} 56", 0),
         ("56", "#### 56\n", 1),
+        ("56", "#### 55\nno:\n#### 56", 1),
+        ("55", "#### 55\nno:\n#### 56", 0),
         ("1234", "1,234", 1),
         ("1,234", "it is 1234", 1),
         ("0.5", "1/2", 1),
@@ -150,6 +152,11 @@ def test_hostile_texts_are_answers_like_any_other():
 )
 def test_votes_for_the_same_answer_count_together(one, other):
     assert canonical(one, "numeric") == canonical(other, "numeric")
+
+
+def test_votes_keep_apart_what_some_gold_tells_apart():
+    """A gold of 40 takes 40 % but not 0.4, a gold of 0.4 % takes 0.4 but not 40 %."""
+    assert len({canonical(text, "numeric") for text in ("40", "0.4", "40%", "0.4%")}) == 4
 
 
 def test_no_answer_is_no_vote():

@@ -104,6 +104,12 @@ def test_every_list_is_distinct_however_its_problems_are_written():
     assert len(keys) == 350
 
 
+def test_only_misses_in_a_row_exhaust_a_level(monkeypatch):
+    monkeypatch.setattr("rekindle.tasks.task._FRUITLESS", 150)
+    addition = load_task(name="addition")  # four of five tries belong to another split
+    assert len(addition.problems("test", count=200, seed=0, levels=["5"])) == 200
+
+
 def test_solutions_are_of_the_world_they_are_said_to_be():
     """Countdown: values in 1..49 and all k numbers used; chain: 0..49, one operation a step."""
     for problem in load_task(name="countdown").draw(step=0, count=200, seed=0):

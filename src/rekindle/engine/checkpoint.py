@@ -2,30 +2,33 @@
 
 A save is written aside, every file synced and hashed, the directory renamed into place, and the
 completeness marker with the hashes written last. A load verifies the hashes; the newest complete
-checkpoint wins, torn ones are named and skipped.
+checkpoint wins, torn ones are named and skipped. One process at a time may save to a root: the
+owner of the run directory's lock.
 """
 
-import os
-from collections.abc import Callable
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
-
-from rekindle.errors import CheckpointError, RunDirectoryError
+from rekindle.errors import CheckpointError, DataError, RunDirectoryError
 from rekindle.files import (
+    clear_leftovers,
     explained_io,
     free_bytes,
-    fsync_dir,
-    fsync_file,
     read_json,
     remove_tree,
-    rename,
+    replace_dir,
+    seal_tree,
     sha256_file,
     write_json,
+    written_aside,
 )
 
 MARKER = "COMPLETE.json"
+_NAME = re.compile(r"step-(\d+)")
 
 
 class Found(NamedTuple):
@@ -46,61 +49,59 @@ def save_checkpoint(
     step: int,
     write: Callable[[Path], None],
     *,
-    extra: dict[str, Any],
+    extra: Mapping[str, Any],
     needed: int,
     keep: int,
 ) -> Path:
-    """Save atomically, then drop all but the newest `keep` complete checkpoints.
+    """Save atomically, then drop what is no longer needed.
+
+    The newest `keep` complete ones stay, this one among them. Torn ones go now that there is a
+    newer complete one, and so do those of later steps: `step` was reached from an older checkpoint
+    because they did not pass verification.
 
     Args:
         root: the directory of checkpoints.
+        step: how many steps are finished.
         write: puts the files into a given directory.
         extra: plain data kept in the marker.
         needed: bytes that the save takes, checked against the free space first.
+        keep: how many, at least 1.
 
     Raises:
-        RunDirectoryError: no space or no permission; earlier checkpoints are untouched.
+        RunDirectoryError: no space or no permission; earlier checkpoints are untouched, and
+            nothing of this one is left.
     """
-    with explained_io(root, "creating"):
-        root.mkdir(parents=True, exist_ok=True)
-    clean_aside(root)
-    _refuse_full_disk(root, step, needed)
-    name = checkpoint_name(step)
-    aside, target = root / f".{name}.{os.getpid()}.tmp", root / name
+    clear_leftovers(root)
+    refuse_full_disk(root, needed=needed, purpose=f"the checkpoint of step {step}")
+    target = root / checkpoint_name(step)
+    placed = False
     try:
-        with explained_io(target, "saving"):
-            aside.mkdir()
-            try:
-                write(aside)
-            except SafetensorError as error:
-                raise RunDirectoryError(
-                    f"failed saving {target}",
-                    got=str(error),
-                    why="the last complete checkpoint is kept",
-                    fix="free some space if the disk is full, then --resume",
-                ) from error
-            hashes = {}
-            for file in sorted(aside.iterdir()):
-                fsync_file(file)
-                hashes[file.name] = sha256_file(file)
-            fsync_dir(aside)
-            remove_tree(target)  # a torn one of the same step
-            rename(aside, target)
-        write_json(target / MARKER, {"step": step, "sha256": hashes, **extra})
-    finally:
-        remove_tree(aside)
-    _drop_old(root, keep)
+        with written_aside(target, "saving") as aside:
+            write(aside)
+            hashes = seal_tree(aside)
+            placed = True
+            replace_dir(aside, target)
+        write_json(target / MARKER, _signed({"step": step, "sha256": hashes, **extra}))
+    except RunDirectoryError:
+        if placed:
+            remove_tree(target)
+        raise
+    for path in _all(root):
+        if _step(path) > step:
+            _drop(path)
+    drop_old(root, step, keep=keep)
     return target
 
 
-def _refuse_full_disk(root: Path, step: int, needed: int) -> None:
-    free = free_bytes(root)
+def refuse_full_disk(place: Path, *, needed: int, purpose: str) -> None:
+    """Raise `RunDirectoryError` when fewer than `needed` bytes are free where `place` is."""
+    free = free_bytes(place)
     if free < needed:
         raise RunDirectoryError(
-            f"no space for the checkpoint of step {step} in {root}",
+            f"no space left for {purpose} in {place}",
             got=f"{free:,} bytes free",
             wanted=f"about {needed:,}",
-            why="the last complete checkpoint is kept",
+            why="nothing was written; the last complete checkpoint is kept",
             fix="free some space, then --resume",
         )
 
@@ -108,7 +109,7 @@ def _refuse_full_disk(root: Path, step: int, needed: int) -> None:
 def find_checkpoint(root: Path) -> Found:
     """The newest complete checkpoint, verified by hash."""
     torn: list[str] = []
-    for directory in sorted(_all(root), reverse=True):
+    for directory in sorted(_all(root), key=_step, reverse=True):
         try:
             marker = verify(directory)
         except CheckpointError as error:
@@ -123,37 +124,54 @@ def verify(directory: Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: no marker, a file missing, or a hash that differs; the file is named.
+        RunDirectoryError: a file cannot be read.
     """
     path = directory / MARKER
     if not path.exists():
         raise CheckpointError(f"{directory.name} is torn: it has no {MARKER}")
     try:
-        marker = read_json(path)
+        marker = dict(read_json(path))
         hashes = dict(marker["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (DataError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{directory.name} is torn: {MARKER} cannot be read") from error
-    for name, digest in hashes.items():
-        file = directory / name
-        if not file.exists():
-            raise CheckpointError(f"{directory.name} is torn: {name} is missing")
-        if sha256_file(file) != digest:
-            raise CheckpointError(f"{directory.name} is altered: {name} has another hash")
-    return dict(marker)
+    if marker != _signed(marker) or marker.get("step") != _step(directory):
+        raise CheckpointError(f"{directory.name} is altered: {MARKER} has another hash")
+    with explained_io(directory, "reading"):
+        for name, digest in hashes.items():
+            file = directory / name
+            if not file.is_file():
+                raise CheckpointError(f"{directory.name} is torn: {name} is missing")
+            if sha256_file(file) != digest:
+                raise CheckpointError(f"{directory.name} is altered: {name} has another hash")
+    return marker
 
 
-def clean_aside(root: Path) -> None:
-    """Remove what interrupted saves left beside the checkpoints."""
-    for path in root.glob(".step-*.tmp") if root.exists() else ():
-        remove_tree(path)
+def drop_old(root: Path, step: int, *, keep: int) -> None:
+    """Of the checkpoints up to the complete one of `step`, leave the `keep` newest complete."""
+    older = sorted((path for path in _all(root) if _step(path) <= step), key=_step)
+    kept = [path for path in older if (path / MARKER).exists()][-keep:]
+    for path in older:
+        if path not in kept:
+            _drop(path)
+
+
+def _signed(marker: Mapping[str, Any]) -> dict[str, Any]:
+    """The marker with a hash of its own: it says how far the logs had grown."""
+    plain = {key: value for key, value in marker.items() if key != "self"}
+    text = json.dumps(plain, sort_keys=True)
+    return {**plain, "self": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _all(root: Path) -> list[Path]:
-    return [path for path in root.glob("step-*") if path.is_dir()] if root.exists() else []
+    found = root.iterdir() if root.is_dir() else ()
+    return [path for path in found if _NAME.fullmatch(path.name) and path.is_dir()]
 
 
-def _drop_old(root: Path, keep: int) -> None:
-    complete = sorted(path for path in _all(root) if (path / MARKER).exists())
-    for path in complete[:-keep]:
-        # Without its marker first, so that a kill half-way leaves no checkpoint that looks whole.
-        (path / MARKER).unlink()
-        remove_tree(path)
+def _step(directory: Path) -> int:
+    return int(directory.name.removeprefix("step-"))
+
+
+def _drop(directory: Path) -> None:
+    # Without its marker first, so that a kill half-way leaves none that looks whole.
+    remove_tree(directory / MARKER)
+    remove_tree(directory)

@@ -1,66 +1,153 @@
 """TensorBoard, W&B and trackio as copies of the metrics rows (extra [trackers]); never the source
-of truth. An exporter that fails is dropped with a warning, and the run goes on.
+of truth. One that fails is dropped with a warning, and the run goes on.
 """
 
-import warnings
+import importlib
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from rekindle.engine.progress import say
 from rekindle.errors import missing_extra
+from rekindle.files import read_json
 
-Export = Callable[[int, Mapping[str, float]], None]
+Row = Mapping[str, float | int]
 
-
-def open_exporters(
-    names: Sequence[str], directory: Path, config: Mapping[str, Any]
-) -> dict[str, Export]:
-    """One function per exporter, which takes a step and its numbers."""
-    makers = {"tensorboard": _tensorboard, "wandb": _wandb, "trackio": _trackio}
-    return {name: makers[name](directory, config) for name in names}
+# What network, disk and queues raise below the libraries' own errors, and what they raise on a
+# value that they do not like. A MemoryError or an AssertionError is not theirs to swallow.
+_COMMON = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError)
 
 
-def export(exporters: dict[str, Export], step: int, row: Mapping[str, float]) -> None:
-    """Send a row to all; one that fails is removed."""
-    for name, send in list(exporters.items()):
-        try:
-            send(step, row)
-        except (OSError, RuntimeError, ValueError, TypeError) as error:
-            del exporters[name]
-            warnings.warn(
-                f"exporter '{name}' failed and is off for the rest of this run: {error}",
-                stacklevel=2,
-            )
+class Session(NamedTuple):
+    """An open connection: takes (step, numbers) until it is closed."""
+
+    send: Callable[[int, Row], object]
+    close: Callable[[], object]
 
 
-def _tensorboard(directory: Path, config: Mapping[str, Any]) -> Export:
+class Exporter(NamedTuple):
+    """How to open a session at a step, and what failing looks like."""
+
+    start: Callable[[int], Session]
+    errors: tuple[type[Exception], ...]
+
+
+class Exporters:
+    """The exporters of a run; each is opened with its first row.
+
+    Args:
+        names: of them.
+        directory: the run directory.
+        config: the resolved recipe, shown beside the numbers.
+
+    Raises:
+        MissingExtraError: one of the packages is not installed.
+    """
+
+    def __init__(self, names: Sequence[str], directory: Path, config: Mapping[str, Any]) -> None:
+        self._waiting = {name: _MAKERS[name](directory, config) for name in names}
+        self._open: dict[str, tuple[Session, tuple[type[Exception], ...]]] = {}
+
+    def send(self, step: int, row: Row) -> None:
+        """A row to all of them."""
+        for name, exporter in list(self._waiting.items()):
+            del self._waiting[name]
+            try:
+                self._open[name] = (exporter.start(step), exporter.errors)
+            except exporter.errors as error:
+                _warn(name, error)
+        for name, (session, errors) in list(self._open.items()):
+            try:
+                session.send(step, row)
+            except errors as error:
+                del self._open[name]
+                _warn(name, error)
+
+    def close(self) -> None:
+        """Let them write what they still hold."""
+        while self._open:
+            name, (session, errors) = self._open.popitem()
+            try:
+                session.close()
+            except errors as error:
+                _warn(name, error)
+
+
+def _warn(name: str, error: Exception) -> None:
+    # No warnings.warn: where warnings are errors, it would end the run.
+    say(
+        f"warning: exporter '{name}' failed and is off for the rest of this run "
+        f"({type(error).__name__}: {error}); metrics.jsonl has all rows"
+    )
+
+
+def _tensorboard(directory: Path, config: Mapping[str, Any]) -> Exporter:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise missing_extra("tensorboard", extra="trackers", needed_for="TensorBoard") from error
-    writer = SummaryWriter(str(directory / "tensorboard"))
 
-    def send(step: int, row: Mapping[str, float]) -> None:
-        for name, value in row.items():
-            writer.add_scalar(name, value, step)
-        writer.flush()
+    def start(step: int) -> Session:
+        # Rows from here on are new: a run that was killed may have sent some of them before.
+        writer = SummaryWriter(str(directory / "tensorboard"), purge_step=step)
 
-    return send
+        def send(step: int, row: Row) -> None:
+            for name, value in row.items():
+                writer.add_scalar(name, value, step)
+            writer.flush()
+
+        return Session(send, writer.close)
+
+    return Exporter(start, _COMMON)
 
 
-def _wandb(directory: Path, config: Mapping[str, Any]) -> Export:
+def _wandb(directory: Path, config: Mapping[str, Any]) -> Exporter:
     try:
         import wandb
     except ImportError as error:
         raise missing_extra("wandb", extra="trackers", needed_for="W&B") from error
-    session = wandb.init(project="rekindle", dir=str(directory), config=dict(config))
-    return lambda step, row: session.log(dict(row), step=step)
+
+    def start(step: int) -> Session:
+        session = wandb.init(
+            project="rekindle",
+            name=directory.resolve().name,
+            id=_run_id(directory),
+            resume="allow",
+            dir=str(directory),
+            config=dict(config),
+        )
+        return Session(lambda step, row: session.log(dict(row), step=step), session.finish)
+
+    return Exporter(start, (*_COMMON, wandb.Error))
 
 
-def _trackio(directory: Path, config: Mapping[str, Any]) -> Export:
+def _trackio(directory: Path, config: Mapping[str, Any]) -> Exporter:
     try:
         import trackio
     except ImportError as error:
         raise missing_extra("trackio", extra="trackers", needed_for="trackio") from error
-    trackio.init(project="rekindle", name=directory.name, config=dict(config))
-    return lambda step, row: trackio.log({"step": step, **row})
+
+    def start(step: int) -> Session:
+        session = trackio.init(
+            project="rekindle",
+            name=f"{directory.resolve().name}-{_run_id(directory)}",
+            config=dict(config),
+            resume="allow",
+        )
+        return Session(lambda step, row: session.log(dict(row), step=step), session.finish)
+
+    network = importlib.import_module("httpx").HTTPError  # what trackio sends rows with
+    return Exporter(start, (*_COMMON, network, sqlite3.Error))
+
+
+def _run_id(directory: Path) -> str:
+    """The same for all sessions of a run, another for every run."""
+    return str(read_json(directory / "manifest.json")["id"])
+
+
+_MAKERS: dict[str, Callable[[Path, Mapping[str, Any]], Exporter]] = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "trackio": _trackio,
+}

@@ -2,16 +2,21 @@
 
 import hashlib
 import importlib.metadata
+import os
 import platform
+import secrets
 import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rekindle import __version__
+
 PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "tokenizers", "numpy", "scipy")
-STATE_FORMAT = 1  # raised when old checkpoints cannot be read any more
+STATE_FORMAT = 2  # raised when old checkpoints cannot be read any more
 
 
 def make_manifest(
@@ -19,7 +24,8 @@ def make_manifest(
 ) -> dict[str, Any]:
     """The manifest of a new run; no host names, no user names, no environment variables."""
     return {
-        "rekindle": importlib.metadata.version("rekindle"),
+        "rekindle": __version__,
+        "id": secrets.token_hex(4),
         "state_format": STATE_FORMAT,
         **_code(),
         "python": platform.python_version(),
@@ -40,6 +46,7 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
@@ -47,28 +54,32 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _code() -> dict[str, Any]:
     root = Path(__file__).resolve().parents[3]
-    if not (root / ".git").exists():
-        return {"commit": None, "dirty": None, "diff_sha": None}
-    commit = _git(root, "rev-parse", "HEAD")
-    diff = _git(root, "diff", "HEAD")
+    commit = diff = changes = None
+    if (root / ".git").exists() and (root / "src" / "rekindle").is_dir():
+        commit = _git(root, "rev-parse", "HEAD")
+        diff = _git(root, "diff", "HEAD")
+        changes = _git(root, "status", "--porcelain")  # new files too
     return {
-        "commit": commit.strip() if commit else None,
-        "dirty": None if diff is None else bool(diff),
-        "diff_sha": hashlib.sha256(diff.encode()).hexdigest()[:16] if diff else None,
+        "commit": commit.decode().strip() if commit else None,
+        "dirty": None if changes is None else bool(changes),
+        "diff_sha": hashlib.sha256(diff).hexdigest()[:16] if diff else None,
     }
 
 
-def _git(root: Path, *words: str) -> str | None:
+def _git(root: Path, *words: str) -> bytes | None:
+    # Inside a hook, GIT_DIR and the like name another repository.
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
         done = subprocess.run(
             ["git", "-C", str(root), *words],
             capture_output=True,
-            text=True,
+            env=clean,
             timeout=10,
             check=False,
         )
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.TimeoutExpired):  # no git, or one that does not answer
         return None
     return done.stdout if done.returncode == 0 else None

@@ -1,38 +1,91 @@
-"""How a run shows that it is alive: a live line on a terminal, plain lines elsewhere."""
+"""How a run shows that it is alive: a live line on a terminal, plain lines elsewhere.
 
+Nothing here can end a run: where standard error is closed, full or gone, the words are lost.
+"""
+
+import io
+import math
 import sys
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
+from typing import IO, cast
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-_PLAIN_EVERY = 0.1  # share of the steps between plain lines
+Number = float | int
+
+_PLAIN_SHARE = 0.1  # of the steps between plain lines,
+_PLAIN_SECONDS = 30.0  # or this long, whichever is sooner
+
+
+class CalmStream(io.TextIOBase):
+    """A stream, whatever has become of it, without its errors."""
+
+    def __init__(self, stream: io.TextIOBase | None) -> None:
+        self._stream = io.StringIO() if stream is None else stream
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        with suppress(OSError, ValueError):  # a closed pipe or file, an encoding without the sign
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if there is anything that can be."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether someone sees it live."""
+        with suppress(OSError, ValueError):
+            return self._stream.isatty()
+        return False
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Which signs can be shown."""
+        return self._stream.encoding or "ascii"
+
+
+def standard_error() -> CalmStream:
+    """Where words go; a program without standard error has none."""
+    return CalmStream(cast(io.TextIOBase | None, sys.stderr))
+
+
+def say(text: str) -> None:
+    """One line on standard error."""
+    stream = standard_error()
+    stream.write(f"{text}\n")
+    stream.flush()
 
 
 class ProgressLine:
-    """Steps, tokens a second, time left, and the newest accuracy or loss, on standard error."""
+    """Steps, tokens a second, time left, and the newest accuracy or loss, on standard error.
+
+    Args:
+        total: steps of the run.
+        done: steps that were finished before this process.
+        quiet: True: nothing; else a live line on a terminal, and elsewhere a plain line for every
+            tenth of the steps or 30 s.
+    """
 
     def __init__(self, *, total: int, done: int, quiet: bool | None) -> None:
-        self._console = Console(stderr=True)
+        # as much of a file as rich uses
+        console = Console(file=cast(IO[str], standard_error()))
         self._total, self._start = total, done
-        self._live = quiet is not True and self._console.is_terminal
-        self._plain = quiet is None and not self._live
-        self._began, self._tokens, self._accuracy = time.monotonic(), 0.0, ""
-        self._shown = done
+        self._live = quiet is not True and console.is_terminal
+        self._plain = quiet is not True and not self._live
+        self._began = self._told = time.monotonic()
+        self._shown, self._tokens, self._accuracy = done, 0.0, ""
         self._bar = Progress(
             TextColumn("step"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=self._console,
+            TextColumn("{task.description}", markup=False),
+            console=console,
             disable=not self._live,
         )
         self._task = self._bar.add_task("", total=total, completed=done)
@@ -47,33 +100,46 @@ class ProgressLine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the live line down; again is fine."""
         self._bar.stop()
 
     def evaluated(self, text: str) -> None:
         """Keep the newest accuracy for the line."""
         self._accuracy = text
 
-    def advance(self, step: int, metrics: dict[str, float]) -> None:
+    def advance(self, step: int, metrics: Mapping[str, Number | None]) -> None:
         """One step is finished."""
-        self._tokens += metrics.get("tokens/generated", metrics.get("tokens/trained", 0.0))
-        seconds = max(time.monotonic() - self._began, 1e-9)
-        text = f"{self._tokens / seconds:,.0f} tokens/s  {self._newest(metrics)}"
+        self._tokens += metrics.get("tokens/generated", metrics.get("tokens/trained")) or 0.0
+        now = time.monotonic()
+        seconds = max(now - self._began, 1e-9)
+        left = seconds / max(step - self._start, 1) * (self._total - step)
+        parts = [f"{self._tokens / seconds:,.0f} tokens/s", *self._newest(metrics)]
+        parts.append(f"{duration(left)} left" if step < self._total else duration(seconds))
+        text = "  ".join(parts)
         self._bar.update(self._task, completed=step, description=text)
-        last = step == self._total
-        if self._plain and (last or step - self._shown >= _PLAIN_EVERY * self._total):
-            self._shown = step
-            left = seconds / max(step - self._start, 1) * (self._total - step)
-            self._say(f"step {step}/{self._total}  {text}  {left:.0f} s left")
+        due = step - self._shown >= _PLAIN_SHARE * self._total
+        due = due or now - self._told >= _PLAIN_SECONDS or step == self._total
+        if self._plain and due:
+            self._shown, self._told = step, now
+            say(f"step {step}/{self._total}  {text}")
 
-    def _newest(self, metrics: dict[str, float]) -> str:
-        if "reward/mean" in metrics:
-            return f"reward {metrics['reward/mean']:.3f}  {self._accuracy}"
-        return f"loss {metrics.get('loss', float('nan')):.4f}  {self._accuracy}"
+    def _newest(self, metrics: Mapping[str, Number | None]) -> list[str]:
+        shown = next((name for name in ("reward/mean", "loss") if name in metrics), None)
+        value = None if shown is None else metrics[shown]
+        parts = [self._accuracy] if self._accuracy else []
+        if shown is not None and value is not None and math.isfinite(value):
+            parts.insert(0, f"{shown.partition('/')[0]} {value:.3f}")
+        return parts
 
-    @staticmethod
-    def _say(text: str) -> None:
-        try:
-            sys.stderr.write(text + "\n")
-            sys.stderr.flush()
-        except (OSError, ValueError):  # a closed pipe must not end a run
-            return
+
+def duration(seconds: Number) -> str:
+    """`12 s`, `3 min 05 s`, `2 h 07 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

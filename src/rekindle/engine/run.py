@@ -2,79 +2,85 @@
 
     config.yaml  manifest.json  metrics.jsonl  samples.jsonl  eval/  eval.json  checkpoints/  final/
 
-`steps` owns cadence, checkpoints, signals and progress. A checkpoint records the length of the
-logs; on resume they are cut back to it, so that no row is missing and none is there twice.
+`steps` owns cadence, checkpoints, signals and progress. A checkpoint records how far the logs had
+grown; on resume they are cut back to it, so that no row is missing and none is there twice.
+
+One process writes; with several, all see the same directory and take the same decisions.
 """
 
-import fcntl
-import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import IO, Any, Literal
+from types import TracebackType
+from typing import Any, TypeVar
 
-import yaml
-
-from rekindle.engine.checkpoint import find_checkpoint, save_checkpoint
+from rekindle.engine.checkpoint import (
+    drop_old,
+    find_checkpoint,
+    refuse_full_disk,
+    save_checkpoint,
+)
 from rekindle.engine.device import Alone, Group
-from rekindle.engine.exporters import export, open_exporters
-from rekindle.engine.manifest import STATE_FORMAT, make_manifest, now
-from rekindle.engine.progress import ProgressLine
-from rekindle.engine.state import TrainState
-from rekindle.errors import EXIT_RESUMABLE, RunDirectoryError
+from rekindle.engine.exporters import Exporters
+from rekindle.engine.interrupts import Interrupts
+from rekindle.engine.manifest import STATE_FORMAT, now
+from rekindle.engine.progress import Number, ProgressLine, say
+from rekindle.engine.rundir import MANIFEST, Mode, RunLock, claim
+from rekindle.engine.state import TrainState, rng_state, safetensors_as_oserror
+from rekindle.errors import EXIT_RESUMABLE, RekindleError
 from rekindle.files import (
+    EMPTY_LOG,
     AppendLog,
-    explained_io,
-    fsync_dir,
-    fsync_file,
-    open_lock,
+    LogMark,
     read_json,
-    remove_tree,
-    rename,
-    write_atomic,
+    replace_dir,
+    seal_tree,
     write_json,
+    written_aside,
 )
 
-Mode = Literal["new", "resume", "overwrite"]
+T = TypeVar("T")
+
+_EVERY, _KEEP = 50, 2  # where a config has no checkpoint section
 
 
 class Run:
-    """An open run directory; use it as a context manager, which holds its lock.
+    """An open run directory, made by `Run.open`; a context manager, which holds its lock.
 
-    Only the main process writes; all processes take the same decisions.
+    Attributes:
+        directory: where it is.
+        config: the resolved recipe.
+        finished: it had been finished before it was opened: `steps` yields nothing, `finish` does
+            nothing.
     """
 
     def __init__(
         self,
         directory: Path,
-        *,
         config: Mapping[str, Any],
-        lock: IO[str] | None,
         group: Group,
         quiet: bool | None,
+        lock: RunLock | None,
+        exporters: Exporters | None,
+        finished: bool,
     ) -> None:
         self.directory, self.config, self.group = directory, config, group
-        self._lock, self._quiet = lock, quiet
+        self.finished = finished
+        self._quiet, self._lock, self._exporters = quiet, lock, exporters
         self._metrics = AppendLog(directory / "metrics.jsonl")
         self._samples = AppendLog(directory / "samples.jsonl")
-        self._row: dict[str, float] = {}
+        self._interrupts = Interrupts()
         self._progress: ProgressLine | None = None
-        self._stop_signal: int | None = None
+        self._row: dict[str, Number] | None = None
+        self._step = 0  # that is being taken
         self._saving = 0.0
-        names = config.get("log", {}).get("exporters", ()) if group.is_main else ()
-        self._exporters = open_exporters(names, directory, config)
 
     # --- opening
 
     @classmethod
     def open(
         cls,
-        directory: Path,
+        directory: Path | str,
         *,
         config: Mapping[str, Any],
         fingerprints: Mapping[str, str],
@@ -85,25 +91,49 @@ class Run:
     ) -> "Run":
         """Create, overwrite or take up a run directory.
 
+        Args:
+            directory: where the run is, or will be.
+            config: plain data, written as config.yaml. `checkpoint.every`, `checkpoint.keep`,
+                `log.exporters` and `seed` are read here.
+            fingerprints: hashes of what the run is made from, by name ("data", "model").
+            mode: `new` refuses a directory with something in it. `resume` takes up a run, also
+                one that was killed before it had begun. `overwrite` removes a run's own files.
+            command: recorded in the manifest.
+            quiet: True: no progress.
+            group: the processes of this run.
+
         Raises:
             RunDirectoryError: it exists (new), is no run (resume, overwrite), belongs to another
                 process, cannot be written, or was made with another config, data or model (resume;
                 the differences are listed).
+            MissingExtraError: an exporter's package is not installed.
         """
-        group = group or Alone()
-        lock: IO[str] | None = None
-        failure: RunDirectoryError | None = None
-        if group.is_main:
-            try:
-                lock = _prepare(directory, config, fingerprints, mode, command, group.size)
-            except RunDirectoryError as error:
-                failure = error
-        failure = group.broadcast_object(failure)
-        if failure is not None:
-            raise failure
-        return cls(directory, config=config, lock=lock, group=group, quiet=quiet)
+        group, directory = group or Alone(), Path(directory)
+        own: list[tuple[RunLock, Exporters]] = []  # stays in the main process
+
+        def prepare() -> bool:
+            names = config.get("log", {}).get("exporters") or ()
+            exporters = Exporters(names, directory, config)
+            lock = claim(
+                directory,
+                config=config,
+                fingerprints=fingerprints,
+                mode=mode,
+                command=command,
+                processes=group.size,
+            )
+            own.append((lock, exporters))
+            return _was_finished(directory)
+
+        finished = _on_main(group, prepare)
+        lock, exporters = own[0] if own else (None, None)
+        run = cls(directory, config, group, quiet, lock, exporters, finished)
+        if finished:
+            run._say(f"{directory} is finished: there is nothing to do")
+        return run
 
     def __enter__(self) -> "Run":
+        self._interrupts.install()
         return self
 
     def __exit__(
@@ -112,55 +142,84 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # `steps` is a generator: after an error in its body it is still waiting.
+        if self._progress is not None:
+            self._progress.close()
+        self._interrupts.restore()
+        if self._exporters is not None:
+            self._exporters.close()
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
 
     # --- training
 
     def restore(self, state: TrainState) -> TrainState:
-        """Load the newest complete checkpoint into `state`; as it is when there is none."""
-        place: str | None = None
-        if self.group.is_main:
-            found = find_checkpoint(self.directory / "checkpoints")
-            for line in found.torn:
-                self._say(f"skipped: {line}")
-            logs = found.marker.get("logs", {"metrics": 0, "samples": 0})
-            self._metrics.cut(logs["metrics"])
-            self._samples.cut(logs["samples"])
-            place = str(found.directory) if found.directory is not None else None
-        place = self.group.broadcast_object(place)
+        """Load the newest complete checkpoint into `state`; as it is when there is none.
+
+        The logs are cut back to that checkpoint, unless the run is finished.
+
+        Raises:
+            RunDirectoryError: rows that the checkpoint counts on are gone or were changed.
+            CheckpointError: the checkpoint does not fit the state.
+        """
+        place = _on_main(self.group, self._find)
         if place is not None:
-            state.load(Path(place))
-            total = self.config.get("optim", {}).get("steps")
-            done = ": the run is finished" if state.step == total else ""
-            self._say(f"resumed after step {state.step}{done}")
+            state.load(Path(place), rank=self.group.rank)
+        if self.finished:
+            return state
+        if place is not None:
+            self._say(f"resumed after step {state.step}")
         if self.group.is_main:
-            self._note_session(state.step)
+            self._note(sessions={"started": now(), "from_step": state.step})
         return state
 
+    def _find(self) -> str | None:
+        found = find_checkpoint(self.directory / "checkpoints")
+        for line in found.torn:
+            self._say(f"skipped: {line}")
+        if found.torn and found.directory is None:
+            self._say("no complete checkpoint is left: from the first step again")
+        if not self.finished:
+            logs = found.marker.get("logs", {})
+            self._metrics.cut(LogMark(*logs.get("metrics", EMPTY_LOG)))
+            self._samples.cut(LogMark(*logs.get("samples", EMPTY_LOG)))
+        if found.directory is None:
+            return None
+        drop_old(found.directory.parent, found.marker["step"], keep=self._keep())
+        return str(found.directory)
+
     def steps(self, state: TrainState, *, total: int) -> Iterator[int]:
-        """Step numbers from `state.step + 1` to `total`.
+        """Step numbers from `state.step + 1` to `total`; each body calls `log` once.
 
         After each body: the step counts, a checkpoint on cadence and at the end. SIGTERM and SIGINT
         let the step finish, write a checkpoint, and leave with `errors.EXIT_RESUMABLE`.
         """
-        every = int(self.config.get("checkpoint", {}).get("every", 50))
+        if self.finished or state.step >= total:
+            return
+        every = int(self.config.get("checkpoint", {}).get("every", _EVERY))
+        self._check_space(state)
+        mine = self._interrupts.install()
+        self._interrupts.deferred = True
         quiet = self._quiet if self.group.is_main else True
-        with self._signals(), ProgressLine(total=total, done=state.step, quiet=quiet) as progress:
-            self._progress = progress
-            while state.step < total:
-                step = state.step + 1
-                self._row = {}
-                yield step
-                state.step = step
-                progress.advance(step, self._row)
-                stopping = self._agreed_stop()
-                if stopping or step % every == 0 or step == total:
-                    self._checkpoint(state)
-                if stopping and step < total:
-                    self._say(f"stopped after step {step}; go on with --resume")
-                    raise SystemExit(EXIT_RESUMABLE)
-        self._progress = None
+        try:
+            with ProgressLine(total=total, done=state.step, quiet=quiet) as self._progress:
+                while state.step < total:
+                    self._step, self._row = state.step + 1, None
+                    yield self._step
+                    self._progress.advance(self._step, self._logged())
+                    state.step = self._step
+                    stopping = any(self.group.gather_objects([self._interrupts.asked]))
+                    if stopping or state.step % every == 0 or state.step == total:
+                        self._checkpoint(state)
+                    if stopping and state.step < total:
+                        break
+        finally:
+            self._interrupts.deferred = False
+            if mine:
+                self._interrupts.restore()
+        if state.step < total:
+            self._say(f"stopped after step {state.step}; go on with --resume")
+            raise SystemExit(EXIT_RESUMABLE)
 
     def checkpoint_seconds(self) -> float:
         """Time spent on checkpoints since the last call: those of earlier steps."""
@@ -169,47 +228,69 @@ class Run:
 
     def _checkpoint(self, state: TrainState) -> None:
         began = time.perf_counter()
-        failure: RunDirectoryError | None = None
-        if self.group.is_main:
-            try:
-                logs = {"metrics": self._metrics.sync(), "samples": self._samples.sync()}
-                save_checkpoint(
-                    self.directory / "checkpoints",
-                    state.step,
-                    state.save,
-                    extra={"logs": logs, "state_format": STATE_FORMAT},
-                    needed=state.nbytes(),
-                    keep=int(self.config.get("checkpoint", {}).get("keep", 2)),
-                )
-            except RunDirectoryError as error:
-                failure = error
-        failure = self.group.broadcast_object(failure)
-        if failure is not None:
-            raise failure
+        rngs = self.group.gather_objects([rng_state()])
+
+        def save() -> None:
+            logs = {"metrics": self._metrics.sync(), "samples": self._samples.sync()}
+            save_checkpoint(
+                self.directory / "checkpoints",
+                state.step,
+                lambda place: state.save(place, rngs=rngs),
+                extra={"logs": logs, "state_format": STATE_FORMAT},
+                needed=state.nbytes(),
+                keep=self._keep(),
+            )
+
+        _on_main(self.group, save)
         self._saving += time.perf_counter() - began
+
+    def _keep(self) -> int:
+        return int(self.config.get("checkpoint", {}).get("keep", _KEEP))
+
+    def _check_space(self, state: TrainState) -> None:
+        # The first checkpoint may be hours away; the optimizer's share is not known before it.
+        def check() -> None:
+            refuse_full_disk(self.directory, needed=state.nbytes(), purpose="one checkpoint")
+
+        _on_main(self.group, check)
 
     # --- the record
 
     def log(
         self,
         step: int,
-        metrics: Mapping[str, float],
+        metrics: Mapping[str, Number],
         *,
         samples: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """The metrics row of a step, and rows of samples.jsonl. nan is written as null."""
+        """The one metrics row of a step, and rows of samples.jsonl. nan is written as null.
+
+        Raises:
+            ValueError: `step` is not the one being taken, or has its row already.
+        """
+        if step != self._step or self._row is not None:
+            raise ValueError(
+                f"one metrics row a step: this is step {self._step}, got a row of step {step}"
+                + ("" if self._row is None else ", and step has its row")
+            )
         self._row = dict(metrics)
         if not self.group.is_main:
             return
         if samples:
             self._samples.append(samples)
         self._metrics.append([{"step": step, **metrics}])
-        finite = {k: v for k, v in metrics.items() if isinstance(v, int | float) and v == v}
-        export(self._exporters, step, finite)
+        if self._exporters is not None:
+            numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float) and v == v}
+            self._exporters.send(step, numbers)
+
+    def _logged(self) -> dict[str, Number]:
+        if self._row is None:
+            raise ValueError(f"step {self._step} wrote no metrics row: call log once in each step")
+        return self._row
 
     def log_eval(self, step: int, result: Mapping[str, Any]) -> None:
         """Write an evaluation as eval/step-XXXXXX.json and as eval.json."""
-        value = result["metrics"].get("pass@1", {}).get("value")
+        value = result.get("metrics", {}).get("pass@1", {}).get("value")
         if self._progress is not None and value is not None:
             self._progress.evaluated(f"pass@1 {value:.3f}")
         if self.group.is_main:
@@ -218,157 +299,46 @@ class Run:
 
     def finish(self, save_model: Callable[[Path], None]) -> None:
         """Write `final/` as a whole and mark the run finished; again after a kill is fine."""
-        if self.group.is_main:
-            aside = self.directory / f".final.{os.getpid()}.tmp"
-            for left in self.directory.glob(".final.*.tmp"):
-                remove_tree(left)
-            with explained_io(self.directory / "final", "writing"):
-                aside.mkdir()
-                save_model(aside)
-                for file in aside.iterdir():
-                    fsync_file(file)
-                fsync_dir(aside)
-                remove_tree(self.directory / "final")
-                rename(aside, self.directory / "final")
-            manifest = read_json(self.directory / "manifest.json")
-            write_json(self.directory / "manifest.json", {**manifest, "finished": now()})
-        self.group.barrier()
+        if self.finished:
+            return
 
-    def _note_session(self, step: int) -> None:
-        manifest = read_json(self.directory / "manifest.json")
-        manifest["sessions"] = [*manifest["sessions"], {"started": now(), "from_step": step}]
-        write_json(self.directory / "manifest.json", manifest)
+        def write() -> None:
+            final = self.directory / "final"
+            with written_aside(final, "writing") as aside, safetensors_as_oserror():
+                save_model(aside)
+                seal_tree(aside)
+                replace_dir(aside, final)
+            self._note(finished=now())
+
+        _on_main(self.group, write)
+        self.finished = True
+
+    def _note(self, *, sessions: Mapping[str, Any] | None = None, **facts: object) -> None:
+        manifest = {**read_json(self.directory / MANIFEST), **facts}
+        if sessions is not None:
+            manifest["sessions"] = [*manifest["sessions"], sessions]
+        write_json(self.directory / MANIFEST, manifest)
 
     def _say(self, text: str) -> None:
         if self.group.is_main and self._quiet is not True:
-            print(text, file=sys.stderr)
+            say(text)
 
-    # --- signals
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
+def _was_finished(directory: Path) -> bool:
+    done = read_json(directory / MANIFEST).get("finished") is not None
+    return done and (directory / "final").is_dir()
+
+
+def _on_main(group: Group, work: Callable[[], T]) -> T:
+    """What `work` gives in the main process, everywhere; its error, too, so that nobody waits."""
+    result: T | None = None
+    failure: RekindleError | None = None
+    if group.is_main:
         try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._stop_signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt  # asked twice: at once, without a checkpoint
-        self._stop_signal = number
-
-    def _agreed_stop(self) -> bool:
-        return any(self.group.gather_objects([self._stop_signal is not None]))
-
-
-def _prepare(
-    directory: Path,
-    config: Mapping[str, Any],
-    fingerprints: Mapping[str, str],
-    mode: Mode,
-    command: str,
-    processes: int,
-) -> IO[str]:
-    begun = (directory / "manifest.json").exists()  # written last
-    filled = directory.exists() and not _only_hidden(directory)
-    if mode == "new" and filled:
-        raise RunDirectoryError(
-            f"{directory} exists",
-            why="a run is never mixed with another",
-            fix="--resume goes on with it, --overwrite replaces it, or give another --out",
-        )
-    if mode != "new" and filled and not begun and not (directory / "config.yaml").exists():
-        raise RunDirectoryError(
-            f"{directory} is not a run directory",
-            wanted="a directory with config.yaml and manifest.json",
-            why="nothing that is not ours is resumed or deleted",
-            fix="check --out",
-        )
-    with explained_io(directory, "creating"):
-        directory.mkdir(parents=True, exist_ok=True)
-    lock = _take_lock(directory)
-    try:
-        if mode == "overwrite":
-            for path in directory.iterdir():
-                if path.name != ".lock":
-                    remove_tree(path)
-        if mode == "resume" and begun:
-            _refuse_changes(directory, config, fingerprints)
-        else:
-            manifest = make_manifest(
-                command=command,
-                seed=config.get("seed"),
-                fingerprints=fingerprints,
-                processes=processes,
-            )
-            write_atomic(directory / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-            write_json(directory / "manifest.json", manifest)
-    except RunDirectoryError:
-        lock.close()
-        raise
-    return lock
-
-
-def _only_hidden(directory: Path) -> bool:
-    # The lock, and what a kill leaves of files that were not yet in place.
-    return directory.is_dir() and all(path.name.startswith(".") for path in directory.iterdir())
-
-
-def _take_lock(directory: Path) -> IO[str]:
-    lock = open_lock(directory / ".lock")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = lock.read().strip()
-        lock.close()
-        raise RunDirectoryError(
-            f"{directory} is in use by another process",
-            got=f"process {holder}" if holder else None,
-            why="two processes in one run directory would spoil it",
-            fix="wait for it, stop it, or give another --out",
-        ) from error
-    lock.seek(0)
-    lock.truncate()
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock
-
-
-def _refuse_changes(
-    directory: Path, config: Mapping[str, Any], fingerprints: Mapping[str, str]
-) -> None:
-    path = directory / "config.yaml"
-    manifest = read_json(directory / "manifest.json")
-    before = {**_flat(yaml.safe_load(path.read_text())), **_named(manifest["fingerprints"])}
-    after = {**_flat(config), **_named(fingerprints)}
-    before["state format"], after["state format"] = manifest.get("state_format"), STATE_FORMAT
-    changed = [
-        f"{key}: {before.get(key, '(absent)')!r} -> {after.get(key, '(absent)')!r}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key, "(absent)") != after.get(key, "(absent)")
-    ]
-    if changed:
-        raise RunDirectoryError(
-            f"{directory} was made with other settings, data or model:\n    "
-            + "\n    ".join(changed),
-            why="a resumed run must be the same run",
-            fix="give the settings it was started with, or another --out",
-        )
-
-
-def _named(fingerprints: Mapping[str, str]) -> dict[str, str]:
-    return {f"{name} (hash)": value for name, value in fingerprints.items()}
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, Mapping):
-        return {prefix: list(tree) if isinstance(tree, tuple) else tree}
-    out: dict[str, Any] = {}
-    for key, value in tree.items():
-        out |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return out
+            result = work()
+        except RekindleError as error:
+            failure = error
+    result, failure = group.broadcast_object((result, failure))
+    if failure is not None:
+        raise failure
+    return result

@@ -2,18 +2,24 @@
 own running numbers. Saved as safetensors and JSON, never as pickle; restored to the bit.
 """
 
-import json
+import errno
+import os
 import random
-from collections.abc import Callable, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from rekindle.engine.packing import pack, unpack
 from rekindle.errors import CheckpointError
 from rekindle.files import read_json, write_json
 
@@ -27,7 +33,7 @@ class TrainState:
     Attributes:
         models: by role, `policy` first.
         optimizer: over the parameters of all models.
-        schedule: finished steps -> learning rate.
+        schedule: finished steps -> learning rate; a pure function, so it is not saved.
         step: finished steps.
         scalars: the method's own running numbers, and the sampler's position.
     """
@@ -38,157 +44,209 @@ class TrainState:
     step: int = 0
     scalars: dict[str, Scalar] = field(default_factory=dict)
 
-    def save(self, directory: Path) -> None:
-        """Write the state into an existing directory: models, optimizer, rng, state.json."""
-        for role, model in self.models.items():
-            save_file(_own_tensors(model), directory / f"{role}.safetensors")
-        packed = self.optimizer.state_dict()
-        tensors, rest = _split(packed["state"])
-        save_file(tensors, directory / "optimizer.safetensors")
-        save_file(_rng_tensors(), directory / "rng.safetensors")
-        write_json(
-            directory / "state.json",
-            {
-                "step": self.step,
-                "scalars": self.scalars,
-                "optimizer": {"rest": rest, "groups": packed["param_groups"]},
-                "python_rng": _listed(random.getstate()),
-                "numpy_rng": _numpy_rest(),
-            },
-        )
+    def save(self, directory: Path, *, rngs: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Write the state into an existing directory.
 
-    def load(self, directory: Path) -> None:
-        """Restore in place what `save` wrote.
+        `<role>.safetensors` for each model, `optimizer.safetensors`, `rng.safetensors`, and
+        `state.json` for all that is no tensor.
+
+        Args:
+            directory: where to.
+            rngs: `rng_state()` of every process in order of rank; None: this process alone.
 
         Raises:
-            CheckpointError: names, shapes or dtypes differ from those of this run.
+            OSError: what the operating system refused.
+            TypeError: something that only pickle could save.
         """
+        moments: dict[str, Tensor] = {}
+        draws: dict[str, Tensor] = {}
+        plain = {
+            "step": self.step,
+            "scalars": pack(self.scalars, moments, "scalars"),
+            "optimizer": {
+                "class": type(self.optimizer).__name__,
+                **pack(self.optimizer.state_dict(), moments, "optimizer"),
+            },
+            "rng": pack(list(rngs or [rng_state()]), draws, "rank"),
+        }
+        with safetensors_as_oserror():
+            for role, model in self.models.items():
+                save_file(_own_tensors(model), directory / f"{role}.safetensors")
+            save_file(_apart(moments), directory / "optimizer.safetensors")
+            save_file(_apart(draws), directory / "rng.safetensors")
+        write_json(directory / "state.json", plain)
+
+    def load(self, directory: Path, *, rank: int = 0) -> None:
+        """Restore in place what `save` wrote.
+
+        Args:
+            directory: a verified checkpoint.
+            rank: of this process; one that was not there when it was saved takes rank 0's draws.
+
+        Raises:
+            CheckpointError: names, shapes, dtypes or the kind of optimizer differ from this run's.
+        """
+        saved = {path.stem for path in directory.glob("*.safetensors")} - {"optimizer", "rng"}
+        if saved != self.models.keys():
+            raise CheckpointError(
+                f"{directory.name} has other models than this run",
+                got=sorted(saved),
+                wanted=sorted(self.models),
+            )
         for role, model in self.models.items():
-            _fill(model, load_file(directory / f"{role}.safetensors"), role)
+            _fill(model, directory / f"{role}.safetensors", role)
         plain = read_json(directory / "state.json")
-        tensors = load_file(directory / "optimizer.safetensors")
-        self.optimizer.load_state_dict(
-            {
-                "state": _join(tensors, plain["optimizer"]["rest"]),
-                "param_groups": [_group(group) for group in plain["optimizer"]["groups"]],
-            }
-        )
-        _restore_rng(load_file(directory / "rng.safetensors"), plain)
+        moments = _read_all(directory / "optimizer.safetensors")
+        _fill_optimizer(self.optimizer, plain["optimizer"], moments)
         self.step = plain["step"]
-        self.scalars = dict(plain["scalars"])
+        self.scalars = unpack(plain["scalars"], moments)
+        rngs = unpack(plain["rng"], _read_all(directory / "rng.safetensors"))
+        restore_rng(rngs[rank if rank < len(rngs) else 0])
 
     def nbytes(self) -> int:
         """What a save takes on disk, about."""
-        weights = sum(
-            tensor.numel() * tensor.element_size()
-            for model in self.models.values()
-            for tensor in _own_tensors(model).values()
-        )
-        moments = sum(
-            value.numel() * value.element_size()
-            for slots in self.optimizer.state.values()
-            for value in slots.values()
-            if isinstance(value, Tensor)
-        )
+        weights = sum(_nbytes(t) for m in self.models.values() for t in _own_tensors(m).values())
+        slots = self.optimizer.state.values()
+        moments = sum(_nbytes(v) for slot in slots for v in slot.values() if isinstance(v, Tensor))
         return weights + moments + 65_536
 
 
-def _own_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The state dict with tied tensors once, under their first name."""
-    seen: set[int] = set()
-    own = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            own[name] = tensor.detach().contiguous()
-    return own
-
-
-@torch.no_grad()
-def _fill(model: torch.nn.Module, saved: Mapping[str, Tensor], role: str) -> None:
-    own = _own_tensors(model)
-    if own.keys() != saved.keys():
-        odd = sorted(own.keys() ^ saved.keys())
-        raise CheckpointError(
-            f"the checkpoint's {role} has other tensors than the model",
-            got=odd[:5],
-            why="it belongs to another architecture",
-        )
-    targets = model.state_dict(keep_vars=True)
-    for name, tensor in saved.items():
-        target = targets[name]
-        if target.shape != tensor.shape or target.dtype != tensor.dtype:
-            raise CheckpointError(
-                f"the checkpoint's {role} differs from the model at {name}",
-                got=f"{tuple(tensor.shape)} {tensor.dtype}",
-                wanted=f"{tuple(target.shape)} {target.dtype}",
-            )
-        target.copy_(tensor)
-
-
-def _split(slots: Mapping[int, Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, rest = {}, {}
-    for index, values in slots.items():
-        for key, value in values.items():
-            if isinstance(value, Tensor):
-                tensors[f"{index}/{key}"] = value.detach().contiguous()
-            else:
-                rest[f"{index}/{key}"] = value
-    return tensors, rest
-
-
-def _join(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
-    slots: dict[int, dict[str, Any]] = {}
-    for name, value in [*tensors.items(), *rest.items()]:
-        index, _, key = name.partition("/")
-        slots.setdefault(int(index), {})[key] = value
-    return slots
-
-
-def _group(group: Mapping[str, Any]) -> dict[str, Any]:
-    # JSON has no tuples; torch's betas is one.
-    return {k: tuple(v) if k == "betas" else v for k, v in group.items()}
-
-
-def _rng_tensors() -> dict[str, Tensor]:
-    states = {"torch": torch.get_rng_state()}
-    for index, state in enumerate(torch.cuda.get_rng_state_all() if _has_cuda() else []):
-        states[f"cuda{index}"] = state
-    keys = np.random.get_state(legacy=False)["state"]["key"]
-    states["numpy"] = torch.from_numpy(keys.astype(np.int64))
-    return states
-
-
-def _restore_rng(states: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-    torch.set_rng_state(states["torch"])
-    cuda = [states[f"cuda{i}"] for i in range(len(states)) if f"cuda{i}" in states]
-    if cuda and _has_cuda():
-        torch.cuda.set_rng_state_all(cuda)
-    rest = plain["numpy_rng"]
-    np.random.set_state(
-        {
-            "bit_generator": "MT19937",
-            "state": {"key": states["numpy"].numpy().astype(np.uint32), "pos": rest["pos"]},
-            "has_gauss": rest["has_gauss"],
-            "gauss": float.fromhex(rest["gauss"]),
-        }
-    )
-    version, keys, gauss = plain["python_rng"]
-    random.setstate((version, tuple(keys), gauss))
-
-
-def _numpy_rest() -> dict[str, Any]:
-    state: Any = np.random.get_state(legacy=False)
+def rng_state() -> dict[str, Any]:
+    """The global random sources of this process: torch (CPU and used devices), numpy, python."""
+    version, words, gauss = random.getstate()
+    numpy: dict[str, Any] = dict(np.random.get_state(legacy=False))
+    key = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     return {
-        "pos": state["state"]["pos"],
-        "has_gauss": state["has_gauss"],
-        "gauss": float(state["gauss"]).hex(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if cuda else [],
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
+        "numpy": {
+            "key": key,
+            "pos": int(numpy["state"]["pos"]),
+            "has_gauss": int(numpy["has_gauss"]),
+            "gauss": float(numpy["gauss"]),
+        },
+        "python": {"version": version, "words": torch.tensor(words), "gauss": gauss},
     }
 
 
-def _listed(value: Any) -> Any:
-    return json.loads(json.dumps(value))
+def restore_rng(state: Mapping[str, Any]) -> None:
+    """Put the global random sources where `rng_state` found them; devices that are gone are left
+    out.
+    """
+    torch.set_rng_state(state["torch"])
+    for index, device in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(device, index)
+    if state["mps"] is not None and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])
+    numpy, python = state["numpy"], state["python"]
+    np.random.set_state(
+        {
+            "bit_generator": "MT19937",
+            "state": {"key": numpy["key"].numpy().astype(np.uint32), "pos": numpy["pos"]},
+            "has_gauss": numpy["has_gauss"],
+            "gauss": numpy["gauss"],
+        }
+    )
+    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
 
 
-def _has_cuda() -> bool:
-    return torch.cuda.is_available()
+@contextmanager
+def safetensors_as_oserror() -> Iterator[None]:
+    """A write that the operating system refused, as the `OSError` that safetensors hides."""
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number.group(1)) if number else errno.EIO
+        raise OSError(code, f"{os.strerror(code)} ({error})") from error
+
+
+def _own_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
+    """The state dict with tied tensors once, under their first name, each in memory of its own."""
+    seen: set[object] = set()
+    own = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} of {type(model).__name__} is no tensor: {type(tensor)}")
+        # Tied weights are one parameter, or several over the same memory.
+        same = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
+        mark = same if tensor.numel() and not tensor.is_meta else id(tensor)
+        if mark not in seen:
+            seen.add(mark)
+            own[name] = tensor.detach().contiguous()
+    return _apart(own)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each in memory of its own, as safetensors wants them; copies only those that share."""
+    owners = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values())
+    return {
+        name: t.clone() if owners[t.untyped_storage().data_ptr()] > 1 else t
+        for name, t in tensors.items()
+    }
+
+
+@torch.no_grad()
+def _fill(model: torch.nn.Module, path: Path, role: str) -> None:
+    own = _own_tensors(model)
+    targets = model.state_dict(keep_vars=True)
+    with safe_open(path, framework="pt") as saved:  # one tensor in memory at a time
+        if own.keys() != set(saved.keys()):
+            raise CheckpointError(
+                f"the checkpoint's {role} has other tensors than the model",
+                got=sorted(own.keys() ^ set(saved.keys()))[:5],
+                why="it belongs to another architecture",
+            )
+        for name in own:
+            target, tensor = targets[name], saved.get_tensor(name)
+            if target.shape != tensor.shape or target.dtype != tensor.dtype:
+                raise CheckpointError(
+                    f"the checkpoint's {role} differs from the model at {name}",
+                    got=f"{tuple(tensor.shape)} {tensor.dtype}",
+                    wanted=f"{tuple(target.shape)} {target.dtype}",
+                )
+            target.copy_(tensor)
+
+
+def _read_all(path: Path) -> dict[str, Tensor]:
+    # Copies: what safetensors returns may be backed by the file, which goes when it is old.
+    with safe_open(path, framework="pt") as saved:
+        return {name: saved.get_tensor(name).clone() for name in saved.keys()}  # noqa: SIM118
+
+
+def _fill_optimizer(
+    optimizer: torch.optim.Optimizer, packed: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    kind = type(optimizer).__name__
+    sizes = [len(group["params"]) for group in optimizer.param_groups]
+    restored = {name: unpack(packed[name], tensors) for name in ("state", "param_groups")}
+    saved_sizes = [len(group["params"]) for group in restored["param_groups"]]
+    if (packed["class"], saved_sizes) != (kind, sizes):
+        raise CheckpointError(
+            "the checkpoint's optimizer is another one",
+            got=f"{packed['class']} over {saved_sizes} parameters",
+            wanted=f"{kind} over {sizes}",
+        )
+    optimizer.load_state_dict(restored)
+    # load_state_dict casts every moment to its parameter's dtype; bits need the saved one.
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, slots in restored["state"].items():
+        loaded = optimizer.state[parameters[index]]
+        optimizer.state[parameters[index]] = _uncast(loaded, slots)
+
+
+def _uncast(loaded: Any, saved: Any) -> Any:
+    """`saved`, its tensors where those of `loaded` are."""
+    if isinstance(saved, Tensor):
+        return saved.to(loaded.device)
+    if isinstance(saved, dict):
+        return {key: _uncast(loaded[key], value) for key, value in saved.items()}
+    if isinstance(saved, list | tuple):
+        return type(saved)(_uncast(a, b) for a, b in zip(loaded, saved, strict=True))
+    return saved
+
+
+def _nbytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

@@ -65,6 +65,8 @@ def train(
         group=group,
     )
     with run:
+        if run.finished:
+            return Path(out) / "final"
         parameters = sum(p.numel() for p in policy.model.parameters())
         set_threads(shared.device.threads, parameters=parameters)
         seed_everything(shared.seed, deterministic=shared.device.deterministic)

@@ -1,0 +1,57 @@
+"""SIGTERM and SIGINT: leave at a place from which the run can go on."""
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from rekindle.errors import EXIT_RESUMABLE
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupts:
+    """Handlers that are there between `install` and `restore`, in the main thread only.
+
+    While `deferred` (inside a step) a signal sets `asked`, and whoever runs the steps saves and
+    leaves; a second SIGINT raises `KeyboardInterrupt`. Otherwise there is nothing to save: the
+    process leaves at once with `errors.EXIT_RESUMABLE`.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.deferred = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def install(self) -> bool:
+        """Take the signals; False where that is impossible or was done already."""
+        if self._before or threading.current_thread() is not threading.main_thread():
+            return False
+        self._before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        return True
+
+    def restore(self) -> None:
+        """Give the signals back to whoever had them; again is fine."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if not self.deferred:
+            _note(f"{name}: stopped; go on with --resume\n")
+            raise SystemExit(EXIT_RESUMABLE)
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not self.asked:
+            _note(f"{name}: a checkpoint follows after this step (Ctrl-C: stop at once)\n")
+        self.asked = True
+
+
+def _note(text: str) -> None:
+    # A handler may run in the middle of a print, where sys.stderr refuses to be entered again.
+    try:
+        os.write(2, text.encode())
+    except OSError:
+        return

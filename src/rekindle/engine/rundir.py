@@ -1,0 +1,216 @@
+"""Taking a run directory: whether it is ours, who holds it, and whether it is the same run.
+
+Nothing that is not ours is changed or deleted; what is ours has a manifest that says so. The
+manifest is written first and the config last, so that a directory with both was opened completely.
+"""
+
+import fcntl
+import os
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import yaml
+
+from rekindle.engine.manifest import STATE_FORMAT, make_manifest
+from rekindle.errors import DataError, RekindleError, RunDirectoryError
+from rekindle.files import (
+    clear_leftovers,
+    explained_io,
+    is_leftover,
+    open_lock,
+    read_json,
+    remove_tree,
+    write_atomic,
+    write_json,
+)
+
+Mode = Literal["new", "resume", "overwrite"]
+
+MANIFEST, CONFIG, LOCK = "manifest.json", "config.yaml", ".lock"
+# What --overwrite removes, in this order: as long as something is left, so is what says it is ours.
+OWN = (
+    "checkpoints",
+    "final",
+    "eval",
+    "eval.json",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "tensorboard",
+    "wandb",
+    CONFIG,
+    MANIFEST,
+)
+_ABSENT = "(absent)"
+
+
+def claim(
+    directory: Path,
+    *,
+    config: Mapping[str, Any],
+    fingerprints: Mapping[str, str],
+    mode: Mode,
+    command: str,
+    processes: int,
+) -> "RunLock":
+    """Make `directory` this process's run directory and return the lock that keeps it.
+
+    Raises:
+        RunDirectoryError: see `Run.open`; the directory is as it was.
+    """
+    text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+    _refuse_mode(directory, mode)
+    with explained_io(directory, "creating"):
+        directory.mkdir(parents=True, exist_ok=True)
+    lock = RunLock(directory / LOCK)
+    try:
+        _refuse_mode(directory, mode)  # again: until the lock was ours it could have changed
+        for place in (directory, directory / "eval", directory / "checkpoints"):
+            clear_leftovers(place)
+        if mode == "overwrite":
+            for name in OWN:
+                remove_tree(directory / name)
+        if mode == "resume" and (directory / CONFIG).exists():
+            _refuse_changes(directory, text, fingerprints)
+        else:
+            manifest = make_manifest(
+                command=command,
+                seed=config.get("seed"),
+                fingerprints=fingerprints,
+                processes=processes,
+            )
+            write_json(directory / MANIFEST, manifest)
+            write_atomic(directory / CONFIG, text)
+    except RekindleError:
+        lock.release()
+        raise
+    return lock
+
+
+class RunLock:
+    """Held until released or until this process is gone, however it went.
+
+    Raises:
+        RunDirectoryError: another process holds it, or the file cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file: IO[str] | None = open_lock(path)
+        try:
+            with explained_io(path, "locking"):
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except RunDirectoryError as error:
+            holder = self._file.read().strip()
+            self.release()
+            if not isinstance(error.__cause__, BlockingIOError):
+                raise
+            raise RunDirectoryError(
+                f"{path.parent} is in use by another process",
+                got=f"process {holder}" if holder else None,
+                why="two processes in one run directory would spoil it",
+                fix="wait for it, stop it, or give another --out",
+            ) from None
+        _held.add(self)
+        with explained_io(path, "writing"):
+            self._file.seek(0)
+            self._file.truncate()
+            self._file.write(str(os.getpid()))
+            self._file.flush()
+
+    def release(self) -> None:
+        """Let the directory go; again is fine."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+_held: "weakref.WeakSet[RunLock]" = weakref.WeakSet()
+
+
+def _forget_locks() -> None:
+    # A lock belongs to an open file, which a fork shares: workers that outlive a killed run would
+    # keep its directory.
+    for lock in list(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_forget_locks)
+
+
+def _refuse_mode(directory: Path, mode: Mode) -> None:
+    with explained_io(directory, "reading"):
+        if not directory.exists():
+            return
+        if not directory.is_dir():
+            raise RunDirectoryError(
+                f"{directory} is a file", wanted="a directory", fix="check --out"
+            )
+        filled = any(p.name != LOCK and not is_leftover(p) for p in directory.iterdir())
+    if filled and mode == "new":
+        raise RunDirectoryError(
+            f"{directory} exists",
+            why="a run is never mixed with another",
+            fix="--resume goes on with it, --overwrite replaces it, or give another --out",
+        )
+    if filled and not _is_ours(directory):
+        raise RunDirectoryError(
+            f"{directory} is not a run directory",
+            wanted=f"a directory with a {MANIFEST} of rekindle",
+            why="nothing that is not ours is resumed or deleted",
+            fix="check --out; if it is a run whose manifest is broken, remove it yourself",
+        )
+
+
+def _is_ours(directory: Path) -> bool:
+    try:
+        manifest = read_json(directory / MANIFEST)
+    except DataError:
+        return False
+    return isinstance(manifest, dict) and {"rekindle", "fingerprints"} <= manifest.keys()
+
+
+def _refuse_changes(directory: Path, config: str, fingerprints: Mapping[str, str]) -> None:
+    path = directory / CONFIG
+    try:
+        saved = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunDirectoryError(
+            f"{path} cannot be read",
+            got=str(error),
+            why="a resumed run must be the same run, and this file says which it was",
+            fix="restore it, or start again with --overwrite",
+        ) from error
+    manifest = read_json(directory / MANIFEST)
+    before = {**_flat(saved), **_named(manifest["fingerprints"])}
+    after = {**_flat(yaml.safe_load(config)), **_named(fingerprints)}
+    before["state format"], after["state format"] = manifest.get("state_format"), STATE_FORMAT
+    lines = []
+    for key in dict.fromkeys([*after, *before]):
+        was, now = _shown(before, key), _shown(after, key)
+        if was != now:
+            lines.append(f"{key}: {was} -> {now}")
+    if lines:
+        raise RunDirectoryError(
+            f"{directory} was made with other settings, data or model:\n    "
+            + "\n    ".join(lines),
+            why="a resumed run must be the same run",
+            fix="give the settings it was started with, or another --out",
+        )
+
+
+def _named(fingerprints: Mapping[str, str]) -> dict[str, str]:
+    return {f"{name} (hash)": value for name, value in fingerprints.items()}
+
+
+def _shown(flat: Mapping[str, Any], key: str) -> str:
+    return repr(flat[key]) if key in flat else _ABSENT
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, Mapping) or (not tree and prefix):
+        return {prefix: tree}
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        out |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return out
