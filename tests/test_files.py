@@ -231,6 +231,24 @@ def test_a_directory_is_replaced_as_a_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
 
 
+def test_a_directory_that_cannot_be_replaced_is_put_back(tmp_path, monkeypatch):
+    target, source = tmp_path / "final", tmp_path / "new"
+    for path in (target, source):
+        path.mkdir()
+        (path / path.name).touch()
+    real = os.replace
+
+    def refusing(a, b):
+        if a == source:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(a, b)
+
+    monkeypatch.setattr(os, "replace", refusing)
+    with pytest.raises(OSError, match="No space"):
+        replace_dir(source, target)
+    assert [path.name for path in target.iterdir()] == ["final"]
+
+
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "x"), KeyboardInterrupt()])
 def test_what_was_written_aside_goes_when_it_is_not_put_in_place(tmp_path, error):
     target = tmp_path / "final"

@@ -77,11 +77,20 @@ def seal_tree(directory: Path) -> dict[str, str]:
 
 
 def replace_dir(source: Path, target: Path) -> None:
-    """Put a directory in its place, durably; what was there is removed after that."""
+    """Put a directory in its place, durably; what was there is removed after that.
+
+    Raises:
+        OSError: the system refused; what was there is there again.
+    """
     old = _aside(target, "old")
     if target.exists():
         os.replace(target, old)
-    os.replace(source, target)
+    try:
+        os.replace(source, target)
+    except OSError:
+        if old.exists():
+            os.replace(old, target)
+        raise
     fsync_dir(target.parent)
     remove_tree(old)
 

@@ -237,6 +237,7 @@ def start(directory, mode="new", **kwargs):
     if child:
         return child
     code = 1
+    signal.alarm(60)  # a test that fails leaves nobody behind
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         toy.train(directory, mode, **kwargs)
@@ -281,7 +282,7 @@ def test_a_signal_writes_a_checkpoint_and_leaves_with_the_documented_code(
 
 
 def test_a_second_ctrl_c_stops_at_once(place, straight):
-    """In the middle of a step of an hour."""
+    """In the middle of a long step."""
     directory = place / "run"
     child = start(directory, after_log=lambda step: step == 3 and time.sleep(3600))
     wait_for_rows(directory, 3)
@@ -354,6 +355,7 @@ def test_workers_that_outlive_a_killed_run_do_not_keep_its_directory(place):
     def with_worker(step):
         worker = os.fork()
         if worker == 0:
+            signal.alarm(60)
             time.sleep(3600)
         number.write_text(str(worker))
         toy.die()

@@ -169,6 +169,7 @@ def test_countdown_replays_every_step(text, score):
 def test_countdown_uses_each_number_once_and_divides_exactly():
     assert countdown_score("2,2,3>7:", "2+2=4;4+3=7") == 1.0
     assert countdown_score("2,5,3>7:", "2+2=4;4+3=7") == 0.0
+    assert countdown_score("1,5,7>35:", "7*5=35") == 0.0  # the target, but 1 is left
     assert countdown_score("7,2,1>3:", "7/2=3;3*1=3") == 0.0
     assert countdown_score("8,2,1>4:", "8/2=4;4*1=4") == 1.0
     assert countdown_score("5,0,1>5:", "5/0=5;5*1=5") == 0.0

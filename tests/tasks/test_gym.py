@@ -24,6 +24,7 @@ def test_any_dataset_with_its_settings():
     assert len({p.id for p in problems}) == 10
     assert task.grade(problems[0], problems[0].answer).value == 1.0
     assert task.grade(problems[0], "nonsense").value == 0.0
+    assert task.grade(problems[0], f"hm: <answer>{problems[0].answer}</answer>").value == 1.0
     assert 0.0 < task.grade(problems[0], f"it is {problems[0].answer}").value < 1.0
     assert task.problems("test", count=10, seed=0) == problems
     drawn = task.draw(step=0, count=300, seed=0)
@@ -51,7 +52,7 @@ def test_the_answer_in_a_text(text, answer):
     assert extract(text) == answer
 
 
-def test_composites_from_plain_settings():
+def test_composites_from_plain_settings(tmp_path):
     task = gym("composite", datasets=[{"name": "chain_sum"}, {"name": "n_queens", "weight": 2}])
     problems = task.problems("test", count=12, seed=0)
     assert {p.meta["entry"]["metadata"]["source_dataset"] for p in problems} == {
@@ -59,6 +60,9 @@ def test_composites_from_plain_settings():
         "n_queens",
     }
     assert all(task.grade(p, p.answer).value == 1.0 for p in problems)
+    canary = tmp_path / "canary"
+    assert all(task.grade(p, f"open({str(canary)!r}, 'w')").value == 0.0 for p in problems)
+    assert not canary.exists()
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def save_checkpoint(
         raise
     for path in _all(root):
         if _step(path) > step:
-            _drop(path)
+            remove_tree(path)
     drop_old(root, step, keep=keep)
     return target
 
@@ -152,7 +152,7 @@ def drop_old(root: Path, step: int, *, keep: int) -> None:
     kept = [path for path in older if (path / MARKER).exists()][-keep:]
     for path in older:
         if path not in kept:
-            _drop(path)
+            remove_tree(path)
 
 
 def _signed(marker: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,9 +169,3 @@ def _all(root: Path) -> list[Path]:
 
 def _step(directory: Path) -> int:
     return int(directory.name.removeprefix("step-"))
-
-
-def _drop(directory: Path) -> None:
-    # Without its marker first, so that a kill half-way leaves none that looks whole.
-    remove_tree(directory / MARKER)
-    remove_tree(directory)

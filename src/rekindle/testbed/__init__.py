@@ -37,7 +37,7 @@ _PRETRAINING: dict[str, dict[str, Any]] = {
     "chain": {
         "mix": {"2": 0.5, "3": 0.4, "4": 0.1},
         "steps": 1000,
-        "minutes": "2 to 6",
+        "minutes": "5 to 6",
         "must_reach": {"2": 0.6, "3": 0.55, "4": 0.45},
     },
     "addition": {
