@@ -32,6 +32,7 @@ MANIFEST, CONFIG, LOCK = "manifest.json", "config.yaml", ".lock"
 # What --overwrite removes, in this order: as long as something is left, so is what says it is ours.
 OWN = (
     "checkpoints",
+    "stages",
     "final",
     "eval",
     "eval.json",

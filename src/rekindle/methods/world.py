@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -56,6 +56,8 @@ class World:
     logging: LogConfig
     levels: tuple[str, ...] | None
     max_missing: float
+    deterministic: bool = True
+    evaluates: Literal["always", "after", "never"] = "always"  # "after": not before the first step
     _times: dict[str, float] = field(default_factory=dict)
     _step_began: float = 0.0
 
@@ -67,7 +69,7 @@ class World:
 
     def steps(self, state: TrainState) -> Iterator[int]:
         """Step numbers from 1; evaluates before the first. `log` does on cadence and at the end."""
-        if state.step == 0:
+        if state.step == 0 and self.evaluates == "always":
             self._evaluate(0)
         for step in self.run.steps(state, total=self.optim.steps):
             self._step_began = time.perf_counter()
@@ -193,7 +195,8 @@ class World:
     ) -> None:
         """One metrics row, with the times since the last one; first the evaluation that is due."""
         last = step == self.optim.steps
-        if last or (self.evaluation.every and step % self.evaluation.every == 0):
+        due = last or (self.evaluation.every and step % self.evaluation.every == 0)
+        if due and self.evaluates != "never":
             self._evaluate(step)
         times = {f"time/{part}": seconds for part, seconds in self._times.items()}
         self._times.clear()
