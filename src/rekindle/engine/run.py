@@ -187,13 +187,16 @@ class Run:
         drop_old(found.directory.parent, found.marker["step"], keep=self._keep())
         return str(found.directory)
 
-    def steps(self, state: TrainState, *, total: int) -> Iterator[int]:
+    def steps(
+        self, state: TrainState, *, total: int, enough: Callable[[], bool] = lambda: False
+    ) -> Iterator[int]:
         """Step numbers from `state.step + 1` to `total`; each body calls `log` once.
 
-        After each body: the step counts, a checkpoint on cadence and at the end. SIGTERM and SIGINT
-        let the step finish, write a checkpoint, and leave with `errors.EXIT_RESUMABLE`.
+        After each body: the step counts, a checkpoint on cadence and at the end, which also comes
+        once `enough` says so. SIGTERM and SIGINT let the step finish, write a checkpoint, and leave
+        with `errors.EXIT_RESUMABLE`.
         """
-        if self.finished or state.step >= total:
+        if self.finished or state.step >= total or enough():
             return
         every = int(self.config.get("checkpoint", {}).get("every", _EVERY))
         self._check_space(state)
@@ -208,17 +211,19 @@ class Run:
                     self._progress.advance(self._step, self._logged())
                     state.step = self._step
                     stopping = any(self.group.gather_objects([self._interrupts.asked]))
-                    if stopping or state.step % every == 0 or state.step == total:
+                    over = state.step == total or enough()
+                    if stopping or over or state.step % every == 0:
                         self._checkpoint(state)
-                    if stopping and state.step < total:
+                    if over:
+                        return
+                    if stopping:
                         break
         finally:
             self._interrupts.deferred = False
             if mine:
                 self._interrupts.restore()
-        if state.step < total:
-            self._say(f"stopped after step {state.step}; go on with --resume")
-            raise SystemExit(EXIT_RESUMABLE)
+        self._say(f"stopped after step {state.step}; go on with --resume")
+        raise SystemExit(EXIT_RESUMABLE)
 
     def checkpoint_seconds(self) -> float:
         """Time spent on checkpoints since the last call: those of earlier steps."""
