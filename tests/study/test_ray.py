@@ -8,10 +8,9 @@ import pytest
 
 pytest.importorskip("ray")
 
-from study.test_runner import Inline, file, tables  # noqa: F401
-
 from rekindle.study.on_ray import RayPool
 from rekindle.study.runner import run_study
+from study.test_runner import Inline, file, tables  # noqa: F401
 
 pytestmark = [
     pytest.mark.slow,

@@ -233,7 +233,16 @@ def test_a_base_that_is_made_comes_before_what_rests_on_it(file):
     study = file(
         models={
             "made": {
-                "run": "testbed build chain-s7 --steps 1 --quiet --out {dir}".split(),
+                "run": [
+                    "testbed",
+                    "build",
+                    "chain-s7",
+                    "--steps",
+                    "1",
+                    "--quiet",
+                    "--out",
+                    "{dir}",
+                ],
                 "model": "{dir}/chain-s7/final",
             }
         },

@@ -82,12 +82,14 @@ def spent_by(place: Path) -> Spent:
     def total(name: str, otherwise: float = 0.0) -> float:
         return float(sum(_number(row.get(name), otherwise) for row in rows))
 
+    # The evaluation before the first step is in the first row, beside a step that does not hold it.
+    steps = (_number(r.get("time/step"), 0.0) - _number(r.get("time/eval"), 0.0) for r in rows)
     stages = [read_json(path) for path in sorted(place.glob("stages/*/stage.json"))]
     return Spent(
         generated=total("tokens/generated") + sum(s["generated"] for s in stages),
         trained=total("tokens/trained"),
         updates=total("updates", 1.0),
-        seconds=total("time/step") - total("time/eval") + sum(s["seconds"] for s in stages),
+        seconds=sum(max(0.0, seconds) for seconds in steps) + sum(s["seconds"] for s in stages),
     )
 
 
