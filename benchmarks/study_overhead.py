@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 
 from _machine import describe
-
 from rekindle.methods.train import train
 from rekindle.study.design import load_study, plan
 from rekindle.study.local import LocalPool
