@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from rekindle.engine.checkpoint import (
     drop_old,
@@ -220,6 +220,18 @@ class Run:
         if state.step < total:
             self._say(f"stopped after step {state.step}; go on with --resume")
             raise SystemExit(EXIT_RESUMABLE)
+
+    def pause(self, state: TrainState, why: str) -> NoReturn:
+        """Leave the step that is being taken, as if it had not begun, with a checkpoint of the
+        last finished one; `--resume` goes on from there. `state` must be what it was then.
+
+        Raises:
+            SystemExit: always, with `errors.EXIT_RESUMABLE`.
+        """
+        self._checkpoint(state)
+        if self.group.is_main:
+            say(f"{why}\npaused after step {state.step}, a checkpoint is written")
+        raise SystemExit(EXIT_RESUMABLE)
 
     def checkpoint_seconds(self) -> float:
         """Time spent on checkpoints since the last call: those of earlier steps."""
