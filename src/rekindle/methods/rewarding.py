@@ -87,7 +87,8 @@ def reward_scores(scorer: Scorer, rollouts: Sequence[Rollout], group: Group) -> 
     """The reward model's scores of this process's answers.
 
     Raises:
-        RewardUnavailableError: the source failed in some process; raised in all, so that nobody waits.
+        RewardUnavailableError: the source failed in some process; raised in all:
+            nobody waits.
     """
     scores: list[Score] = []
     failure: RewardUnavailableError | None = None

@@ -136,8 +136,11 @@ class ScalarHead:
         dtype: torch.dtype = torch.float32,
         batch_tokens: int = 16_384,
         trust_remote_code: bool = False,
+        fresh_head: bool = False,
     ) -> ScalarHead:
         """Load a directory or hub id, and check what scores rely on.
+
+        With `fresh_head` a causal model will do: its trunk gets a head of random weights, to train.
 
         Raises:
             ModelError: not there, no tokenizer, no trained head, two labels, or no pad token.
@@ -162,7 +165,12 @@ class ScalarHead:
             ) from error
         try:
             model, report = AutoModelForSequenceClassification.from_pretrained(
-                source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+                source,
+                dtype=dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+                **({"num_labels": 1} if fresh_head else {}),
+                **options,
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(
@@ -170,10 +178,11 @@ class ScalarHead:
                 got=str(error).strip().splitlines()[0],
                 wanted="a sequence-classification model with safetensors weights",
             ) from error
-        if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        if missing and not (fresh_head and len(missing) <= 2):
             raise ModelError(
                 f"'{source}' has no trained reward head",
-                got=f"no weights for {', '.join(sorted(report['missing_keys'])[:3])}",
+                got=f"no weights for {', '.join(missing[:3])}",
                 wanted="a model saved as AutoModelForSequenceClassification",
                 why="a head of fresh random weights would score noise",
                 fix="train one: rekindle reward train --model ... --task ... --out ...",
