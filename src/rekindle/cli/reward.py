@@ -36,8 +36,10 @@ def settings(
 ) -> dict[str, Any]:
     """The options as nested data, overrides on top; what is None keeps its default."""
     from rekindle.methods.recipe import with_overrides
+    from rekindle.methods.reward_training import RewardTraining
 
-    tree: dict[str, Any] = {"model": {}, "task": {}, "data": {}}
+    optim = RewardTraining().optim.model_dump(mode="json")  # one key set keeps the others
+    tree: dict[str, Any] = {"model": {}, "task": {}, "data": {}, "optim": optim}
     if model is not None:
         tree["model"]["name"] = model
     if task is not None:

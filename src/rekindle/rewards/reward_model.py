@@ -145,48 +145,11 @@ class ScalarHead:
         Raises:
             ModelError: not there, no tokenizer, no trained head, two labels, or no pad token.
         """
-        # Loaded here: transformers takes seconds to import.
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
         options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
         if revision is not None:
             options["revision"] = revision
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"the tokenizer of reward model '{source}' could not be loaded",
-                got=str(error).strip().splitlines()[0],
-                wanted="a directory or hub id that holds model and tokenizer",
-                why="its scores are of text in its own tokens",
-                fix="check reward.model, the network and access; or save the tokenizer beside it",
-            ) from error
-        try:
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                source,
-                dtype=dtype,
-                use_safetensors=True,
-                output_loading_info=True,
-                **({"num_labels": 1} if fresh_head else {}),
-                **options,
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(
-                f"reward model '{source}' could not be loaded",
-                got=str(error).strip().splitlines()[0],
-                wanted="a sequence-classification model with safetensors weights",
-            ) from error
-        missing = sorted(report["missing_keys"])
-        if missing and not (fresh_head and len(missing) <= 2):
-            raise ModelError(
-                f"'{source}' has no trained reward head",
-                got=f"no weights for {', '.join(missing[:3])}",
-                wanted="a model saved as AutoModelForSequenceClassification",
-                why="a head of fresh random weights would score noise",
-                fix="train one: rekindle reward train --model ... --task ... --out ...",
-            )
+        tokenizer = _load_tokenizer(source, options)
+        model = _load_model(source, dtype, options, fresh_head=fresh_head)
         return cls.of(
             model, tokenizer, name=source, device=torch.device(device), batch_tokens=batch_tokens
         )
@@ -326,3 +289,49 @@ class ScalarHead:
             commit = self.model.config.to_dict().get("_commit_hash")
             digest.update(f"{self.name}@{commit}".encode())
         return digest.hexdigest()
+
+
+def _load_tokenizer(source: str, options: dict[str, Any]) -> Any:
+    # Loaded here: transformers takes seconds to import.
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, **options)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the tokenizer of reward model '{source}' could not be loaded",
+            got=str(error).strip().splitlines()[0],
+            wanted="a directory or hub id that holds model and tokenizer",
+            why="it scores text in tokens of its own",
+            fix="check reward.model, the network and access; or save the tokenizer beside it",
+        ) from error
+
+
+def _load_model(
+    source: str, dtype: torch.dtype, options: dict[str, Any], *, fresh_head: bool
+) -> Any:
+    from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    head = {"num_labels": 1} if fresh_head else {}
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, output_loading_info=True, **head, **options
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"reward model '{source}' could not be loaded",
+            got=str(error).strip().splitlines()[0],
+            wanted="a sequence-classification model with safetensors weights",
+        ) from error
+    missing = sorted(report["missing_keys"])
+    if missing and not (fresh_head and len(missing) <= 2):  # weight and bias
+        raise ModelError(
+            f"'{source}' has no trained reward head",
+            got=f"no weights for {', '.join(missing[:3])}",
+            wanted="a model saved as AutoModelForSequenceClassification",
+            why="a head of fresh random weights would score noise",
+            fix="train one: rekindle reward train --model ... --task ... --out ...",
+        )
+    return model
