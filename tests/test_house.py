@@ -78,7 +78,8 @@ def calls(path):
 VERBS = {
     "backward": {"engine/update.py"},
     "optimizer step": {"engine/update.py"},
-    "model call": {"engine/policy.py"},
+    # Policies are causal models; reward models have a scalar head and their own text encoding.
+    "model call": {"engine/policy.py", "rewards/reward_model.py"},
     "file write": {"files.py"},
     "accelerate": {"engine/device.py"},
 }

@@ -63,6 +63,10 @@ class TrainingError(RekindleError, RuntimeError):
     """A run that had to stop: non-finite step, too many missing scores, ..."""
 
 
+class RewardUnavailableError(RekindleError, ConnectionError):
+    """A reward source that cannot be reached now; the run pauses and can be resumed."""
+
+
 class RunDirectoryError(RekindleError, OSError):
     """A run directory that exists, is locked, does not match, or cannot be written."""
 

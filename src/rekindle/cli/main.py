@@ -24,8 +24,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 explain_app = typer.Typer(no_args_is_help=True, help="Show what a formula makes of your rows.")
+reward_app = typer.Typer(no_args_is_help=True, help="Train and assess reward models.")
 testbed_app = typer.Typer(no_args_is_help=True, help="The small models that ship with rekindle.")
 app.add_typer(explain_app, name="explain")
+app.add_typer(reward_app, name="reward")
 app.add_typer(testbed_app, name="testbed")
 
 Set = Annotated[
@@ -210,6 +212,42 @@ def explain_advantages(
     from rekindle.cli.explain import run_explain_advantages
 
     run_explain_advantages(method, input, output, sets or [])
+
+
+@reward_app.command("train")
+def reward_train(
+    out: Annotated[Path, typer.Option(help="The run directory; OUT/final is the reward model.")],
+    model: Annotated[str | None, typer.Option(help="The trunk: a policy or reward model.")] = None,
+    task: Annotated[str | None, typer.Option(help="Where problems and labels come from.")] = None,
+    levels: Annotated[Optional[str], typer.Option(help="Comma-separated.")] = None,  # noqa: UP045
+    loss: Annotated[Optional[str], typer.Option(help="correctness or bradley_terry.")] = None,  # noqa: UP045
+    pairs: Annotated[Optional[Path], typer.Option(help="JSONL: prompt, chosen, rejected.")] = None,  # noqa: UP045
+    policy: Annotated[list[str] | None, typer.Option(help="Its answers too; repeatable.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
+    sets: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a scalar-head reward model and measure it on held-out problems."""
+    from rekindle.cli.reward import run_train, settings
+
+    tree = settings(model, task, levels, loss, pairs, policy or [], sets or [])
+    run_train(tree, out, mode=_mode(resume, overwrite), command=_command_line(), quiet=quiet)
+
+
+@reward_app.command("eval")
+def reward_eval(
+    reward: Annotated[str, typer.Option(help="The reward model: a directory or hub id.")],
+    model: Annotated[str | None, typer.Option(help="The policy whose answers are scored.")] = None,
+    task: Annotated[Optional[str], typer.Option(help="The problems.")] = None,  # noqa: UP045
+    levels: Annotated[Optional[str], typer.Option(help="Comma-separated.")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], typer.Option(help="The JSON file to write.")] = None,  # noqa: UP045
+    sets: Set = None,
+) -> None:
+    """AUC of a reward model on a policy's own answers to held-out problems."""
+    from rekindle.cli.reward import run_eval, settings
+
+    run_eval(settings(model, task, levels, None, None, [], sets or []), reward, out)
 
 
 @testbed_app.command("list")

@@ -60,6 +60,50 @@ class TaskConfig(Section):
     max_missing: float = Field(
         default=0.5, ge=0.0, le=1.0, description="share of a step's answers that may lack a score"
     )
+    brittle: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="share of problems whose training verifier takes the reference text alone; "
+        "evaluation keeps the true check",
+    )
+
+
+class RewardConfig(Section):
+    """A reward model beside the verifier; none unless `model`, `url` or `source: random` is set."""
+
+    source: Literal["model", "random"] = Field(
+        default="model",
+        description="random: N(0, 1) by the hash of the text, the control of studies",
+    )
+    model: str | None = Field(
+        default=None,
+        description="a directory or hub id of a scalar-head AutoModelForSequenceClassification",
+    )
+    revision: str | None = Field(default=None, description="hub commit, tag or branch")
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    trust_remote_code: bool = False
+    batch_tokens: int = Field(default=16_384, ge=1, description="padded tokens scored at once")
+    seed: int = Field(default=0, ge=0, description="of source: random")
+    url: str | None = Field(default=None, description="an HTTP server instead of a model")
+    protocol: Literal["openrlhf", "classify", "score"] = Field(
+        default="openrlhf", description="what the server speaks, see docs/reward_models.md"
+    )
+    served: str | None = Field(default=None, description="the model's name at a vLLM server")
+    batch: int = Field(default=64, ge=1, description="answers in one request")
+    timeout: float = Field(default=60.0, gt=0.0, description="seconds a request may take")
+    retries: int = Field(default=5, ge=0, description="after 429, 5xx, timeouts, lost connections")
+    backoff: float = Field(
+        default=1.0, ge=0.0, description="seconds before the first retry, doubled each time"
+    )
+    cache: int = Field(
+        default=0,
+        ge=0,
+        description="texts remembered between calls; 0: none, so that a resumed run is bit-exact",
+    )
+    max_missing: float = Field(
+        default=0.5, ge=0.0, le=1.0, description="share of a step's answers that may lack a score"
+    )
 
 
 class SampleConfig(Section):

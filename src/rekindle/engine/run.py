@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from rekindle.engine.checkpoint import (
     drop_old,
@@ -223,6 +223,18 @@ class Run:
             if mine:
                 self._interrupts.restore()
         self._say(f"stopped after step {state.step}; go on with --resume")
+        raise SystemExit(EXIT_RESUMABLE)
+
+    def pause(self, state: TrainState, why: str) -> NoReturn:
+        """Leave the step that is being taken, as if it had not begun, with a checkpoint of the
+        last finished one; `--resume` goes on from there. `state` must be what it was then.
+
+        Raises:
+            SystemExit: always, with `errors.EXIT_RESUMABLE`.
+        """
+        self._checkpoint(state)
+        if self.group.is_main:
+            say(f"{why}\npaused after step {state.step}, a checkpoint is written")
         raise SystemExit(EXIT_RESUMABLE)
 
     def checkpoint_seconds(self) -> float:

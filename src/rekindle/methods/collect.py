@@ -4,6 +4,7 @@ A group is one asking of one problem. Each process holds its own rollouts; every
 light rows of all, so that whole-group statistics are the same everywhere.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ class Row(NamedTuple):
     sum_logprob: float
     tokens: int
     missing: str | None
+    rm_score: float = math.nan  # the reward model's; nan: missing, or there is none
+    rm_missing: str | None = None
+    true: float = math.nan  # by the strongest check there is
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Collected:
         return ScoredRows(
             group=[row.group for row in self.gathered],
             correct_N=column([row.correct for row in self.gathered]),
-            rm_score_N=column([torch.nan] * len(self.gathered)),
+            rm_score_N=column([row.rm_score for row in self.gathered]),
             sum_logprob_N=column([row.sum_logprob for row in self.gathered]),
             num_tokens_N=column([float(row.tokens) for row in self.gathered]),
         )
@@ -110,6 +114,11 @@ class Collected:
             asked=self.asked + other.asked,
             generated=self.generated + other.generated,
         )
+
+
+def known(value: float | None) -> float:
+    """A score as the formulas take it: nan where it is missing."""
+    return math.nan if value is None else value
 
 
 def refuse_too_many_missing(rows: Sequence[Row], *, at_most: float) -> None:

@@ -23,12 +23,14 @@ from rekindle.engine.config import (
     LogConfig,
     ModelConfig,
     OptimConfig,
+    RewardConfig,
     SampleConfig,
     Section,
     TaskConfig,
 )
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.methods import METHODS, method_module, section_name
+from rekindle.methods.rewarding import check_reward
 
 
 class Shared(Section):
@@ -38,6 +40,7 @@ class Shared(Section):
     seed: int = Field(default=0, ge=0)
     model: ModelConfig = ModelConfig()
     task: TaskConfig = TaskConfig()
+    reward: RewardConfig = RewardConfig()
     sample: SampleConfig = SampleConfig()
     optim: OptimConfig = OptimConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -112,6 +115,7 @@ def make_recipe(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recip
     shared = checked(Shared, {k: v for k, v in tree.items() if k != section and v is not None}, "")
     method_config = checked(module.Config, {**preset, **own}, section)
     module.check(method_config, shared.sample)
+    check_reward(shared.reward)
     return Recipe(shared=shared, method=method_config)
 
 

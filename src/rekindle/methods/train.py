@@ -13,8 +13,11 @@ from rekindle.engine.run import Run
 from rekindle.engine.sampler import CachedSampler
 from rekindle.methods import method_module
 from rekindle.methods.recipe import Recipe
+from rekindle.methods.rewarding import open_scorer
 from rekindle.methods.world import World
+from rekindle.rewards.reward_model import Scorer
 from rekindle.tasks import Task, load_task
+from rekindle.tasks.brittle import BrittleVerifier
 
 Mode = Literal["new", "resume", "overwrite"]
 
@@ -51,10 +54,14 @@ def train(
         model_hash = source_fingerprint(policy)
     else:
         model_hash = weights_fingerprint(policy)
+    scorer = open_scorer(shared.reward, device=shared.model.device)
+    fingerprints = {"data": task.fingerprint(), "model": model_hash}
+    if scorer is not None:
+        fingerprints["reward"] = scorer.fingerprint()
     run = Run.open(
         Path(out),
         config=recipe.resolved(),
-        fingerprints={"data": task.fingerprint(), "model": model_hash},
+        fingerprints=fingerprints,
         mode=mode,
         command=command,
         quiet=quiet,
@@ -66,7 +73,7 @@ def train(
         parameters = sum(p.numel() for p in policy.model.parameters())
         set_threads(shared.device.threads, parameters=parameters)
         seed_everything(shared.seed, deterministic=shared.device.deterministic)
-        world = make_world(recipe, policy=policy, task=task, run=run, group=group)
+        world = make_world(recipe, policy=policy, task=task, run=run, group=group, scorer=scorer)
         method_module(shared.method).run(recipe.method, world)
         run.finish(policy.save)
     return Path(out) / "final"
@@ -83,9 +90,18 @@ def open_task(config: TaskConfig) -> Task:
     )
 
 
-def make_world(recipe: Recipe, *, policy: Policy, task: Task, run: Run, group: Group) -> World:
-    """The world of a recipe around a loaded policy and task."""
+def make_world(
+    recipe: Recipe,
+    *,
+    policy: Policy,
+    task: Task,
+    run: Run,
+    group: Group,
+    scorer: Scorer | None = None,
+) -> World:
+    """The world of a recipe around a loaded policy, task and reward model."""
     shared = recipe.shared
+    brittle = shared.task.brittle
     return World(
         policy=policy,
         task=task,
@@ -100,6 +116,9 @@ def make_world(recipe: Recipe, *, policy: Policy, task: Task, run: Run, group: G
         levels=shared.task.levels,
         max_missing=shared.task.max_missing,
         deterministic=shared.device.deterministic,
+        scorer=scorer,
+        verifier=BrittleVerifier(task, brittle) if brittle else None,
+        max_missing_rm=shared.reward.max_missing,
     )
 
 

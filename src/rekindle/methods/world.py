@@ -21,20 +21,30 @@ from rekindle.engine.device import Group, micro_tokens
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
 from rekindle.engine.sampler import Sampler
-from rekindle.engine.state import TrainState
+from rekindle.engine.state import Scalar, TrainState, restore_rng, rng_state
 from rekindle.engine.update import score_batch
+from rekindle.errors import RewardUnavailableError
 from rekindle.evals.evaluate import evaluate
 from rekindle.methods.collect import (
     Collected,
     Row,
+    known,
     refuse_too_many_missing,
     reward_metrics,
     sample_rows,
 )
+from rekindle.methods.rewarding import (
+    refuse_too_many_unscored,
+    reward_model_metrics,
+    reward_scores,
+    with_reward,
+)
 from rekindle.ops.groups import Credit
 from rekindle.ops.weights import Totals
-from rekindle.records import Problem, Rollout
+from rekindle.records import Problem, Rollout, Score
+from rekindle.rewards.reward_model import Scorer
 from rekindle.tasks import Task
+from rekindle.tasks.brittle import BrittleVerifier
 
 _DRAWS = "draws"  # the sampler's position, kept in TrainState.scalars
 _EVAL_SEED = 0  # the same problems and draws whatever the run's seed, so that runs compare in pairs
@@ -58,6 +68,10 @@ class World:
     max_missing: float
     deterministic: bool = True
     evaluates: Literal["always", "after", "never"] = "always"  # "after": not before the first step
+    scorer: Scorer | None = None  # the reward model
+    verifier: BrittleVerifier | None = None  # of training, where it is not the task's own
+    max_missing_rm: float = 1.0
+    _begun: tuple[dict[str, Scalar], dict[str, Any]] = field(default_factory=lambda: ({}, {}))
     _times: dict[str, float] = field(default_factory=dict)
     _step_began: float = 0.0
     _state: TrainState | None = None
@@ -82,6 +96,8 @@ class World:
             share = self._share_spent()
             state.schedule_at = max(state.step, math.floor(share * self.optim.steps))
             self._step_began = time.perf_counter()
+            if self.scorer is not None:
+                self._begun = (dict(state.scalars), rng_state())
             yield step
 
     def _share_spent(self) -> float:
@@ -164,29 +180,50 @@ class World:
                 seed=self.seed * 1_000_003 + state.step,
             )
         with self.clock("score"):
-            scores = [self.task.grade(rollout.problem, rollout.text) for rollout in rollouts]
+            scores, rewards = self._grade(state, rollouts)
         groups = [offset + p for p in mine for _ in range(samples)]
         rows = [
             Row(
                 group=group,
                 sample=rollout.sample,
-                correct=math.nan if score.value is None else score.value,
+                correct=known(score.value),
                 sum_logprob=sum(rollout.sampled_logprobs),
                 tokens=len(rollout.tokens),
                 missing=score.reason,
+                rm_score=math.nan if reward is None else known(reward.value),
+                rm_missing=None if reward is None else reward.reason,
+                true=known(score.parts.get("true", score.value)),
             )
-            for group, rollout, score in zip(groups, rollouts, scores, strict=True)
+            for group, rollout, score, reward in zip(groups, rollouts, scores, rewards, strict=True)
         ]
         gathered = sorted(self.group.gather_objects(rows), key=lambda row: row[:2])
         refuse_too_many_missing(gathered, at_most=self.max_missing)
+        refuse_too_many_unscored(gathered, at_most=self.max_missing_rm)
         return Collected(
             rollouts=rollouts,
-            scores=scores,
+            scores=[with_reward(*pair) for pair in zip(scores, rewards, strict=True)],
             groups=groups,
             gathered=gathered,
             asked=len(drawn),
             generated=sum(row.tokens for row in gathered),
         )
+
+    def _grade(
+        self, state: TrainState, rollouts: Sequence[Rollout]
+    ) -> tuple[list[Score], Sequence[Score | None]]:
+        """The training verifier's scores, and the reward model's where there is one."""
+        grader = self.verifier or self.task
+        scores = [grader.grade(rollout.problem, rollout.text) for rollout in rollouts]
+        if self.scorer is None:
+            return scores, [None] * len(rollouts)
+        try:
+            return scores, reward_scores(self.scorer, rollouts, self.group)
+        except RewardUnavailableError as error:
+            # Methods collect before they update, so weights are those of the last finished step.
+            scalars, rngs = self._begun
+            state.scalars = scalars
+            restore_rng(rngs)
+            self.run.pause(state, str(error))
 
     # --- numbers
 
@@ -267,6 +304,11 @@ class World:
             "problems/asked": float(collected.asked),
             "updates": float(len(updates)),
         }
+        if self.scorer is not None:
+            metrics |= reward_model_metrics(collected.gathered)
+        if self.verifier is not None:
+            true = [row.true for row in collected.gathered if not math.isnan(row.true)]
+            metrics["score/true"] = sum(true) / len(true) if true else math.nan
         samples = sample_rows(step, collected, earned, limit=self.logging.samples)
         self.log(step, metrics, samples)
 

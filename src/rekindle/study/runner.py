@@ -14,7 +14,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -142,6 +142,8 @@ def _run_all(work: Work, executor: Executor, table: Table, asked: Callable[[], b
             return
         for outcome in executor.wait(_WAIT):
             job = running.pop(outcome.job.out)
+            if outcome.ending == "stopped" and not asked():  # of itself: a source that failed
+                outcome = replace(outcome, ending="failed", text=f"it paused; see {job.log}")
             if work.take(outcome):
                 waiting.insert(0, job)
             table.ended(outcome)

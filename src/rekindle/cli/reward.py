@@ -1,0 +1,262 @@
+"""`rekindle reward train` and `rekindle reward eval`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from rekindle import testbed
+from rekindle.errors import ConfigError, DataError
+from rekindle.files import read_jsonl, write_json, write_jsonl
+
+if TYPE_CHECKING:
+    from rekindle.engine.policy import Policy
+    from rekindle.methods.reward_data import Candidate, Contrast
+    from rekindle.methods.reward_training import HeldOut, RewardTraining
+    from rekindle.records import Problem
+    from rekindle.rewards.reward_model import ScalarHead
+    from rekindle.tasks import Task
+
+Mode = Literal["new", "resume", "overwrite"]
+CANDIDATES = "candidates.jsonl"
+
+
+def settings(
+    model: str | None,
+    task: str | None,
+    levels: str | None,
+    loss: str | None,
+    pairs: Path | None,
+    policies: Sequence[str],
+    overrides: Sequence[str],
+) -> dict[str, Any]:
+    """The options as nested data, overrides on top; what is None keeps its default."""
+    from rekindle.methods.recipe import with_overrides
+    from rekindle.methods.reward_training import RewardTraining
+
+    optim = RewardTraining().optim.model_dump(mode="json")  # one key set keeps the others
+    tree: dict[str, Any] = {"model": {}, "task": {}, "data": {}, "optim": optim}
+    if model is not None:
+        tree["model"]["name"] = model
+    if task is not None:
+        file = task.endswith(".jsonl") or Path(task).is_dir()
+        tree["task"] = {"name": "jsonl", "path": task} if file else {"name": task}
+    if levels is not None:
+        tree["task"]["levels"] = [level.strip() for level in levels.split(",")]
+    if loss is not None:
+        tree["loss"] = loss
+    if pairs is not None:
+        tree["data"]["pairs"] = str(pairs)
+    if policies:
+        tree["data"]["policies"] = list(policies)
+    return with_overrides(tree, overrides)
+
+
+def run_train(tree: dict[str, Any], out: Path, *, mode: Mode, command: str, quiet: bool) -> None:
+    """Collect answers, train, assess on held-out problems; OUT/final holds model and eval.json."""
+    from rekindle.engine.device import seed_everything, set_threads
+    from rekindle.engine.run import Run
+    from rekindle.methods.recipe import checked
+    from rekindle.methods.reward_training import RewardTraining, assess, fit
+    from rekindle.methods.train import open_task
+
+    config = checked(RewardTraining, tree, "")
+    _check(config)
+    seed_everything(config.seed, deterministic=config.device.deterministic)
+    head = _head(config)
+    set_threads(config.device.threads, parameters=sum(p.numel() for p in head.model.parameters()))
+    task = None if config.data.pairs is not None else open_task(config.task)
+    data = task.fingerprint() if task is not None else _sha(config.data.pairs)
+    run = Run.open(
+        out,
+        config=config.model_dump(mode="json"),
+        fingerprints={"data": data, "model": head.fingerprint()},
+        mode=mode,
+        command=command,
+        quiet=True if quiet else None,
+    )
+    with run:
+        if run.finished:
+            return
+        if task is None:
+            draw, held_out = _from_pairs(config)
+        else:
+            draw, held_out = _from_task(config, task, out, mode)
+        fit(config, head, draw=draw, held_out=held_out, run=run)
+        result = {"model": config.model.name, "loss": config.loss, **assess(head, held_out)}
+
+        def save(directory: Path) -> None:
+            head.save(directory)
+            write_json(directory / "eval.json", result)
+
+        run.finish(save)
+    _print(result)
+    typer.echo(f"model: {out / 'final'}\nuse it: --set reward.model={out / 'final'}")
+
+
+def run_eval(tree: dict[str, Any], reward: str, out: Path | None) -> None:
+    """AUCs of a reward model on the answers of a policy to held-out problems."""
+    from rekindle.engine.device import pick_device, pick_dtype, seed_everything, set_threads
+    from rekindle.engine.policy import Policy
+    from rekindle.methods.recipe import checked
+    from rekindle.methods.reward_training import RewardTraining, assess
+    from rekindle.methods.train import open_task
+    from rekindle.rewards.reward_model import ScalarHead
+
+    config = checked(RewardTraining, tree, "")
+    seed_everything(config.seed, deterministic=config.device.deterministic)
+    set_threads(config.device.threads, parameters=1)
+    head = ScalarHead.load(
+        reward, device=pick_device(config.model.device), dtype=pick_dtype(config.model.dtype)
+    )
+    task = open_task(config.task)
+    result = {"policy": config.model.name, "reward": reward}
+    result |= assess(head, _held_out(config, task, Policy.load(config.model)))
+    if out is not None:
+        write_json(out, result)
+    _print(result)
+
+
+def _check(config: RewardTraining) -> None:
+    if config.data.pairs is None:
+        return
+    if config.loss != "bradley_terry":
+        raise ConfigError(
+            "pairs train a reward model by bradley_terry alone",
+            got=f"loss: {config.loss}",
+            why="a pair says which answer is better, not that one is right",
+            fix="--loss bradley_terry",
+        )
+    if config.data.policies:
+        raise ConfigError("data.policies has no effect with data.pairs", fix="remove one of them")
+
+
+def _head(config: RewardTraining) -> ScalarHead:
+    from rekindle.engine.device import pick_device, pick_dtype
+    from rekindle.rewards.reward_model import ScalarHead
+
+    name = config.model.name
+    return ScalarHead.load(
+        str(testbed.resolve(name)) if name.startswith("testbed/") else name,
+        revision=config.model.revision,
+        device=pick_device(config.model.device),
+        dtype=pick_dtype(config.model.dtype),
+        trust_remote_code=config.model.trust_remote_code,
+        fresh_head=True,
+    )
+
+
+def _from_task(config: RewardTraining, task: Task, out: Path, mode: Mode) -> tuple[Any, HeldOut]:
+    from rekindle.engine.policy import Policy
+    from rekindle.methods.reward_data import Candidate, Pool, as_row
+
+    problems = task.problems(
+        "train", count=config.data.problems, seed=config.seed, levels=config.task.levels
+    )
+    others = [config.model.model_copy(update={"name": name}) for name in config.data.policies]
+    policies = [Policy.load(model) for model in [config.model, *others]]
+    path = out / CANDIDATES
+    if mode == "resume" and path.exists():
+        fields = Candidate._fields
+        rows = [Candidate(*(row[name] for name in fields)) for _, row in read_jsonl(path)]
+    else:
+        rows = _candidates(config, task, problems, policies)
+        write_jsonl(path, (as_row(row, problems[row.problem]) for row in rows))
+    pool = Pool.of(task, problems, rows)
+
+    def draw(count: int, rng: random.Random) -> list[Contrast]:
+        return pool.draw(count, corrupted=config.data.corrupted, rng=rng)
+
+    return draw, _held_out(config, task, policies[-1])
+
+
+def _candidates(
+    config: RewardTraining, task: Task, problems: Sequence[Problem], policies: Sequence[Policy]
+) -> list[Candidate]:
+    from rekindle.engine.sampler import CachedSampler
+    from rekindle.methods.reward_data import Candidate
+    from rekindle.methods.train import sampling
+
+    places = {problem.id: place for place, problem in enumerate(problems)}
+    rows = [
+        Candidate(place, problem.solution, right=True, source="reference")
+        for place, problem in enumerate(problems)
+        if problem.solution is not None
+    ]
+    for policy in policies:
+        for temperature in config.data.temperatures:
+            wanted = config.sample.model_copy(update={"temperature": temperature})
+            for rollout in CachedSampler(policy).sample(
+                problems,
+                samples=config.data.samples,
+                config=sampling(wanted, task),
+                seed=config.seed,
+            ):
+                score = task.grade(rollout.problem, rollout.text).value
+                if score is not None:
+                    source = f"{policy.config.name} T={temperature:g}"
+                    place = places[rollout.problem.id]
+                    rows.append(Candidate(place, rollout.text, score > 0.5, source))
+    return rows
+
+
+def _held_out(config: RewardTraining, task: Task, policy: Policy) -> HeldOut:
+    """Answers of a policy at temperature 1 to problems of the dev split."""
+    from rekindle.engine.sampler import CachedSampler
+    from rekindle.methods.reward_training import held_out_answers
+    from rekindle.methods.train import sampling
+
+    problems = task.problems(
+        "dev", count=config.data.held_out, seed=config.seed, levels=config.task.levels
+    )
+    rollouts = CachedSampler(policy).sample(
+        problems,
+        samples=config.data.held_out_samples,
+        config=sampling(config.sample.model_copy(update={"temperature": 1.0}), task),
+        seed=config.seed,
+    )
+    answers = [(rollout.problem, rollout.text) for rollout in rollouts]
+    brittle = config.task.brittle
+    return held_out_answers(task, problems, answers, brittle=brittle, seed=config.seed)
+
+
+def _from_pairs(config: RewardTraining) -> tuple[Any, HeldOut]:
+    from rekindle.methods.reward_data import read_contrasts
+    from rekindle.methods.reward_training import HeldOut
+
+    path = str(config.data.pairs)
+    pairs = read_contrasts(path)
+    prompts = sorted({pair.problem.prompt for pair in pairs})
+    random.Random(config.seed).shuffle(prompts)
+    few = min(config.data.held_out, len(prompts) // 5)  # a fifth at most
+    if few == 0:
+        raise DataError(
+            f"{path} has too few prompts", got=len(prompts), wanted="at least 5, one held out"
+        )
+    apart = set(prompts[:few])
+    train = [pair for pair in pairs if pair.problem.prompt not in apart]
+    kept = [pair for pair in pairs if pair.problem.prompt in apart]
+
+    def draw(count: int, rng: random.Random) -> list[Contrast]:
+        return rng.choices(train, k=count)
+
+    asked = [(p.problem, text) for p in kept for text in (p.chosen, p.rejected)]
+    right = [1.0, 0.0] * len(kept)
+    return draw, HeldOut(asked, right, right, [True] * len(asked))
+
+
+def _sha(path: str | None) -> str:
+    from rekindle.files import sha256_file
+
+    return sha256_file(str(path))
+
+
+def _print(result: dict[str, Any]) -> None:
+    typer.echo(f"held out: {result['answers']} answers, {result['right']:.1%} right")
+    for name, found in result["metrics"].items():
+        value, low, high = found["value"], found["ci_low"], found["ci_high"]
+        typer.echo(f"  {name:<18} {value:.3f}  95% [{low:.3f}, {high:.3f}]  n {found['n']}")

@@ -1,0 +1,217 @@
+"""What a reward model learns from: answers of policies, references, and answers spoilt on purpose.
+
+A reward model that has only seen a policy's own answers can be talked up by text that no policy
+wrote yet. So wrong answers are also made: each of `CORRUPTIONS` spoils a text in one way. Whether a
+made answer is wrong is decided by the task's check, as for all others.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rekindle.errors import DataError
+from rekindle.files import read_jsonl
+from rekindle.records import Problem
+from rekindle.tasks import Task
+
+_NUMBER = re.compile(r"\d+")
+_TRIES = 8  # to spoil a text that stays right, or stays the same
+
+
+class Candidate(NamedTuple):
+    problem: int  # place in the list of problems
+    text: str
+    right: bool  # by the task's own check
+    source: str  # the policy and temperature, "reference", or the corruption
+
+
+class Contrast(NamedTuple):
+    """A right and a wrong answer to one problem."""
+
+    problem: Problem
+    chosen: str
+    rejected: str
+
+
+# --- spoiling
+
+
+def _split(text: str) -> tuple[str, list[str]]:
+    """The separator of a text's steps, and the steps."""
+    for mark in ("\n", ";", ". ", " "):
+        if mark in text:
+            return mark, text.split(mark)
+    return "", list(text)
+
+
+def _random_token(text: str, rng: random.Random, answer: str) -> str:
+    place = rng.randrange(len(text))
+    return text[:place] + rng.choice(sorted(set(text) | set("0123456789"))) + text[place + 1 :]
+
+
+def _truncated(text: str, rng: random.Random, answer: str) -> str:
+    return text[: rng.randrange(len(text))]
+
+
+def _dropped_step(text: str, rng: random.Random, answer: str) -> str:
+    mark, steps = _split(text)
+    del steps[rng.randrange(len(steps))]
+    return mark.join(steps)
+
+
+def _doubled_step(text: str, rng: random.Random, answer: str) -> str:
+    mark, steps = _split(text)
+    place = rng.randrange(len(steps))
+    return mark.join([*steps[:place], steps[place], *steps[place:]])
+
+
+def _shuffled(text: str, rng: random.Random, answer: str) -> str:
+    mark, steps = _split(text)
+    rng.shuffle(steps)
+    return mark.join(steps)
+
+
+def _forced_answer(text: str, rng: random.Random, answer: str) -> str:
+    numbers = list(_NUMBER.finditer(text))
+    if not numbers:
+        return text + answer
+    last = numbers[-1]
+    return text[: last.start()] + answer + text[last.end() :]
+
+
+def _bare_answer(text: str, rng: random.Random, answer: str) -> str:
+    mark, steps = _split(text)
+    return mark.join([*steps[: rng.randrange(len(steps))], answer])
+
+
+def _repeats(text: str, rng: random.Random, answer: str) -> str:
+    mark, steps = _split(text)
+    return mark.join([*steps, *[steps[-1]] * rng.randint(1, 4)])
+
+
+def _run_on(text: str, rng: random.Random, answer: str) -> str:
+    mark, steps = _split(text)
+    return text + mark + rng.choice(steps)[: rng.randint(1, 12)]
+
+
+CORRUPTIONS: dict[str, Callable[[str, random.Random, str], str]] = {
+    "random_token": _random_token,
+    "truncated": _truncated,
+    "dropped_step": _dropped_step,
+    "doubled_step": _doubled_step,
+    "shuffled": _shuffled,
+    "forced_answer": _forced_answer,
+    "bare_answer": _bare_answer,
+    "repeats": _repeats,
+    "run_on": _run_on,
+}
+
+
+def spoil(
+    task: Task, problem: Problem, texts: Sequence[str], rng: random.Random
+) -> Candidate | None:
+    """One of `texts`, spoilt in one to two ways so that the task's check rejects it.
+
+    None when chance does not make one; `problem` of the candidate is then for the caller to know.
+    """
+    sources = [text for text in texts if text]
+    for _ in range(_TRIES if sources else 0):
+        before = text = rng.choice(sources)
+        names = rng.choices(sorted(CORRUPTIONS), k=rng.choice((1, 1, 1, 2)))
+        for name in names:
+            text = CORRUPTIONS[name](text, rng, problem.answer or "") if text else text
+        if text != before and task.grade(problem, text).value == 0:
+            return Candidate(-1, text, right=False, source="+".join(names))
+    return None
+
+
+# --- contrasts
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Candidates by problem, and the drawing of contrasts from them.
+
+    Right and wrong stand in pairs of the same problem: how hard a problem is then says nothing, and
+    the model has to look at the answer.
+    """
+
+    task: Task
+    problems: Sequence[Problem]
+    right: dict[int, list[str]]
+    wrong: dict[int, list[str]]
+
+    @classmethod
+    def of(cls, task: Task, problems: Sequence[Problem], candidates: Sequence[Candidate]) -> Pool:
+        """Each text once a problem.
+
+        Raises:
+            DataError: no problem has a right answer, so nothing can be told apart.
+        """
+        kinds: tuple[dict[int, list[str]], dict[int, list[str]]] = ({}, {})
+        for candidate in dict.fromkeys((c.problem, c.text, c.right) for c in candidates):
+            place, text, right = candidate
+            kinds[0 if right else 1].setdefault(place, []).append(text)
+        if not kinds[0]:
+            raise DataError(
+                "none of the candidates is right",
+                got=f"{len(candidates)} answers to {len(problems)} problems",
+                why="a reward model learns from right against wrong",
+                fix="easier levels (--levels), a better --policy, or a task with solutions",
+            )
+        return cls(task, problems, *kinds)
+
+    def draw(self, count: int, *, corrupted: float, rng: random.Random) -> list[Contrast]:
+        """`count` contrasts, of which about the share `corrupted` has a spoilt wrong answer."""
+        places = sorted(self.right)
+        out: list[Contrast] = []
+        for _ in range(count * _TRIES):
+            if len(out) == count:
+                break
+            place = rng.choice(places)
+            problem, right = self.problems[place], self.right[place]
+            wrong = self.wrong.get(place, [])
+            if wrong and rng.random() >= corrupted:
+                out.append(Contrast(problem, rng.choice(right), rng.choice(wrong)))
+                continue
+            spoilt = spoil(self.task, problem, [*right, *wrong], rng)
+            if spoilt is not None:
+                out.append(Contrast(problem, rng.choice(right), spoilt.text))
+        return out
+
+
+def read_contrasts(path: Path | str) -> list[Contrast]:
+    """Pairs of a JSONL file: `{"prompt": str, "chosen": str, "rejected": str}`; id is optional.
+
+    Raises:
+        DataError: a row that is none, or two answers that are the same; file and line are named.
+    """
+    out = []
+    for line, row in read_jsonl(path):
+        texts = [row.get(name) for name in ("prompt", "chosen", "rejected")]
+        if not all(isinstance(text, str) for text in texts):
+            raise DataError(
+                f"{path}:{line} is no pair",
+                got=row,
+                wanted='{"prompt": "...", "chosen": "...", "rejected": "..."}',
+            )
+        prompt, chosen, rejected = texts
+        if chosen == rejected:
+            raise DataError(
+                f"{path}:{line} has the same text as chosen and as rejected",
+                got=chosen,
+                fix="remove the row: it prefers nothing",
+            )
+        problem = Problem(id=str(row.get("id", prompt)), prompt=str(prompt))
+        out.append(Contrast(problem, str(chosen), str(rejected)))
+    return out
+
+
+def as_row(candidate: Candidate, problem: Problem) -> dict[str, Any]:
+    """One line of candidates.jsonl."""
+    return {**candidate._asdict(), "id": problem.id, "prompt": problem.prompt}

@@ -1,0 +1,337 @@
+"""Reward models: text in, one number out. Scoring in process, and the control that knows nothing.
+
+A `Scorer` gives each (problem, answer) a `Score`: a finite value, or missing with a reason. The
+same text gets the same score within a call, whatever stands beside it in a batch.
+
+Scoring reads text, not the policy's tokens: the reward model has a tokenizer of its own.
+
+    chat template   messages of the problem (else its prompt as the user's), then the answer
+    cls token       the pair encoding of prompt and answer, as encoders are trained
+    else            prompt + answer + end token
+
+Axes: B sequences, S tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from rekindle.errors import ModelError
+from rekindle.files import sha256_file
+from rekindle.records import Problem, Score
+
+Asked = tuple[Problem, str]  # what was asked, and the answer
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Anything that gives answers a number."""
+
+    def score(self, asked: Sequence[Asked]) -> list[Score]:
+        """A value or missing(reason) for each answer, in order.
+
+        Raises:
+            RewardUnavailableError: the source cannot be reached; nothing is known of these answers.
+        """
+
+    def fingerprint(self) -> str:
+        """Hash of what decides the scores; a resumed run must find the same."""
+
+
+def text_key(problem: Problem, text: str) -> str:
+    """Hash of what was asked and answered; problems that differ in their id alone share it."""
+    parts = [problem.prompt, text]
+    for role, content in problem.messages or ():
+        parts += [role, content]
+    sized = "".join(f"{len(part)}:{part}" for part in parts)
+    return hashlib.blake2b(sized.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+@dataclass
+class Once:
+    """A scorer that is asked for each text once.
+
+    `keep` texts are remembered between calls, the least recently used go first. 0 remembers none,
+    so that a run that is resumed in between gives the same bits: what else is in a batch moves a
+    score by rounding. Missing scores are never remembered.
+    """
+
+    scorer: Scorer
+    keep: int = 0
+    _known: OrderedDict[str, Score] = field(default_factory=OrderedDict)
+
+    def score(self, asked: Sequence[Asked]) -> list[Score]:
+        """As the scorer's; equal texts get equal scores."""
+        keys = [text_key(problem, text) for problem, text in asked]
+        found = {key: self._known[key] for key in keys if key in self._known}
+        new = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in found}
+        if new:
+            found.update(zip(new, self.scorer.score(list(new.values())), strict=True))
+        for key in keys:
+            if found[key].value is not None and self.keep:
+                self._known[key] = found[key]
+                self._known.move_to_end(key)
+        while len(self._known) > self.keep:
+            self._known.popitem(last=False)
+        return [found[key] for key in keys]
+
+    def fingerprint(self) -> str:
+        """The scorer's."""
+        return self.scorer.fingerprint()
+
+
+@dataclass(frozen=True)
+class RandomScores:
+    """The control: N(0, 1) by the hash of the text. What it gains is not due to a reward model."""
+
+    seed: int = 0
+
+    def score(self, asked: Sequence[Asked]) -> list[Score]:
+        """The same text has the same score in every run of this seed."""
+        return [Score(self._normal(text_key(problem, text))) for problem, text in asked]
+
+    def _normal(self, key: str) -> float:
+        digest = hashlib.blake2b(f"{self.seed}:{key}".encode(), digest_size=8).digest()
+        return NormalDist().inv_cdf((int.from_bytes(digest, "big") + 0.5) / 2**64)
+
+    def fingerprint(self) -> str:
+        """The seed."""
+        return f"random-{self.seed}"
+
+
+@dataclass
+class ScalarHead:
+    """A sequence-classification model with one label, and its tokenizer.
+
+    `context` is the longest sequence its positions allow, None where they have no end. Rows are
+    padded on the right with `pad_id`, which is also where the model looks for the last token.
+    """
+
+    model: Any
+    tokenizer: Any
+    device: torch.device
+    context: int | None
+    pad_id: int
+    name: str
+    batch_tokens: int = 16_384
+
+    @classmethod
+    def load(
+        cls,
+        source: str,
+        *,
+        revision: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        batch_tokens: int = 16_384,
+        trust_remote_code: bool = False,
+        fresh_head: bool = False,
+    ) -> ScalarHead:
+        """Load a directory or hub id, and check what scores rely on.
+
+        With `fresh_head` a causal model will do: its trunk gets a head of random weights, to train.
+
+        Raises:
+            ModelError: not there, no tokenizer, no trained head, two labels, or no pad token.
+        """
+        options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        if revision is not None:
+            options["revision"] = revision
+        tokenizer = _load_tokenizer(source, options)
+        model = _load_model(source, dtype, options, fresh_head=fresh_head)
+        return cls.of(
+            model, tokenizer, name=source, device=torch.device(device), batch_tokens=batch_tokens
+        )
+
+    @classmethod
+    def of(
+        cls,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        device: torch.device | None = None,
+        batch_tokens: int = 16_384,
+    ) -> ScalarHead:
+        """Wrap a model and tokenizer that are already in memory.
+
+        Raises:
+            ModelError: two labels, no pad token, or token ids that the model lacks.
+        """
+        labels = int(model.config.num_labels)
+        if labels != 1:
+            raise ModelError(
+                f"reward model '{name}' has {labels} labels",
+                got=dict(model.config.id2label),
+                wanted="one label (num_labels = 1), the score",
+                why="which of several is the reward cannot be guessed",
+                fix="use a scalar-head reward model",
+            )
+        # The model finds the last token as the last that is not its own pad id.
+        pad = model.config.pad_token_id
+        pad = tokenizer.pad_token_id if pad is None else pad
+        if pad is None:
+            raise ModelError(
+                f"reward model '{name}' has no pad token",
+                wanted="pad_token_id in its config, or a pad_token of its tokenizer",
+                why="in a batch the score would be read at padding",
+                fix="set pad_token in its tokenizer_config.json to a token that never occurs",
+            )
+        largest = max(tokenizer.get_vocab().values())
+        rows = model.get_input_embeddings().weight.shape[0]
+        if largest >= rows:
+            raise ModelError(
+                f"the tokenizer of reward model '{name}' has ids that its model lacks",
+                got=f"largest token id {largest}",
+                wanted=f"below {rows}, the rows of the embedding",
+                fix="use the tokenizer that belongs to the model",
+            )
+        model.config.pad_token_id = pad
+        plain = model.config.to_dict()
+        context = plain.get("max_position_embeddings") or plain.get("n_positions")
+        device = device or torch.device("cpu")
+        model.to(device).eval()
+        return cls(model, tokenizer, device, context, int(pad), name, batch_tokens)
+
+    # --- text -> tokens
+
+    def encode(self, problem: Problem, text: str) -> tuple[int, ...]:
+        """Token ids of an answered problem, as the module's docstring says."""
+        tok = self.tokenizer
+        if tok.chat_template is not None:
+            turns = problem.messages or (("user", problem.prompt),)
+            messages = [{"role": role, "content": content} for role, content in turns]
+            messages.append({"role": "assistant", "content": text})
+            return tuple(tok.apply_chat_template(messages, return_dict=True)["input_ids"])
+        prompt = problem.prompt
+        if problem.messages is not None:
+            prompt = "\n".join(content for _, content in problem.messages)
+        if tok.cls_token_id is not None:
+            return tuple(tok(prompt, text)["input_ids"])
+        begin = tok(prompt)["input_ids"]
+        if begin and begin[-1] == tok.eos_token_id:
+            begin = begin[:-1]  # some tokenizers close what they encode
+        answer = tok(text, add_special_tokens=False)["input_ids"]
+        end = [] if tok.eos_token_id is None else [tok.eos_token_id]
+        return (*begin, *answer, *end)
+
+    # --- tokens -> numbers: the forward pass of every reward model
+
+    def logits(
+        self, tokens_BS: Int[Tensor, "B S"], attend_BS: Bool[Tensor, "B S"]
+    ) -> Float[Tensor, " B"]:
+        """Scores of sequences padded on the right, with gradient."""
+        tokens_BS = tokens_BS.masked_fill(~attend_BS, self.pad_id)
+        out = self.model(input_ids=tokens_BS, attention_mask=attend_BS.long())
+        scores_B: Tensor = out.logits[:, 0]
+        return scores_B
+
+    @torch.no_grad()
+    def score(self, asked: Sequence[Asked]) -> list[Score]:
+        """Scores in batches of similar length; what does not fit or is not finite is missing."""
+        rows = [self.encode(problem, text) for problem, text in asked]
+        out = [Score.missing("not scored")] * len(rows)
+        for batch in self._batches(rows, out):
+            width = len(rows[batch[-1]])
+            tokens_BS = torch.full((len(batch), width), self.pad_id, dtype=torch.long)
+            attend_BS = torch.zeros_like(tokens_BS, dtype=torch.bool)
+            for b, row in enumerate(batch):
+                tokens_BS[b, : len(rows[row])] = torch.tensor(rows[row])
+                attend_BS[b, : len(rows[row])] = True
+            values = self.logits(tokens_BS.to(self.device), attend_BS.to(self.device))
+            for row, value in zip(batch, values.double().tolist(), strict=True):
+                finite = math.isfinite(value)
+                out[row] = (
+                    Score(value) if finite else Score.missing(f"the reward model says {value}")
+                )
+        return out
+
+    def _batches(self, rows: Sequence[Sequence[int]], out: list[Score]) -> list[list[int]]:
+        """Rows that fit, by length; `out` gets the reason for those that do not."""
+        batches: list[list[int]] = []
+        for row in sorted(range(len(rows)), key=lambda i: (len(rows[i]), i)):
+            length = len(rows[row])
+            if length == 0:
+                out[row] = Score.missing("no tokens")
+            elif self.context is not None and length > self.context:
+                out[row] = Score.missing(f"longer than the reward model's {self.context} tokens")
+            elif batches and (len(batches[-1]) + 1) * length <= self.batch_tokens:
+                batches[-1].append(row)
+            else:
+                batches.append([row])
+        return batches
+
+    def save(self, directory: Path) -> None:
+        """Write model, config and tokenizer in Hugging Face layout, weights as safetensors."""
+        self.model.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+
+    def fingerprint(self) -> str:
+        """Hash of the files it was loaded from, else of its name and commit."""
+        directory = Path(self.name)
+        digest = hashlib.sha256()
+        if directory.is_dir():
+            for path in sorted(directory.iterdir()):
+                if path.suffix in (".safetensors", ".json") and path.stem != "eval":
+                    digest.update(f"{path.name}:{sha256_file(path)};".encode())
+        else:
+            commit = self.model.config.to_dict().get("_commit_hash")
+            digest.update(f"{self.name}@{commit}".encode())
+        return digest.hexdigest()
+
+
+def _load_tokenizer(source: str, options: dict[str, Any]) -> Any:
+    # Loaded here: transformers takes seconds to import.
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, **options)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the tokenizer of reward model '{source}' could not be loaded",
+            got=str(error).strip().splitlines()[0],
+            wanted="a directory or hub id that holds model and tokenizer",
+            why="it scores text in tokens of its own",
+            fix="check reward.model, the network and access; or save the tokenizer beside it",
+        ) from error
+
+
+def _load_model(
+    source: str, dtype: torch.dtype, options: dict[str, Any], *, fresh_head: bool
+) -> Any:
+    from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    head = {"num_labels": 1} if fresh_head else {}
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, output_loading_info=True, **head, **options
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"reward model '{source}' could not be loaded",
+            got=str(error).strip().splitlines()[0],
+            wanted="a sequence-classification model with safetensors weights",
+        ) from error
+    missing = sorted(report["missing_keys"])
+    if missing and not (fresh_head and len(missing) <= 2):  # weight and bias
+        raise ModelError(
+            f"'{source}' has no trained reward head",
+            got=f"no weights for {', '.join(missing[:3])}",
+            wanted="a model saved as AutoModelForSequenceClassification",
+            why="a head of fresh random weights would score noise",
+            fix="train one: rekindle reward train --model ... --task ... --out ...",
+        )
+    return model
