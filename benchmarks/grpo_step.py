@@ -112,7 +112,8 @@ class Ours:
     def step(self, problems: list) -> None:
         from rekindle.engine.batch import count, pack
         from rekindle.engine.update import update
-        from rekindle.methods.grpo import credit, objective
+        from rekindle.methods.grpo import credit
+        from rekindle.methods.step import objective
         from rekindle.ops.groups import ScoredRows
 
         rollouts = self.sampler.sample(

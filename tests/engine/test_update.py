@@ -11,8 +11,9 @@ from rekindle.engine.config import OptimConfig, SampleConfig
 from rekindle.engine.device import Alone
 from rekindle.engine.update import LossTerms, fresh_state, score_batch, update
 from rekindle.errors import TrainingError
-from rekindle.methods.grpo import Config, objective
+from rekindle.methods.grpo import Config
 from rekindle.methods.sft import sft_objective
+from rekindle.methods.step import objective
 
 OPTIM = OptimConfig(lr=1e-2)
 
@@ -45,7 +46,7 @@ def stepped(policy, micros, config):
     metrics = update(
         state,
         micros,
-        objective(twin, config, temperature=1.0),
+        objective(twin, config, temperature=1.0, kl=config.beta),
         clip=1.0,
         group=Alone(),
         device=twin.device,

@@ -6,8 +6,9 @@ import math
 import pytest
 import torch
 
-from rekindle.methods.grpo import PRESETS, Config, credit, grpo_loss, soft_overlong
+from rekindle.methods.grpo import PRESETS, Config, credit, soft_overlong
 from rekindle.ops.groups import ScoredRows
+from rekindle.ops.surrogate import clipped_surrogate
 
 F64 = torch.float64
 
@@ -54,7 +55,9 @@ def test_policy_gradient_matches_exact_gradient_by_enumeration(gen):
     logp_NT = sequence_logprobs(logits, sequences)
     prob_N = logp_NT.sum(1).exp()
     (exact,) = torch.autograd.grad((prob_N * reward_N).sum(), logits, retain_graph=True)
-    terms = grpo_loss(logp_NT, logp_NT.detach(), reward_N, clip_low=0.2, clip_high=0.2)
+    terms = clipped_surrogate(
+        logp_NT, logp_NT.detach(), reward_N[:, None], clip_low=0.2, clip_high=0.2
+    )
     expected_loss = (prob_N.detach() * terms.loss_BT.sum(1)).sum()
     (got,) = torch.autograd.grad(expected_loss, logits)
     torch.testing.assert_close(got, -exact, atol=1e-12, rtol=1e-10)
@@ -79,8 +82,12 @@ def test_group_baselines_keep_the_expected_gradient_exact(method, gen):
     for i, j in itertools.product(range(len(sequences)), repeat=2):
         pair = [i, j]
         earned = credit(rows_of(["q", "q"], reward_N[pair].tolist()), PRESETS[method])
-        terms = grpo_loss(
-            logp_NT[pair], logp_NT[pair].detach(), earned.advantage_N, clip_low=0.2, clip_high=0.2
+        terms = clipped_surrogate(
+            logp_NT[pair],
+            logp_NT[pair].detach(),
+            earned.advantage_N[:, None],
+            clip_low=0.2,
+            clip_high=0.2,
         )
         total = total + (prob_N[i] * prob_N[j]).detach() * terms.loss_BT.sum(1).mean()
     (got,) = torch.autograd.grad(total, logits)
@@ -91,7 +98,9 @@ def test_group_baselines_keep_the_expected_gradient_exact(method, gen):
 def test_on_policy_gradient_is_reinforce(gen):
     logp_BT = torch.randn(3, 4, generator=gen, dtype=F64).clamp(max=-0.01).requires_grad_()
     advantage_B = torch.tensor([1.0, -2.0, 0.5], dtype=F64)
-    terms = grpo_loss(logp_BT, logp_BT.detach(), advantage_B, clip_low=0.2, clip_high=0.28)
+    terms = clipped_surrogate(
+        logp_BT, logp_BT.detach(), advantage_B[:, None], clip_low=0.2, clip_high=0.28
+    )
     (got,) = torch.autograd.grad(terms.loss_BT.sum(), logp_BT)
     torch.testing.assert_close(got, -advantage_B[:, None].expand(3, 4))
 
@@ -109,10 +118,10 @@ def test_on_policy_gradient_is_reinforce(gen):
 def test_clipping_by_hand(ratio, advantage, loss, slope):
     """loss = -min(rho A, clip(rho, 0.8, 1.28) A); slope = d loss / d logp = -rho A where free."""
     new = torch.tensor([[math.log(ratio)]], dtype=F64, requires_grad=True)
-    terms = grpo_loss(
+    terms = clipped_surrogate(
         new,
         torch.zeros(1, 1, dtype=F64),
-        torch.tensor([advantage], dtype=F64),
+        torch.tensor([[advantage]], dtype=F64),
         clip_low=0.2,
         clip_high=0.28,
     )
@@ -125,13 +134,13 @@ def test_clipping_by_hand(ratio, advantage, loss, slope):
 def test_the_kl_term_is_zero_at_the_reference_and_pulls_back(gen):
     ref_BT = torch.randn(2, 3, generator=gen, dtype=F64).clamp(max=-0.1)
     logp_BT = ref_BT.clone().requires_grad_()
-    zero_B = torch.zeros(2, dtype=F64)
-    terms = grpo_loss(
+    zero_B = torch.zeros(2, 1, dtype=F64)
+    terms = clipped_surrogate(
         logp_BT, logp_BT.detach(), zero_B, ref_BT, clip_low=0.2, clip_high=0.2, beta=0.5
     )
     assert torch.equal(terms.loss_BT, torch.zeros_like(terms.loss_BT))
     moved_BT = (ref_BT + 0.3).requires_grad_()
-    terms = grpo_loss(
+    terms = clipped_surrogate(
         moved_BT, moved_BT.detach(), zero_B, ref_BT, clip_low=0.2, clip_high=0.2, beta=0.5
     )
     (gradient,) = torch.autograd.grad(terms.loss_BT.sum(), moved_BT)

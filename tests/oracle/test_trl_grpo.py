@@ -21,7 +21,8 @@ trl = pytest.importorskip("trl", reason="extra [oracle]: pip install 'rekindle[o
 from rekindle.engine.batch import count, pack  # noqa: E402
 from rekindle.engine.device import Alone  # noqa: E402
 from rekindle.engine.update import LossTerms, fresh_state, update  # noqa: E402
-from rekindle.methods.grpo import PRESETS, credit, objective  # noqa: E402
+from rekindle.methods.grpo import PRESETS, credit  # noqa: E402
+from rekindle.methods.step import objective  # noqa: E402
 from rekindle.ops.groups import ScoredRows  # noqa: E402
 
 GROUP, LIMIT = 4, 6
@@ -130,7 +131,7 @@ def test_loss_and_gradient_equal_trl(method, beta, gen, tmp_path, datasets_modul
     want = {n: p.grad for n, p in trainer.model.named_parameters() if p.grad is not None}
 
     grads = {}
-    loss = objective(policy, config, temperature=1.0)
+    loss = objective(policy, config, temperature=1.0, kl=beta)
 
     class Keep(Alone):
         def sum_gradients(self, parameters):

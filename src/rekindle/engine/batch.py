@@ -22,13 +22,15 @@ class Batch:
     """The rows of one update on this process, not yet padded to a common prompt length.
 
     `weight_BT` reduces per-token losses over the whole step; `advantage_B` is credit and stays out
-    of it. `old_`, `ref_` and `sampled_logprobs_BT` are nan where there are none.
+    of it, and `shape_BT` is its factor at each token, 1 but for methods that tell tokens apart.
+    `old_`, `ref_` and `sampled_logprobs_BT` are nan where there are none.
     """
 
     prompts: list[tuple[int, ...]]
     completions: list[tuple[int, ...]]
     weight_BT: Float[Tensor, "B T"]
     advantage_B: Float[Tensor, " B"]
+    shape_BT: Float[Tensor, "B T"]
     old_logprobs_BT: Float[Tensor, "B T"]
     ref_logprobs_BT: Float[Tensor, "B T"]
     sampled_logprobs_BT: Float[Tensor, "B T"]
@@ -49,6 +51,7 @@ class Batch:
             completions=[self.completions[row] for row in rows],
             weight_BT=self.weight_BT[index],
             advantage_B=self.advantage_B[index],
+            shape_BT=self.shape_BT[index],
             old_logprobs_BT=self.old_logprobs_BT[index],
             ref_logprobs_BT=self.ref_logprobs_BT[index],
             sampled_logprobs_BT=self.sampled_logprobs_BT[index],
@@ -100,6 +103,7 @@ class Batch:
             start=start,
             weight_BT=self.weight_BT[index, :width],
             advantage_B=self.advantage_B[index],
+            shape_BT=self.shape_BT[index, :width],
             old_logprobs_BT=self.old_logprobs_BT[index, :width],
             ref_logprobs_BT=self.ref_logprobs_BT[index, :width],
             sampled_logprobs_BT=self.sampled_logprobs_BT[index, :width],
@@ -116,6 +120,7 @@ class MicroBatch:
     start: int
     weight_BT: Float[Tensor, "B T"]
     advantage_B: Float[Tensor, " B"]
+    shape_BT: Float[Tensor, "B T"]
     old_logprobs_BT: Float[Tensor, "B T"]
     ref_logprobs_BT: Float[Tensor, "B T"]
     sampled_logprobs_BT: Float[Tensor, "B T"]
@@ -185,6 +190,7 @@ def pack(
         completions=list(completions),
         weight_BT=reduction_weights(mask_BT, reduction, total=total, budget=budget),
         advantage_B=ones_B if advantage_B is None else advantage_B.double(),
+        shape_BT=torch.ones_like(missing_BT),
         old_logprobs_BT=missing_BT,
         ref_logprobs_BT=missing_BT,
         sampled_logprobs_BT=missing_BT

@@ -19,6 +19,7 @@ from rekindle.engine.device import Group
 from rekindle.engine.policy import Policy
 from rekindle.engine.state import TrainState
 from rekindle.errors import TrainingError
+from rekindle.ops.logprobs import TokenScores
 from rekindle.ops.schedules import schedule
 from rekindle.ops.weights import weighted_sum
 
@@ -108,7 +109,6 @@ def _add_stats(sums: dict[str, float], value: Tensor, terms: LossTerms, micro: M
         sums[name] = sums.get(name, 0.0) + float(masked.double().sum())
 
 
-@torch.no_grad()
 def score_batch(
     policy: Policy, batch: Batch, *, micro_tokens: int, temperature: float
 ) -> Float[Tensor, "B T"]:
@@ -116,13 +116,24 @@ def score_batch(
 
     For `old_logprobs` and `ref_logprobs`.
     """
-    out_BT = torch.full_like(batch.old_logprobs_BT, torch.nan)
+    found = measure_batch(policy, batch, micro_tokens=micro_tokens, temperature=temperature)
+    return found.logprobs_BT
+
+
+@torch.no_grad()
+def measure_batch(
+    policy: Policy, batch: Batch, *, micro_tokens: int, temperature: float
+) -> TokenScores:
+    """Log-probs and entropies of a batch's completions, [B, T] in fp64; nan as padding."""
+    shape = batch.old_logprobs_BT
+    out = TokenScores(torch.full_like(shape, torch.nan), torch.full_like(shape, torch.nan))
     for micro in batch.split(micro_tokens):
         on_device = micro.to(policy.device)
         scores = policy.logprobs(
             on_device.tokens_BS, on_device.attend_BS, start=micro.start, temperature=temperature
         )
-        width = micro.mask_BT.shape[1]
-        values = scores.logprobs_BT.double().cpu().masked_fill(~micro.mask_BT, torch.nan)
-        out_BT[torch.tensor(micro.rows), :width] = values
-    return out_BT
+        rows, width = torch.tensor(micro.rows), micro.mask_BT.shape[1]
+        for target_BT, values_BT in zip(out, scores, strict=True):
+            values = values_BT.double().cpu().masked_fill(~micro.mask_BT, torch.nan)
+            target_BT[rows, :width] = values
+    return out

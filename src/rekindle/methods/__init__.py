@@ -13,10 +13,29 @@ METHODS: dict[str, str] = {
     "dr_grpo": "rekindle.methods.grpo",
     "dapo": "rekindle.methods.grpo",
     "rloo": "rekindle.methods.grpo",
+    "grpo_mean": "rekindle.methods.grpo",
+    "grpo_dynamic": "rekindle.methods.grpo",
+    "grpo_entropy": "rekindle.methods.grpo",
+    "lens": "rekindle.methods.lens",
+    "lens_negative": "rekindle.methods.lens",
+    "lens_mixed": "rekindle.methods.lens",
+    "lens_uniform": "rekindle.methods.lens",
+    "lens_shuffled": "rekindle.methods.lens",
+    "hero": "rekindle.methods.hero",
+    "hero_mean": "rekindle.methods.hero",
+    "verifier_only": "rekindle.methods.blend",
+    "rm_only": "rekindle.methods.blend",
+    "naive_blend": "rekindle.methods.blend",
+    "gated": "rekindle.methods.blend",
+    "psr": "rekindle.methods.nsr",
+    "nsr": "rekindle.methods.nsr",
+    "w_reinforce": "rekindle.methods.nsr",
+    "ngrpo": "rekindle.methods.ngrpo",
+    "rl_zvp": "rekindle.methods.rl_zvp",
 }
 
 # methods that give credit to groups of scored answers: `rekindle explain advantages`
-GROUP_METHODS = ("grpo", "dr_grpo", "dapo", "rloo")
+GROUP_METHODS = tuple(name for name in METHODS if name != "sft")
 
 
 def method_module(name: str) -> ModuleType:

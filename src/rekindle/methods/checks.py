@@ -1,9 +1,15 @@
-"""Settings that no method which samples groups can mean; each refusal says why."""
+"""Settings that no group method can mean, and rows that none can use; each refusal says why."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
 from rekindle.engine.config import SampleConfig
-from rekindle.errors import ConfigError
+from rekindle.errors import ConfigError, DataError
+from rekindle.ops.groups import ScoredRows
 
 
 def refuse_group_of_one(group_size: int, section: str) -> None:
@@ -37,3 +43,65 @@ def refuse_sampling_without_ratio(sample: SampleConfig) -> None:
             "full ones: the gradient is biased towards what top_p keeps",
             fix="--set sample.top_p=1.0 (evaluation may use any: rekindle eval)",
         )
+
+
+def refuse_odd_rows(rows: ScoredRows, *, needs: Sequence[str] = ()) -> None:
+    """Scored rows must have what the formula reads; a row without a score is left out of its group.
+
+    Args:
+        rows: of whole groups.
+        needs: columns that every scored row must have.
+
+    Raises:
+        DataError: a score outside 0 to 1, a missing number, a log-prob above 0; the first such row
+            is named.
+    """
+    scored_N = ~rows.correct_N.isnan()
+    odd_N = scored_N & ~((rows.correct_N >= 0) & (rows.correct_N <= 1))
+    _refuse_row(rows, odd_N, "correct", wanted="0 to 1", fix="map wrong to 0 and right to 1")
+    for name in needs:
+        values_N = getattr(rows, name)
+        plain = name.removesuffix("_N")
+        _refuse_row(
+            rows,
+            scored_N & ~values_N.isfinite(),
+            plain,
+            wanted="a finite number for every answer that has a score",
+            fix="log-probs and lengths come with the answers; leave an answer out by correct: null",
+        )
+        if plain == "sum_logprob":
+            _refuse_row(
+                rows, scored_N & (values_N > 1e-6), plain, wanted="0 or less: it is a log-prob"
+            )
+
+
+def refuse_no_reward_model(rows: ScoredRows) -> None:
+    """Methods that rank by a reward model need one.
+
+    Raises:
+        DataError: no row has a score; single ones may be missing.
+    """
+    if len(rows.group) and bool(rows.rm_score_N.isnan().all()):
+        raise DataError(
+            "no answer has a score of a reward model",
+            wanted="'rm_score', a finite number",
+            why="this method ranks answers within a verdict by it",
+            fix="--set reward.model=DIR (rekindle reward train makes one), or reward.url; "
+            "rows of a file need the field 'rm_score'",
+        )
+
+
+def _refuse_row(
+    rows: ScoredRows, odd_N: Tensor, name: str, *, wanted: str, fix: str | None = None
+) -> None:
+    if not bool(odd_N.any()):
+        return
+    row = int(odd_N.nonzero()[0])
+    value = float(getattr(rows, f"{name}_N")[row])
+    raise DataError(
+        f"row {row + 1} (group '{rows.group[row]}') has no usable '{name}'",
+        got="nothing" if math.isnan(value) else value,
+        wanted=wanted,
+        why="group statistics would be wrong for all its answers",
+        fix=fix,
+    )

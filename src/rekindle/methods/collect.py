@@ -185,6 +185,8 @@ def _spread(groups: Sequence[int], limit: int) -> list[int]:
 def reward_metrics(rows: ScoredRows, earned: Credit) -> dict[str, float]:
     """Mean score and reward, and the shares of group classes; nan where nothing was scored."""
     classes = Counter(classify(group_rows(rows.group).gather(rows.correct_N)))
+    size_N = earned.advantage_N.abs()
+    names = earned.group_class_N
     groups = sum(classes.values())
     valid_N = ~earned.reward_N.isnan()
     reward_N = earned.reward_N[valid_N]
@@ -193,9 +195,23 @@ def reward_metrics(rows: ScoredRows, earned: Credit) -> dict[str, float]:
         "reward/std": float(reward_N.std()) if len(reward_N) > 1 else torch.nan,
         "score/mean": float(rows.correct_N.nanmean()) if len(reward_N) else torch.nan,
         "score/missing": float((~valid_N).double().mean()) if len(valid_N) else torch.nan,
-        "advantage/abs": float(earned.advantage_N.abs().mean()) if len(valid_N) else torch.nan,
+        "advantage/abs": float(size_N.mean()) if len(valid_N) else torch.nan,
+        **{
+            f"advantage/share_{name}": _share(size_N, [n == name for n in names])
+            for name in ("all_wrong", "mixed", "all_right")
+        },
         **{
             f"groups/{name}": classes[name] / groups if groups else torch.nan
             for name in ("all_wrong", "mixed", "all_right", "missing")
         },
     }
+
+
+def _share(size_N: torch.Tensor, chosen_N: Sequence[bool]) -> float:
+    """Part of the whole that the chosen rows hold; nan where the whole is 0."""
+    whole = float(size_N.sum())
+    return (
+        float(size_N[torch.tensor(chosen_N, dtype=torch.bool)].sum()) / whole
+        if whole
+        else torch.nan
+    )

@@ -5,8 +5,7 @@ Dr. GRPO  Understanding R1-Zero-like Training, Liu et al. 2025, arXiv 2503.20783
 DAPO      An Open-Source LLM RL System at Scale, Yu et al. 2025, arXiv 2503.14476, eq. 8-13
 RLOO      Back to Basics, Ahmadian et al. 2024, arXiv 2402.14740, eq. 9
 
-    rho_it = exp(logp(o_it) - old_logp(o_it))
-    loss_it = -min(rho_it A_i, clip(rho_it, 1 - clip_low, 1 + clip_high) A_i) + beta k3_it
+    loss_it = clipped surrogate of A_i, plus beta k3_it: ops/surrogate.py
     A_i = (r_i - mean r) / (std r + 1e-6)    grpo, dapo   (sample std, as in verl and TRL)
           r_i - mean r                       dr_grpo
           r_i - mean of the others           rloo
@@ -27,62 +26,27 @@ Known failure modes: groups all wrong or all right give nothing (watch `groups/*
 while pass@1 rises, as entropy goes; std scaling blows up the smallest differences of graded scores.
 """
 
-import math
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
 
-import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, zeros_like
 
-from rekindle.engine.batch import Batch, MicroBatch, count, pack
-from rekindle.engine.config import SampleConfig, Section
+from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
-from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
+from rekindle.engine.state import Scalar
+from rekindle.engine.update import fresh_state
+from rekindle.errors import DataError
+from rekindle.files import read_jsonl
 from rekindle.methods.checks import refuse_group_of_one, refuse_sampling_without_ratio
-from rekindle.methods.collect import Collected
+from rekindle.methods.step import StepConfig, reference_of, take
 from rekindle.methods.world import World
 from rekindle.ops import groups
 from rekindle.ops.groups import Credit, ScoredRows
-from rekindle.ops.logprobs import kl_k3
-from rekindle.ops.weights import Reduction
-
-STATS = ("kl", "clip_ratio", "ratio/mean", "entropy/trained", "logprobs/sampler_gap")
 
 # --- the formulas
-
-
-class GRPOTerms(NamedTuple):
-    loss_BT: Float[Tensor, "B T"]
-    ratio_BT: Float[Tensor, "B T"]
-    clipped_BT: Float[Tensor, "B T"]  # 1 where the clip holds the gradient back
-    kl_BT: Float[Tensor, "B T"]
-
-
-def grpo_loss(
-    logprobs_BT: Float[Tensor, "B T"],
-    old_logprobs_BT: Float[Tensor, "B T"],
-    advantage_B: Float[Tensor, " B"],
-    ref_logprobs_BT: Float[Tensor, "B T"] | None = None,
-    *,
-    clip_low: float,
-    clip_high: float,
-    beta: float = 0.0,
-) -> GRPOTerms:
-    """Per-token clipped surrogate with k3 penalty (2402.03300 eq. 3; 2503.14476 eq. 10).
-
-    Gradients flow through `logprobs_BT` alone. Without a reference the KL is nan.
-    """
-    ratio_BT = (logprobs_BT - old_logprobs_BT).exp()
-    advantage_B1 = advantage_B[:, None].to(ratio_BT)
-    free_BT = ratio_BT * advantage_B1
-    held_BT = ratio_BT.clamp(1 - clip_low, 1 + clip_high) * advantage_B1
-    loss_BT = -torch.minimum(free_BT, held_BT)
-    kl_BT = torch.full_like(loss_BT, math.nan)
-    if ref_logprobs_BT is not None:
-        kl_BT = kl_k3(logprobs_BT, ref_logprobs_BT)
-        loss_BT = loss_BT + beta * kl_BT
-    return GRPOTerms(loss_BT, ratio_BT, (held_BT < free_BT).to(loss_BT), kl_BT)
 
 
 def soft_overlong(
@@ -90,7 +54,7 @@ def soft_overlong(
 ) -> Float[Tensor, " N"]:
     """0 up to `max_tokens - buffer`, then linearly to -1 at `max_tokens` (2503.14476 eq. 13)."""
     if buffer == 0:
-        return torch.zeros_like(num_tokens_N)
+        return zeros_like(num_tokens_N)
     return ((max_tokens - buffer - num_tokens_N) / buffer).clamp(-1.0, 0.0)
 
 
@@ -121,22 +85,13 @@ def credit(rows: ScoredRows, config: "Config", *, max_tokens: int | None = None)
 # --- what can be set
 
 
-class Config(Section):
+class Config(StepConfig):
     """GRPO's knobs; the values of the presets are in `PRESETS`."""
 
-    group_size: int = Field(default=8, description="answers a problem (G); the papers use 8 to 64")
     scale: Literal["std", "none", "leave_one_out"] = Field(
         default="std", description="how advantages are scaled (2402.03300 sec. 4.1.2)"
     )
-    reduction: Reduction = Field(default="sequence", description="2402.03300 eq. 3")
-    budget: int | None = Field(
-        default=None, ge=1, description="tokens of the constant reduction; None: max_new_tokens"
-    )
-    clip_low: float = Field(default=0.2, ge=0.0, le=1.0)
-    clip_high: float = Field(default=0.2, ge=0.0)
     beta: float = Field(default=0.0, ge=0.0, description="weight of the KL to the start model")
-    minibatches: int = Field(default=1, ge=1, description="updates from one rollout batch")
-    epochs: int = Field(default=1, ge=1, description="passes over one rollout batch")
     overlong: float = Field(
         default=0.0, ge=0.0, le=1.0, description="share of max_new_tokens with a length penalty"
     )
@@ -145,6 +100,13 @@ class Config(Section):
         ge=0.0,
         description="dynamic sampling: extra problems, as a multiple of a step's",
     )
+    entropy_curve: str | None = Field(
+        default=None,
+        description="run directory whose entropy the bonus follows; entropy_bonus is its start",
+    )
+    entropy_rate: float = Field(
+        default=0.02, gt=0.0, description="change of the bonus a step, per nat below the curve"
+    )
 
 
 PRESETS: dict[str, Config] = {
@@ -152,6 +114,9 @@ PRESETS: dict[str, Config] = {
     "dr_grpo": Config(scale="none", reduction="constant"),
     "dapo": Config(reduction="token", clip_high=0.28, overlong=0.2, extra_rollouts=2.0),
     "rloo": Config(scale="leave_one_out", reduction="constant", budget=1),
+    "grpo_mean": Config(scale="none"),
+    "grpo_dynamic": Config(extra_rollouts=2.0),
+    "grpo_entropy": Config(entropy_bonus=0.01),
 }
 
 
@@ -160,87 +125,60 @@ PRESETS: dict[str, Config] = {
 
 def run(config: Config, world: World) -> Policy:
     """Sample groups, score them, weigh them against each other, step; `optim.steps` times."""
-    policy, optim = world.policy, world.optim
-    reference = policy.frozen_copy() if config.beta > 0 else None
-    state = world.restore(fresh_state({"policy": policy.model}, optim))
+    policy = world.policy
+    reference = reference_of(policy, config.beta)
+    curve = entropy_curve(config.entropy_curve) if config.entropy_curve else {}
+    state = world.restore(fresh_state({"policy": policy.model}, world.optim))
     for step in world.steps(state):
         collected = world.collect(
             state, samples=config.group_size, extra_rollouts=config.extra_rollouts
         )
         earned = credit(collected.rows, config, max_tokens=world.sample.max_new_tokens)
-        with world.clock("update"):
-            batches = weigh(config, world, collected, earned, reference)
-            updates = [
-                update(
-                    state,
-                    batch.split(world.micro_tokens),
-                    objective(policy, config, temperature=world.sample.temperature),
-                    clip=optim.clip,
-                    group=world.group,
-                    device=policy.device,
-                    stats=STATS,
-                )
-                for _ in range(config.epochs)
-                for batch in batches
-            ]
-        world.log_rollouts(step, updates, collected, earned, batches)
+        bonus = follow(curve, step, mean_entropy(collected.rows), config, state.scalars)
+        updates, batches = take(
+            config, world, state, collected, earned, reference, entropy_weight=bonus
+        )
+        world.log_rollouts(step, updates, collected, earned, batches, {"entropy_bonus": bonus})
     return policy
 
 
-def weigh(
-    config: Config, world: World, collected: Collected, earned: Credit, reference: Policy | None
-) -> list[Batch]:
-    """The minibatches of a rollout batch: weights over all answers, then only rows with signal."""
-    batches = []
-    for rows in collected.minibatches(config.minibatches):
-        rollouts = [collected.rollouts[row] for row in rows]
-        completions = [rollout.tokens for rollout in rollouts]
-        batch = pack(
-            [rollout.prompt_tokens for rollout in rollouts],
-            completions,
-            reduction=config.reduction,
-            total=world.total(count(completions)),
-            budget=config.budget or world.sample.max_new_tokens,
-            advantage_B=earned.advantage_N[[collected.position[row] for row in rows]],
-            sampled_logprobs=[rollout.sampled_logprobs for rollout in rollouts],
-        )
-        if reference is None:
-            batch = batch.with_signal()
-        else:
-            batch = batch.replace(ref_logprobs_BT=world.score(reference, batch))
-        if config.minibatches * config.epochs > 1:
-            batch = batch.replace(old_logprobs_BT=world.score(world.policy, batch))
-        batches.append(batch)
-    return batches
+def entropy_curve(directory: str) -> dict[int, float]:
+    """`entropy` at each step of another run.
+
+    Raises:
+        DataError: the run has no such metric.
+    """
+    path = Path(directory) / "metrics.jsonl"
+    found = {row["step"]: row.get("entropy") for _, row in read_jsonl(path)}
+    curve = {int(step): float(value) for step, value in found.items() if value is not None}
+    if not curve:
+        raise DataError(f"{path} has no entropy", wanted="the run of a method that samples")
+    return curve
 
 
-def objective(policy: Policy, config: Config, *, temperature: float) -> LossFn:
-    """The loss of a micro-batch; `old` is the forward pass itself when a batch is used once."""
-    used_once = config.minibatches * config.epochs == 1
+def mean_entropy(rows: ScoredRows) -> float:
+    """-log p of what was sampled, averaged over tokens: unbiased for the policy's entropy."""
+    return -float(rows.sum_logprob_N.sum() / rows.num_tokens_N.sum())
 
-    def loss(micro: MicroBatch) -> LossTerms:
-        scores = policy.logprobs(
-            micro.tokens_BS, micro.attend_BS, start=micro.start, temperature=temperature
-        )
-        new_BT = scores.logprobs_BT
-        # Padding has no old or reference value; one that gives a ratio of 1 keeps nan out of the
-        # gradient.
-        still_BT = new_BT.detach()
-        old_BT = still_BT if used_once else micro.filled(micro.old_logprobs_BT, still_BT)
-        terms = grpo_loss(
-            new_BT,
-            old_BT,
-            micro.advantage_B,
-            micro.filled(micro.ref_logprobs_BT, still_BT) if config.beta > 0 else None,
-            clip_low=config.clip_low,
-            clip_high=config.clip_high,
-            beta=config.beta,
-        )
-        gap_BT = (old_BT - micro.sampled_logprobs_BT.to(new_BT)).abs()
-        stats = (terms.kl_BT, terms.clipped_BT, terms.ratio_BT, scores.entropy_BT, gap_BT)
-        return LossTerms(terms.loss_BT, dict(zip(STATS, stats, strict=True)))
 
-    return loss
+def follow(
+    curve: Mapping[int, float],
+    step: int,
+    entropy: float,
+    config: Config,
+    scalars: dict[str, Scalar],
+) -> float:
+    """The entropy bonus of a step: raised while the policy's entropy is below the curve's.
+
+    Integral control, so that the bonus ends up where the two entropies agree: the control that
+    tells a method's effect from that of its entropy.
+    """
+    bonus = float(scalars.get("entropy_bonus") or config.entropy_bonus)
+    if curve:
+        gap = curve[min(step, max(curve))] - entropy
+        bonus = max(0.0, bonus + config.entropy_rate * gap)
+        scalars["entropy_bonus"] = bonus
+    return bonus
 
 
 def check(config: Config, sample: SampleConfig) -> None:

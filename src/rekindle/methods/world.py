@@ -15,14 +15,14 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from rekindle.engine.batch import Batch
+from rekindle.engine.batch import Batch, count, pack
 from rekindle.engine.config import EvalConfig, LogConfig, OptimConfig, SampleConfig
 from rekindle.engine.device import Group, micro_tokens
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
 from rekindle.engine.sampler import Sampler
 from rekindle.engine.state import Scalar, TrainState, restore_rng, rng_state
-from rekindle.engine.update import score_batch
+from rekindle.engine.update import measure_batch
 from rekindle.errors import RewardUnavailableError
 from rekindle.evals.evaluate import evaluate
 from rekindle.methods.collect import (
@@ -40,6 +40,7 @@ from rekindle.methods.rewarding import (
     with_reward,
 )
 from rekindle.ops.groups import Credit
+from rekindle.ops.logprobs import TokenScores
 from rekindle.ops.weights import Totals
 from rekindle.records import Problem, Rollout, Score
 from rekindle.rewards.reward_model import Scorer
@@ -238,12 +239,34 @@ class World:
 
     def score(self, policy: Policy, batch: Batch) -> Float[Tensor, "B T"]:
         """Log-probs of a batch under a policy, by the trainer's own forward."""
-        return score_batch(
-            policy,
-            batch,
-            micro_tokens=self.micro_tokens,
-            temperature=self.sample.temperature,
-        )
+        return self._measure(policy, batch).logprobs_BT
+
+    def measure(self, collected: Collected) -> TokenScores:
+        """Log-probs and entropies of this process's rollouts under the policy as it is now, [B, T],
+        nan as padding: what sampled them, by the trainer's own forward."""
+        completions = [rollout.tokens for rollout in collected.rollouts]
+        prompts = [rollout.prompt_tokens for rollout in collected.rollouts]
+        batch = pack(prompts, completions, reduction="token", total=count(completions))
+        return self._measure(self.policy, batch)
+
+    def rescored(self, collected: Collected) -> Collected:
+        """The same answers with `sum_logprob` by the trainer's own forward, on all processes."""
+        with self.clock("update"):
+            logprobs_BT = self.measure(collected).logprobs_BT
+        sums = logprobs_BT.nansum(dim=1).tolist()
+        mine = [
+            (group, rollout.sample, value)
+            for group, rollout, value in zip(
+                collected.groups, collected.rollouts, sums, strict=True
+            )
+        ]
+        found = {item[:2]: item[2] for item in self.group.gather_objects(mine)}
+        rows = [row._replace(sum_logprob=found[row[:2]]) for row in collected.gathered]
+        return replace(collected, gathered=rows)
+
+    def _measure(self, policy: Policy, batch: Batch) -> TokenScores:
+        temperature = self.sample.temperature
+        return measure_batch(policy, batch, micro_tokens=self.micro_tokens, temperature=temperature)
 
     # --- the record
 
@@ -282,8 +305,9 @@ class World:
         collected: Collected,
         earned: Credit,
         batches: Sequence[Batch],
+        facts: Mapping[str, float] | None = None,
     ) -> None:
-        """The metrics row of an RL step, and some of its rollouts."""
+        """The metrics row of an RL step, with the method's `facts`, and some of its rollouts."""
         summed = self.group.sum(
             {
                 "trained": float(sum(batch.tokens for batch in batches)),
@@ -303,6 +327,7 @@ class World:
             "length/truncated": summed["truncated"] / len(rows.group) if rows.group else math.nan,
             "problems/asked": float(collected.asked),
             "updates": float(len(updates)),
+            **(facts or {}),
         }
         if self.scorer is not None:
             metrics |= reward_model_metrics(collected.gathered)
