@@ -154,9 +154,10 @@ def _from_task(config: RewardTraining, task: Task, out: Path, mode: Mode) -> tup
     from rekindle.engine.policy import Policy
     from rekindle.methods.reward_data import Candidate, Pool, as_row
 
-    problems = task.problems(
-        "train", count=config.data.problems, seed=config.seed, levels=config.task.levels
+    drawn = task.draw(
+        step=0, count=config.data.problems, seed=config.seed, levels=config.task.levels
     )
+    problems = list({problem.id: problem for problem in drawn}.values())  # each once
     others = [config.model.model_copy(update={"name": name}) for name in config.data.policies]
     policies = [Policy.load(model) for model in [config.model, *others]]
     path = out / CANDIDATES
