@@ -314,8 +314,6 @@ def _load_model(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    if fresh_head:
-        logging.set_verbosity_error()  # that the head is new is what was asked for
     head = {"num_labels": 1} if fresh_head else {}
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
