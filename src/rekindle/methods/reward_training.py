@@ -176,7 +176,7 @@ def bradley_terry(
         place_B = torch.tensor(micro.rows, device=score_B.device).argsort()  # chosen, rejected
         chosen_N, rejected_N = score_B[place_B].chunk(2)
         loss_N = bradley_terry_loss(chosen_N, rejected_N)
-        return _spread(loss_N.repeat(2)[torch.tensor(micro.rows, device=score_B.device)], micro)
+        return _spread(loss_N.repeat(2), micro)  # every row weighs the same in all
 
     return micros, loss
 
