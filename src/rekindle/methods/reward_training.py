@@ -78,7 +78,7 @@ class RewardDataConfig(Section):
         default=(), description="more models that answer, e.g. RUN/final: on-policy refresh"
     )
     corrupted: float = Field(
-        default=0.25, ge=0.0, le=1.0, description="share of the wrong answers that are spoilt ones"
+        default=0.5, ge=0.0, le=1.0, description="share of the wrong answers that are spoilt ones"
     )
     pairs: str | None = Field(default=None, description="bradley_terry: a JSONL file instead")
     held_out: int = Field(
