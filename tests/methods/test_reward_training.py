@@ -298,6 +298,17 @@ def test_candidates_of_more_policies_are_added(base, tmp_path):
     assert sources == {"reference", f"{base} T=1", f"{tmp_path / 'other'} T=1"}
 
 
+def test_a_reward_model_can_go_on_learning_from_a_policys_answers(base, tmp_path):
+    run_train(small(base), tmp_path / "first", mode="new", command="", quiet=True)
+    tree = small(tmp_path / "first" / "final")
+    with pytest.raises(ConfigError, match="writes no answers"):
+        run_train(tree, tmp_path / "refused", mode="new", command="", quiet=True)
+    tree["data"]["policies"] = [str(base)]
+    run_train(tree, tmp_path / "second", mode="new", command="", quiet=True)
+    rows = (tmp_path / "second" / "candidates.jsonl").read_text().splitlines()
+    assert {json.loads(row)["source"] for row in rows} == {"reference", f"{base} T=1"}
+
+
 def test_pairs_alone_and_their_eval(base, tmp_path, capsys):
     """Chosen answers have an a, rejected ones a b: found after 40 steps on prompts not seen."""
     rng = random.Random(0)

@@ -87,7 +87,7 @@ def _forced_answer(text: str, rng: random.Random, answer: str) -> str:
 def _other_number(number: str, text: str, rng: random.Random) -> str:
     """Near, or one that stands in the text: wrong numbers that look right."""
     near = [str(abs(int(number) + shift)) for shift in (-10, -2, -1, 1, 2, 10)]
-    others = {*near, *_NUMBER.findall(text)} - {number}
+    others = {*near, *(found[0] for found in _NUMBER.finditer(text))} - {number}
     return rng.choice(sorted(others))
 
 
@@ -105,7 +105,7 @@ def _altered_throughout(text: str, rng: random.Random, answer: str) -> str:
         return text
     old = rng.choice(numbers)
     new = _other_number(old, text, rng)
-    return _NUMBER.sub(lambda found: new if found[0] == old else found[0], text)
+    return _NUMBER.sub(lambda found: new if found[0] == old else str(found[0]), text)
 
 
 def _bare_answer(text: str, rng: random.Random, answer: str) -> str:
