@@ -19,7 +19,7 @@ from rekindle.files import read_jsonl
 from rekindle.records import Problem
 from rekindle.tasks import Task
 
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _TRIES = 8  # to spoil a text that stays right, or stays the same
 
 
