@@ -159,6 +159,13 @@ def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     write_atomic(path, b"".join(_json_bytes(row) for row in rows))
 
 
+def open_append(path: Path) -> IO[bytes]:
+    """A file to print into, its directory made."""
+    with explained_io(path, "opening"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "ab", buffering=0)
+
+
 def open_lock(path: Path) -> IO[str]:
     """Open a lock file without disturbing what its holder wrote there."""
     with explained_io(path, "opening"):

@@ -130,6 +130,38 @@ def report(
 
 
 @app.command()
+def study(
+    file: Annotated[Path, typer.Argument(help="A YAML file, see studies/.")],
+    out: Annotated[Path, typer.Option(help="The study directory.")],
+    resume: Annotated[bool, typer.Option(help="Go on with what is not finished.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace a study that is there.")] = False,
+    jobs: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Runs at once; a core (or card) each when left out."),
+    ] = None,
+    executor: Annotated[str, typer.Option(help="local, or ray (extra [ray]).")] = "local",
+    dry_run: Annotated[bool, typer.Option(help="Check the file, say what would run.")] = False,
+    sets: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Arms x seeds x base models at an equal budget, and what can be concluded."""
+    mode = _mode(resume, overwrite)
+    from rekindle.cli.study import run_study_command
+
+    run_study_command(
+        file,
+        out,
+        mode=mode,
+        jobs=jobs,
+        executor=executor,
+        dry_run=dry_run,
+        overrides=sets or [],
+        command=_command_line(),
+        quiet=quiet,
+    )
+
+
+@app.command()
 def tasks() -> None:
     """The tasks there are."""
     from rekindle.tasks import KNOWN
@@ -230,6 +262,7 @@ def testbed_list() -> None:
 def testbed_build(
     models: Annotated[Optional[list[str]], typer.Argument(help="Names; all when left out.")] = None,  # noqa: UP045
     out: Annotated[Path, typer.Option(help="Where the models go.")] = Path("runs/testbed"),
+    steps: Annotated[Optional[int], typer.Option(help="Fewer: a weaker base.", min=1)] = None,  # noqa: UP045
     overwrite: Annotated[bool, typer.Option(help="Replace models that are there.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on with a build that was stopped.")] = False,
     quiet: Quiet = False,
@@ -237,7 +270,7 @@ def testbed_build(
     """Pre-train testbed models again from nothing, and check what they must reach."""
     from rekindle.cli.testbed import run_build
 
-    run_build(models or [], out, mode=_mode(resume, overwrite), quiet=quiet)
+    run_build(models or [], out, mode=_mode(resume, overwrite), steps=steps, quiet=quiet)
 
 
 def _mode(resume: bool, overwrite: bool) -> Literal["new", "resume", "overwrite"]:

@@ -119,7 +119,13 @@ class SampleConfig(Section):
 class OptimConfig(Section):
     """The optimizer and the length of the run."""
 
-    steps: int = Field(default=100, ge=1)
+    steps: int = Field(default=100, ge=1, description="at most, where a budget of tokens is set")
+    max_generated: int | None = Field(
+        default=None, ge=1, description="training ends when so many tokens were sampled for it"
+    )
+    max_trained: int | None = Field(
+        default=None, ge=1, description="training ends when so many tokens went into the loss"
+    )
     problems: int = Field(
         default=32, ge=1, description="problems (sft: samples) a step, all processes"
     )

@@ -5,13 +5,15 @@ Start several processes with `accelerate launch` or `torchrun`; one process need
 
 import os
 import random
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 
-from rekindle.errors import ConfigError
+from rekindle.errors import ConfigError, RekindleError
+
+T = TypeVar("T")
 
 _DTYPES = {
     "float32": torch.float32,
@@ -196,3 +198,18 @@ def process_group(device: str) -> Group:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Alone()
     return Accelerated(cpu=pick_device(device).type == "cpu")
+
+
+def on_main(group: Group, work: Callable[[], T]) -> T:
+    """What `work` gives in the main process, everywhere; its error, too, so that nobody waits."""
+    result: T | None = None
+    failure: RekindleError | None = None
+    if group.is_main:
+        try:
+            result = work()
+        except RekindleError as error:
+            failure = error
+    result, failure = group.broadcast_object((result, failure))
+    if failure is not None:
+        raise failure
+    return result

@@ -107,6 +107,12 @@ class Policy:
         twin.model = copy.deepcopy(self.model).eval().requires_grad_(False)
         return twin
 
+    def trainable_copy(self) -> "Policy":
+        """The same policy, copied now, with gradients: trained without changing this one."""
+        twin = copy.copy(self)
+        twin.model = copy.deepcopy(self.model).eval().requires_grad_(True)
+        return twin
+
     # --- text -> tokens
 
     def encode_prompt(self, problem: Problem) -> tuple[int, ...]:

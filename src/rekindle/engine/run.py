@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from rekindle.engine.checkpoint import (
     drop_old,
@@ -20,14 +20,14 @@ from rekindle.engine.checkpoint import (
     refuse_full_disk,
     save_checkpoint,
 )
-from rekindle.engine.device import Alone, Group
+from rekindle.engine.device import Alone, Group, on_main
 from rekindle.engine.exporters import Exporters
 from rekindle.engine.interrupts import Interrupts
 from rekindle.engine.manifest import STATE_FORMAT, now
 from rekindle.engine.progress import Number, ProgressLine, say
 from rekindle.engine.rundir import MANIFEST, Mode, RunLock, claim
 from rekindle.engine.state import TrainState, rng_state, safetensors_as_oserror
-from rekindle.errors import EXIT_RESUMABLE, RekindleError
+from rekindle.errors import EXIT_RESUMABLE
 from rekindle.files import (
     EMPTY_LOG,
     AppendLog,
@@ -39,8 +39,6 @@ from rekindle.files import (
     written_aside,
 )
 
-T = TypeVar("T")
-
 _EVERY, _KEEP = 50, 2  # where a config has no checkpoint section
 
 
@@ -50,6 +48,7 @@ class Run:
     Attributes:
         directory: where it is.
         config: the resolved recipe.
+        quiet: True: no progress; None: on a terminal.
         finished: it had been finished before it was opened: `steps` yields nothing, `finish` does
             nothing.
     """
@@ -66,7 +65,7 @@ class Run:
     ) -> None:
         self.directory, self.config, self.group = directory, config, group
         self.finished = finished
-        self._quiet, self._lock, self._exporters = quiet, lock, exporters
+        self.quiet, self._lock, self._exporters = quiet, lock, exporters
         self._metrics = AppendLog(directory / "metrics.jsonl")
         self._samples = AppendLog(directory / "samples.jsonl")
         self._interrupts = Interrupts()
@@ -125,7 +124,7 @@ class Run:
             own.append((lock, exporters))
             return _was_finished(directory)
 
-        finished = _on_main(group, prepare)
+        finished = on_main(group, prepare)
         lock, exporters = own[0] if own else (None, None)
         run = cls(directory, config, group, quiet, lock, exporters, finished)
         if finished:
@@ -162,7 +161,7 @@ class Run:
             RunDirectoryError: rows that the checkpoint counts on are gone or were changed.
             CheckpointError: the checkpoint does not fit the state.
         """
-        place = _on_main(self.group, self._find)
+        place = on_main(self.group, self._find)
         if place is not None:
             state.load(Path(place), rank=self.group.rank)
         if self.finished:
@@ -188,19 +187,22 @@ class Run:
         drop_old(found.directory.parent, found.marker["step"], keep=self._keep())
         return str(found.directory)
 
-    def steps(self, state: TrainState, *, total: int) -> Iterator[int]:
+    def steps(
+        self, state: TrainState, *, total: int, enough: Callable[[], bool] = lambda: False
+    ) -> Iterator[int]:
         """Step numbers from `state.step + 1` to `total`; each body calls `log` once.
 
-        After each body: the step counts, a checkpoint on cadence and at the end. SIGTERM and SIGINT
-        let the step finish, write a checkpoint, and leave with `errors.EXIT_RESUMABLE`.
+        After each body: the step counts, a checkpoint on cadence and at the end, which also comes
+        once `enough` says so. SIGTERM and SIGINT let the step finish, write a checkpoint, and leave
+        with `errors.EXIT_RESUMABLE`.
         """
-        if self.finished or state.step >= total:
+        if self.finished or state.step >= total or enough():
             return
         every = int(self.config.get("checkpoint", {}).get("every", _EVERY))
         self._check_space(state)
         mine = self._interrupts.install()
         self._interrupts.deferred = True
-        quiet = self._quiet if self.group.is_main else True
+        quiet = self.quiet if self.group.is_main else True
         try:
             with ProgressLine(total=total, done=state.step, quiet=quiet) as self._progress:
                 while state.step < total:
@@ -209,17 +211,19 @@ class Run:
                     self._progress.advance(self._step, self._logged())
                     state.step = self._step
                     stopping = any(self.group.gather_objects([self._interrupts.asked]))
-                    if stopping or state.step % every == 0 or state.step == total:
+                    over = state.step == total or enough()
+                    if stopping or over or state.step % every == 0:
                         self._checkpoint(state)
-                    if stopping and state.step < total:
+                    if over:
+                        return
+                    if stopping:
                         break
         finally:
             self._interrupts.deferred = False
             if mine:
                 self._interrupts.restore()
-        if state.step < total:
-            self._say(f"stopped after step {state.step}; go on with --resume")
-            raise SystemExit(EXIT_RESUMABLE)
+        self._say(f"stopped after step {state.step}; go on with --resume")
+        raise SystemExit(EXIT_RESUMABLE)
 
     def pause(self, state: TrainState, why: str) -> NoReturn:
         """Leave the step that is being taken, as if it had not begun, with a checkpoint of the
@@ -253,7 +257,7 @@ class Run:
                 keep=self._keep(),
             )
 
-        _on_main(self.group, save)
+        on_main(self.group, save)
         self._saving += time.perf_counter() - began
 
     def _keep(self) -> int:
@@ -264,7 +268,7 @@ class Run:
         def check() -> None:
             refuse_full_disk(self.directory, needed=state.nbytes(), purpose="one checkpoint")
 
-        _on_main(self.group, check)
+        on_main(self.group, check)
 
     # --- the record
 
@@ -322,7 +326,7 @@ class Run:
                 replace_dir(aside, final)
             self._note(finished=now())
 
-        _on_main(self.group, write)
+        on_main(self.group, write)
         self.finished = True
 
     def _note(self, *, sessions: Mapping[str, Any] | None = None, **facts: object) -> None:
@@ -332,25 +336,10 @@ class Run:
         write_json(self.directory / MANIFEST, manifest)
 
     def _say(self, text: str) -> None:
-        if self.group.is_main and self._quiet is not True:
+        if self.group.is_main and self.quiet is not True:
             say(text)
 
 
 def _was_finished(directory: Path) -> bool:
     done = read_json(directory / MANIFEST).get("finished") is not None
     return done and (directory / "final").is_dir()
-
-
-def _on_main(group: Group, work: Callable[[], T]) -> T:
-    """What `work` gives in the main process, everywhere; its error, too, so that nobody waits."""
-    result: T | None = None
-    failure: RekindleError | None = None
-    if group.is_main:
-        try:
-            result = work()
-        except RekindleError as error:
-            failure = error
-    result, failure = group.broadcast_object((result, failure))
-    if failure is not None:
-        raise failure
-    return result

@@ -32,6 +32,7 @@ MANIFEST, CONFIG, LOCK = "manifest.json", "config.yaml", ".lock"
 # What --overwrite removes, in this order: as long as something is left, so is what says it is ours.
 OWN = (
     "checkpoints",
+    "stages",
     "final",
     "eval",
     "eval.json",
@@ -182,8 +183,8 @@ def _refuse_changes(directory: Path, config: str, fingerprints: Mapping[str, str
             fix="restore it, or start again with --overwrite",
         ) from error
     manifest = read_json(directory / MANIFEST)
-    before = {**_flat(saved), **_named(manifest["fingerprints"])}
-    after = {**_flat(yaml.safe_load(config)), **_named(fingerprints)}
+    before = {**flat(saved), **_named(manifest["fingerprints"])}
+    after = {**flat(yaml.safe_load(config)), **_named(fingerprints)}
     before["state format"], after["state format"] = manifest.get("state_format"), STATE_FORMAT
     lines = []
     for key in dict.fromkeys([*after, *before]):
@@ -207,10 +208,11 @@ def _shown(flat: Mapping[str, Any], key: str) -> str:
     return repr(flat[key]) if key in flat else _ABSENT
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by dots."""
     if not isinstance(tree, Mapping) or (not tree and prefix):
         return {prefix: tree}
     out: dict[str, Any] = {}
     for key, value in tree.items():
-        out |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+        out |= flat(value, f"{prefix}.{key}" if prefix else str(key))
     return out

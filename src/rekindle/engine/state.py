@@ -36,6 +36,8 @@ class TrainState:
         schedule: finished steps -> learning rate; a pure function, so it is not saved.
         step: finished steps.
         scalars: the method's own running numbers, and the sampler's position.
+        schedule_at: where in the schedule the next update is when something other than the number
+            of steps says so (a budget of tokens); set anew before each step, so it is not saved.
     """
 
     models: dict[str, torch.nn.Module]
@@ -43,6 +45,7 @@ class TrainState:
     schedule: Callable[[int], float]
     step: int = 0
     scalars: dict[str, Scalar] = field(default_factory=dict)
+    schedule_at: int | None = None
 
     def save(self, directory: Path, *, rngs: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Write the state into an existing directory.

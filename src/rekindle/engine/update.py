@@ -81,7 +81,7 @@ def update(
     group.sum_gradients(parameters)
     sums = group.sum(sums)
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip))
-    lr = state.schedule(state.step)
+    lr = state.schedule(state.step if state.schedule_at is None else state.schedule_at)
     if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
         raise TrainingError(
             f"step {state.step + 1} is not finite, so it was not taken",

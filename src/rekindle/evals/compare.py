@@ -39,7 +39,11 @@ def compare(
 
 
 def compare_many(
-    pairs: Sequence[tuple[Eval, Eval]], *, metric: str = "pass@1", level: str | None = None
+    pairs: Sequence[tuple[Eval, Eval]],
+    *,
+    metric: str = "pass@1",
+    level: str | None = None,
+    bases: Sequence[str] | None = None,
 ) -> Difference:
     """Several pairs (seeds, base models): the interval covers both pairs and problems.
 

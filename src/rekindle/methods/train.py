@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from rekindle.engine.config import SampleConfig, TaskConfig
 from rekindle.engine.device import Group, process_group, seed_everything, set_threads
-from rekindle.engine.policy import Policy, model_source
+from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
+from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
 from rekindle.engine.sampler import CachedSampler
-from rekindle.files import sha256_file
 from rekindle.methods import method_module
 from rekindle.methods.recipe import Recipe
 from rekindle.methods.rewarding import open_scorer
@@ -119,6 +115,7 @@ def make_world(
         logging=shared.log,
         levels=shared.task.levels,
         max_missing=shared.task.max_missing,
+        deterministic=shared.device.deterministic,
         scorer=scorer,
         verifier=BrittleVerifier(task, brittle) if brittle else None,
         max_missing_rm=shared.reward.max_missing,
@@ -130,26 +127,3 @@ def sampling(config: SampleConfig, task: Task) -> SampleConfig:
     limits = {"max_new_tokens": task.max_new_tokens, "stop": task.stop}
     unset = limits.keys() - config.model_fields_set
     return config.model_copy(update={name: limits[name] for name in unset})
-
-
-def source_fingerprint(policy: Policy) -> str:
-    """Hash of where the weights came from: of local files, else of the hub commit."""
-    directory = Path(model_source(policy.config))
-    digest = hashlib.sha256()
-    if directory.is_dir():
-        for path in sorted(directory.iterdir()):
-            if path.suffix in (".safetensors", ".json"):
-                digest.update(f"{path.name}:{sha256_file(path)};".encode())
-    else:
-        commit = policy.model.config.to_dict().get("_commit_hash") or policy.config.revision
-        digest.update(json.dumps([policy.config.name, commit]).encode())
-    return digest.hexdigest()
-
-
-def weights_fingerprint(policy: Policy) -> str:
-    """Hash of weights that are already in memory."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(policy.model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()

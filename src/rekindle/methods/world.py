@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -66,12 +66,15 @@ class World:
     logging: LogConfig
     levels: tuple[str, ...] | None
     max_missing: float
+    deterministic: bool = True
+    evaluates: Literal["always", "after", "never"] = "always"  # "after": not before the first step
     scorer: Scorer | None = None  # the reward model
     verifier: BrittleVerifier | None = None  # of training, where it is not the task's own
     max_missing_rm: float = 1.0
     _begun: tuple[dict[str, Scalar], dict[str, Any]] = field(default_factory=lambda: ({}, {}))
     _times: dict[str, float] = field(default_factory=dict)
     _step_began: float = 0.0
+    _state: TrainState | None = None
 
     # --- the run
 
@@ -80,14 +83,36 @@ class World:
         return self.run.restore(state)
 
     def steps(self, state: TrainState) -> Iterator[int]:
-        """Step numbers from 1; evaluates before the first. `log` does on cadence and at the end."""
-        if state.step == 0:
+        """Step numbers from 1; evaluates before the first. `log` does on cadence and at the end.
+
+        Ends early when a budget of tokens is spent; the schedule then follows the larger of the
+        shares of steps and tokens, so that it has come to its end by then.
+        """
+        self._state = state
+        if state.step == 0 and self.evaluates == "always":
             self._evaluate(0)
-        for step in self.run.steps(state, total=self.optim.steps):
+        enough = lambda: self._share_spent() >= 1  # noqa: E731
+        for step in self.run.steps(state, total=self.optim.steps, enough=enough):
+            share = self._share_spent()
+            state.schedule_at = max(state.step, math.floor(share * self.optim.steps))
             self._step_began = time.perf_counter()
             if self.scorer is not None:
                 self._begun = (dict(state.scalars), rng_state())
             yield step
+
+    def _share_spent(self) -> float:
+        # Of the budget of tokens that is nearest to its end; 0 where there is none.
+        spent = {} if self._state is None else self._state.scalars
+        return max(
+            float(spent.get(f"spent {name}") or 0) / limit if limit else 0.0
+            for name, limit in self._limits().items()
+        )
+
+    def _limits(self) -> dict[str, int | None]:
+        return {
+            "tokens/generated": self.optim.max_generated,
+            "tokens/trained": self.optim.max_trained,
+        }
 
     @contextmanager
     def clock(self, part: str) -> Iterator[None]:
@@ -229,14 +254,26 @@ class World:
         samples: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """One metrics row, with the times since the last one; first the evaluation that is due."""
-        last = step == self.optim.steps
-        if last or (self.evaluation.every and step % self.evaluation.every == 0):
+        self._spend(metrics)
+        last = step == self.optim.steps or self._share_spent() >= 1
+        due = last or (self.evaluation.every and step % self.evaluation.every == 0)
+        if due and self.evaluates != "never":
             self._evaluate(step)
         times = {f"time/{part}": seconds for part, seconds in self._times.items()}
         self._times.clear()
         times["time/checkpoint"] = self.run.checkpoint_seconds()
         times["time/step"] = time.perf_counter() - self._step_began
         self.run.log(step, {**metrics, **times}, samples=samples)
+
+    def _spend(self, metrics: Mapping[str, float]) -> None:
+        if self._state is None:
+            return
+        scalars = self._state.scalars
+        for name, limit in self._limits().items():
+            if limit is not None:
+                scalars[f"spent {name}"] = float(scalars.get(f"spent {name}") or 0) + float(
+                    metrics.get(name, 0.0)
+                )
 
     def log_rollouts(
         self,
@@ -265,6 +302,7 @@ class World:
             "length/mean": kept_tokens / len(rows.group) if rows.group else math.nan,
             "length/truncated": summed["truncated"] / len(rows.group) if rows.group else math.nan,
             "problems/asked": float(collected.asked),
+            "updates": float(len(updates)),
         }
         if self.scorer is not None:
             metrics |= reward_model_metrics(collected.gathered)

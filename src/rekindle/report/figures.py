@@ -43,6 +43,7 @@ QUANTITIES = {
     "length/mean": "mean length, tokens",
     "length/truncated": "share cut off by the limit",
     "problems/asked": "problems asked a step",
+    "updates": "optimizer updates a step",
     "tokens/generated": "tokens generated a step",
     "tokens/trained": "tokens trained on a step",
     "lr": "learning rate",

@@ -20,6 +20,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 import rekindle
+from rekindle.errors import ConfigError
 from rekindle.files import write_atomic
 from rekindle.report import figures as draw
 from rekindle.report import tables
@@ -27,7 +28,9 @@ from rekindle.report.load import Metric, RunData, load_runs
 from rekindle.report.samples import pack, thin
 from rekindle.report.spec import run_styles
 from rekindle.report.stacks import GROUP_CLASSES
+from rekindle.report.study import StudyPage, load_study_page
 from rekindle.report.verdict import (
+    Arm,
     VerdictRow,
     arms_of,
     seed_caution,
@@ -38,6 +41,7 @@ from rekindle.report.verdict import (
     verdict_rows as rows_of,
 )
 from rekindle.report.words import count, listed, nice_step, percent, plural
+from rekindle.study.directory import is_study
 
 ROLLOUT_BYTES = 2_300_000  # of all rollouts on the page
 _SCRIPTS = ("theme.js", "page.js", "browser.js")
@@ -71,9 +75,19 @@ def build_report(
         ConfigError: no run is given, or one twice.
         RunDirectoryError: a directory is no run, or `out` cannot be written.
     """
-    out = Path(out)
-    loaded = load_runs([Path(run) for run in runs])
-    html = render(loaded, title=title, verdict_rows=verdict_rows)
+    out, places = Path(out), [Path(run) for run in runs]
+    studies = [place for place in places if is_study(place)]
+    if studies and len(places) > 1:
+        raise ConfigError(
+            "a study is shown alone",
+            got=f"{studies[0]} and {len(places) - 1} more",
+            fix=f"rekindle report {studies[0]}",
+        )
+    if studies:
+        study = load_study_page(studies[0])
+        html = render(study.arms, title=title or study.title, study=study)
+    else:
+        html = render(load_runs(places), title=title, verdict_rows=verdict_rows)
     write_atomic(out, html.encode("utf-8", "replace"))  # a model may emit half a surrogate pair
     return out
 
@@ -83,12 +97,14 @@ def render(
     *,
     title: str | None = None,
     verdict_rows: Sequence[VerdictRow] | None = None,
+    study: StudyPage | None = None,
 ) -> str:
-    """The page as one string."""
-    arms = arms_of(runs)
+    """The page as one string; of a study, `runs` are its arms."""
+    arms = [Arm(run.name, [run]) for run in runs] if study else arms_of(runs)
     styles = run_styles([[run.name for run in arm.runs] for arm in arms])
-    claims = list(rows_of(arms) if verdict_rows is None else verdict_rows)
-    singles = single_rows(arms) if verdict_rows is None else []
+    given = study.claims if study else verdict_rows
+    claims = list(rows_of(arms) if given is None else given)
+    singles = single_rows(arms) if given is None else []
     benchmarks = draw.benchmarks_of(runs)
     learning = draw.learning_panels(benchmarks, styles)
     accuracy = draw.accuracy_panels(benchmarks, styles)
@@ -107,8 +123,9 @@ def render(
         style=Markup(text_of("style.css") + text_of("parts.css")),
         theme=Markup(scripts[0]),
         scripts=[Markup(script) for script in (bundle, *scripts[1:]) if script],
-        summary=_summary(claims, runs),
-        caution=seed_caution(arms),
+        summary=study.summary if study else _summary(claims, runs),
+        caution=study.caution if study else seed_caution(arms),
+        study=study,
         runs=runs,
         styles=styles,
         swatches={style.run: style for style in styles},

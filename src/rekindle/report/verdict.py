@@ -53,10 +53,13 @@ class VerdictRow:
     n_runs: int = 1
     reason: str = ""
     main: bool = False
+    word: str = ""
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, `cannot tell`, or `not compared`."""
+        """`better`, `worse`, `cannot tell`, or `not compared`; `word` where a study gave one."""
+        if self.word:
+            return self.word
         change = self.change
         if change is None or change.value is None:
             return "not compared"

@@ -66,17 +66,29 @@ def resolve(name: str) -> Path:
 
 
 def split_name(name: str) -> tuple[str, int]:
-    """`testbed/countdown-s1` -> ("countdown", 1)."""
-    resolve(name)
-    task, _, seed = name.removeprefix("testbed/").rpartition("-s")
+    """`testbed/countdown-s1` -> ("countdown", 1); any pre-training seed, shipped or not.
+
+    Raises:
+        ModelError: it is not of that form, or there is no such task.
+    """
+    task, dash, seed = name.removeprefix("testbed/").rpartition("-s")
+    if not dash or not seed.isdecimal() or task not in _PRETRAINING:
+        raise ModelError(
+            f"'{name}' is not a testbed model",
+            wanted="testbed/<task>-s<pre-training seed>",
+            fix=did_you_mean(name, names()),
+        )
     return task, int(seed)
 
 
-def pretraining(name: str) -> dict[str, Any]:
-    """The recipe that makes a model from fresh weights: SFT on generated solutions."""
+def pretraining(name: str, *, steps: int | None = None) -> dict[str, Any]:
+    """The recipe that makes a model from fresh weights: SFT on generated solutions.
+
+    `steps` below the usual number make a weaker base: the schedule is that of the shorter training.
+    """
     task, seed = split_name(name)
     settings = _PRETRAINING[task]
-    steps = settings["steps"]
+    steps = steps or settings["steps"]
     return {
         "method": "sft",
         "seed": 1000 + seed,  # apart from the seeds that users train with

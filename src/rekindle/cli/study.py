@@ -1,0 +1,126 @@
+"""`rekindle study`: run a study file and print what it found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rekindle.errors import ConfigError
+from rekindle.study.design import Study, load_study, plan, preparations
+from rekindle.study.directory import Mode
+from rekindle.study.jobs import Executor
+from rekindle.study.runner import run_study
+
+
+def run_study_command(
+    path: Path,
+    out: Path,
+    *,
+    mode: Mode,
+    jobs: int | None,
+    executor: str,
+    dry_run: bool,
+    overrides: Sequence[str],
+    command: str,
+    quiet: bool,
+) -> None:
+    """Load, say what will be run, run it, print the verdicts."""
+    study = load_study(path, overrides)
+    if not quiet or dry_run:
+        _announce(study, out)
+    if dry_run:
+        return
+    found = run_study(
+        study,
+        out,
+        executor=_executor(executor, jobs),
+        mode=mode,
+        command=command,
+        quiet=quiet,
+    )
+    show(found)
+    typer.echo(f"results: {out / 'study.json'}")
+
+
+def _executor(name: str, jobs: int | None) -> Executor:
+    if jobs is not None and jobs < 1:
+        raise ConfigError("--jobs is too small", got=jobs, wanted="at least 1")
+    if name == "ray":
+        from rekindle.study.on_ray import RayPool
+
+        return RayPool(jobs)
+    import torch
+
+    from rekindle.study.local import LocalPool
+
+    cards = tuple(range(torch.cuda.device_count()))
+    cores = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count()
+    return LocalPool(jobs or len(cards) or cores or 1, cards=cards)
+
+
+def _announce(study: Study, out: Path) -> None:
+    runs, before = plan(study, out), preparations(study, out)
+    primary, first = study.primary, study.pairs()[0]
+    level = f" at level {primary.level}" if primary.level is not None else ""
+    typer.echo(
+        f"{study.study}: {len(study.arms)} arms x {len(study.seeds)} seeds x "
+        f"{len(study.bases)} base models = {len(runs)} runs"
+        + (f", after {len(before)} preparations" if before else ""),
+        err=True,
+    )
+    typer.echo(
+        f"declared: {primary.metric}{level} of {first.arm} against {first.baseline}; "
+        f"hash {study.declared()[:12]}",
+        err=True,
+    )
+
+
+def show(found: dict[str, Any]) -> None:
+    """The verdicts, what the arms cost, and what is missing."""
+    console = Console(width=None if Console().is_terminal else 160)
+    grid = Table("method", "baseline", "metric", "difference", "p (Holm)", "n", "verdict")
+    for row in found["comparisons"]:
+        level = f" L{row['level']}" if row["level"] is not None else ""
+        grid.add_row(
+            row["method"],
+            row["baseline"],
+            f"{row['metric']}{level}" + (" *" if row["primary"] else ""),
+            _interval(row),
+            "" if row["p_holm"] is None else f"{row['p_holm']:.3f}",
+            f"{row['n_bases']} bases, {row['n_pairs']} pairs, {row['n_problems']} problems",
+            row["verdict"] + (f" ({row['why']})" if row["why"] else ""),
+        )
+    console.print(grid)
+    console.print("* declared before the first run", style="dim")
+    costs = Table("arm", "finished", "tokens generated", "tokens trained", "updates", "seconds")
+    for arm, row in found["arms"].items():
+        spent = row["spent"]
+        cells = ["" if spent[k] is None else f"{spent[k]:,.0f}" for k in spent]
+        costs.add_row(arm, f"{row['finished']}/{row['planned']}", *cells)
+    console.print(costs)
+    for arm, ratio in found["budget"]["unequal"].items():
+        unit = found["budget"]["unit"]
+        console.print(f"unequal budget: {arm} spent {ratio:.2f} times the {unit} it should have")
+    for change in found["changes"]:
+        console.print(
+            f"the study file was changed on {change['when']}, after {change['finished_runs']} "
+            f"runs: {'; '.join(change['changes'][:5])}"
+        )
+    for failure in found["failed"]:
+        console.print(
+            f"failed: {failure['arm']} {failure['base']} seed {failure['seed']}: {failure['why']}"
+        )
+
+
+def _interval(row: dict[str, Any]) -> str:
+    if row["delta"] is None:
+        return "undefined"
+    if row["ci_low"] is None or row["ci_low"] != row["ci_low"]:
+        return f"{row['delta']:+.3f} (no interval)"
+    return f"{row['delta']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"

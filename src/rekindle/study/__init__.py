@@ -1,0 +1,1 @@
+"""Arms, seeds and base models side by side at an equal budget."""

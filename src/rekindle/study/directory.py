@@ -1,0 +1,161 @@
+"""Taking a study directory: whether it is ours, who holds it, and what was changed since it began.
+
+What was declared before the first run is hashed into the manifest. A study file may be changed
+later (more seeds, another arm): the change is noted with what had been finished by then, and the
+report shows it. A run that was made with other settings than it would have now is refused: its
+numbers would stand under another recipe's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from rekindle.engine.manifest import make_manifest, now
+from rekindle.engine.rundir import LOCK, RunLock, flat
+from rekindle.errors import DataError, RekindleError, RunDirectoryError
+from rekindle.files import (
+    clear_leftovers,
+    explained_io,
+    is_leftover,
+    read_json,
+    remove_tree,
+    write_atomic,
+    write_json,
+)
+from rekindle.study.design import Planned, Study
+
+Mode = Literal["new", "resume", "overwrite"]
+MANIFEST, DECLARED = "manifest.json", "study.yaml"
+OWN = ("runs", "prepared", "models", "study.json", "report.html", DECLARED, MANIFEST)
+
+
+def claim_study(
+    study: Study,
+    out: Path,
+    runs: Sequence[Planned],
+    *,
+    mode: Mode,
+    command: str,
+    workers: int,
+) -> RunLock:
+    """Make `out` this process's study directory and return the lock that keeps it.
+
+    Raises:
+        RunDirectoryError: it exists (new), is no study (resume, overwrite), is in use, cannot be
+            written, or holds runs made with other settings (resume; they are listed).
+    """
+    _refuse_mode(out, mode)
+    with explained_io(out, "creating"):
+        out.mkdir(parents=True, exist_ok=True)
+    lock = RunLock(out / LOCK)
+    try:
+        clear_leftovers(out)
+        if mode == "overwrite":
+            for name in OWN:
+                remove_tree(out / name)
+        if mode == "resume" and (out / DECLARED).exists():
+            _refuse_other_runs(runs)
+            _note_changes(study, out, runs)
+        else:
+            manifest = make_manifest(
+                command=command,
+                seed=list(study.seeds),
+                fingerprints={"declared": study.declared()},
+                processes=workers,
+            )
+            write_json(out / MANIFEST, {**manifest, "study": study.study, "changes": []})
+        write_atomic(out / DECLARED, _text(study))
+    except RekindleError:
+        lock.release()
+        raise
+    return lock
+
+
+def is_finished(place: Path) -> bool:
+    """Whether a run directory holds a finished run."""
+    manifest = place / MANIFEST
+    return manifest.exists() and read_json(manifest).get("finished") is not None
+
+
+def is_study(place: Path) -> bool:
+    """Whether a directory holds a study."""
+    try:
+        return (place / DECLARED).exists() and "study" in read_json(place / MANIFEST)
+    except DataError:
+        return False
+
+
+def _text(study: Study) -> str:
+    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _refuse_mode(out: Path, mode: Mode) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise RunDirectoryError(f"{out} is a file", wanted="a directory", fix="check --out")
+    filled = any(p.name != LOCK and not is_leftover(p) for p in out.iterdir())
+    if filled and mode == "new":
+        raise RunDirectoryError(
+            f"{out} exists",
+            why="a study is never mixed with another",
+            fix="--resume goes on with it, --overwrite replaces it, or give another --out",
+        )
+    if filled and not ((out / MANIFEST).exists() and "study" in read_json(out / MANIFEST)):
+        raise RunDirectoryError(
+            f"{out} is not a study directory",
+            wanted=f"a directory with a {MANIFEST} of a study",
+            why="nothing that is not ours is resumed or deleted",
+            fix="check --out",
+        )
+
+
+def _refuse_other_runs(runs: Sequence[Planned]) -> None:
+    odd = []
+    for run in runs:
+        config = run.out / "config.yaml"
+        if not config.exists():
+            continue
+        before = flat(yaml.safe_load(config.read_text(encoding="utf-8")))
+        lines = _differences(before, flat(run.recipe.resolved()))
+        if lines:
+            odd.append(f"{run.out}: " + "; ".join(lines[:3]))
+    if odd:
+        more = f"\n    and {len(odd) - 5} more" if len(odd) > 5 else ""
+        raise RunDirectoryError(
+            "the study was changed half-way: runs were made with other settings:\n    "
+            + "\n    ".join(odd[:5])
+            + more,
+            why="their numbers would stand beside runs that were asked something else",
+            fix="restore the study file, give another --out, or start again with --overwrite "
+            "(removing the runs listed makes only them again)",
+        )
+
+
+def _note_changes(study: Study, out: Path, runs: Sequence[Planned]) -> None:
+    before = yaml.safe_load((out / DECLARED).read_text(encoding="utf-8"))
+    lines = _differences(flat(before), flat(study.model_dump(mode="json")))
+    if not lines:
+        return
+    manifest = read_json(out / MANIFEST)
+    note = {
+        "when": now(),
+        "finished_runs": sum(is_finished(run.out) for run in runs),
+        "declared": study.declared(),
+        "changes": lines,
+    }
+    write_json(out / MANIFEST, {**manifest, "changes": [*manifest["changes"], note]})
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for key in dict.fromkeys([*after, *before]):
+        was = repr(before[key]) if key in before else "(absent)"
+        now_ = repr(after[key]) if key in after else "(absent)"
+        if was != now_:
+            lines.append(f"{key}: {was} -> {now_}")
+    return lines

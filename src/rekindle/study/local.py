@@ -1,0 +1,142 @@
+"""Workers on this machine: processes that live as long as the study and import torch once.
+
+A worker that dies (killed, out of memory, a crash in native code) costs its job one try, never the
+study: another takes its place.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from multiprocessing import connection, get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from rekindle.engine.threads import calm_threads
+from rekindle.study.jobs import Job, Outcome, run_job, watch_parent
+
+_GRACE = 60.0  # seconds for a step and a checkpoint before a worker is killed
+
+
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    pipe: Connection
+    job: Job | None = None
+    began: float = field(default=0.0)
+
+
+class LocalPool:
+    """Up to `slots` jobs at once, each in a process of one thread (one card where there are any).
+
+    Args:
+        slots: how many.
+        cards: CUDA devices to hand out, one to a worker; empty: none.
+    """
+
+    def __init__(self, slots: int, *, cards: tuple[int, ...] = ()) -> None:
+        self._slots = slots
+        self._cards = cards
+        self._workers: list[_Worker | None] = [None] * slots
+
+    @property
+    def slots(self) -> int:
+        """How many run at once."""
+        return self._slots
+
+    def submit(self, job: Job) -> None:
+        """Start a job in a free worker."""
+        for place in range(self._slots):
+            worker = self._workers[place]
+            if worker is not None and worker.job is not None:
+                continue
+            if worker is None or not worker.process.is_alive():
+                worker = self._workers[place] = self._start(place)
+            worker.pipe.send(job)
+            worker.job, worker.began = job, time.monotonic()
+            return
+        raise ValueError(f"all {self._slots} workers are busy")
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """What ended; a worker that died ends its job as `lost`."""
+        busy = {w.pipe: (i, w) for i, w in enumerate(self._workers) if w is not None and w.job}
+        if not busy:
+            return []
+        outcomes = []
+        for pipe in connection.wait(list(busy), timeout=seconds):
+            place, worker = busy[pipe]  # type: ignore[index]
+            job = worker.job
+            assert job is not None
+            try:
+                outcomes.append(worker.pipe.recv())
+                worker.job = None
+            except (EOFError, ConnectionResetError):
+                worker.process.join(5)
+                outcomes.append(_death(job, worker.process.exitcode, worker.began))
+                self._workers[place] = None
+        return outcomes
+
+    def stop(self) -> list[Outcome]:
+        """Busy workers finish their step, save and leave; idle ones leave."""
+        outcomes = []
+        for worker in filter(None, self._workers):
+            if worker.job is None:
+                worker.pipe.close()
+            elif worker.process.pid is not None:
+                os.kill(worker.process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE
+        for worker in filter(None, self._workers):
+            worker.process.join(max(0.1, deadline - time.monotonic()))
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            if worker.job is not None:
+                outcomes.append(Outcome(worker.job, "stopped"))
+        self._workers = [None] * self._slots
+        return outcomes
+
+    def _start(self, place: int) -> _Worker:
+        ours, theirs = get_context("spawn").Pipe()
+        env = {"OMP_NUM_THREADS": "1"}
+        if self._cards:
+            env["CUDA_VISIBLE_DEVICES"] = str(self._cards[place % len(self._cards)])
+        process = get_context("spawn").Process(target=_serve, args=(theirs, env), daemon=False)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+
+def _serve(pipe: Connection, env: dict[str, str]) -> None:
+    os.environ.update(env)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    calm_threads()
+    # Ctrl-C reaches the whole process group: the study stops its workers in its own way.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    watch_parent()
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        outcome = run_job(job)
+        try:
+            pipe.send(outcome)
+        except BrokenPipeError:
+            return
+        if outcome.ending == "stopped":
+            return
+
+
+def _leave(number: int, frame: Any) -> None:
+    raise SystemExit(0)
+
+
+def _death(job: Job, code: int | None, began: float) -> Outcome:
+    spent = time.monotonic() - began
+    if code is not None and code < 0:
+        return Outcome(job, "lost", f"ended by {signal.Signals(-code).name}", spent)
+    return Outcome(job, "failed", f"exit code {code}; see {job.log}", spent)

@@ -1,0 +1,237 @@
+"""What a study found: paired differences with intervals, what each arm cost, and what went wrong.
+
+Only pairs that both arms have enter a comparison, and how many are missing is said. A verdict is
+one of three:
+
+    helps             the whole interval lies above 0
+    does not          it lies below the smallest difference that would matter, or below 0
+    cannot tell yet   anything else: too few pairs, no interval, or one that holds both
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from rekindle.errors import DataError
+from rekindle.evals.compare import Difference, compare_many
+from rekindle.evals.significance import holm
+from rekindle.files import read_json, read_jsonl
+from rekindle.study.design import Budget, Comparison, Planned, Study
+from rekindle.study.directory import MANIFEST, is_finished
+
+HELPS, DOES_NOT, CANNOT_TELL = "helps", "does not", "cannot tell yet"
+
+
+class Failure(NamedTuple):
+    """A run that did not finish, and why."""
+
+    arm: str
+    base: str
+    seed: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a run cost: tokens sampled and tokens in the loss, optimizer updates, seconds."""
+
+    generated: float
+    trained: float
+    updates: float
+    seconds: float
+
+
+def study_results(
+    study: Study, out: Path, runs: Sequence[Planned], failures: Sequence[Failure]
+) -> dict[str, Any]:
+    """The content of study.json; undefined numbers are null there."""
+    done = [run for run in runs if is_finished(run.out)]
+    spent = {run.out: spent_by(run.out) for run in done}
+    arms = {arm: _arm(study, arm, runs, done, spent) for arm in study.arms}
+    unequal = unequal_budgets(study.budget, {arm: row["spent"] for arm, row in arms.items()})
+    manifest = read_json(out / MANIFEST)
+    return {
+        "study": study.study,
+        "claim": study.claim,
+        "declared": manifest["fingerprints"]["declared"],
+        "changes": manifest["changes"],
+        "commit": manifest["commit"],
+        "dirty": manifest["dirty"],
+        "command": manifest["command"],
+        "bases": list(study.bases),
+        "seeds": list(study.seeds),
+        "primary": study.primary.model_dump(mode="json"),
+        "meaningful": study.meaningful,
+        "budget": {**study.budget.model_dump(mode="json"), "unequal": unequal},
+        "comparisons": _comparisons(study, done, unequal),
+        "arms": arms,
+        "failed": [failure._asdict() for failure in failures],
+        "unfinished": len(runs) - len(done),
+    }
+
+
+def spent_by(place: Path) -> Spent:
+    """The cost of a finished run, all its stages together; evaluation is not counted."""
+    rows = [row for _, row in read_jsonl(place / "metrics.jsonl")]
+
+    def total(name: str, otherwise: float = 0.0) -> float:
+        return float(sum(_number(row.get(name), otherwise) for row in rows))
+
+    # The evaluation before the first step is in the first row, beside a step that does not hold it.
+    steps = (_number(r.get("time/step"), 0.0) - _number(r.get("time/eval"), 0.0) for r in rows)
+    stages = [read_json(path) for path in sorted(place.glob("stages/*/stage.json"))]
+    return Spent(
+        generated=total("tokens/generated") + sum(s["generated"] for s in stages),
+        trained=total("tokens/trained"),
+        updates=total("updates", 1.0),
+        seconds=sum(max(0.0, seconds) for seconds in steps) + sum(s["seconds"] for s in stages),
+    )
+
+
+def unequal_budgets(
+    budget: Budget, spent: Mapping[str, Mapping[str, float | None]]
+) -> dict[str, float]:
+    """Arms whose mean cost differs from the rest's in the enforced unit: arm -> ratio to it.
+
+    What is enforced is `at_most`, or the least that an arm spent where it is not given. An arm that
+    trains nothing (an evaluation of the start) costs 0 and is not listed.
+    """
+    means = {arm: row[budget.unit] for arm, row in spent.items()}
+    known = {arm: value for arm, value in means.items() if value}
+    if not known:
+        return {}
+    due = budget.at_most or min(known.values())
+    ratios = {arm: value / due for arm, value in known.items()}
+    return {arm: ratio for arm, ratio in ratios.items() if abs(ratio - 1) > budget.tolerance}
+
+
+def verdict_of(found: Difference, *, meaningful: float) -> str:
+    """One of `helps`, `does not`, `cannot tell yet`; see the module's text."""
+    if found.n_pairs < 2 or not math.isfinite(found.ci_low + found.ci_high):
+        return CANNOT_TELL
+    if found.ci_low > 0:
+        return HELPS
+    return DOES_NOT if found.ci_high < meaningful else CANNOT_TELL
+
+
+def _arm(
+    study: Study,
+    arm: str,
+    runs: Sequence[Planned],
+    done: Sequence[Planned],
+    spent: Mapping[Path, Spent],
+) -> dict[str, Any]:
+    mine = [run for run in done if run.arm == arm]
+    costs = [spent[run.out] for run in mine]
+    names = Spent.__dataclass_fields__
+    return {
+        "settings": study.arms[arm],
+        "planned": sum(run.arm == arm for run in runs),
+        "finished": len(mine),
+        "spent": {name: _mean([vars(c)[name] for c in costs]) for name in names},
+        "runs": [
+            {"base": run.base, "seed": run.seed, "out": str(run.out), **vars(spent[run.out])}
+            for run in mine
+        ],
+    }
+
+
+def _comparisons(
+    study: Study, done: Sequence[Planned], unequal: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    primary = (study.primary.metric, study.primary.level)
+    wanted = [primary, *((m, level) for m in study.secondary for level in study.levels)]
+    rows = []
+    for metric, level in dict.fromkeys(wanted):
+        rows += _family(study, done, metric, level, unequal, primary=(metric, level) == primary)
+    return rows
+
+
+def _family(
+    study: Study,
+    done: Sequence[Planned],
+    metric: str,
+    level: str | None,
+    unequal: Mapping[str, float],
+    *,
+    primary: bool,
+) -> list[dict[str, Any]]:
+    """All comparisons in one metric; their p-values are adjusted together."""
+    rows = [
+        _compared(study, done, pair, metric, level, unequal, primary=primary and i == 0)
+        for i, pair in enumerate(study.pairs())
+    ]
+    for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
+        row["p_holm"] = adjusted
+    return rows
+
+
+def _compared(
+    study: Study,
+    done: Sequence[Planned],
+    pair: Comparison,
+    metric: str,
+    level: str | None,
+    unequal: Mapping[str, float],
+    *,
+    primary: bool,
+) -> dict[str, Any]:
+    mine = {(run.base, run.seed): run.out for run in done if run.arm == pair.arm}
+    theirs = {(run.base, run.seed): run.out for run in done if run.arm == pair.baseline}
+    both = [key for key in theirs if key in mine]
+    row: dict[str, Any] = {
+        "method": pair.arm,
+        "baseline": pair.baseline,
+        "metric": metric,
+        "level": level,
+        "primary": primary,
+        "n_seeds": len({seed for _, seed in both}),
+        "n_bases": len({base for base, _ in both}),
+        "n_pairs": len(both),
+        "missing_pairs": len(study.bases) * len(study.seeds) - len(both),
+        "unequal_budget": sorted({pair.arm, pair.baseline} & unequal.keys()),
+    }
+    empty = dict.fromkeys(("before", "after", "delta", "ci_low", "ci_high", "p_value"))
+    if not both:
+        why = "no pair of finished runs"
+        return {**row, **empty, "n_problems": 0, "n_samples": 0, "verdict": CANNOT_TELL, "why": why}
+    evals = [(_eval(theirs[key]), _eval(mine[key])) for key in both]
+    try:
+        found = compare_many(evals, metric=metric, level=level, bases=[base for base, _ in both])
+    except DataError as error:
+        if primary:
+            raise
+        why = str(error).splitlines()[0]
+        return {**row, **empty, "n_problems": 0, "n_samples": 0, "verdict": CANNOT_TELL, "why": why}
+    return {
+        **row,
+        "before": found.before,
+        "after": found.after,
+        "delta": found.value,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "p_value": found.p_value,
+        "n_problems": found.n_problems,
+        "n_samples": evals[0][0]["n_samples"],
+        "split": evals[0][0]["split"],
+        "verdict": verdict_of(found, meaningful=study.meaningful),
+        "why": "one pair of runs decides nothing" if len(both) == 1 else "",
+    }
+
+
+def _eval(place: Path) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = read_json(place / "eval.json")
+    return found
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
+
+
+def _number(value: Any, otherwise: float) -> float:
+    return otherwise if value is None else float(value)

@@ -1,0 +1,187 @@
+"""Run a study: preparations, then every run, as many at once as there is room; then the results.
+
+    OUT/study.yaml      the study as it was read, every key
+    OUT/manifest.json   when, with what code, the hash of what was declared, and later changes
+    OUT/prepared/NAME/BASE/    OUT/runs/ARM/BASE/seed-N/      each with a .log beside it
+    OUT/study.json      the results
+
+A run is an ordinary run directory. Killed at any instant, a study goes on with `resume`: what is
+finished is kept, what had begun goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rekindle.errors import EXIT_RESUMABLE
+from rekindle.files import read_json, write_json
+from rekindle.study.design import Planned, Preparation, Study, plan, preparations
+from rekindle.study.directory import Mode, claim_study, is_finished
+from rekindle.study.jobs import Executor, Job, Outcome
+from rekindle.study.results import Failure, study_results
+from rekindle.study.table import Table
+
+_TRIES = 2  # of a job whose worker was lost
+_WAIT = 0.5  # seconds between looks at the table
+
+
+@dataclass
+class Work:
+    """What there is to do and how each directory stands."""
+
+    study: Study
+    out: Path
+    runs: list[Planned]
+    before: list[Preparation]
+    done: set[Path] = field(default_factory=set)
+    failed: dict[Path, str] = field(default_factory=dict)
+    stopped: set[Path] = field(default_factory=set)
+    lost: dict[Path, int] = field(default_factory=dict)
+
+    def look(self) -> None:
+        """Find what an earlier session finished."""
+        self.done = {run.out for run in self.runs if is_finished(run.out)}
+        self.done |= {item.out for item in self.before if _was_prepared(item)}
+
+    def waiting(self) -> list[Job]:
+        """Jobs that are not finished, preparations first."""
+        jobs = [Job(item.out, _log(item.out), command=item.command) for item in self.before]
+        jobs += [Job(run.out, _log(run.out), recipe=run.recipe.resolved()) for run in self.runs]
+        return [job for job in jobs if job.out not in self.done]
+
+    def needs(self) -> dict[Path, tuple[Path, ...]]:
+        """Directory -> directories that must be finished before."""
+        items: list[Planned | Preparation] = [*self.before, *self.runs]
+        return {item.out: item.needs for item in items}
+
+    def take(self, outcome: Outcome) -> bool:
+        """Note how a job ended; True when it is worth another try."""
+        place = outcome.job.out
+        if outcome.ending == "finished":
+            self.done.add(place)
+            for item in self.before:
+                if item.out == place:
+                    write_json(_marker(item), {"command": list(item.command)})
+        elif outcome.ending == "stopped":
+            self.stopped.add(place)
+        elif outcome.ending == "lost":
+            self.lost[place] = self.lost.get(place, 0) + 1
+            if self.lost[place] < _TRIES:
+                return True
+            self.failed[place] = f"{outcome.text}, {self.lost[place]} times"
+        else:
+            self.failed[place] = outcome.text
+        return False
+
+    def results(self) -> dict[str, Any]:
+        """The results of the runs that are finished, written as study.json."""
+        failures = [
+            Failure(run.arm, run.base, run.seed, self.failed[run.out])
+            for run in self.runs
+            if run.out in self.failed
+        ]
+        found = study_results(self.study, self.out, self.runs, failures)
+        write_json(self.out / "study.json", found)
+        return found
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    *,
+    executor: Executor,
+    mode: Mode = "new",
+    command: str = "",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run what is not finished yet and return the results, as study.json holds them.
+
+    Raises:
+        RunDirectoryError: `out` exists (new), is no study, is in use, or holds runs that were made
+            with other settings than the study file has now.
+        SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, everything saved.
+    """
+    work = Work(study, out, plan(study, out), preparations(study, out))
+    lock = claim_study(study, out, work.runs, mode=mode, command=command, workers=executor.slots)
+    asked: list[int] = []
+    try:
+        work.look()
+        with _signals_into(asked), Table(work.runs, work.before, quiet=quiet) as table:
+            try:
+                _run_all(work, executor, table, lambda: bool(asked))
+            finally:
+                for outcome in executor.stop():
+                    work.take(outcome)
+        results = work.results()
+    finally:
+        lock.release()
+    if asked:
+        raise SystemExit(EXIT_RESUMABLE)
+    return results
+
+
+def _run_all(work: Work, executor: Executor, table: Table, asked: Callable[[], bool]) -> None:
+    waiting, needs = work.waiting(), work.needs()
+    running: dict[Path, Job] = {}
+    while (waiting or running) and not asked():
+        waiting = [job for job in waiting if not _blocked(job, needs, work)]
+        for job in [job for job in waiting if set(needs.get(job.out, ())) <= work.done]:
+            if len(running) == executor.slots:
+                break
+            executor.submit(job)
+            waiting.remove(job)
+            running[job.out] = job
+            table.started(job.out)
+        if not running:
+            return
+        for outcome in executor.wait(_WAIT):
+            job = running.pop(outcome.job.out)
+            if outcome.ending == "stopped" and not asked():  # of itself: a source that failed
+                outcome = replace(outcome, ending="failed", text=f"it paused; see {job.log}")
+            if work.take(outcome):
+                waiting.insert(0, job)
+            table.ended(outcome)
+        table.refresh(done=work.done, failed=work.failed, running=running)
+
+
+def _blocked(job: Job, needs: dict[Path, tuple[Path, ...]], work: Work) -> bool:
+    bad = [place for place in needs.get(job.out, ()) if place in work.failed]
+    if bad:
+        work.failed[job.out] = f"needs {bad[0]}, which failed: {work.failed[bad[0]]}"
+    return bool(bad)
+
+
+@contextmanager
+def _signals_into(asked: list[int]) -> Iterator[None]:
+    """SIGTERM and SIGINT are noted; a second SIGINT interrupts."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _log(place: Path) -> Path:
+    return place.with_name(place.name + ".log")
+
+
+def _marker(item: Preparation) -> Path:
+    return item.out.with_name(item.out.name + ".json")
+
+
+def _was_prepared(item: Preparation) -> bool:
+    marker = _marker(item)
+    return marker.exists() and read_json(marker)["command"] == list(item.command)

@@ -1,0 +1,84 @@
+"""The page of a study: its claims are those of study.json, its curves are means over runs."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rekindle.errors import ConfigError, DataError
+from rekindle.report.load import Evaluation, Metric, RunData
+from rekindle.report.page import build_report
+from rekindle.report.study import averaged, load_study_page
+from rekindle.study.runner import run_study
+from study.test_runner import Inline, file  # noqa: F401
+
+
+@pytest.fixture
+def place(file):  # noqa: F811
+    run_study(file(), Path("out"), executor=Inline(), quiet=True)
+    return Path("out")
+
+
+def test_the_verdicts_are_those_of_the_results(place):
+    found = json.loads((place / "study.json").read_text())
+    page = load_study_page(place)
+    assert [claim.verdict for claim in page.claims] == [
+        row["verdict"] for row in found["comparisons"]
+    ]
+    assert [claim.main for claim in page.claims] == [True, False]
+    assert page.claims[0].change.value == found["comparisons"][0]["delta"]
+    html = build_report([place], place / "report.html").read_text()
+    assert "Study: toy" in html
+    assert "sft against grpo" in html
+    assert "not evidence for a method" in html
+
+
+def test_a_change_and_a_failure_are_shown(place):
+    found = json.loads((place / "study.json").read_text())
+    found["failed"] = [{"arm": "sft", "base": "b", "seed": 1, "why": "<b>it broke</b>"}]
+    found["changes"] = [
+        {"when": "today", "finished_runs": 3, "changes": ["primary.metric: 'a' -> 'b'"]}
+    ]
+    found["budget"]["unequal"] = {"grpo": 2.0}
+    (place / "study.json").write_text(json.dumps(found))
+    html = build_report([place], place / "report.html").read_text()
+    assert "&lt;b&gt;it broke&lt;/b&gt;" in html
+    assert "changed on today, after 3 finished runs: primary.metric" in html
+    assert "grpo spent 2.00 times the updates" in html
+
+
+def test_a_moved_study_finds_its_runs(place, tmp_path):
+    place.rename(tmp_path / "elsewhere")
+    assert len(load_study_page(tmp_path / "elsewhere").arms) == 2
+
+
+def test_a_study_is_shown_alone_and_only_with_runs(place):
+    with pytest.raises(ConfigError, match="shown alone"):
+        build_report([place, place / "runs/sft/base-0/seed-0"], Path("x.html"))
+    found = json.loads((place / "study.json").read_text())
+    for block in found["arms"].values():
+        block["runs"] = []
+    (place / "study.json").write_text(json.dumps(found))
+    with pytest.raises(DataError, match="no run of out is finished"):
+        build_report([place], Path("x.html"))
+
+
+def run_of(name, losses, accuracy):
+    cells = {"pass@1": Metric(accuracy, 0.0, 1.0, 50)}
+    evaluation = Evaluation(2, Path("e"), {}, "t", "dev", 50, 8, cells, {"4": cells}, {"4": 50})
+    rows = [{"step": i, "loss": loss} for i, loss in enumerate(losses, start=1)]
+    return RunData(name, Path(name), {}, "", {}, rows, [], [evaluation])
+
+
+def test_an_arm_is_the_mean_of_its_runs_with_a_t_interval():
+    """Mean of .2, .4, .6 is .4; sd .2, t(2) = 4.3027, half = 4.3027 * .2 / sqrt 3 = .4968."""
+    runs = [run_of("a", [1, 2], 0.2), run_of("b", [3, 4, 9], 0.4), run_of("c", [5, None], 0.6)]
+    mean = averaged("arm", runs)
+    assert mean.rows == [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 3.0}]
+    cell = mean.evaluations[0].metrics["pass@1"]
+    assert cell.value == pytest.approx(0.4)
+    assert (cell.low, cell.high) == (0.0, pytest.approx(0.8968, abs=1e-4))
+    assert mean.evaluations[0].levels["4"]["pass@1"] == cell
+    alone = averaged("arm", [replace(runs[0])])
+    assert (alone.evaluations[0].metrics["pass@1"].low, alone.name) == (None, "arm")

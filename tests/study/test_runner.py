@@ -1,0 +1,341 @@
+"""Studies run to their end: resumed, changed, with failures and lost workers: the same tables."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+import tiny
+from rekindle.errors import EXIT_RESUMABLE, RunDirectoryError
+from rekindle.study.design import load_study
+from rekindle.study.jobs import Job, Outcome, run_job
+from rekindle.study.local import LocalPool
+from rekindle.study.runner import run_study
+
+
+class Inline:
+    """An executor that runs each job where it stands, one at a time."""
+
+    slots = 1
+
+    def __init__(self, die=()):
+        self.die, self.job, self.asked = list(die), None, []
+
+    def submit(self, job):
+        self.asked.append(job.out)
+        self.job = job
+
+    def wait(self, seconds):
+        job, self.job = self.job, None
+        if any(part in str(job.out) for part in self.die):
+            self.die.pop(0)
+            return [Outcome(job, "lost", "ended by SIGKILL")]
+        return [run_job(job)]
+
+    def stop(self):
+        return []
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        tiny.policy(dtype="float64", seed=seed).save(tmp_path / f"base-{seed}")
+    rows = [
+        {"prompt": f"{i}+{i % 3}=", "answer": str(i % 5), "solution": str(i % 5)} for i in range(60)
+    ]
+    Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def write(**changes):
+        tree = {
+            "study": "toy",
+            "bases": ["base-0", "base-1"],
+            "seeds": [0, 1],
+            "recipe": {
+                "model": {"dtype": "float64", "device": "cpu"},
+                "task": {"name": "jsonl", "path": "data.jsonl"},
+                "sample": {"max_new_tokens": 4},
+                "optim": {"steps": 3, "problems": 4, "lr": 1e-2},
+                "eval": {"problems": 5, "samples": 2},
+                "checkpoint": {"every": 1},
+            },
+            "arms": {
+                "grpo": {"method": "grpo", "grpo": {"group_size": 4}},
+                "sft": {"method": "sft"},
+            },
+            "baseline": "grpo",
+            "primary": {"arm": "sft", "metric": "pass@2"},
+            "secondary": ["pass@1"],
+            **changes,
+        }
+        Path("study.yaml").write_text(yaml.safe_dump(tree))
+        return load_study("study.yaml")
+
+    return write
+
+
+def tables(found):
+    """What must not depend on how the study came to its end."""
+    keep = ("comparisons", "failed", "unfinished", "declared")
+    costs = {
+        arm: {k: v for k, v in row["spent"].items() if k != "seconds"}
+        for arm, row in found["arms"].items()
+    }
+    return {**{key: found[key] for key in keep}, "costs": costs}
+
+
+def test_the_results_name_everything_that_a_reader_needs(file):
+    found = run_study(file(), Path("out"), executor=Inline(), quiet=True)
+    assert found == json.loads(Path("out/study.json").read_text())
+    first = found["comparisons"][0]
+    assert (first["method"], first["baseline"], first["metric"]) == ("sft", "grpo", "pass@2")
+    assert first["primary"]
+    assert not found["comparisons"][1]["primary"]
+    assert (first["n_seeds"], first["n_bases"], first["n_pairs"]) == (2, 2, 4)
+    assert (first["n_problems"], first["n_samples"], first["missing_pairs"]) == (5, 2, 0)
+    assert first["verdict"] in ("helps", "does not", "cannot tell yet")
+    assert found["unfinished"] == 0
+    for arm in ("grpo", "sft"):
+        spent = found["arms"][arm]["spent"]
+        assert spent["updates"] == 3
+        assert (spent["generated"] > 0) == (arm == "grpo")
+    rows = Path("out/runs/grpo/base-0/seed-1/metrics.jsonl").read_text().splitlines()
+    run = next(r for r in found["arms"]["grpo"]["runs"] if r["base"] == "base-0" and r["seed"] == 1)
+    assert run["generated"] == sum(json.loads(row)["tokens/generated"] for row in rows)
+
+
+def test_a_failed_run_is_told_and_its_pair_left_out(file):
+    study = file()
+    executor = Inline()
+    real = executor.wait
+
+    def wait(seconds):
+        if executor.job.out == Path("out/runs/sft/base-1/seed-1"):
+            job, executor.job = executor.job, None
+            return [Outcome(job, "failed", "step 2 is not finite")]
+        return real(seconds)
+
+    executor.wait = wait
+    found = run_study(study, Path("out"), executor=executor, quiet=True)
+    assert found["failed"] == [
+        {"arm": "sft", "base": "base-1", "seed": 1, "why": "step 2 is not finite"}
+    ]
+    assert [(row["n_pairs"], row["missing_pairs"]) for row in found["comparisons"]] == [(3, 1)] * 2
+    assert found["unfinished"] == 1
+    again = run_study(study, Path("out"), executor=Inline(), mode="resume", quiet=True)
+    assert (again["failed"], again["unfinished"]) == ([], 0)
+
+
+def test_a_lost_worker_costs_one_try_and_two_are_a_failure(file):
+    study = file()
+    lost_once = Inline(die=["sft/base-0/seed-0"])
+    assert run_study(study, Path("a"), executor=lost_once, quiet=True)["failed"] == []
+    assert lost_once.asked.count(Path("a/runs/sft/base-0/seed-0")) == 2
+    lost_twice = Inline(die=["sft/base-0/seed-0"] * 2)
+    found = run_study(study, Path("b"), executor=lost_twice, quiet=True)
+    assert [row["why"] for row in found["failed"]] == ["ended by SIGKILL, 2 times"]
+
+
+def test_what_is_finished_is_not_run_again(file):
+    study = file()
+    first = run_study(study, Path("out"), executor=Inline(), quiet=True)
+    again = Inline()
+    found = run_study(study, Path("out"), executor=again, mode="resume", quiet=True)
+    assert again.asked == []
+    assert tables(found) == tables(first)
+    with pytest.raises(RunDirectoryError, match="out exists"):
+        run_study(study, Path("out"), executor=Inline(), quiet=True)
+
+
+def test_a_change_of_what_was_declared_is_noted_with_what_had_been_seen(file):
+    run_study(file(seeds=[0]), Path("out"), executor=Inline(), quiet=True)
+    changed = file(seeds=[0, 1], primary={"arm": "sft", "metric": "pass@1"})
+    found = run_study(changed, Path("out"), executor=Inline(), mode="resume", quiet=True)
+    (note,) = found["changes"]
+    assert note["finished_runs"] == 4
+    assert any(line.startswith("primary.metric: 'pass@2' -> 'pass@1'") for line in note["changes"])
+    assert any(line.startswith("seeds:") for line in note["changes"])
+
+
+def test_runs_made_with_other_settings_are_refused(file):
+    run_study(file(), Path("out"), executor=Inline(), quiet=True)
+    arms = {
+        "grpo": {"method": "grpo", "grpo": {"group_size": 4}},
+        "sft": {"method": "sft", "optim": {"lr": 1e-3}},
+    }
+    with pytest.raises(RunDirectoryError, match="changed half-way") as error:
+        run_study(file(arms=arms), Path("out"), executor=Inline(), mode="resume", quiet=True)
+    assert "optim.lr: 0.01 -> 0.001" in str(error.value)
+
+
+def test_unequal_budgets_are_named(file):
+    arms = {
+        "grpo": {"method": "grpo", "grpo": {"group_size": 4, "epochs": 2}},
+        "sft": {"method": "sft"},
+    }
+    found = run_study(file(arms=arms), Path("out"), executor=Inline(), quiet=True)
+    assert found["budget"]["unequal"] == {"grpo": 2.0}
+    assert found["comparisons"][0]["unequal_budget"] == ["grpo"]
+
+
+def test_one_pair_decides_nothing(file):
+    found = run_study(file(seeds=[0], bases=["base-0"]), Path("out"), executor=Inline(), quiet=True)
+    assert {row["verdict"] for row in found["comparisons"]} == {"cannot tell yet"}
+
+
+def test_a_preparation_runs_once_a_base_and_before_its_arms(file):
+    Path("weak.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "method": "sft",
+                "model": {"dtype": "float64", "device": "cpu"},
+                "task": {"name": "jsonl", "path": "data.jsonl"},
+                "sample": {"max_new_tokens": 4},
+                "optim": {"steps": 1, "problems": 2},
+                "eval": {"problems": 2, "samples": 2},
+            }
+        )
+    )
+    study = file(
+        prepare={
+            "weak": [
+                "train",
+                "weak.yaml",
+                "--quiet",
+                "--set",
+                "model.name={model}",
+                "--out",
+                "{dir}",
+            ]
+        },
+        arms={
+            "grpo": {"method": "grpo", "grpo": {"group_size": 4}},
+            "sft": {"method": "sft", "model": {"system": "{weak}"}},
+        },
+        seeds=[0],
+    )
+    executor = Inline()
+    found = run_study(study, Path("out"), executor=executor, quiet=True)
+    assert found["failed"] == []
+    assert executor.asked[:2] == [Path(f"out/prepared/weak/base-{i}") for i in (0, 1)]
+    again = Inline()
+    run_study(study, Path("out"), executor=again, mode="resume", quiet=True)
+    assert again.asked == []
+
+
+def test_a_base_that_is_made_comes_before_what_rests_on_it(file):
+    study = file(
+        models={
+            "made": {
+                "run": [
+                    "testbed",
+                    "build",
+                    "chain-s7",
+                    "--steps",
+                    "1",
+                    "--quiet",
+                    "--out",
+                    "{dir}",
+                ],
+                "model": "{dir}/chain-s7/final",
+            }
+        },
+        bases=["made"],
+        seeds=[0],
+        recipe={
+            "task": {"name": "chain", "levels": ["2"]},
+            "optim": {"steps": 1, "problems": 2},
+            "eval": {"problems": 2, "samples": 2},
+        },
+    )
+    executor = Inline()
+    found = run_study(study, Path("out"), executor=executor, quiet=True)
+    assert (found["failed"], found["unfinished"]) == ([], 0)
+    assert executor.asked[0] == Path("out/models/made")
+    config = yaml.safe_load(Path("out/runs/sft/made/seed-0/config.yaml").read_text())
+    assert config["model"]["name"] == "out/models/made/chain-s7/final"
+
+
+# --- real workers
+
+
+def test_two_workers_make_the_same_tables_as_one_process(file):
+    study = file()
+    one = run_study(study, Path("one"), executor=Inline(), quiet=True)
+    two = run_study(study, Path("two"), executor=LocalPool(2), quiet=True)
+    assert tables(two) == tables(one)
+
+
+def test_a_killed_worker_is_replaced(file):
+    study = file(seeds=[0])
+    pool = LocalPool(1)
+    real, killed = pool.wait, []
+
+    def wait(seconds):
+        worker = pool._workers[0]
+        busy = worker is not None and worker.job is not None
+        if busy and not killed and Path(worker.job.out, "checkpoints").exists():
+            killed.append(worker.process.pid)
+            os.kill(worker.process.pid, signal.SIGKILL)
+        return real(0.05)
+
+    pool.wait = wait
+    found = run_study(study, Path("out"), executor=pool, quiet=True)
+    assert killed
+    assert (found["failed"], found["unfinished"]) == ([], 0)
+    straight = run_study(study, Path("straight"), executor=Inline(), quiet=True)
+    assert tables(found) == tables(straight)
+
+
+def test_a_bug_in_a_run_ends_its_worker_and_is_told(file, tmp_path):
+    pool = LocalPool(1)
+    pool.submit(Job(tmp_path / "x", tmp_path / "x.log", recipe="no mapping"))
+    try:
+        outcomes = []
+        while not outcomes:
+            outcomes = pool.wait(1)
+        assert outcomes[0].ending == "failed"
+        assert "exit code 1" in outcomes[0].text
+        assert "AttributeError" in (tmp_path / "x.log").read_text()
+    finally:
+        pool.stop()
+
+
+def command(*words):
+    return [sys.executable, "-m", "rekindle", "study", "study.yaml", "--out", "out", *words]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("how", "after"), [("kill", 1), ("kill", 3), ("term", 2)])
+def test_ended_at_any_instant_and_resumed_it_gives_the_same_tables(file, how, after):
+    """Ended once `after` runs have a checkpoint; whatever was under way goes on."""
+    study = file(bases=["base-0"])
+    straight = run_study(study, Path("straight"), executor=Inline(), quiet=True)
+    process = subprocess.Popen(command("--jobs", "2", "--quiet"))
+    deadline = time.monotonic() + 120
+    while len(list(Path("out").glob("runs/*/*/*/checkpoints/*"))) < after:
+        assert process.poll() is None, "finished before it could be ended"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
+    code = process.wait(60)
+    assert code == (-9 if how == "kill" else EXIT_RESUMABLE)
+    deadline = time.monotonic() + 60
+    done = None
+    while done is None or done.returncode != 0:
+        # workers of a killed study leave within a second or a step; until then they hold their runs
+        assert time.monotonic() < deadline
+        done = subprocess.run(
+            command("--resume", "--quiet"), capture_output=True, text=True, check=False
+        )
+        found = json.loads(Path("out/study.json").read_text())
+        if found["unfinished"]:
+            assert "in use by another process" in done.stdout
+            done = None
+    assert tables(found) == tables(straight)
