@@ -16,7 +16,7 @@ COMMANDS = sorted(
         match.replace("\\|", "|").replace("\\\n", " ")
         for page in PAGES
         for match in re.findall(
-            r"(?<![\w-])rekindle (?:train|eval|compare|report|explain|testbed|"
+            r"(?<![\w-])rekindle (?:train|eval|compare|report|explain|testbed|reward|"
             r"inspect-data|tasks|methods|quickstart|doctor)[^`\n]*(?:\\\n[^\n]*)?",
             page.read_text(),
         )
@@ -32,7 +32,7 @@ def test_there_are_commands_to_check():
 def test_every_command_and_option_exists(command, monkeypatch, capsys):
     words = command.split()
     names = [words[1]]
-    if words[1] in ("explain", "testbed"):
+    if words[1] in ("explain", "testbed", "reward"):
         names.append(words[2].strip("`,"))
     monkeypatch.setattr(sys, "argv", ["rekindle", *[name.strip("`,") for name in names], "--help"])
     with pytest.raises(SystemExit) as stop:

@@ -68,6 +68,8 @@ def test_two_processes_take_the_same_steps_as_one(method, tmp_path):
     }
     if method != "sft":
         tree["grpo"] = {"group_size": 24}
+        tree["reward"] = {"source": "random"}
+        tree["task"]["brittle"] = 0.5
     run_with(1, tree, tmp_path / "one")
     run_with(2, tree, tmp_path / "two")
     one = load_file(tmp_path / "one" / "final" / "model.safetensors")

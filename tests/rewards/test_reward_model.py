@@ -157,6 +157,11 @@ def test_a_missing_tokenizer_is_named(tmp_path):
         ScalarHead.load(str(tmp_path))
 
 
+def test_a_directory_that_is_not_there(tmp_path):
+    with pytest.raises(ModelError, match="there is no reward model at"):
+        ScalarHead.load(str(tmp_path / "none"))
+
+
 def test_a_shipped_policy_gives_a_clear_error():
     from rekindle import testbed
 

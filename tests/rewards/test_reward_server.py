@@ -1,69 +1,16 @@
 """A reward server that fails on a script: what is retried, what is missing, what gives up."""
 
-import json
 import random
-import threading
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from rekindle.errors import ConfigError, RewardUnavailableError
 from rekindle.records import Problem, Score
 from rekindle.rewards.reward_server import LONGEST_WAIT, RewardServer
+from scripted_server import server
 
 ASKED = [(Problem(id=f"p{i}", prompt=f"{i}+1="), "7" * i) for i in range(5)]
-
-
-def lengths(body):
-    """The server's honest answer: the length of each text."""
-    return {"rewards": [float(len(text)) for text in body["query"]]}
-
-
-@contextmanager
-def server(script=(), answer=lengths):
-    """Serve `script` one entry a request, then `answer` for ever.
-
-    An entry is a status with headers, "hang", "hang up", or a function of the request's body.
-    """
-    waiting, seen = list(script), []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            seen.append(body)
-            entry = waiting.pop(0) if waiting else answer
-            if entry == "hang":
-                time.sleep(0.6)
-                return
-            if entry == "hang up":
-                self.connection.close()
-                return
-            status, headers = entry if isinstance(entry, tuple) else (200, {})
-            raw = b"out of order"
-            if status == 200:
-                said = entry(body)
-                raw = said if isinstance(said, bytes) else json.dumps(said).encode()
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *args):
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{httpd.server_port}/get_reward", seen
-    finally:
-        httpd.shutdown()
-        httpd.server_close()
-        thread.join()
 
 
 def client(url, waits=None, **settings):

@@ -14,6 +14,7 @@ from rekindle.errors import ConfigError, DataError
 from rekindle.files import read_jsonl, write_json, write_jsonl
 
 if TYPE_CHECKING:
+    from rekindle.engine.config import ModelConfig
     from rekindle.engine.policy import Policy
     from rekindle.methods.reward_data import Candidate, Contrast
     from rekindle.methods.reward_training import HeldOut, RewardTraining
@@ -85,7 +86,7 @@ def run_train(tree: dict[str, Any], out: Path, *, mode: Mode, command: str, quie
         if task is None:
             draw, held_out = _from_pairs(config)
         else:
-            draw, held_out = _from_task(config, task, out, mode)
+            draw, held_out = _from_task(config, task, _answering(config, head), out, mode)
         fit(config, head, draw=draw, held_out=held_out, run=run)
         result = {"model": config.model.name, "loss": config.loss, **assess(head, held_out)}
 
@@ -150,15 +151,31 @@ def _head(config: RewardTraining) -> ScalarHead:
     )
 
 
-def _from_task(config: RewardTraining, task: Task, out: Path, mode: Mode) -> tuple[Any, HeldOut]:
+def _answering(config: RewardTraining, head: ScalarHead) -> list[str]:
+    """The policies whose answers are learned from: the trunk's own where it is one, and others."""
+    kinds = head.model.config.architectures or []
+    if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+        return [config.model.name, *config.data.policies]
+    if not config.data.policies:
+        raise ConfigError(
+            f"'{config.model.name}' is a reward model, which writes no answers",
+            wanted="a policy whose answers it learns from",
+            fix="--policy testbed/countdown-s0, or the policy that was trained against it",
+        )
+    return list(config.data.policies)
+
+
+def _from_task(
+    config: RewardTraining, task: Task, names: Sequence[str], out: Path, mode: Mode
+) -> tuple[Any, HeldOut]:
     from rekindle.engine.policy import Policy
     from rekindle.methods.reward_data import Candidate, Pool, as_row
 
-    problems = task.problems(
-        "train", count=config.data.problems, seed=config.seed, levels=config.task.levels
+    drawn = task.draw(
+        step=0, count=config.data.problems, seed=config.seed, levels=config.task.levels
     )
-    others = [config.model.model_copy(update={"name": name}) for name in config.data.policies]
-    policies = [Policy.load(model) for model in [config.model, *others]]
+    problems = list({problem.id: problem for problem in drawn}.values())  # each once
+    policies = [Policy.load(_model(config, name)) for name in names]
     path = out / CANDIDATES
     if mode == "resume" and path.exists():
         fields = Candidate._fields
@@ -172,6 +189,13 @@ def _from_task(config: RewardTraining, task: Task, out: Path, mode: Mode) -> tup
         return pool.draw(count, corrupted=config.data.corrupted, rng=rng)
 
     return draw, _held_out(config, task, policies[-1])
+
+
+def _model(config: RewardTraining, name: str) -> ModelConfig:
+    """Another model, held as the trunk is; a revision belongs to the model it was given for."""
+    if name == config.model.name:
+        return config.model
+    return config.model.model_copy(update={"name": name, "revision": None})
 
 
 def _candidates(

@@ -19,7 +19,7 @@ from rekindle.files import read_jsonl
 from rekindle.records import Problem
 from rekindle.tasks import Task
 
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _TRIES = 8  # to spoil a text that stays right, or stays the same
 
 
@@ -84,6 +84,30 @@ def _forced_answer(text: str, rng: random.Random, answer: str) -> str:
     return text[: last.start()] + answer + text[last.end() :]
 
 
+def _other_number(number: str, text: str, rng: random.Random) -> str:
+    """Near, or one that stands in the text: wrong numbers that look right."""
+    near = [str(abs(int(number) + shift)) for shift in (-10, -2, -1, 1, 2, 10)]
+    others = {*near, *(found[0] for found in _NUMBER.finditer(text))} - {number}
+    return rng.choice(sorted(others))
+
+
+def _altered_number(text: str, rng: random.Random, answer: str) -> str:
+    numbers = list(_NUMBER.finditer(text))[:-1]  # the last one is the answer
+    if not numbers:
+        return text
+    at = rng.choice(numbers)
+    return text[: at.start()] + _other_number(at[0], text, rng) + text[at.end() :]
+
+
+def _altered_throughout(text: str, rng: random.Random, answer: str) -> str:
+    numbers = [found[0] for found in _NUMBER.finditer(text)]
+    if not numbers:
+        return text
+    old = rng.choice(numbers)
+    new = _other_number(old, text, rng)
+    return _NUMBER.sub(lambda found: new if found[0] == old else str(found[0]), text)
+
+
 def _bare_answer(text: str, rng: random.Random, answer: str) -> str:
     mark, steps = _split(text)
     return mark.join([*steps[: rng.randrange(len(steps))], answer])
@@ -106,10 +130,16 @@ CORRUPTIONS: dict[str, Callable[[str, random.Random, str], str]] = {
     "doubled_step": _doubled_step,
     "shuffled": _shuffled,
     "forced_answer": _forced_answer,
+    "altered_number": _altered_number,
+    "altered_throughout": _altered_throughout,
     "bare_answer": _bare_answer,
     "repeats": _repeats,
     "run_on": _run_on,
 }
+# Work that is wrong and yet ends in the wanted answer is what a policy under a reward model finds
+# first, so it is made more often than what is visibly broken.
+_OFTEN = ("altered_number", "altered_throughout", "forced_answer")
+_WEIGHTS = {name: 3 if name in _OFTEN else 1 for name in sorted(CORRUPTIONS)}
 
 
 def spoil(
@@ -122,7 +152,7 @@ def spoil(
     sources = [text for text in texts if text]
     for _ in range(_TRIES if sources else 0):
         before = text = rng.choice(sources)
-        names = rng.choices(sorted(CORRUPTIONS), k=rng.choice((1, 1, 1, 2)))
+        names = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=rng.choice((1, 1, 1, 2)))
         for name in names:
             text = CORRUPTIONS[name](text, rng, problem.answer or "") if text else text
         if text != before and task.grade(problem, text).value == 0:
@@ -179,7 +209,9 @@ class Pool:
             if wrong and rng.random() >= corrupted:
                 out.append(Contrast(problem, rng.choice(right), rng.choice(wrong)))
                 continue
-            spoilt = spoil(self.task, problem, [*right, *wrong], rng)
+            # Half of them from right answers: as near to right as wrong can be.
+            sources = right if rng.random() < 0.5 else [*right, *wrong]
+            spoilt = spoil(self.task, problem, sources, rng)
             if spoilt is not None:
                 out.append(Contrast(problem, rng.choice(right), spoilt.text))
         return out

@@ -43,7 +43,7 @@ from rekindle.evals.ranking import auc_interval
 from rekindle.methods.reward_data import Contrast, spoil
 from rekindle.ops.ranking import auc
 from rekindle.records import Problem
-from rekindle.rewards.reward_model import ScalarHead
+from rekindle.rewards.reward_model import ScalarHead, Scorer
 from rekindle.tasks import Task
 from rekindle.tasks.brittle import BrittleVerifier
 from rekindle.tasks.task import stable_hash
@@ -69,14 +69,16 @@ def bradley_terry_loss(chosen_N: Float[Tensor, " N"], rejected_N: Float[Tensor, 
 class RewardDataConfig(Section):
     """Where the answers come from."""
 
-    problems: int = Field(default=2000, ge=1, description="training problems per level")
-    samples: int = Field(default=3, ge=1, description="answers a problem, policy and temperature")
+    problems: int = Field(
+        default=6000, ge=1, description="training problems drawn, all levels together"
+    )
+    samples: int = Field(default=2, ge=1, description="answers a problem, policy and temperature")
     temperatures: tuple[float, ...] = Field(default=(0.7, 1.0, 1.4), min_length=1)
     policies: tuple[str, ...] = Field(
         default=(), description="more models that answer, e.g. RUN/final: on-policy refresh"
     )
     corrupted: float = Field(
-        default=0.25, ge=0.0, le=1.0, description="share of the wrong answers that are spoilt ones"
+        default=0.5, ge=0.0, le=1.0, description="share of the wrong answers that are spoilt ones"
     )
     pairs: str | None = Field(default=None, description="bradley_terry: a JSONL file instead")
     held_out: int = Field(
@@ -95,7 +97,7 @@ class RewardTraining(Section):
     sample: SampleConfig = SampleConfig()
     data: RewardDataConfig = RewardDataConfig()
     optim: OptimConfig = OptimConfig(
-        steps=400, problems=64, lr=2e-3, schedule="cosine", warmup=0.05, betas=(0.9, 0.98)
+        steps=600, problems=64, lr=1e-3, schedule="cosine", warmup=0.05, betas=(0.9, 0.98)
     )
     every: int = Field(default=50, ge=1, description="steps between looks at the held-out answers")
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -174,7 +176,7 @@ def bradley_terry(
         place_B = torch.tensor(micro.rows, device=score_B.device).argsort()  # chosen, rejected
         chosen_N, rejected_N = score_B[place_B].chunk(2)
         loss_N = bradley_terry_loss(chosen_N, rejected_N)
-        return _spread(loss_N.repeat(2)[torch.tensor(micro.rows, device=score_B.device)], micro)
+        return _spread(loss_N.repeat(2), micro)  # every row weighs the same in all
 
     return micros, loss
 
@@ -201,7 +203,7 @@ def _spread(loss_B: Tensor, micro: MicroBatch) -> LossTerms:
 # --- held out
 
 
-def values(head: ScalarHead, held_out: HeldOut) -> list[float]:
+def values(head: Scorer, held_out: HeldOut) -> list[float]:
     """Scores of held-out answers, nan where missing."""
     scores = head.score(held_out.asked)
     return [math.nan if score.value is None else score.value for score in scores]
@@ -238,7 +240,7 @@ def held_out_answers(
     return HeldOut(asked, right, accepted, natural)
 
 
-def assess(head: ScalarHead, held_out: HeldOut) -> dict[str, Any]:
+def assess(head: Scorer, held_out: HeldOut) -> dict[str, Any]:
     """AUCs on held-out problems with 95 % intervals (bootstrap over problems).
 
     On a policy's own answers: overall, over pairs of one problem, within the answers that the

@@ -53,6 +53,7 @@ QUANTITIES = {
     "rm/auc_in_group": "AUC of the reward model, pairs of one problem",
     "rm/auc_within_wrong": "AUC of the reward model among rejected answers",
     "rm/auc_within_right": "AUC of the reward model among accepted answers",
+    "rm/auc_held_out": "AUC of the reward model on held-out answers",
     "length/mean": "mean length, tokens",
     "length/truncated": "share cut off by the limit",
     "problems/asked": "problems asked a step",

@@ -145,6 +145,12 @@ class ScalarHead:
         Raises:
             ModelError: not there, no tokenizer, no trained head, two labels, or no pad token.
         """
+        if source.count("/") != 1 and not Path(source).is_dir():
+            raise ModelError(
+                f"there is no reward model at '{source}'",
+                wanted="a directory in Hugging Face layout, or a hub id such as owner/name",
+                fix="train one: rekindle reward train --model ... --task ... --out ...",
+            )
         options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
         if revision is not None:
             options["revision"] = revision
