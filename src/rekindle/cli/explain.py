@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from rekindle.engine.config import SampleConfig
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.files import read_jsonl, write_jsonl
 from rekindle.methods import GROUP_METHODS, method_module, section_name
@@ -21,7 +22,8 @@ _NUMBERS = ("correct", "rm_score", "sum_logprob", "num_tokens")
 def run_explain_advantages(
     method: str, source: Path, target: Path, overrides: Sequence[str]
 ) -> None:
-    """Add `reward`, `advantage` and `group_class` to each row, in order; a null is missing."""
+    """Add `reward`, `advantage`, `group_class` and the method's own columns (`penalty`, `weight`,
+    ...) to each row, in order; a null is missing."""
     if method not in GROUP_METHODS:
         raise ConfigError(
             f"method '{method}' gives no group advantages", fix=did_you_mean(method, GROUP_METHODS)
@@ -31,6 +33,7 @@ def run_explain_advantages(
     section = section_name(method)
     plain = [override.removeprefix(f"{section}.") for override in overrides]
     config = checked(module.Config, with_overrides(preset, plain), section)
+    module.check(config, SampleConfig())
     numbered = read_jsonl(source)
     rows = [row for _, row in numbered]
     columns = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal, Optional
 
@@ -203,12 +204,12 @@ def doctor() -> None:
 
 @explain_app.command("advantages")
 def explain_advantages(
-    method: Annotated[str, typer.Option(help="grpo, dr_grpo, dapo, rloo.")],
+    method: Annotated[str, typer.Option(help="grpo, lens, hero, ngrpo, ...: `rekindle methods`.")],
     input: Annotated[Path, typer.Option(help="JSONL rows: group, correct, ...")],
     output: Annotated[Path, typer.Option(help="The same rows with reward and advantage.")],
     sets: Set = None,
 ) -> None:
-    """Rewards and advantages of your own rows, by the function that training uses."""
+    """Rewards, advantages, penalties and weights of your own rows, as training computes them."""
     from rekindle.cli.explain import run_explain_advantages
 
     run_explain_advantages(method, input, output, sets or [])
@@ -289,11 +290,16 @@ def _command_line() -> str:
     return shlex.join(["rekindle", *sys.argv[1:]])
 
 
+def _warn(message: Warning | str, category: type[Warning], *place: object) -> None:
+    sys.stderr.write(f"warning: {message}\n")
+
+
 def main() -> None:
     """Entry point: expected errors print without a traceback and exit with 2."""
     calm_threads()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.showwarning = _warn
     try:
         app()
     except RekindleError as error:

@@ -38,6 +38,7 @@ away with `neg_scale: unit` and a large alpha); repetition has pibar near 1 and 
 """
 
 import math
+from collections.abc import Hashable, Sequence
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
@@ -117,7 +118,7 @@ def credit(rows: ScoredRows, config: "Config") -> Credit:
     scale_P1 = torch.where(unit_P1, 1.0, 1 / count_P1)
     if config.on != "both":
         scale_P1 = scale_P1 * (negative_P1 == (config.on == "negative"))
-    penalty_PG = rearranged(found.penalty_PG, correct_PG, logprob_PG, config.penalty)
+    penalty_PG = rearranged(found.penalty_PG, correct_PG, tokens_PG, grouping.keys, config.penalty)
     reward_PG = correct_PG - (1 - correct_PG) * scale_P1 * penalty_PG
     centred_PG = groups.centre(reward_PG)
     if config.penalty == "uniform":  # nothing is left to compare: all are pushed down alike
@@ -136,13 +137,15 @@ def credit(rows: ScoredRows, config: "Config") -> Credit:
 def rearranged(
     penalty_PG: Float[Tensor, "P G"],
     correct_PG: Float[Tensor, "P G"],
-    logprob_PG: Float[Tensor, "P G"],
+    num_tokens_PG: Float[Tensor, "P G"],
+    keys: Sequence[Hashable],
     how: Literal["confidence", "uniform", "shuffled"],
 ) -> Float[Tensor, "P G"]:
     """The controls: the same penalties among the wrong answers of a group, but not by confidence.
 
-    `uniform`: each gets their mean. `shuffled`: they change places, by a permutation drawn from the
-    bits of the log-probs, so that the order of the rows does not matter.
+    `uniform`: each gets their mean. `shuffled`: they change places by a permutation of their ranks,
+    drawn from the group's key and the lengths of its answers: neither the order of the rows nor
+    rounding moves it.
     """
     if how == "confidence":
         return penalty_PG
@@ -151,12 +154,13 @@ def rearranged(
         mean_P1 = penalty_PG.masked_fill(~wrong_PG, math.nan).nanmean(dim=1, keepdim=True)
         return torch.where(wrong_PG, mean_P1, penalty_PG)
     out_PG = penalty_PG.clone()
-    for p in range(len(penalty_PG)):
+    for p, key in enumerate(keys):
         places = torch.nonzero(wrong_PG[p]).flatten()
-        bits = [value.hex() for value in logprob_PG[p, places].tolist()]
-        to = sorted(range(len(bits)), key=lambda i: blake2b(f"to {bits[i]}".encode()).digest())
-        come = sorted(range(len(bits)), key=lambda i: blake2b(f"from {bits[i]}".encode()).digest())
-        out_PG[p, places[to]] = penalty_PG[p, places[come]]
+        ranked = places[penalty_PG[p, places].argsort()]
+        lengths = sorted(num_tokens_PG[p, ~correct_PG[p].isnan()].tolist())
+        seed = int.from_bytes(blake2b(f"{key} {lengths}".encode(), digest_size=7).digest())
+        other = torch.randperm(len(ranked), generator=torch.Generator().manual_seed(seed))
+        out_PG[p, ranked] = penalty_PG[p, ranked[other]]
     return out_PG
 
 
