@@ -9,7 +9,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal, Optional, TextIO
 
 import typer
 
@@ -290,7 +290,15 @@ def _command_line() -> str:
     return shlex.join(["rekindle", *sys.argv[1:]])
 
 
-def _warn(message: Warning | str, category: type[Warning], *place: object) -> None:
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as a user wants it: what it says, not where in the code it was said."""
     sys.stderr.write(f"warning: {message}\n")
 
 
