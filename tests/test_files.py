@@ -311,3 +311,14 @@ def test_a_lock_file_keeps_what_its_holder_wrote(tmp_path):
     (tmp_path / ".lock").write_text("123")
     with open_lock(tmp_path / ".lock") as lock:
         assert lock.read() == "123"
+
+
+@pytest.mark.parametrize(
+    "line", ['{"a": ' + "1" * 5000 + "}", '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}"]
+)
+def test_json_that_python_cannot_hold_is_a_data_error(line, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n' + line + "\n")
+    with pytest.raises(DataError, match=r"rows.jsonl:2 is not valid JSON") as error:
+        read_jsonl(path)
+    assert len(str(error.value)) < 1000

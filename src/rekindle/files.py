@@ -202,12 +202,15 @@ def read_jsonl(path: Path | str) -> list[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also integers of thousands of digits
+            why = str(error).split(";")[0]
+            if isinstance(error, json.JSONDecodeError):
+                why = f"{error.msg} at column {error.colno}"
             raise DataError(
                 f"{path}:{number} is not valid JSON",
-                got=line,
+                got=line if len(line) < 2000 else f"{line[:200]} ... ({len(line)} characters)",
                 wanted='one JSON object a line, e.g. {"prompt": "...", "answer": "..."}',
-                why=f"{error.msg} at column {error.colno}",
+                why=why,
                 fix="mend or remove that line",
             ) from error
         if not isinstance(row, dict):

@@ -195,6 +195,21 @@ def inspect_data(
 
 
 @app.command()
+def grade(
+    verifier: Annotated[str, typer.Option(help="exact, numeric, or math (extra [math]).")],
+    input: Annotated[Path, typer.Option(help='JSONL rows: {"gold": ..., "text": ...}.')],
+    output: Annotated[Path, typer.Option(help="The same rows with score and reason.")],
+    timeout: Annotated[float, typer.Option(help="Seconds for an answer.", min=0.01)] = 5.0,
+    workers: Annotated[Optional[int], typer.Option(help="Processes.", min=1)] = None,  # noqa: UP045
+    memory: Annotated[int, typer.Option(help="MiB a process may hold.", min=256)] = 2048,
+) -> None:
+    """Check answers in processes that can be killed: 1, 0, or null with the reason."""
+    from rekindle.cli.grade import run_grade
+
+    run_grade(verifier, input, output, timeout=timeout, workers=workers, memory=memory)
+
+
+@app.command()
 def doctor() -> None:
     """Versions, devices, threads and optional parts of this installation."""
     from rekindle.cli.doctor import run_doctor

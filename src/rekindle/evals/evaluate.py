@@ -13,6 +13,7 @@ from rekindle.errors import DataError
 from rekindle.evals.intervals import Floats, Interval, cluster, wilson
 from rekindle.evals.passk import avg_at_k, maj_at_k, pass_at_k
 from rekindle.records import Problem, Rollout, Score
+from rekindle.tasks.task import grade_all
 
 if TYPE_CHECKING:
     from rekindle.engine.config import SampleConfig
@@ -53,7 +54,7 @@ def evaluate(
     began = time.perf_counter()
     rollouts = sampler.sample(problems, samples=samples, config=sample_config, seed=seed)
     sampled = time.perf_counter()
-    scores = [task.grade(rollout.problem, rollout.text) for rollout in rollouts]
+    scores = grade_all(task, [(rollout.problem, rollout.text) for rollout in rollouts])
     said = [task.answer_of(rollout.problem, rollout.text) for rollout in rollouts]
     scored = time.perf_counter()
     greedy_scores = _greedy(problems, sampler, task, sample_config, seed) if greedy else []
@@ -98,7 +99,7 @@ def _greedy(
 ) -> list[Score]:
     coldest = config.model_copy(update={"temperature": 0.0, "top_p": 1.0})
     rollouts = sampler.sample(problems, samples=1, config=coldest, seed=seed)
-    return [task.grade(rollout.problem, rollout.text) for rollout in rollouts]
+    return grade_all(task, [(rollout.problem, rollout.text) for rollout in rollouts])
 
 
 def _by_level(

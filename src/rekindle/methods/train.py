@@ -86,6 +86,8 @@ def open_task(config: TaskConfig) -> Task:
         levels=config.levels,
         path=config.path,
         verifier=config.verifier,
+        timeout=config.timeout,
+        workers=config.workers,
         args=config.args,
     )
 

@@ -46,6 +46,7 @@ from rekindle.records import Problem, Rollout, Score
 from rekindle.rewards.reward_model import Scorer
 from rekindle.tasks import Task
 from rekindle.tasks.brittle import BrittleVerifier
+from rekindle.tasks.task import grade_all
 
 _DRAWS = "draws"  # the sampler's position, kept in TrainState.scalars
 _EVAL_SEED = 0  # the same problems and draws whatever the run's seed, so that runs compare in pairs
@@ -214,7 +215,7 @@ class World:
     ) -> tuple[list[Score], Sequence[Score | None]]:
         """The training verifier's scores, and the reward model's where there is one."""
         grader = self.verifier or self.task
-        scores = [grader.grade(rollout.problem, rollout.text) for rollout in rollouts]
+        scores = grade_all(grader, [(rollout.problem, rollout.text) for rollout in rollouts])
         if self.scorer is None:
             return scores, [None] * len(rollouts)
         try:

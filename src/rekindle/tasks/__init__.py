@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rekindle.errors import ConfigError, did_you_mean
@@ -28,6 +29,8 @@ def load_task(
     path: str | None = None,
     verifier: str | None = None,
     args: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
+    workers: int | None = None,
 ) -> Task:
     """A task by name.
 
@@ -35,7 +38,8 @@ def load_task(
         name: one of `KNOWN`.
         levels: checked against the task's; the caller passes them on to `draw` and `problems`.
         path: the file or directory of `jsonl`.
-        verifier: `exact` or `numeric`, for `jsonl` and `hub`.
+        verifier: `exact`, `numeric` or `math` (extra [math]), for `jsonl` and `hub`.
+        timeout, workers: of the processes that `math` runs in: seconds an answer, and how many.
         args: the task's own settings; a generated task takes `mix` (level -> weight in training).
 
     Raises:
@@ -53,7 +57,7 @@ def load_task(
             why="it brings its own",
             fix="remove it",
         )
-    task = _load(name, path, verifier, settings)
+    task = _with_workers(_load(name, path, verifier, settings), timeout, workers)
     pick_levels(name, task.levels, levels)
     return task
 
@@ -81,6 +85,21 @@ def _load(name: str, path: str | None, verifier: str | None, settings: dict[str,
     task = {"countdown": countdown, "chain": chain, "addition": addition}[name](mix)
     pick_levels(name, task.levels, list(mix))
     return task
+
+
+def _with_workers(task: Task, timeout: float | None, workers: int | None) -> Task:
+    if timeout is None and workers is None:
+        return task
+    from rekindle.rewards.workers import POOLED
+    from rekindle.tasks.rows import Listed
+
+    if not isinstance(task, Listed) or task.verifier not in POOLED:
+        raise ConfigError(
+            f"task.{'workers' if timeout is None else 'timeout'} has no effect here",
+            why="answers are checked in this process, in microseconds",
+            fix="remove it, or --set task.verifier=math",
+        )
+    return replace(task, timeout=timeout or task.timeout, workers=workers)
 
 
 def _mix(given: Any) -> dict[str, float]:

@@ -35,7 +35,7 @@ def load_hub(settings: Mapping[str, Any], *, verifier: str) -> Listed:
         settings: `dataset` (id, a directory made by `save_to_disk`, or a builder such as `json` or
             `parquet` with `data_files`), `config`, `revision`, `splits` (ours -> theirs), `columns`
             (ours -> theirs), `limit` (rows of each split).
-        verifier: exact or numeric.
+        verifier: exact, numeric or math.
 
     Raises:
         ConfigError: a setting, split or column that does not exist.

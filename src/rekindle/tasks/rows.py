@@ -13,6 +13,7 @@ from typing import Any
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.records import Problem, Score, Split
 from rekindle.rewards.verify import VERIFIERS, canonical
+from rekindle.rewards.workers import POOLED, check_pooled, shared_pool
 from rekindle.tasks.task import pick_levels, stable_hash
 
 _SAMPLING = 512  # tokens of an answer, where the recipe does not say
@@ -105,6 +106,8 @@ class Listed:
     source: str  # content hash
     max_new_tokens: int = _SAMPLING
     stop: tuple[str, ...] = ()
+    timeout: float = 5.0  # seconds for an answer, where the verifier runs in workers
+    workers: int | None = None
 
     @cached_property
     def levels(self) -> tuple[str, ...]:
@@ -151,13 +154,24 @@ class Listed:
 
     def grade(self, problem: Problem, text: str) -> Score:
         """By the verifier; missing where the row has no answer."""
-        if problem.answer is None:
-            return Score.missing("no answer in the data")
-        return VERIFIERS[self.verifier](problem.answer, text)
+        return self.grade_many([(problem, text)])[0]
+
+    def grade_many(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
+        """The same for many answers: in killable processes where the verifier evaluates them."""
+        known = [i for i, (problem, _) in enumerate(asked) if problem.answer is not None]
+        pairs = [(str(asked[i][0].answer), asked[i][1]) for i in known]
+        if self.verifier in POOLED:
+            found = shared_pool(self.verifier, self.timeout, self.workers).grade(pairs)
+        else:
+            found = [VERIFIERS[self.verifier](gold, text) for gold, text in pairs]
+        scores = [Score.missing("no answer in the data")] * len(asked)
+        for i, score in zip(known, found, strict=True):
+            scores[i] = score
+        return scores
 
     def answer_of(self, problem: Problem, text: str) -> str | None:
-        """The answer in its canonical form."""
-        return canonical(text, self.verifier)
+        """The answer in its canonical form; of formulas, as they are written."""
+        return canonical(text, "numeric" if self.verifier in POOLED else self.verifier)
 
     def fingerprint(self) -> str:
         """Content and verifier."""
@@ -232,6 +246,8 @@ def refuse_same_id(problem: Problem, where: str, seen: dict[str, str]) -> None:
 
 def check_verifier(name: str) -> str:
     """The name, if there is such a verifier."""
-    if name not in VERIFIERS:
-        raise ConfigError(f"unknown verifier '{name}'", fix=did_you_mean(name, VERIFIERS))
+    names = [*VERIFIERS, *POOLED]
+    if name not in names:
+        raise ConfigError(f"unknown verifier '{name}'", fix=did_you_mean(name, names))
+    check_pooled(name)
     return name

@@ -49,6 +49,28 @@ class Task(Protocol):
         """Hash of what defines the data; a resumed run must find the same."""
 
 
+class Grader(Protocol):
+    """Anything that checks an answer."""
+
+    def grade(self, problem: Problem, text: str) -> Score:
+        """1.0, 0.0, a partial score, or missing with a reason."""
+
+
+@runtime_checkable
+class BatchGrader(Protocol):
+    """A grader that is quicker with many answers at once."""
+
+    def grade_many(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
+        """A score for each answer, in order."""
+
+
+def grade_all(grader: Grader, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
+    """A score for each answer, in order; all at once where the grader can."""
+    if isinstance(grader, BatchGrader):
+        return grader.grade_many(asked)
+    return [grader.grade(problem, text) for problem, text in asked]
+
+
 class Made(NamedTuple):
     """What a generator makes: the key decides the split, the rest becomes a Problem."""
 

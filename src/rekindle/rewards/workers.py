@@ -1,0 +1,212 @@
+"""A pool of verifier processes that can be killed.
+
+Answers are hostile: they hang the parser, fill the memory, nest a thousand deep. Each is checked in
+a process with a memory limit and a hard wall clock; a process that overruns is killed, its answer
+is missing with the reason, and another process takes its place. Processes are replaced after
+`recycle` answers, too, so that what leaks stays small.
+
+    1, 0, or missing: timeout | memory | parse: ... | error: ...
+
+Workers are plain `python -m` processes: they share nothing with this one, and leave when it does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import IO, Any
+
+from rekindle.errors import ConfigError, missing_extra
+from rekindle.records import Score
+
+POOLED = ("math",)  # verifiers that are never run in this process
+_STARTING = 60.0  # seconds until a new process must be ready
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    ready: bool = False
+    item: int | None = None  # which answer it is at
+    deadline: float = 0.0
+    served: int = 0
+
+
+class VerifierPool:
+    """Grades (gold, text) pairs, several at once.
+
+    Args:
+        verifier: `exact`, `numeric` or `math`.
+        workers: processes; None: two for each core, since an answer that hangs is waited for.
+        timeout: seconds of wall clock for one answer.
+        memory: MiB of address space of a process.
+        recycle: answers after which a process is replaced.
+    """
+
+    def __init__(
+        self,
+        verifier: str,
+        *,
+        workers: int | None = None,
+        timeout: float = 5.0,
+        memory: int = 2048,
+        recycle: int = 1000,
+    ) -> None:
+        cores = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count()
+        self._verifier, self._memory = verifier, memory
+        self._size = workers or 2 * (cores or 1)
+        self._timeout, self._recycle = timeout, recycle
+        self._workers: list[_Worker] = []
+        self._failed_starts = 0
+        atexit.register(self.close)
+
+    def grade(self, asked: Sequence[tuple[str, str]]) -> list[Score]:
+        """A score for each (gold, text), in order.
+
+        Raises:
+            ConfigError: workers cannot be started.
+        """
+        scores: list[Score | None] = [None] * len(asked)
+        waiting = deque(range(len(asked)))
+        while waiting or any(worker.item is not None for worker in self._workers):
+            self._keep_up(len(waiting))
+            for worker in self._workers:
+                if waiting and worker.ready and worker.item is None:
+                    self._hand_over(worker, waiting, asked, scores)
+            for worker in self._look():
+                self._take(worker, scores)
+            self._kill_late(scores)
+        return [score if score is not None else Score.missing("error") for score in scores]
+
+    def close(self) -> None:
+        """End all processes; a later `grade` starts them again."""
+        for worker in self._workers:
+            _end(worker)
+        self._workers = []
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes there are."""
+        return [worker.process.pid for worker in self._workers]
+
+    def _keep_up(self, waiting: int) -> None:
+        for worker in [w for w in self._workers if w.item is None and w.served >= self._recycle]:
+            _end(worker)
+            self._workers.remove(worker)
+        idle = sum(worker.item is None for worker in self._workers)
+        for _ in range(min(self._size - len(self._workers), waiting - idle)):
+            process = subprocess.Popen(
+                [
+                    sys.executable, "-m", "rekindle.rewards.worker", self._verifier,
+                    str(self._memory),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            self._workers.append(_Worker(process, deadline=time.monotonic() + _STARTING))
+
+    def _hand_over(
+        self,
+        worker: _Worker,
+        waiting: deque[int],
+        asked: Sequence[tuple[str, str]],
+        scores: list[Score | None],
+    ) -> None:
+        item = waiting.popleft()
+        gold, text = asked[item]
+        worker.item, worker.deadline = item, time.monotonic() + self._timeout
+        line = json.dumps({"gold": gold, "text": text}) + "\n"
+        try:
+            _pipe(worker.process.stdin).write(line.encode("utf-8", "surrogatepass"))
+            _pipe(worker.process.stdin).flush()
+        except BrokenPipeError:
+            self._lose(worker, scores, "error: the process ended")
+
+    def _look(self) -> list[_Worker]:
+        busy = [worker for worker in self._workers if worker.item is not None or not worker.ready]
+        if not busy:
+            return []
+        soonest = min(worker.deadline for worker in busy)
+        with selectors.DefaultSelector() as selector:
+            for worker in busy:
+                selector.register(_pipe(worker.process.stdout), selectors.EVENT_READ, worker)
+            found = selector.select(max(0.0, soonest - time.monotonic()))
+        return [key.data for key, _ in found]
+
+    def _take(self, worker: _Worker, scores: list[Score | None]) -> None:
+        line = _pipe(worker.process.stdout).readline()
+        if not line.endswith(b"\n"):
+            self._lose(worker, scores, "error: the process ended")
+        elif not worker.ready:
+            worker.ready, self._failed_starts = True, 0
+        elif worker.item is not None:
+            said: dict[str, Any] = json.loads(line)
+            scores[worker.item] = Score(said["value"], reason=said["reason"])
+            worker.item, worker.served = None, worker.served + 1
+            if said["reason"] == "memory":
+                worker.served = self._recycle  # what it holds is not given back
+
+    def _kill_late(self, scores: list[Score | None]) -> None:
+        now = time.monotonic()
+        for worker in list(self._workers):
+            if (worker.item is not None or not worker.ready) and worker.deadline <= now:
+                self._lose(worker, scores, "timeout")
+
+    def _lose(self, worker: _Worker, scores: list[Score | None], why: str) -> None:
+        if worker.item is not None:
+            scores[worker.item] = Score.missing(why)
+        elif not worker.ready:
+            self._failed_starts += 1
+        _end(worker)
+        self._workers.remove(worker)
+        if self._failed_starts > self._size:
+            self.close()
+            raise ConfigError(
+                f"workers of the verifier '{self._verifier}' do not start",
+                got=f"{self._failed_starts} ended before they were ready",
+                wanted=f"python -m rekindle.rewards.worker {self._verifier} {self._memory}",
+                fix="run that command to see why; a small task.memory is one reason",
+            )
+
+
+def check_pooled(verifier: str) -> None:
+    """Refuse a verifier whose package is not installed, before anything is loaded.
+
+    Raises:
+        MissingExtraError: math-verify is missing.
+    """
+    from importlib.util import find_spec
+
+    if verifier == "math" and find_spec("math_verify") is None:
+        raise missing_extra("math-verify", extra="math", needed_for="verifier: math")
+
+
+@cache
+def shared_pool(verifier: str, timeout: float, workers: int | None) -> VerifierPool:
+    """One pool for everyone in this process who asks for the same."""
+    return VerifierPool(verifier, timeout=timeout, workers=workers)
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream
+
+
+def _end(worker: _Worker) -> None:
+    worker.process.kill()
+    worker.process.wait()
+    for stream in (worker.process.stdin, worker.process.stdout):
+        try:
+            _pipe(stream).close()
+        except BrokenPipeError:  # what was not sent any more
+            continue
