@@ -13,6 +13,8 @@ _CORE = ("torch", "transformers", "accelerate", "safetensors", "numpy", "scipy",
 _EXTRAS = {
     "gym": "reasoning-gym",
     "hub": "datasets",
+    "math": "math-verify",
+    "ray": "ray",
     "oracle": "trl",
     "trackers": "tensorboard",
     "trackers (wandb)": "wandb",
@@ -23,6 +25,8 @@ _EXTRAS = {
 def run_doctor() -> None:
     """Print versions, devices, threads and free space."""
     import torch
+
+    from rekindle.rewards.code import find_sandbox
 
     typer.echo(f"rekindle      {_version('rekindle')}")
     typer.echo(
@@ -38,6 +42,8 @@ def run_doctor() -> None:
         f"{', ' + ', '.join(cuda) if cuda else '; no CUDA device'}"
     )
     typer.echo(f"cores         {os.cpu_count()}, torch threads {torch.get_num_threads()}")
+    sandbox = find_sandbox()
+    typer.echo(f"sandbox       {sandbox.name if sandbox else 'none: verifier code is refused'}")
     free = shutil.disk_usage(".").free
     typer.echo(f"disk          {free / 2**30:.1f} GiB free here")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from rekindle.errors import DataError
+from rekindle.errors import ConfigError, DataError
 from rekindle.files import read_jsonl, write_jsonl
 from rekindle.rewards.workers import VerifierPool
 from rekindle.tasks.rows import check_verifier
@@ -24,6 +24,10 @@ def run_grade(
     memory: int,
 ) -> None:
     """Add `score` (1, 0 or null) and `reason` to each row, in order; nothing else of it changes."""
+    if verifier == "code":
+        raise ConfigError(
+            "programs are graded as a task, by test cases", fix="rekindle eval with a .jsonl task"
+        )
     check_verifier(verifier)
     rows = read_jsonl(source)
     golds = [_text(source, line, row, "gold") for line, row in rows]

@@ -53,15 +53,17 @@ class TaskConfig(Section):
     )
     levels: Levels = Field(default=None, description="None: all of the task's")
     path: str | None = Field(default=None, description="jsonl: the file, or a directory of splits")
-    verifier: Literal["exact", "numeric", "math"] | None = Field(
+    verifier: Literal["exact", "numeric", "math", "code"] | None = Field(
         default=None, description="jsonl and hub: how an answer is compared (default: numeric)"
     )
     args: dict[str, Any] = Field(default_factory=dict, description="task-specific settings")
     timeout: float | None = Field(
-        default=None, gt=0.0, description="seconds for an answer; verifier: math, 5"
+        default=None,
+        gt=0.0,
+        description="seconds for an answer or test case; math, code: 5",
     )
     workers: int | None = Field(
-        default=None, ge=1, description="processes of verifier: math; None: two for each core"
+        default=None, ge=1, description="processes of math and code; None: by cores"
     )
     max_missing: float = Field(
         default=0.5, ge=0.0, le=1.0, description="share of a step's answers that may lack a score"

@@ -38,8 +38,8 @@ def load_task(
         name: one of `KNOWN`.
         levels: checked against the task's; the caller passes them on to `draw` and `problems`.
         path: the file or directory of `jsonl`.
-        verifier: `exact`, `numeric` or `math` (extra [math]), for `jsonl` and `hub`.
-        timeout, workers: of the processes that `math` runs in: seconds an answer, and how many.
+        verifier: `exact`, `numeric`, `math` (extra [math]) or `code`, for `jsonl` and `hub`.
+        timeout, workers: of `math` and `code`: seconds an answer or test case, and processes.
         args: the task's own settings; a generated task takes `mix` (level -> weight in training).
 
     Raises:
@@ -93,11 +93,11 @@ def _with_workers(task: Task, timeout: float | None, workers: int | None) -> Tas
     from rekindle.rewards.workers import POOLED
     from rekindle.tasks.rows import Listed
 
-    if not isinstance(task, Listed) or task.verifier not in POOLED:
+    if not isinstance(task, Listed) or task.verifier not in (*POOLED, "code"):
         raise ConfigError(
             f"task.{'workers' if timeout is None else 'timeout'} has no effect here",
             why="answers are checked in this process, in microseconds",
-            fix="remove it, or --set task.verifier=math",
+            fix="remove it, or --set task.verifier=math (or code)",
         )
     return replace(task, timeout=timeout or task.timeout, workers=workers)
 

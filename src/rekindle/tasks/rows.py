@@ -12,6 +12,7 @@ from typing import Any
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.records import Problem, Score, Split
+from rekindle.rewards.code import Limits, grade_programs, read_tests, require_sandbox
 from rekindle.rewards.verify import VERIFIERS, canonical
 from rekindle.rewards.workers import POOLED, check_pooled, shared_pool
 from rekindle.tasks.task import pick_levels, stable_hash
@@ -44,11 +45,12 @@ def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) ->
             fix=did_you_mean("prompt", row) if row else None,
         )
     answer = _text(row, "answer", where)
-    if answer is None and solution is None:
+    tests = None if row.get("tests") is None else read_tests(row["tests"], where=where)
+    if answer is None and solution is None and tests is None:
         raise DataError(
             f"{where} has no 'answer'",
             got=dict(row),
-            wanted="an 'answer' to check against (or a 'solution', for SFT)",
+            wanted="an 'answer' to check against ('tests' for programs, a 'solution' for SFT)",
         )
     if answer is not None and not answer.strip():
         raise DataError(f"{where} has an empty 'answer'", got=dict(row), wanted="a text or number")
@@ -61,6 +63,7 @@ def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) ->
         level="" if row.get("level") is None else str(row["level"]),
         solution=solution,
         messages=messages or None,
+        meta={} if tests is None else {"tests": tests},
     )
 
 
@@ -157,7 +160,10 @@ class Listed:
         return self.grade_many([(problem, text)])[0]
 
     def grade_many(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
-        """The same for many answers: in killable processes where the verifier evaluates them."""
+        """The same for many answers: in killable processes where the verifier evaluates them, in a
+        sandbox where it runs them."""
+        if self.verifier == "code":
+            return self._grade_programs(asked)
         known = [i for i, (problem, _) in enumerate(asked) if problem.answer is not None]
         pairs = [(str(asked[i][0].answer), asked[i][1]) for i in known]
         if self.verifier in POOLED:
@@ -169,8 +175,23 @@ class Listed:
             scores[i] = score
         return scores
 
+    def _grade_programs(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
+        having = [i for i, (problem, _) in enumerate(asked) if "tests" in problem.meta]
+        found = grade_programs(
+            [(asked[i][1], asked[i][0].meta["tests"]) for i in having],
+            limits=Limits(seconds=self.timeout),
+            workers=self.workers,
+        )
+        scores = [Score.missing("no tests in the data")] * len(asked)
+        for i, score in zip(having, found, strict=True):
+            scores[i] = score
+        return scores
+
     def answer_of(self, problem: Problem, text: str) -> str | None:
-        """The answer in its canonical form; of formulas, as they are written."""
+        """The answer in its canonical form; of formulas, as they are written; programs have none:
+        whether two do the same cannot be seen."""
+        if self.verifier == "code":
+            return None
         return canonical(text, "numeric" if self.verifier in POOLED else self.verifier)
 
     def fingerprint(self) -> str:
@@ -246,8 +267,10 @@ def refuse_same_id(problem: Problem, where: str, seen: dict[str, str]) -> None:
 
 def check_verifier(name: str) -> str:
     """The name, if there is such a verifier."""
-    names = [*VERIFIERS, *POOLED]
+    names = [*VERIFIERS, *POOLED, "code"]
     if name not in names:
         raise ConfigError(f"unknown verifier '{name}'", fix=did_you_mean(name, names))
     check_pooled(name)
+    if name == "code":
+        require_sandbox()
     return name

@@ -1,0 +1,64 @@
+"""The verifier pool against one process that checks one answer after the other.
+
+    python benchmarks/verifier_pool.py
+
+Three loads: answers that hang until the wall clock (0.5 s), answers that keep a core busy for a
+while, and cheap ones. A single process is the pool with one worker: without a process that can be
+killed, the first hanging answer would be the last.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import json
+import sys
+import time
+
+from _machine import describe
+from rekindle.rewards.workers import VerifierPool
+
+HANGS = r"\boxed{9^{9^{9^9}}}"
+BUSY = r"\boxed{" + "+".join(f"\\sqrt{{{n}}}" for n in range(2, 60)) + "}"
+CHEAP = r"\boxed{4}"
+
+
+def seconds(pool: VerifierPool, asked: list[tuple[str, str]]) -> float:
+    """Wall clock of one batch, the processes already there."""
+    pool.grade([("4", CHEAP)] * 8)
+    began = time.perf_counter()
+    pool.grade(asked)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Print a line for each load and the JSON object."""
+    few = 2 if "--quick" in sys.argv else 1
+    loads = {
+        "hang": [("4", HANGS)] * (12 // few),
+        "busy": [("4", BUSY)] * (24 // few),
+        "mixed": [("4", HANGS if i % 10 == 0 else CHEAP) for i in range(120 // few)],
+        "cheap": [("4", CHEAP)] * (2000 // few),
+    }
+    found = {}
+    for name, asked in loads.items():
+        one = VerifierPool("math", workers=1, timeout=0.5)
+        all_ = VerifierPool("math", timeout=0.5)
+        alone, together = seconds(one, asked), seconds(all_, asked)
+        one.close()
+        all_.close()
+        found[name] = {
+            "answers": len(asked), "one": alone, "pool": together, "ratio": alone / together
+        }  # fmt: skip
+        each = 1e3 * together / len(asked)
+        print(
+            f"{name:<6} {alone:6.2f} s -> {together:6.2f} s, {alone / together:.2f} times, {each:.2f} ms each"
+        )
+    ratios = {f"ratio_{name}": row["ratio"] for name, row in found.items()}
+    print(
+        json.dumps({"benchmark": "verifier_pool", **ratios, "loads": found, "machine": describe()})
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,348 @@
+"""Programs as answers: run against test cases in an OS sandbox, or not at all.
+
+    outside, trusted     expected outputs, comparison, the verdict
+    inside               a harness (`rewards.harness`), the program, the inputs
+
+What comes back are values, so nothing that a program prints, patches or forges can pass a test that
+its values do not pass. The sandbox has no network, a read-only system without the user's files, an
+empty environment, process ids and a /tmp of its own, and limits on time, memory, processes and
+output. It is bubblewrap, else a container engine; where neither works, programs are refused.
+
+Whatever a program does is 0: a wrong value, an error, a hang, too much output, killing the harness.
+Missing is only what the machine does: the sandbox did not start.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import secrets
+import selectors
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rekindle.errors import ConfigError, DataError
+from rekindle.records import Score
+
+_FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_STARTING = 10.0  # seconds that a sandbox may take to be ready
+_CONTAINER = (
+    "run --rm -i --network none --read-only --cap-drop ALL --security-opt no-new-privileges "
+    "--pids-limit 32 --memory 1g --user 65534 --tmpfs /tmp:size=64m --workdir /tmp"
+)
+_ENGINES = ("podman", "docker")
+_IMAGE = "python:3.11-slim"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """For one test case.
+
+    Attributes:
+        seconds: of wall clock; CPU time has a second more.
+        memory: bytes of address space of each process.
+        processes: processes and threads at once.
+        output: bytes that are read of what it says.
+        file: bytes of the largest file it may write (in its own /tmp).
+    """
+
+    seconds: float = 4.0
+    memory: int = 512 * 2**20
+    processes: int = 16
+    output: int = 2**20
+    file: int = 2**24
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test: `function(*input)` gives `output`, or `stdin` gives `stdout`."""
+
+    output: Any
+    input: Sequence[Any] = ()
+    function: str | None = None
+    stdin: str | None = None
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A sandbox that works: its name and the command line that `python -c` is appended to."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+def read_tests(tests: Any, *, where: str) -> list[Case]:
+    """Test cases from data.
+
+    `{"function": name, "cases": [{"input": [...], "output": value}, ...]}`, or
+    `{"cases": [{"stdin": text, "stdout": text}, ...]}`.
+
+    Raises:
+        DataError: anything else; `where` names the place.
+    """
+    wanted = '{"function": "f", "cases": [{"input": [1, 2], "output": 3}]} or ' + (
+        '{"cases": [{"stdin": "1 2", "stdout": "3"}]}'
+    )
+    cases = tests.get("cases") if isinstance(tests, Mapping) else None
+    if not isinstance(cases, Sequence) or isinstance(cases, str) or not cases:
+        raise DataError(f"{where}: 'tests' has no cases", got=tests, wanted=wanted)
+    function = tests.get("function")
+    out = []
+    for case in cases:
+        if not isinstance(case, Mapping):
+            raise DataError(f"{where}: a test case is not an object", got=case, wanted=wanted)
+        by_call = isinstance(function, str) and isinstance(case.get("input"), list)
+        by_text = isinstance(case.get("stdin"), str) and isinstance(case.get("stdout"), str)
+        if by_call and "output" in case:
+            out.append(Case(output=case["output"], input=case["input"], function=function))
+        elif function is None and by_text:
+            out.append(Case(output=case["stdout"], stdin=case["stdin"]))
+        else:
+            raise DataError(f"{where}: a test case cannot be run", got=dict(case), wanted=wanted)
+    return out
+
+
+def program_of(text: str) -> str:
+    """The last fenced block of Python in an answer, else the whole answer."""
+    blocks = _FENCE.findall(text)
+    return blocks[-1] if blocks else text
+
+
+def grade_program(text: str, cases: Sequence[Case], *, limits: Limits | None = None) -> Score:
+    """1 when the program passes every case, else 0; `parts` count the cases that it passed.
+
+    Raises:
+        ConfigError: there is no sandbox on this machine; says how to get one.
+    """
+    sandbox = require_sandbox()
+    found = run_program(program_of(text), cases, sandbox=sandbox, limits=limits or Limits())
+    if found is None:
+        return Score.missing(f"sandbox: {sandbox.name} did not start")
+    passed = sum(same(case, said) for case, said in zip(cases, found, strict=True))
+    parts = {"passed": float(passed), "cases": float(len(cases))}
+    return Score(float(passed == len(cases)), parts=parts)
+
+
+def grade_programs(
+    asked: Sequence[tuple[str, Sequence[Case]]],
+    *,
+    limits: Limits | None = None,
+    workers: int | None = None,
+) -> list[Score]:
+    """Several programs at once, one to a core; scores in order."""
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        return list(pool.map(lambda item: grade_program(item[0], item[1], limits=limits), asked))
+
+
+def same(case: Case, said: Mapping[str, Any]) -> bool:
+    """Whether what a program said is what the case expects: JSON values of equal type and value,
+    floats within 1e-6; text without regard to white space at the ends of lines."""
+    if case.stdin is not None:
+        text = said.get("stdout")
+        return isinstance(text, str) and _lines(text) == _lines(case.output)
+    raw = said.get("value")
+    if not isinstance(raw, str):
+        return False
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        return False
+    return _equal(case.output, value)
+
+
+def run_program(
+    program: str, cases: Sequence[Case], *, sandbox: Sandbox, limits: Limits
+) -> list[dict[str, Any]] | None:
+    """What the program said to each case; None when the sandbox did not start."""
+    nonce = secrets.token_hex(16)
+    inputs = [
+        {"stdin": case.stdin}
+        if case.stdin is not None
+        else {"function": case.function, "input": list(case.input)}
+        for case in cases
+    ]
+    uid = 100_000 + secrets.randbelow(400_000)  # one of its own, so that process limits are, too
+    asked = {
+        "nonce": nonce,
+        "program": program,
+        "cases": inputs,
+        "limits": {**asdict(limits), "uid": uid},
+    }
+    harness = (files("rekindle.rewards") / "harness.py").read_text(encoding="utf-8")
+    process = subprocess.Popen(
+        [*sandbox.command, "-I", "-S", "-c", harness],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={},
+        cwd="/",
+    )
+    seconds = _STARTING + len(cases) * (limits.seconds + 1)
+    try:
+        said = _exchange(process, json.dumps(asked).encode(), seconds, _most(cases, limits))
+    finally:
+        process.kill()  # the first process of the namespace: all others go with it
+        process.wait()
+    lines = [line[len(nonce) :] for line in said.split("\n") if line.startswith(nonce)]
+    if not lines:
+        return None
+    found: list[dict[str, Any]] = [{"failed": "ended before this case"} for _ in cases]
+    for line in lines[1:]:
+        report = json.loads(line)
+        found[report["case"]] = report
+    return found
+
+
+def _exchange(process: subprocess.Popen[bytes], asked: bytes, seconds: float, most: int) -> str:
+    """Hand the request over and read until the end, the deadline, or `most` bytes."""
+    stdin, stdout = process.stdin, process.stdout
+    assert stdin is not None
+    assert stdout is not None
+    deadline = time.monotonic() + seconds
+    said = b""
+    with stdout, selectors.DefaultSelector() as selector:
+        try:
+            with stdin:
+                stdin.write(asked)
+        except BrokenPipeError:
+            return ""
+        selector.register(stdout, selectors.EVENT_READ)
+        while len(said) < most and selector.select(max(0.0, deadline - time.monotonic())):
+            part = os.read(stdout.fileno(), 65536)
+            if not part:
+                break
+            said += part
+    return said.decode("utf-8", "replace")
+
+
+def _most(cases: Sequence[Case], limits: Limits) -> int:
+    return len(cases) * (6 * limits.output + 200) + 200  # every byte may be an escape in JSON
+
+
+# --- which sandbox
+
+
+def require_sandbox() -> Sandbox:
+    """The sandbox of this machine.
+
+    Raises:
+        ConfigError: there is none, and how to get one.
+    """
+    found = find_sandbox()
+    if found is None:
+        raise ConfigError(
+            "programs cannot be run: there is no sandbox",
+            got=f"bubblewrap: {'does not work' if shutil.which('bwrap') else 'not installed'}; "
+            "container engine: none that works",
+            wanted="bubblewrap (bwrap), docker or podman",
+            why="an answer may delete files, use the network, or read the expected answers",
+            fix="install bubblewrap (apt-get install bubblewrap, dnf install bubblewrap) where "
+            "user namespaces are allowed, or start docker or podman with the image "
+            f"{_IMAGE} at hand",
+        )
+    return found
+
+
+@cache
+def find_sandbox() -> Sandbox | None:
+    """The first sandbox that runs a program here; None when there is none."""
+    candidates = [_bubblewrap(proc=True), _bubblewrap(proc=False), *_containers()]
+    for sandbox in candidates:
+        if sandbox is not None and _works(sandbox):
+            return sandbox
+    return None
+
+
+def _works(sandbox: Sandbox) -> bool:
+    """It gives back a value, and inside there is no network and no home directory of ours."""
+    probe = (
+        "import os, socket\n"
+        "def f(x):\n"
+        "    names = [name for _, name in socket.if_nameindex()]\n"
+        "    return [x + 1, [n for n in names if n != 'lo'], os.path.exists(OURS)]\n"
+    ).replace("OURS", repr(str(Path(__file__))))
+    case = Case(output=[2, [], False], input=[1], function="f")
+    found = run_program(probe, [case], sandbox=sandbox, limits=Limits())
+    return found is not None and same(case, found[0])
+
+
+def _bubblewrap(*, proc: bool) -> Sandbox | None:
+    program = shutil.which("bwrap")
+    if program is None:
+        return None
+    words = [program, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+    words += ["--setenv", "PATH", "/usr/bin:/bin", "--ro-bind", "/usr", "/usr"]
+    for name in ("/lib", "/lib64", "/bin", "/sbin"):
+        place = Path(name)
+        if place.is_symlink():
+            words += ["--symlink", os.readlink(place), name]
+        elif place.exists():
+            words += ["--ro-bind", name, name]
+    if Path("/etc/ld.so.cache").exists():
+        words += ["--ro-bind", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    python = Path(sys.base_prefix).resolve()
+    if not python.is_relative_to("/usr"):
+        for parent in reversed(python.parents[:-1]):
+            words += ["--perms", "0755", "--dir", str(parent)]
+        words += ["--ro-bind", str(python), str(python)]
+    words += ["--proc", "/proc"] if proc else []
+    words += ["--dev", "/dev", "--perms", "1777", "--size", str(2**26), "--tmpfs", "/tmp"]
+    words += ["--chdir", "/tmp"]
+    if os.geteuid() == 0:
+        # The program becomes a user of its own, which the harness is not: limits on processes do
+        # not hold for root.
+        for right in ("CAP_SETUID", "CAP_SETGID", "CAP_KILL"):
+            words += ["--cap-add", right]
+        words.remove("--unshare-all")
+        words[1:1] = [f"--unshare-{name}" for name in ("ipc", "pid", "net", "uts", "cgroup-try")]
+    return Sandbox("bubblewrap", (*words, _interpreter()))
+
+
+def _interpreter() -> str:
+    return str(Path(sys.executable).resolve())
+
+
+def _containers() -> list[Sandbox | None]:
+    out: list[Sandbox | None] = []
+    for name in _ENGINES:
+        program = shutil.which(name)
+        if program is None:
+            continue
+        try:  # an image that is not here would be fetched, or waited for
+            done = subprocess.run(
+                [program, "image", "inspect", _IMAGE], capture_output=True, timeout=10, check=False
+            )
+        except subprocess.TimeoutExpired:
+            continue
+        if done.returncode == 0:
+            out.append(Sandbox(name, (program, *_CONTAINER.split(), _IMAGE, "python")))
+    return out
+
+
+def _equal(wanted: Any, said: Any) -> bool:
+    if isinstance(wanted, bool) or isinstance(said, bool):
+        return wanted is said
+    if isinstance(wanted, int | float) and isinstance(said, int | float):
+        if isinstance(wanted, int) and isinstance(said, int):
+            return wanted == said
+        return math.isclose(wanted, said, rel_tol=1e-6, abs_tol=1e-9)
+    if isinstance(wanted, list) and isinstance(said, list):
+        return len(wanted) == len(said) and all(map(_equal, wanted, said))
+    if isinstance(wanted, dict) and isinstance(said, dict):
+        return wanted.keys() == said.keys() and all(_equal(wanted[k], said[k]) for k in wanted)
+    return type(wanted) is type(said) and bool(wanted == said)
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.rstrip().split("\n")]
