@@ -183,6 +183,10 @@ def read_json(path: Path | str) -> Any:
         raise DataError(
             f"{path}:{error.lineno} is not valid JSON", got=error.msg, wanted="one JSON value"
         ) from error
+    except (ValueError, RecursionError) as error:  # integers of thousands of digits, deep nesting
+        raise DataError(
+            f"{path} is not valid JSON", got=str(error).split(";")[0], wanted="one JSON value"
+        ) from error
 
 
 def read_jsonl(path: Path | str) -> list[tuple[int, dict[str, Any]]]:

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rekindle.errors import DataError
+from rekindle.evals.crossed import crossed, run_sign_flip_p
 from rekindle.evals.evaluate import per_problem
-from rekindle.evals.intervals import Floats, hierarchical, paired, sign_flip_p
+from rekindle.evals.intervals import Floats, Interval, hierarchical, paired, sign_flip_p
 
 Eval = Mapping[str, Any]
 
@@ -47,7 +48,14 @@ def compare_many(
 ) -> Difference:
     """Several pairs (seeds, base models): the interval covers both pairs and problems.
 
-    The p-value flips the sign of each problem's mean difference over pairs.
+    Args:
+        pairs: (before, after) evaluations on the same problems.
+        metric, level: what is compared; level None: all problems.
+        bases: the base model of each pair, where several pairs share one; None: each its own, or
+            one for all when the evaluations are of different problems.
+
+    The interval and p-value are those of `crossed.crossed`; a single pair's p-value flips the sign
+    of each problem's difference.
     """
     if not pairs:
         raise DataError("there is nothing to compare", wanted="at least one pair of evaluations")
@@ -57,19 +65,36 @@ def compare_many(
         befores.append(_values(before, metric, level))
         afters.append(_values(after, metric, level))
     differences = [a - b for a, b in zip(afters, befores, strict=True)]
-    interval = paired(afters[0], befores[0]) if len(pairs) == 1 else hierarchical(differences)
-    same = len({len(d) for d in differences}) == 1
-    flat = np.mean(differences, axis=0) if same else np.concatenate(differences)
+    interval, p_value = _over_pairs(pairs, differences, bases)
     return Difference(
         value=interval.value,
         ci_low=interval.ci_low,
         ci_high=interval.ci_high,
-        p_value=sign_flip_p(flat),
+        p_value=p_value,
         before=_mean(befores),
         after=_mean(afters),
         n_problems=int(np.sum(~np.isnan(differences[0]))),
         n_pairs=len(pairs),
     )
+
+
+def _over_pairs(
+    pairs: Sequence[tuple[Eval, Eval]], differences: list[Floats], bases: Sequence[str] | None
+) -> tuple[Interval, float]:
+    if len(pairs) == 1:
+        change = differences[0]
+        return paired(change, np.zeros_like(change)), sign_flip_p(change)
+    asked = {tuple(problem["id"] for problem in before["problems"]) for before, _ in pairs}
+    if len(asked) > 1:  # nothing is shared: problems are drawn within pairs
+        means = [float(np.nanmean(d)) for d in differences if bool((~np.isnan(d)).any())]
+        return hierarchical(differences), run_sign_flip_p(means)
+    names = [str(i) for i in range(len(pairs))] if bases is None else list(bases)
+    nested: dict[str, dict[int, Floats]] = {}
+    for name, difference in zip(names, differences, strict=True):
+        seeds = nested.setdefault(name, {})
+        seeds[len(seeds)] = difference
+    found = crossed(nested)
+    return Interval(found.value, found.ci_low, found.ci_high, found.n_problems), found.p_value
 
 
 def compare_table(before: Eval, after: Eval) -> list[dict[str, Any]]:

@@ -67,6 +67,7 @@ def main() -> None:
     name, memory = sys.argv[1], int(sys.argv[2]) * 2**20
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     _die_with_parent()
     verify = verifier_of(name)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))

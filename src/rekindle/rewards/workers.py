@@ -7,7 +7,8 @@ is missing with the reason, and another process takes its place. Processes are r
 
     1, 0, or missing: timeout | memory | parse: ... | error: ...
 
-Workers are plain `python -m` processes: they share nothing with this one, and leave when it does.
+Workers are plain `python -m` processes: they share nothing with this one, and leave when it does
+(on Linux when the thread that started them does, so keep a pool in one that lasts).
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class VerifierPool:
         self._timeout, self._recycle = timeout, recycle
         self._workers: list[_Worker] = []
         self._failed_starts = 0
+        self._owner = os.getpid()
         atexit.register(self.close)
 
     def grade(self, asked: Sequence[tuple[str, str]]) -> list[Score]:
@@ -75,11 +77,14 @@ class VerifierPool:
         Raises:
             ConfigError: workers cannot be started.
         """
+        for worker in [worker for worker in self._workers if worker.item is not None]:
+            _end(worker)  # a call that an exception ended left it at an answer of its own
+            self._workers.remove(worker)
         scores: list[Score | None] = [None] * len(asked)
         waiting = deque(range(len(asked)))
         while waiting or any(worker.item is not None for worker in self._workers):
             self._keep_up(len(waiting))
-            for worker in self._workers:
+            for worker in list(self._workers):
                 if waiting and worker.ready and worker.item is None:
                     self._hand_over(worker, waiting, asked, scores)
             for worker in self._look():
@@ -88,7 +93,10 @@ class VerifierPool:
         return [score if score is not None else Score.missing("error") for score in scores]
 
     def close(self) -> None:
-        """End all processes; a later `grade` starts them again."""
+        """End all processes; a later `grade` starts them again. A forked copy of this process ends
+        nothing: they are not its own."""
+        if os.getpid() != self._owner:
+            return
         for worker in self._workers:
             _end(worker)
         self._workers = []

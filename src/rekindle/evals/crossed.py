@@ -1,0 +1,170 @@
+"""A difference over base models, seeds and problems: what "helps" means in a study.
+
+d[b, s, p] is the difference on problem p between two arms trained from base b with seed s. Bases
+are drawn from those that could have been pre-trained, seeds from those that could have been used,
+problems from those that could have been asked. The same problems are asked of every run, so that
+problems are crossed with runs, and seeds are nested in bases:
+
+    d[b, s, p] = mean + B_b + S_bs + P_p + rest
+
+The mean over all is compared with a t distribution. Its variance is the sum of what runs and what
+problems contribute (Cameron, Gelbach, Miller 2011, two-way clusters):
+
+    V = V_runs + V_problems - V_both
+
+V_runs is the variance of base means over the number of bases, or of run means over the number of
+runs when there is one base (the claim is then about that base). Degrees of freedom are those of the
+part that dominates (Satterthwaite). With few bases the interval is wide, as it must be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from rekindle.evals.intervals import LEVEL, Floats, Interval, cluster
+
+_EXACT = 14  # signs of so many runs are all tried
+
+
+class Crossed(NamedTuple):
+    """A mean difference, its interval, and what it rests on."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    n_bases: int
+    n_seeds: int
+    n_problems: int
+
+
+def crossed(differences: Mapping[str, Mapping[int, Floats]], *, level: float = LEVEL) -> Crossed:
+    """The mean of paired differences over bases, seeds and problems, with its interval.
+
+    Args:
+        differences: base -> seed -> difference on each problem, the same problems everywhere; nan
+            where a problem has no score.
+        level: of the interval.
+
+    Returns:
+        With one run, the interval over problems alone: it says nothing of other trainings. Bounds
+        are within -1 and 1. `p_value` is `run_sign_flip_p`, or nan with one run.
+
+    Raises:
+        ValueError: the runs were asked different numbers of problems.
+    """
+    runs = [
+        np.asarray(d, dtype=np.float64) for seeds in differences.values() for d in seeds.values()
+    ]
+    if len({len(run) for run in runs}) > 1:
+        raise ValueError("the runs have different numbers of problems")
+    seeds = {seed for found in differences.values() for seed in found}
+    counts = (sum(bool(found) for found in differences.values()), len(seeds))
+    if not runs:
+        return Crossed(math.nan, math.nan, math.nan, math.nan, 0, 0, 0)
+    table_RP = np.stack(runs)
+    n_problems = int((~np.isnan(table_RP)).any(axis=0).sum())
+    if len(runs) == 1:
+        alone = cluster(runs[0], level=level, bounds=(-1.0, 1.0))
+        return Crossed(*alone[:3], math.nan, *counts, n_problems)
+    base_means = [
+        float(np.mean([_mean(np.asarray(run)) for run in found.values()]))
+        for found in differences.values()
+        if found
+    ]
+    interval = _two_way(table_RP, base_means, level)
+    p_value = run_sign_flip_p([_mean(run) for run in runs])
+    return Crossed(*interval[:3], p_value, *counts, n_problems)
+
+
+def run_sign_flip_p(means: Sequence[float], *, seed: int = 0, resamples: int = 20_000) -> float:
+    """Two-sided p of a paired permutation test over runs: had the arms been the same, each run's
+    difference could as well have had the other sign.
+
+    Exact up to 14 runs, so that m runs can reach 2 / 2^m and no less; sampled with the +1 rule
+    beyond. nan for fewer than two runs.
+    """
+    values = np.array([mean for mean in means if not math.isnan(mean)])
+    if len(values) < 2:
+        return math.nan
+    observed = abs(values.sum()) - 1e-12
+    if len(values) <= _EXACT:
+        signs = np.array(list(product((1.0, -1.0), repeat=len(values))))
+        return float(np.mean(np.abs(signs @ values) >= observed))
+    rng = np.random.default_rng(seed)
+    signs = rng.choice((1.0, -1.0), size=(resamples, len(values)))
+    return float((np.sum(np.abs(signs @ values) >= observed) + 1) / (resamples + 1))
+
+
+def minimum_detectable(
+    *,
+    n_bases: int,
+    n_seeds: int,
+    n_problems: int,
+    base_sd: float = 0.01,
+    seed_sd: float = 0.015,
+    problem_sd: float = 0.25,
+    power: float = 0.8,
+    level: float = LEVEL,
+) -> float:
+    """The smallest true difference that a study of this size finds with this probability.
+
+    Args:
+        base_sd, seed_sd: standard deviation of a base's and of a run's true difference.
+        problem_sd: of the difference on a problem, its sampling noise included.
+        power: probability of an interval that leaves out 0.
+
+    Returns:
+        A difference of accuracies: 0.02 is two points. The defaults are what testbed studies show.
+    """
+    runs = n_bases * n_seeds
+    if n_bases > 1:
+        of_runs, df = base_sd**2 / n_bases + seed_sd**2 / runs, n_bases - 1
+    else:
+        of_runs, df = seed_sd**2 / runs, runs - 1
+    of_problems = problem_sd**2 / n_problems
+    df = max(1, df)
+    total = of_runs + of_problems
+    freedom = total**2 / (of_runs**2 / df + of_problems**2 / max(1, n_problems - 1))
+    reach = stats.t.ppf(0.5 + level / 2, freedom) + stats.t.ppf(power, freedom)
+    return float(reach * math.sqrt(total))
+
+
+def _two_way(table_RP: Floats, base_means: Sequence[float], level: float) -> Interval:
+    """See the module's text; R runs, P problems."""
+    value = float(np.mean(base_means))
+    run_means = np.array([_mean(run) for run in table_RP])
+    groups = np.array(base_means) if len(base_means) > 1 else run_means
+    of_runs, runs_df = float(np.var(groups, ddof=1)) / len(groups), len(groups) - 1
+    problem_means = _column_means(table_RP)
+    problem_means = problem_means[~np.isnan(problem_means)]
+    n = len(problem_means)
+    of_problems = float(np.var(problem_means, ddof=1)) / n if n > 1 else 0.0
+    rest = table_RP - run_means[:, None] - _column_means(table_RP)[None, :] + np.nanmean(table_RP)
+    cells = int((~np.isnan(rest)).sum())
+    freedom_of_rest = max(1, (len(table_RP) - 1) * (n - 1))
+    of_both = float(np.nansum(rest**2)) / freedom_of_rest / max(1, cells)
+    # Sampling noise is in both parts; it is taken out once, but never below the larger part.
+    total = max(of_runs + of_problems - of_both, of_runs, of_problems)
+    if total == 0:
+        alone = cluster(problem_means, level=level, bounds=(-1.0, 1.0))
+        return Interval(value, alone.ci_low, alone.ci_high, n)
+    freedom = total**2 / (of_runs**2 / runs_df + of_problems**2 / max(1, n - 1))
+    half = float(stats.t.ppf(0.5 + level / 2, max(1.0, freedom))) * math.sqrt(total)
+    return Interval(value, max(-1.0, value - half), min(1.0, value + half), n)
+
+
+def _mean(values: Floats) -> float:
+    return float(np.nanmean(values)) if (~np.isnan(values)).any() else math.nan
+
+
+def _column_means(table_RP: Floats) -> Floats:
+    known = (~np.isnan(table_RP)).sum(axis=0)
+    sums = np.nansum(table_RP, axis=0)
+    return np.where(known > 0, sums / np.maximum(known, 1), np.nan)
