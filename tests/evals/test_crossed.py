@@ -1,0 +1,150 @@
+"""Intervals over bases, seeds and problems: coverage by simulation, limits by hand."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rekindle.evals.crossed import crossed, minimum_detectable, run_sign_flip_p
+from rekindle.evals.significance import holm, mcnemar_p
+
+
+def simulated(rng, bases, seeds, problems, *, mean=0.0, base=0.01, seed=0.015, problem=0.15):
+    """d = mean + base + seed + problem + noise; the problems' effects are the same in every run."""
+    shared = rng.normal(0, problem, problems)
+    out = {}
+    for b in range(bases):
+        of_base = rng.normal(0, base)
+        out[f"b{b}"] = {
+            s: mean + of_base + rng.normal(0, seed) + shared + rng.normal(0, 0.2, problems)
+            for s in range(seeds)
+        }
+    return out
+
+
+@pytest.mark.parametrize(
+    ("bases", "seeds", "sds"),
+    [
+        (3, 8, {}),
+        (3, 8, {"base": 0.03}),
+        (3, 8, {"base": 0.0, "seed": 0.005, "problem": 0.3}),
+        (3, 1, {}),
+        (1, 8, {"base": 0.0}),
+        (2, 2, {}),
+        (1, 3, {"base": 0.0, "seed": 0.03, "problem": 0.05}),
+    ],
+)
+def test_coverage(bases, seeds, sds):
+    """A nominal 95 % interval holds the truth in 93 to 97 % of studies (400 of them: +- 2 %)."""
+    rng = np.random.default_rng(bases * 100 + seeds)
+    hits = 0
+    for _ in range(400):
+        found = crossed(simulated(rng, bases, seeds, 100, mean=0.05, **sds))
+        hits += found.ci_low <= 0.05 <= found.ci_high
+    assert 0.91 <= hits / 400 <= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(3, 8, 200), (3, 1, 200), (1, 8, 200), (2, 2, 150), (6, 8, 200)])
+def test_coverage_closely(size):
+    rng = np.random.default_rng(1)
+    found = [crossed(simulated(rng, *size)) for _ in range(3000)]
+    assert 0.93 <= np.mean([f.ci_low <= 0 <= f.ci_high for f in found]) <= 0.97
+
+
+def test_one_run_is_the_interval_over_problems():
+    rng = np.random.default_rng(0)
+    found = crossed({"b": {0: rng.normal(0.1, 0.3, 400)}})
+    assert found.ci_low < found.value < found.ci_high
+    assert found.ci_high - found.ci_low == pytest.approx(2 * 1.96 * 0.3 / 20, rel=0.1)
+    assert np.isnan(found.p_value)
+    assert (found.n_bases, found.n_seeds, found.n_problems) == (1, 1, 400)
+
+
+def test_without_problem_effects_it_is_the_t_interval_of_base_means():
+    """Differences that are the same on every problem: only the bases' means vary."""
+    means = {"a": 0.02, "b": 0.05, "c": 0.03}
+    found = crossed({b: {0: np.full(50, m)} for b, m in means.items()})
+    want = stats.t.interval(0.95, 2, np.mean([*means.values()]), stats.sem([*means.values()]))
+    assert (found.ci_low, found.ci_high) == pytest.approx(want)
+
+
+def test_without_run_effects_problems_alone_decide():
+    """The same differences in every run: more runs bring nothing."""
+    rng = np.random.default_rng(3)
+    change = rng.normal(0.05, 0.2, 300)
+    few = crossed({"a": {0: change, 1: change}})
+    many = crossed({"a": dict.fromkeys(range(9), change)})
+    half = 1.96 * 0.2 / np.sqrt(300)
+    for found in (few, many):
+        assert (found.ci_high - found.ci_low) / 2 == pytest.approx(half, rel=0.1)
+
+
+def test_nothing_changed_at_all_has_an_honest_interval():
+    """120 problems without a change do not show that none could."""
+    found = crossed({"a": {0: np.zeros(120), 1: np.zeros(120)}, "b": {0: np.zeros(120)}})
+    assert found.value == 0
+    assert found.ci_low < -0.01
+    assert found.ci_high > 0.01
+    assert found.p_value == 1
+
+
+def test_missing_scores_stay_out():
+    a, b = np.array([0.1, 0.2, np.nan]), np.array([0.3, np.nan, np.nan])
+    found = crossed({"x": {0: a}, "y": {0: b}})
+    assert found.value == pytest.approx((0.15 + 0.3) / 2)
+    assert found.n_problems == 2
+    assert crossed({}).n_bases == 0
+    with pytest.raises(ValueError, match="different numbers of problems"):
+        crossed({"x": {0: a}, "y": {0: b[:2]}})
+
+
+def test_sign_flips_of_runs():
+    """Of 2^4 sign patterns of four equal signs, two are as extreme; scipy's test says the same."""
+    assert run_sign_flip_p([0.1, 0.2, 0.05, 0.3]) == pytest.approx(2 / 16)
+    assert run_sign_flip_p([0.1, -0.1]) == 1
+    assert np.isnan(run_sign_flip_p([0.1]))
+    rng = np.random.default_rng(2)
+    values = rng.normal(0.3, 1, 10)
+    theirs = stats.permutation_test(
+        (values,), np.sum, permutation_type="samples", n_resamples=np.inf
+    )
+    assert run_sign_flip_p(values.tolist()) == pytest.approx(theirs.pvalue)
+    many = rng.normal(0.3, 1, 40)
+    assert run_sign_flip_p(many.tolist()) == pytest.approx(
+        stats.ttest_1samp(many, 0).pvalue, abs=0.02
+    )
+
+
+def test_mcnemar_by_hand_and_scipy():
+    """3 better, 9 worse: 2 * P(X <= 3), X ~ B(12, 1/2), = 2 * 299 / 4096."""
+    before = np.array([0.0] * 3 + [1.0] * 9 + [1.0] * 20 + [np.nan])
+    after = np.array([1.0] * 3 + [0.0] * 9 + [1.0] * 20 + [1.0])
+    assert mcnemar_p(after, before) == pytest.approx(2 * 299 / 4096)
+    assert mcnemar_p(before, before) == 1
+    assert np.isnan(mcnemar_p(np.array([np.nan]), np.array([1.0])))
+    with pytest.raises(ValueError, match="0 or 1"):
+        mcnemar_p(np.array([0.5]), np.array([1.0]))
+
+
+def test_holm_by_hand():
+    """Sorted .01 .02 .03 .04 times 4 3 2 1, never falling; an undefined one is not counted."""
+    assert holm([0.04, 0.01, None, 0.03, 0.02, float("nan")]) == [
+        pytest.approx(0.06),
+        pytest.approx(0.04),
+        None,
+        pytest.approx(0.06),
+        pytest.approx(0.06),
+        None,
+    ]
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_what_can_be_seen_is_what_is_found_in_eight_of_ten_studies():
+    size = {"n_bases": 3, "n_seeds": 8, "n_problems": 200}
+    least = minimum_detectable(**size, base_sd=0.01, seed_sd=0.015, problem_sd=0.16)
+    rng = np.random.default_rng(5)
+    found = [crossed(simulated(rng, 3, 8, 200, mean=least)) for _ in range(300)]
+    assert 0.7 <= np.mean([f.ci_low > 0 for f in found]) <= 0.9
+    assert minimum_detectable(n_bases=6, n_seeds=8, n_problems=200) < minimum_detectable(**size)
+    assert minimum_detectable(n_bases=3, n_seeds=8, n_problems=50) > minimum_detectable(**size)
