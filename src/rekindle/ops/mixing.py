@@ -204,9 +204,7 @@ def _blocks(head_VD: Tensor) -> list[slice]:
     return [slice(first, first + width) for first in range(0, rows, width)]
 
 
-def _check(
-    strong_head_VD: Tensor, weak_head_VE: Tensor, *, lam: float, chunk: int | None
-) -> None:
+def _check(strong_head_VD: Tensor, weak_head_VE: Tensor, *, lam: float, chunk: int | None) -> None:
     if not 0 <= lam <= 1:
         raise ConfigError(
             "lam is outside 0 to 1",
