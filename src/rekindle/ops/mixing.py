@@ -4,10 +4,10 @@
 
 With g_t = softmax(z_t) - onehot(y_t): dloss/dz_s = lam g, dloss/dz_w = (1 - lam) g (eq. 22).
 
-Axes: T tokens, V (W on the weak side) vocabulary, D strong width, E weak width, C tokens of a chunk. `lam` weighs the
-strong side. Low-precision inputs are raised to fp32 before any product; fp64 stays fp64. A head
-is one linear map: bias, logit scale and soft cap belong in front of the mix, and are refused where
-a model has them (`Policy.head`).
+Axes: T tokens, V vocabulary (W rows on the weak side, which must be the same), D strong width,
+E weak width, C tokens of a chunk. `lam` weighs the strong side. Low-precision inputs are raised to
+fp32 before any product; fp64 stays fp64. A head is one linear map: bias, logit scale and soft cap
+belong in front of the mix, and are refused where a model has them (`Policy.head`).
 """
 
 from typing import Any
