@@ -1,9 +1,11 @@
 """WMSS's curriculum and objectives: hand numbers, limits, twins."""
 
+import json
 import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import tiny
 from rekindle.engine.batch import count, pack
@@ -12,7 +14,9 @@ from rekindle.engine.device import Alone
 from rekindle.engine.update import fresh_state, measure_batch, update
 from rekindle.errors import DataError, ModelError
 from rekindle.methods.curriculum import curriculum, draw_active, epochs
+from rekindle.methods.recipe import make_recipe
 from rekindle.methods.sft import sft_objective
+from rekindle.methods.train import train as train_recipe
 from rekindle.methods.wmss import damped_objective, mixed_objective
 
 DEFAULTS = {"alpha": 0.1, "beta": 0.8, "gamma": 0.1}
@@ -144,3 +148,31 @@ def test_entropies_share_the_loss_mask_and_shift():
 def test_a_head_that_cannot_be_mixed_is_refused():
     with pytest.raises(ModelError, match="cannot be mixed"):
         tiny.policy("gpt2").head()
+
+
+def test_the_strong_branch_is_what_ships(tmp_path):
+    """`final/` holds the last stage's strong model: not the base, not the trained weak one."""
+    base, data = tmp_path / "base", tmp_path / "data.jsonl"
+    tiny.policy().save(base)
+    lines = [{"id": f"p{i}", "prompt": f"{i}=", "answer": "1", "solution": "12"} for i in range(9)]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    recipe = make_recipe(
+        {
+            "method": "wmss",
+            "model": {"name": str(base), "dtype": "float64", "device": "cpu"},
+            "task": {"name": "jsonl", "path": str(data)},
+            "sample": {"max_new_tokens": 3},
+            "optim": {"steps": 4, "problems": 3, "lr": 1e-2},
+            "eval": {"problems": 2, "samples": 1},
+        }
+    )
+    train_recipe(recipe, tmp_path / "run", quiet=True)
+    last = tmp_path / "run" / "stages" / "03-mix1"
+    shipped = load_file(tmp_path / "run" / "final" / "model.safetensors")
+    start = load_file(base / "model.safetensors")
+    saved = sorted((last / "checkpoints").iterdir())[-1]
+    strong, weak = (load_file(saved / f"{name}.safetensors") for name in ("policy", "weak"))
+    assert shipped.keys() == start.keys()
+    assert all(torch.equal(shipped[name], strong[name]) for name in shipped)
+    assert any(not torch.equal(shipped[name], weak[name]) for name in shipped)
+    assert any(not torch.equal(shipped[name], start[name]) for name in shipped)

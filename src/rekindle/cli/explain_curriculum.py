@@ -51,8 +51,12 @@ def _entropy(source: Path, line: int, row: dict[str, Any], name: str) -> float:
     if "id" not in row:
         raise DataError(f"{source}:{line} has no 'id'", got=row)
     value = row.get(name)
-    good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not good or not math.isfinite(value) or value < 0:
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not math.isfinite(value)
+        or value < 0
+    ):
         raise DataError(
             f"{source}:{line} has no usable '{name}'",
             got=value,
