@@ -46,7 +46,7 @@ def tree_of(method, base, data, **optim):
         "eval": {"problems": 4, "samples": 2},
         "checkpoint": {"every": 2},
         **({"reward": {"source": "random"}} if section in RANKS else {}),
-        section: {} if section == "sft" else {"group_size": 24},
+        section: {} if section in ("sft", "wmss") else {"group_size": 24},
     }
 
 
@@ -94,7 +94,7 @@ def test_resume_is_bit_exact(method, base, data, tmp_path, monkeypatch):
     """Stopped in the middle of step 4, after the checkpoint of step 2."""
     recipe = make_recipe(tree_of(method, base, data))
     train(recipe, tmp_path / "straight", quiet=True)
-    module = method_module(method) if method == "sft" else step
+    module = method_module(method) if section_name(method) in ("sft", "wmss") else step
     real, calls = module.update, []
 
     def failing(*args, **kwargs):

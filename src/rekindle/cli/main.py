@@ -230,6 +230,18 @@ def explain_advantages(
     run_explain_advantages(method, input, output, sets or [])
 
 
+@explain_app.command("curriculum")
+def explain_curriculum(
+    input: Annotated[Path, typer.Option(help="JSONL rows: id, entropy_weak, entropy_strong.")],
+    output: Annotated[Path, typer.Option(help="The same rows with weight and class.")],
+    sets: Set = None,
+) -> None:
+    """WMSS's sampling weights of your own rows: --set mode=paper|code, alpha, beta, gamma."""
+    from rekindle.cli.explain_curriculum import run_explain_curriculum
+
+    run_explain_curriculum(input, output, sets or [])
+
+
 @reward_app.command("train")
 def reward_train(
     out: Annotated[Path, typer.Option(help="The run directory; OUT/final is the reward model.")],

@@ -254,6 +254,37 @@ class Policy:
         logits_BTV = self.model(**inputs, logits_to_keep=targets_BT.shape[1]).logits
         return token_scores(logits_BTV, targets_BT, temperature=temperature, entropy=entropy)
 
+    def hidden(
+        self, tokens_BS: Int[Tensor, "B S"], attend_BS: Bool[Tensor, "B S"], *, start: int
+    ) -> Float[Tensor, "B T D"]:
+        """Last hidden states in front of tokens `start..S-1`; `head` makes logits of them."""
+        self.head()
+        inputs: dict[str, Any] = {
+            "input_ids": tokens_BS[:, :-1],
+            "attention_mask": attend_BS[:, :-1].long(),
+            "position_ids": _positions(attend_BS[:, :-1]),
+            "use_cache": False,
+        }
+        return self.model.model(**inputs).last_hidden_state[:, start - 1 :]  # type: ignore[no-any-return]
+
+    def head(self) -> Float[Tensor, "V D"]:
+        """The output embedding, for heads that are one plain linear map.
+
+        Raises:
+            ModelError: the head has a bias, scale or soft cap, or is of a kind not known to have
+                none.
+        """
+        kind = self.model.config.model_type
+        if kind not in _PLAIN_HEADS or self.model.lm_head.bias is not None:
+            raise ModelError(
+                f"the head of '{self.config.name}' cannot be mixed",
+                got=f"model type {kind}",
+                wanted=f"one of {', '.join(sorted(_PLAIN_HEADS))}, without a bias",
+                why="a bias, scale or soft cap would have to be applied before the mix",
+                fix="use a model of these families",
+            )
+        return self.model.lm_head.weight  # type: ignore[no-any-return]
+
     def _scores_in_chunks(self) -> bool:
         kind = self.model.config
         return kind.model_type in _PLAIN_HEADS and kind.vocab_size > _CHUNK_ABOVE_VOCAB

@@ -32,10 +32,20 @@ METHODS: dict[str, str] = {
     "w_reinforce": "rekindle.methods.nsr",
     "ngrpo": "rekindle.methods.ngrpo",
     "rl_zvp": "rekindle.methods.rl_zvp",
+    "wmss": "rekindle.methods.wmss",
+    "wmss_code": "rekindle.methods.wmss",
+    "wmss_frozen": "rekindle.methods.wmss",
+    "wmss_mixing_only": "rekindle.methods.wmss",
+    "wmss_curriculum_only": "rekindle.methods.wmss",
+    "wmss_shuffled": "rekindle.methods.wmss",
+    "wmss_d0": "rekindle.methods.wmss",
+    "sft_restart": "rekindle.methods.wmss",
 }
 
 # methods that give credit to groups of scored answers: `rekindle explain advantages`
-GROUP_METHODS = tuple(name for name in METHODS if name != "sft")
+GROUP_METHODS = tuple(
+    name for name, module in METHODS.items() if not module.endswith((".sft", ".wmss"))
+)
 
 
 def method_module(name: str) -> ModuleType:

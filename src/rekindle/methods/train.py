@@ -74,8 +74,9 @@ def train(
         set_threads(shared.device.threads, parameters=parameters)
         seed_everything(shared.seed, deterministic=shared.device.deterministic)
         world = make_world(recipe, policy=policy, task=task, run=run, group=group, scorer=scorer)
-        method_module(shared.method).run(recipe.method, world)
-        run.finish(policy.save)
+        # a method of several stages returns another policy than it was given
+        trained: Policy = method_module(shared.method).run(recipe.method, world)
+        run.finish(trained.save)
     return Path(out) / "final"
 
 

@@ -21,6 +21,8 @@ QUANTITIES = {
     "accuracy/token": "token accuracy",
     "tokens/above_099": "share of tokens with p > 0.99",
     "mass/non_target": "probability off the target",
+    "mix/above_099": "share of tokens with mixed p > 0.99",
+    "mix/non_target": "mixed probability off the target",
     "entropy": "entropy, nats a token",
     "entropy/trained": "entropy of trained tokens, nats",
     "kl": "KL to the reference, nats a token",
