@@ -16,7 +16,7 @@ COMMANDS = sorted(
         match.replace("\\|", "|").replace("\\\n", " ")
         for page in PAGES
         for match in re.findall(
-            r"(?<![\w-])rekindle (?:train|eval|compare|report|explain|testbed|reward|"
+            r"(?<![\w-])rekindle (?:train|eval|compare|report|explain|testbed|reward|study|grade|"
             r"inspect-data|tasks|methods|quickstart|doctor)[^`\n]*(?:\\\n[^\n]*)?",
             page.read_text(),
         )
@@ -46,7 +46,7 @@ def test_every_command_and_option_exists(command, monkeypatch, capsys):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_pages_name_exist(page):
     for name in re.findall(
-        r"(?:recipes|docs|benchmarks|results|src|tests)/[\w./-]*\w", page.read_text()
+        r"(?:recipes|studies|docs|benchmarks|results|src|tests)/[\w./-]*\w", page.read_text()
     ):
         assert (ROOT / name).exists(), f"{page.name} names {name}"
 

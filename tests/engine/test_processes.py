@@ -46,7 +46,7 @@ def run_with(processes, tree, out):
     assert [process.returncode for process in started] == [0] * processes, "\n".join(outputs)
 
 
-@pytest.mark.parametrize("method", ["grpo", "dapo", "sft"])
+@pytest.mark.parametrize("method", ["grpo", "dapo", "lens", "hero", "rl_zvp", "sft"])
 def test_two_processes_take_the_same_steps_as_one(method, tmp_path):
     base = tmp_path / "base"
     tiny.policy(dtype="float64").save(base)
@@ -67,7 +67,7 @@ def test_two_processes_take_the_same_steps_as_one(method, tmp_path):
         "checkpoint": {"every": 2},
     }
     if method != "sft":
-        tree["grpo"] = {"group_size": 24}
+        tree["grpo" if method == "dapo" else method] = {"group_size": 24}
         tree["reward"] = {"source": "random"}
         tree["task"]["brittle"] = 0.5
     run_with(1, tree, tmp_path / "one")

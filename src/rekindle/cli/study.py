@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rekindle.errors import ConfigError
+from rekindle.evals.crossed import minimum_detectable
 from rekindle.study.design import Study, load_study, plan, preparations
 from rekindle.study.directory import Mode
 from rekindle.study.jobs import Executor
@@ -77,6 +78,16 @@ def _announce(study: Study, out: Path) -> None:
     typer.echo(
         f"declared: {primary.metric}{level} of {first.arm} against {first.baseline}; "
         f"hash {study.declared()[:12]}",
+        err=True,
+    )
+    shared = runs[0].recipe.shared
+    problems = shared.eval.problems
+    least = minimum_detectable(
+        n_bases=len(study.bases), n_seeds=len(study.seeds), n_problems=problems
+    )
+    typer.echo(
+        f"with {problems} problems a level, a difference of {least:.3f} would be found in 8 of 10 "
+        "studies of this size (assuming the spread that testbed studies show)",
         err=True,
     )
 

@@ -165,7 +165,7 @@ def sample_rows(
                 **{name: float(column[at]) for name, column in earned.columns.items()},
                 "group_class": earned.group_class_N[at],
                 "tokens": len(rollout.tokens),
-                "sum_logprob": sum(rollout.sampled_logprobs),
+                "sum_logprob": collected.gathered[at].sum_logprob,
                 "finish": rollout.finish,
             }
         )
