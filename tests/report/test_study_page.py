@@ -49,8 +49,14 @@ def test_a_change_and_a_failure_are_shown(place):
 
 
 def test_a_moved_study_finds_its_runs(place, tmp_path):
-    place.rename(tmp_path / "elsewhere")
-    assert len(load_study_page(tmp_path / "elsewhere").arms) == 2
+    (tmp_path / "runs").mkdir()
+    place.rename(tmp_path / "runs" / "runs")
+    assert len(load_study_page(tmp_path / "runs" / "runs").arms) == 2
+
+
+def test_a_study_in_a_directory_of_runs_finds_them(file):  # noqa: F811
+    run_study(file(seeds=[0]), Path("runs/toy"), executor=Inline(), quiet=True)
+    assert len(load_study_page(Path("runs/toy")).arms) == 2
 
 
 def test_a_study_is_shown_alone_and_only_with_runs(place):

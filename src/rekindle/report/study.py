@@ -87,8 +87,7 @@ def averaged(name: str, runs: Sequence[RunData]) -> RunData:
 
 def _at(place: Path, out: str) -> Path:
     # study.json names runs as the command did; the directory may have been moved since.
-    parts = Path(out).parts
-    return place.joinpath(*parts[parts.index("runs") :])
+    return place.joinpath("runs", *Path(out).parts[-3:])
 
 
 def _mean_rows(tables: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
