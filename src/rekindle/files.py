@@ -307,6 +307,16 @@ class AppendLog:
         )
 
 
+def cut_torn_line(path: Path) -> None:
+    """Drop what follows the last end of line of a JSONL file: what a kill left of a write."""
+    if not path.exists():
+        return
+    with explained_io(path, "mending"):
+        whole = path.read_bytes().rfind(b"\n") + 1
+        if whole < path.stat().st_size:
+            os.truncate(path, whole)
+
+
 def remove_tree(path: Path) -> None:
     """Delete a file or directory that is ours; a missing one is fine."""
     with explained_io(path, "removing"):

@@ -1,0 +1,271 @@
+"""Judging by a language model: what it is asked, what is read out of its reply, and who it is.
+
+A `Format` turns a problem and an answer into the judge's prompt and its reply into a mark.
+
+    additive   five points, each earned on its own, reasons first and `Score: <points>` last; the
+               criteria are those of Self-Rewarding Language Models (Yuan et al., fig. 2)
+    marker     for models that read no English: prompt, answer and `?`; the reply is a letter for
+               each step (Y, N) and one digit, 0 to 5
+
+`Score.missing(reason)` is what an unreadable reply gives, never 0. An answer's score is the mean of
+the marks that could be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from rekindle.errors import ConfigError, DataError, did_you_mean
+from rekindle.records import Problem, Score
+from rekindle.rewards.reward_model import Asked, Scorer
+
+LOWEST, HIGHEST = 0.0, 5.0
+
+ADDITIVE = """\
+Judge how good an AI assistant's answer to a user is. Begin with 0 points and add them up:
+
+1 point if the answer is relevant and tells the user something of use, however incomplete.
+1 more point if it deals with a large part of the question, even if not with all of it.
+1 more point if it gives the user the essentials of what was asked in a usable form, in whatever \
+style it is written.
+1 more point if it is clearly an assistant's answer: to the point, complete, well ordered and \
+helpful, with little left to improve.
+1 more point if nothing could be better: made for this user, expert, engaging, without anything \
+that does not belong.
+
+User: {prompt}
+
+<response>
+{text}
+</response>
+
+Now judge the response, as an AI assistant would, with what is generally known where it helps. \
+First give your reasons in at most 100 words. Then end with one line of exactly this form, with \
+the sum of the points:
+Score: <total points>"""
+
+_NUMBER = r"[-+]?\d+(?:\.\d+)?"
+_MARKS = r"[ \t*_`\"']*"  # emphasis and quotes
+_SCORE = re.compile(
+    rf"\bscore\b{_MARKS}(?:\([^()\n]{{0,20}}\))?{_MARKS}(?::|=|\bis\b){_MARKS}\s*{_MARKS}[<\[(]?"
+    rf"(?P<value>{_NUMBER})[>\])]?"
+    rf"(?:{_MARKS}(?:/|out of){_MARKS}(?P<scale>{_NUMBER}))?"
+    rf"(?P<more>{_MARKS}(?:-|–|to\b|or\b|,){_MARKS}\d|[.,]?\w)?",
+    re.IGNORECASE | re.ASCII,
+)
+_MARKER = re.compile(r"[YN]*(\d+)\s*", re.ASCII)
+_PAGE = re.compile(r"\s*<(!doctype|html|head|body|div|p|h\d|table|title|center)\b", re.IGNORECASE)
+_THOUGHT = "</think>"
+
+
+class Judgement(NamedTuple):
+    """What a judge said of one answer.
+
+    `score` is the mean of the readable `marks`; `replies` are the texts they were read from (none
+    where the judge writes no text), `tokens` what was generated for them.
+    """
+
+    score: Score
+    marks: tuple[Score, ...] = ()
+    replies: tuple[str, ...] = ()
+    tokens: int = 0
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Anything that judges answers."""
+
+    def judge(self, asked: Sequence[Asked], *, seed: int) -> list[Judgement]:
+        """A judgement of each answer, in order; missing with a reason where there is none.
+
+        Raises:
+            RewardUnavailableError: the judge cannot be reached; what it said before is kept.
+        """
+
+    def fingerprint(self) -> str:
+        """Hash of what decides the judgements."""
+
+
+# --- what is asked, and what is read
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a judge is asked and how its reply is read.
+
+    Attributes:
+        ask: (problem, answer) -> the judge's prompt.
+        read: reply -> mark, 0 to 5, or missing with a reason.
+        room: tokens that a reply may take.
+    """
+
+    name: str
+    ask: Callable[[Problem, str], str]
+    read: Callable[[str], Score]
+    room: int
+
+    def mark(self, reply: str, *, cut: bool) -> Score:
+        """The mark in a reply; `cut`: it ended at the limit of tokens.
+
+        A number at the very end of a reply that was cut off may have gone on, so it does not count.
+        """
+        found = self.read(reply)
+        if cut and found.reason == _ABSENT:
+            return Score.missing("cut off before the score")
+        if cut and found.value is not None and reply[-1:].isdigit():
+            return Score.missing("cut off in the score")
+        return found
+
+
+_ABSENT = "no score"
+
+
+def ask_additive(problem: Problem, text: str) -> str:
+    """The additive prompt; an answer cannot close the tag that holds it."""
+    said = text.replace("</response>", "< /response>")
+    return ADDITIVE.format(prompt=asked_text(problem), text=said)
+
+
+def read_additive(reply: str) -> Score:
+    """The number after `Score:`, 0 to 5, `4/5` and marks of emphasis allowed.
+
+    A reasoning model's thoughts (up to `</think>`) are not read. Missing: no score, two that
+    differ, a range, one out of 0 to 5 or on another scale, an HTML page.
+    """
+    said = reply.rsplit(_THOUGHT, 1)[-1]
+    if _PAGE.match(said):
+        return Score.missing("an HTML page")
+    found = [_value(match) for match in _SCORE.finditer(said)]
+    if not found:
+        return Score.missing(_ABSENT)
+    unusable = [score for score in found if score.value is None]
+    if unusable:
+        return unusable[-1]
+    if len({score.value for score in found}) > 1:
+        return Score.missing("two scores")
+    return found[-1]
+
+
+def _value(match: re.Match[str]) -> Score:
+    value = float(match["value"])
+    if match["more"] is not None:
+        return Score.missing("not one number")
+    if match["scale"] is not None and float(match["scale"]) != HIGHEST:
+        return Score.missing("a score on another scale")
+    if not LOWEST <= value <= HIGHEST:
+        return Score.missing("a score out of range")
+    return Score(value)
+
+
+def ask_marker(problem: Problem, text: str) -> str:
+    """Prompt, answer and the marker that asks for a score."""
+    return f"{asked_text(problem)}{text}?"
+
+
+def read_marker(reply: str) -> Score:
+    """The number that the reply ends in, after letters Y and N alone."""
+    if _PAGE.match(reply):
+        return Score.missing("an HTML page")
+    found = _MARKER.fullmatch(reply)
+    if found is None:
+        return Score.missing("two scores" if len(re.findall(r"\d+", reply)) > 1 else _ABSENT)
+    value = float(found[1])
+    return Score(value) if value <= HIGHEST else Score.missing("a score out of range")
+
+
+FORMATS = {
+    "additive": Format("additive", ask_additive, read_additive, room=512),
+    "marker": Format("marker", ask_marker, read_marker, room=12),
+}
+
+
+def format_of(name: str) -> Format:
+    """The format of this name.
+
+    Raises:
+        ConfigError: there is none; what exists is listed.
+    """
+    if name not in FORMATS:
+        raise ConfigError(f"unknown judge format '{name}'", fix=did_you_mean(name, FORMATS))
+    return FORMATS[name]
+
+
+def asked_text(problem: Problem) -> str:
+    """What the user asked, as one text; of a chat, each turn under its role."""
+    if problem.messages is None:
+        return problem.prompt
+    return "\n".join(f"{role}: {content}" for role, content in problem.messages)
+
+
+def averaged(marks: Sequence[Score]) -> Score:
+    """The mean of the marks that could be read; missing, with the first reason, when none could."""
+    values = [mark.value for mark in marks if mark.value is not None]
+    if not values:
+        return Score.missing(str(marks[0].reason) if marks else "not judged")
+    return Score(sum(values) / len(values))
+
+
+# --- judges that write nothing
+
+
+@dataclass(frozen=True)
+class ScorerJudge:
+    """A reward model as the judge: its score is the judgement, on its own scale."""
+
+    scorer: Scorer
+
+    def judge(self, asked: Sequence[Asked], *, seed: int) -> list[Judgement]:
+        """Scores in order; `seed` has no say."""
+        return [Judgement(score, (score,)) for score in self.scorer.score(asked)]
+
+    def fingerprint(self) -> str:
+        """The reward model's."""
+        return self.scorer.fingerprint()
+
+
+@dataclass(frozen=True)
+class CallableJudge:
+    """A function of your own as the judge; it is asked for all answers at once.
+
+    Args:
+        function: (problem, answer) pairs -> a number or None (no judgement) for each.
+        name: what stands for the function in hashes: change it when the function changes.
+    """
+
+    function: Callable[[Sequence[Asked]], Sequence[float | None]]
+    name: str
+
+    def judge(self, asked: Sequence[Asked], *, seed: int) -> list[Judgement]:
+        """The function's numbers.
+
+        Raises:
+            DataError: another count of them than of answers, or something else than numbers.
+        """
+        values = list(self.function(asked))
+        if len(values) != len(asked):
+            raise DataError(
+                f"judge '{self.name}' returned another number of scores than it was asked for",
+                got=len(values),
+                wanted=len(asked),
+            )
+        return [_judgement(value, self.name) for value in values]
+
+    def fingerprint(self) -> str:
+        """Hash of the name."""
+        return hashlib.sha256(f"callable:{self.name}".encode()).hexdigest()
+
+
+def _judgement(value: object, name: str) -> Judgement:
+    if value is None:
+        return Judgement(Score.missing("the judge gave none"))
+    if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
+        raise DataError(
+            f"judge '{name}' returned something else than a score",
+            got=value,
+            wanted="a finite number, or None for no judgement",
+        )
+    return Judgement(Score(float(value)), (Score(float(value)),))
