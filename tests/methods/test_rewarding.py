@@ -236,3 +236,12 @@ def test_settings_that_cannot_be_meant(tree, reward, match):
 
 def test_no_reward_model_unless_one_is_named(tree):
     assert open_scorer(make_recipe(tree({})).shared.reward) is None
+
+
+@pytest.mark.parametrize("method", ["hero", "hero_mean", "rm_only", "naive_blend", "gated"])
+def test_methods_that_rank_are_refused_without_a_reward_model(method):
+    with pytest.raises(ConfigError, match=f"method '{method}' needs a reward model"):
+        make_recipe({"method": method})
+    for reward in ({"model": "somewhere"}, {"url": "http://x"}, {"source": "random"}):
+        make_recipe({"method": method, "reward": reward})
+    make_recipe({"method": "verifier_only"})

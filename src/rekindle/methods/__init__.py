@@ -47,6 +47,9 @@ GROUP_METHODS = tuple(
     name for name, module in METHODS.items() if not module.endswith((".sft", ".wmss"))
 )
 
+# methods that rank answers by a reward model, and cannot do without one
+RANKERS = ("hero", "hero_mean", "rm_only", "naive_blend", "gated")
+
 
 def method_module(name: str) -> ModuleType:
     """The module of a method: `Config`, `PRESETS`, `check`, `run`.

@@ -29,8 +29,8 @@ from rekindle.engine.config import (
     TaskConfig,
 )
 from rekindle.errors import ConfigError, DataError, did_you_mean
-from rekindle.methods import METHODS, method_module, section_name
-from rekindle.methods.rewarding import check_reward
+from rekindle.methods import METHODS, RANKERS, method_module, section_name
+from rekindle.methods.rewarding import check_reward, refuse_no_source
 
 
 class Shared(Section):
@@ -116,6 +116,8 @@ def make_recipe(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recip
     method_config = checked(module.Config, {**preset, **own}, section)
     module.check(method_config, shared.sample)
     check_reward(shared.reward)
+    if method in RANKERS:
+        refuse_no_source(shared.reward, method)
     return Recipe(shared=shared, method=method_config)
 
 

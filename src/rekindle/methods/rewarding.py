@@ -49,6 +49,20 @@ def check_reward(config: RewardConfig) -> None:
         raise ConfigError("reward.revision has no effect without reward.model", fix="remove it")
 
 
+def refuse_no_source(config: RewardConfig, method: str) -> None:
+    """A method that ranks by a reward model must be given one.
+
+    Raises:
+        ConfigError: the recipe names none; said before anything is loaded.
+    """
+    if config.model is None and config.url is None and config.source != "random":
+        raise ConfigError(
+            f"method '{method}' needs a reward model, and the recipe names none",
+            wanted="reward.model, reward.url, or reward.source: random (a control)",
+            fix="rekindle reward train makes one; --set reward.model=DIR/final",
+        )
+
+
 def open_scorer(config: RewardConfig, *, device: str = "auto") -> Scorer | None:
     """The reward model that a recipe names; None when it names none.
 
