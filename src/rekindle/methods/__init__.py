@@ -40,11 +40,16 @@ METHODS: dict[str, str] = {
     "wmss_shuffled": "rekindle.methods.wmss",
     "wmss_d0": "rekindle.methods.wmss",
     "sft_restart": "rekindle.methods.wmss",
+    "self_rewarding": "rekindle.methods.self_rewarding",
+    "temporal": "rekindle.methods.temporal",
+    "temporal_past": "rekindle.methods.temporal",
+    "temporal_future": "rekindle.methods.temporal",
 }
 
 # methods that give credit to groups of scored answers: `rekindle explain advantages`
+_NO_GROUPS = (".sft", ".wmss", ".self_rewarding", ".temporal")
 GROUP_METHODS = tuple(
-    name for name, module in METHODS.items() if not module.endswith((".sft", ".wmss"))
+    name for name, module in METHODS.items() if not module.endswith(_NO_GROUPS)
 )
 
 # methods that rank answers by a reward model, and cannot do without one

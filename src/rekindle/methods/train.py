@@ -15,6 +15,7 @@ from rekindle.methods import method_module
 from rekindle.methods.recipe import Recipe
 from rekindle.methods.rewarding import open_scorer
 from rekindle.methods.world import World
+from rekindle.rewards.judge import Judge
 from rekindle.rewards.reward_model import Scorer
 from rekindle.tasks import Task, load_task
 from rekindle.tasks.brittle import BrittleVerifier
@@ -30,6 +31,7 @@ def train(
     command: str = "",
     quiet: bool | None = None,
     policy: Policy | None = None,
+    judge: Judge | None = None,
 ) -> Path:
     """Run a recipe in a run directory; returns `out/final`, the model in Hugging Face layout.
 
@@ -41,6 +43,7 @@ def train(
         command: recorded in the manifest.
         quiet: no progress; None: shown on a terminal.
         policy: a model in memory instead of `model.name`.
+        judge: for methods whose section says `judge.source: callable`.
 
     Raises:
         RekindleError: with what was got, what was wanted, and what to do.
@@ -58,6 +61,8 @@ def train(
     fingerprints = {"data": task.fingerprint(), "model": model_hash}
     if scorer is not None:
         fingerprints["reward"] = scorer.fingerprint()
+    if judge is not None:
+        fingerprints["judge"] = judge.fingerprint()
     run = Run.open(
         Path(out),
         config=recipe.resolved(),
@@ -74,6 +79,7 @@ def train(
         set_threads(shared.device.threads, parameters=parameters)
         seed_everything(shared.seed, deterministic=shared.device.deterministic)
         world = make_world(recipe, policy=policy, task=task, run=run, group=group, scorer=scorer)
+        world.judge = judge
         # a method of several stages returns another policy than it was given
         trained: Policy = method_module(shared.method).run(recipe.method, world)
         run.finish(trained.save)

@@ -43,6 +43,7 @@ from rekindle.ops.groups import Credit
 from rekindle.ops.logprobs import TokenScores
 from rekindle.ops.weights import Totals
 from rekindle.records import Problem, Rollout, Score
+from rekindle.rewards.judge import Judge
 from rekindle.rewards.reward_model import Scorer
 from rekindle.tasks import Task
 from rekindle.tasks.brittle import BrittleVerifier
@@ -73,6 +74,8 @@ class World:
     scorer: Scorer | None = None  # the reward model
     verifier: BrittleVerifier | None = None  # of training, where it is not the task's own
     max_missing_rm: float = 1.0
+    judge: Judge | None = None  # of the caller's own
+    facts: Mapping[str, float] = field(default_factory=dict)  # of this stage, in each of its rows
     _begun: tuple[dict[str, Scalar], dict[str, Any]] = field(default_factory=lambda: ({}, {}))
     _times: dict[str, float] = field(default_factory=dict)
     _step_began: float = 0.0
@@ -287,7 +290,7 @@ class World:
         self._times.clear()
         times["time/checkpoint"] = self.run.checkpoint_seconds()
         times["time/step"] = time.perf_counter() - self._step_began
-        self.run.log(step, {**metrics, **times}, samples=samples)
+        self.run.log(step, {**metrics, **self.facts, **times}, samples=samples)
 
     def _spend(self, metrics: Mapping[str, float]) -> None:
         if self._state is None:
