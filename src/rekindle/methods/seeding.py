@@ -115,13 +115,13 @@ def _graded(
         elif verdict.value is None:
             dropped["no verdict"] += 1
         else:
-            points, marks = graded(rollout.problem, rollout.text, verdict, scale=config.scale)
+            points, work = graded(rollout.problem, rollout.text, verdict, scale=config.scale)
             rows.append(
                 {
                     "id": f"{rollout.problem.id}/judge{rollout.sample}",
                     "prompt": rollout.problem.prompt,
                     "text": rollout.text,
-                    "reply": reply_of(form, points, marks),
+                    "reply": reply_of(form, points, work),
                     "points": points,
                     "source": source,
                 }
@@ -135,35 +135,31 @@ def _graded(
 
 
 def graded(problem: Problem, text: str, verdict: Score, *, scale: str) -> tuple[int, str]:
-    """Points from 0 to 5 by the verifier, and a letter for each step (Y right, N wrong).
+    """Points from 0 to 5 by the verifier, and what a judge writes to get there.
 
-    No letters with scale `verifier`. 5 is what the verifier accepts, and nothing else.
+    With scale `steps`: the right result of each step, and Y or N as the answer has that step. 5 is
+    what the verifier accepts, and nothing else.
     """
     value = 0.0 if verdict.value is None else verdict.value
     if scale == "verifier" or problem.solution is None:
         return round(HIGHEST * value), ""
     wanted, given = problem.solution.split(_STEP), text.split(_STEP)
-    marks = [a == b for a, b in zip(given, wanted, strict=False)]
-    leading = marks.index(False) if False in marks else len(marks)
-    letters = "".join("Y" if mark else "N" for mark in marks)
+    same = [a == b for a, b in zip(wanted, given, strict=False)]
+    same += [False] * (len(wanted) - len(same))
+    leading = same.index(False) if False in same else len(same)
+    results = [step.rpartition("=")[2] for step in wanted]
+    work = "".join(f"{r}{'Y' if ok else 'N'}" for r, ok in zip(results, same, strict=True))
     if value >= 1:
-        return int(HIGHEST), letters
-    return min(int(HIGHEST * leading / len(wanted)), int(HIGHEST) - 1), letters
+        return int(HIGHEST), work
+    return min(int(HIGHEST * leading / len(wanted)), int(HIGHEST) - 1), work
 
 
-def reply_of(form: Format, points: int, letters: str) -> str:
-    """The reply that a judge should have given."""
+def reply_of(form: Format, points: int, work: str) -> str:
+    """The reply that a judge should have given: its work, then the score."""
     if form.name == "marker":
-        return f"{letters}{points}"
-    wrong = letters.find("N")
-    reason = (
-        f"Step {wrong + 1} is wrong."
-        if wrong >= 0
-        else "The result is right."
-        if points == HIGHEST
-        else "The result is wrong."
-    )
-    return f"{reason}\nScore: {points}"
+        return f"{work}{points}"
+    said = work or ("The result is right." if points == HIGHEST else "The result is wrong.")
+    return f"{said}\nScore: {points}"
 
 
 def thinned(rows: Sequence[Row], *, seed: int) -> list[Row]:

@@ -4,8 +4,8 @@ A `Format` turns a problem and an answer into the judge's prompt and its reply i
 
     additive   five points, each earned on its own, reasons first and `Score: <points>` last; the
                criteria are those of Self-Rewarding Language Models (Yuan et al., fig. 2)
-    marker     for models that read no English: prompt, answer and `?`; the reply is a letter for
-               each step (Y, N) and one digit, 0 to 5
+    marker     for models that read no English: prompt, answer and `?`; the reply is the judge's
+               own result of each step with Y or N, and one digit, 0 to 5: `12Y9Y17N3`
 
 `Score.missing(reason)` is what an unreadable reply gives, never 0. An answer's score is the mean of
 the marks that could be read.
@@ -57,7 +57,7 @@ _SCORE = re.compile(
     rf"(?P<more>{_MARKS}(?:-|–|to\b|or\b|,){_MARKS}\d|[.,]?\w)?",
     re.IGNORECASE | re.ASCII,
 )
-_MARKER = re.compile(r"[YN]*(\d+)\s*", re.ASCII)
+_MARKER = re.compile(r"(?:\d*[YN])*(\d+)\s*", re.ASCII)
 _PAGE = re.compile(r"\s*<(!doctype|html|head|body|div|p|h\d|table|title|center)\b", re.IGNORECASE)
 _THOUGHT = "</think>"
 
@@ -167,7 +167,7 @@ def ask_marker(problem: Problem, text: str) -> str:
 
 
 def read_marker(reply: str) -> Score:
-    """The number that the reply ends in, after letters Y and N alone."""
+    """The number that the reply ends in, after results with Y or N alone."""
     if _PAGE.match(reply):
         return Score.missing("an HTML page")
     found = _MARKER.fullmatch(reply)
@@ -179,7 +179,7 @@ def read_marker(reply: str) -> Score:
 
 FORMATS = {
     "additive": Format("additive", ask_additive, read_additive, room=512),
-    "marker": Format("marker", ask_marker, read_marker, room=12),
+    "marker": Format("marker", ask_marker, read_marker, room=16),
 }
 
 
