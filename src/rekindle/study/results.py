@@ -22,7 +22,7 @@ from rekindle.evals.compare import Difference, compare_many
 from rekindle.evals.significance import holm
 from rekindle.files import read_json, read_jsonl
 from rekindle.study.design import Budget, Comparison, Planned, Study
-from rekindle.study.directory import MANIFEST, is_finished
+from rekindle.study.places import MANIFEST, is_finished
 
 HELPS, DOES_NOT, CANNOT_TELL = "helps", "does not", "cannot tell yet"
 
