@@ -37,6 +37,14 @@ class Interrupts:
             signal.signal(number, handler)
         self._before = {}
 
+    def pass_on(self) -> None:
+        """Give a signal that came too late to stop this run (it was over) to the run around it."""
+        for number, handler in self._before.items():
+            if self.asked and isinstance(getattr(handler, "__self__", None), Interrupts):
+                self.restore()
+                handler(number, None)
+                return
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if not self.deferred:
