@@ -37,6 +37,26 @@ def test_chunked_is_plain_in_values_and_all_gradients(lam, chunk):
     assert float(plain.detach()[3]) == 0
 
 
+@pytest.mark.parametrize("told", ["nothing", "the weights", "others"])
+@pytest.mark.parametrize("weights", ["equal", "zero", "different", "zero but one"])
+def test_gradients_whatever_the_weights_were_said_to_be(told, weights):
+    w = {
+        "equal": torch.full((T,), 0.3),
+        "zero": torch.zeros(T),
+        "different": torch.linspace(-1, 2, T),
+        "zero but one": torch.eye(T)[0],
+    }[weights].double()
+    hint = {"nothing": None, "the weights": w, "others": torch.arange(T).double() - 4}[told]
+    (a, targets), (b, _) = inputs(), inputs()
+    plain = mixed_cross_entropy(*a, targets, lam=0.4)
+    chunked = mixed_cross_entropy(*b, targets, lam=0.4, chunk=4, weights_T=hint)
+    for factor in (1.0, 2.5):  # the second time on the same graph
+        ga = torch.autograd.grad((plain * w * factor).sum(), a, retain_graph=True)
+        gb = torch.autograd.grad((chunked * w * factor).sum(), b, retain_graph=True)
+        for x, y in zip(ga, gb, strict=True):
+            close(x, y)
+
+
 def test_gradient_splits_into_lam_and_one_minus_lam():
     """dloss/dz_s = lam g and dloss/dz_w = (1 - lam) g with identity heads; rows sum to 0."""
     gen = torch.Generator().manual_seed(1)

@@ -71,6 +71,7 @@ def mixed_objective(
             targets_BT.flatten(),
             lam=lam,
             chunk=chunk,
+            weights_T=micro.weight_BT.to(strong_BTD).flatten(),
         ).view(mask_BT.shape)
         p_BT = (-loss_BT.detach()).exp()
         return LossTerms(
