@@ -133,6 +133,8 @@ def _values(result: Eval, metric: str, level: str | None) -> Floats:
     )
     if metric == "greedy" and result.get("greedy_outcomes") is not None:
         values = _floats(result["greedy_outcomes"])
+    elif metric in result.get("values", {}):
+        values = _floats(result["values"][metric])
     elif metric.startswith("maj@") and metric in result["metrics"]:
         values = _floats(result["majority"])
     else:

@@ -35,11 +35,16 @@ METHODS: dict[str, str] = {
     "wmss": "rekindle.methods.wmss",
     "wmss_code": "rekindle.methods.wmss",
     "wmss_frozen": "rekindle.methods.wmss",
+    "wmss_cached": "rekindle.methods.wmss",
+    "wmss_lora": "rekindle.methods.wmss",
     "wmss_mixing_only": "rekindle.methods.wmss",
     "wmss_curriculum_only": "rekindle.methods.wmss",
     "wmss_shuffled": "rekindle.methods.wmss",
     "wmss_d0": "rekindle.methods.wmss",
     "sft_restart": "rekindle.methods.wmss",
+    "sft_neftune": "rekindle.methods.wmss",
+    "sft_label_smoothing": "rekindle.methods.wmss",
+    "sft_extrapolate": "rekindle.methods.wmss",
 }
 
 # methods that give credit to groups of scored answers: `rekindle explain advantages`

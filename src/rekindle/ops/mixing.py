@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rekindle.errors import ConfigError
+from rekindle.ops.logprobs import raised
 
 _VOCAB_BLOCK = 16_384  # rows of a low-precision head that are raised to fp32 at a time
 
@@ -53,7 +54,7 @@ def mixed_cross_entropy(
     """
     _check(strong_head_VD, weak_head_VE, lam=lam, chunk=chunk)
     if strong_head_VD is weak_head_VE:
-        mixed_TD = lam * _raise(strong_hidden_TD) + (1 - lam) * _raise(weak_hidden_TE)
+        mixed_TD = lam * raised(strong_hidden_TD) + (1 - lam) * raised(weak_hidden_TE)
         # Both sides are this one: 1 * W h, and no second product.
         strong_hidden_TD, weak_hidden_TE, lam = mixed_TD, mixed_TD.detach(), 1.0
     if chunk is None:
@@ -100,8 +101,8 @@ def _plain(
     ignore_index: int,
 ) -> Tensor:
     mixed_TV = mixed_logits(
-        _raise(strong_hidden_TD) @ _raise(strong_head_VD).T,
-        _raise(weak_hidden_TE) @ _raise(weak_head_VE).T,
+        raised(strong_hidden_TD) @ raised(strong_head_VD).T,
+        raised(weak_hidden_TE) @ raised(weak_head_VE).T,
         lam=lam,
     )
     return torch.nn.functional.cross_entropy(
@@ -136,7 +137,7 @@ class _ChunkedMix(torch.autograd.Function):
             _Side(strong_hidden_TD, strong_head_VD, lam, ctx.needs_input_grad[0:2]),
             _Side(weak_hidden_TE, weak_head_VE, 1 - lam, ctx.needs_input_grad[2:4]),
         )
-        loss_T = _raise(strong_hidden_TD[:0, 0]).new_zeros(len(targets_T))
+        loss_T = raised(strong_hidden_TD[:0, 0]).new_zeros(len(targets_T))
         logsum_T = torch.empty_like(loss_T)
         for rows in range(0, len(targets_T), chunk):
             part = slice(rows, rows + chunk)
@@ -182,7 +183,7 @@ class _Side:
         self, hidden_TD: Tensor, head_VD: Tensor, share: float, wants: Sequence[bool]
     ) -> None:
         self.hidden_TD, self.head_VD, self.share = hidden_TD.detach(), head_VD.detach(), share
-        kind = _raise(self.hidden_TD[:0]).dtype
+        kind = raised(self.hidden_TD[:0]).dtype
         self.hidden_grad = torch.zeros_like(self.hidden_TD, dtype=kind) if wants[0] else None
         self.wants_head = wants[1]
         self.start_head()
@@ -197,10 +198,10 @@ class _Side:
 
     def add_head(self, g_CV: Tensor, part: slice) -> None:
         if self.head_grad is not None and self.share > 0:
-            self.head_grad.addmm_(g_CV.T, _raise(self.hidden_TD[part]), alpha=self.share)
+            self.head_grad.addmm_(g_CV.T, raised(self.hidden_TD[part]), alpha=self.share)
 
     def start_head(self) -> None:
-        kind = _raise(self.head_VD[:0]).dtype
+        kind = raised(self.head_VD[:0]).dtype
         self.head_grad = torch.zeros_like(self.head_VD, dtype=kind) if self.wants_head else None
 
     def finish(self, grad_T: Tensor, scale: float | None) -> tuple[Tensor | None, Tensor | None]:
@@ -237,14 +238,14 @@ def _tile(sides: Sequence[_Side], part: slice) -> Tensor:
         head_VD, share = side.head_VD, side.share
         if share == 0:
             continue
-        hidden_CD = _raise(side.hidden_TD[part])
+        hidden_CD = raised(side.hidden_TD[part])
         if tile_CV is None:
             tile_CV = hidden_CD.new_empty(hidden_CD.shape[0], head_VD.shape[0])
             beta = 0.0
         else:
             beta = 1.0
         for block in _blocks(head_VD):
-            tile_CV[:, block].addmm_(hidden_CD, _raise(head_VD[block]).T, beta=beta, alpha=share)
+            tile_CV[:, block].addmm_(hidden_CD, raised(head_VD[block]).T, beta=beta, alpha=share)
     assert tile_CV is not None  # the shares sum to 1
     return tile_CV
 
@@ -253,7 +254,7 @@ def _back(g_CV: Tensor, head_VD: Tensor) -> Tensor:
     """g @ head, the head raised block by block."""
     out_CD = g_CV.new_zeros(g_CV.shape[0], head_VD.shape[1])
     for block in _blocks(head_VD):
-        out_CD.addmm_(g_CV[:, block], _raise(head_VD[block]))
+        out_CD.addmm_(g_CV[:, block], raised(head_VD[block]))
     return out_CD
 
 
@@ -280,7 +281,3 @@ def _check(strong_head_VD: Tensor, weak_head_VE: Tensor, *, lam: float, chunk: i
         )
     if chunk is not None and chunk < 1:
         raise ConfigError("chunk is below 1", got=chunk, wanted="tokens, at least 1, or None")
-
-
-def _raise(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
