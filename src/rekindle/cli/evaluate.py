@@ -50,6 +50,7 @@ def run_eval(
     problems: int | None,
     levels: str | None,
     seed: int,
+    away_from: tuple[str, float] | None,
     overwrite: bool,
     overrides: Sequence[str],
 ) -> None:
@@ -62,6 +63,7 @@ def run_eval(
         raise RunDirectoryError(
             f"{out} exists", fix="give another --out, or --overwrite to replace it"
         )
+    from rekindle.engine.contrast import ContrastPolicy
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.policy import Policy
     from rekindle.engine.sampler import CachedSampler
@@ -81,6 +83,11 @@ def run_eval(
         settings.device.threads, parameters=sum(p.numel() for p in policy.model.parameters())
     )
     seed_everything(seed, deterministic=settings.device.deterministic)
+    if away_from is not None:
+        weak, strength = away_from
+        other = settings.model.model_copy(update={"name": weak, "revision": None})
+        policy = ContrastPolicy.between(policy, Policy.load(other), strength)
+        model = f"{model} + {strength:g} (it - {weak})"
     result = evaluate(
         listed,
         sampler=CachedSampler(policy),
@@ -90,6 +97,8 @@ def run_eval(
         seed=seed,
         split=split,
         model=model,
+        temperatures=settings.eval.temperatures,
+        policy=policy if settings.eval.likelihood else None,
     )
     write_json(out, result)
     _print(result)
@@ -128,13 +137,17 @@ def _check(split: str, samples: int, problems: int, sample: SampleConfig) -> Non
 def _print(result: dict[str, Any]) -> None:
     blocks = [("all", result), *result["levels"].items()]
     names = list(result["metrics"])
+    wide = max(map(len, names))
     for level, block in blocks:
         typer.echo(f"level {level}: {block['n_problems']} problems x {result['n_samples']} samples")
         for name in names:
             cell = block["metrics"][name]
             if cell["value"] is None:
-                typer.echo(f"  {name:<9} undefined")
+                typer.echo(f"  {name:<{wide}} undefined")
                 continue
             low, high = cell["ci_low"], cell["ci_high"]
             interval = "no interval" if low is None else f"[{low:.3f}, {high:.3f}]"
-            typer.echo(f"  {name:<9} {cell['value']:.3f}  95 % {interval}  n={cell['n']}")
+            typer.echo(f"  {name:<{wide}} {cell['value']:.3f}  95 % {interval}  n={cell['n']}")
+    ece = (result.get("calibration") or {}).get("ece")
+    if ece is not None:
+        typer.echo(f"calibration error of greedy answers (ece) {ece:.3f}")

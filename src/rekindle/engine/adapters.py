@@ -4,6 +4,7 @@ Extra `[peft]`. arXiv 2106.09685.
 """
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,9 @@ class Adapters:
             config = peft.LoraConfig(
                 r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0, bias="none"
             )
-            peft.inject_adapter_in_model(config, policy.model, adapter_name=name)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+                peft.inject_adapter_in_model(config, policy.model, adapter_name=name)
             self._config = config
         self.activate(names[0])
 

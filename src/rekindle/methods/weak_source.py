@@ -98,10 +98,13 @@ def side_of(
 
 def note_no_op(lam: float, partner: str) -> None:
     """Say so where the settings make WMSS plain SFT."""
-    if lam == 1 and partner != "none":
+    if partner != "none" and lam in (0, 1):
         warnings.warn(
-            "wmss.lam is 1: the weak model has no share in the logits, so this is SFT, at the cost "
-            "of running it; lower lam, or use method: sft_restart",
+            "wmss.lam is 1: the weak model has no share in the logits, so this is sft_restart, and "
+            "is run as such"
+            if lam == 1
+            else "wmss.lam is 0: only the weak model is trained, and the strong one is kept as "
+            "phase 1 left it",
             stacklevel=2,
         )
 

@@ -237,11 +237,11 @@ def run(config: Config, world: World) -> Policy:
 
 def _train(config: Config, world: World, problems: Sequence[Problem], made: Made) -> Policy:
     """One phase on a fixed list, in seeded epochs; the strong model is the world's."""
-    optim, policy = world.optim, world.policy
+    optim = world.optim
     policy, adapters = prepare(config, world, made)
     models, signal = {"policy": policy.model}, MixSignal(config.lam)
-    mixes = config.partner in ("weak", "shuffled")
-    if config.partner == "none":
+    mixes = config.partner in ("weak", "shuffled") and config.lam < 1
+    if config.partner == "none" or config.lam == 1:
         objective = sft.sft_objective(
             policy, smoothing=config.label_smoothing_factor, noise=config.neftune_noise_alpha
         )
