@@ -248,8 +248,8 @@ def main() -> None:
         print(f"  heads {kind}: {said}: 1/{share:.1f}")
     share = memory["fixed"]["stacked"] / memory["fixed"]["chunked"]
     timed = {}
-    for rows in (chunk, 4 * chunk):
-        seconds = head_time(min(tokens, 512), vocabulary, width, rows, 3 if quick else 3)
+    for rows in (64, 256):
+        seconds = head_time(256, vocabulary, width, rows, 3)
         ratio = seconds["chunked"] / seconds["plain"]
         timed[rows] = {**seconds, "ratio": ratio}
         print(

@@ -181,3 +181,12 @@ def test_bad_settings_are_refused():
         mixed_cross_entropy(hs, ws, hw, ww[:-1], targets, lam=0.5)
     with pytest.raises(ConfigError, match="chunk"):
         mixed_cross_entropy(hs, ws, hw, ww, targets, lam=0.5, chunk=0)
+
+
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_nothing_but_ignored_tokens_is_no_loss_and_no_gradient(chunk):
+    four, targets = inputs()
+    loss = mixed_cross_entropy(*four, torch.full_like(targets, -100), lam=0.5, chunk=chunk)
+    assert torch.equal(loss, torch.zeros(T, dtype=torch.float64))
+    for grad in torch.autograd.grad(loss.sum(), four):
+        assert torch.equal(grad, torch.zeros_like(grad))

@@ -13,6 +13,7 @@ from rekindle.evals.evaluate import per_problem
 from rekindle.evals.intervals import Floats, Interval, hierarchical, paired, sign_flip_p
 
 Eval = Mapping[str, Any]
+LOWER_IS_BETTER = frozenset({"nll", "brier"})
 
 
 class Difference(NamedTuple):
