@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -19,6 +19,9 @@ from rekindle.engine.config import (
 from rekindle.errors import ConfigError, RunDirectoryError
 from rekindle.files import read_json, write_json
 from rekindle.methods.recipe import checked, with_overrides
+
+if TYPE_CHECKING:
+    from rekindle.engine.policy import Policy
 
 
 class EvalSettings(Section):
@@ -63,9 +66,7 @@ def run_eval(
         raise RunDirectoryError(
             f"{out} exists", fix="give another --out, or --overwrite to replace it"
         )
-    from rekindle.engine.contrast import ContrastPolicy
     from rekindle.engine.device import seed_everything, set_threads
-    from rekindle.engine.policy import Policy
     from rekindle.engine.sampler import CachedSampler
     from rekindle.evals.evaluate import evaluate
     from rekindle.methods.train import open_task, sampling
@@ -78,16 +79,11 @@ def run_eval(
         else settings.eval.levels or wanted.levels
     )
     listed = loaded.problems(split, count=problems, seed=seed, levels=names)  # type: ignore[arg-type]
-    policy = Policy.load(settings.model)
+    policy, model = _policy(settings, away_from)
     set_threads(
         settings.device.threads, parameters=sum(p.numel() for p in policy.model.parameters())
     )
     seed_everything(seed, deterministic=settings.device.deterministic)
-    if away_from is not None:
-        weak, strength = away_from
-        other = settings.model.model_copy(update={"name": weak, "revision": None})
-        policy = ContrastPolicy.between(policy, Policy.load(other), strength)
-        model = f"{model} + {strength:g} (it - {weak})"
     result = evaluate(
         listed,
         sampler=CachedSampler(policy),
@@ -103,6 +99,20 @@ def run_eval(
     write_json(out, result)
     _print(result)
     typer.echo(f"written: {out}")
+
+
+def _policy(settings: EvalSettings, away_from: tuple[str, float] | None) -> tuple[Policy, str]:
+    """What is evaluated, and what it is called."""
+    from rekindle.engine.contrast import ContrastPolicy
+    from rekindle.engine.policy import Policy
+
+    policy, name = Policy.load(settings.model), settings.model.name
+    if away_from is None:
+        return policy, name
+    weak, strength = away_from
+    other = Policy.load(settings.model.model_copy(update={"name": weak, "revision": None}))
+    both = ContrastPolicy.between(policy, other, strength)
+    return both, f"{name} + {strength:g} (it - {weak})"
 
 
 def run_compare(before: Path, after: Path) -> None:
