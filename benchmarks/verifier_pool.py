@@ -2,9 +2,10 @@
 
     python benchmarks/verifier_pool.py
 
-Three loads: answers that hang until the wall clock (0.5 s), answers that keep a core busy for a
-while, and cheap ones. A single process is the pool with one worker: without a process that can be
-killed, the first hanging answer would be the last.
+Loads: answers that hang until the wall clock (0.5 s), answers that each keep a core busy (no two
+the same, since sympy remembers), one hanging answer in ten, and cheap ones. A single process is
+the pool with one worker: without a process that can be killed, the first hanging answer would be
+the last.
 """
 
 import os
@@ -19,14 +20,18 @@ from _machine import describe
 from rekindle.rewards.workers import VerifierPool
 
 HANGS = r"\boxed{9^{9^{9^9}}}"
-BUSY = r"\boxed{" + "+".join(f"\\sqrt{{{n}}}" for n in range(2, 60)) + "}"
 CHEAP = r"\boxed{4}"
+
+
+def busy(i: int) -> str:
+    """An answer that takes a tenth of a second of a core, and is no other one's."""
+    return r"\boxed{" + "+".join(f"\\sqrt{{{i}{n}}}" for n in range(2, 60)) + "}"
 
 
 def seconds(pool: VerifierPool, asked: list[tuple[str, str]]) -> float:
     """Wall clock of one batch, the processes already there."""
     for _ in range(3):  # until all of them have started
-        pool.grade([("4", BUSY)] * 16)
+        pool.grade([("4", r"\boxed{\sqrt{3}}")] * 64)
     began = time.perf_counter()
     pool.grade(asked)
     return time.perf_counter() - began
@@ -37,14 +42,15 @@ def main() -> None:
     few = 2 if "--quick" in sys.argv else 1
     loads = {
         "hang": [("4", HANGS)] * (12 // few),
-        "busy": [("4", BUSY)] * (24 // few),
+        "busy": [("4", busy(i)) for i in range(48 // few)],
         "mixed": [("4", HANGS if i % 10 == 0 else CHEAP) for i in range(120 // few)],
         "cheap": [("4", CHEAP)] * (2000 // few),
     }
     found = {}
     for name, asked in loads.items():
-        one = VerifierPool("math", workers=1, timeout=0.5)
-        all_ = VerifierPool("math", timeout=0.5)
+        limit = 10.0 if name == "busy" else 0.5
+        one = VerifierPool("math", workers=1, timeout=limit)
+        all_ = VerifierPool("math", timeout=limit)
         alone, together = seconds(one, asked), seconds(all_, asked)
         one.close()
         all_.close()

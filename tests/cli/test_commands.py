@@ -316,3 +316,38 @@ def test_nothing_heavy_is_imported_before_it_is_needed(words):
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert "HEAVY []" in done.stdout
+
+
+def test_diagnose_says_whether_sft_has_signal_left(rekindle, tmp_path):
+    words = ("--task", "addition", "--levels", "4", "--problems", "8", "--out", tmp_path / "d.json")
+    code, out, err = rekindle(
+        "diagnose", "--model", "testbed/addition-s0", "--weak", "testbed/addition-s1", *words
+    )
+    assert code == 0, err
+    assert "mass/non_target" in out
+    assert "mix/reactivated" in out
+    found = json.loads((tmp_path / "d.json").read_text())
+    assert found["state"] in ("saturated", "memorised", "fading", "alive")
+    assert found["state"] + ":" in out
+
+
+def test_an_evaluation_can_be_pushed_away_from_a_weaker_model(rekindle, tmp_path):
+    small = ("--task", "addition", "--levels", "3", "--problems", "5", "--samples", "2")
+    more = ("--set", "eval.likelihood=true", "--set", "eval.temperatures=[0.5]")
+    for name, words in {"plain": (), "away": ("--weak", "testbed/addition-s1")}.items():
+        code, out, err = rekindle(
+            "eval",
+            "--model",
+            "testbed/addition-s0",
+            *small,
+            *words,
+            *more,
+            "--out",
+            tmp_path / f"{name}.json",
+        )
+        assert code == 0, err
+    assert "ece" in out
+    plain, away = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("plain", "away"))
+    assert away["model"] == "testbed/addition-s0 + 0.25 (it - testbed/addition-s1)"
+    assert plain["values"]["chain_prob"] != away["values"]["chain_prob"]
+    assert rekindle("compare", tmp_path / "plain.json", tmp_path / "away.json")[0] == 0

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 import tiny
 from rekindle.engine import policy as policy_module
@@ -170,8 +171,19 @@ def test_an_unknown_model_lists_what_exists():
 
 
 def test_pickled_weights_are_refused(tmp_path):
-    tiny.model().config.save_pretrained(tmp_path)
-    tiny.tokenizer().save_pretrained(tmp_path)
-    torch.save(tiny.model().state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="could not be loaded"):
-        Policy.load(ModelConfig(name=str(tmp_path), device="cpu"))
+    policy = tiny.policy()
+    policy.save(tmp_path)
+    torch.save(policy.model.state_dict(), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"pickled(.|\n)*safetensors"):
+        Policy.load(policy.config.model_copy(update={"name": str(tmp_path)}))
+
+
+@pytest.mark.parametrize("change", [{"num_hidden_layers": 3}, {"intermediate_size": 48}])
+def test_weights_of_another_architecture_are_refused(tmp_path, change):
+    """transformers would fill in what is missing with random numbers, and only log it."""
+    policy = tiny.policy()
+    policy.save(tmp_path)
+    LlamaForCausalLM(tiny.llama_config(**change)).config.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="another architecture"):
+        Policy.load(policy.config.model_copy(update={"name": str(tmp_path)}))

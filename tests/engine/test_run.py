@@ -5,6 +5,7 @@ import io
 import json
 import os
 import platform
+import signal
 import socket
 import subprocess
 import threading
@@ -367,3 +368,33 @@ def test_errors_survive_the_way_between_processes():
     error = RunDirectoryError("what", got=1, wanted=2, why="why", fix="fix")
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again)) == (RunDirectoryError, str(error))
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_signal_in_the_last_step_of_an_inner_run_stops_the_outer_one(tmp_path, last):
+    """A stage that is over keeps what it made; the run around it does not begin the next."""
+    after = []
+
+    def outer():
+        with opened(tmp_path / "outer"):
+            with opened(tmp_path / "outer" / "stage") as stage:
+                take(stage, 2, each=lambda step: step == (2 if last else 1) and raised())
+                stage.finish(lambda place: (place / "model").write_text("done"))
+            after.append("went on")
+
+    with pytest.raises(SystemExit) as stop:
+        outer()
+    assert stop.value.code == EXIT_RESUMABLE
+    assert after == []
+    assert (tmp_path / "outer" / "stage" / "final").exists() == last
+
+
+def raised():
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_in_the_last_step_of_a_run_lets_it_finish(tmp_path):
+    with opened(tmp_path / "run") as run:
+        take(run, 2, each=lambda step: step == 2 and raised())
+        run.finish(lambda place: (place / "model").write_text("done"))
+    assert (tmp_path / "run" / "final" / "model").exists()

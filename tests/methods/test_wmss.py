@@ -17,6 +17,7 @@ from rekindle.methods.curriculum import curriculum, draw_active, epochs
 from rekindle.methods.recipe import make_recipe
 from rekindle.methods.sft import sft_objective
 from rekindle.methods.train import train as train_recipe
+from rekindle.methods.weak_side import Live
 from rekindle.methods.wmss import damped_objective, mixed_objective
 
 DEFAULTS = {"alpha": 0.1, "beta": 0.8, "gamma": 0.1}
@@ -92,7 +93,7 @@ def same(a, b, atol):
 
 
 def mixed(policy, weak, *, lam, frozen=False):
-    return mixed_objective(policy, weak, lam=lam, frozen=frozen, shuffled=False, chunk=3)
+    return mixed_objective(policy, Live(weak, frozen=frozen), lam=lam, chunk=3)
 
 
 def test_lam_1_is_sft():

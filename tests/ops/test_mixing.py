@@ -37,6 +37,26 @@ def test_chunked_is_plain_in_values_and_all_gradients(lam, chunk):
     assert float(plain.detach()[3]) == 0
 
 
+@pytest.mark.parametrize("told", ["nothing", "the weights", "others"])
+@pytest.mark.parametrize("weights", ["equal", "zero", "different", "zero but one"])
+def test_gradients_whatever_the_weights_were_said_to_be(told, weights):
+    w = {
+        "equal": torch.full((T,), 0.3),
+        "zero": torch.zeros(T),
+        "different": torch.linspace(-1, 2, T),
+        "zero but one": torch.eye(T)[0],
+    }[weights].double()
+    hint = {"nothing": None, "the weights": w, "others": torch.arange(T).double() - 4}[told]
+    (a, targets), (b, _) = inputs(), inputs()
+    plain = mixed_cross_entropy(*a, targets, lam=0.4)
+    chunked = mixed_cross_entropy(*b, targets, lam=0.4, chunk=4, weights_T=hint)
+    for factor in (1.0, 2.5):  # the second time on the same graph
+        ga = torch.autograd.grad((plain * w * factor).sum(), a, retain_graph=True)
+        gb = torch.autograd.grad((chunked * w * factor).sum(), b, retain_graph=True)
+        for x, y in zip(ga, gb, strict=True):
+            close(x, y)
+
+
 def test_gradient_splits_into_lam_and_one_minus_lam():
     """dloss/dz_s = lam g and dloss/dz_w = (1 - lam) g with identity heads; rows sum to 0."""
     gen = torch.Generator().manual_seed(1)
@@ -161,3 +181,12 @@ def test_bad_settings_are_refused():
         mixed_cross_entropy(hs, ws, hw, ww[:-1], targets, lam=0.5)
     with pytest.raises(ConfigError, match="chunk"):
         mixed_cross_entropy(hs, ws, hw, ww, targets, lam=0.5, chunk=0)
+
+
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_nothing_but_ignored_tokens_is_no_loss_and_no_gradient(chunk):
+    four, targets = inputs()
+    loss = mixed_cross_entropy(*four, torch.full_like(targets, -100), lam=0.5, chunk=chunk)
+    assert torch.equal(loss, torch.zeros(T, dtype=torch.float64))
+    for grad in torch.autograd.grad(loss.sum(), four):
+        assert torch.equal(grad, torch.zeros_like(grad))

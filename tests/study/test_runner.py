@@ -13,6 +13,7 @@ import yaml
 
 import tiny
 from rekindle.errors import EXIT_RESUMABLE, RunDirectoryError
+from rekindle.study import local
 from rekindle.study.design import load_study
 from rekindle.study.jobs import Job, Outcome, run_job
 from rekindle.study.local import LocalPool
@@ -305,6 +306,32 @@ def test_a_bug_in_a_run_ends_its_worker_and_is_told(file, tmp_path):
         assert "AttributeError" in (tmp_path / "x.log").read_text()
     finally:
         pool.stop()
+
+
+def deaf(pipe, env):
+    """A worker whose job ends before the signal to stop is heeded."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    job = pipe.recv()
+    Path(job.log).write_text("begun")
+    time.sleep(0.5)
+    pipe.send(Outcome(job, "finished"))
+    try:
+        pipe.recv()
+    except EOFError:
+        return
+
+
+def test_a_job_that_ends_while_the_study_stops_is_finished_and_nobody_waits(monkeypatch, tmp_path):
+    monkeypatch.setattr(local, "_serve", deaf)
+    monkeypatch.setattr(local, "_GRACE", 30.0)
+    pool = LocalPool(1)
+    pool.submit(Job(tmp_path / "x", tmp_path / "x.log", recipe={}))
+    process = pool._workers[0].process
+    while not (tmp_path / "x.log").exists():
+        assert process.is_alive()
+        time.sleep(0.01)
+    assert [outcome.ending for outcome in pool.stop()] == ["finished"]
+    assert process.exitcode == 0  # by itself, not killed after the time of grace
 
 
 def command(*words):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -19,6 +19,9 @@ from rekindle.engine.config import (
 from rekindle.errors import ConfigError, RunDirectoryError
 from rekindle.files import read_json, write_json
 from rekindle.methods.recipe import checked, with_overrides
+
+if TYPE_CHECKING:
+    from rekindle.engine.policy import Policy
 
 
 class EvalSettings(Section):
@@ -50,6 +53,7 @@ def run_eval(
     problems: int | None,
     levels: str | None,
     seed: int,
+    away_from: tuple[str, float] | None,
     overwrite: bool,
     overrides: Sequence[str],
 ) -> None:
@@ -63,7 +67,6 @@ def run_eval(
             f"{out} exists", fix="give another --out, or --overwrite to replace it"
         )
     from rekindle.engine.device import seed_everything, set_threads
-    from rekindle.engine.policy import Policy
     from rekindle.engine.sampler import CachedSampler
     from rekindle.evals.evaluate import evaluate
     from rekindle.methods.train import open_task, sampling
@@ -76,7 +79,7 @@ def run_eval(
         else settings.eval.levels or wanted.levels
     )
     listed = loaded.problems(split, count=problems, seed=seed, levels=names)  # type: ignore[arg-type]
-    policy = Policy.load(settings.model)
+    policy, model = _policy(settings, away_from)
     set_threads(
         settings.device.threads, parameters=sum(p.numel() for p in policy.model.parameters())
     )
@@ -90,10 +93,26 @@ def run_eval(
         seed=seed,
         split=split,
         model=model,
+        temperatures=settings.eval.temperatures,
+        policy=policy if settings.eval.likelihood else None,
     )
     write_json(out, result)
     _print(result)
     typer.echo(f"written: {out}")
+
+
+def _policy(settings: EvalSettings, away_from: tuple[str, float] | None) -> tuple[Policy, str]:
+    """What is evaluated, and what it is called."""
+    from rekindle.engine.contrast import ContrastPolicy
+    from rekindle.engine.policy import Policy
+
+    policy, name = Policy.load(settings.model), settings.model.name
+    if away_from is None:
+        return policy, name
+    weak, strength = away_from
+    other = Policy.load(settings.model.model_copy(update={"name": weak, "revision": None}))
+    both = ContrastPolicy.between(policy, other, strength)
+    return both, f"{name} + {strength:g} (it - {weak})"
 
 
 def run_compare(before: Path, after: Path) -> None:
@@ -128,13 +147,17 @@ def _check(split: str, samples: int, problems: int, sample: SampleConfig) -> Non
 def _print(result: dict[str, Any]) -> None:
     blocks = [("all", result), *result["levels"].items()]
     names = list(result["metrics"])
+    wide = max(map(len, names))
     for level, block in blocks:
         typer.echo(f"level {level}: {block['n_problems']} problems x {result['n_samples']} samples")
         for name in names:
             cell = block["metrics"][name]
             if cell["value"] is None:
-                typer.echo(f"  {name:<9} undefined")
+                typer.echo(f"  {name:<{wide}} undefined")
                 continue
             low, high = cell["ci_low"], cell["ci_high"]
             interval = "no interval" if low is None else f"[{low:.3f}, {high:.3f}]"
-            typer.echo(f"  {name:<9} {cell['value']:.3f}  95 % {interval}  n={cell['n']}")
+            typer.echo(f"  {name:<{wide}} {cell['value']:.3f}  95 % {interval}  n={cell['n']}")
+    ece = (result.get("calibration") or {}).get("ece")
+    if ece is not None:
+        typer.echo(f"calibration error of greedy answers (ece) {ece:.3f}")

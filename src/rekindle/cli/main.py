@@ -88,6 +88,11 @@ def evaluate(
     problems: Annotated[Optional[int], typer.Option(help="Problems a level, 200.")] = None,  # noqa: UP045
     levels: Annotated[Optional[str], typer.Option(help="Comma-separated.")] = None,  # noqa: UP045
     seed: Annotated[int, typer.Option(help="Of the problems and the draws.")] = 0,
+    weak: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A weaker model: evaluate logits z + c (z - z_weak)."),
+    ] = None,
+    extrapolate: Annotated[float, typer.Option(metavar="C", help="c, with --weak.")] = 0.25,
     overwrite: Annotated[bool, typer.Option(help="Replace the file.")] = False,
     sets: Set = None,
 ) -> None:
@@ -103,7 +108,35 @@ def evaluate(
         problems=problems,
         levels=levels,
         seed=seed,
+        away_from=None if weak is None else (weak, extrapolate),
         overwrite=overwrite,
+        overrides=sets or [],
+    )
+
+
+@app.command()
+def diagnose(
+    model: Annotated[str, typer.Option(help="testbed/<name>, a directory, or a hub id.")],
+    task: Annotated[str, typer.Option(help="A task, see `rekindle tasks`, or a .jsonl file.")],
+    weak: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="An earlier checkpoint: what would mixing its logits bring back?"),
+    ] = None,
+    problems: Annotated[int, typer.Option(help="Samples of train and of dev, a level.")] = 200,
+    levels: Annotated[Optional[str], typer.Option(help="Comma-separated.")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], typer.Option(help="Also write the numbers, JSON.")] = None,  # noqa: UP045
+    sets: Set = None,
+) -> None:
+    """Has SFT stopped giving signal on this data? A table with intervals, and what it says."""
+    from rekindle.cli.diagnose import run_diagnose
+
+    run_diagnose(
+        model=model,
+        task=task,
+        weak=weak,
+        problems=problems,
+        levels=levels,
+        out=out,
         overrides=sets or [],
     )
 

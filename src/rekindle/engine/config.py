@@ -161,6 +161,12 @@ class EvalConfig(Section):
     problems: int = Field(default=100, ge=1, description="per level")
     samples: int = Field(default=8, ge=1, description="per problem")
     levels: Levels = Field(default=None, description="None: the task's levels")
+    temperatures: tuple[float, ...] = Field(
+        default=(), description="also sample at these: metrics pass@1@t<T>"
+    )
+    likelihood: bool = Field(
+        default=False, description="also chain_prob, nll (of reference answers), brier, ece"
+    )
 
 
 class LogConfig(Section):

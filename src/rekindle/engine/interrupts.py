@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from types import FrameType
+from types import FrameType, MethodType
 from typing import Any
 
 from rekindle.errors import EXIT_RESUMABLE
@@ -36,6 +36,15 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+    def pass_on(self) -> None:
+        """Give a signal that came too late to stop this run (it was over) to the run around it."""
+        for number, handler in self._before.items():
+            method = handler if isinstance(handler, MethodType) else None
+            if self.asked and method is not None and isinstance(method.__self__, Interrupts):
+                self.restore()
+                method(number, None)
+                return
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name

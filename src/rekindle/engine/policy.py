@@ -16,6 +16,7 @@ from torch import Tensor
 from rekindle import testbed
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.device import pick_device, pick_dtype
+from rekindle.engine.loading import check_loaded, not_loaded, special_ids
 from rekindle.errors import ConfigError, DataError, ModelError
 from rekindle.ops.logprobs import TokenScores, chunked_token_scores, token_scores
 from rekindle.records import Problem
@@ -66,23 +67,24 @@ class Policy:
             options["revision"] = config.revision
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=pick_dtype(config.dtype), use_safetensors=True, **options
+            found: Any = AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=pick_dtype(config.dtype),
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # refused below, by name
+                output_loading_info=True,
+                **options,
             )
         except (OSError, ValueError) as error:
-            raise ModelError(
-                f"model '{config.name}' could not be loaded",
-                got=str(error).strip().splitlines()[0],
-                wanted="testbed/<name>, a directory in Hugging Face layout, or a hub id",
-                fix=f"testbed models: {', '.join(testbed.names())}; for a hub id, check the name, "
-                "the network and access; weights must be safetensors",
-            ) from error
+            raise not_loaded(config, source, error) from error
+        model, facts = found
+        check_loaded(config, facts)
         return cls.of(model, tokenizer, config)
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, config: ModelConfig) -> "Policy":
         """Wrap a model and tokenizer that are already in memory."""
-        ids = _special_ids(model, tokenizer, config)
+        ids = special_ids(model, tokenizer, config)
         device = pick_device(config.device)
         model.to(device).eval()
         return cls(
@@ -335,47 +337,3 @@ def model_source(config: ModelConfig) -> str:
 
 def _positions(attend_BS: Bool[Tensor, "B S"]) -> Int[Tensor, "B S"]:
     return (attend_BS.long().cumsum(dim=1) - 1).clamp(min=0)
-
-
-class _SpecialIds(NamedTuple):
-    eos: int
-    stops: tuple[int, ...]
-    pad: int
-
-
-def _special_ids(model: Any, tokenizer: Any, config: ModelConfig) -> _SpecialIds:
-    if config.eos_token is not None:
-        tokenizer.eos_token = config.eos_token
-    if config.pad_token is not None:
-        tokenizer.pad_token = config.pad_token
-    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    if eos is None:
-        raise ModelError(
-            f"the tokenizer of '{config.name}' has no end-of-sequence token",
-            wanted="an eos_token",
-            why="a completion could then never end, and SFT could not teach the model to stop",
-            fix="--set model.eos_token='...' with a token of its vocabulary",
-        )
-    if pad == eos:
-        raise ModelError(
-            f"the tokenizer of '{config.name}' pads with its end-of-sequence token",
-            got=f"pad_token = eos_token = {tokenizer.eos_token!r}",
-            wanted="two different tokens",
-            why="wherever padding is masked by id, the end token is masked with it and the model "
-            "never learns to stop",
-            fix="--set model.pad_token='...' with another token of its vocabulary"
-            + (f", e.g. {tokenizer.unk_token!r}" if tokenizer.unk_token else ""),
-        )
-    largest = max(tokenizer.get_vocab().values())
-    rows = model.get_input_embeddings().weight.shape[0]
-    if largest >= rows:
-        raise ModelError(
-            f"the tokenizer of '{config.name}' has ids that its model lacks",
-            got=f"largest token id {largest}",
-            wanted=f"below {rows}, the rows of the embedding",
-            fix="use the tokenizer that belongs to the model, or resize its embeddings",
-        )
-    more = model.generation_config.eos_token_id if model.generation_config is not None else None
-    stops = {eos, *(more if isinstance(more, list) else [] if more is None else [more])}
-    # Without a pad token any id will do: padding is masked by place, never by id.
-    return _SpecialIds(eos=eos, stops=tuple(sorted(stops)), pad=0 if pad is None else pad)

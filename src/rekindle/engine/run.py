@@ -144,11 +144,15 @@ class Run:
         # `steps` is a generator: after an error in its body it is still waiting.
         if self._progress is not None:
             self._progress.close()
-        self._interrupts.restore()
         if self._exporters is not None:
             self._exporters.close()
         if self._lock is not None:
             self._lock.release()
+        try:
+            if error is None:
+                self._interrupts.pass_on()
+        finally:
+            self._interrupts.restore()
 
     # --- training
 

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from rekindle.engine.config import SampleConfig
+from rekindle.engine.contrast import ContrastPolicy
 from rekindle.engine.decode import CPU_ROWS, Memory, Twin
+from rekindle.engine.decoders import ContrastDecoder, Decoder, ModelDecoder
 from rekindle.engine.draws import Drawn, draw, greedy, stream_keys, uniforms
 from rekindle.engine.fused import Weights, supports
 from rekindle.engine.policy import Policy
@@ -40,51 +42,6 @@ class Sampler(Protocol):
         self, problems: Sequence[Problem], *, samples: int, config: SampleConfig, seed: int
     ) -> list[Rollout]:
         """`samples` rollouts of each problem, problem by problem."""
-
-
-@runtime_checkable
-class Decoder(Protocol):
-    """Next-token logits of a batch that only grows longer and loses rows."""
-
-    def begin(self, tokens_PS: Tensor, attend_PS: Tensor, source_B: Tensor, *, room: int) -> Tensor:
-        """Read left-padded prompts; row b goes on from prompt `source_B[b]`. Logits, [B, V]."""
-
-    def extend(self, tokens_B: Tensor) -> Tensor:
-        """Append a token to each row. Logits, [B, V]."""
-
-    def keep(self, order_B: Tensor) -> None:
-        """Go on with these rows, in this order."""
-
-
-class ModelDecoder:
-    """The decoder of any causal LM, through the transformers forward and its dynamic cache."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-
-    def begin(self, tokens_PS: Tensor, attend_PS: Tensor, source_B: Tensor, *, room: int) -> Tensor:
-        """Read left-padded prompts; row b goes on from prompt `source_B[b]`. Logits, [B, V]."""
-        device, self._logits_to = self._policy.device, tokens_PS.device
-        source_B, attend_PS = source_B.to(device), attend_PS.to(device)
-        prefill = self._policy.prefill(tokens_PS.to(device), attend_PS)
-        self._past = prefill.past
-        self._past.reorder_cache(source_B)  # selects rows of every kind of cache
-        self._filled = tokens_PS.shape[1]
-        new = torch.ones(source_B.numel(), room, dtype=torch.bool, device=device)
-        self._attend = torch.cat([attend_PS[source_B], new], dim=1)
-        return prefill.logits_BV[source_B].to(self._logits_to)
-
-    def extend(self, tokens_B: Tensor) -> Tensor:
-        """Append a token to each row. Logits, [B, V]."""
-        self._filled += 1
-        tokens_B, attend_BS = tokens_B.to(self._attend.device), self._attend[:, : self._filled]
-        return self._policy.extend(self._past, tokens_B, attend_BS).to(self._logits_to)
-
-    def keep(self, order_B: Tensor) -> None:
-        """Go on with these rows, in this order."""
-        order_B = order_B.to(self._attend.device)
-        self._past.reorder_cache(order_B)
-        self._attend = self._attend[order_B]
 
 
 @dataclass(frozen=True)
@@ -118,7 +75,7 @@ class CachedSampler:
     def __init__(self, policy: Policy, *, twin: bool = True) -> None:
         self._policy = policy
         self._twin = twin
-        self._memory = Memory()
+        self._memory, self._weak_memory = Memory(), Memory()
         self._stops: StopStrings | None = None
 
     def sample(
@@ -153,19 +110,34 @@ class CachedSampler:
     @contextmanager
     def _decoder(self, batch_size: int) -> Iterator[tuple[Decoder, int]]:
         """The decoder for the weights as they are now, and how many rows to give it at once."""
-        model = self._policy.model
+        policy = self._policy
+        if not isinstance(policy, ContrastPolicy):
+            with self._decoder_of(policy, self._memory, batch_size) as found:
+                yield found
+            return
+        with (
+            self._decoder_of(policy, self._memory, batch_size) as (strong, rows),
+            self._decoder_of(policy.weak, self._weak_memory, batch_size) as (weak, others),
+        ):
+            yield ContrastDecoder(strong, weak, policy.strength), min(rows, others)
+
+    @contextmanager
+    def _decoder_of(
+        self, policy: Policy, memory: Memory, batch_size: int
+    ) -> Iterator[tuple[Decoder, int]]:
+        model = policy.model
         if self._twin and supports(model):
-            on_cpu = self._policy.device.type == "cpu"
+            on_cpu = policy.device.type == "cpu"
             yield (
-                Twin(Weights.read(model), self._memory),
+                Twin(Weights.read(model), memory),
                 min(batch_size, CPU_ROWS if on_cpu else batch_size),
             )
-            self._memory.trim()
+            memory.trim()
             return
         training = model.training
         model.eval()  # no dropout
         try:
-            yield ModelDecoder(self._policy), batch_size
+            yield ModelDecoder(policy), batch_size
         finally:
             model.train(training)
 

@@ -13,6 +13,7 @@ from rekindle.evals.evaluate import per_problem
 from rekindle.evals.intervals import Floats, Interval, hierarchical, paired, sign_flip_p
 
 Eval = Mapping[str, Any]
+LOWER_IS_BETTER = frozenset({"nll", "brier"})
 
 
 class Difference(NamedTuple):
@@ -133,6 +134,8 @@ def _values(result: Eval, metric: str, level: str | None) -> Floats:
     )
     if metric == "greedy" and result.get("greedy_outcomes") is not None:
         values = _floats(result["greedy_outcomes"])
+    elif metric in result.get("values", {}):
+        values = _floats(result["values"][metric])
     elif metric.startswith("maj@") and metric in result["metrics"]:
         values = _floats(result["majority"])
     else:

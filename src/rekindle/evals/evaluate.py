@@ -1,7 +1,13 @@
-"""Problems -> sampled answers -> outcomes -> the metrics of eval.json."""
+"""Problems -> sampled answers -> outcomes -> the metrics of eval.json.
+
+`metrics` over all problems and per level, each with value, 95 % interval and n; `outcomes` (problem
+x sample: score or null), `problems`, `missing`; `values` of each problem in the metrics that
+outcomes do not give; with a policy `calibration`. Undefined numbers are null.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +23,7 @@ from rekindle.tasks.task import grade_all
 
 if TYPE_CHECKING:
     from rekindle.engine.config import SampleConfig
+    from rekindle.engine.policy import Policy
     from rekindle.engine.sampler import Sampler
     from rekindle.tasks import Task
 
@@ -33,35 +40,37 @@ def evaluate(
     greedy: bool = True,
     split: str = "",
     model: str = "",
+    temperatures: Sequence[float] = (),
+    policy: Policy | None = None,
 ) -> dict[str, Any]:
     """Sample, grade and summarise; the structure of eval.json.
 
     Args:
-        problems: what is asked, `samples` times each; ids must differ.
-        seed: of the draws.
-        ks: the k of pass@k; powers of two up to `samples`, and `samples`, when None.
+        problems, seed: what is asked, `samples` times each (ids must differ), and of the draws.
+        ks: of pass@k; None: powers of two up to `samples`, and `samples`.
         greedy: also answer each problem once at temperature 0.
-
-    Returns:
-        Metrics over all problems and per level, each with value, 95 % interval and n; `outcomes`
-        (problem x sample: score or null), `problems`, `missing`. Undefined numbers are null.
+        temperatures: also sample at these, as often: metric `pass@1@t<T>`.
+        policy: whose probabilities give the metrics of `evals.likelihood`; None: none of them.
 
     Raises:
         DataError: no problem, or an id twice.
     """
     _check_ids(problems)
-    ks = _default_ks(samples) if ks is None else ks
+    ks = ks or _default_ks(samples)
     began = time.perf_counter()
     rollouts = sampler.sample(problems, samples=samples, config=sample_config, seed=seed)
     sampled = time.perf_counter()
-    scores = grade_all(task, [(rollout.problem, rollout.text) for rollout in rollouts])
-    said = [task.answer_of(rollout.problem, rollout.text) for rollout in rollouts]
+    scores = grade_all(task, [(r.problem, r.text) for r in rollouts])
+    said = [task.answer_of(r.problem, r.text) for r in rollouts]
     scored = time.perf_counter()
-    greedy_scores = _greedy(problems, sampler, task, sample_config, seed) if greedy else []
+    coldly = _greedily(problems, sampler, sample_config, seed) if greedy else []
+    greedy_scores = grade_all(task, [(r.problem, r.text) for r in coldly])
     outcome_PK = _table(scores, len(problems), samples)
     greedy_P = _table(greedy_scores, len(problems), 1)[:, 0] if greedy else None
     answers = [said[p * samples : (p + 1) * samples] for p in range(len(problems))]
-    values = per_problem(outcome_PK, answers, ks, greedy_P)
+    more = _at_temperatures(problems, sampler, task, sample_config, samples, seed, temperatures)
+    own, calibrated = _own_view(policy, problems, temperatures, coldly, greedy_P)
+    values = {**per_problem(outcome_PK, answers, ks, greedy_P), **more, **own}
     return {
         "model": model,
         "task": task.name,
@@ -73,13 +82,11 @@ def evaluate(
         "k": list(ks),
         **_by_level(problems, values, samples),
         **_outcomes(problems, outcome_PK, greedy_P, values[f"maj@{samples}"]),
+        "values": {name: [_plain(x) for x in v] for name, v in {**more, **own}.items()},
+        **calibrated,
         "missing": _missing([*scores, *greedy_scores]),
         "length": _lengths(rollouts),
-        "time": {
-            "sample": sampled - began,
-            "score": scored - sampled,
-            "greedy": time.perf_counter() - scored,
-        },
+        "time": _times(began, sampled, scored),
     }
 
 
@@ -94,12 +101,55 @@ def _outcomes(
     }
 
 
-def _greedy(
-    problems: Sequence[Problem], sampler: Sampler, task: Task, config: SampleConfig, seed: int
-) -> list[Score]:
+def _greedily(
+    problems: Sequence[Problem], sampler: Sampler, config: SampleConfig, seed: int
+) -> list[Rollout]:
     coldest = config.model_copy(update={"temperature": 0.0, "top_p": 1.0})
-    rollouts = sampler.sample(problems, samples=1, config=coldest, seed=seed)
-    return grade_all(task, [(rollout.problem, rollout.text) for rollout in rollouts])
+    return sampler.sample(problems, samples=1, config=coldest, seed=seed)
+
+
+def _times(began: float, sampled: float, scored: float) -> dict[str, float]:
+    rest = time.perf_counter() - scored  # greedy answers, other temperatures, likelihoods
+    return {"sample": sampled - began, "score": scored - sampled, "rest": rest}
+
+
+def _at_temperatures(
+    problems: Sequence[Problem],
+    sampler: Sampler,
+    task: Task,
+    config: SampleConfig,
+    samples: int,
+    seed: int,
+    temperatures: Sequence[float],
+) -> dict[str, Floats]:
+    """`pass@1@t<T>` of each problem."""
+    more = {}
+    for temperature in temperatures:
+        other = config.model_copy(update={"temperature": temperature})
+        rollouts = sampler.sample(problems, samples=samples, config=other, seed=seed)
+        graded = grade_all(task, [(r.problem, r.text) for r in rollouts])
+        more[f"pass@1@t{temperature:g}"] = avg_at_k(_table(graded, len(problems), samples))
+    return more
+
+
+def _own_view(
+    policy: Policy | None,
+    problems: Sequence[Problem],
+    temperatures: Sequence[float],
+    greedy: Sequence[Rollout],
+    greedy_P: Floats | None,
+) -> tuple[dict[str, Floats], Mapping[str, Any]]:
+    """Metrics by the model's own probabilities, and its calibration."""
+    if policy is None:
+        return {}, {}
+    from rekindle.evals import likelihood  # loads torch
+
+    found = likelihood.reference_values(policy, problems, temperatures)
+    if greedy_P is None:
+        return found, {}
+    confidence_P = likelihood.confidence(greedy)
+    found["brier"] = likelihood.brier(confidence_P, greedy_P)
+    return found, {"calibration": likelihood.calibration(confidence_P, greedy_P)}
 
 
 def _by_level(
@@ -141,7 +191,7 @@ def _interval(name: str, values: Floats, samples: int) -> Interval:
     single = name == "greedy" or (name == "pass@1" and samples == 1)
     if single and bool(np.isin(kept, (0.0, 1.0)).all()):
         return wilson(float(kept.sum()), len(kept))
-    return cluster(values)
+    return cluster(values, bounds=(0.0, math.inf if name == "nll" else 1.0))
 
 
 def _cell(interval: Interval) -> dict[str, float | int | None]:

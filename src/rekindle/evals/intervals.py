@@ -64,7 +64,7 @@ def cluster(
     drawn = kept[rng.integers(n, size=(RESAMPLES, n), dtype=np.int32)]
     means = drawn.mean(axis=1)
     variances = drawn.var(axis=1, ddof=1)
-    usable = variances > 1e-12
+    usable = variances > 1e-12 * spread**2
     ratios = (means[usable] - mean) / np.sqrt(variances[usable] / n)
     tail = (1 - level) / 2
     t_low, t_high = np.quantile(ratios, [tail, 1 - tail])

@@ -35,6 +35,8 @@ METHODS: dict[str, str] = {
     "wmss": "rekindle.methods.wmss",
     "wmss_code": "rekindle.methods.wmss",
     "wmss_frozen": "rekindle.methods.wmss",
+    "wmss_cached": "rekindle.methods.wmss",
+    "wmss_lora": "rekindle.methods.wmss",
     "wmss_mixing_only": "rekindle.methods.wmss",
     "wmss_curriculum_only": "rekindle.methods.wmss",
     "wmss_shuffled": "rekindle.methods.wmss",
@@ -44,6 +46,9 @@ METHODS: dict[str, str] = {
     "temporal": "rekindle.methods.temporal",
     "temporal_past": "rekindle.methods.temporal",
     "temporal_future": "rekindle.methods.temporal",
+    "sft_neftune": "rekindle.methods.wmss",
+    "sft_label_smoothing": "rekindle.methods.wmss",
+    "sft_extrapolate": "rekindle.methods.wmss",
 }
 
 # methods that give credit to groups of scored answers: `rekindle explain advantages`

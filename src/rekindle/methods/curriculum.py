@@ -146,6 +146,10 @@ def select(
         facts = {
             "unique_share": len(set(kept)) / len(problems),
             "entropy_change": float((entropy["strong"] - entropy["weak"]).mean()),
+            **{
+                f"{name}_share": weights.class_N.count(name) / len(problems)
+                for name in ("consolidation", "repair", "stable")
+            },
             "strong_above_099": float((p_K > 0.99).double().mean()),
             "strong_non_target": float((1 - p_K).mean()),
         }

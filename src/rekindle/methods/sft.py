@@ -15,27 +15,42 @@ loses pass@k; once training tokens are near certain (`tokens/above_099`) little 
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from rekindle.engine.batch import Batch, MicroBatch, count, pack
 from rekindle.engine.config import SampleConfig, Section
+from rekindle.engine.noise import noisy_embeddings
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
 from rekindle.errors import DataError
 from rekindle.methods.world import World
+from rekindle.ops.logprobs import TokenScores, chunked_token_scores, raised
 from rekindle.ops.weights import Reduction
 from rekindle.records import Problem
 
 # --- the formula
 
 
-def sft_objective(policy: Policy) -> LossFn:
-    """-log p of each answer token, and what it tells about saturation."""
+def sft_objective(policy: Policy, *, smoothing: float = 0.0, noise: float = 0.0) -> LossFn:
+    """-log p of each answer token, and what it tells about saturation.
+
+    Args:
+        smoothing: epsilon of label smoothing: (1 - eps) times the loss and eps times its mean over
+            all tokens of the vocabulary. `stats` stay those of the unsmoothed distribution.
+        noise: alpha of NEFTune: uniform noise of size alpha / sqrt(L D) on the embeddings of a
+            sequence of L tokens (arXiv 2310.05914, algorithm 1).
+    """
 
     def loss(micro: MicroBatch) -> LossTerms:
-        scores = policy.logprobs(micro.tokens_BS, micro.attend_BS, start=micro.start)
+        with noisy_embeddings(policy.model, micro.attend_BS[:, :-1], alpha=noise):
+            if smoothing:
+                scores, extra_BT = _scores_and_smoothing(policy, micro)
+            else:
+                scores = policy.logprobs(micro.tokens_BS, micro.attend_BS, start=micro.start)
+                extra_BT = torch.zeros_like(scores.logprobs_BT)
         probs_BT = scores.logprobs_BT.detach().exp()
         return LossTerms(
-            -scores.logprobs_BT,
+            smoothing * extra_BT - scores.logprobs_BT if smoothing else -scores.logprobs_BT,
             {
                 "entropy": scores.entropy_BT,
                 "tokens/above_099": (probs_BT > 0.99).float(),
@@ -46,11 +61,24 @@ def sft_objective(policy: Policy) -> LossFn:
     return loss
 
 
+def _scores_and_smoothing(policy: Policy, micro: MicroBatch) -> tuple[TokenScores, Tensor]:
+    """Scores, and what eps multiplies: mean over v of -log p_v, minus -log p_y, = z_y - mean_v z_v,
+    which needs no logits: h (W_y - mean of W's rows)."""
+    hidden_BTD = policy.hidden(micro.tokens_BS, micro.attend_BS, start=micro.start)
+    head_VD, targets_BT = policy.head(), micro.tokens_BS[:, micro.start :]
+    scores = chunked_token_scores(hidden_BTD, head_VD, targets_BT)
+    away_BTD = raised(head_VD[targets_BT]) - raised(head_VD).mean(dim=0)
+    return scores, (raised(hidden_BTD) * away_BTD).sum(dim=-1)
+
+
 # --- what can be set
 
 
 class Config(Section):
     """SFT's knobs."""
+
+    label_smoothing_factor: float = Field(default=0.0, ge=0, lt=1, description="a control")
+    neftune_noise_alpha: float = Field(default=0.0, ge=0, description="a control; NEFTune's is 5")
 
     reduction: Reduction = Field(default="token", description="what counts the same")
     budget: int | None = Field(default=None, ge=1, description="tokens, for the constant reduction")
@@ -74,7 +102,11 @@ def run(config: Config, world: World) -> Policy:
             metrics = update(
                 state,
                 batch.split(world.micro_tokens),
-                sft_objective(policy),
+                sft_objective(
+                    policy,
+                    smoothing=config.label_smoothing_factor,
+                    noise=config.neftune_noise_alpha,
+                ),
                 clip=optim.clip,
                 group=world.group,
                 device=policy.device,

@@ -21,25 +21,31 @@ What we changed or left out, and why:
 * Every process scores all samples in phase 2: simple, and the same everywhere.
 
 Known failure modes: the kept model is pushed away from the weak one in logit space (sampled
-accuracy up, greedy accuracy often down): look at calibration and pass@k, and at `wmss_d0`.
+accuracy up, greedy accuracy often down): look at calibration and pass@k, at `wmss_d0`, and at
+`sft_extrapolate`, which does the like without training.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from rekindle.engine.batch import MicroBatch
 from rekindle.engine.config import SampleConfig
+from rekindle.engine.contrast import ContrastPolicy
 from rekindle.engine.fingerprints import weights_fingerprint
+from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
 from rekindle.errors import ConfigError
 from rekindle.methods import sft
 from rekindle.methods.curriculum import Knobs, epochs, select
+from rekindle.methods.mix_signal import TOKENS, MixSignal
 from rekindle.methods.stages import Stages, hash_rows
+from rekindle.methods.weak_side import WeakSide
+from rekindle.methods.weak_source import Made, first_weak, keep_half, note_no_op, prepare, side_of
 from rekindle.methods.world import World
 from rekindle.ops.mixing import mixed_cross_entropy
 from rekindle.ops.weights import Reduction
@@ -51,27 +57,36 @@ Partner = Literal["weak", "shuffled", "uniform", "none"]
 
 
 def mixed_objective(
-    policy: Policy, weak: Policy, *, lam: float, frozen: bool, shuffled: bool, chunk: int
+    policy: Policy,
+    side: WeakSide,
+    *,
+    lam: float,
+    chunk: int = 256,
+    signal: MixSignal | None = None,
 ) -> LossFn:
-    """Cross-entropy on mixed logits, eq. 6; the weak side keeps no graph when frozen."""
+    """Cross-entropy on mixed logits, eq. 6; `signal` counts in some tokens of each micro-batch."""
 
     def loss(micro: MicroBatch) -> LossTerms:
-        strong_BTD = policy.hidden(micro.tokens_BS, micro.attend_BS, start=micro.start)
-        with torch.set_grad_enabled(not frozen):
-            weak_BTE = weak.hidden(micro.tokens_BS, micro.attend_BS, start=micro.start)
-        if shuffled:
-            weak_BTE = _other_places(weak_BTE, micro)
-        mask_BT = micro.mask_BT
-        targets_BT = micro.tokens_BS[:, micro.start :].masked_fill(~mask_BT, -100)
-        loss_BT = mixed_cross_entropy(
-            strong_BTD.flatten(0, 1),
-            policy.head(),
-            weak_BTE.flatten(0, 1),
-            weak.head().detach() if frozen else weak.head(),
-            targets_BT.flatten(),
+        mask_BT, strong_VD, weak_VE = micro.mask_BT, policy.head(), side.head()
+        strong_ND = policy.hidden(micro.tokens_BS, micro.attend_BS, start=micro.start)[mask_BT]
+        weak_NE = side.hidden(micro)[mask_BT]
+        target_N = micro.tokens_BS[:, micro.start :][mask_BT]
+        loss_N = mixed_cross_entropy(
+            strong_ND,
+            strong_VD,
+            weak_NE,
+            weak_VE,
+            target_N,
             lam=lam,
             chunk=chunk,
-        ).view(mask_BT.shape)
+            weights_T=micro.weight_BT[mask_BT].to(strong_ND),
+        )
+        if signal is not None:
+            few = slice(0, TOKENS)
+            with torch.no_grad():
+                strong_NV, weak_NV = strong_ND[few] @ strong_VD.T, weak_NE[few] @ weak_VE.T
+            signal.add(strong_NV, weak_NV, target_N[few])
+        loss_BT = loss_N.new_zeros(mask_BT.shape).masked_scatter(mask_BT, loss_N)
         p_BT = (-loss_BT.detach()).exp()
         return LossTerms(
             loss_BT, {"mix/above_099": (p_BT > 0.99).float(), "mix/non_target": 1 - p_BT}
@@ -96,14 +111,6 @@ def damped_objective(policy: Policy, *, lam: float) -> LossFn:
     return loss
 
 
-def _other_places(hidden_BTD: Tensor, micro: MicroBatch) -> Tensor:
-    # Half an answer's length away: right statistics, wrong place, however the step is split.
-    out_BTD = hidden_BTD.clone()
-    for b, length in enumerate(micro.mask_BT.sum(dim=1).tolist()):
-        out_BTD[b, :length] = hidden_BTD[b, :length].roll(length // 2, dims=0)
-    return out_BTD
-
-
 # --- what can be set
 
 
@@ -113,34 +120,68 @@ class Config(Knobs):
     lam: float = Field(default=0.5, ge=0, le=1, description="share of the strong model; B.6")
     select: Literal["entropy", "all"] = Field(default="entropy", description="data of phase 3")
     partner: Partner = Field(default="weak", description="whose logits are mixed in")
+    weak: str = Field(
+        default="base",
+        description="base; half: the strong model half-way through phase 1; or a model's name",
+    )
     freeze_weak: bool = Field(default=False, description="variant: only the strong one is trained")
+    cache_weak: bool = Field(default=False, description="frozen weak states are kept on disk")
+    lora_rank: int | None = Field(default=None, ge=1, description="variant: two LoRA adapters")
+    lora_alpha: float | None = Field(default=None, gt=0, description="None: 2 lora_rank")
     iterations: int = Field(default=1, ge=1, description="K of algorithm 1")
     reduction: Reduction = Field(default="token", description="what counts the same")
-    chunk: int = Field(default=1024, ge=1, description="rows of logits held at a time")
+    chunk: int = Field(default=256, ge=1, description="rows of logits held at a time")
+    neftune_noise_alpha: float = Field(default=0.0, ge=0, description="a control, partner none")
+    label_smoothing_factor: float = Field(default=0.0, ge=0, lt=1, description="the same")
+    extrapolate: float = Field(
+        default=0.0, ge=0, description="a control: c of z + c (z - z_weak), in evaluation only"
+    )
 
+
+_PLAIN = Config(select="all", partner="none")
 
 PRESETS: dict[str, Config] = {
     "wmss": Config(),
     "wmss_code": Config(mode="code"),
     "wmss_frozen": Config(freeze_weak=True),
+    "wmss_cached": Config(freeze_weak=True, cache_weak=True),
+    "wmss_lora": Config(lora_rank=16),
     "wmss_mixing_only": Config(select="all"),
     "wmss_curriculum_only": Config(partner="none"),
     "wmss_shuffled": Config(select="all", partner="shuffled"),
     "wmss_d0": Config(select="all", partner="uniform"),
-    "sft_restart": Config(select="all", partner="none"),
+    "sft_restart": _PLAIN,
+    "sft_neftune": _PLAIN.model_copy(update={"neftune_noise_alpha": 5.0}),
+    "sft_label_smoothing": _PLAIN.model_copy(update={"label_smoothing_factor": 0.1}),
+    "sft_extrapolate": _PLAIN.model_copy(update={"extrapolate": 0.25}),
 }
 
 
 def check(config: Config, sample: SampleConfig) -> None:
     """Settings that the schema accepts and nobody can mean."""
-    if config.partner == "uniform" and config.lam == 0:
-        raise ConfigError("lam is 0 with a uniform partner", why="nothing would be trained")
-    if config.freeze_weak and (config.lam == 0 or config.partner in ("uniform", "none")):
+    mixes = config.partner in ("weak", "shuffled")
+    faults = {
+        "lam is 0 with a uniform partner": config.partner == "uniform" and config.lam == 0,
+        "freeze_weak has no use here": config.freeze_weak and (config.lam == 0 or not mixes),
+        "cache_weak needs freeze_weak": config.cache_weak and not config.freeze_weak,
+        "freeze_weak is not a variant of two adapters": bool(
+            config.freeze_weak and config.lora_rank
+        ),
+        "two adapters start from the base": bool(config.lora_rank) and config.weak != "base",
+        "lora_alpha without lora_rank": bool(config.lora_alpha) and not config.lora_rank,
+        "a control of SFT beside a mix": config.partner != "none"
+        and bool(config.neftune_noise_alpha or config.label_smoothing_factor or config.extrapolate),
+    }
+    for fault in (name for name, found in faults.items() if found):
         raise ConfigError(
-            "freeze_weak has no use here",
-            got=f"lam {config.lam}, partner {config.partner}",
-            why="no weak model is trained, or (lam 0) nothing else would be",
-            fix="leave it out",
+            f"wmss: {fault}",
+            got=", ".join(
+                f"{name} {value}"
+                for name, value in config.model_dump().items()
+                if name in config.model_fields_set
+            ),
+            why="the setting would change nothing, or not what its name says",
+            fix="leave one of them out; docs/methods/wmss.md has the variants",
         )
 
 
@@ -149,6 +190,7 @@ def check(config: Config, sample: SampleConfig) -> None:
 
 def run(config: Config, world: World) -> Policy:
     """SFT, then `iterations` times: score all samples, draw, train on mixed logits."""
+    note_no_op(config.lam, config.partner)
     stages, parts = Stages(world), config.iterations + 1
     if world.optim.steps < parts:
         raise ConfigError(
@@ -159,52 +201,59 @@ def run(config: Config, world: World) -> Policy:
     problems = world.task.problems(
         "train", count=config.items, seed=world.seed, levels=world.levels
     )
-    plain = config.model_copy(update={"partner": "none"})
-    weak, strong = world.policy, world.policy
+    base, plain = world.policy, config.model_copy(update={"partner": "none", "extrapolate": 0.0})
     strong = stages.train(
-        "sft", strong, inputs={}, optim=optim, body=lambda w: _train(plain, w, problems, None)
+        "sft",
+        base,
+        inputs={},
+        optim=optim,
+        body=lambda w: _train(plain, w, problems, Made(strong=base, weak=base)),
     )
+    weak = first_weak(config.weak, base=base, strong=strong)
     for k in range(1, parts):
-        active, made = problems, ""
+        check_pair(strong, weak)
+        active, rows = problems, ""
         if config.select == "entropy":
-            rows = select(config, world, stages, problems, weak, strong, k)
-            active, made = [problems[row["row"]] for row in rows], hash_rows(rows)
-        other, data = weak, active
+            drawn = select(config, world, stages, problems, weak, strong, k)
+            active, rows = [problems[row["row"]] for row in drawn], hash_rows(drawn)
+        made, data = Made(strong=strong, weak=weak, base=base), active
         before, strong = (
             strong,
             stages.train(
                 f"mix{k}",
-                strong,
-                inputs={"weak": weights_fingerprint(weak), "rows": made},
+                base if config.lora_rank else strong,
+                inputs={
+                    "strong": weights_fingerprint(strong),
+                    "weak": weights_fingerprint(weak),
+                    "rows": rows,
+                },
                 optim=rest if k == config.iterations else optim,
-                body=lambda w, o=other, d=data: _train(config, w, d, o),  # type: ignore[misc]
+                body=lambda w, m=made, d=data: _train(config, w, d, m),  # type: ignore[misc]
             ),
         )
         weak = before
     return strong
 
 
-def _train(
-    config: Config, world: World, problems: Sequence[Problem], weak: Policy | None
-) -> Policy:
+def _train(config: Config, world: World, problems: Sequence[Problem], made: Made) -> Policy:
     """One phase on a fixed list, in seeded epochs; the strong model is the world's."""
-    policy, optim, models = world.policy, world.optim, {"policy": world.policy.model}
-    if weak is None or config.partner == "none":
-        objective = sft.sft_objective(policy)
+    optim = world.optim
+    policy, adapters = prepare(config, world, made)
+    models, signal = {"policy": policy.model}, MixSignal(config.lam)
+    mixes = config.partner in ("weak", "shuffled") and config.lam < 1
+    if config.partner == "none" or config.lam == 1:
+        objective = sft.sft_objective(
+            policy, smoothing=config.label_smoothing_factor, noise=config.neftune_noise_alpha
+        )
     elif config.partner == "uniform":
         objective = damped_objective(policy, lam=config.lam)
     else:
-        side = weak.frozen_copy() if config.freeze_weak else weak.trainable_copy()
-        if not config.freeze_weak:
-            models["weak"] = side.model
-        objective = mixed_objective(
-            policy,
-            side,
-            lam=config.lam,
-            frozen=config.freeze_weak,
-            shuffled=config.partner == "shuffled",
-            chunk=config.chunk,
-        )
+        side = side_of(config, world, problems, made, adapters)
+        models |= side.models()
+        objective = mixed_objective(policy, side, lam=config.lam, chunk=config.chunk, signal=signal)
+    if config.extrapolate:
+        contrast = ContrastPolicy.between(policy, made.weak.frozen_copy(), config.extrapolate)
+        world = replace(world, evaluated=contrast)
     state = world.restore(fresh_state(models, optim))
     for step in world.steps(state):
         drawn = epochs(problems, step=step, count=optim.problems, seed=world.seed)
@@ -219,6 +268,10 @@ def _train(
                 group=world.group,
                 device=policy.device,
             )
+        if mixes:
+            metrics |= signal.metrics(world.group)
+        if made.base is None:
+            keep_half(config.weak, world, policy, step)
         trained = world.group.sum({"tokens": float(batch.tokens)})["tokens"]
         world.log(step, {**metrics, "tokens/trained": trained})
-    return policy
+    return adapters.shipped("strong") if adapters is not None else policy

@@ -20,7 +20,7 @@ from rekindle.engine.config import EvalConfig, LogConfig, OptimConfig, SampleCon
 from rekindle.engine.device import Group, micro_tokens
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
-from rekindle.engine.sampler import Sampler
+from rekindle.engine.sampler import CachedSampler, Sampler
 from rekindle.engine.state import Scalar, TrainState, restore_rng, rng_state
 from rekindle.engine.update import measure_batch
 from rekindle.errors import RewardUnavailableError
@@ -76,6 +76,7 @@ class World:
     max_missing_rm: float = 1.0
     judge: Judge | None = None  # of the caller's own
     facts: Mapping[str, float] = field(default_factory=dict)  # of this stage, in each of its rows
+    evaluated: Policy | None = None  # what evaluation asks; None: the policy
     _begun: tuple[dict[str, Scalar], dict[str, Any]] = field(default_factory=lambda: ({}, {}))
     _times: dict[str, float] = field(default_factory=dict)
     _step_began: float = 0.0
@@ -130,6 +131,8 @@ class World:
             self._times[part] = self._times.get(part, 0.0) + spent
 
     def _evaluate(self, step: int) -> None:
+        policy = self.evaluated or self.policy
+        sampler = self.sampler if self.evaluated is None else CachedSampler(policy)
         with self.clock("eval"):
             result = evaluate(
                 self.task.problems(
@@ -138,13 +141,15 @@ class World:
                     seed=_EVAL_SEED,
                     levels=self.evaluation.levels or self.levels,
                 ),
-                sampler=Shared(self.sampler, self.group),
+                sampler=Shared(sampler, self.group),
                 task=self.task,
                 sample_config=self.sample,
                 samples=self.evaluation.samples,
                 seed=_EVAL_SEED,
                 split=self.evaluation.split,
                 model=self.policy.config.name,
+                temperatures=self.evaluation.temperatures,
+                policy=policy if self.evaluation.likelihood else None,
             )
         self.run.log_eval(step, result)
 

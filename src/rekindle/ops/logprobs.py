@@ -24,7 +24,7 @@ def token_scores(
     entropy: Literal["detached", "grad"] = "detached",
 ) -> TokenScores:
     """log softmax(logits / temperature) at the tokens, and the entropy of that distribution."""
-    scores_BTV = _raise(logits_BTV) / temperature
+    scores_BTV = raised(logits_BTV) / temperature
     logsum_BT = scores_BTV.logsumexp(dim=-1)
     picked_BT = scores_BTV.gather(-1, tokens_BT[..., None]).squeeze(-1)
     entropy_source = scores_BTV if entropy == "grad" else scores_BTV.detach()
@@ -36,7 +36,7 @@ def token_scores(
 
 def categorical_entropy(logits: Float[Tensor, "*N V"]) -> Float[Tensor, "*N"]:
     """H(softmax(logits)) = logsumexp(z) - sum_v softmax(z)_v z_v; 0 * -inf counts as 0."""
-    logprobs = torch.log_softmax(_raise(logits), dim=-1)
+    logprobs = torch.log_softmax(raised(logits), dim=-1)
     return -(logprobs.exp() * logprobs.clamp(min=torch.finfo(logprobs.dtype).min)).sum(-1)
 
 
@@ -90,7 +90,7 @@ class _ChunkedScores(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden_ND, head_VD, tokens_N = ctx.saved_tensors
         grad_N = grads[0]
-        accumulate = _raise(head_VD[:0]).dtype
+        accumulate = raised(head_VD[:0]).dtype
         hidden_grad_ND = torch.empty_like(hidden_ND)
         head_grad_VD = torch.zeros_like(head_VD, dtype=accumulate)
         for rows in range(0, hidden_ND.shape[0], ctx.chunk):
@@ -105,7 +105,7 @@ class _ChunkedScores(torch.autograd.Function):
 
 
 def _chunk_logprobs(hidden_CD: Tensor, head_VD: Tensor, temperature: float) -> Tensor:
-    return torch.log_softmax(_raise(hidden_CD @ head_VD.T) / temperature, dim=-1)
+    return torch.log_softmax(raised(hidden_CD @ head_VD.T) / temperature, dim=-1)
 
 
 def kl_k1(logprobs: Float[Tensor, "*N"], ref_logprobs: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
@@ -122,5 +122,6 @@ def kl_k3(logprobs: Float[Tensor, "*N"], ref_logprobs: Float[Tensor, "*N"]) -> F
     return log_ratio.expm1() - log_ratio
 
 
-def _raise(values: Tensor) -> Tensor:
+def raised(values: Tensor) -> Tensor:
+    """In fp32 at least: fp64 stays fp64."""
     return values if values.dtype == torch.float64 else values.float()

@@ -10,6 +10,7 @@ fp32 before any product; fp64 stays fp64. A head is one linear map: bias, logit 
 belong in front of the mix, and are refused where a model has them (`Policy.head`).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rekindle.errors import ConfigError
+from rekindle.ops.logprobs import raised
 
 _VOCAB_BLOCK = 16_384  # rows of a low-precision head that are raised to fp32 at a time
 
@@ -31,6 +33,7 @@ def mixed_cross_entropy(
     lam: float,
     ignore_index: int = -100,
     chunk: int | None = None,
+    weights_T: Float[Tensor, " T"] | None = None,
 ) -> Float[Tensor, " T"]:
     """Per-token loss in nats, fp32 (fp64 for fp64 inputs); 0 where the target is `ignore_index`.
 
@@ -41,15 +44,17 @@ def mixed_cross_entropy(
         targets_T: token ids.
         lam: weight of the strong side, 0 to 1.
         ignore_index: marks tokens without loss.
-        chunk: rows of logits held at a time; logits are made again in the backward pass. None: the
-            plain formula, which holds [T, V].
+        chunk: rows of logits held at a time. None: the plain formula, which holds [T, V].
+        weights_T: what the losses will be multiplied with before they are summed, all 1 by default.
+            It changes no number: gradients of the heads are made for these weights in the forward
+            pass, and once more in the backward pass where others come (up to one factor).
 
     Raises:
         ConfigError: `lam` outside 0 to 1, heads with different rows, `chunk` below 1.
     """
     _check(strong_head_VD, weak_head_VE, lam=lam, chunk=chunk)
     if strong_head_VD is weak_head_VE:
-        mixed_TD = lam * _raise(strong_hidden_TD) + (1 - lam) * _raise(weak_hidden_TE)
+        mixed_TD = lam * raised(strong_hidden_TD) + (1 - lam) * raised(weak_hidden_TE)
         # Both sides are this one: 1 * W h, and no second product.
         strong_hidden_TD, weak_hidden_TE, lam = mixed_TD, mixed_TD.detach(), 1.0
     if chunk is None:
@@ -68,6 +73,7 @@ def mixed_cross_entropy(
         weak_hidden_TE,
         weak_head_VE,
         targets_T,
+        torch.ones_like(targets_T, dtype=torch.float32) if weights_T is None else weights_T,
         lam,
         ignore_index,
         chunk,
@@ -95,8 +101,8 @@ def _plain(
     ignore_index: int,
 ) -> Tensor:
     mixed_TV = mixed_logits(
-        _raise(strong_hidden_TD) @ _raise(strong_head_VD).T,
-        _raise(weak_hidden_TE) @ _raise(weak_head_VE).T,
+        raised(strong_hidden_TD) @ raised(strong_head_VD).T,
+        raised(weak_hidden_TE) @ raised(weak_head_VE).T,
         lam=lam,
     )
     return torch.nn.functional.cross_entropy(
@@ -105,6 +111,12 @@ def _plain(
 
 
 class _ChunkedMix(torch.autograd.Function):
+    """Gradients are made in the forward pass, while a chunk's logits are there.
+
+    Those of the heads sum over tokens, so they need each token's weight in advance: `weights_T`.
+    Where the backward pass brings other weights, only these two are made again.
+    """
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -113,79 +125,127 @@ class _ChunkedMix(torch.autograd.Function):
         weak_hidden_TE: Tensor,
         weak_head_VE: Tensor,
         targets_T: Tensor,
+        weights_T: Tensor,
         lam: float,
         ignore_index: int,
         chunk: int,
     ) -> Tensor:
-        sides = [(strong_hidden_TD, strong_head_VD, lam), (weak_hidden_TE, weak_head_VE, 1 - lam)]
         keep_T = targets_T != ignore_index
         safe_T = targets_T.masked_fill(~keep_T, 0)
-        losses = []
-        logsums = []
+        weights_T = weights_T.masked_fill(~keep_T, 0)
+        sides = (
+            _Side(strong_hidden_TD, strong_head_VD, lam, ctx.needs_input_grad[0:2]),
+            _Side(weak_hidden_TE, weak_head_VE, 1 - lam, ctx.needs_input_grad[2:4]),
+        )
+        loss_T = raised(strong_hidden_TD[:0, 0]).new_zeros(len(targets_T))
+        logsum_T = torch.empty_like(loss_T)
         for rows in range(0, len(targets_T), chunk):
             part = slice(rows, rows + chunk)
             z_CV = _tile(sides, part)
-            logsum_C = z_CV.logsumexp(dim=-1)
-            logsums.append(logsum_C)
-            losses.append(logsum_C - z_CV.gather(-1, safe_T[part, None]).squeeze(-1))
-        empty_T = _raise(strong_hidden_TD[:0, 0])
-        loss_T = torch.cat([empty_T, *losses]).masked_fill(~keep_T, 0.0)
-        ctx.save_for_backward(
-            strong_hidden_TD,
-            strong_head_VD,
-            weak_hidden_TE,
-            weak_head_VE,
-            safe_T,
-            keep_T,
-            torch.cat([empty_T, *logsums]),
-        )
-        ctx.lam, ctx.chunk = lam, chunk
-        return loss_T
+            logsum_T[part] = z_CV.logsumexp(dim=-1)
+            loss_T[part] = logsum_T[part] - z_CV.gather(-1, safe_T[part, None]).squeeze(-1)
+            if any(side.wanted for side in sides):
+                g_CV = _residual(z_CV, logsum_T[part], safe_T[part])
+                for side in sides:
+                    side.add_hidden(g_CV, part)
+                g_CV.mul_(weights_T[part, None])
+                for side in sides:
+                    side.add_head(g_CV, part)
+        ctx.sides, ctx.chunk, ctx.spent = sides, chunk, False
+        ctx.kept = safe_T, keep_T, logsum_T, weights_T
+        return loss_T.masked_fill(~keep_T, 0.0)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        hs_TD, ws_VD, hw_TE, ww_VE, safe_T, keep_T, logsum_T = ctx.saved_tensors
+        safe_T, keep_T, logsum_T, weights_T = ctx.kept
         grad_T = grads[0].masked_fill(~keep_T, 0.0)
-        sides = [(hs_TD, ws_VD, ctx.lam), (hw_TE, ww_VE, 1 - ctx.lam)]
-        wants = ctx.needs_input_grad[:4]
-        out: list[Tensor | None] = [
-            torch.zeros_like(value, dtype=_raise(value[:0]).dtype) if want else None
-            for value, want in zip((hs_TD, ws_VD, hw_TE, ww_VE), wants, strict=True)
-        ]
-        for rows in range(0, len(safe_T), ctx.chunk):
-            part = slice(rows, rows + ctx.chunk)
-            g_CV = _tile(sides, part).sub_(logsum_T[part, None]).exp_()
-            g_CV.scatter_add_(-1, safe_T[part, None], -torch.ones_like(g_CV[:, :1]))
-            g_CV.mul_(grad_T[part, None])
-            for side, (hidden_TD, head_VD, share) in enumerate(sides):
-                hidden_grad, head_grad = out[2 * side], out[2 * side + 1]
-                if share == 0:
-                    continue
-                if hidden_grad is not None:
-                    hidden_grad[part] = share * _back(g_CV, head_VD)
-                if head_grad is not None:
-                    head_grad.addmm_(g_CV.T, _raise(hidden_TD[part]), alpha=share)
-        typed = [
-            None if value is None else value.to(like.dtype)
-            for value, like in zip(out, (hs_TD, ws_VD, hw_TE, ww_VE), strict=True)
-        ]
-        return (*typed, None, None, None, None)
+        sides, scale = ctx.sides, _one_scale(grad_T, weights_T, keep_T)
+        if (scale is None or ctx.spent) and any(side.wants_head for side in sides):
+            for side in sides:
+                side.start_head()
+            for rows in range(0, len(safe_T), ctx.chunk):
+                part = slice(rows, rows + ctx.chunk)
+                g_CV = _residual(_tile(sides, part), logsum_T[part], safe_T[part])
+                g_CV.mul_(grad_T[part, None])
+                for side in sides:
+                    side.add_head(g_CV, part)
+            scale = 1.0
+        ctx.spent = True
+        out = [found for side in sides for found in side.finish(grad_T, scale)]
+        return (*out, None, None, None, None, None)
 
 
-def _tile(sides: list[tuple[Tensor, Tensor, float]], part: slice) -> Tensor:
+class _Side:
+    """One model's hidden states and head, its share of the mix, and the gradients asked for."""
+
+    def __init__(
+        self, hidden_TD: Tensor, head_VD: Tensor, share: float, wants: Sequence[bool]
+    ) -> None:
+        self.hidden_TD, self.head_VD, self.share = hidden_TD.detach(), head_VD.detach(), share
+        kind = raised(self.hidden_TD[:0]).dtype
+        self.hidden_grad = torch.zeros_like(self.hidden_TD, dtype=kind) if wants[0] else None
+        self.wants_head = wants[1]
+        self.start_head()
+
+    @property
+    def wanted(self) -> bool:
+        return self.share > 0 and (self.hidden_grad is not None or self.head_grad is not None)
+
+    def add_hidden(self, g_CV: Tensor, part: slice) -> None:
+        if self.hidden_grad is not None and self.share > 0:
+            self.hidden_grad[part] = _back(g_CV, self.head_VD).mul_(self.share)
+
+    def add_head(self, g_CV: Tensor, part: slice) -> None:
+        if self.head_grad is not None and self.share > 0:
+            self.head_grad.addmm_(g_CV.T, raised(self.hidden_TD[part]), alpha=self.share)
+
+    def start_head(self) -> None:
+        kind = raised(self.head_VD[:0]).dtype
+        self.head_grad = torch.zeros_like(self.head_VD, dtype=kind) if self.wants_head else None
+
+    def finish(self, grad_T: Tensor, scale: float | None) -> tuple[Tensor | None, Tensor | None]:
+        hidden, head = self.hidden_grad, self.head_grad
+        self.head_grad = None  # given away: no second copy of [V, D]
+        if hidden is not None:
+            hidden = (hidden * grad_T[:, None]).to(self.hidden_TD.dtype)
+        if head is not None:
+            assert scale is not None
+            head = (head if scale == 1 else head.mul_(scale)).to(self.head_VD.dtype)
+        return hidden, head
+
+
+def _one_scale(grad_T: Tensor, weights_T: Tensor, keep_T: Tensor) -> float | None:
+    """c where grad = c * weights on every token with loss, exactly; else None."""
+    if torch.equal(grad_T, weights_T.to(grad_T)):
+        return 1.0
+    grads, weights = grad_T[keep_T], weights_T[keep_T]
+    if grads.numel() and bool((weights == weights[0]).all() & (grads == grads[0]).all()):
+        return float(grads[0]) / float(weights[0]) if float(weights[0]) else None
+    return None
+
+
+def _residual(z_CV: Tensor, logsum_C: Tensor, target_C: Tensor) -> Tensor:
+    """softmax(z) - onehot(target), in the memory of z."""
+    g_CV = z_CV.sub_(logsum_C[:, None]).exp_()
+    return g_CV.scatter_add_(-1, target_C[:, None], -torch.ones_like(g_CV[:, :1]))
+
+
+def _tile(sides: Sequence[_Side], part: slice) -> Tensor:
     """Mixed logits of some rows; the second product is added into the first one's memory."""
     tile_CV: Tensor | None = None
-    for hidden_TD, head_VD, share in sides:
+    for side in sides:
+        head_VD, share = side.head_VD, side.share
         if share == 0:
             continue
-        hidden_CD = _raise(hidden_TD[part])
+        hidden_CD = raised(side.hidden_TD[part])
         if tile_CV is None:
             tile_CV = hidden_CD.new_empty(hidden_CD.shape[0], head_VD.shape[0])
             beta = 0.0
         else:
             beta = 1.0
         for block in _blocks(head_VD):
-            tile_CV[:, block].addmm_(hidden_CD, _raise(head_VD[block]).T, beta=beta, alpha=share)
+            tile_CV[:, block].addmm_(hidden_CD, raised(head_VD[block]).T, beta=beta, alpha=share)
     assert tile_CV is not None  # the shares sum to 1
     return tile_CV
 
@@ -194,7 +254,7 @@ def _back(g_CV: Tensor, head_VD: Tensor) -> Tensor:
     """g @ head, the head raised block by block."""
     out_CD = g_CV.new_zeros(g_CV.shape[0], head_VD.shape[1])
     for block in _blocks(head_VD):
-        out_CD.addmm_(g_CV[:, block], _raise(head_VD[block]))
+        out_CD.addmm_(g_CV[:, block], raised(head_VD[block]))
     return out_CD
 
 
@@ -221,7 +281,3 @@ def _check(strong_head_VD: Tensor, weak_head_VE: Tensor, *, lam: float, chunk: i
         )
     if chunk is not None and chunk < 1:
         raise ConfigError("chunk is below 1", got=chunk, wanted="tokens, at least 1, or None")
-
-
-def _raise(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()

@@ -41,7 +41,7 @@ from rekindle.report.verdict import (
     verdict_rows as rows_of,
 )
 from rekindle.report.words import count, listed, nice_step, percent, plural
-from rekindle.study.directory import is_study
+from rekindle.study.places import is_study
 
 ROLLOUT_BYTES = 2_300_000  # of all rollouts on the page
 _SCRIPTS = ("theme.js", "page.js", "browser.js")

@@ -149,7 +149,7 @@ def _claim(row: Mapping[str, Any]) -> VerdictRow:
     return VerdictRow(
         subject=f"{row['method']} against {row['baseline']}",
         where="all levels" if row["level"] is None else f"level {row['level']}",
-        metric=row["metric"],
+        metric=row["metric"] + (" (lower is better)" if row.get("lower_is_better") else ""),
         split=row.get("split", ""),
         before=Metric(row["before"], None, None, n) if defined else None,
         after=Metric(row["after"], None, None, n) if defined else None,

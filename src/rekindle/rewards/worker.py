@@ -1,18 +1,21 @@
-"""The other end of `rewards.workers`: a process that verifies answers until it is told to stop.
+"""The other end of `rewards.workers`: a template process, and the workers that it forks.
 
-    python -m rekindle.rewards.worker VERIFIER MEMORY_MIB
+    python -m rekindle.rewards.worker VERIFIER MEMORY_MIB        (standard input: a socket)
 
-One JSON object a line each way. Whatever a verifier prints goes to standard error. It imports
-nothing that it does not need: no torch, no transformers.
+The template forks and kills on request (`rewards.nursery`). A worker verifies answers until it is
+told to stop: one JSON object a line each way. Whatever a verifier prints goes nowhere. Nothing is
+imported that is not needed: no torch, no transformers.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable
 
@@ -62,23 +65,51 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def main() -> None:
-    """Say that it is ready, then answer each line with a line."""
-    name, memory = sys.argv[1], int(sys.argv[2]) * 2**20
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+def work(
+    verify: Callable[[str, str], Score], connection: socket.socket, *, memory: int, parent: int
+) -> None:
+    """A worker's life, after the fork: an answer to each line until the connection closes."""
     _die_with_parent()
-    verify = verifier_of(name)
+    if os.getppid() != parent:
+        return
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    replies.write("{}\n")
-    replies.flush()
-    for line in sys.stdin:
-        asked = json.loads(line)
-        replies.write(json.dumps(answer(verify, asked["gold"], asked["text"])) + "\n")
-        replies.flush()
+    with connection.makefile("rw", encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            asked = json.loads(line)
+            lines.write(json.dumps(answer(verify, asked["gold"], asked["text"])) + "\n")
+            lines.flush()
+
+
+def main() -> None:
+    """Import, then fork and kill as asked, until whoever asks is gone."""
+    name, memory = sys.argv[1], int(sys.argv[2]) * 2**20
+    control = socket.socket(fileno=os.dup(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    _die_with_parent()
+    verify = verifier_of(name)
+    answer(verify, "2", r"$\sqrt{4}$")  # builds the parser's tables, which all workers then share
+    gc.freeze()
+    template = os.getpid()
+    while True:
+        request, handles, _, _ = socket.recv_fds(control, 64, 1)
+        if not request:
+            return
+        if handles:
+            connection = socket.socket(fileno=handles[0])
+            pid = os.fork()
+            if pid == 0:
+                control.close()
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the other name of the control socket
+                work(verify, connection, memory=memory, parent=template)
+                os._exit(0)
+            connection.close()
+        else:
+            pid = json.loads(request)["end"]
+            os.kill(pid, signal.SIGKILL)  # ours, and not waited for: no other process has its id
+            os.waitpid(pid, 0)
+        control.send(str(pid).encode())
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ is missing with the reason, and another process takes its place. Processes are r
 
     1, 0, or missing: timeout | memory | parse: ... | error: ...
 
-Workers are plain `python -m` processes: they share nothing with this one, and leave when it does
-(on Linux when the thread that started them does, so keep a pool in one that lasts).
+Workers are forked from a process that has loaded the verifier (`rewards.nursery`), so a kill costs
+milliseconds. They share nothing with this one, and leave when it does (on Linux when the thread
+that started them does, so keep a pool in one that lasts).
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ import atexit
 import json
 import os
 import selectors
-import subprocess
-import sys
+import socket
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -28,15 +28,16 @@ from typing import IO, Any
 
 from rekindle.errors import ConfigError, missing_extra
 from rekindle.records import Score
+from rekindle.rewards.nursery import NotStartedError, Nursery
 
 POOLED = ("math",)  # verifiers that are never run in this process
-_STARTING = 60.0  # seconds until a new process must be ready
 
 
 @dataclass
 class _Worker:
-    process: subprocess.Popen[bytes]
-    ready: bool = False
+    pid: int
+    connection: socket.socket
+    replies: IO[bytes]
     item: int | None = None  # which answer it is at
     deadline: float = 0.0
     served: int = 0
@@ -63,11 +64,11 @@ class VerifierPool:
         recycle: int = 1000,
     ) -> None:
         cores = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count()
-        self._verifier, self._memory = verifier, memory
+        self._verifier = verifier
+        self._nursery = Nursery([verifier, str(memory)])
         self._size = workers or 2 * (cores or 1)
         self._timeout, self._recycle = timeout, recycle
         self._workers: list[_Worker] = []
-        self._failed_starts = 0
         self._owner = os.getpid()
         atexit.register(self.close)
 
@@ -78,14 +79,13 @@ class VerifierPool:
             ConfigError: workers cannot be started.
         """
         for worker in [worker for worker in self._workers if worker.item is not None]:
-            _end(worker)  # a call that an exception ended left it at an answer of its own
-            self._workers.remove(worker)
+            self._end(worker)  # a call that an exception ended left it at an answer of its own
         scores: list[Score | None] = [None] * len(asked)
         waiting = deque(range(len(asked)))
         while waiting or any(worker.item is not None for worker in self._workers):
             self._keep_up(len(waiting))
             for worker in list(self._workers):
-                if waiting and worker.ready and worker.item is None:
+                if waiting and worker.item is None:
                     self._hand_over(worker, waiting, asked, scores)
             for worker in self._look():
                 self._take(worker, scores)
@@ -97,31 +97,31 @@ class VerifierPool:
         nothing: they are not its own."""
         if os.getpid() != self._owner:
             return
-        for worker in self._workers:
-            _end(worker)
-        self._workers = []
+        for worker in list(self._workers):
+            self._end(worker)
+        self._nursery.close()
 
     @property
     def pids(self) -> list[int]:
         """The processes there are."""
-        return [worker.process.pid for worker in self._workers]
+        return [worker.pid for worker in self._workers]
 
     def _keep_up(self, waiting: int) -> None:
         for worker in [w for w in self._workers if w.item is None and w.served >= self._recycle]:
-            _end(worker)
-            self._workers.remove(worker)
+            self._end(worker)
         idle = sum(worker.item is None for worker in self._workers)
         for _ in range(min(self._size - len(self._workers), waiting - idle)):
-            process = subprocess.Popen(
-                [
-                    sys.executable, "-m", "rekindle.rewards.worker", self._verifier,
-                    str(self._memory),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-            self._workers.append(_Worker(process, deadline=time.monotonic() + _STARTING))
+            try:
+                pid, connection = self._nursery.fork()
+            except (NotStartedError, OSError) as error:
+                self.close()
+                raise ConfigError(
+                    f"workers of the verifier '{self._verifier}' do not start",
+                    got="their process ended before it was ready",
+                    wanted=f"python {' '.join(self._nursery.command)}",
+                    fix="run that command to see why",
+                ) from error
+            self._workers.append(_Worker(pid, connection, connection.makefile("rb")))
 
     def _hand_over(
         self,
@@ -135,56 +135,52 @@ class VerifierPool:
         worker.item, worker.deadline = item, time.monotonic() + self._timeout
         line = json.dumps({"gold": gold, "text": text}) + "\n"
         try:
-            _pipe(worker.process.stdin).write(line.encode("utf-8", "surrogatepass"))
-            _pipe(worker.process.stdin).flush()
-        except BrokenPipeError:
+            worker.connection.sendall(line.encode())
+        except ConnectionError:
             self._lose(worker, scores, "error: the process ended")
 
     def _look(self) -> list[_Worker]:
-        busy = [worker for worker in self._workers if worker.item is not None or not worker.ready]
+        busy = [worker for worker in self._workers if worker.item is not None]
         if not busy:
             return []
         soonest = min(worker.deadline for worker in busy)
         with selectors.DefaultSelector() as selector:
             for worker in busy:
-                selector.register(_pipe(worker.process.stdout), selectors.EVENT_READ, worker)
+                selector.register(worker.connection, selectors.EVENT_READ, worker)
             found = selector.select(max(0.0, soonest - time.monotonic()))
         return [key.data for key, _ in found]
 
     def _take(self, worker: _Worker, scores: list[Score | None]) -> None:
-        line = _pipe(worker.process.stdout).readline()
+        assert worker.item is not None
+        try:
+            line = worker.replies.readline()
+        except ConnectionError:
+            line = b""
         if not line.endswith(b"\n"):
             self._lose(worker, scores, "error: the process ended")
-        elif not worker.ready:
-            worker.ready, self._failed_starts = True, 0
-        elif worker.item is not None:
-            said: dict[str, Any] = json.loads(line)
-            scores[worker.item] = Score(said["value"], reason=said["reason"])
-            worker.item, worker.served = None, worker.served + 1
-            if said["reason"] == "memory":
-                worker.served = self._recycle  # what it holds is not given back
+            return
+        said: dict[str, Any] = json.loads(line)
+        scores[worker.item] = Score(said["value"], reason=said["reason"])
+        worker.item, worker.served = None, worker.served + 1
+        if said["reason"] == "memory":
+            worker.served = self._recycle  # what it holds is not given back
 
     def _kill_late(self, scores: list[Score | None]) -> None:
         now = time.monotonic()
         for worker in list(self._workers):
-            if (worker.item is not None or not worker.ready) and worker.deadline <= now:
+            if worker.item is not None and worker.deadline <= now:
                 self._lose(worker, scores, "timeout")
 
     def _lose(self, worker: _Worker, scores: list[Score | None], why: str) -> None:
         if worker.item is not None:
             scores[worker.item] = Score.missing(why)
-        elif not worker.ready:
-            self._failed_starts += 1
-        _end(worker)
+        self._end(worker)
+
+    def _end(self, worker: _Worker) -> None:
+        worker.replies.close()
+        worker.connection.close()
+        self._nursery.end(worker.pid)
         self._workers.remove(worker)
-        if self._failed_starts > self._size:
-            self.close()
-            raise ConfigError(
-                f"workers of the verifier '{self._verifier}' do not start",
-                got=f"{self._failed_starts} ended before they were ready",
-                wanted=f"python -m rekindle.rewards.worker {self._verifier} {self._memory}",
-                fix="run that command to see why; a small task.memory is one reason",
-            )
 
 
 def check_pooled(verifier: str) -> None:
@@ -203,18 +199,3 @@ def check_pooled(verifier: str) -> None:
 def shared_pool(verifier: str, timeout: float, workers: int | None) -> VerifierPool:
     """One pool for everyone in this process who asks for the same."""
     return VerifierPool(verifier, timeout=timeout, workers=workers)
-
-
-def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None
-    return stream
-
-
-def _end(worker: _Worker) -> None:
-    worker.process.kill()
-    worker.process.wait()
-    for stream in (worker.process.stdin, worker.process.stdout):
-        try:
-            _pipe(stream).close()
-        except BrokenPipeError:  # what was not sent any more
-            continue

@@ -16,7 +16,7 @@ import yaml
 
 from rekindle.engine.manifest import make_manifest, now
 from rekindle.engine.rundir import LOCK, RunLock, flat
-from rekindle.errors import DataError, RekindleError, RunDirectoryError
+from rekindle.errors import RekindleError, RunDirectoryError
 from rekindle.files import (
     clear_leftovers,
     explained_io,
@@ -27,9 +27,9 @@ from rekindle.files import (
     write_json,
 )
 from rekindle.study.design import Planned, Study
+from rekindle.study.places import DECLARED, MANIFEST, is_finished
 
 Mode = Literal["new", "resume", "overwrite"]
-MANIFEST, DECLARED = "manifest.json", "study.yaml"
 OWN = ("runs", "prepared", "models", "study.json", "report.html", DECLARED, MANIFEST)
 
 
@@ -73,20 +73,6 @@ def claim_study(
         lock.release()
         raise
     return lock
-
-
-def is_finished(place: Path) -> bool:
-    """Whether a run directory holds a finished run."""
-    manifest = place / MANIFEST
-    return manifest.exists() and read_json(manifest).get("finished") is not None
-
-
-def is_study(place: Path) -> bool:
-    """Whether a directory holds a study."""
-    try:
-        return (place / DECLARED).exists() and "study" in read_json(place / MANIFEST)
-    except DataError:
-        return False
 
 
 def _text(study: Study) -> str:

@@ -80,7 +80,10 @@ class LocalPool:
         return outcomes
 
     def stop(self) -> list[Outcome]:
-        """Busy workers finish their step, save and leave; idle ones leave."""
+        """Busy workers finish their step, save and leave; idle ones leave.
+
+        One whose job came to its end before the signal reached it sends its outcome as ever.
+        """
         outcomes = []
         for worker in filter(None, self._workers):
             if worker.job is None:
@@ -89,12 +92,13 @@ class LocalPool:
                 os.kill(worker.process.pid, signal.SIGTERM)
         deadline = time.monotonic() + _GRACE
         for worker in filter(None, self._workers):
+            if worker.job is not None:
+                outcomes.append(_last_word(worker, worker.job, deadline))
+                worker.pipe.close()  # a worker that waits for its next job leaves
             worker.process.join(max(0.1, deadline - time.monotonic()))
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
-            if worker.job is not None:
-                outcomes.append(Outcome(worker.job, "stopped"))
         self._workers = [None] * self._slots
         return outcomes
 
@@ -133,6 +137,16 @@ def _serve(pipe: Connection, env: dict[str, str]) -> None:
 
 def _leave(number: int, frame: Any) -> None:
     raise SystemExit(0)
+
+
+def _last_word(worker: _Worker, job: Job, deadline: float) -> Outcome:
+    try:
+        if worker.pipe.poll(max(0.0, deadline - time.monotonic())):
+            outcome: Outcome = worker.pipe.recv()
+            return outcome
+    except (EOFError, ConnectionResetError):
+        pass
+    return Outcome(job, "stopped")
 
 
 def _death(job: Job, code: int | None, began: float) -> Outcome:

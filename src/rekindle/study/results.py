@@ -18,11 +18,11 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from rekindle.errors import DataError
-from rekindle.evals.compare import Difference, compare_many
+from rekindle.evals.compare import LOWER_IS_BETTER, Difference, compare_many
 from rekindle.evals.significance import holm
 from rekindle.files import read_json, read_jsonl
 from rekindle.study.design import Budget, Comparison, Planned, Study
-from rekindle.study.directory import MANIFEST, is_finished
+from rekindle.study.places import MANIFEST, is_finished
 
 HELPS, DOES_NOT, CANNOT_TELL = "helps", "does not", "cannot tell yet"
 
@@ -110,8 +110,10 @@ def unequal_budgets(
     return {arm: ratio for arm, ratio in ratios.items() if abs(ratio - 1) > budget.tolerance}
 
 
-def verdict_of(found: Difference, *, meaningful: float) -> str:
+def verdict_of(found: Difference, *, meaningful: float, lower_is_better: bool = False) -> str:
     """One of `helps`, `does not`, `cannot tell yet`; see the module's text."""
+    if lower_is_better:
+        found = found._replace(ci_low=-found.ci_high, ci_high=-found.ci_low)
     if found.n_pairs < 2 or not math.isfinite(found.ci_low + found.ci_high):
         return CANNOT_TELL
     if found.ci_low > 0:
@@ -188,6 +190,7 @@ def _compared(
         "method": pair.arm,
         "baseline": pair.baseline,
         "metric": metric,
+        "lower_is_better": metric in LOWER_IS_BETTER,
         "level": level,
         "primary": primary,
         "n_seeds": len({seed for _, seed in both}),
@@ -219,7 +222,9 @@ def _compared(
         "n_problems": found.n_problems,
         "n_samples": evals[0][0]["n_samples"],
         "split": evals[0][0]["split"],
-        "verdict": verdict_of(found, meaningful=study.meaningful),
+        "verdict": verdict_of(
+            found, meaningful=study.meaningful, lower_is_better=metric in LOWER_IS_BETTER
+        ),
         "why": "one pair of runs decides nothing" if len(both) == 1 else "",
     }
 

@@ -22,8 +22,9 @@ from typing import Any
 from rekindle.errors import EXIT_RESUMABLE
 from rekindle.files import read_json, write_json
 from rekindle.study.design import Planned, Preparation, Study, plan, preparations
-from rekindle.study.directory import Mode, claim_study, is_finished
+from rekindle.study.directory import Mode, claim_study
 from rekindle.study.jobs import Executor, Job, Outcome
+from rekindle.study.places import is_finished
 from rekindle.study.results import Failure, study_results
 from rekindle.study.table import Table
 

@@ -1,0 +1,81 @@
+"""Extrapolation at test time: the logits z + c (z - z_weak) of two models, nothing trained.
+
+What WMSS does to its strong model in the tabular limit, without training; also contrastive decoding
+(arXiv 2210.15097) without its plausibility cut, and proxy tuning of a model by itself.
+
+Axes: B sequences, S prompt and completion tokens, T completion tokens, N tokens in a row.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from rekindle.engine.pairing import check_pair
+from rekindle.engine.policy import Policy
+from rekindle.errors import ConfigError
+from rekindle.ops.logprobs import TokenScores, token_scores
+from rekindle.ops.mixing import mixed_logits
+
+_ROWS = 1024  # rows of logits held at a time
+
+
+@dataclass
+class ContrastPolicy(Policy):
+    """A policy whose logits are pushed away from a weaker one's; it samples and scores.
+
+    Everything but the logits is the strong policy's: tokenizer, template, weights when saved.
+    """
+
+    weak: Policy
+    strength: float
+
+    @classmethod
+    def between(cls, strong: Policy, weak: Policy, strength: float) -> "ContrastPolicy":
+        """Check that the two can be combined, and do so.
+
+        Raises:
+            ModelError: other tokenizers, templates or vocabularies.
+            ConfigError: a strength below 0.
+        """
+        if not strength >= 0:
+            raise ConfigError(
+                "the strength of the extrapolation is below 0",
+                got=strength,
+                wanted="0 (the model itself) or more; prototypes used 0.25 to 0.5",
+            )
+        check_pair(strong, weak)
+        return cls(**vars(strong), weak=weak, strength=strength)
+
+    @torch.no_grad()
+    def logprobs(
+        self,
+        tokens_BS: Int[Tensor, "B S"],
+        attend_BS: Bool[Tensor, "B S"],
+        *,
+        start: int,
+        temperature: float = 1.0,
+        entropy: Literal["detached", "grad"] = "detached",
+    ) -> TokenScores:
+        """As `Policy.logprobs`, without gradients."""
+        targets_BT = tokens_BS[:, start:]
+        strong, weak = (
+            (p.hidden(tokens_BS, attend_BS, start=start).flatten(0, 1), p.head())
+            for p in (self, self.weak)
+        )
+        parts = []
+        for first in range(0, targets_BT.numel(), _ROWS):
+            rows = slice(first, first + _ROWS)
+            strong_NV, weak_NV = (_logits(hidden[rows], head) for hidden, head in (strong, weak))
+            mixed_NV = mixed_logits(strong_NV, weak_NV, lam=1 + self.strength)
+            target_N = targets_BT.flatten()[rows]
+            parts.append(token_scores(mixed_NV[None], target_N[None], temperature=temperature))
+        return TokenScores(
+            *(torch.cat([p[i][0] for p in parts]).view(targets_BT.shape) for i in range(2))
+        )
+
+
+def _logits(hidden_ND: Tensor, head_VD: Tensor) -> Tensor:
+    return torch.nn.functional.linear(hidden_ND, head_VD)

@@ -1,0 +1,83 @@
+"""Next-token logits of a growing batch: through transformers, or of two models at once.
+
+Small Llama-like models have a quicker one, `engine/decode.py`.
+
+Axes: P prompts, B rows (samples of prompts), S prompt slots, V vocabulary.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from rekindle.engine.policy import Policy
+from rekindle.ops.mixing import mixed_logits
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """Next-token logits of a batch that only grows longer and loses rows."""
+
+    def begin(self, tokens_PS: Tensor, attend_PS: Tensor, source_B: Tensor, *, room: int) -> Tensor:
+        """Read left-padded prompts; row b goes on from prompt `source_B[b]`. Logits, [B, V]."""
+
+    def extend(self, tokens_B: Tensor) -> Tensor:
+        """Append a token to each row. Logits, [B, V]."""
+
+    def keep(self, order_B: Tensor) -> None:
+        """Go on with these rows, in this order."""
+
+
+class ModelDecoder:
+    """The decoder of any causal LM, through the transformers forward and its dynamic cache."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def begin(self, tokens_PS: Tensor, attend_PS: Tensor, source_B: Tensor, *, room: int) -> Tensor:
+        """Read left-padded prompts; row b goes on from prompt `source_B[b]`. Logits, [B, V]."""
+        device, self._logits_to = self._policy.device, tokens_PS.device
+        source_B, attend_PS = source_B.to(device), attend_PS.to(device)
+        prefill = self._policy.prefill(tokens_PS.to(device), attend_PS)
+        self._past = prefill.past
+        self._past.reorder_cache(source_B)  # selects rows of every kind of cache
+        self._filled = tokens_PS.shape[1]
+        new = torch.ones(source_B.numel(), room, dtype=torch.bool, device=device)
+        self._attend = torch.cat([attend_PS[source_B], new], dim=1)
+        return prefill.logits_BV[source_B].to(self._logits_to)
+
+    def extend(self, tokens_B: Tensor) -> Tensor:
+        """Append a token to each row. Logits, [B, V]."""
+        self._filled += 1
+        tokens_B, attend_BS = tokens_B.to(self._attend.device), self._attend[:, : self._filled]
+        return self._policy.extend(self._past, tokens_B, attend_BS).to(self._logits_to)
+
+    def keep(self, order_B: Tensor) -> None:
+        """Go on with these rows, in this order."""
+        order_B = order_B.to(self._attend.device)
+        self._past.reorder_cache(order_B)
+        self._attend = self._attend[order_B]
+
+
+class ContrastDecoder:
+    """Two decoders that read and append the same tokens: z + c (z - z_weak)."""
+
+    def __init__(self, strong: Decoder, weak: Decoder, strength: float) -> None:
+        self._both, self._lam = (strong, weak), 1 + strength
+
+    def begin(self, tokens_PS: Tensor, attend_PS: Tensor, source_B: Tensor, *, room: int) -> Tensor:
+        """Read left-padded prompts; row b goes on from prompt `source_B[b]`. Logits, [B, V]."""
+        strong_BV, weak_BV = (
+            decoder.begin(tokens_PS, attend_PS, source_B, room=room) for decoder in self._both
+        )
+        return mixed_logits(strong_BV, weak_BV, lam=self._lam)
+
+    def extend(self, tokens_B: Tensor) -> Tensor:
+        """Append a token to each row. Logits, [B, V]."""
+        strong_BV, weak_BV = (decoder.extend(tokens_B) for decoder in self._both)
+        return mixed_logits(strong_BV, weak_BV, lam=self._lam)
+
+    def keep(self, order_B: Tensor) -> None:
+        """Go on with these rows, in this order."""
+        for decoder in self._both:
+            decoder.keep(order_B)

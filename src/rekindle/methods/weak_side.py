@@ -1,0 +1,240 @@
+"""The weak half of WMSS's mix: run live, trained or frozen; read from disk; or moved, as a control.
+
+Axes: B sequences, T completion tokens, N supervised tokens of all samples, E width.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rekindle.engine.adapters import Adapters
+from rekindle.engine.batch import Batch, MicroBatch
+from rekindle.engine.device import Group, on_main
+from rekindle.engine.fingerprints import weights_fingerprint
+from rekindle.engine.policy import Policy
+from rekindle.errors import DataError, RunDirectoryError
+from rekindle.files import read_json, remove_tree, sha256_file, write_json
+
+_STATES, _RECORD = "states.bin", "states.json"
+Sequences = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]  # prompt and completion of a sample
+
+
+@runtime_checkable
+class WeakSide(Protocol):
+    """Where the weak hidden states of a micro-batch come from."""
+
+    def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
+        """Last hidden states in front of each completion token."""
+
+    def head(self) -> Float[Tensor, "V E"]:
+        """The weak model's output embedding."""
+
+    def models(self) -> dict[str, nn.Module]:
+        """What is trained beside the policy."""
+
+
+class Live:
+    """The weak model, run on each micro-batch; frozen, it keeps no graph."""
+
+    def __init__(self, policy: Policy, *, frozen: bool) -> None:
+        self.policy, self.frozen = policy, frozen
+
+    @classmethod
+    def of(cls, weak: Policy, *, frozen: bool) -> "Live":
+        """A copy of `weak`, made now."""
+        return cls(weak.frozen_copy() if frozen else weak.trainable_copy(), frozen=frozen)
+
+    def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
+        """By the weak model's own forward."""
+        with torch.set_grad_enabled(not self.frozen):
+            return self.policy.hidden(micro.tokens_BS, micro.attend_BS, start=micro.start)
+
+    def head(self) -> Float[Tensor, "V E"]:
+        """As it is now; without a graph when frozen."""
+        return self.policy.head().detach() if self.frozen else self.policy.head()
+
+    def models(self) -> dict[str, nn.Module]:
+        """The weak model, unless it is frozen."""
+        return {} if self.frozen else {"weak": self.policy.model}
+
+
+class Cached:
+    """Hidden states of a frozen weak model, computed once for fixed samples and read from disk.
+
+    DIRECTORY/states.bin   [N, E] in the model's own dtype: nothing is rounded
+    DIRECTORY/states.json  hashes of weights, samples and file; where each sample begins
+
+    About d / V of what logits would take. Equal to a live pass up to the rounding that the width of
+    a padded batch makes. The file is mapped, not read into memory.
+    """
+
+    def __init__(self, directory: Path, policy: Policy, samples: Sequences) -> None:
+        record = read_json(directory / _RECORD)
+        self.width = int(record["width"])
+        self._head = policy.head().detach()
+        self._starts = dict(zip(samples, record["starts"], strict=True))
+        count = int(record["tokens"]) * self.width
+        path = str(directory / _STATES)
+        flat = torch.from_file(path, shared=False, size=count, dtype=self._head.dtype)
+        self._states_NE = flat.view(-1, self.width)
+
+    @classmethod
+    def make(
+        cls,
+        directory: Path,
+        weak: Policy,
+        batch: Batch,
+        *,
+        micro_tokens: int,
+        group: Group,
+    ) -> "Cached":
+        """Take up the states in `directory`, or compute and write them there.
+
+        Raises:
+            RunDirectoryError: they are of other weights or samples, or the file was changed since.
+        """
+        samples = list(dict.fromkeys(zip(batch.prompts, batch.completions, strict=True)))
+        asked = {
+            "weights": weights_fingerprint(weak),
+            "samples": hashlib.sha256(json.dumps(samples).encode()).hexdigest(),
+        }
+        on_main(group, lambda: _ensure(directory, weak, batch, samples, asked, micro_tokens))
+        return cls(directory, weak, samples)
+
+    def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
+        """The stored rows of each sample, 0 at padding.
+
+        Raises:
+            DataError: a sample that was not among those given to `make`.
+        """
+        mask_BT = micro.mask_BT.cpu()
+        out_BTE = self._states_NE.new_zeros(*mask_BT.shape, self.width)
+        tokens_BS, attend_BS = micro.tokens_BS.cpu(), micro.attend_BS.cpu()
+        prompts = attend_BS[:, : micro.start].sum(dim=1).tolist()
+        for b, length in enumerate(mask_BT.sum(dim=1).tolist()):
+            tokens = tokens_BS[b, attend_BS[b]].tolist()
+            sample = tuple(tokens[: prompts[b]]), tuple(tokens[prompts[b] :])
+            if sample not in self._starts:
+                raise DataError(
+                    "a sample is not among the cached hidden states",
+                    got=f"{len(tokens)} tokens, beginning with {tokens[:8]}",
+                    why="the cache holds the samples of the stage that made it",
+                    fix="remove the stage's directory to make it again",
+                )
+            start = self._starts[sample]
+            out_BTE[b, :length] = self._states_NE[start : start + length]
+        return out_BTE.to(self._head.device)
+
+    def head(self) -> Float[Tensor, "V E"]:
+        """The weak model's, without a graph."""
+        return self._head
+
+    def models(self) -> dict[str, nn.Module]:
+        """Nothing: it is frozen."""
+        return {}
+
+
+class Adapter:
+    """A second adapter on the strong model's own weights and head; trained with it."""
+
+    def __init__(self, adapters: Adapters, name: str) -> None:
+        self.adapters, self.name = adapters, name
+
+    def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
+        """By the same model with the weak adapter active."""
+        with self.adapters.active(self.name):
+            return self.adapters.policy.hidden(micro.tokens_BS, micro.attend_BS, start=micro.start)
+
+    def head(self) -> Float[Tensor, "V E"]:
+        """The one head: hidden states are mixed instead of logits."""
+        return self.adapters.policy.head()
+
+    def models(self) -> dict[str, nn.Module]:
+        """Both adapters are in the policy's model."""
+        return {}
+
+
+class Elsewhere:
+    """A control: states from half an answer's length away. Right statistics, wrong place, however
+    the step is split."""
+
+    def __init__(self, side: WeakSide) -> None:
+        self.side = side
+        self.head, self.models = side.head, side.models
+
+    def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
+        """Each row turned by half of its length."""
+        hidden_BTE = self.side.hidden(micro)
+        out_BTE = hidden_BTE.clone()
+        for b, length in enumerate(micro.mask_BT.sum(dim=1).tolist()):
+            out_BTE[b, :length] = hidden_BTE[b, :length].roll(length // 2, dims=0)
+        return out_BTE
+
+
+def _ensure(
+    directory: Path,
+    weak: Policy,
+    batch: Batch,
+    samples: Sequences,
+    asked: dict[str, Any],
+    micro_tokens: int,
+) -> None:
+    if not (directory / _RECORD).exists():
+        remove_tree(directory)
+        directory.mkdir(parents=True)
+        _write(directory, weak, batch, samples, asked, micro_tokens)
+    record = read_json(directory / _RECORD)
+    for name, value in asked.items():
+        if record[name] != value:
+            raise RunDirectoryError(
+                f"{directory} holds hidden states of other {name}",
+                got=record[name][:12],
+                wanted=value[:12],
+                why="they would be mixed in as if they were this run's",
+                fix=f"remove {directory} to make them again",
+            )
+    if sha256_file(directory / _STATES) != record["states_sha256"]:
+        raise RunDirectoryError(
+            f"{directory / _STATES} was changed since it was made",
+            fix=f"remove {directory} to make it again",
+        )
+
+
+@torch.no_grad()
+def _write(
+    directory: Path,
+    weak: Policy,
+    batch: Batch,
+    samples: Sequences,
+    asked: dict[str, Any],
+    micro_tokens: int,
+) -> None:
+    lengths = [len(completion) for _, completion in samples]
+    starts = [sum(lengths[:i]) for i in range(len(lengths))]
+    place = dict(zip(samples, starts, strict=True))
+    head = weak.head()
+    path, width = directory / _STATES, head.shape[1]
+    count = sum(lengths) * width
+    flat = torch.from_file(str(path), shared=True, size=count, dtype=head.dtype)
+    states_NE = flat.view(-1, width)
+    for micro in batch.split(micro_tokens):
+        moved = micro.to(weak.device)
+        hidden_BTE = weak.hidden(moved.tokens_BS, moved.attend_BS, start=micro.start).cpu()
+        for b, row in enumerate(micro.rows):
+            start = place[batch.prompts[row], batch.completions[row]]
+            length = len(batch.completions[row])
+            states_NE[start : start + length] = hidden_BTE[b, :length]
+    record = {
+        **asked,
+        "width": width,
+        "tokens": sum(lengths),
+        "starts": starts,
+        "states_sha256": sha256_file(path),
+    }
+    write_json(directory / _RECORD, record)
