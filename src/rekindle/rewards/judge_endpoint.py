@@ -124,7 +124,9 @@ class EndpointJudge:
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
             raise ConfigError(
-                "the judge's url is not an address", got=self.url, wanted="http://... or https://..."
+                "the judge's url is not an address",
+                got=self.url,
+                wanted="http://... or https://...",
             )
         if importlib.util.find_spec("httpx") is None:
             raise missing_extra("httpx", extra="judge", needed_for="a judge at an endpoint")
