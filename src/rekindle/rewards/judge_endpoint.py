@@ -226,6 +226,7 @@ class EndpointJudge:
                 return
             except _PassingError as error:
                 if attempt == tries:
+                    stop.set()  # before another call of this pool begins
                     raise RewardUnavailableError(
                         f"the judge at {self.url} gives no judgement",
                         got=f"{error} (tried {tries} times)",
