@@ -80,9 +80,8 @@ def train(
         seed_everything(shared.seed, deterministic=shared.device.deterministic)
         world = make_world(recipe, policy=policy, task=task, run=run, group=group, scorer=scorer)
         world.judge = judge
-        # a method of several stages returns another policy than it was given
         trained: Policy = method_module(shared.method).run(recipe.method, world)
-        run.finish(trained.save)
+        run.finish(trained.save)  # not the policy that it was given, where there are stages
     return Path(out) / "final"
 
 
