@@ -177,7 +177,7 @@ def step_ways(name: str, problems: int, scratch: Path):
     from rekindle.methods.wmss import mixed_objective
     from rekindle.tasks import load_task
 
-    task = load_task("addition")
+    task = load_task(name="addition")
     asked = task.problems("train", count=problems, seed=0, levels=("5",))
     optim = OptimConfig(lr=1e-6, problems=problems)
     weak = make_policy(name, 1)
@@ -193,7 +193,11 @@ def step_ways(name: str, problems: int, scratch: Path):
         else:
             if way == "cached":
                 side = Cached.make(
-                    scratch / name.split(",")[0], weak.frozen_copy(), batch, group=Alone()
+                    scratch / "states",
+                    weak.frozen_copy(),
+                    batch,
+                    micro_tokens=micro_tokens(None, weak.device),
+                    group=Alone(),
                 )
             else:
                 side = Live.of(weak, frozen=way == "frozen")

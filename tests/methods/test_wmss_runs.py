@@ -88,7 +88,7 @@ def test_weak_and_strong_the_same_is_allowed_and_said(base, tmp_path):
         run(asked, tmp_path / "twins")
 
 
-def test_a_weak_model_of_another_vocabulary_is_refused_and_phase_1_is_kept(base, tmp_path):
+def test_a_weak_model_of_another_vocabulary_is_refused_before_anything_is_trained(base, tmp_path):
     config = tiny.llama_config(vocab_size=48)
     wider = Policy.of(
         tiny.model(config=config, dtype=torch.float64), tiny.tokenizer(), tiny.policy().config
@@ -96,7 +96,7 @@ def test_a_weak_model_of_another_vocabulary_is_refused_and_phase_1_is_kept(base,
     wider.save(tmp_path / "wider")
     with pytest.raises(ModelError, match=r"another padded vocabulary(.|\n)*48 rows"):
         run(recipe(base, weak=str(tmp_path / "wider")), tmp_path / "run")
-    assert weights(tmp_path / "run" / "stages" / "01-sft")
+    assert not (tmp_path / "run" / "stages").exists()
 
 
 def test_cached_states_train_like_live_ones(base, tmp_path):
@@ -182,6 +182,11 @@ def test_a_head_with_a_soft_cap_is_refused(tmp_path):
     tiny.policy("gpt2").save(tmp_path / "base")
     with pytest.raises(ModelError, match="cannot be mixed"):
         run(recipe(tmp_path / "base"), tmp_path / "run")
+
+
+def test_controls_that_mix_nothing_take_any_model(tmp_path):
+    tiny.policy("gpt2").save(tmp_path / "base")
+    assert run(recipe(tmp_path / "base", "sft_restart"), tmp_path / "run")
 
 
 def test_data_without_solutions_are_refused(base, tmp_path):

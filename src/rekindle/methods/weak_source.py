@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rekindle.engine.adapters import Adapters
 from rekindle.engine.device import on_main
 from rekindle.engine.fingerprints import weights_fingerprint
+from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
 from rekindle.files import remove_tree
 from rekindle.methods import sft
@@ -29,14 +30,25 @@ class Made(NamedTuple):
     base: Policy | None = None  # None in phase 1, which trains it
 
 
-def first_weak(name: str, *, base: Policy, strong: Policy) -> Policy:
-    """The weak model of the first iteration, see `wmss.weak`."""
-    if name == "base":
-        return base
-    if name == _HALF:
-        place = Path(strong.config.name).parent / _HALF
-        return Policy.load(base.config.model_copy(update={"name": str(place)}))
-    return Policy.load(base.config.model_copy(update={"name": name, "revision": None}))
+def first_weak(config: "Config", base: Policy) -> Policy | None:
+    """The weak model of the first iteration, see `wmss.weak`, checked before anything is trained;
+    None where phase 1 will make it (`half_of`). Later iterations mix in a strong model.
+
+    Raises:
+        ModelError: its logits cannot be mixed with the base's, where they will be.
+    """
+    known = config.weak in ("base", _HALF)
+    name = {"name": config.weak, "revision": None}
+    weak = base if known else Policy.load(base.config.model_copy(update=name))
+    if config.partner in ("weak", "shuffled") or config.extrapolate:
+        check_pair(base, weak)
+    return None if config.weak == _HALF else weak
+
+
+def half_of(strong: Policy) -> Policy:
+    """The strong model as it was half-way through the phase that made it."""
+    place = Path(strong.config.name).parent / _HALF
+    return Policy.load(strong.config.model_copy(update={"name": str(place)}))
 
 
 def keep_half(name: str, world: World, policy: Policy, step: int) -> None:

@@ -36,16 +36,15 @@ from rekindle.engine.batch import MicroBatch
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.contrast import ContrastPolicy
 from rekindle.engine.fingerprints import weights_fingerprint
-from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
 from rekindle.errors import ConfigError
-from rekindle.methods import sft
+from rekindle.methods import sft, weak_source
 from rekindle.methods.curriculum import Knobs, epochs, select
 from rekindle.methods.mix_signal import TOKENS, MixSignal
 from rekindle.methods.stages import Stages, hash_rows
 from rekindle.methods.weak_side import WeakSide
-from rekindle.methods.weak_source import Made, first_weak, keep_half, note_no_op, prepare, side_of
+from rekindle.methods.weak_source import Made
 from rekindle.methods.world import World
 from rekindle.ops.mixing import mixed_cross_entropy
 from rekindle.ops.weights import Reduction
@@ -190,7 +189,7 @@ def check(config: Config, sample: SampleConfig) -> None:
 
 def run(config: Config, world: World) -> Policy:
     """SFT, then `iterations` times: score all samples, draw, train on mixed logits."""
-    note_no_op(config.lam, config.partner)
+    weak_source.note_no_op(config.lam, config.partner)
     stages, parts = Stages(world), config.iterations + 1
     if world.optim.steps < parts:
         raise ConfigError(
@@ -201,6 +200,7 @@ def run(config: Config, world: World) -> Policy:
     problems = world.task.problems(
         "train", count=config.items, seed=world.seed, levels=world.levels
     )
+    found = weak_source.first_weak(config, world.policy)
     base, plain = world.policy, config.model_copy(update={"partner": "none", "extrapolate": 0.0})
     strong = stages.train(
         "sft",
@@ -209,9 +209,8 @@ def run(config: Config, world: World) -> Policy:
         optim=optim,
         body=lambda w: _train(plain, w, problems, Made(strong=base, weak=base)),
     )
-    weak = first_weak(config.weak, base=base, strong=strong)
+    weak = found or weak_source.half_of(strong)
     for k in range(1, parts):
-        check_pair(strong, weak)
         active, rows = problems, ""
         if config.select == "entropy":
             drawn = select(config, world, stages, problems, weak, strong, k)
@@ -238,7 +237,7 @@ def run(config: Config, world: World) -> Policy:
 def _train(config: Config, world: World, problems: Sequence[Problem], made: Made) -> Policy:
     """One phase on a fixed list, in seeded epochs; the strong model is the world's."""
     optim = world.optim
-    policy, adapters = prepare(config, world, made)
+    policy, adapters = weak_source.prepare(config, world, made)
     models, signal = {"policy": policy.model}, MixSignal(config.lam)
     mixes = config.partner in ("weak", "shuffled") and config.lam < 1
     if config.partner == "none" or config.lam == 1:
@@ -248,7 +247,7 @@ def _train(config: Config, world: World, problems: Sequence[Problem], made: Made
     elif config.partner == "uniform":
         objective = damped_objective(policy, lam=config.lam)
     else:
-        side = side_of(config, world, problems, made, adapters)
+        side = weak_source.side_of(config, world, problems, made, adapters)
         models |= side.models()
         objective = mixed_objective(policy, side, lam=config.lam, chunk=config.chunk, signal=signal)
     if config.extrapolate:
@@ -271,7 +270,7 @@ def _train(config: Config, world: World, problems: Sequence[Problem], made: Made
         if mixes:
             metrics |= signal.metrics(world.group)
         if made.base is None:
-            keep_half(config.weak, world, policy, step)
+            weak_source.keep_half(config.weak, world, policy, step)
         trained = world.group.sum({"tokens": float(batch.tokens)})["tokens"]
         world.log(step, {**metrics, "tokens/trained": trained})
     return adapters.shipped("strong") if adapters is not None else policy
