@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 import tiny
+from rekindle.engine.rundir import in_use
 from rekindle.errors import EXIT_RESUMABLE, RunDirectoryError
 from rekindle.study import local
-from rekindle.study.design import load_study
+from rekindle.study.design import load_study, plan
 from rekindle.study.jobs import Job, Outcome, run_job
 from rekindle.study.local import LocalPool
 from rekindle.study.runner import run_study
@@ -332,6 +333,29 @@ def test_a_job_that_ends_while_the_study_stops_is_finished_and_nobody_waits(monk
         time.sleep(0.01)
     assert [outcome.ending for outcome in pool.stop()] == ["finished"]
     assert process.exitcode == 0  # by itself, not killed after the time of grace
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from rekindle.engine.rundir import LOCK, RunLock
+lock = RunLock(Path(sys.argv[1]) / LOCK)
+print("held", flush=True)
+time.sleep(1.5)
+"""
+
+
+def test_a_run_that_an_orphan_still_holds_is_waited_for(file, tmp_path):
+    run = plan(file(), tmp_path / "out")[0]
+    run.out.mkdir(parents=True)
+    words = [sys.executable, "-c", HOLDER, str(run.out)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        assert in_use(run.out)
+        job = Job(run.out, tmp_path / "log", recipe=run.recipe.resolved())
+        assert run_job(job).ending == "finished"
+        assert holder.poll() is not None
+    assert not in_use(run.out)
 
 
 def command(*words):

@@ -89,6 +89,18 @@ def claim(
     return lock
 
 
+def in_use(directory: Path) -> bool:
+    """Whether a process holds this run directory; False where there is none."""
+    if not (directory / LOCK).exists():
+        return False
+    with explained_io(directory / LOCK, "looking at"), open_lock(directory / LOCK) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 class RunLock:
     """Held until released or until this process is gone, however it went.
 

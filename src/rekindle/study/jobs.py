@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol
 from rekindle.errors import EXIT_RESUMABLE, RekindleError
 from rekindle.files import open_append
 
+_LONGEST_STEP = 120.0  # seconds that a run may be held by a worker whose study is gone
 Ending = Literal["finished", "failed", "stopped", "lost"]
 
 
@@ -91,6 +92,7 @@ def run_job(job: Job) -> Outcome:
         from rekindle.methods.recipe import make_recipe
         from rekindle.methods.train import train
 
+        _wait_for_orphan(job.out)
         try:
             train(make_recipe(job.recipe), job.out, mode="resume", quiet=True)
         except RekindleError as error:
@@ -100,6 +102,15 @@ def run_job(job: Job) -> Outcome:
                 raise
             return ended("stopped")
     return ended("finished")
+
+
+def _wait_for_orphan(directory: Path) -> None:
+    """A study that was killed leaves workers that save and go within a step: wait for them."""
+    from rekindle.engine.rundir import in_use
+
+    began = time.monotonic()
+    while in_use(directory) and time.monotonic() - began < _LONGEST_STEP:
+        time.sleep(0.2)
 
 
 def watch_parent() -> None:
