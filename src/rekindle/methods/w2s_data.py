@@ -1,0 +1,430 @@
+"""Weak-to-Strong's halves, demos and stages: what stands between the steps of the algorithm.
+
+    stages 01-halves 02-weak 03-weak-answers                        all that has a weak model
+           04-demos 05-icl-answers 06-kept-1 07-sft                 stage I
+           07-weak-ft 08-icl-ft 09-weak-2-answers ... 12-sft        its second iteration
+           08-samples 09-pairs 10-stage2                            stage II
+
+Questions of half 2 lose answer and solution before anything else is done with them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from rekindle.engine.config import OptimConfig, SampleConfig, Section
+from rekindle.engine.fingerprints import weights_fingerprint
+from rekindle.engine.policy import Policy
+from rekindle.engine.sampler import Sampler
+from rekindle.engine.update import fresh_state
+from rekindle.errors import ConfigError, DataError
+from rekindle.methods.dpo import Config as DPOConfig
+from rekindle.methods.dpo import run_pairs
+from rekindle.methods.rounds import disjoint_chunks
+from rekindle.methods.seeding import sft_on
+from rekindle.methods.stages import StageRows, Stages, hash_rows
+from rekindle.methods.w2s_pairs import Row, read_answer, vote_for
+from rekindle.methods.world import World
+from rekindle.records import Problem, Rollout
+from rekindle.rewards.answers import canonical_answer
+from rekindle.tasks.task import stable_hash
+
+_EVAL_SEED = 0  # of the problems that the world evaluates
+
+
+class Updates(Section):
+    """The length and rate of a training that is not `optim`'s; the rest is `optim`'s."""
+
+    steps: int = Field(ge=1)
+    lr: float = Field(gt=0.0)
+    batch: int = Field(default=32, ge=1, description="samples or pairs a step")
+
+    def optim(self, shared: OptimConfig) -> OptimConfig:
+        """The optimizer of these updates."""
+        return shared.model_copy(
+            update={"steps": self.steps, "lr": self.lr, "problems": self.batch}
+        )
+
+
+class ORPOKnobs(Section):
+    """What stage II passes on to `methods/orpo.py`."""
+
+    beta: float = Field(default=0.1, gt=0.0, description="LLaMA-Factory's default, not the paper's")
+
+
+class Knobs(Section):
+    """Models, data and budgets. `optim` is that of the strong model's SFT, in every baseline."""
+
+    weak: str = Field(
+        default="base", description="the weak base: a model's name, or base: the strong one's own"
+    )
+    half1: int = Field(default=256, ge=1, description="problems with gold, for the weak model")
+    half2: int = Field(default=512, ge=1, description="questions without; the paper: as many")
+    demos: int = Field(default=4, ge=1, description="weak answers shown to the strong model")
+    separator: str = Field(
+        default="\n\n", min_length=1, description="behind each demo, and ends an answer after them"
+    )
+    samples: int = Field(default=10, ge=1, description="of a question, for votes")
+    iterations: Literal[1, 2] = Field(default=1, description="of stage I; 2 on GSM8K, 1 on MATH")
+    seed: int = Field(default=0, ge=0, description="of demos, subsets and pairs, beside the run's")
+    weak_sft: Updates = Updates(steps=100, lr=1e-3, batch=64)
+    stage2: Updates = Updates(steps=50, lr=1e-4)
+    dpo: DPOConfig = DPOConfig()
+    orpo: ORPOKnobs = ORPOKnobs()
+
+
+class Halves(NamedTuple):
+    """Problems with gold, and questions without."""
+
+    labelled: list[Problem]
+    questions: list[Problem]
+
+
+# --- data
+
+
+def question(problem: Problem) -> Problem:
+    """The problem without anything that its answer could be read from."""
+    return replace(problem, answer="", solution=None, meta={})
+
+
+def halves(config: Knobs, world: World) -> Halves:
+    """Training problems in two halves, the second without gold; none is evaluated.
+
+    Raises:
+        DataError: the task has too few, or a question is in two of half 1, half 2 and what is
+            evaluated.
+    """
+    first, second = _chunks(config, world)
+    found = Halves(first, [question(problem) for problem in second])
+    evaluation = world.evaluation
+    evaluated = world.task.problems(
+        evaluation.split,
+        count=evaluation.problems,
+        seed=_EVAL_SEED,
+        levels=evaluation.levels or world.levels,
+    )
+    refuse_overlap(
+        {"half 1": found.labelled, "half 2": found.questions, evaluation.split: evaluated}
+    )
+    return found
+
+
+def refuse_overlap(parts: Mapping[str, Sequence[Problem]]) -> None:
+    """No question in two parts, white space and case aside.
+
+    Raises:
+        DataError: lists the prompts.
+    """
+    prompts = {name: {_asked(problem) for problem in problems} for name, problems in parts.items()}
+    names = list(prompts)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            shared = sorted(prompts[one] & prompts[other])
+            if shared:
+                raise DataError(
+                    f"{one} and {other} share {len(shared)} questions",
+                    got="; ".join(shared[:5]),
+                    wanted="no question in both",
+                    why="the weak model would have seen gold of what it labels, or a model of what "
+                    "it is asked",
+                    fix="leave each question once in the data, whatever its solutions",
+                )
+
+
+def _asked(problem: Problem) -> str:
+    turns = problem.messages or (("user", problem.prompt),)
+    return " ".join(" ".join(content for _, content in turns).split()).lower()
+
+
+def _chunks(config: Knobs, world: World) -> list[list[Problem]]:
+    try:
+        return disjoint_chunks(world, [config.half1, config.half2])
+    except DataError as error:
+        raise DataError(
+            "the task has too few training problems for two halves",
+            got=error.got,
+            wanted=f"{config.half1} + {config.half2}",
+            fix="--set weak_to_strong.half1=... --set weak_to_strong.half2=...",
+        ) from error
+
+
+# --- demos
+
+
+@dataclass(frozen=True)
+class Demos:
+    """Answered questions that are put in front of another one, as they stand."""
+
+    shown: tuple[tuple[str, str], ...]  # prompt, answer
+    separator: str
+
+    def before(self, problem: Problem) -> Problem:
+        """The problem with the demos in front: turns of a chat, or one text."""
+        if problem.messages is not None:
+            turns = [t for p, a in self.shown for t in (("user", p), ("assistant", a))]
+            system = [turn for turn in problem.messages if turn[0] == "system"]
+            rest = [turn for turn in problem.messages if turn[0] != "system"]
+            return replace(problem, messages=(*system, *turns, *rest))
+        text = "".join(f"{p}{a}{self.separator}" for p, a in self.shown)
+        return replace(problem, prompt=text + problem.prompt)
+
+    def ending(self, config: SampleConfig) -> SampleConfig:
+        """Decoding that also ends where the next demo would begin."""
+        return config.model_copy(update={"stop": (*config.stop, self.separator)})
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A sampler whose problems come with demos; what it returns names the plain problems."""
+
+    sampler: Sampler
+    demos: Demos
+
+    def sample(
+        self, problems: Sequence[Problem], *, samples: int, config: SampleConfig, seed: int
+    ) -> list[Rollout]:
+        """As the sampler would answer, had the demos been part of the prompts."""
+        plain = {problem.id: problem for problem in problems}
+        rollouts = self.sampler.sample(
+            [self.demos.before(problem) for problem in problems],
+            samples=samples,
+            config=self.demos.ending(config),
+            seed=seed,
+        )
+        return [replace(r, problem=plain[r.problem.id]) for r in rollouts]
+
+
+def pick_demos(rows: Sequence[Row], *, count: int, seed: int) -> list[Row]:
+    """Answers that can be read, drawn at random, right or wrong: nobody knows.
+
+    Raises:
+        DataError: too few answers can be read.
+    """
+    order = list(rows)
+    random.Random(stable_hash("w2s demos", seed)).shuffle(order)
+    found = [row for row in order if canonical_answer(row["answer"]) is not None][:count]
+    if len(found) < count:
+        raise DataError(
+            "too few of the weak model's answers can be read",
+            got=f"{len(found)} of {len(rows)}",
+            wanted=f"{count} demos",
+            fix="train the weak model for longer, or lower demos",
+        )
+    return found
+
+
+# --- the stages
+
+
+class Lab:
+    """One run's stages, its halves, and the verbs of the algorithm box."""
+
+    def __init__(self, config: Knobs, world: World) -> None:
+        self.config, self.world, self.stages = config, world, Stages(world)
+        self.labelled, self.questions = halves(config, world)
+        self._by_id = {problem.id: problem for problem in self.questions}
+        parts = (("1", self.labelled), ("2", self.questions))
+        rows = [{"id": q.id, "half": h, "prompt": q.prompt} for h, part in parts for q in part]
+        self.stages.rows("halves", inputs={"rows": hash_rows(rows)}, make=lambda: StageRows(rows))
+
+    # --- texts
+
+    def greedy(self, name: str, policy: Policy, demos: Demos | None = None) -> list[Row]:
+        """One answer at temperature 0 to each question, or to those that are in no demo."""
+        config = self.world.sample.model_copy(update={"temperature": 0.0, "top_p": 1.0})
+        asked = self.questions
+        if demos is not None:
+            shown, config = {prompt for prompt, _ in demos.shown}, demos.ending(config)
+            asked = [demos.before(q) for q in asked if q.prompt not in shown]
+        rows = self.stages.answers(
+            f"{name}-answers", policy, asked, samples=1, config=config, seed=self._seed(name)
+        )
+        return [{**row, "prompt": self._by_id[row["id"]].prompt} for row in rows]
+
+    def demos(self, rows: Sequence[Row], weak: Policy) -> Demos:
+        """Weak answers to be shown, as a stage of rows."""
+        picked = pick_demos(rows, count=self.config.demos, seed=self.config.seed)
+        self._rows("demos", picked, {"weak": weak})
+        shown = tuple((row["prompt"], row["text"]) for row in picked)
+        return Demos(shown, self.config.separator)
+
+    def kept(
+        self, i: int, rows: list[Row], dropped: Counter[str], models: Mapping[str, Policy]
+    ) -> list[Row]:
+        """What the filter of iteration `i` keeps, both texts of a question, as a stage of rows."""
+        considered = len(rows) // 2 + dropped.total()
+        in_demos = len(self.questions) - considered
+        if in_demos:
+            dropped = dropped + Counter({"a demo whose question is asked": in_demos})
+        facts = {"kept_share": len(rows) / 2 / considered if considered else None}
+        return self._rows(f"kept-{i}", rows, models, dropped, facts)
+
+    def some(self, rows: Sequence[Row], count: int, weak: Policy) -> list[Row]:
+        """`count` of the rows, drawn at random, in their order."""
+        rng = random.Random(stable_hash("w2s random", self.config.seed))
+        places = sorted(rng.sample(range(len(rows)), count))
+        return self._rows("random", [rows[place] for place in places], {"weak": weak})
+
+    def sampled(self, policy: Policy) -> dict[str, list[Row]]:
+        """Question id -> the model's samples."""
+        config, number = self.world.sample, self.config.samples
+        rows = self.stages.answers(
+            "samples", policy, self.questions, samples=number, config=config, seed=self._seed("s")
+        )
+        found: dict[str, list[Row]] = {problem.id: [] for problem in self.questions}
+        for row in rows:
+            found[row["id"]].append(row)
+        return found
+
+    def majorities(self, policy: Policy, *, tau: float) -> list[Row]:
+        """The first sample with the commonest answer, where its share is `tau` at least."""
+        rows, dropped = [], Counter[str]()
+        for name, samples in self.sampled(policy).items():
+            answers = [read_answer(name, "samples", row) for row in samples]
+            at, reason = vote_for(answers, tau=tau)
+            if at is None:
+                dropped[str(reason)] += 1
+            else:
+                rows.append(samples[at])
+        return self._rows("majorities", rows, {"strong": policy}, dropped)
+
+    def questioned(self, weak_rows: Sequence[Row], plus: Policy) -> list[Row]:
+        """What stage II's pairs are made from: the weak answers beside samples of M_plus."""
+        sampled, found = self.sampled(plus), []
+        for weak in weak_rows:
+            row = {"id": weak["id"], "prompt": weak["prompt"], "weak": _said(weak)}
+            row["samples"] = [_said(sample) for sample in sampled[weak["id"]]]
+            messages = self._by_id[weak["id"]].messages
+            if messages is not None:
+                row["messages"] = [list(turn) for turn in messages]
+            found.append(row)
+        return found
+
+    def pairs(
+        self, rows: list[Row], dropped: Counter[str], models: Mapping[str, Policy]
+    ) -> list[Row]:
+        """Stage II's pairs, as a stage of rows."""
+        sides = Counter(row["weak_side"] for row in rows)
+        facts = {f"weak_{side}": sides[side] for side in ("chosen", "rejected")}
+        return self._rows("pairs", rows, models, dropped, facts)
+
+    def gold(self) -> list[Row]:
+        """Reference solutions of half 2, for the ceiling and nothing else."""
+        solved = _chunks(self.config, self.world)[1]
+        lacking = [problem.id for problem in solved if problem.solution is None]
+        if lacking:
+            raise DataError(
+                "half 2 has problems without solutions",
+                got=lacking[:5],
+                why="the ceiling is the strong model trained on them",
+            )
+        return [{"id": p.id, "prompt": p.prompt, "text": p.solution} for p in solved]
+
+    # --- models
+
+    def weak_model(self, *, kept: bool) -> Policy:
+        """m: the weak base after SFT on gold of half 1. `kept`: it is what the run is about."""
+        model = self.world.policy.config.model_copy(
+            update={"name": self.config.weak, "revision": None}
+        )
+        base = self.world.policy if self.config.weak == "base" else Policy.load(model)
+        data = self.labelled
+        return self.stages.train(
+            "weak",
+            base,
+            inputs={"data": hash_rows([{"prompt": p.prompt, "text": p.solution} for p in data])},
+            optim=self.config.weak_sft.optim(self.world.optim),
+            body=lambda inner: sft_on(inner, data),
+            evaluates=kept,
+        )
+
+    def sft(self, name: str, rows: Sequence[Row], *, kept: bool = True) -> Policy:
+        """The strong model as it was, trained on these texts."""
+        data = [replace(self._by_id[row["id"]], solution=row["text"]) for row in rows]
+        return self.stages.train(
+            name,
+            self.world.policy,
+            inputs={"rows": hash_rows(rows)},
+            body=lambda inner: sft_on(inner, data),
+            evaluates=kept,
+        )
+
+    def stage_two(self, loss: str, plus: Policy, pairs: Sequence[Row]) -> Policy:
+        """M_pro: M_plus after DPO, referenced to it, or ORPO."""
+
+        def body(inner: World) -> Policy:
+            if loss == "dpo":
+                return run_pairs(self.config.dpo, inner, pairs)
+            from rekindle.methods import orpo
+
+            return orpo.run_pairs(orpo.Config(**self.config.orpo.model_dump()), inner, pairs)
+
+        return self.stages.train(
+            loss,
+            plus,
+            inputs={"pairs": hash_rows(pairs), "reference": weights_fingerprint(plus)},
+            optim=self.config.stage2.optim(self.world.optim),
+            body=body,
+        )
+
+    def shown(self, demos: Demos) -> Policy:
+        """The strong model as it is, evaluated with the demos; one step that trains nothing.
+
+        Raises:
+            ConfigError: metrics are asked for that do not know of the demos.
+        """
+        if self.world.evaluation.likelihood:
+            raise ConfigError(
+                "eval.likelihood is not measured with demos",
+                why="the probabilities would be those of prompts without them",
+                fix="--set eval.likelihood=false",
+            )
+
+        def body(inner: World) -> Policy:
+            inner.sampler, inner.evaluates = Shown(inner.sampler, demos), "after"
+            state = inner.restore(fresh_state({"policy": inner.policy.model}, inner.optim))
+            for step in inner.steps(state):
+                inner.log(step, {"tokens/trained": 0.0})
+            return inner.policy
+
+        once = self.world.optim.model_copy(update={"steps": 1})
+        inputs = {"demos": list(demos.shown)}
+        return self.stages.train("shown", self.world.policy, inputs=inputs, optim=once, body=body)
+
+    # --- rows
+
+    def _rows(
+        self,
+        name: str,
+        rows: list[Row],
+        models: Mapping[str, Policy],
+        dropped: Mapping[str, int] | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> list[Row]:
+        dropped = dict(dropped or {})
+        if not rows:
+            raise DataError(
+                f"nothing is left after '{name}': there is nothing to train on",
+                got=f"{len(self.questions)} questions: {dropped}",
+                fix="a better weak model, more questions, or other thresholds",
+            )
+        return self.stages.rows(
+            name,
+            inputs={"rows": hash_rows(rows), "dropped": dropped},
+            sources={role: weights_fingerprint(policy) for role, policy in models.items()},
+            make=lambda: StageRows(rows, dropped=dropped, facts=facts or {}),
+        )
+
+    def _seed(self, role: str) -> int:
+        return int(stable_hash("w2s", self.world.seed, role) >> 33)
+
+
+def _said(row: Row) -> Row:
+    return {"text": row["text"], "answer": row["answer"], "source": row["source"]}
