@@ -46,22 +46,17 @@ METHODS: dict[str, str] = {
     "temporal": "rekindle.methods.temporal",
     "temporal_past": "rekindle.methods.temporal",
     "temporal_future": "rekindle.methods.temporal",
-    **dict.fromkeys(
-        (
-            "weak_to_strong",
-            "w2s_stage1",
-            "w2s_full_weak",
-            "w2s_weak_icl",
-            "w2s_random",
-            "w2s_self_training",
-            "w2s_ceiling",
-            "w2s_floor",
-        ),
-        "rekindle.methods.weak_to_strong",
-    ),
     "sft_neftune": "rekindle.methods.wmss",
     "sft_label_smoothing": "rekindle.methods.wmss",
     "sft_extrapolate": "rekindle.methods.wmss",
+    "weak_to_strong": "rekindle.methods.weak_to_strong",
+    "w2s_stage1": "rekindle.methods.weak_to_strong",
+    "w2s_full_weak": "rekindle.methods.weak_to_strong",
+    "w2s_weak_icl": "rekindle.methods.weak_to_strong",
+    "w2s_random": "rekindle.methods.weak_to_strong",
+    "w2s_self_training": "rekindle.methods.weak_to_strong",
+    "w2s_ceiling": "rekindle.methods.weak_to_strong",
+    "w2s_floor": "rekindle.methods.weak_to_strong",
 }
 
 # methods that give credit to groups of scored answers: `rekindle explain advantages`

@@ -48,7 +48,7 @@ class Vote(NamedTuple):
     """The commonest answer (None: no answer is), how often of how many, and who says what."""
 
     answer: str | None
-    count: int
+    votes: int
     n: int
     agree: list[Answer]
     differ: list[Answer]
@@ -123,7 +123,7 @@ def vote_for(samples: Sequence[Answer], *, tau: float) -> tuple[int | None, str 
     found = vote(samples)
     if found.answer is None:
         return None, "no answer wins the vote"
-    if not at_least(found.count, found.n, tau):
+    if not at_least(found.votes, found.n, tau):
         return None, "low confidence"
     return samples.index(found.agree[0]), None
 

@@ -43,7 +43,8 @@ from pydantic import Field
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, DataError
-from rekindle.methods.w2s_data import Knobs, Lab
+from rekindle.methods.w2s_data import Knobs
+from rekindle.methods.w2s_lab import Lab
 from rekindle.methods.w2s_pairs import (
     Made,
     Row,
@@ -120,11 +121,11 @@ def make_pairs(
     asked = read_question(row)
     found, weak = vote(asked.samples), asked.weak
     rng = random.Random(stable_hash("w2s pairs", seed, asked.id))
-    if not at_least(found.count, found.n, tau_chosen):
+    if not at_least(found.votes, found.n, tau_chosen):
         return Made([], "low confidence")
     if found.answer is None:
         return Made([], "no answer wins the vote")
-    share = found.count / found.n
+    share = found.votes / found.n
     if weak.form == found.answer:
         if not found.differ:
             return Made([], "too easy")
@@ -132,7 +133,7 @@ def make_pairs(
         others = distinct(drawn, other_than=weak.text)[:max_pairs]
         pairs = [pair_of(asked, weak, other, confidence=share) for other in others]
     else:
-        if not at_least(found.count, found.n, tau_rejected):
+        if not at_least(found.votes, found.n, tau_rejected):
             return Made([], "the weak model is outvoted by too few")
         others = distinct([rng.choice(found.agree), *found.agree], other_than=weak.text)
         pairs = [pair_of(asked, other, weak, confidence=share) for other in others[:max_pairs]]
