@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import tiny
@@ -15,6 +16,7 @@ from rekindle.engine.run import Run
 from rekindle.errors import ConfigError, DataError
 from rekindle.methods import weak_to_strong
 from rekindle.methods.recipe import make_recipe
+from rekindle.methods.stages import hash_rows
 from rekindle.methods.train import train
 from rekindle.methods.w2s_data import Demos, Shown, pick_demos, question, refuse_overlap
 from rekindle.methods.weak_to_strong import PRESETS, Consistent, explain_pairs
@@ -214,7 +216,10 @@ def test_the_second_iteration_starts_from_the_untrained_model_again(base, data, 
 def test_one_side_alone_can_make_the_model(base, data, tmp_path, stage1):
     out = tmp_path / "run"
     run(tree(base, data, "w2s_stage1", stage1=stage1), out)
-    assert record(out, "06-kept-1")["kept"] > 0
+    kept = read(out / "stages" / "06-kept-1" / "rows.jsonl")
+    alone = [row for row in kept if row["side"] == stage1]
+    trained = yaml.safe_load((out / "stages" / "07-sft" / "config.yaml").read_text())
+    assert trained["inputs"]["rows"] == hash_rows(alone)
 
 
 def test_orpo_can_be_stage_two(base, data, tmp_path):
