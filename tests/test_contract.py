@@ -8,15 +8,18 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from rekindle.methods import METHODS, method_module, section_name, step
+from rekindle.methods import METHODS, method_module, pairs, section_name, seeding, step
 from rekindle.methods.recipe import load_recipe, make_recipe
 from rekindle.methods.train import train
 
 ROOT = Path(__file__).parents[1]
 # Presets of one file share its code: one of each, and those that take another way through it.
 FIRST = {METHODS[name]: name for name in reversed(METHODS)}
+FIRST[METHODS["weak_to_strong"]] = "w2s_full_weak"  # random models agree on no answer
 TRAINED = [*FIRST.values(), "dapo", "lens_shuffled", "gated", "wmss_frozen"]
 RANKS = {"hero", "blend"}  # sections of methods that need a reward model
+PAIRS = {"dpo", "orpo"}
+ROUNDS = {"self_rewarding", "temporal"}
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +51,36 @@ def tree_of(method, base, data, **optim):
         "optim": {"steps": 4, "problems": 5, "lr": 1e-2, **optim},
         "eval": {"problems": 4, "samples": 2},
         "checkpoint": {"every": 2},
-        **({"reward": {"source": "random"}} if section in RANKS else {}),
-        section: {} if section in ("sft", "wmss") else {"group_size": 24},
+        **({"reward": {"source": "random"}} if section in RANKS | ROUNDS else {}),
+        section: own(section, data),
     }
+
+
+def own(section, data):
+    if section in PAIRS:
+        path = data.with_name("pairs.jsonl")
+        rows = [
+            {"id": f"p{i}", "prompt": f"{i}=", "chosen": str(i), "rejected": "0+0"}
+            for i in range(1, 20)
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return {"pairs": str(path)}
+    if section in ROUNDS:
+        judge = {"source": "reward"}
+        return {"iterations": 2, "prompts": 6, "candidates": 3, "choose_cut": True, "judge": judge}
+    if section == "weak_to_strong":
+        return {"half1": 8, "half2": 12, "weak_sft": {"steps": 4, "lr": 1e-2, "batch": 5}}
+    return {} if section in ("sft", "wmss") else {"group_size": 24}
+
+
+def updating(method):
+    """The module whose `update` takes the method's steps."""
+    section = section_name(method)
+    if section in PAIRS | ROUNDS:
+        return pairs
+    if section == "weak_to_strong":
+        return seeding
+    return method_module(method) if section in ("sft", "wmss") else step
 
 
 def weights(out):
@@ -89,7 +119,9 @@ def test_steps_are_taken_and_do_not_depend_on_the_split(method, base, data, tmp_
     for name in whole:
         torch.testing.assert_close(split[name], whole[name], atol=1e-9, rtol=1e-9)
     assert any(not torch.equal(whole[name], start[name]) for name in whole)
-    assert [row["step"] for row in rows_of(tmp_path / "whole")] == [1, 2, 3, 4]
+    # with those of the future models, and of the weak model
+    steps = 8 if section_name(method) in ("temporal", "weak_to_strong") else 4
+    assert [row["step"] for row in rows_of(tmp_path / "whole")] == list(range(1, steps + 1))
 
 
 @pytest.mark.parametrize("method", TRAINED)
@@ -97,7 +129,7 @@ def test_resume_is_bit_exact(method, base, data, tmp_path, monkeypatch):
     """Stopped in the middle of step 4, after the checkpoint of step 2."""
     recipe = make_recipe(tree_of(method, base, data))
     train(recipe, tmp_path / "straight", quiet=True)
-    module = method_module(method) if section_name(method) in ("sft", "wmss") else step
+    module = updating(method)
     real, calls = module.update, []
 
     def failing(*args, **kwargs):

@@ -16,8 +16,8 @@ COMMANDS = sorted(
         match.replace("\\|", "|").replace("\\\n", " ")
         for page in PAGES
         for match in re.findall(
-            r"(?<![\w-])rekindle (?:train|eval|diagnose|compare|report|explain|testbed|reward|study|grade|"
-            r"inspect-data|tasks|methods|quickstart|doctor)[^`\n]*(?:\\\n[^\n]*)?",
+            r"(?<![\w-])rekindle (?:train|eval|diagnose|compare|report|explain|testbed|reward|"
+            r"study|grade|inspect-data|tasks|methods|quickstart|doctor)[^`\n]*(?:\\\n[^\n]*)?",
             page.read_text(),
         )
     }

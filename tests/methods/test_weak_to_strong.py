@@ -223,7 +223,6 @@ def test_one_side_alone_can_make_the_model(base, data, tmp_path, stage1):
 
 
 def test_orpo_can_be_stage_two(base, data, tmp_path):
-    pytest.importorskip("rekindle.methods.orpo")
     run(tree(base, data, loss="orpo"), tmp_path / "run")
     assert stages_of(tmp_path / "run")[-1] == "10-orpo"
 
@@ -443,6 +442,7 @@ def test_probabilities_are_not_measured_with_demos(base, data, tmp_path):
         ("w2s_ceiling", {"loss": "dpo"}, "no pairs to train on"),
         ("w2s_random", {"iterations": 2}, "iterations has no effect"),
         ("weak_to_strong", {"tau_rejected": 0.1}, "tau_rejected is below"),
+        ("weak_to_strong", {"dpo": {"pairs": "x.jsonl"}}, "pairs are made"),
         ("weak_to_strong", {"tau_chosen": 1.5}, "tau_chosen"),
         ("weak_to_strong", {"iterations": 3}, "iterations"),
         ("weak_to_strong", {"train_on": "everything"}, "train_on"),

@@ -275,6 +275,19 @@ def explain_curriculum(
     run_explain_curriculum(input, output, sets or [])
 
 
+@explain_app.command("pairs")
+def explain_pairs(
+    method: Annotated[str, typer.Option(help="weak_to_strong, self_rewarding or temporal.")],
+    input: Annotated[Path, typer.Option(help="JSONL rows of answers, as the method reads them.")],
+    output: Annotated[Path, typer.Option(help="The pairs.")],
+    sets: Set = None,
+) -> None:
+    """The pairs that training would make of your own answers; what is skipped, and why."""
+    from rekindle.cli.explain_pairs import run_explain_pairs
+
+    run_explain_pairs(method, input, output, sets or [])
+
+
 @reward_app.command("train")
 def reward_train(
     out: Annotated[Path, typer.Option(help="The run directory; OUT/final is the reward model.")],

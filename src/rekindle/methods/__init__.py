@@ -42,6 +42,8 @@ METHODS: dict[str, str] = {
     "wmss_shuffled": "rekindle.methods.wmss",
     "wmss_d0": "rekindle.methods.wmss",
     "sft_restart": "rekindle.methods.wmss",
+    "dpo": "rekindle.methods.dpo",
+    "orpo": "rekindle.methods.orpo",
     "self_rewarding": "rekindle.methods.self_rewarding",
     "temporal": "rekindle.methods.temporal",
     "temporal_past": "rekindle.methods.temporal",
@@ -60,9 +62,16 @@ METHODS: dict[str, str] = {
 }
 
 # methods that give credit to groups of scored answers: `rekindle explain advantages`
-_NO_GROUPS = (".sft", ".wmss", ".self_rewarding", ".temporal", ".weak_to_strong")
-GROUP_METHODS = tuple(
-    name for name, module in METHODS.items() if not module.endswith(_NO_GROUPS)
+_NO_GROUPS = (".sft", ".wmss", ".dpo", ".orpo", ".self_rewarding", ".temporal", ".weak_to_strong")
+GROUP_METHODS = tuple(name for name, module in METHODS.items() if not module.endswith(_NO_GROUPS))
+
+# methods that make pairs of answers: `rekindle explain pairs`
+PAIR_METHODS = (
+    "self_rewarding",
+    "temporal",
+    "temporal_past",
+    "temporal_future",
+    "weak_to_strong",
 )
 
 # methods that rank answers by a reward model, and cannot do without one

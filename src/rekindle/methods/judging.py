@@ -96,7 +96,7 @@ def check_judge(config: JudgeConfig) -> None:
         raise ConfigError(
             "a judge at an endpoint needs judge.url and judge.model",
             got=f"url {config.url}, model {config.model}",
-            wanted="e.g. url: http://localhost:8000/v1 and the name that the server gives its model",
+            wanted="e.g. url: http://localhost:8000/v1 and the model's name at that server",
         )
 
 
@@ -318,8 +318,8 @@ def _refuse_too_many_missing(found: Sequence[Judgement], at_most: float) -> None
             "too many answers have no judgement",
             got=f"{missing} of {len(found)}: {dict(reasons.most_common(5))}",
             wanted=f"at most {at_most:.0%} (judge.max_missing)",
-            why="a missing judgement is not a 0, and pairs of the few that are left would mislead",
-            fix="look at the replies (judge.max_new_tokens, judge.format), or teach the judge: seed",
+            why="a missing judgement is not a 0, and pairs of the few left would mislead",
+            fix="look at the replies (judge.max_new_tokens, judge.format), or teach it: seed",
         )
 
 

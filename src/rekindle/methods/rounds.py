@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -25,10 +25,11 @@ from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, DataError
 from rekindle.files import read_jsonl, write_jsonl
+from rekindle.methods.candidates import NOT_ASKED, Candidate, Pick
 from rekindle.methods.dpo import Config as DPOConfig
 from rekindle.methods.dpo import run_pairs
-from rekindle.methods.candidates import NOT_ASKED, Candidate, Pick
 from rekindle.methods.judging import JudgeConfig, check_judge, judged, open_judge
+from rekindle.methods.pairs import edit_similarity, hidden_cosine
 from rekindle.methods.seeding import SeedConfig, judge_problems, sft_on
 from rekindle.methods.stages import Row, StageRows, Stages, hash_rows
 from rekindle.methods.world import World
@@ -38,7 +39,8 @@ from rekindle.tasks.task import grade_all, stable_hash
 
 Ties = Literal["first", "shortest"]
 ROUNDS = "rounds.jsonl"
-# A round's draws, apart from each other. One judge says the same of the same text, whoever wrote it.
+_COMPARED = 64  # pairs of a round whose sides are compared
+# A round's draws, apart from each other. A judge says the same of a text, whoever wrote it.
 _DRAW = {"current": 1, "initial": 2, "future": 3, "judge": 4}
 
 
@@ -99,7 +101,7 @@ class Rounds:
     # --- before the rounds
 
     def seeded(self, start: Policy) -> Policy:
-        """M_0: the start after SFT on instructions and judge data; as it is where `seed.steps` 0."""
+        """M_0: the start after SFT on instructions and judge data; as it is with `seed.steps` 0."""
         config, world = self.config.seed, self.world
         if config.steps == 0:
             return start
@@ -111,7 +113,7 @@ class Rounds:
         return self.stages.train(
             "seed",
             start,
-            inputs={"data": hash_rows([{"prompt": p.prompt, "text": p.solution} for p in data])},
+            inputs={"data": _hash_of(data)},
             optim=config.optim(world.optim, config.steps),
             body=lambda inner: sft_on(inner, data),
         )
@@ -141,7 +143,7 @@ class Rounds:
     def judged(
         self, name: str, judge: Judge, answers: Mapping[str, Sequence[Row]]
     ) -> dict[tuple[str, str], list[Row]]:
-        """(prompt id, role) -> its candidates as `candidates_of` reads them, judged by one judge."""
+        """(prompt id, role) -> its candidates as `candidates_of` reads them, by one judge."""
         stage = f"{name}-{self._i}"
         rows = judged(
             self.stages,
@@ -196,7 +198,7 @@ class Rounds:
                 why="equal scores give no preference, and a missing judgement is no score",
                 fix="a judge that tells answers apart, more candidates, or a higher temperature",
             )
-        made = self.stages.rows(
+        return self.stages.rows(
             stage,
             inputs={"pairs": hash_rows(rows), "prompts": len(problems)},
             sources={role: weights_fingerprint(policy) for role, policy in sources.items()},
@@ -206,7 +208,6 @@ class Rounds:
                 facts=self._facts_of(rows, len(problems), sources),
             ),
         )
-        return made
 
     def train(self, name: str, policy: Policy, pairs: Sequence[Row], *, kept: bool) -> Policy:
         """DPO from `policy`, referenced to it. `kept` False: a model that is thrown away."""
@@ -247,7 +248,9 @@ class Rounds:
             policy = self.stages.train(
                 f"replay-{self._i}",
                 policy,
-                inputs={"data": hash_rows([{"prompt": p.prompt, "text": p.solution} for p in data])},
+                inputs={
+                    "data": hash_rows([{"prompt": p.prompt, "text": p.solution} for p in data])
+                },
                 optim=config.seed.optim(world.optim, config.replay),
                 seed=world.seed * 1_000_003 + self._i,
                 body=lambda inner: sft_on(inner, data),
@@ -270,15 +273,21 @@ class Rounds:
             scores = grade_all(self.world.task, asked)
             sides[side] = _mean([s.value for s in scores if s.value is not None])
         gaps = [row["chosen_score"] - row["rejected_score"] for row in rows]
-        roles = {weights_fingerprint(policy): role for role, policy in reversed(sources.items())}
+        roles = {weights_fingerprint(p): role for role, p in reversed(list(sources.items()))}
+        past = [float(roles[row["rejected_source"]] == "initial") for row in rows]
+        ahead = [float(roles[row["chosen_source"]] == "future") for row in rows]
+        few = rows[:_COMPARED]
+        cosine_N = hidden_cosine(sources["current"], few, micro_tokens=self.world.micro_tokens)
         return {
             "pairs/kept": len(rows) / prompts,
             "pairs/gap": _mean(gaps),
             "pairs/gap_all": sum(gaps) / prompts,
             "pairs/true_gap": sides["chosen"] - sides["rejected"],
-            "pairs/length_gap": _mean([len(r["chosen"]) - len(r["rejected"]) for r in rows]),
-            "pairs/from_past": _mean([float(roles[r["rejected_source"]] == "initial") for r in rows]),
-            "pairs/from_future": _mean([float(roles[r["chosen_source"]] == "future") for r in rows]),
+            "pairs/length_gap": _mean([float(len(r["chosen"]) - len(r["rejected"])) for r in rows]),
+            "pairs/similarity": _mean([edit_similarity(r["chosen"], r["rejected"]) for r in few]),
+            "pairs/cosine": float(cosine_N.mean()),
+            "pairs/from_past": _mean(past),
+            "pairs/from_future": _mean(ahead),
         }
 
     def _mean_norm(self, stage: str) -> float:
@@ -338,6 +347,10 @@ def _pair(problem: Problem, chosen: Candidate, rejected: Candidate) -> Row:
     if problem.messages is not None:
         row["messages"] = [list(turn) for turn in problem.messages]
     return row
+
+
+def _hash_of(data: Sequence[Problem]) -> str:
+    return hash_rows([{"prompt": p.prompt, "text": p.solution} for p in data])
 
 
 def _mean(values: Sequence[float]) -> float:

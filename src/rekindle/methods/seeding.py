@@ -1,7 +1,7 @@
 """The seed of self-rewarding: SFT on instructions (solved problems) and judge data.
 
 Judge data are a judge's prompts with the replies that it should have given. They come from a file,
-or are made from the task's verifier: the model's own answers to problems that no round uses, graded.
+or are made by the task's verifier: the model's own answers, graded, to problems that no round uses.
 
     scale: verifier   right 5, wrong 0 (partial scores in between)
     scale: steps      wrong answers get 0 to 4 by the share of their leading steps that are right,
@@ -177,7 +177,9 @@ def thinned(rows: Sequence[Row], *, seed: int) -> list[Row]:
 def _from_file(path: Path, form: Format) -> list[Row]:
     rows: list[Row] = []
     for line, row in read_jsonl(path):
-        texts: dict[str, Any] = {name: row.get(name) for name in ("prompt", "response", "judgement")}
+        texts: dict[str, Any] = {
+            name: row.get(name) for name in ("prompt", "response", "judgement")
+        }
         for name, value in texts.items():
             if not isinstance(value, str):
                 raise DataError(f"{path}:{line} has no '{name}'", got=row, wanted="a text")

@@ -58,15 +58,15 @@ def train(
     else:
         model_hash = weights_fingerprint(policy)
     scorer = open_scorer(shared.reward, device=shared.model.device)
-    fingerprints = {"data": task.fingerprint(), "model": model_hash}
-    if scorer is not None:
-        fingerprints["reward"] = scorer.fingerprint()
-    if judge is not None:
-        fingerprints["judge"] = judge.fingerprint()
+    fingerprints = {
+        name: part.fingerprint()
+        for name, part in (("data", task), ("reward", scorer), ("judge", judge))
+        if part is not None
+    }
     run = Run.open(
         Path(out),
         config=recipe.resolved(),
-        fingerprints=fingerprints,
+        fingerprints={**fingerprints, "model": model_hash},
         mode=mode,
         command=command,
         quiet=quiet,
@@ -80,9 +80,8 @@ def train(
         seed_everything(shared.seed, deterministic=shared.device.deterministic)
         world = make_world(recipe, policy=policy, task=task, run=run, group=group, scorer=scorer)
         world.judge = judge
-        # a method of several stages returns another policy than it was given
         trained: Policy = method_module(shared.method).run(recipe.method, world)
-        run.finish(trained.save)
+        run.finish(trained.save)  # not the policy that it was given, where there are stages
     return Path(out) / "final"
 
 

@@ -16,6 +16,7 @@ from rekindle.engine.config import OptimConfig, SampleConfig, Section
 from rekindle.engine.sampler import Sampler
 from rekindle.errors import DataError
 from rekindle.methods.dpo import Config as DPOConfig
+from rekindle.methods.orpo import Config as ORPOConfig
 from rekindle.methods.rounds import disjoint_chunks
 from rekindle.methods.w2s_pairs import Row
 from rekindle.methods.world import World
@@ -40,12 +41,6 @@ class Updates(Section):
         )
 
 
-class ORPOKnobs(Section):
-    """What stage II passes on to `methods/orpo.py`."""
-
-    beta: float = Field(default=0.1, gt=0.0, description="LLaMA-Factory's default, not the paper's")
-
-
 class Knobs(Section):
     """Models, data and budgets. `optim` is that of the strong model's SFT, in every baseline."""
 
@@ -64,7 +59,7 @@ class Knobs(Section):
     weak_sft: Updates = Updates(steps=100, lr=1e-3, batch=64)
     stage2: Updates = Updates(steps=50, lr=1e-4)
     dpo: DPOConfig = DPOConfig()
-    orpo: ORPOKnobs = ORPOKnobs()
+    orpo: ORPOConfig = ORPOConfig()
 
 
 class Halves(NamedTuple):

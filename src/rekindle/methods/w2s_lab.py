@@ -13,14 +13,13 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from typing import Any
 
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import fresh_state
 from rekindle.errors import ConfigError, DataError
-from rekindle.methods.dpo import run_pairs
+from rekindle.methods import dpo, orpo
 from rekindle.methods.seeding import sft_on
 from rekindle.methods.stages import StageRows, Stages, hash_rows
 from rekindle.methods.w2s_data import Demos, Knobs, Shown, halves, pick_demos, with_gold
@@ -178,11 +177,8 @@ class Lab:
 
         def body(inner: World) -> Policy:
             if loss == "dpo":
-                return run_pairs(self.config.dpo, inner, pairs)
-            orpo = import_module("rekindle.methods.orpo")
-            knobs = orpo.Config(**self.config.orpo.model_dump())
-            trained: Policy = orpo.run_pairs(knobs, inner, pairs)
-            return trained
+                return dpo.run_pairs(self.config.dpo, inner, pairs)
+            return orpo.run_pairs(self.config.orpo, inner, pairs)
 
         return self.stages.train(
             loss,

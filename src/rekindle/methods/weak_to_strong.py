@@ -218,6 +218,9 @@ def check(config: Config, sample: SampleConfig) -> None:
         "iterations has no effect": config.iterations > 1 and config.train_on != "consistent",
         "tau_rejected is below tau_chosen, which comes first": two_stages
         and config.tau_rejected < config.tau_chosen,
+        "dpo.pairs and orpo.pairs have no effect, pairs are made": bool(
+            config.dpo.pairs or config.orpo.pairs
+        ),
         "samples at sample.temperature 0 are all the same": samples and sample.temperature == 0,
     }
     for fault in (name for name, found in faults.items() if found):

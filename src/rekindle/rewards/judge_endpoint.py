@@ -124,7 +124,9 @@ class EndpointJudge:
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
             raise ConfigError(
-                "the judge's url is not an address", got=self.url, wanted="http://... or https://..."
+                "the judge's url is not an address",
+                got=self.url,
+                wanted="http://... or https://...",
             )
         if importlib.util.find_spec("httpx") is None:
             raise missing_extra("httpx", extra="judge", needed_for="a judge at an endpoint")
@@ -224,6 +226,7 @@ class EndpointJudge:
                 return
             except _PassingError as error:
                 if attempt == tries:
+                    stop.set()  # before another call of this pool begins
                     raise RewardUnavailableError(
                         f"the judge at {self.url} gives no judgement",
                         got=f"{error} (tried {tries} times)",

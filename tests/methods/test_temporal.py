@@ -1,0 +1,359 @@
+"""Self-rewarding and temporal self-rewarding: the pair rules by hand, and runs end to end."""
+
+import itertools
+import json
+import random
+from contextlib import suppress
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tiny
+from rekindle.engine.fingerprints import weights_fingerprint
+from rekindle.engine.policy import Policy
+from rekindle.errors import ConfigError, DataError, RunDirectoryError, TrainingError
+from rekindle.methods import pairs as pairs_module
+from rekindle.methods import self_rewarding, temporal
+from rekindle.methods.recipe import make_recipe
+from rekindle.methods.train import train
+from rekindle.rewards.judge import CallableJudge
+
+
+def answers(prefix, *values):
+    return [{"text": f"{prefix}{i}", "score": value} for i, value in enumerate(values)]
+
+
+def row(current, initial=None, future=None, name="p"):
+    return {
+        "id": name,
+        "prompt": "x",
+        "current": answers("c", *current),
+        "initial": None if initial is None else answers("i", *initial),
+        "future": None if future is None else answers("f", *future),
+    }
+
+
+def texts(pick):
+    return None if pick is None else (pick["chosen"], pick["rejected"])
+
+
+def explained(module, rows, **settings):
+    config = module.PRESETS[module.__name__.rsplit(".", 1)[-1]].model_copy(update=settings)
+    return module.explain_pairs(rows, config)
+
+
+# current, initial, future -> d1, d2: the strict inequalities of algorithm 1, ties to the current
+CASES = [
+    ((3, 1, 5), (2, 0, 4), (4, 6, 1), ("c2", "i1"), ("f1", "i1")),
+    ((3, 1, 5), (1, 1, 4), (5, 2, 1), ("c2", "c1"), ("c2", "c1")),  # both ties: the current's
+    ((3, 3, 3), (3, 3, 3), (3, 3, 3), None, None),  # all equal
+    ((3, 3, 3), (3, 4, 3), (5, 3, 3), None, ("f0", "c0")),  # in D2 without being in D1
+    ((2, 2), (1, 5), (2, 2), ("c0", "i0"), ("c0", "i0")),
+    ((None, 1, 5), (2, None), (None, 6), ("c2", "c1"), ("f1", "c1")),  # missing is missing
+    ((None, None), (1, 2), (5,), None, None),  # no current judgement: no prompt
+    ((1, 2), (None, None), (5,), None, None),  # nor an initial one
+    ((1, 2), (0, 1), (None, None), ("c1", "i0"), ("c1", "i0")),  # nothing readable ahead
+    ((1, 2), (0, 1), (), ("c1", "i0"), ("c1", "i0")),
+    ((0, -1), (-2,), (0.5,), ("c0", "i0"), ("f0", "i0")),  # a reward model's scale
+]
+
+
+@pytest.mark.parametrize(("current", "initial", "future", "d1", "d2"), CASES)
+def test_pairs_of_algorithm_1(current, initial, future, d1, d2):
+    out, _ = explained(temporal, [row(current, initial, future)])
+    assert (texts(out[0]["d1"]), texts(out[0]["d2"])) == (d1, d2)
+
+
+def test_before_the_future_model_there_is_no_second_pair():
+    out, skipped = explained(temporal, [row((1, 5), (0, 2))])
+    assert texts(out[0]["d1"]) == ("c1", "i0")
+    assert out[0]["d2"] is None
+    assert not skipped
+
+
+@pytest.mark.parametrize(("current", "initial", "future", "d1", "d2"), CASES)
+def test_both_switches_off_is_self_rewarding(current, initial, future, d1, d2):
+    asked = row(current, initial, future)
+    off, _ = explained(temporal, [asked], past=False, future=False)
+    plain, _ = explained(self_rewarding, [asked])
+    assert off == plain
+    assert plain[0]["d2"] is None
+
+
+def test_without_the_future_it_is_the_papers_past_only():
+    out, _ = explained(temporal, [row((3, 1, 5), (2, 0, 4), (9,))], future=False)
+    assert texts(out[0]["d1"]) == ("c2", "i1")
+    assert out[0]["d2"] is None
+
+
+def test_invariants_over_random_scores():
+    rng = random.Random(0)
+
+    def some():
+        return [rng.choice([None, 0, 1, 2, 3, 4, 5]) for _ in range(rng.randint(1, 7))]
+
+    rows = [row(some(), some(), some(), name=str(i)) for i in range(2000)]
+    out, _ = explained(temporal, rows)
+    for asked, found in zip(rows, out, strict=True):
+        score = {
+            c["text"]: c["score"] for c in asked["current"] + asked["initial"] + asked["future"]
+        }
+        known = {
+            side: [c["score"] for c in asked[side] if c["score"] is not None]
+            for side in ("current", "initial", "future")
+        }
+        if found["d1"] is not None:
+            assert found["d2"] is not None  # D2 holds D1's prompts
+            assert score[found["d1"]["chosen"]] == max(known["current"])
+            assert score[found["d1"]["rejected"]] == min(known["current"] + known["initial"])
+        if found["d2"] is not None:
+            assert score[found["d2"]["chosen"]] == max(known["current"] + known["future"])
+            assert score[found["d2"]["chosen"]] > score[found["d2"]["rejected"]]
+
+
+def test_pairs_do_not_depend_on_the_order_of_rows_or_on_the_others():
+    rows = [row(c, i, f, name=str(n)) for n, (c, i, f, _, _) in enumerate(CASES)]
+    whole = {r["id"]: r for r in explained(temporal, rows)[0]}
+    for asked in itertools.chain(reversed(rows)):
+        assert explained(temporal, [asked])[0] == [whole[asked["id"]]]
+
+
+def test_the_length_rule_takes_the_shortest_of_the_best():
+    asked = row((5, 5, 1))
+    asked["current"][0]["text"] = "long"
+    asked["current"][1]["text"] = "s"
+    assert texts(explained(self_rewarding, [asked])[0][0]["d1"])[0] == "long"
+    assert texts(explained(self_rewarding, [asked], ties="shortest")[0][0]["d1"])[0] == "s"
+
+
+def test_an_answer_that_was_cut_off_is_rejected_at_most():
+    asked = row((5, 4, 1))
+    asked["current"][0]["finish"] = "length"
+    assert texts(explained(self_rewarding, [asked])[0][0]["d1"]) == ("c1", "c2")
+    assert texts(explained(self_rewarding, [asked], choose_cut=True)[0][0]["d1"])[0] == "c0"
+
+
+def test_reasons_are_counted():
+    same = row((5, 1))
+    same["current"][0]["text"] = same["current"][1]["text"] = "x"
+    empty = row((5, 1))
+    empty["current"][0]["text"] = " "
+    out, skipped = explained(self_rewarding, [row((3, 3)), row((None,)), same, empty])
+    assert [r["d1"] for r in out] == [None] * 4
+    assert skipped == {
+        "d1: equal scores": 1,
+        "d1: no answer with a judgement": 1,
+        "d1: chosen is rejected": 1,
+        "d1: chosen is empty": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"id": None}, "no 'id'"),
+        ({"current": None}, "no usable 'current'"),
+        ({"initial": None}, "no usable 'initial'"),
+        ({"current": [{"score": 1}]}, "is no candidate"),
+        ({"current": [{"text": "x", "score": "5"}]}, "no usable score"),
+        ({"current": [{"text": "x", "score": float("nan")}]}, "no usable score"),
+        ({"current": [{"text": "x", "score": True}]}, "no usable score"),
+    ],
+)
+def test_unusable_rows_are_named(change, words):
+    with pytest.raises(DataError, match=words):
+        explained(temporal, [{**row((1, 2), (1, 2), (1, 2)), **change}])
+
+
+# --- runs
+
+
+def length_judge(asked):
+    """Longer is better, up to 5; one text in four has no judgement."""
+    return [None if len(text) % 4 == 3 else float(min(len(text), 5)) for _, text in asked]
+
+
+@pytest.fixture
+def base(tmp_path):
+    tiny.policy().save(tmp_path / "base")
+    lines = [{"id": f"p{i}", "prompt": f"{i}=", "answer": "1", "solution": "12"} for i in range(60)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    return tmp_path
+
+
+def recipe(base, method="temporal", *, optim=None, **settings):
+    section = "self_rewarding" if method == "self_rewarding" else "temporal"
+    return make_recipe(
+        {
+            "method": method,
+            "seed": 1,
+            "model": {"name": str(base / "base"), "dtype": "float64", "device": "cpu"},
+            "task": {"name": "jsonl", "path": str(base / "data.jsonl")},
+            "sample": {"max_new_tokens": 6},
+            "optim": {"steps": 4, "problems": 3, "lr": 1e-2, **(optim or {})},
+            "eval": {"problems": 2, "samples": 1},
+            "checkpoint": {"every": 1},
+            section: {
+                "iterations": 2,
+                "prompts": 8,
+                "candidates": 4,
+                "choose_cut": True,
+                "judge": {"source": "callable", "max_missing": 1.0},
+                **settings,
+            },
+        }
+    )
+
+
+def run(asked, out, **settings):
+    train(asked, out, quiet=True, judge=CallableJudge(length_judge, "length"), **settings)
+    return load_file(out / "final" / "model.safetensors")
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def stage(out, name):
+    place = next(p for p in (out / "stages").iterdir() if p.name.split("-", 1)[-1] == name)
+    return [json.loads(line) for line in (place / "rows.jsonl").read_text().splitlines()]
+
+
+def loaded(place):
+    config = tiny.policy().config
+    return Policy.load(config.model_copy(update={"name": str(place)}))
+
+
+def test_temporal_end_to_end(base, tmp_path):
+    out = tmp_path / "run"
+    run(recipe(base), out)
+    names = [p.name for p in sorted((out / "stages").iterdir()) if p.is_dir()]
+    once = ["candidates", "initial", "judged", "pairs", "future", "ahead", "judged-ahead"]
+    each = [*once, "pairs-next", "dpo"]
+    assert [name.split("-", 1)[1] for name in names] == [f"{n}-{i}" for i in (1, 2) for n in each]
+    # provenance: who wrote what, and who judged
+    start, first = (
+        weights_fingerprint(loaded(p)) for p in (base / "base", out / "stages/09-dpo-1/final")
+    )
+    future = weights_fingerprint(loaded(out / "stages/14-future-2/final"))
+    assert {r["source"] for r in stage(out, "candidates-2")} == {first}
+    assert {r["source"] for r in stage(out, "initial-2")} == {start}
+    assert {r["source"] for r in stage(out, "ahead-2")} == {future}
+    for pair in stage(out, "pairs-2"):
+        assert pair["chosen_source"] == first
+        assert pair["rejected_source"] in (start, first)
+    for pair in stage(out, "pairs-next-2"):
+        assert pair["chosen_source"] in (first, future)
+    # both DPO runs begin with the current model
+    for name in ("05-future-1", "09-dpo-1"):
+        manifest = json.loads((out / "stages" / name / "manifest.json").read_text())
+        assert manifest["fingerprints"]["start"] == start
+    rounds = [json.loads(x) for x in (out / "stages" / "rounds.jsonl").read_text().splitlines()]
+    assert [r["spent/dpo_runs"] for r in rounds] == [2, 4]
+    assert [r["spent/updates"] for r in rounds] == [2, 4]
+    for name in ("judge/auc", "judge/tie_rate", "pairs/gap", "pairs/similarity", "pairs/cosine"):
+        assert name in rounds[0]
+
+
+def test_both_off_is_self_rewarding_bit_for_bit(base, tmp_path):
+    plain = run(recipe(base, "self_rewarding"), tmp_path / "plain")
+    off = run(recipe(base, past=False, future=False), tmp_path / "off")
+    assert same(plain, off)
+    for name in ("candidates-2", "judged-2", "pairs-2"):
+        assert stage(tmp_path / "plain", name) == stage(tmp_path / "off", name)
+
+
+def test_prompts_of_rounds_are_disjoint(base, tmp_path):
+    run(recipe(base, "self_rewarding"), tmp_path / "run")
+    one, two = ({r["id"] for r in stage(tmp_path / "run", f"candidates-{i}")} for i in (1, 2))
+    assert len(one) == len(two) == 8
+    assert not one & two
+
+
+@pytest.mark.parametrize("stop", [1, 3, 6])
+def test_resume_is_bit_exact_and_makes_nothing_again(base, tmp_path, monkeypatch, stop):
+    straight = run(recipe(base), tmp_path / "straight")
+    real, calls = pairs_module.update, []
+
+    def failing(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(pairs_module, "update", failing)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe(base), tmp_path / "broken")
+    monkeypatch.setattr(pairs_module, "update", real)
+    written = {p: p.stat().st_mtime_ns for p in (tmp_path / "broken").rglob("rows.jsonl")}
+    assert same(straight, run(recipe(base), tmp_path / "broken", mode="resume"))
+    assert all(p.stat().st_mtime_ns == then for p, then in written.items())
+
+
+def test_a_changed_text_is_found_on_resume(base, tmp_path, monkeypatch):
+    real = pairs_module.update
+    monkeypatch.setattr(
+        pairs_module, "update", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe(base), tmp_path / "run")
+    monkeypatch.setattr(pairs_module, "update", real)
+    place = tmp_path / "run" / "stages" / "01-candidates-1" / "rows.jsonl"
+    place.write_text(place.read_text().replace('"text": "', '"text": "x', 1))
+    with pytest.raises(RunDirectoryError, match="was changed"):
+        run(recipe(base), tmp_path / "run", mode="resume")
+
+
+def test_ties_everywhere_stop_before_training_on_nothing(base, tmp_path):
+    judge = CallableJudge(lambda asked: [3.0] * len(asked), "flat")
+    with pytest.raises(DataError, match=r"no pair is left in round 1(.|\n)*equal scores"):
+        train(recipe(base), tmp_path / "run", quiet=True, judge=judge)
+    assert not list((tmp_path / "run" / "stages").glob("*future*"))
+
+
+def test_too_many_missing_judgements_stop_the_run(base, tmp_path):
+    judge = CallableJudge(lambda asked: [None] * len(asked), "mute")
+    asked = recipe(base, judge={"source": "callable", "max_missing": 0.5})
+    with pytest.raises(TrainingError, match="too many answers have no judgement"):
+        train(asked, tmp_path / "run", quiet=True, judge=judge)
+
+
+def test_the_model_judges_itself_after_its_seed(base, tmp_path):
+    """A tiny model knows nothing; the stages, their order and provenance are what counts."""
+    asked = recipe(
+        base,
+        "self_rewarding",
+        iterations=1,
+        optim={"steps": 2},
+        seed={"steps": 40, "instructions": 4, "judged": 6, "answers": 2, "lr": 3e-2},
+        judge={"source": "self", "format": "marker", "samples": 2, "max_missing": 1.0},
+        replay=1,
+    )
+    with suppress(DataError):  # such a judge may find no pair
+        train(asked, tmp_path / "run", quiet=True)
+    names = sorted(p.name for p in (tmp_path / "run" / "stages").iterdir() if p.is_dir())
+    assert names[:4] == ["01-judge-data", "02-seed", "03-candidates-1", "04-judged-1"]
+    seeded = weights_fingerprint(loaded(tmp_path / "run" / "stages" / "02-seed" / "final"))
+    judged = stage(tmp_path / "run", "judged-1")
+    assert {r["source"] for r in judged} == {seeded}
+    assert len(judged) == 8 * 4
+    assert all(len(r["replies"]) in (0, 2) for r in judged)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"judge": {"source": "endpoint"}}, "needs judge.url"),
+        ({"judge": {"url": "http://x"}}, "no effect with judge.source: self"),
+        ({"replay": 3}, "nothing to replay"),
+    ],
+)
+def test_settings_that_nobody_can_mean_are_refused(base, settings, words):
+    with pytest.raises(ConfigError, match=words):
+        recipe(base, **settings)
+
+
+def test_too_few_prompts_for_disjoint_rounds_is_an_error(base, tmp_path):
+    with pytest.raises(DataError, match="too few training problems"):
+        run(recipe(base, prompts=500), tmp_path / "run")
