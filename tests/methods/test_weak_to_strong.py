@@ -227,6 +227,20 @@ def test_orpo_can_be_stage_two(base, data, tmp_path):
     assert stages_of(tmp_path / "run")[-1] == "10-orpo"
 
 
+def test_without_demos_the_strong_model_is_just_asked(base, data, tmp_path):
+    run(tree(base, data, "w2s_stage1", demos=0), tmp_path / "run")
+    names = STAGES["w2s_stage1"].replace("demos ", "").split()
+    assert stages_of(tmp_path / "run") == [f"{i:02d}-{name}" for i, name in enumerate(names, 1)]
+    asked = read(tmp_path / "run" / "stages" / "04-icl-answers" / "rows.jsonl")
+    halves = read(tmp_path / "run" / "stages" / "01-halves" / "rows.jsonl")
+    assert [r["prompt"] for r in asked] == [r["prompt"] for r in halves if r["half"] == "2"]
+    settings = [
+        record(tmp_path / "run", name)["inputs"]["decoding"]
+        for name in ("03-weak-answers", "04-icl-answers")
+    ]
+    assert settings[0] == settings[1]
+
+
 def test_the_weak_model_can_be_the_strong_ones_own_base(base, data, tmp_path):
     run(tree(base, data, "w2s_full_weak", weak="base"), tmp_path / "run")
 

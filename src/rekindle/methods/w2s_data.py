@@ -49,7 +49,9 @@ class Knobs(Section):
     )
     half1: int = Field(default=256, ge=1, description="problems with gold, for the weak model")
     half2: int = Field(default=512, ge=1, description="questions without; the paper: as many")
-    demos: int = Field(default=4, ge=1, description="weak answers shown to the strong model")
+    demos: int = Field(
+        default=4, ge=0, description="weak answers shown to the strong model; 0: it is just asked"
+    )
     separator: str = Field(
         default="\n\n", min_length=1, description="behind each demo, and ends an answer after them"
     )
@@ -161,6 +163,8 @@ class Demos:
 
     def ending(self, config: SampleConfig) -> SampleConfig:
         """Decoding that also ends where the next demo would begin."""
+        if not self.shown:
+            return config
         return config.model_copy(update={"stop": (*config.stop, self.separator)})
 
 

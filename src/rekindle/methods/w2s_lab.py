@@ -60,7 +60,9 @@ class Lab:
         return [{**row, "prompt": self._by_id[row["id"]].prompt} for row in rows]
 
     def demos(self, rows: Sequence[Row], weak: Policy) -> Demos:
-        """Weak answers to be shown, as a stage of rows."""
+        """Weak answers to be shown, as a stage of rows; there is no stage where none are."""
+        if self.config.demos == 0:
+            return Demos((), self.config.separator)
         picked = pick_demos(rows, count=self.config.demos, seed=self.config.seed)
         self._rows("demos", picked, {"weak": weak})
         shown = tuple((row["prompt"], row["text"]) for row in picked)
