@@ -417,6 +417,8 @@ def test_demos_have_readable_answers_and_follow_the_seed():
 def test_demos_stand_in_front_as_they_are():
     demos = Demos((("1=", "1"), ("2=", "2")), "\n")
     assert demos.before(Problem("3", "3=")).prompt == "1=1\n2=2\n3="
+    assert demos.ask(Problem("4", " 1= "))
+    assert not demos.ask(Problem("4", "11="))
     chat = Problem("3", "3=", messages=(("system", "s"), ("user", "3=")))
     assert demos.before(chat).messages == (
         ("system", "s"),

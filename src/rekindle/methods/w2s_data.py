@@ -36,9 +36,9 @@ class Updates(Section):
 
     def optim(self, shared: OptimConfig) -> OptimConfig:
         """The optimizer of these updates."""
-        return shared.model_copy(
-            update={"steps": self.steps, "lr": self.lr, "problems": self.batch}
-        )
+        own = {"steps": self.steps, "lr": self.lr, "problems": self.batch}
+        budgets = {"max_generated": None, "max_trained": None}  # of the strong model's SFT
+        return shared.model_copy(update={**own, **budgets})
 
 
 class Knobs(Section):
@@ -125,7 +125,11 @@ def refuse_overlap(parts: Mapping[str, Sequence[Problem]]) -> None:
 
 def _asked(problem: Problem) -> str:
     turns = problem.messages or (("user", problem.prompt),)
-    return " ".join(" ".join(content for _, content in turns).split()).lower()
+    return _plain(" ".join(content for _, content in turns))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).lower()
 
 
 def with_gold(config: Knobs, world: World) -> list[list[Problem]]:
@@ -150,6 +154,10 @@ class Demos:
 
     shown: tuple[tuple[str, str], ...]  # prompt, answer
     separator: str
+
+    def ask(self, problem: Problem) -> bool:
+        """Whether one of them is this question: its answer would stand in the prompt."""
+        return _plain(problem.prompt) in {_plain(prompt) for prompt, _ in self.shown}
 
     def before(self, problem: Problem) -> Problem:
         """The problem with the demos in front: turns of a chat, or one text."""

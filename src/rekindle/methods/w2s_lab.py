@@ -46,8 +46,8 @@ class Lab:
         config = self.world.sample.model_copy(update={"temperature": 0.0, "top_p": 1.0})
         asked = self.questions
         if demos is not None:
-            shown, config = {prompt for prompt, _ in demos.shown}, demos.ending(config)
-            asked = [demos.before(q) for q in asked if q.prompt not in shown]
+            config = demos.ending(config)
+            asked = [demos.before(q) for q in asked if not demos.ask(q)]
         rows = self.stages.answers(
             f"{name}-answers",
             policy,
