@@ -58,8 +58,8 @@ class Knobs(Section):
     samples: int = Field(default=10, ge=1, description="of a question, for votes")
     iterations: Literal[1, 2] = Field(default=1, description="of stage I; 2 on GSM8K, 1 on MATH")
     seed: int = Field(default=0, ge=0, description="of demos, subsets and pairs, beside the run's")
-    weak_sft: Updates = Updates(steps=100, lr=1e-3, batch=64)
-    stage2: Updates = Updates(steps=50, lr=1e-4)
+    weak_sft: Updates = Updates(steps=100, lr=3e-4, batch=64)
+    stage2: Updates = Updates(steps=10, lr=2e-5)
     dpo: DPOConfig = DPOConfig()
     orpo: ORPOConfig = ORPOConfig()
 
