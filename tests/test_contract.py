@@ -8,13 +8,14 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from rekindle.methods import METHODS, method_module, pairs, section_name, step
+from rekindle.methods import METHODS, method_module, pairs, section_name, seeding, step
 from rekindle.methods.recipe import load_recipe, make_recipe
 from rekindle.methods.train import train
 
 ROOT = Path(__file__).parents[1]
 # Presets of one file share its code: one of each, and those that take another way through it.
 FIRST = {METHODS[name]: name for name in reversed(METHODS)}
+FIRST[METHODS["weak_to_strong"]] = "w2s_full_weak"  # random models agree on no answer
 TRAINED = [*FIRST.values(), "dapo", "lens_shuffled", "gated", "wmss_frozen"]
 RANKS = {"hero", "blend"}  # sections of methods that need a reward model
 PAIRS = {"dpo", "orpo"}
@@ -67,6 +68,8 @@ def own(section, data):
     if section in ROUNDS:
         judge = {"source": "reward"}
         return {"iterations": 2, "prompts": 6, "candidates": 3, "choose_cut": True, "judge": judge}
+    if section == "weak_to_strong":
+        return {"half1": 8, "half2": 12, "weak_sft": {"steps": 4, "lr": 1e-2, "batch": 5}}
     return {} if section in ("sft", "wmss") else {"group_size": 24}
 
 
@@ -75,6 +78,8 @@ def updating(method):
     section = section_name(method)
     if section in PAIRS | ROUNDS:
         return pairs
+    if section == "weak_to_strong":
+        return seeding
     return method_module(method) if section in ("sft", "wmss") else step
 
 
@@ -114,7 +119,8 @@ def test_steps_are_taken_and_do_not_depend_on_the_split(method, base, data, tmp_
     for name in whole:
         torch.testing.assert_close(split[name], whole[name], atol=1e-9, rtol=1e-9)
     assert any(not torch.equal(whole[name], start[name]) for name in whole)
-    steps = 8 if section_name(method) == "temporal" else 4  # with those of the future models
+    # with those of the future models, and of the weak model
+    steps = 8 if section_name(method) in ("temporal", "weak_to_strong") else 4
     assert [row["step"] for row in rows_of(tmp_path / "whole")] == list(range(1, steps + 1))
 
 

@@ -24,7 +24,7 @@ RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_FILE, MAX_METHOD_FILE, MAX_FUNCTION = 400, 280, 60
 PAPERS = {"grpo", "sft", "lens", "hero", "blend", "nsr", "ngrpo", "rl_zvp", "wmss"}
-PAPERS |= {"dpo", "orpo", "self_rewarding", "temporal"}
+PAPERS |= {"dpo", "orpo", "self_rewarding", "temporal", "weak_to_strong"}
 
 
 def name_of(path):

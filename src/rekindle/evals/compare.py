@@ -62,9 +62,9 @@ def compare_many(
         raise DataError("there is nothing to compare", wanted="at least one pair of evaluations")
     befores, afters = [], []
     for before, after in pairs:
-        _refuse_unlike(before, after)
-        befores.append(_values(before, metric, level))
-        afters.append(_values(after, metric, level))
+        refuse_unlike(before, after)
+        befores.append(values_of(before, metric, level))
+        afters.append(values_of(after, metric, level))
     differences = [a - b for a, b in zip(afters, befores, strict=True)]
     interval, p_value = _over_pairs(pairs, differences, bases)
     return Difference(
@@ -128,7 +128,12 @@ def _mean(parts: Sequence[Floats]) -> float:
     return float(np.mean(whole)) if whole else float("nan")
 
 
-def _values(result: Eval, metric: str, level: str | None) -> Floats:
+def values_of(result: Eval, metric: str, level: str | None) -> Floats:
+    """One value a problem, of all problems or one level; nan where it has none.
+
+    Raises:
+        DataError: a metric that was not measured, or a level that was not evaluated.
+    """
     outcome_PK = np.array(
         [[np.nan if x is None else x for x in row] for row in result["outcomes"]], dtype=np.float64
     )
@@ -159,7 +164,8 @@ def _floats(values: Sequence[float | None]) -> Floats:
     return np.array([np.nan if x is None else x for x in values], dtype=np.float64)
 
 
-def _refuse_unlike(before: Eval, after: Eval) -> None:
+def refuse_unlike(before: Eval, after: Eval) -> None:
+    """Raise a DataError where two evaluations are not of the same problems."""
     for key in ("task", "split"):
         if before[key] != after[key]:
             raise DataError(

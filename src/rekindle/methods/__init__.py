@@ -51,14 +51,28 @@ METHODS: dict[str, str] = {
     "sft_neftune": "rekindle.methods.wmss",
     "sft_label_smoothing": "rekindle.methods.wmss",
     "sft_extrapolate": "rekindle.methods.wmss",
+    "weak_to_strong": "rekindle.methods.weak_to_strong",
+    "w2s_stage1": "rekindle.methods.weak_to_strong",
+    "w2s_full_weak": "rekindle.methods.weak_to_strong",
+    "w2s_weak_icl": "rekindle.methods.weak_to_strong",
+    "w2s_random": "rekindle.methods.weak_to_strong",
+    "w2s_self_training": "rekindle.methods.weak_to_strong",
+    "w2s_ceiling": "rekindle.methods.weak_to_strong",
+    "w2s_floor": "rekindle.methods.weak_to_strong",
 }
 
 # methods that give credit to groups of scored answers: `rekindle explain advantages`
-_NO_GROUPS = (".sft", ".wmss", ".dpo", ".orpo", ".self_rewarding", ".temporal")
+_NO_GROUPS = (".sft", ".wmss", ".dpo", ".orpo", ".self_rewarding", ".temporal", ".weak_to_strong")
 GROUP_METHODS = tuple(name for name, module in METHODS.items() if not module.endswith(_NO_GROUPS))
 
 # methods that make pairs of answers: `rekindle explain pairs`
-PAIR_METHODS = ("self_rewarding", "temporal", "temporal_past", "temporal_future")
+PAIR_METHODS = (
+    "self_rewarding",
+    "temporal",
+    "temporal_past",
+    "temporal_future",
+    "weak_to_strong",
+)
 
 # methods that rank answers by a reward model, and cannot do without one
 RANKERS = ("hero", "hero_mean", "rm_only", "naive_blend", "gated")

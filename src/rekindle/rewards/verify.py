@@ -114,6 +114,13 @@ def as_number(text: str) -> Fraction | None:
     return number.value / 100 if number.percent else number.value
 
 
+def as_written(text: str) -> Fraction | None:
+    """The exact rational that a whole text is, a per cent sign left out: 40 for 40 %; None when it
+    is no number."""
+    number = _read(text)
+    return None if number is None else number.value
+
+
 def tidy(text: str) -> str:
     """White space folded, edges (`$`, `*`, a closing full stop) removed, lower case."""
     folded = " ".join(_plain(text).split())

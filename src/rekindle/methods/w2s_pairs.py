@@ -1,0 +1,155 @@
+"""What Weak-to-Strong's pairs are made from: a question, the weak model's answer, the strong one's.
+
+    {"id", "prompt", "weak": {"text", "answer"}, "samples": [{"text", "answer"}, ...]}
+
+`answer` is what was read out of the text; null: nothing; left out: what the text marks as its
+answer. `source` (the hash of the model that wrote the text) goes on to the pairs, as do `messages`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from rekindle.errors import DataError
+from rekindle.rewards.answers import answer_of_text, canonical_answer
+
+Row = dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """A text, and the canonical form of its answer; None: it has none."""
+
+    text: str
+    form: str | None
+    source: str | None = None
+
+
+class Question(NamedTuple):
+    """What was asked, and who said what."""
+
+    id: Any
+    prompt: str
+    weak: Answer
+    samples: tuple[Answer, ...]
+    messages: Any = None
+
+
+class Made(NamedTuple):
+    """The pairs of a question, or the reason why there is none."""
+
+    pairs: list[Row]
+    reason: str | None = None
+
+
+class Vote(NamedTuple):
+    """The commonest answer (None: no answer is), how often of how many, and who says what."""
+
+    answer: str | None
+    votes: int
+    n: int
+    agree: list[Answer]
+    differ: list[Answer]
+
+
+def read_question(row: Mapping[str, Any]) -> Question:
+    """A row as a question.
+
+    Raises:
+        DataError: a field is missing or of the wrong kind; the row is named.
+    """
+    if row.get("id") is None:
+        raise DataError("a row has no 'id'", got=dict(row), wanted="an id, to name it by")
+    if not isinstance(row.get("prompt"), str):
+        raise DataError(
+            f"row '{row['id']}' has no 'prompt'", got=row.get("prompt"), wanted="a text"
+        )
+    samples = row.get("samples")
+    if not isinstance(samples, Sequence) or isinstance(samples, str) or not samples:
+        raise DataError(
+            f"row '{row['id']}' has no 'samples'",
+            got=samples,
+            wanted='a list of {"text", "answer"}, one at least',
+            why="there is no vote without samples",
+        )
+    return Question(
+        row["id"],
+        row["prompt"],
+        read_answer(row["id"], "weak", row.get("weak")),
+        tuple(read_answer(row["id"], "samples", sample) for sample in samples),
+        row.get("messages"),
+    )
+
+
+def read_answer(name: Any, field: str, found: Any) -> Answer:
+    """An entry of row `name` as an answer.
+
+    Raises:
+        DataError: it has no text, or an answer that is neither text, number nor null.
+    """
+    if not isinstance(found, Mapping) or not isinstance(found.get("text"), str):
+        raise DataError(
+            f"row '{name}': '{field}' has no text", got=found, wanted='{"text": ..., "answer": ...}'
+        )
+    answer = found["answer"] if "answer" in found else answer_of_text(found["text"])
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float | None):
+        raise DataError(
+            f"row '{name}': '{field}' has no usable answer",
+            got=answer,
+            wanted="a text, a number, or null where the text has none",
+        )
+    form = None if answer is None else canonical_answer(str(answer))
+    return Answer(found["text"], form, found.get("source"))
+
+
+def vote(samples: Sequence[Answer]) -> Vote:
+    """The commonest answer, of equally common ones the first; no answer has a vote as well."""
+    counts = Counter(sample.form for sample in samples)
+    [(winner, count)] = counts.most_common(1)
+    agree = [sample for sample in samples if sample.form == winner]
+    differ = [sample for sample in samples if sample.form != winner]
+    return Vote(winner, count, len(samples), agree, differ)
+
+
+def at_least(count: int, n: int, share: float) -> bool:
+    """count / n >= share, exactly, the share being the decimal that it is written as."""
+    return count >= Fraction(str(share)) * n
+
+
+def vote_for(samples: Sequence[Answer], *, tau: float) -> tuple[int | None, str | None]:
+    """Place of the first sample with the commonest answer, or why none is taken."""
+    found = vote(samples)
+    if found.answer is None:
+        return None, "no answer wins the vote"
+    if not at_least(found.votes, found.n, tau):
+        return None, "low confidence"
+    return samples.index(found.agree[0]), None
+
+
+def pair_of(question: Question, chosen: Answer, rejected: Answer, *, confidence: float) -> Row:
+    """A pair as plain data; the weak model's side is named."""
+    row: Row = {
+        "id": question.id,
+        "prompt": question.prompt,
+        "chosen": chosen.text,
+        "rejected": rejected.text,
+        "weak_side": "chosen" if chosen is question.weak else "rejected",
+        "confidence": confidence,
+    }
+    for side, answer in (("chosen", chosen), ("rejected", rejected)):
+        if answer.source is not None:
+            row[f"{side}_source"] = answer.source
+    if question.messages is not None:
+        row["messages"] = question.messages
+    return row
+
+
+def distinct(answers: Sequence[Answer], *, other_than: str) -> list[Answer]:
+    """Each text once, in order, without the text that is on the other side of the pair."""
+    first: dict[str, Answer] = {}
+    for answer in answers:
+        first.setdefault(answer.text, answer)
+    first.pop(other_than, None)
+    return list(first.values())

@@ -1,0 +1,270 @@
+"""Weak-to-Strong Reasoning: a strong model learns from a weaker one's unreliable answers.
+
+Yang, Ma and Liu 2024, arXiv 2407.13647 (v2). It numbers no equations; the steps are its figure 3's.
+
+    m       = SFT(weak base; gold of half 1)
+    D_weak  = greedy answers of m to the questions Q of half 2
+    D_icl   = greedy answers of M (as it is) to Q, shown 4 of D_weak
+    I       keep q iff answer(D_weak, q) = answer(D_icl, q), and it is one
+            M_plus = SFT(M; both texts of each kept question)          weak-ft, icl-ft: one of them
+            iteration 2: M_weak-ft and M_icl-ft answer Q anew, again from M
+    II      a+ = the commonest answer of 10 samples of M_plus, c = its share
+            weak answer is a+,     c >= tau_chosen:    weak text over a sample that says otherwise
+            weak answer is not a+, c >= tau_rejected:  a sample that says a+ over the weak text
+            M_pro = DPO or ORPO(M_plus; pairs)
+
+The strong model never sees gold of half 2, but for the ceiling.
+
+Axes: none; texts in, texts out.
+
+What we changed or left out, and why:
+* Answers are equal by canonical form (rewards/answers.py); the released code compares strings.
+* Two thresholds, as in the released code, which made the data; both the same is the paper's text.
+* Halves share no question (279 of the paper's do); one that does is an error.
+* Demos' own questions are left out of D_icl: there the answer stands in the prompt.
+* Pairs of a question have a random generator of its own, and each text once.
+* Of the three models of stage I only those that are used are trained (`stage1`).
+* DPO's reference is M_plus; nothing is added to what the filter keeps (MATH files of the paper are
+  filled up with questions on which the two disagree).
+
+Known failure modes: the filter keeps easy questions; M_plus that agrees with m on everything has no
+pairs; a majority that is wrong teaches against a weak answer that is right.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from rekindle.engine.config import SampleConfig
+from rekindle.engine.policy import Policy
+from rekindle.errors import ConfigError, DataError
+from rekindle.methods.w2s_data import Knobs
+from rekindle.methods.w2s_lab import Lab
+from rekindle.methods.w2s_pairs import (
+    Made,
+    Row,
+    at_least,
+    distinct,
+    pair_of,
+    read_answer,
+    read_question,
+    vote,
+)
+from rekindle.methods.world import World
+from rekindle.tasks.task import stable_hash
+
+# --- the rules
+
+
+class Consistent(NamedTuple):
+    """What the filter keeps, by whose text it is; `hybrid` has both, question by question."""
+
+    weak: list[Row]
+    icl: list[Row]
+    hybrid: list[Row]
+    dropped: Counter[str]
+
+
+def consistent(weak: Sequence[Mapping[str, Any]], icl: Sequence[Mapping[str, Any]]) -> Consistent:
+    """Stage I's filter: questions on which both models give the same final answer.
+
+    Args:
+        weak, icl: rows {"id", "prompt", "text", "answer"} of the same questions in the same order.
+
+    Raises:
+        DataError: the rows are of different questions.
+    """
+    found = Consistent([], [], [], Counter())
+    asked = [[(row["id"], row["prompt"]) for row in rows] for rows in (weak, icl)]
+    if asked[0] != asked[1]:
+        odd = [pair for pair in zip(*asked, strict=False) if pair[0] != pair[1]]
+        raise DataError(
+            "the two models were asked different questions",
+            got=odd[:3] or f"{len(weak)} and {len(icl)} answers",
+            wanted="the same ids and prompts in the same order",
+        )
+    for ours, theirs in zip(weak, icl, strict=True):
+        forms = [read_answer(row["id"], "text", row).form for row in (ours, theirs)]
+        if forms[0] is None:
+            found.dropped["the weak model gives no answer"] += 1
+        elif forms[0] != forms[1]:
+            found.dropped["the answers differ"] += 1
+        else:
+            found.weak.append({**ours, "side": "weak"})
+            found.icl.append({**theirs, "side": "icl"})
+            found.hybrid.extend([found.weak[-1], found.icl[-1]])
+    return found
+
+
+def make_pairs(
+    row: Mapping[str, Any],
+    *,
+    tau_chosen: float = 0.6,
+    tau_rejected: float = 0.8,
+    max_pairs: int = 1,
+    seed: int = 0,
+) -> Made:
+    """Stage II's pairs of one question, see `w2s_pairs.py` for its row.
+
+    Draws depend on the seed and the id alone. A weak text without an answer is on the rejected
+    side. Of several pairs the first sample is drawn and the rest, where the weak text is rejected,
+    come in the samples' order; no text is there twice.
+
+    Raises:
+        DataError: the row cannot be read; it is named.
+    """
+    asked = read_question(row)
+    found, weak = vote(asked.samples), asked.weak
+    rng = random.Random(stable_hash("w2s pairs", seed, asked.id))
+    if not at_least(found.votes, found.n, tau_chosen):
+        return Made([], "low confidence")
+    if found.answer is None:
+        return Made([], "no answer wins the vote")
+    share = found.votes / found.n
+    if weak.form == found.answer:
+        if not found.differ:
+            return Made([], "too easy")
+        drawn = rng.sample(found.differ, len(found.differ))
+        others = distinct(drawn, other_than=weak.text)[:max_pairs]
+        pairs = [pair_of(asked, weak, other, confidence=share) for other in others]
+    else:
+        if not at_least(found.votes, found.n, tau_rejected):
+            return Made([], "the weak model is outvoted by too few")
+        others = distinct([rng.choice(found.agree), *found.agree], other_than=weak.text)
+        pairs = [pair_of(asked, other, weak, confidence=share) for other in others[:max_pairs]]
+    pairs = [pair for pair in pairs if pair["chosen"].strip()]
+    return Made(pairs, None if pairs else "the texts are the same")
+
+
+def explain_pairs(
+    rows: Sequence[Mapping[str, Any]], config: Config
+) -> tuple[list[Row], Counter[str]]:
+    """`rekindle explain pairs`: the pairs of all rows, and how many rows have none, by reason.
+
+    Args:
+        rows: {"id", "prompt", "weak": {"text", "answer"}, "samples": [{"text", "answer"}, ...]}.
+
+    Returns:
+        {"id", "prompt", "chosen", "rejected", "weak_side", "confidence"} in the order of the rows.
+
+    Raises:
+        DataError: a row cannot be read, or an id is there twice; it is named.
+    """
+    out: list[Row] = []
+    skipped, seen = Counter[str](), set[str]()
+    for row in rows:
+        made = make_pairs(
+            row,
+            tau_chosen=config.tau_chosen,
+            tau_rejected=config.tau_rejected,
+            max_pairs=config.max_pairs,
+            seed=config.seed,
+        )
+        if str(row["id"]) in seen:
+            raise DataError(f"row '{row['id']}' is there twice", wanted="an id of its own for each")
+        seen.add(str(row["id"]))
+        out.extend(made.pairs)
+        if made.reason is not None:
+            skipped[made.reason] += 1
+    return out, skipped
+
+
+# --- what can be set
+
+
+class Config(Knobs):
+    """The rules' knobs; those of models, data and budgets are in `methods/w2s_data.py`."""
+
+    train_on: Literal["consistent", "random", "weak", "demos", "votes", "gold", "nothing"] = Field(
+        default="consistent", description="texts that the strong model learns from; see PRESETS"
+    )
+    stage1: Literal["weak", "icl", "hybrid"] = Field(
+        default="hybrid", description="whose kept texts make M_plus; hybrid has the best pass@10"
+    )
+    loss: Literal["dpo", "orpo", "none"] = Field(default="dpo", description="of stage II")
+    tau_chosen: float = Field(default=0.6, gt=0, le=1, description="released code; weak is chosen")
+    tau_rejected: float = Field(default=0.8, gt=0, le=1, description="the same; weak is rejected")
+    max_pairs: int = Field(default=1, ge=1, description="a question; 1 on GSM8K, 3 on MATH")
+
+
+def _alone(train_on: Any) -> Config:
+    return Config(train_on=train_on, loss="none")
+
+
+PRESETS: dict[str, Config] = {
+    "weak_to_strong": Config(),
+    "w2s_stage1": Config(loss="none"),
+    "w2s_full_weak": _alone("weak"),
+    "w2s_weak_icl": _alone("demos"),  # nothing is trained; evaluated with the demos
+    "w2s_random": _alone("random"),  # as many weak texts as the filter keeps
+    "w2s_self_training": _alone("votes"),  # the strong model's own majorities
+    "w2s_ceiling": _alone("gold"),
+    "w2s_floor": _alone("nothing"),  # the weak model itself
+}
+
+
+def check(config: Config, sample: SampleConfig) -> None:
+    """Settings that the schema accepts and nobody can mean."""
+    two_stages = config.loss != "none"
+    samples = two_stages or config.train_on == "votes"
+    faults = {
+        f"loss: {config.loss} has no pairs to train on": two_stages
+        and config.train_on != "consistent",
+        "iterations has no effect": config.iterations > 1 and config.train_on != "consistent",
+        "tau_rejected is below tau_chosen, which comes first": two_stages
+        and config.tau_rejected < config.tau_chosen,
+        "dpo.pairs and orpo.pairs have no effect, pairs are made": bool(
+            config.dpo.pairs or config.orpo.pairs
+        ),
+        "samples at sample.temperature 0 are all the same": samples and sample.temperature == 0,
+    }
+    for fault in (name for name, found in faults.items() if found):
+        raise ConfigError(
+            f"weak_to_strong: {fault}",
+            got=f"train_on: {config.train_on}, loss: {config.loss}",
+            why="the setting would change nothing, or not what its name says",
+            fix="leave one of them out; docs/methods/weak_to_strong.md has the baselines",
+        )
+
+
+# --- the algorithm
+
+
+def run(config: Config, world: World) -> Policy:
+    """Stage I and stage II, or the baseline that `train_on` names."""
+    lab, strong = Lab(config, world), world.policy
+    if config.train_on == "gold":
+        return lab.sft("sft", lab.gold())
+    if config.train_on == "votes":
+        return lab.sft("sft", lab.majorities(strong, tau=config.tau_chosen))
+    weak = lab.weak_model(kept=config.train_on == "nothing")
+    if config.train_on == "nothing":
+        return weak
+    weak_rows = lab.greedy("weak", weak)
+    if config.train_on == "weak":
+        return lab.sft("sft", weak_rows)
+    demos = lab.demos(weak_rows, weak)
+    if config.train_on == "demos":
+        return lab.shown(demos)
+    icl_rows = lab.greedy("icl", strong, demos)
+    asked = {row["id"] for row in icl_rows}
+    found = consistent([row for row in weak_rows if row["id"] in asked], icl_rows)
+    kept = lab.kept(1, found.hybrid, found.dropped, {"weak": weak, "icl": strong})
+    if config.train_on == "random":
+        return lab.sft("sft", lab.some(weak_rows, len(kept) // 2, weak))
+    for i in range(2, config.iterations + 1):
+        sides = {side: [row for row in kept if row["side"] == side] for side in ("weak", "icl")}
+        models = {side: lab.sft(f"{side}-ft", rows, kept=False) for side, rows in sides.items()}
+        again = [lab.greedy(f"{side}-{i}", model) for side, model in models.items()]
+        found = consistent(*again)
+        kept = lab.kept(i, found.hybrid, found.dropped, models)
+    plus = lab.sft("sft", [row for row in kept if config.stage1 in ("hybrid", row["side"])])
+    if config.loss == "none":
+        return plus
+    made = explain_pairs(lab.questioned(weak_rows, plus), config)
+    return lab.stage_two(config.loss, plus, lab.pairs(*made, {"weak": weak, "strong": plus}))
