@@ -72,3 +72,12 @@ def test_it_begins_anew_and_nothing_counted_is_missing():
 def test_margins_know_who_leads():
     z = torch.tensor([[3.0, 1.0, 2.0], [0.0, 1.0, -1.0]])
     assert target_margin(z, torch.tensor([0, 0])).tolist() == [1.0, -1.0]
+
+
+def test_low_precision_logits_are_raised_first():
+    """bf16 has 3 digits: probabilities near 1 would be rounded to steps of 0.004."""
+    z, target = torch.tensor([[5.5, 0.0, 0.0]], dtype=torch.bfloat16), torch.tensor([0])
+    signal = MixSignal(0.5)
+    signal.add(z, z, target)
+    wanted = 1 - math.exp(5.5) / (math.exp(5.5) + 2)
+    assert signal.metrics(Alone())["mass/non_target"] == pytest.approx(wanted, rel=1e-4)

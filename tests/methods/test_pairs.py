@@ -194,6 +194,14 @@ def test_a_chosen_answer_that_falls_is_an_alarm(base, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["dpo", "orpo"])
+def test_pairs_that_are_left_out_are_told(base, method):
+    with (base / "pairs.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "d", "prompt": "1=", "chosen": "1", "rejected": "1"}) + "\n")
+    with pytest.warns(UserWarning, match="1: chosen is rejected"):
+        train(recipe(base, method), base / "run", quiet=True)
+
+
+@pytest.mark.parametrize("method", ["dpo", "orpo"])
 def test_without_pairs_they_are_refused(base, method):
     with pytest.raises(ConfigError, match="needs pairs"):
         recipe(base, method, pairs=None)

@@ -68,14 +68,10 @@ class ContrastPolicy(Policy):
         parts = []
         for first in range(0, targets_BT.numel(), _ROWS):
             rows = slice(first, first + _ROWS)
-            strong_NV, weak_NV = (_logits(hidden[rows], head) for hidden, head in (strong, weak))
+            strong_NV, weak_NV = (hidden[rows] @ head.T for hidden, head in (strong, weak))
             mixed_NV = mixed_logits(strong_NV, weak_NV, lam=1 + self.strength)
             target_N = targets_BT.flatten()[rows]
             parts.append(token_scores(mixed_NV[None], target_N[None], temperature=temperature))
         return TokenScores(
             *(torch.cat([p[i][0] for p in parts]).view(targets_BT.shape) for i in range(2))
         )
-
-
-def _logits(hidden_ND: Tensor, head_VD: Tensor) -> Tensor:
-    return torch.nn.functional.linear(hidden_ND, head_VD)

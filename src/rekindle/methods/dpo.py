@@ -19,7 +19,6 @@ gradient, and one that is mostly the rejected one's (`pairs/gradient_rejected`).
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from pydantic import Field
 from torch.nn.functional import logsigmoid
@@ -27,7 +26,13 @@ from torch.nn.functional import logsigmoid
 from rekindle.engine.config import SampleConfig, Section
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError
-from rekindle.methods.pairs import Pair, PairScores, PairTerms, read_pairs, train_on_pairs
+from rekindle.methods.pairs import (
+    Pair,
+    PairScores,
+    PairTerms,
+    pairs_of_recipe,
+    train_on_pairs,
+)
 from rekindle.methods.world import World
 
 # --- the formula
@@ -76,7 +81,7 @@ def check(config: Config, sample: SampleConfig) -> None:
 
 def run(config: Config, world: World) -> Policy:
     """Train on the pairs of a file; the task is for evaluation."""
-    return run_pairs(config, world, read_pairs(Path(str(config.pairs))).pairs)
+    return run_pairs(config, world, pairs_of_recipe(config.pairs))
 
 
 def run_pairs(config: Config, world: World, pairs: Sequence[Pair]) -> Policy:

@@ -4,18 +4,28 @@ Axes: N tokens looked at, V vocabulary.
 """
 
 import math
-from collections import defaultdict
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from rekindle.engine.device import Group
-from rekindle.ops.logprobs import categorical_entropy
+from rekindle.ops.logprobs import categorical_entropy, raised
 from rekindle.ops.mixing import mixed_logits
 
 TOKENS = 256  # of each micro-batch: two small products, whatever the vocabulary
 SATURATED = 0.99
+_COUNTED = (  # the same on every process, whatever it has seen
+    "tokens/above_099",
+    "mass/non_target",
+    "entropy",
+    "margin/strong",
+    "margin/weak",
+    "mix/gradient",
+    "mix/amplified",
+    "on saturated",
+    "tokens",
+)
 
 
 class MixSignal:
@@ -34,7 +44,7 @@ class MixSignal:
 
     def __init__(self, lam: float) -> None:
         self.lam = lam
-        self._sums: defaultdict[str, float] = defaultdict(float)
+        self._sums = dict.fromkeys(_COUNTED, 0.0)
 
     @torch.no_grad()
     def add(
@@ -43,7 +53,8 @@ class MixSignal:
         weak_NV: Float[Tensor, "N V"],
         target_N: Int[Tensor, " N"],
     ) -> None:
-        """Count these tokens in."""
+        """Count these tokens in; logits are raised to fp32 first."""
+        strong_NV, weak_NV = raised(strong_NV), raised(weak_NV)
         p_strong_N = _target(strong_NV.softmax(-1), target_N)
         p_mix_N = _target(mixed_logits(strong_NV, weak_NV, lam=self.lam).softmax(-1), target_N)
         plain_N, mixed_N = 1 - p_strong_N, self.lam * (1 - p_mix_N)
@@ -64,19 +75,8 @@ class MixSignal:
 
     def metrics(self, group: Group) -> dict[str, float]:
         """Means over the tokens of all processes since the last call; nan without a token."""
-        names = (
-            "tokens/above_099",
-            "mass/non_target",
-            "entropy",
-            "margin/strong",
-            "margin/weak",
-            "mix/gradient",
-            "mix/amplified",
-            "on saturated",
-            "tokens",
-        )
-        sums = group.sum({name: float(self._sums[name]) for name in names})
-        self._sums.clear()
+        sums = group.sum(dict(self._sums))
+        self._sums = dict.fromkeys(_COUNTED, 0.0)
         tokens, saturated = sums.pop("tokens"), sums.pop("on saturated")
         means = {name: value / tokens if tokens else math.nan for name, value in sums.items()}
         whole = sums["mix/gradient"]

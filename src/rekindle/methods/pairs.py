@@ -232,6 +232,15 @@ def read_pairs(path: Path) -> PairFile:
     return PairFile(pairs, skipped)
 
 
+def pairs_of_recipe(path: str | None) -> list[dict[str, Any]]:
+    """The pairs of a recipe's file; how many were left out, and why, is a warning."""
+    found = read_pairs(Path(str(path)))
+    if found.skipped:
+        reasons = ", ".join(f"{times}: {reason}" for reason, times in found.skipped.most_common())
+        warnings.warn(f"{path}: pairs left out ({reasons})", stacklevel=2)
+    return found.pairs
+
+
 def _pair(path: Path, line: int, row: Mapping[str, Any]) -> dict[str, Any]:
     if row.get("prompt") is None:
         raise DataError(
