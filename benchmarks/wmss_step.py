@@ -2,6 +2,7 @@
 
     python benchmarks/wmss_step.py            full: half an hour on two cores; 20 GB of memory
     python benchmarks/wmss_step.py --quick    ends within 50 s
+    python benchmarks/wmss_step.py --head 4096 256 64      memory alone: tokens, width, chunk
 
 Head: V = 151,936 rows (Qwen), d = 2,560 on both sides, fp32. `stacked` holds both logits, their
 stack and their mix, as a training script that stacks outputs does; `plain` is
@@ -238,6 +239,14 @@ def main() -> None:
     if "--memory" in sys.argv:
         name, *numbers = sys.argv[sys.argv.index("--memory") + 1 :]
         print(measure_memory(name, *map(int, numbers)))
+        return
+    if "--head" in sys.argv:
+        tokens, width, chunk = map(int, sys.argv[sys.argv.index("--head") + 1 :])
+        memory = head_memory(tokens, 151_936, width, chunk, heads=False)
+        shape = {"tokens": tokens, "vocabulary": 151_936, "width": width, "chunk": chunk}
+        facts = {"head_memory_mib": memory, **shape, "machine": describe()}
+        ratio = memory["stacked"] / memory["chunked"] / MEMORY_SHARE
+        print(json.dumps({"benchmark": "wmss_head", "ratio_memory": ratio, **facts}))
         return
     quick = "--quick" in sys.argv
     tokens, vocabulary, width = (256, 20_000, 256) if quick else (1024, 151_936, 2560)
