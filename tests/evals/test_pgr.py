@@ -162,3 +162,21 @@ def test_the_interval_covers():
         found = pgr_interval(*arms, seed=i)
         hits += found.ci_low <= 0.5 <= found.ci_high
     assert 0.91 <= hits / 200 <= 0.99
+
+
+def test_runs_of_one_base_are_drawn_together():
+    """Bases differ, runs of one do not: as wide as if each base had one run."""
+    rng = np.random.default_rng(0)
+    weak, ceiling = scores(rng, 0.1), scores(rng, 0.9)
+    bases = [scores(rng, share) for share in (0.3, 0.5, 0.7)]
+    twice = [base for base in bases for _ in range(2)]
+    names = [name for name in "abc" for _ in range(2)]
+    apart = pgr_interval([weak], twice, [ceiling])
+    together = pgr_interval([weak], twice, [ceiling], bases=names)
+    single = pgr_interval([weak], bases, [ceiling])
+    assert together.value == pytest.approx(apart.value)
+    width = together.ci_high - together.ci_low
+    assert width > 1.3 * (apart.ci_high - apart.ci_low)
+    assert width == pytest.approx(single.ci_high - single.ci_low, rel=0.1)
+    with pytest.raises(DataError, match="base model of each run"):
+        pgr_interval([weak], bases, [ceiling], bases=["a"])

@@ -13,7 +13,7 @@ import yaml
 
 import tiny
 from rekindle.engine.rundir import in_use
-from rekindle.errors import EXIT_RESUMABLE, RunDirectoryError
+from rekindle.errors import EXIT_RESUMABLE, ConfigError, RunDirectoryError
 from rekindle.study import local
 from rekindle.study.design import load_study, plan
 from rekindle.study.jobs import Job, Outcome, run_job
@@ -390,3 +390,39 @@ def test_ended_at_any_instant_and_resumed_it_gives_the_same_tables(file, how, af
             assert "in use by another process" in done.stdout
             done = None
     assert tables(found) == tables(straight)
+
+
+def test_the_gap_recovered_is_given_between_the_two_ends(file):
+    arms = {
+        "grpo": {"method": "grpo", "grpo": {"group_size": 4}},
+        "sft": {"method": "sft"},
+        "long": {"method": "sft", "optim": {"lr": 3e-2}},
+    }
+    study = file(arms=arms, pgr={"weak": "grpo", "ceiling": "long"})
+    found = run_study(study, Path("out"), executor=Inline(), quiet=True)
+    rows = found["pgr"]
+    assert [(row["method"], row["metric"]) for row in rows] == [
+        ("sft", "pass@2"),
+        ("sft", "pass@1"),
+    ]
+
+    def value(arm, metric):
+        places = [Path(run["out"]) for run in found["arms"][arm]["runs"]]
+        evals = [json.loads((place / "eval.json").read_text()) for place in places]
+        return sum(e["metrics"][metric]["value"] for e in evals) / len(evals)
+
+    for row in rows:
+        weak, student, ceiling = (value(arm, row["metric"]) for arm in ("grpo", "sft", "long"))
+        assert row["n_pairs"] == 4
+        if ceiling > weak:
+            assert row["pgr"] == pytest.approx((student - weak) / (ceiling - weak))
+        else:
+            assert row["pgr"] is None
+            assert "no gap" in row["why"]
+
+
+def test_ends_of_the_gap_must_be_two_arms(file):
+    with pytest.raises(ConfigError, match=r"pgr\.ceiling is not an arm"):
+        file(pgr={"weak": "grpo", "ceiling": "sfd"})
+    with pytest.raises(ConfigError, match="the same arm"):
+        file(pgr={"weak": "grpo", "ceiling": "grpo"})

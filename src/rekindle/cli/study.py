@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,6 +110,8 @@ def show(found: dict[str, Any]) -> None:
         )
     console.print(grid)
     console.print("* declared before the first run", style="dim")
+    if found["pgr"]:
+        console.print(_gap_table(found["pgr"]))
     costs = Table("arm", "finished", "tokens generated", "tokens trained", "updates", "seconds")
     for arm, row in found["arms"].items():
         spent = row["spent"]
@@ -129,9 +132,20 @@ def show(found: dict[str, Any]) -> None:
         )
 
 
-def _interval(row: dict[str, Any]) -> str:
-    if row["delta"] is None:
+def _gap_table(rows: list[dict[str, Any]]) -> Table:
+    grid = Table("arm", "metric", "gap recovered (PGR)", "n", "")
+    for row in rows:
+        level = f" L{row['level']}" if row["level"] is not None else ""
+        n = f"{row['n_pairs']} runs, {row['n_problems']} problems"
+        metric = f"{row['metric']}{level}"
+        grid.add_row(row["method"], metric, _interval(row, "pgr"), n, row["why"])
+    return grid
+
+
+def _interval(row: dict[str, Any], key: str = "delta") -> str:
+    value, low, high = (row[name] for name in (key, "ci_low", "ci_high"))
+    if value is None or math.isnan(value):
         return "undefined"
-    if row["ci_low"] is None or row["ci_low"] != row["ci_low"]:
-        return f"{row['delta']:+.3f} (no interval)"
-    return f"{row['delta']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
+    if low is None or math.isnan(low):
+        return f"{value:+.3f} (no interval)"
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"

@@ -49,18 +49,21 @@ def pgr_interval(
     w2s: Sequence[Floats],
     ceiling: Sequence[Floats],
     *,
+    bases: Sequence[str] | None = None,
     seed: int = 0,
     level: float = LEVEL,
 ) -> PGR:
     """PGR with a percentile bootstrap over problems, and over runs where there are several.
 
     A draw takes the same problems and the same runs of all three. Of R runs it takes R - 1, which
-    undoes the bootstrap's small-sample bias in the variance between runs.
+    undoes the bootstrap's small-sample bias in the variance between runs; with `bases`, of B base
+    models B - 1, and of each the same of its runs.
 
     Args:
         weak, w2s, ceiling: a run each: its score on every problem, the same problems everywhere,
             nan where one has none (it is left out everywhere). Runs in the same place belong
             together; a single run of one of the three stands beside all runs of the others.
+        bases: the base model of each run; None: each its own.
 
     Returns:
         Bounds over the draws that have a gap; both nan where those that have none are more than a
@@ -79,7 +82,7 @@ def pgr_interval(
         reason = "too few problems" if problems < 2 else NO_GAP
         found = math.nan if value is None else value
         return PGR(found, math.nan, math.nan, problems, runs, 0, 0, reason)
-    drawn_3K = _draws(tables, np.random.default_rng(seed))
+    drawn_3K = _draws(tables, _clusters(bases, runs), np.random.default_rng(seed))
     gap_K = drawn_3K[2] - drawn_3K[0]
     usable_K = gap_K > 0
     undefined = int(np.sum(~usable_K))
@@ -93,17 +96,23 @@ def pgr_interval(
 
 
 def recovered(
-    weak: Sequence[Eval], w2s: Sequence[Eval], ceiling: Sequence[Eval], *, metric: str = "pass@1"
+    weak: Sequence[Eval],
+    w2s: Sequence[Eval],
+    ceiling: Sequence[Eval],
+    *,
+    metric: str = "pass@1",
+    level: str | None = None,
+    bases: Sequence[str] | None = None,
 ) -> PGR:
-    """`pgr_interval` of evaluations (the content of eval.json), one a run.
+    """`pgr_interval` of evaluations (the content of eval.json), one a run; level None: all.
 
     Raises:
         DataError: they are not of the same problems, or the metric was not measured.
     """
     for found in [*weak, *w2s, *ceiling]:
         refuse_unlike(weak[0], found)
-    arms = [[values_of(found, metric, None) for found in arm] for arm in (weak, w2s, ceiling)]
-    return pgr_interval(*arms)
+    arms = [[values_of(found, metric, level) for found in arm] for arm in (weak, w2s, ceiling)]
+    return pgr_interval(*arms, bases=bases)
 
 
 def _tables(*arms: Sequence[Floats]) -> Floats:
@@ -121,12 +130,27 @@ def _tables(*arms: Sequence[Floats]) -> Floats:
     )
 
 
-def _draws(tables: Floats, rng: np.random.Generator) -> Floats:
+def _clusters(bases: Sequence[str] | None, runs: int) -> list[list[int]]:
+    """Places of the runs of each base model."""
+    names = [str(run) for run in range(runs)] if bases is None else list(bases)
+    if len(names) != runs:
+        raise DataError(
+            "PGR needs the base model of each run", got=len(names), wanted=f"{runs} names"
+        )
+    return [[i for i, one in enumerate(names) if one == name] for name in dict.fromkeys(names)]
+
+
+def _some(count: int, rng: np.random.Generator) -> list[int]:
+    return [int(place) for place in rng.integers(count, size=max(1, count - 1))]
+
+
+def _draws(tables: Floats, clusters: list[list[int]], rng: np.random.Generator) -> Floats:
     """Means of the three over resampled runs and problems, [3, K]."""
-    _, runs, problems = tables.shape
+    problems = tables.shape[2]
     out = np.empty((3, RESAMPLES))
     for k in range(RESAMPLES):
-        picked_R = rng.integers(runs, size=max(1, runs - 1))
+        drawn = [clusters[base] for base in _some(len(clusters), rng)]
+        picked_R = [runs[place] for runs in drawn for place in _some(len(runs), rng)]
         picked_P = rng.integers(problems, size=problems)
         out[:, k] = tables[:, picked_R].mean(axis=1)[:, picked_P].mean(axis=1)
     return out

@@ -5,7 +5,7 @@ or are made by the task's verifier: the model's own answers, graded, to problems
 
     scale: verifier   right 5, wrong 0 (partial scores in between)
     scale: steps      wrong answers get 0 to 4 by the share of their leading steps that are right,
-                      steps being what `;` divides in the reference solution
+                      steps being what `;` and `,` divide in the reference solution
 
 The commonest score is thinned out until it is no more than the others together (2401.10020, 2.4.1
 thins out the commonest as well).
@@ -14,6 +14,7 @@ thins out the commonest as well).
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ from rekindle.records import Problem, Score
 from rekindle.rewards.judge import HIGHEST, Format, format_of
 from rekindle.tasks.task import grade_all
 
-_STEP = ";"
+_STEP = re.compile(r"[;,]")
 
 
 class SeedConfig(Section):
@@ -143,11 +144,11 @@ def graded(problem: Problem, text: str, verdict: Score, *, scale: str) -> tuple[
     value = 0.0 if verdict.value is None else verdict.value
     if scale == "verifier" or problem.solution is None:
         return round(HIGHEST * value), ""
-    wanted, given = problem.solution.split(_STEP), text.split(_STEP)
+    wanted, given = _STEP.split(problem.solution), _STEP.split(text)
     same = [a == b for a, b in zip(wanted, given, strict=False)]
     same += [False] * (len(wanted) - len(same))
     leading = same.index(False) if False in same else len(same)
-    results = [step.rpartition("=")[2] for step in wanted]
+    results = [step.rpartition("=")[2].replace(" ", "") for step in wanted]
     work = "".join(f"{r}{'Y' if ok else 'N'}" for r, ok in zip(results, same, strict=True))
     if value >= 1:
         return int(HIGHEST), work

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rekindle.report.load import Evaluation, Metric, RunData
 from rekindle.report.samples import number, rounded
@@ -89,12 +89,16 @@ def metric_curve(
     key: str,
     runs: Sequence[RunData],
     styles: Sequence[Style],
+    *,
+    over: Literal["step", "round"] = "step",
 ) -> Figure:
-    """A logged quantity over steps for several runs: raw faint, running mean strong."""
+    """A logged quantity over steps for several runs: raw faint, running mean strong; or one number
+    a round."""
     values: list[dict[str, Any]] = []
     longest = 0
     for run in runs:
-        points = [(int(row["step"]), number(row.get(key))) for row in run.rows]
+        rows = run.rows if over == "step" else run.rounds
+        points = [(int(row[over]), number(row.get(key))) for row in rows]
         if any(value is not None for _, value in points):
             longest = max(longest, len(points))
             values += [
@@ -102,7 +106,7 @@ def metric_curve(
                 for step, value in binned(points)
             ]
     smooth = longest >= _SMOOTH_FROM
-    step = {**_STEP, "title": None}
+    step = {**_STEP, "title": None if over == "step" else over}
     level = {
         "field": "value",
         "type": "quantitative",
@@ -117,7 +121,7 @@ def metric_curve(
             {
                 "x": step,
                 "y": level,
-                "tooltip": tooltip_of(run="run", step="step", value=f"{title}|.4~g"),
+                "tooltip": tooltip_of(run="run", step=over, value=f"{title}|.4~g"),
             }
         ),
     ]
@@ -132,7 +136,8 @@ def metric_curve(
             },
         )
     present = sorted({row["run"] for row in values})
-    alt = f"{title} over training steps, for {', '.join(present)}."
+    time = "training steps" if over == "step" else "rounds"
+    alt = f"{title} over {time}, for {', '.join(present)}."
     spec = by_run(values, layers, {"x": step, "color": run_colour(styles)}, styles, height=112)
     return Figure(id=figure_id, title=title, alt=alt, spec=spec)
 

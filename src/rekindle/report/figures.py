@@ -51,6 +51,14 @@ QUANTITIES = {
     "sigma/used": "running spread that weights were taken from",
     "sigma/running": "running spread after the step",
     "entropy_bonus": "weight of the entropy bonus",
+    "pairs/margin": "margin of chosen over rejected",
+    "pairs/accuracy": "share of pairs with a margin above 0",
+    "pairs/chosen_logp": "log-prob of the chosen, nats an answer",
+    "pairs/rejected_logp": "log-prob of the rejected, nats an answer",
+    "pairs/chosen_change": "log-prob of the chosen, less the reference's",
+    "pairs/rejected_change": "log-prob of the rejected, less the reference's",
+    "pairs/chosen_fell": "share of chosen less likely than under the reference",
+    "pairs/gradient_rejected": "rejected answers' share of the gradient",
     "score/missing": "share of scores missing",
     "score/true": "mean score by the true check",
     "score/rm_missing": "share of reward model scores missing",
@@ -68,6 +76,25 @@ QUANTITIES = {
     "tokens/generated": "tokens generated a step",
     "tokens/trained": "tokens trained on a step",
     "lr": "learning rate",
+}
+# key of a row of rounds.jsonl -> title; the others are not drawn
+ROUND_QUANTITIES = {
+    "pairs/gap": "gap in score, chosen less rejected",
+    "pairs/gap_all": "the same over all prompts, 0 without a pair",
+    "pairs/true_gap": "gap in the true check",
+    "pairs/kept": "share of prompts with a pair",
+    "pairs/similarity": "likeness of chosen and rejected, edits",
+    "pairs/cosine": "likeness of their hidden states",
+    "grad_norm": "gradient norm",
+    "judge/auc": "AUC of the judge",
+    "judge/auc_in_prompt": "AUC of the judge, answers to one prompt",
+    "judge/mean": "mean judgement, 0 to 5",
+    "judge/parse_rate": "share of judgements that can be read",
+    "judge/tie_rate": "share of prompts with equal judgements",
+    "judge/right": "share of answers that are right",
+    "pairs/from_past": "rejected from the past",
+    "pairs/from_future": "chosen from the future",
+    "spent/generated": "tokens generated so far",
 }
 TIME_COLOURS = {part: f"--part-{i}" for i, part in enumerate(TIME_PARTS, start=1)}
 TOKEN_COLOURS = {"trained": "--part-1", "generated only": "--part-6"}
@@ -167,11 +194,15 @@ def learning_panels(benchmarks: Sequence[Benchmark], styles: Sequence[Style]) ->
 def quantity_figures(runs: Sequence[RunData], styles: Sequence[Style]) -> tuple[list[Figure], str]:
     """Logged quantities over steps, and a sentence on those that are not worth a figure."""
     logged: dict[str, set[float]] = {}
+    by_round = {"judge/missing", "pairs/length_gap", *ROUND_QUANTITIES}
+    elsewhere = by_round - {"grad_norm"} if any(run.rounds for run in runs) else set[str]()
     for run in runs:
         for row in run.rows:
             for key, value in row.items():
                 known = number(value)
-                if known is not None and not key.startswith(_SHOWN_ELSEWHERE):
+                if known is None or key in elsewhere:
+                    continue
+                if not key.startswith(_SHOWN_ELSEWHERE):
                     logged.setdefault(key, set()).add(known)
     keys = [key for key in QUANTITIES if key in logged]
     keys += sorted(key for key in logged if key not in QUANTITIES)
@@ -187,6 +218,17 @@ def quantity_figures(runs: Sequence[RunData], styles: Sequence[Style]) -> tuple[
     if moving[_MOST_QUANTITIES:]:
         told.append(f"Not drawn, see metrics.jsonl: {', '.join(moving[_MOST_QUANTITIES:])}.")
     return figures, " ".join(told)
+
+
+def round_figures(runs: Sequence[RunData], styles: Sequence[Style]) -> list[Figure]:
+    """What self-rewarding's rounds look like: one number a round."""
+    figures = []
+    for i, (key, title) in enumerate(ROUND_QUANTITIES.items()):
+        having = [r for r in runs if any(number(row.get(key)) is not None for row in r.rounds)]
+        if having:
+            here = styles_of(styles, [run.name for run in having])
+            figures.append(metric_curve(f"round-{i}", title, key, having, here, over="round"))
+    return figures
 
 
 def accuracy_panels(benchmarks: Sequence[Benchmark], styles: Sequence[Style]) -> list[Panel]:

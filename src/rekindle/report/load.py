@@ -74,6 +74,7 @@ class RunData:
     samples: Sequence[Sample]
     evaluations: Sequence[Evaluation]
     notes: Sequence[str] = field(default_factory=tuple)
+    rounds: Sequence[Mapping[str, Any]] = ()  # of self-rewarding: one row a round
 
     @property
     def method(self) -> str:
@@ -162,6 +163,7 @@ def _load(path: Path) -> RunData:
         rows=rows,
         samples=_read_samples(path / "samples.jsonl", notes),
         evaluations=_read_evaluations(path, rows[-1]["step"] if rows else 0, notes),
+        rounds=_read_rounds(path / "stages" / "rounds.jsonl", notes),
     )
     return replace(run, notes=(*_state_notes(run), *notes))
 
@@ -280,6 +282,12 @@ def _read_metrics(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     if doubled:
         notes.append(f"metrics.jsonl has {doubled} step(s) twice; the later row is shown.")
     return [by_step[step] for step in sorted(by_step)]
+
+
+def _read_rounds(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+    if not path.exists():  # most methods have no rounds
+        return []
+    return [row for _, row in read_rows(path, notes) if number(row.get("round")) is not None]
 
 
 def _read_samples(path: Path, notes: list[str]) -> list[Sample]:

@@ -109,10 +109,11 @@ def render(
     learning = draw.learning_panels(benchmarks, styles)
     accuracy = draw.accuracy_panels(benchmarks, styles)
     quantities, quantities_note = draw.quantity_figures(runs, styles)
+    rounds = draw.round_figures(runs, styles)
     groups, costs = draw.group_figures(runs), draw.cost_figures(runs)
     drawn = [
         *(figure for panel in (*learning, *accuracy) for figure in panel.figures),
-        *quantities, *groups, *costs,
+        *rounds, *quantities, *groups, *costs,
     ]  # fmt: skip
     rollouts, rollout_notes = _rollouts(runs)
     scripts = [javascript(name) for name in _SCRIPTS]
@@ -133,9 +134,8 @@ def render(
         claims=claims,
         singles=singles,
         whisker_of=_whiskers([*claims, *singles]),
-        learning=learning,
-        quantities=quantities,
-        quantities_note=quantities_note,
+        learning=learning, rounds=rounds,
+        quantities=quantities, quantities_note=quantities_note,
         accuracy=accuracy,
         accuracy_tables=tables.accuracy(runs),
         groups=groups,

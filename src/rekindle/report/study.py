@@ -24,7 +24,6 @@ from rekindle.report.tables import Table
 from rekindle.report.verdict import VerdictRow
 from rekindle.report.words import UNDEFINED, count, listed, percent, plural, points
 
-_NOT_AVERAGED = ("step",)
 ROLLOUT_RUNS = 1  # of each arm, whose rollouts can be browsed
 
 
@@ -67,7 +66,7 @@ def load_study_page(place: Path) -> StudyPage:
         caution=_caution(found),
         claims=claims,
         arms=arms,
-        tables=[_comparison_table(found), _budget_table(found)],
+        tables=[_comparison_table(found), *_gap_tables(found), _budget_table(found)],
         notes=_notes(found),
     )
 
@@ -79,6 +78,7 @@ def averaged(name: str, runs: Sequence[RunData]) -> RunData:
         first,
         name=name,
         rows=_mean_rows([run.rows for run in runs]),
+        rounds=_mean_rows([run.rounds for run in runs], over="round"),
         evaluations=_mean_evaluations([run.evaluations for run in runs]),
         samples=[sample for run in runs[:ROLLOUT_RUNS] for sample in run.samples],
         notes=[f"{run.path.name}: {note}" for run in runs for note in run.notes],
@@ -90,17 +90,19 @@ def _at(place: Path, out: str) -> Path:
     return place.joinpath("runs", *Path(out).parts[-3:])
 
 
-def _mean_rows(tables: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    steps = set.intersection(*({row["step"] for row in rows} for rows in tables))
+def _mean_rows(
+    tables: Sequence[Sequence[Mapping[str, Any]]], *, over: str = "step"
+) -> list[dict[str, Any]]:
+    steps = set.intersection(*({row[over] for row in rows} for rows in tables))
     by_step: dict[int, list[Mapping[str, Any]]] = {step: [] for step in sorted(steps)}
     for rows in tables:
         for row in rows:
-            if row["step"] in by_step:
-                by_step[row["step"]].append(row)
+            if row[over] in by_step:
+                by_step[row[over]].append(row)
     out = []
     for step, rows in by_step.items():
-        mean: dict[str, Any] = {"step": step}
-        for key in dict.fromkeys(key for row in rows for key in row if key not in _NOT_AVERAGED):
+        mean: dict[str, Any] = {over: step}
+        for key in dict.fromkeys(key for row in rows for key in row if key != over):
             known = [value for row in rows if (value := number(row.get(key))) is not None]
             mean[key] = fmean(known) if known else None
         out.append(mean)
@@ -226,21 +228,55 @@ def _comparison_table(found: Mapping[str, Any]) -> Table:
     return Table("Comparisons: what they rest on", head, rows, numeric=(3, 4, 5, 6))
 
 
+def _gap_tables(found: Mapping[str, Any]) -> list[Table]:
+    """The performance gap recovered, where the study names the two ends of the gap."""
+    rows = []
+    for row in found.get("pgr") or []:
+        low, high = row["ci_low"], row["ci_high"]
+        rows.append(
+            (
+                row["method"],
+                row["metric"] + (f", level {row['level']}" if row["level"] is not None else ""),
+                UNDEFINED if row["pgr"] is None else f"{row['pgr']:.2f}",
+                "" if low is None or high is None else f"{low:.2f} to {high:.2f}",
+                str(row["n_pairs"]),
+                row["why"],
+            )
+        )
+    head = ("arm", "metric", "PGR", "95 % interval", "runs", "why not")
+    title = "Performance gap recovered: 0 is the weak model, 1 the ceiling"
+    return [Table(title, head, rows, numeric=(2, 3, 4))] if rows else []
+
+
 def _budget_table(found: Mapping[str, Any]) -> Table:
     names = ("generated", "trained", "updates", "seconds")
+    arms = found["arms"]
+    in_rounds = any(block.get("rounds") for block in arms.values())
     rows = [
         (
             arm,
             f"{block['finished']} of {block['planned']}",
             *(count(block["spent"][name]) for name in names),
+            *(_last_round(block) if in_rounds else ()),
         )
-        for arm, block in found["arms"].items()
+        for arm, block in arms.items()
     ]
     unit = found["budget"]["unit"]
     limit = found["budget"]["at_most"]
     enforced = f"{unit}, at most {count(limit)} a run" if limit else f"{unit}, equal for all arms"
-    head = ("arm", "finished", "tokens generated", "tokens trained", "updates", "seconds")
-    return Table(f"Cost, mean of a run (enforced: {enforced})", head, rows, numeric=(1, 2, 3, 4, 5))
+    head = [
+        "arm", "finished", "tokens generated", "tokens trained", "updates", "seconds",
+        *(("DPO runs", "updates that were kept") if in_rounds else ()),
+    ]  # fmt: skip
+    numeric = tuple(range(1, len(head)))
+    return Table(f"Cost, mean of a run (enforced: {enforced})", head, rows, numeric=numeric)
+
+
+def _last_round(block: Mapping[str, Any]) -> tuple[str, str]:
+    last = block["rounds"][-1] if block.get("rounds") else {}
+    cells = (last.get(name) for name in ("spent/dpo_runs", "spent/updates"))
+    dpo, kept = ("" if value is None else count(value) for value in cells)
+    return dpo, kept
 
 
 def _notes(found: Mapping[str, Any]) -> list[str]:

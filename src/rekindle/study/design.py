@@ -70,6 +70,13 @@ class Budget(Section):
     )
 
 
+class Ends(Section):
+    """The arms between which the performance gap lies; every other arm gets a PGR."""
+
+    weak: str
+    ceiling: str
+
+
 class Built(Section):
     """A base model that the study makes."""
 
@@ -99,6 +106,9 @@ class Study(Section):
         default=0.01, ge=0.0, description="smallest difference that would matter to you"
     )
     budget: Budget = Budget()
+    pgr: Ends | None = Field(
+        default=None, description="give the performance gap recovered, in the same metrics"
+    )
     prepare: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     models: dict[str, Built] = Field(
         default_factory=dict, description="bases that are made before anything else"
@@ -312,12 +322,16 @@ def _check(study: Study) -> None:
     named = {"baseline": study.baseline, "primary.arm": study.primary.arm}
     if study.primary.baseline is not None:
         named["primary.baseline"] = study.primary.baseline
+    if study.pgr is not None:
+        named |= {"pgr.weak": study.pgr.weak, "pgr.ceiling": study.pgr.ceiling}
     for i, pair in enumerate(study.comparisons):
         named[f"comparisons.{i}.arm"] = pair.arm
         named[f"comparisons.{i}.baseline"] = pair.baseline
     for where, arm in named.items():
         if arm not in study.arms:
             raise ConfigError(f"{where} is not an arm", got=arm, fix=did_you_mean(arm, study.arms))
+    if study.pgr is not None and study.pgr.weak == study.pgr.ceiling:
+        raise ConfigError("pgr.weak and pgr.ceiling are the same arm", got=study.pgr.weak)
     for pair in study.pairs():
         if pair.arm == pair.baseline:
             raise ConfigError(

@@ -19,8 +19,10 @@ from typing import Any, NamedTuple
 
 from rekindle.errors import DataError
 from rekindle.evals.compare import LOWER_IS_BETTER, Difference, compare_many
+from rekindle.evals.pgr import recovered
 from rekindle.evals.significance import holm
 from rekindle.files import read_json, read_jsonl
+from rekindle.methods.rounds import ROUNDS
 from rekindle.study.design import Budget, Comparison, Planned, Study
 from rekindle.study.places import MANIFEST, is_finished
 
@@ -69,6 +71,7 @@ def study_results(
         "meaningful": study.meaningful,
         "budget": {**study.budget.model_dump(mode="json"), "unequal": unequal},
         "comparisons": _comparisons(study, done, unequal),
+        "pgr": recovered_by(study, done),
         "arms": arms,
         "failed": [failure._asdict() for failure in failures],
         "unfinished": len(runs) - len(done),
@@ -136,6 +139,7 @@ def _arm(
         "planned": sum(run.arm == arm for run in runs),
         "finished": len(mine),
         "spent": {name: _mean([vars(c)[name] for c in costs]) for name in names},
+        "rounds": _rounds([run.out for run in mine]),
         "runs": [
             {"base": run.base, "seed": run.seed, "out": str(run.out), **vars(spent[run.out])}
             for run in mine
@@ -143,13 +147,81 @@ def _arm(
     }
 
 
+def _rounds(places: Sequence[Path]) -> list[dict[str, float | None]]:
+    """Of methods that go in rounds: each round's numbers, means over the runs that reached it."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for place in places:
+        path = place / "stages" / ROUNDS
+        for _, row in read_jsonl(path) if path.exists() else ():
+            found.setdefault(row["round"], []).append(row)
+    out = []
+    for number, rows in found.items():
+        keys = [key for key, value in rows[0].items() if not isinstance(value, dict)]
+        means = {k: _mean([row[k] for row in rows if row.get(k) is not None]) for k in keys}
+        out.append({**means, "round": number})
+    return out
+
+
+def recovered_by(study: Study, done: Sequence[Planned]) -> list[dict[str, Any]]:
+    """The performance gap recovered by every arm that is not one of its ends, in each metric.
+
+    Only bases and seeds that the arm and both ends have enter. A row without bounds, or without a
+    value, says why.
+    """
+    if study.pgr is None:
+        return []
+    ends = (study.pgr.weak, study.pgr.ceiling)
+    places: dict[str, dict[tuple[str, int], Path]] = {arm: {} for arm in study.arms}
+    for run in done:
+        places[run.arm][run.base, run.seed] = run.out
+    rows = []
+    for metric, level in _measured(study):
+        if metric in LOWER_IS_BETTER:
+            continue
+        for arm in (name for name in study.arms if name not in ends):
+            keys = [k for k in places[arm] if all(k in places[end] for end in ends)]
+            row = {"method": arm, "metric": metric, "level": level, "n_pairs": len(keys)}
+            rows.append({**row, **_gap([places[a] for a in (ends[0], arm, ends[1])], keys, row)})
+    return rows
+
+
+def _gap(
+    places: Sequence[Mapping[tuple[str, int], Path]],
+    keys: Sequence[tuple[str, int]],
+    row: Mapping[str, Any],
+) -> dict[str, Any]:
+    """PGR of the runs `keys` of the weak arm, the student and the ceiling."""
+    empty = {"pgr": None, "ci_low": None, "ci_high": None, "n_problems": 0}
+    if not keys:
+        return {**empty, "why": "no base and seed that all three arms have"}
+    arms = [[_eval(where[key]) for key in keys] for where in places]
+    bases = [base for base, _ in keys]
+    try:
+        found = recovered(*arms, metric=row["metric"], level=row["level"], bases=bases)
+    except DataError as error:
+        return {**empty, "why": str(error).splitlines()[0]}
+    return {
+        "pgr": found.value,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "n_problems": found.n_problems,
+        "why": found.reason or "",
+    }
+
+
+def _measured(study: Study) -> list[tuple[str, str | None]]:
+    """Metrics and levels that are compared, the declared one first."""
+    primary = (study.primary.metric, study.primary.level)
+    wanted = [primary, *((m, level) for m in study.secondary for level in study.levels)]
+    return list(dict.fromkeys(wanted))
+
+
 def _comparisons(
     study: Study, done: Sequence[Planned], unequal: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     primary = (study.primary.metric, study.primary.level)
-    wanted = [primary, *((m, level) for m in study.secondary for level in study.levels)]
     rows = []
-    for metric, level in dict.fromkeys(wanted):
+    for metric, level in _measured(study):
         rows += _family(study, done, metric, level, unequal, primary=(metric, level) == primary)
     return rows
 
