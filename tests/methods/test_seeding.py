@@ -29,6 +29,33 @@ def test_points_by_steps(text, value, points, work):
     assert graded(CHAIN, text, Score(value), scale="steps") == (points, work)
 
 
+def test_additions_have_steps_too():
+    """Steps are divided by commas there, and the sum is written in single digits."""
+    problem = Problem(id="p", prompt="4 7+5 8:", answer="105", solution="7+8+0=15,4+5+1=10;1 0 5")
+    assert graded(problem, problem.solution, Score(1.0), scale="steps") == (5, "15Y10Y105Y")
+    wrong = "7+8+0=15,4+5+1=11;1 1 5"
+    assert graded(problem, wrong, Score(0.0), scale="steps") == (1, "15Y10N105N")
+    assert format_of("marker").read("15Y10N105N1").value == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "points", "work"),
+    [
+        ("8+7=15;15+1=16;7+16=23", 1.0, 5, "15Y16Y23Y"),
+        ("8+7=15;15+1=16;7*1=7", 0.0, 2, "15Y16Y7Y"),  # true, and not the target
+        ("8+7=15;15+1=17;17+7=24", 0.0, 0, "15Y16N24Y"),
+        ("8*7=56;56/3=18;1-5=4", 0.0, 0, "56YNN"),  # not whole, below 0
+        ("8/2=4;9/0=0", 0.0, 1, "4YN"),
+        ("8+7=15;x;15+1=16", 0.0, 1, "15YN"),  # what follows is not read
+        ("", 0.0, 0, "N"),
+    ],
+)
+def test_points_by_equations(text, value, points, work):
+    """By the answer's own arithmetic: the reference is another solution."""
+    assert graded(CHAIN, text, Score(value), scale="equations") == (points, work)
+    assert format_of("marker").read(f"{work}{points}").value == points
+
+
 @pytest.mark.parametrize(("value", "points"), [(1.0, 5), (0.0, 0), (0.5, 2)])
 def test_points_by_the_verifier(value, points):
     assert graded(CHAIN, "x", Score(value), scale="verifier") == (points, "")

@@ -13,6 +13,7 @@ from rekindle.report.figures import (
     group_figures,
     learning_panels,
     quantity_figures,
+    round_figures,
 )
 from rekindle.report.load import load_runs
 from rekindle.report.spec import MOST_POINTS, binned, run_styles
@@ -81,6 +82,33 @@ def test_logged_quantities_are_drawn_as_logged_and_nulls_stay_gaps(runs, styles)
     reward = by_title["mean reward"].spec
     assert {v["run"] for v in reward["data"]["values"]} == {"grpo"}
     assert reward["params"][0]["value"] == ["grpo"]
+
+
+def test_rounds_are_drawn_by_round_and_not_again_by_step(tmp_path):
+    place = synthetic.make_run(tmp_path / "sr", steps=6)
+    rounds = [
+        {"round": 1, "pairs/gap": 3.0, "judge/auc": None, "histogram": {"0": 1.0}},
+        {"round": 2, "pairs/gap": 2.5, "judge/auc": 0.7, "histogram": {"0": 0.5}},
+    ]
+    (place / "stages").mkdir()
+    synthetic.lines(place / "stages" / "rounds.jsonl", rounds)
+    logged = (place / "metrics.jsonl").read_text().splitlines()
+    rows = [{**json.loads(line), "pairs/gap": i / 7} for i, line in enumerate(logged)]
+    synthetic.lines(place / "metrics.jsonl", rows)
+    found = load_runs([place])
+    styles = run_styles([["sr"]])
+    figures = round_figures(found, styles)
+    drawn = {
+        figure.title: [(v["step"], v["value"]) for v in figure.spec["data"]["values"]]
+        for figure in figures
+    }
+    assert drawn["gap in score, chosen less rejected"] == [(1, 3.0), (2, 2.5)]
+    assert drawn["AUC of the judge"] == [(1, None), (2, 0.7)]
+    assert "rounds" in figures[0].alt
+    titles = {figure.title for figure in quantity_figures(found, styles)[0]}
+    assert "loss" in titles
+    assert "pairs/gap" not in titles
+    assert round_figures(load_runs([synthetic.make_run(tmp_path / "x", steps=2)]), styles) == []
 
 
 def test_group_classes_are_the_logged_shares(runs):

@@ -88,3 +88,23 @@ def test_an_arm_is_the_mean_of_its_runs_with_a_t_interval():
     assert mean.evaluations[0].levels["4"]["pass@1"] == cell
     alone = averaged("arm", [replace(runs[0])])
     assert (alone.evaluations[0].metrics["pass@1"].low, alone.name) == (None, "arm")
+
+
+def test_the_gap_recovered_and_rounds_are_on_the_page(place):
+    path = place / "study.json"
+    found = json.loads(path.read_text())
+    row = {"method": "sft", "metric": "pass@1", "level": None, "n_pairs": 4, "n_problems": 5}
+    found["pgr"] = [
+        {**row, "pgr": 0.814, "ci_low": 0.5, "ci_high": 1.25, "why": ""},
+        {**row, "metric": "greedy", "pgr": None, "ci_low": None, "ci_high": None, "why": "no gap"},
+    ]
+    found["arms"]["sft"]["rounds"] = [{"round": 1, "spent/dpo_runs": 2.0, "spent/updates": 50.0}]
+    path.write_text(json.dumps(found))
+    page = load_study_page(place)
+    gap = next(table for table in page.tables if table.caption.startswith("Performance gap"))
+    assert gap.rows[0] == ("sft", "pass@1", "0.81", "0.50 to 1.25", "4", "")
+    assert gap.rows[1] == ("sft", "greedy", "undefined", "", "4", "no gap")
+    costs = page.tables[-1]
+    assert tuple(costs.head[-2:]) == ("DPO runs", "updates that were kept")
+    by_arm = {cells[0]: cells[-2:] for cells in costs.rows}
+    assert by_arm == {"grpo": ("", ""), "sft": ("2", "50")}

@@ -6,6 +6,8 @@ or are made by the task's verifier: the model's own answers, graded, to problems
     scale: verifier   right 5, wrong 0 (partial scores in between)
     scale: steps      wrong answers get 0 to 4 by the share of their leading steps that are right,
                       steps being what `;` and `,` divide in the reference solution
+    scale: equations  wrong answers get 0 to 2 by the share of their leading equations that are
+                      true, whatever the reference: for tasks with many solutions
 
 The commonest score is thinned out until it is no more than the others together (2401.10020, 2.4.1
 thins out the commonest as well).
@@ -39,6 +41,14 @@ from rekindle.rewards.judge import HIGHEST, Format, format_of
 from rekindle.tasks.task import grade_all
 
 _STEP = re.compile(r"[;,]")
+_EQUATION = re.compile(r"(\d{1,6})([-+*/])(\d{1,6})=(\d{1,6})", re.ASCII)
+_APPLY = {
+    "+": int.__add__,
+    "-": int.__sub__,
+    "*": int.__mul__,
+    "/": lambda a, b: a // b if b and a % b == 0 else None,
+}
+_VALID = 2.0  # points of a wrong answer whose equations are all true
 
 
 class SeedConfig(Section):
@@ -50,7 +60,9 @@ class SeedConfig(Section):
     instructions: int = Field(default=512, ge=0, description="solved problems")
     judged: int = Field(default=1024, ge=0, description="problems whose answers are graded")
     answers: int = Field(default=4, ge=1, description="graded answers of each; 2508.06026: 4")
-    scale: Literal["verifier", "steps"] = Field(default="verifier", description="see the module")
+    scale: Literal["verifier", "steps", "equations"] = Field(
+        default="verifier", description="see the module"
+    )
     path: str | None = Field(
         default=None, description="JSONL of prompt, response, judgement, instead of graded answers"
     )
@@ -138,21 +150,51 @@ def _graded(
 def graded(problem: Problem, text: str, verdict: Score, *, scale: str) -> tuple[int, str]:
     """Points from 0 to 5 by the verifier, and what a judge writes to get there.
 
-    With scale `steps`: the right result of each step, and Y or N as the answer has that step. 5 is
-    what the verifier accepts, and nothing else.
+    With scale `steps`: the right result of each step, and Y or N as the answer has that step; with
+    `equations` the same of the answer's own equations. 5 is what the verifier accepts, and nothing
+    else.
     """
     value = 0.0 if verdict.value is None else verdict.value
+    if scale == "equations":
+        results, same = _equations(text)
+        points = HIGHEST if value >= 1 else _VALID * _leading(same) / max(1, len(same))
+        return int(points), _work(results, same)
     if scale == "verifier" or problem.solution is None:
         return round(HIGHEST * value), ""
     wanted, given = _STEP.split(problem.solution), _STEP.split(text)
     same = [a == b for a, b in zip(wanted, given, strict=False)]
     same += [False] * (len(wanted) - len(same))
-    leading = same.index(False) if False in same else len(same)
     results = [step.rpartition("=")[2].replace(" ", "") for step in wanted]
-    work = "".join(f"{r}{'Y' if ok else 'N'}" for r, ok in zip(results, same, strict=True))
     if value >= 1:
-        return int(HIGHEST), work
-    return min(int(HIGHEST * leading / len(wanted)), int(HIGHEST) - 1), work
+        return int(HIGHEST), _work(results, same)
+    points = min(int(HIGHEST * _leading(same) / len(wanted)), int(HIGHEST) - 1)
+    return points, _work(results, same)
+
+
+def _equations(text: str) -> tuple[list[str], list[bool]]:
+    """What each equation should give ("" where it is none, or not a whole number), and if it does.
+
+    What follows something that is no equation is not read.
+    """
+    results: list[str] = []
+    same: list[bool] = []
+    for part in _STEP.split(text.strip()):
+        found = _EQUATION.fullmatch(part)
+        if found is None:
+            return [*results, ""], [*same, False]
+        a, op, b, given = int(found[1]), found[2], int(found[3]), int(found[4])
+        result = _APPLY[op](a, b)
+        results.append("" if result is None or result < 0 else str(result))
+        same.append(result == given)
+    return results, same
+
+
+def _leading(same: Sequence[bool]) -> int:
+    return same.index(False) if False in same else len(same)
+
+
+def _work(results: Sequence[str], same: Sequence[bool]) -> str:
+    return "".join(f"{r}{'Y' if ok else 'N'}" for r, ok in zip(results, same, strict=True))
 
 
 def reply_of(form: Format, points: int, work: str) -> str:
