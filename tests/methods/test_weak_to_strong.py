@@ -171,6 +171,13 @@ def test_stage_one_keeps_both_texts_of_agreed_questions(whole):
     dropped = record(whole, "06-kept-1")["dropped"]
     assert dropped["a demo whose question is asked"] == 2
     assert len(kept) // 2 + sum(dropped.values()) == 20
+    filtered = record(whole, "06-kept-1")
+    before, after = filtered["right_before"], filtered["right_kept"]
+    answers = {row["prompt"]: row["answer"] for row in rows_of_data()}
+    right = [answers[row["prompt"]] == row["answer"] for row in weak.values()]
+    assert before == pytest.approx(sum(right) / 20)
+    right = [answers[row["prompt"]] == row["answer"] for row in kept if row["side"] == "weak"]
+    assert after == pytest.approx(sum(right) / len(right))
 
 
 def test_the_run_makes_the_pairs_that_explain_shows(whole, base, data):

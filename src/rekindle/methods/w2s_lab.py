@@ -25,7 +25,7 @@ from rekindle.methods.stages import StageRows, Stages, hash_rows
 from rekindle.methods.w2s_data import Demos, Knobs, Shown, halves, pick_demos, with_gold
 from rekindle.methods.w2s_pairs import Row, read_answer, vote_for
 from rekindle.methods.world import World
-from rekindle.tasks.task import stable_hash
+from rekindle.tasks.task import grade_all, stable_hash
 
 
 class Lab:
@@ -69,14 +69,28 @@ class Lab:
         return Demos(shown, self.config.separator)
 
     def kept(
-        self, i: int, rows: list[Row], dropped: Counter[str], models: Mapping[str, Policy]
+        self,
+        i: int,
+        rows: list[Row],
+        dropped: Counter[str],
+        models: Mapping[str, Policy],
+        *,
+        of: Sequence[Row],
     ) -> list[Row]:
-        """What the filter of iteration `i` keeps, both texts of a question, as a stage of rows."""
+        """What the filter of iteration `i` keeps, both texts of a question, as a stage of rows.
+
+        `of`: the weak side's answers that it was asked about. How many are right before and after
+        the filter is counted for the record, by gold that nothing else sees.
+        """
         considered = len(rows) // 2 + dropped.total()
         in_demos = len(self.questions) - considered
         if in_demos:
             dropped = dropped + Counter({"a demo whose question is asked": in_demos})
-        facts = {"kept_share": len(rows) / 2 / considered if considered else None}
+        facts = {
+            "kept_share": len(rows) / 2 / considered if considered else None,
+            "right_before": self._right(of),
+            "right_kept": self._right([row for row in rows if row["side"] == "weak"]),
+        }
         return self._rows(f"kept-{i}", rows, models, dropped, facts)
 
     def some(self, rows: Sequence[Row], count: int, weak: Policy) -> list[Row]:
@@ -132,6 +146,13 @@ class Lab:
         sides = Counter(row["weak_side"] for row in rows)
         facts = {f"weak_{side}": sides[side] for side in ("chosen", "rejected")}
         return self._rows("pairs", rows, models, dropped, facts)
+
+    def _right(self, rows: Sequence[Row]) -> float | None:
+        gold = {problem.id: problem for problem in with_gold(self.config, self.world)[1]}
+        known = [(gold[row["id"]], row["text"]) for row in rows if gold[row["id"]].answer]
+        found = [score.value for score in grade_all(self.world.task, known)]
+        values = [value for value in found if value is not None]
+        return sum(values) / len(values) if values else None
 
     def gold(self) -> list[Row]:
         """Reference solutions of half 2, for the ceiling and nothing else."""

@@ -254,7 +254,8 @@ def run(config: Config, world: World) -> Policy:
     icl_rows = lab.greedy("icl", strong, demos)
     asked = {row["id"] for row in icl_rows}
     found = consistent([row for row in weak_rows if row["id"] in asked], icl_rows)
-    kept = lab.kept(1, found.hybrid, found.dropped, {"weak": weak, "icl": strong})
+    models = {"weak": weak, "icl": strong}
+    kept = lab.kept(1, found.hybrid, found.dropped, models, of=weak_rows)
     if config.train_on == "random":
         return lab.sft("sft", lab.some(weak_rows, len(kept) // 2, weak))
     for i in range(2, config.iterations + 1):
@@ -262,7 +263,7 @@ def run(config: Config, world: World) -> Policy:
         models = {side: lab.sft(f"{side}-ft", rows, kept=False) for side, rows in sides.items()}
         again = [lab.greedy(f"{side}-{i}", model) for side, model in models.items()]
         found = consistent(*again)
-        kept = lab.kept(i, found.hybrid, found.dropped, models)
+        kept = lab.kept(i, found.hybrid, found.dropped, models, of=again[0])
     plus = lab.sft("sft", [row for row in kept if config.stage1 in ("hybrid", row["side"])])
     if config.loss == "none":
         return plus
