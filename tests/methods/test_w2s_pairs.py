@@ -52,6 +52,44 @@ def test_answers_agree_by_value_not_by_text():
     assert [row["id"] for row in found.weak] == [0, 1, 2]
 
 
+def test_strict_answers_agree_as_they_are_written():
+    ours, theirs = rows("72.0", " 5  m", "74,39", ""), rows("72", "5 m", "7439", "")
+    assert [row["id"] for row in consistent(ours, theirs, equality="strict").weak] == [1]
+    made = make_pairs(question("4.20", *["4.2"] * 10), equality="strict").pairs
+    assert [pair["weak_side"] for pair in made] == ["rejected"]
+    assert make_pairs(question("4.20", *["4.2"] * 10)).reason == "too easy"
+
+
+def test_what_is_kept_is_filled_up_with_answers_that_differ():
+    ours = rows("1", "2", "3", "4", "", "6")
+    theirs = rows("1", "9", "9", "9", "9", "", side="icl")
+    found = consistent(ours, theirs, pad_to=3, seed=1)
+    ids = [row["id"] for row in found.weak]
+    assert ids[0] == 0
+    assert len(ids) == 3
+    assert set(ids[1:]) <= {1, 2, 3}, "both models must have an answer"
+    assert found.dropped["the answers differ"] == 2
+    assert len(ids) + found.dropped.total() == 6
+    assert found == consistent(ours, theirs, pad_to=3, seed=1)
+    others = {
+        tuple(r["id"] for r in consistent(ours, theirs, pad_to=3, seed=s).weak) for s in range(9)
+    }
+    assert len(others) > 1
+    assert len(consistent(ours, theirs, pad_to=99).weak) == 4, "there are no more"
+    assert len(consistent(ours, theirs, pad_to=1).weak) == 1
+
+
+def test_texts_without_an_answer_need_not_be_rejected():
+    agreed = question("4.2", *["4.2"] * 8, "", "")
+    assert make_pairs(agreed).pairs[0]["rejected"] in (" #8", " #9")
+    assert make_pairs(agreed, unreadable=False).reason == "too easy"
+    silent = question("", *["4.2"] * 10)
+    assert make_pairs(silent).pairs[0]["weak_side"] == "rejected"
+    assert make_pairs(silent, unreadable=False).reason == "the weak model gives no answer"
+    some = make_pairs(question("4.2", *MOST), max_pairs=3, unreadable=False).pairs
+    assert [pair["rejected"] for pair in some] == ["4 #8"]
+
+
 def test_the_filter_again_changes_nothing():
     once = consistent(rows("1", "2", "3"), rows("1", "5", "3", side="icl"))
     again = consistent(once.weak, once.icl)

@@ -380,7 +380,7 @@ def test_no_pair_says_why_before_anything_is_trained(base, data, tmp_path):
 
 
 def test_an_empty_filter_says_why_before_anything_is_trained(base, data, tmp_path, monkeypatch):
-    def nothing(weak, icl):
+    def nothing(weak, icl, **_):
         return Consistent([], [], [], weak_to_strong.Counter({"the answers differ": len(weak)}))
 
     monkeypatch.setattr(weak_to_strong, "consistent", nothing)

@@ -18,7 +18,7 @@ from rekindle.errors import DataError
 from rekindle.methods.dpo import Config as DPOConfig
 from rekindle.methods.orpo import Config as ORPOConfig
 from rekindle.methods.rounds import disjoint_chunks
-from rekindle.methods.w2s_pairs import Row
+from rekindle.methods.w2s_pairs import Equality, Row
 from rekindle.methods.world import World
 from rekindle.records import Problem, Rollout
 from rekindle.rewards.answers import canonical_answer
@@ -57,6 +57,14 @@ class Knobs(Section):
     )
     samples: int = Field(default=10, ge=1, description="of a question, for votes")
     iterations: Literal[1, 2] = Field(default=1, description="of stage I; 2 on GSM8K, 1 on MATH")
+    equality: Equality = Field(
+        default="canonical", description="of answers; strict: as they are written (released code)"
+    )
+    pad_to: int | None = Field(
+        default=None,
+        ge=1,
+        description="fill up what is kept, as two of the paper's MATH files",
+    )
     seed: int = Field(default=0, ge=0, description="of demos, subsets and pairs, beside the run's")
     weak_sft: Updates = Updates(steps=100, lr=3e-4, batch=64)
     stage2: Updates = Updates(steps=10, lr=2e-5)

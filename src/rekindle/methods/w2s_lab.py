@@ -119,7 +119,8 @@ class Lab:
         """The first sample with the commonest answer, where its share is `tau` at least."""
         rows, dropped = [], Counter[str]()
         for name, samples in self.sampled(policy).items():
-            answers = [read_answer(name, "samples", row) for row in samples]
+            same = self.config.equality
+            answers = [read_answer(name, "samples", row, equality=same) for row in samples]
             at, reason = vote_for(answers, tau=tau)
             if at is None:
                 dropped[str(reason)] += 1

@@ -8,15 +8,19 @@ answer. `source` (the hash of the model that wrote the text) goes on to the pair
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rekindle.errors import DataError
 from rekindle.rewards.answers import answer_of_text, canonical_answer
+from rekindle.tasks.task import stable_hash
 
 Row = dict[str, Any]
+Equality = Literal["canonical", "strict"]
+NO_ANSWER, DIFFERENT = "the weak model gives no answer", "the answers differ"
 
 
 class Answer(NamedTuple):
@@ -37,6 +41,15 @@ class Question(NamedTuple):
     messages: Any = None
 
 
+class Consistent(NamedTuple):
+    """What the filter keeps, by whose text it is; `hybrid` has both, question by question."""
+
+    weak: list[Row]
+    icl: list[Row]
+    hybrid: list[Row]
+    dropped: Counter[str]
+
+
 class Made(NamedTuple):
     """The pairs of a question, or the reason why there is none."""
 
@@ -54,7 +67,7 @@ class Vote(NamedTuple):
     differ: list[Answer]
 
 
-def read_question(row: Mapping[str, Any]) -> Question:
+def read_question(row: Mapping[str, Any], *, equality: Equality = "canonical") -> Question:
     """A row as a question.
 
     Raises:
@@ -77,14 +90,14 @@ def read_question(row: Mapping[str, Any]) -> Question:
     return Question(
         row["id"],
         row["prompt"],
-        read_answer(row["id"], "weak", row.get("weak")),
-        tuple(read_answer(row["id"], "samples", sample) for sample in samples),
+        read_answer(row["id"], "weak", row.get("weak"), equality=equality),
+        tuple(read_answer(row["id"], "samples", sample, equality=equality) for sample in samples),
         row.get("messages"),
     )
 
 
-def read_answer(name: Any, field: str, found: Any) -> Answer:
-    """An entry of row `name` as an answer.
+def read_answer(name: Any, field: str, found: Any, *, equality: Equality = "canonical") -> Answer:
+    """An entry of row `name` as an answer; `strict`: its form is what is written, spaces folded.
 
     Raises:
         DataError: it has no text, or an answer that is neither text, number nor null.
@@ -100,8 +113,36 @@ def read_answer(name: Any, field: str, found: Any) -> Answer:
             got=answer,
             wanted="a text, a number, or null where the text has none",
         )
-    form = None if answer is None else canonical_answer(str(answer))
+    form = None if answer is None else " ".join(str(answer).split()) or None
+    if equality == "canonical":
+        form = canonical_answer(form)
     return Answer(found["text"], form, found.get("source"))
+
+
+def refuse_other_questions(weak: Sequence[Row], icl: Sequence[Row]) -> None:
+    """Both must answer the same questions in the same order.
+
+    Raises:
+        DataError: they do not; the first that differ are shown.
+    """
+    asked = [[(row["id"], row["prompt"]) for row in rows] for rows in (weak, icl)]
+    if asked[0] != asked[1]:
+        odd = [pair for pair in zip(*asked, strict=False) if pair[0] != pair[1]]
+        raise DataError(
+            "the two models were asked different questions",
+            got=odd[:3] or f"{len(weak)} and {len(icl)} answers",
+            wanted="the same ids and prompts in the same order",
+        )
+
+
+def padded(
+    kept: int, differ: Sequence[Sequence[Row]], *, pad_to: int | None, seed: int
+) -> Sequence[Sequence[Row]]:
+    """Of the questions on which the models differ, as many as lack to `pad_to`, drawn at random."""
+    lacking = max(0, (pad_to or 0) - kept)
+    rng = random.Random(stable_hash("w2s pad", seed))
+    places = sorted(rng.sample(range(len(differ)), min(lacking, len(differ))))
+    return [differ[place] for place in places]
 
 
 def vote(samples: Sequence[Answer]) -> Vote:

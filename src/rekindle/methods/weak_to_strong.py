@@ -24,8 +24,7 @@ What we changed or left out, and why:
 * Demos' own questions are left out of D_icl: there the answer stands in the prompt.
 * Pairs of a question have a random generator of its own, and each text once.
 * Of the three models of stage I only those that are used are trained (`stage1`).
-* DPO's reference is M_plus; nothing is added to what the filter keeps (MATH files of the paper are
-  filled up with questions on which the two disagree).
+* DPO's reference is M_plus; `pad_to` fills up what the filter keeps, as two of the paper's files.
 
 Known failure modes: the filter keeps easy questions; M_plus that agrees with m on everything has no
 pairs; a majority that is wrong teaches against a weak answer that is right.
@@ -36,7 +35,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -46,13 +45,19 @@ from rekindle.errors import ConfigError, DataError
 from rekindle.methods.w2s_data import Knobs
 from rekindle.methods.w2s_lab import Lab
 from rekindle.methods.w2s_pairs import (
+    DIFFERENT,
+    NO_ANSWER,
+    Consistent,
+    Equality,
     Made,
     Row,
     at_least,
     distinct,
+    padded,
     pair_of,
     read_answer,
     read_question,
+    refuse_other_questions,
     vote,
 )
 from rekindle.methods.world import World
@@ -61,16 +66,14 @@ from rekindle.tasks.task import stable_hash
 # --- the rules
 
 
-class Consistent(NamedTuple):
-    """What the filter keeps, by whose text it is; `hybrid` has both, question by question."""
-
-    weak: list[Row]
-    icl: list[Row]
-    hybrid: list[Row]
-    dropped: Counter[str]
-
-
-def consistent(weak: Sequence[Mapping[str, Any]], icl: Sequence[Mapping[str, Any]]) -> Consistent:
+def consistent(
+    weak: Sequence[Row],
+    icl: Sequence[Row],
+    *,
+    equality: Equality = "canonical",
+    pad_to: int | None = None,
+    seed: int = 0,
+) -> Consistent:
     """Stage I's filter: questions on which both models give the same final answer.
 
     Args:
@@ -79,26 +82,23 @@ def consistent(weak: Sequence[Mapping[str, Any]], icl: Sequence[Mapping[str, Any
     Raises:
         DataError: the rows are of different questions.
     """
-    found = Consistent([], [], [], Counter())
-    asked = [[(row["id"], row["prompt"]) for row in rows] for rows in (weak, icl)]
-    if asked[0] != asked[1]:
-        odd = [pair for pair in zip(*asked, strict=False) if pair[0] != pair[1]]
-        raise DataError(
-            "the two models were asked different questions",
-            got=odd[:3] or f"{len(weak)} and {len(icl)} answers",
-            wanted="the same ids and prompts in the same order",
-        )
+    refuse_other_questions(weak, icl)
+    kept, differ, dropped = list[Sequence[Row]](), list[Sequence[Row]](), Counter[str]()
     for ours, theirs in zip(weak, icl, strict=True):
-        forms = [read_answer(row["id"], "text", row).form for row in (ours, theirs)]
+        rows = ({**ours, "side": "weak"}, {**theirs, "side": "icl"})
+        forms = [read_answer(r["id"], "text", r, equality=equality).form for r in rows]
         if forms[0] is None:
-            found.dropped["the weak model gives no answer"] += 1
-        elif forms[0] != forms[1]:
-            found.dropped["the answers differ"] += 1
+            dropped[NO_ANSWER] += 1
+        elif forms[0] == forms[1]:
+            kept.append(rows)
         else:
-            found.weak.append({**ours, "side": "weak"})
-            found.icl.append({**theirs, "side": "icl"})
-            found.hybrid.extend([found.weak[-1], found.icl[-1]])
-    return found
+            dropped[DIFFERENT] += 1
+            differ += [rows] if forms[1] is not None else []
+    more = padded(len(kept), differ, pad_to=pad_to, seed=seed)
+    dropped[DIFFERENT] -= len(more)
+    kept += more
+    hybrid = [row for rows in kept for row in rows]
+    return Consistent([w for w, _ in kept], [i for _, i in kept], hybrid, +dropped)
 
 
 def make_pairs(
@@ -107,19 +107,22 @@ def make_pairs(
     tau_chosen: float = 0.6,
     tau_rejected: float = 0.8,
     max_pairs: int = 1,
+    unreadable: bool = True,
+    equality: Equality = "canonical",
     seed: int = 0,
 ) -> Made:
     """Stage II's pairs of one question, see `w2s_pairs.py` for its row.
 
-    Draws depend on the seed and the id alone. A weak text without an answer is on the rejected
-    side. Of several pairs the first sample is drawn and the rest, where the weak text is rejected,
-    come in the samples' order; no text is there twice.
+    Draws depend on the seed and the id alone. Texts without an answer may be rejected where
+    `unreadable`. Of several pairs the first sample is drawn and the rest, where the weak text is
+    rejected, come in the samples' order; no text is there twice.
 
     Raises:
         DataError: the row cannot be read; it is named.
     """
-    asked = read_question(row)
+    asked = read_question(row, equality=equality)
     found, weak = vote(asked.samples), asked.weak
+    differ = [sample for sample in found.differ if unreadable or sample.form is not None]
     rng = random.Random(stable_hash("w2s pairs", seed, asked.id))
     if not at_least(found.votes, found.n, tau_chosen):
         return Made([], "low confidence")
@@ -127,11 +130,13 @@ def make_pairs(
         return Made([], "no answer wins the vote")
     share = found.votes / found.n
     if weak.form == found.answer:
-        if not found.differ:
+        if not differ:
             return Made([], "too easy")
-        drawn = rng.sample(found.differ, len(found.differ))
+        drawn = rng.sample(differ, len(differ))
         others = distinct(drawn, other_than=weak.text)[:max_pairs]
         pairs = [pair_of(asked, weak, other, confidence=share) for other in others]
+    elif weak.form is None and not unreadable:
+        return Made([], NO_ANSWER)
     else:
         if not at_least(found.votes, found.n, tau_rejected):
             return Made([], "the weak model is outvoted by too few")
@@ -163,6 +168,8 @@ def explain_pairs(
             tau_chosen=config.tau_chosen,
             tau_rejected=config.tau_rejected,
             max_pairs=config.max_pairs,
+            unreadable=config.unreadable,
+            equality=config.equality,
             seed=config.seed,
         )
         if str(row["id"]) in seen:
@@ -190,6 +197,7 @@ class Config(Knobs):
     tau_chosen: float = Field(default=0.6, gt=0, le=1, description="released code; weak is chosen")
     tau_rejected: float = Field(default=0.8, gt=0, le=1, description="the same; weak is rejected")
     max_pairs: int = Field(default=1, ge=1, description="a question; 1 on GSM8K, 3 on MATH")
+    unreadable: bool = Field(default=True, description="texts without an answer may be rejected")
 
 
 def _alone(train_on: Any) -> Config:
@@ -253,7 +261,8 @@ def run(config: Config, world: World) -> Policy:
         return lab.shown(demos)
     icl_rows = lab.greedy("icl", strong, demos)
     asked = {row["id"] for row in icl_rows}
-    found = consistent([row for row in weak_rows if row["id"] in asked], icl_rows)
+    shared = config.model_dump(include={"equality", "pad_to", "seed"})
+    found = consistent([row for row in weak_rows if row["id"] in asked], icl_rows, **shared)
     models = {"weak": weak, "icl": strong}
     kept = lab.kept(1, found.hybrid, found.dropped, models, of=weak_rows)
     if config.train_on == "random":
@@ -262,7 +271,7 @@ def run(config: Config, world: World) -> Policy:
         sides = {side: [row for row in kept if row["side"] == side] for side in ("weak", "icl")}
         models = {side: lab.sft(f"{side}-ft", rows, kept=False) for side, rows in sides.items()}
         again = [lab.greedy(f"{side}-{i}", model) for side, model in models.items()]
-        found = consistent(*again)
+        found = consistent(*again, **shared)
         kept = lab.kept(i, found.hybrid, found.dropped, models, of=again[0])
     plus = lab.sft("sft", [row for row in kept if config.stage1 in ("hybrid", row["side"])])
     if config.loss == "none":
