@@ -14,7 +14,14 @@ from rekindle.methods.recipe import checked, with_overrides
 
 # What decides pairs; the rest of a method's section is about sampling and training.
 _SETTINGS = {
-    "weak_to_strong": ("tau_chosen", "tau_rejected", "max_pairs", "seed"),
+    "weak_to_strong": (
+        "tau_chosen",
+        "tau_rejected",
+        "max_pairs",
+        "seed",
+        "unreadable",
+        "equality",
+    ),  # fmt: skip
     "self_rewarding": ("ties", "choose_cut"),
     "temporal": ("past", "future", "ties", "choose_cut"),
 }
