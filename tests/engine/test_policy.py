@@ -137,6 +137,13 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths():
         tiny.policy().encode_prompt(Problem(id="long", prompt="1" * 80))
 
 
+@pytest.mark.parametrize("name", ["/no/such/model", "runs/early/chain-s1/final", "./model"])
+def test_a_directory_that_is_not_there_is_said_to_be_missing(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="there is no model at"):
+        Policy.load(ModelConfig(name=name, device="cpu"))
+
+
 @pytest.mark.parametrize(
     ("special", "message"),
     [

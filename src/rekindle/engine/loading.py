@@ -20,6 +20,14 @@ def not_loaded(config: ModelConfig, source: str, error: Exception) -> ModelError
             why="loading a pickle runs whatever code is inside",
             fix="convert them where you trust them: load with transformers, save_pretrained",
         )
+    looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1
+    if looks_like_path and not Path(source).exists():
+        return ModelError(
+            f"there is no model at '{config.name}'",
+            got=f"no such directory, seen from {Path.cwd()}",
+            wanted="a directory in Hugging Face layout, such as RUN/final",
+            fix="check the path, or make the model first",
+        )
     return ModelError(
         f"model '{config.name}' could not be loaded",
         got=str(error).strip().splitlines()[0],
