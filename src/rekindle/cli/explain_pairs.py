@@ -21,7 +21,7 @@ _SETTINGS = {
         "seed",
         "unreadable",
         "equality",
-    ),  # fmt: skip
+    ),
     "self_rewarding": ("ties", "choose_cut"),
     "temporal": ("past", "future", "ties", "choose_cut"),
 }
