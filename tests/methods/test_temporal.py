@@ -17,7 +17,7 @@ from rekindle.methods import pairs as pairs_module
 from rekindle.methods import self_rewarding, temporal
 from rekindle.methods.recipe import make_recipe
 from rekindle.methods.train import train
-from rekindle.rewards.judge import CallableJudge
+from rekindle.rewards.judge import FORMATS, CallableJudge
 
 
 def answers(prefix, *values):
@@ -339,6 +339,37 @@ def test_the_model_judges_itself_after_its_seed(base, tmp_path):
     assert {r["source"] for r in judged} == {seeded}
     assert len(judged) == 8 * 4
     assert all(len(r["replies"]) in (0, 2) for r in judged)
+
+
+@pytest.fixture
+def judge_rows(tmp_path, monkeypatch):
+    """As a run's judge-data stage leaves them; tiny models have no room for the long prompt."""
+    monkeypatch.setitem(FORMATS, "additive", FORMATS["marker"])
+    row = {"id": "x", "prompt": "1=", "text": "1", "reply": "5", "points": 5, "source": "abc"}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    return path
+
+
+def directories(out):
+    return sorted(p.name for p in (out / "stages").iterdir() if p.is_dir())
+
+
+def test_seed_data_are_replayed_to_a_model_that_was_seeded_elsewhere(base, tmp_path, judge_rows):
+    seed = {"steps": 0, "path": str(judge_rows), "instructions": 4}
+    asked = recipe(base, seed=seed, replay=2)
+    replayed = run(asked, tmp_path / "replayed")
+    names = directories(tmp_path / "replayed")
+    assert [name for name in names if "replay" in name] == ["10-replay-1", "20-replay-2"]
+    assert not [name for name in names if "seed" in name or "judge-data" in name]
+    without = recipe(base, seed={**seed, "instructions": 5}, replay=2)
+    assert not same(replayed, run(without, tmp_path / "other")), "instructions are replayed too"
+
+
+def test_judge_data_from_a_file_seed_a_run(base, tmp_path, judge_rows):
+    seed = {"steps": 2, "path": str(judge_rows), "instructions": 4}
+    run(recipe(base, seed=seed), tmp_path / "run")
+    assert directories(tmp_path / "run")[:2] == ["01-seed", "02-candidates-1"]
 
 
 @pytest.mark.parametrize(

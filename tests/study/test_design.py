@@ -64,7 +64,10 @@ def test_comparisons_default_to_every_arm_with_the_declared_one_first(write):
 def test_an_arm_may_use_another_arms_run_and_a_preparation(write):
     arms = {
         **TREE["arms"],
-        "sft": {"method": "sft", "task": {"path": "{run:kl}/samples.jsonl", "verifier": "{weak}"}},
+        "sft": {
+            "method": "sft",
+            "task": {"path": "{run:kl}/samples.jsonl", "verifier": "{weak}"},
+        },
     }
     prepare = {"weak": ["train", "weak.yaml", "--set", "model.name={model}", "--out", "{dir}"]}
     study = load_study(write(arms=arms, prepare=prepare, recipe={"task": {"name": "jsonl"}}))
@@ -77,6 +80,13 @@ def test_an_arm_may_use_another_arms_run_and_a_preparation(write):
         "--out",
         "out/prepared/weak/countdown-s1",
     )
+
+
+def test_an_arm_may_name_what_its_base_is_loaded_by(write):
+    arms = {**TREE["arms"], "kl": {"method": "grpo", "model": {"system": "{model} as {base}"}}}
+    runs = plan(load_study(write(arms=arms)), Path("out"))
+    told = {run.recipe.shared.model.system for run in runs if run.arm == "kl"}
+    assert "testbed/countdown-s0 as countdown-s0" in told
 
 
 @pytest.mark.parametrize(

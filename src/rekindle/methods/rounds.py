@@ -53,7 +53,7 @@ class Knobs(Section):
     ties: Ties = Field(default="first", description="shortest: of the best, 2407.19594")
     choose_cut: bool = Field(default=False, description="answers cut off may be chosen")
     replay: int = Field(
-        default=0, ge=0, description="steps on the judge data after each DPO: keeps the judge able"
+        default=0, ge=0, description="steps on the seed's data after each DPO: keeps the judge able"
     )
     seed: SeedConfig = SeedConfig()
     judge: JudgeConfig = JudgeConfig()
@@ -63,12 +63,12 @@ class Knobs(Section):
 def check(config: Knobs, sample: SampleConfig) -> None:
     """Settings that the schema accepts and nobody can mean."""
     check_judge(config.judge)
-    if config.replay and config.seed.steps == 0:
+    if config.replay and config.seed.steps == 0 and config.seed.path is None:
         raise ConfigError(
             "replay has nothing to replay",
             got="replay with seed.steps: 0",
-            why="it goes over the judge data of the seed stage again",
-            fix="set seed.steps, or replay: 0",
+            why="it goes over judge data again: the seed stage's, or a file's",
+            fix="set seed.steps or seed.path, or replay: 0",
         )
     if sample.temperature == 0:
         raise ConfigError(
@@ -90,7 +90,10 @@ class Rounds:
             )
         self.config, self.world, self.stages = config, world, Stages(world)
         seeding = config.seed
-        sizes = [seeding.instructions, seeding.judged] if seeding.steps else [0, 0]
+        sizes = [
+            seeding.instructions if seeding.steps or config.replay else 0,
+            seeding.judged if seeding.steps and seeding.path is None else 0,
+        ]
         chunks = disjoint_chunks(world, [*sizes, *[config.prompts] * config.iterations])
         self.instructions, self.judge_pool, self.chunks = chunks[0], chunks[1], chunks[2:]
         self.judge_data: list[Problem] = []
@@ -101,14 +104,20 @@ class Rounds:
     # --- before the rounds
 
     def seeded(self, start: Policy) -> Policy:
-        """M_0: the start after SFT on instructions and judge data; as it is with `seed.steps` 0."""
+        """M_0: the start after SFT on instructions and judge data; as it is with `seed.steps` 0.
+
+        Judge data from a file can be replayed to an M_0 that was made elsewhere.
+        """
         config, world = self.config.seed, self.world
-        if config.steps == 0:
+        if config.steps == 0 and self.config.replay == 0:
             return start
         self.judge_data = judge_problems(
             config, self.config.judge, self.stages, start, self.judge_pool
         )
-        self._spend("judge-data")
+        if config.steps == 0:
+            return start
+        if config.path is None:
+            self._spend("judge-data")
         data = [*self.instructions, *self.judge_data]
         return self.stages.train(
             "seed",
@@ -241,16 +250,14 @@ class Rounds:
         return trained
 
     def end(self, policy: Policy) -> Policy:
-        """Close the round: replay of the judge data where asked for, and the round's row."""
+        """Close the round: replay of the seed's data where asked for, and the round's row."""
         config, world = self.config, self.world
         if config.replay:
-            data = self.judge_data
+            data = [*self.instructions, *self.judge_data]
             policy = self.stages.train(
                 f"replay-{self._i}",
                 policy,
-                inputs={
-                    "data": hash_rows([{"prompt": p.prompt, "text": p.solution} for p in data])
-                },
+                inputs={"data": _hash_of(data)},
                 optim=config.seed.optim(world.optim, config.replay),
                 seed=world.seed * 1_000_003 + self._i,
                 body=lambda inner: sft_on(inner, data),

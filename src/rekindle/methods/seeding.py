@@ -64,7 +64,9 @@ class SeedConfig(Section):
         default="verifier", description="see the module"
     )
     path: str | None = Field(
-        default=None, description="JSONL of prompt, response, judgement, instead of graded answers"
+        default=None,
+        description="JSONL of prompt, response, judgement, instead of graded answers; or another "
+        "run's stages/01-judge-data/rows.jsonl",
     )
 
     def optim(self, shared: OptimConfig, steps: int) -> OptimConfig:
@@ -220,6 +222,8 @@ def thinned(rows: Sequence[Row], *, seed: int) -> list[Row]:
 def _from_file(path: Path, form: Format) -> list[Row]:
     rows: list[Row] = []
     for line, row in read_jsonl(path):
+        if "response" not in row and "text" in row:  # a stage's own rows
+            row = {**row, "response": row["text"], "judgement": row.get("reply")}
         texts: dict[str, Any] = {
             name: row.get(name) for name in ("prompt", "response", "judgement")
         }

@@ -12,8 +12,9 @@
     budget: {unit: generated, at_most: 400000}
 
 An arm is a recipe tree laid over `recipe`; `model.name` comes from `bases`, `seed` from `seeds`. In
-its strings `{base}` is the base's short name, `{run:ARM}` the run directory of another arm with the
-same base and seed (which then runs first), and `{NAME}` the directory of a preparation.
+its strings `{base}` is the base's short name, `{model}` what it is loaded by, `{run:ARM}` the run
+directory of another arm with the same base and seed (which then runs first), and `{NAME}` the
+directory of a preparation.
 
 A preparation is a `rekindle` command that runs once for each base before the arms: a reward model,
 a weaker checkpoint. In it `{model}` is the base's model and `{dir}` where its result belongs. A
@@ -250,7 +251,7 @@ def _prepared(study: Study, out: Path, name: str, base: str) -> Path:
 
 def _planned(study: Study, out: Path, arm: str, base: str, seed: int) -> Planned:
     needs: list[Path] = [_built(out, base)] if base in study.models else []
-    known = {"base": short(study, base)}
+    known = {"base": short(study, base), "model": model_of(study, out, base)}
     for name in study.prepare:
         known[name] = str(_prepared(study, out, name, base))
 
