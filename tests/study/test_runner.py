@@ -15,9 +15,10 @@ import tiny
 from rekindle.engine.rundir import in_use
 from rekindle.errors import EXIT_RESUMABLE, ConfigError, RunDirectoryError
 from rekindle.study import local
-from rekindle.study.design import load_study, plan
+from rekindle.study.design import Budget, load_study, plan
 from rekindle.study.jobs import Job, Outcome, run_job
 from rekindle.study.local import LocalPool
+from rekindle.study.results import unequal_budgets
 from rekindle.study.runner import run_study
 
 
@@ -182,8 +183,19 @@ def test_unequal_budgets_are_named(file):
         "sft": {"method": "sft"},
     }
     found = run_study(file(arms=arms), Path("out"), executor=Inline(), quiet=True)
-    assert found["budget"]["unequal"] == {"grpo": 2.0}
-    assert found["comparisons"][0]["unequal_budget"] == ["grpo"]
+    assert found["budget"]["unequal"] == {"sft": 0.5}
+    assert found["comparisons"][0]["unequal_budget"] == ["sft"]
+
+
+def test_what_is_due_is_the_limit_or_the_baselines_or_the_least():
+    def due(baseline, **limits):
+        spent = {"a": {"updates": 10.0}, "b": {"updates": 20.0}, "none": {"updates": 0.0}}
+        return unequal_budgets(Budget(**limits), spent, baseline=baseline)
+
+    assert due("b") == {"a": 0.5}
+    assert due("none") == {"b": 2.0}
+    assert due("b", at_most=10) == {"b": 2.0}
+    assert due("b", tolerance=0.5) == {}
 
 
 def test_one_pair_decides_nothing(file):

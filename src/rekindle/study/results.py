@@ -55,7 +55,8 @@ def study_results(
     done = [run for run in runs if is_finished(run.out)]
     spent = {run.out: spent_by(run.out) for run in done}
     arms = {arm: _arm(study, arm, runs, done, spent) for arm in study.arms}
-    unequal = unequal_budgets(study.budget, {arm: row["spent"] for arm, row in arms.items()})
+    means = {arm: row["spent"] for arm, row in arms.items()}
+    unequal = unequal_budgets(study.budget, means, baseline=study.baseline)
     manifest = read_json(out / MANIFEST)
     return {
         "study": study.study,
@@ -97,18 +98,19 @@ def spent_by(place: Path) -> Spent:
 
 
 def unequal_budgets(
-    budget: Budget, spent: Mapping[str, Mapping[str, float | None]]
+    budget: Budget, spent: Mapping[str, Mapping[str, float | None]], *, baseline: str
 ) -> dict[str, float]:
-    """Arms whose mean cost differs from the rest's in the enforced unit: arm -> ratio to it.
+    """Arms whose mean cost differs in the enforced unit from what is due: arm -> ratio to it.
 
-    What is enforced is `at_most`, or the least that an arm spent where it is not given. An arm that
+    What is due is `at_most`; where it is not given, what the baseline spent, or, where that is
+    nothing, the least that an arm did. An arm that
     trains nothing (an evaluation of the start) costs 0 and is not listed.
     """
     means = {arm: row[budget.unit] for arm, row in spent.items()}
     known = {arm: value for arm, value in means.items() if value}
     if not known:
         return {}
-    due = budget.at_most or min(known.values())
+    due = budget.at_most or known.get(baseline) or min(known.values())
     ratios = {arm: value / due for arm, value in known.items()}
     return {arm: ratio for arm, ratio in ratios.items() if abs(ratio - 1) > budget.tolerance}
 
