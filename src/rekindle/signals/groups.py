@@ -28,6 +28,7 @@ from rekindle.evals.passk import avg_at_k, pass_at_k
 from rekindle.signals.table import Advice, Finding, Health, Row, point, row_of, said
 
 MOST, MIXED = 0.5, 0.3  # all-wrong or all-right: a lower bound above; healthy: of mixed groups
+RARE = 0.1  # mixed groups; with an upper bound below, taking only these leaves next to none
 SIZES = (2, 4, 8, 16)
 
 
@@ -63,7 +64,7 @@ def group_finding(
         words = "No group has all of its scores: nothing can be said of groups."
         return Finding("groups", "unknown", "between", words, rows)
     if wrong.ci_low > MOST:
-        remedy, against = _all_wrong(table["accuracy"], wrong, sft, verifier)
+        remedy, against = _all_wrong(table["accuracy"], wrong, mixed, sft, verifier)
         words = f"Most groups have no right answer: {left}. They move nothing."
         return Finding("groups", "all-wrong", health, words, rows, remedy, against)
     if right.ci_low > MOST:
@@ -83,32 +84,32 @@ def group_finding(
 
 
 def _all_wrong(
-    accuracy: Row, wrong: Row, sft: str | None, verifier: str | None
+    accuracy: Row, wrong: Row, mixed: Row, sft: str | None, verifier: str | None
 ) -> tuple[Advice | None, tuple[Advice, ...]]:
-    dynamic = Advice(
-        "grpo_dynamic, or more steps",
-        f"{said(wrong)} of the groups have nothing to compare, and leaving them out adds nothing",
-    )
+    against: tuple[Advice, ...] = ()
+    if mixed.ci_high < RARE:
+        why = f"only {said(mixed)} of the groups have anything to compare"
+        against = (Advice("grpo_dynamic, or more steps", why),)
     if verifier == "brittle":
         why = "the verifier rejects right answers: a penalty on rejected ones would fall on them"
-        return None, (Advice("lens", why), dynamic)
+        return None, (Advice("lens", why), *against)
     if accuracy.value > 0:
         why = (
             f"{said(wrong)} of the groups are all wrong, and right answers exist (accuracy "
             f"{said(accuracy)}). Where it was tried here, a small KL, easier levels or an entropy "
             "bonus did as much: the study has grpo with a KL beside it"
         )
-        return Advice("lens", why), (dynamic,)
+        return Advice("lens", why), against
     why = (
         f"no answer to any of {accuracy.n} problems is right: it would rank wrong answers alone, "
-        "which spreads them and finds nothing (on bases like this it collapsed)"
+        "which has destroyed a base with hardly any right answers here (docs/LOG.md)"
     )
     first = Advice("easier problems first", "there is no right answer to reinforce")
     if sft in ("alive", "fading"):
         first = Advice(
             "sft", f"no right answer to reinforce, and SFT on the solutions has signal ({sft})"
         )
-    return first, (Advice("lens", why), dynamic)
+    return first, (Advice("lens", why), *against)
 
 
 def _rows(outcome_PK: Floats, levels: Sequence[str], true_PK: Floats | None) -> list[Row]:

@@ -86,7 +86,11 @@ def pair_finding(
         shown = [f"similarity {said(alike)}"] if alike is not None else []
         if first is not None and last is not None:
             shown.append(f"gap {first.value:.3g} in the first round, {last.value:.3g} in the last")
-        words = f"Chosen and rejected are apart: {', '.join(shown) or 'by what is known'}."
+        clear = alike is None or alike.ci_high <= ALIKE
+        if not shown or not clear:
+            words = f"Whether chosen and rejected are apart is not settled: {', '.join(shown)}."
+            return Finding("pairs", "unsettled", "between", words.replace(": .", "."), rows)
+        words = f"Chosen and rejected are apart: {', '.join(shown)}."
         return Finding("pairs", "open", "well", words, rows)
     return _converged(" and ".join(faults), rows)
 
