@@ -92,6 +92,9 @@ def test_missing_scores_are_no_wrong_answers():
     assert found.state == "healthy"
     assert row(found, "mixed").n == 20
     assert row(found, "incomplete").value == 10
+    partly = table([0] * 30)
+    partly[:, 0] = NAN  # three wrong answers of four are no all-wrong group
+    assert row(group_finding(partly), "all_wrong").n == 0
     found = group_finding(lost)
     assert (found.state, found.health, found.remedy) == ("unknown", "between", None)
 
