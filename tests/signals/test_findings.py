@@ -172,13 +172,19 @@ def test_pairs_that_share_their_text_have_converged():
 
 
 def test_the_rounds_of_a_run_say_whether_the_gap_closed():
-    def rounds(*gaps):
-        return [{"pairs/gap": gap, "judge/auc": 0.7} for gap in gaps]
+    def rounds(*gaps, auc=0.7):
+        return [{"pairs/gap": gap, "judge/auc": auc} for gap in gaps]
 
     nothing = np.array([])
     closed = pair_finding(nothing, nothing, nothing, rounds=rounds(2.0, 1.5, 0.9))
     assert (closed.state, row(closed, "run/gap_last").value) == ("converged", 0.9)
     assert pair_finding(nothing, nothing, nothing, rounds=rounds(2.0, 1.9)).state == "open"
+    assert closed.remedy is not None
+    blind = pair_finding(nothing, nothing, nothing, rounds=rounds(2.0, 0.9, auc=0.5))
+    assert (blind.state, blind.remedy) == ("converged", None)
+    assert "temporal" in refused(blind)
+    noise = pair_finding(nothing, nothing, nothing, rounds=rounds(2.0, 1.9, auc=0.5))
+    assert (noise.state, noise.health) == ("noise", "between")
     one = pair_finding(nothing, nothing, nothing, rounds=rounds(2.0))
     assert (one.state, one.remedy) == ("unsettled", None)
 

@@ -28,6 +28,7 @@ from rekindle.signals.table import Advice, Finding, Row, point, row_of, said
 
 ALIKE = 0.9  # edit similarity; converged: a lower bound above
 SHRUNK = 0.5  # last gap of a run as a share of its first
+BLIND = 0.6  # AUC of a run's judge; below, its pairs are noise, near or far
 COMPARED = 64  # pairs, as many as a round compares
 _CHARACTERS = 1000
 
@@ -82,6 +83,8 @@ def pair_finding(
             f"the judge's gap fell from {first.value:.3g} to {last.value:.3g} in {len(rounds)} "
             "rounds (one run, no interval)"
         )
+    judge = table.get("run/judge_auc_last")
+    blind = judge is not None and judge.value < BLIND
     if not faults:
         shown = [f"similarity {said(alike)}"] if alike is not None else []
         if first is not None and last is not None:
@@ -91,11 +94,14 @@ def pair_finding(
             words = f"Whether chosen and rejected are apart is not settled: {', '.join(shown)}."
             return Finding("pairs", "unsettled", "between", words.replace(": .", "."), rows)
         words = f"Chosen and rejected are apart: {', '.join(shown)}."
+        if judge is not None and blind:
+            words += f" But the run's judge has an AUC of {judge.value:.3g}: its pairs are noise."
+            return Finding("pairs", "noise", "between", words, rows)
         return Finding("pairs", "open", "well", words, rows)
-    return _converged(" and ".join(faults), rows)
+    return _converged(" and ".join(faults), rows, judge if blind else None)
 
 
-def _converged(fault: str, rows: list[Row]) -> Finding:
+def _converged(fault: str, rows: list[Row], blind: Row | None) -> Finding:
     words = f"Chosen and rejected have converged: {fault}."
     why = (
         f"{fault}; it rejects from the past model and chooses from the future one, which keeps "
@@ -106,7 +112,12 @@ def _converged(fault: str, rows: list[Row]) -> Finding:
         "dpo, more steps on these pairs",
         "what both sides share is pushed up and down at once; more epochs made it worse",
     )
-    return Finding("pairs", "converged", "out", words, rows, Advice("temporal", why), (against,))
+    if blind is None:
+        remedy = Advice("temporal", why)
+        return Finding("pairs", "converged", "out", words, rows, remedy, (against,))
+    why = f"the run's judge has an AUC of {blind.value:.3g}: whatever it keeps apart is noise"
+    both = (Advice("temporal", why), against)
+    return Finding("pairs", "converged", "out", words, rows, None, both)
 
 
 def _of_rounds(rounds: Sequence[Mapping[str, Any]]) -> list[Row]:
