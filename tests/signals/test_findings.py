@@ -149,6 +149,10 @@ def test_states_of_a_reward_model():
     constant = reward_finding([0.3] * len(ids), true, true, ids)
     assert (constant.state, row(constant, "auc").value) == ("useless", 0.5)
     assert "hero" in refused(constant)
+    gen = np.random.default_rng(0)
+    short = reward_finding(gen.normal(size=12).tolist(), true[:12], true[:12], ids[:12])
+    assert row(short, "auc").ci_high > 0.7
+    assert "more --problems" in short.verdict
     reversed_ = reward_finding([-t for t in true], true, true, ids)
     assert reversed_.state == "useless"
     assert reward_finding([NAN] * len(ids), true, true, ids).state == "unclear"

@@ -78,6 +78,9 @@ def _judged(rows: list[Row]) -> Finding:
     if overall.ci_low <= CHANCE <= overall.ci_high or overall.ci_high < USELESS:
         words = f"The reward model does not tell right answers from wrong ones: {shown}."
         why = f"it would rank noise (AUC {said(overall)})"
+        if overall.ci_high >= USEFUL:
+            words = f"The reward model cannot be told from chance: {shown}. Give more --problems."
+            why = f"it may rank noise (AUC {said(overall)})"
         against = (
             Advice("hero", why),
             Advice("rm_only, naive_blend", f"the same (AUC {said(overall)})"),
