@@ -1,56 +1,170 @@
-"""`rekindle diagnose`: where the signal of SFT is going out, on your model and data."""
+"""`rekindle diagnose`: which learning signal is missing, on your model and data."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
+import yaml
 
-from rekindle.cli.evaluate import settings_for
-from rekindle.errors import ConfigError
-from rekindle.files import write_json
+from rekindle.cli.evaluate import EvalSettings, settings_of
+from rekindle.engine.config import RewardConfig
+from rekindle.errors import ConfigError, RunDirectoryError, did_you_mean
+from rekindle.files import write_atomic, write_json
+
+if TYPE_CHECKING:
+    from rekindle.signals.measure import Found
+    from rekindle.signals.table import Finding
 
 
-def run_diagnose(
-    *,
-    model: str,
-    task: str,
-    weak: str | None,
-    problems: int,
-    levels: str | None,
-    out: Path | None,
-    overrides: Sequence[str],
-) -> None:
-    """Measure, print the table and its verdict, and write the numbers where asked."""
-    if problems < 2:
-        raise ConfigError("--problems is too small", got=problems, wanted="2 or more")
-    settings = settings_for(model, task, overrides)
+class DiagnoseSettings(EvalSettings):
+    """What `--set` reaches in `rekindle diagnose`."""
+
+    reward: RewardConfig = RewardConfig()
+
+
+class Asked(NamedTuple):
+    """The options of the command line."""
+
+    model: str
+    task: str
+    weak: str | None
+    problems: int
+    samples: int
+    levels: str | None
+    run: Path | None
+    pairs: Path | None
+    signals: str | None
+    out: Path | None
+    write: Path | None
+
+
+def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
+    """Measure, print the table and what follows from it, and write what is asked for."""
+    wanted = _check(asked)
+    settings = settings_of(DiagnoseSettings, asked.model, asked.task, overrides)
+    if settings.sample.temperature == 0:
+        raise ConfigError(
+            "sample.temperature is 0",
+            why="greedy answers to one problem are all the same, so groups would say nothing",
+            fix="--set sample.temperature=1.0",
+        )
+    if asked.levels:
+        names = tuple(part.strip() for part in asked.levels.split(","))
+        task = settings.task.model_copy(update={"levels": names})
+        settings = settings.model_copy(update={"task": task})
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.policy import Policy
-    from rekindle.methods.train import open_task
-    from rekindle.signals.saturation import saturation
+    from rekindle.methods.pairs import pairs_of_recipe
+    from rekindle.methods.rewarding import open_scorer
+    from rekindle.methods.train import open_task, sampling
+    from rekindle.signals.baseline import read_baseline
+    from rekindle.signals.measure import Measured, measure
+    from rekindle.signals.table import closing
 
+    pairs = [] if asked.pairs is None else pairs_of_recipe(str(asked.pairs))
+    baseline = None if asked.run is None else read_baseline(asked.run)
     loaded = open_task(settings.task)
-    names = tuple(part.strip() for part in levels.split(",")) if levels else settings.task.levels
-    policy = Policy.load(settings.model)
-    other = None
-    if weak is not None:
-        other = Policy.load(settings.model.model_copy(update={"name": weak, "revision": None}))
-    set_threads(
-        settings.device.threads, parameters=sum(p.numel() for p in policy.model.parameters())
-    )
+    scorer = open_scorer(settings.reward, device=settings.model.device)
+    policy, weak = Policy.load(settings.model), None
+    if asked.weak is not None:
+        weak = Policy.load(settings.model.model_copy(update={"name": asked.weak, "revision": None}))
+    parameters = sum(p.numel() for p in policy.model.parameters())
+    set_threads(settings.device.threads, parameters=parameters)
     seed_everything(0, deterministic=settings.device.deterministic)
-    train, dev = (
-        loaded.problems(split, count=problems, seed=0, levels=names) for split in ("train", "dev")
+    world = Measured(
+        policy, weak, loaded, settings.task.brittle, settings.task.levels,
+        sampling(settings.sample, loaded), scorer, pairs, baseline,
+    )  # fmt: skip
+    found = measure(world, wanted, problems=asked.problems, samples=asked.samples)
+    lines = closing(found.findings)
+    _print(found, lines)
+    if asked.out is not None:
+        _write_numbers(asked.out, asked, loaded.name, found, lines)
+    if asked.write is not None:
+        _write_study(asked.write, asked, settings, found.findings, parameters)
+
+
+def _check(asked: Asked) -> tuple[str, ...] | None:
+    """The signals that are asked for by name, None for all there are."""
+    for name, value in (("problems", asked.problems), ("samples", asked.samples)):
+        if value < 2:
+            raise ConfigError(f"--{name} is too small", got=value, wanted="2 or more")
+    if asked.write is not None and asked.write.exists():
+        raise RunDirectoryError(f"{asked.write} exists", fix="give another --write")
+    if asked.signals is None:
+        return None
+    from rekindle.signals.table import ORDER
+
+    wanted = tuple(part.strip() for part in asked.signals.split(","))
+    for name in wanted:
+        if name not in ORDER:
+            raise ConfigError(f"there is no signal '{name}'", fix=did_you_mean(name, ORDER))
+    return wanted
+
+
+def _print(found: Found, lines: Sequence[str]) -> None:
+    rows = [row for finding in found.findings for row in finding.rows]
+    wide = max((len(row.name) for row in rows), default=0)
+    for finding in found.findings:
+        typer.echo(finding.signal)
+        for row in finding.rows:
+            interval = "" if math.isnan(row.ci_low) else f"[{row.ci_low:.4g}, {row.ci_high:.4g}]"
+            value = f"{row.value:>9.4g}  {interval:<22}  n {row.n:<5}"
+            typer.echo(f"  {row.name:<{wide}}  {value}  {row.words}")
+    typer.echo("")
+    for finding in found.findings:
+        typer.echo(f"{finding.signal:<9}  {finding.state}: {finding.verdict}")
+    for name, why in found.missing.items():
+        typer.echo(f"{name:<9}  not measured: {why}")
+    typer.echo("")
+    for line in lines:
+        typer.echo(line)
+
+
+def _write_numbers(out: Path, asked: Asked, task: str, found: Found, lines: Sequence[str]) -> None:
+    by_name = {finding.signal: finding.as_dict() for finding in found.findings}
+    result: dict[str, Any] = {"model": asked.model, "task": task, "weak": asked.weak}
+    if "sft" in by_name:  # at the top, where this file had it before there were other signals
+        result |= {key: by_name["sft"][key] for key in ("signal", "state", "verdict", "rows")}
+    result |= {"signals": by_name, "not_measured": found.missing, "conclusion": list(lines)}
+    write_json(out, result)
+    typer.echo(f"written: {out}")
+
+
+def _write_study(
+    path: Path,
+    asked: Asked,
+    settings: DiagnoseSettings,
+    findings: Sequence[Finding],
+    parameters: int,
+) -> None:
+    from rekindle.signals.remedies import Place, study_tree, writable
+    from rekindle.study.design import load_study, plan
+
+    fits = [(f.signal, f.remedy) for f in findings if f.remedy is not None]
+    fits = [(signal, advice) for signal, advice in fits if writable(advice.what)]
+    if not fits:
+        typer.echo(f"{path} was not written: no remedy with a study fits")
+        return
+    signal, remedy = fits[0]
+    plain = settings.model_dump(mode="json", exclude_unset=True)
+    plain["model"].pop("name")
+    kept = {name: plain[name] for name in ("task", "model", "sample") if plain.get(name)}
+    reward = plain.get("reward") or {}
+    place = Place(asked.model, parameters, kept, reward, asked.weak, asked.problems)
+    text = yaml.safe_dump(study_tree(remedy.what, place), sort_keys=False, width=100)
+    head = (
+        f"# Written by rekindle diagnose; {signal}: {remedy.what} fits.\n"
+        f"# {remedy.why}.\n"
+        "# Settle the baseline's rate on dev problems first, then:\n"
+        f"#   rekindle study {path} --out runs/{path.stem}\n"
     )
-    found = saturation(policy, train, dev, weak=other)
-    wide = max(len(row.name) for row in found.rows)
-    for row in found.rows:
-        interval = "" if math.isnan(row.ci_low) else f"[{row.ci_low:.4g}, {row.ci_high:.4g}]"
-        typer.echo(f"{row.name:<{wide}}  {row.value:>9.4g}  {interval:<22}  {row.words}")
-    typer.echo(f"\n{found.state}: {found.verdict}")
-    if out is not None:
-        write_json(out, {"model": model, "task": loaded.name, "weak": weak, **found.as_dict()})
-        typer.echo(f"written: {out}")
+    write_atomic(path, head + text)
+    plan(load_study(path), Path("runs") / path.stem)
+    others = [advice.what for _, advice in fits[1:]]
+    more = f" ({', '.join(others)} fits too: --signals chooses)" if others else ""
+    typer.echo(f"written: {path}, a study of {remedy.what}{more}")

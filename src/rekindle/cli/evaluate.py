@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -34,13 +34,21 @@ class EvalSettings(Section):
     device: DeviceConfig = DeviceConfig()
 
 
+S = TypeVar("S", bound=EvalSettings)
+
+
 def settings_for(model: str, task: str, overrides: Sequence[str]) -> EvalSettings:
     """Settings from the command line; a task that ends in .jsonl is a file."""
+    return settings_of(EvalSettings, model, task, overrides)
+
+
+def settings_of(kind: type[S], model: str, task: str, overrides: Sequence[str]) -> S:
+    """The same, of a command that reads more sections."""
     tree: dict[str, Any] = {"model": {"name": model}, "task": {"name": task}}
     if task.endswith(".jsonl") or Path(task).is_dir():
         tree["task"] = {"name": "jsonl", "path": task}
     tree["eval"] = {"problems": 200}  # more than during training: nothing waits for it
-    return checked(EvalSettings, with_overrides(tree, overrides), "")
+    return checked(kind, with_overrides(tree, overrides), "")
 
 
 def run_eval(

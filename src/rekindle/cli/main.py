@@ -120,25 +120,29 @@ def diagnose(
     task: Annotated[str, typer.Option(help="A task, see `rekindle tasks`, or a .jsonl file.")],
     weak: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="An earlier checkpoint: what would mixing its logits bring back?"),
+        typer.Option(help="A weaker model: its logits mixed in, and its answers as labels."),
     ] = None,
-    problems: Annotated[int, typer.Option(help="Samples of train and of dev, a level.")] = 200,
+    problems: Annotated[int, typer.Option(help="Of train (SFT: and of dev), a level.")] = 200,
+    samples: Annotated[int, typer.Option(help="Answers a problem.")] = 8,
     levels: Annotated[Optional[str], typer.Option(help="Comma-separated.")] = None,  # noqa: UP045
+    run: Annotated[Optional[Path], typer.Option(help="A baseline run's directory.")] = None,  # noqa: UP045
+    pairs: Annotated[Optional[Path], typer.Option(help="JSONL: prompt, chosen, rejected.")] = None,  # noqa: UP045
+    signals: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Comma-separated: sft,groups,verifier,reward,pairs,agreement."),
+    ] = None,
     out: Annotated[Optional[Path], typer.Option(help="Also write the numbers, JSON.")] = None,  # noqa: UP045
+    write: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A study file of the remedy that fits, if one does."),
+    ] = None,
     sets: Set = None,
 ) -> None:
-    """Has SFT stopped giving signal on this data? A table with intervals, and what it says."""
-    from rekindle.cli.diagnose import run_diagnose
+    """Which learning signal is missing, what would bring it back, and what would not."""
+    from rekindle.cli.diagnose import Asked, run_diagnose
 
-    run_diagnose(
-        model=model,
-        task=task,
-        weak=weak,
-        problems=problems,
-        levels=levels,
-        out=out,
-        overrides=sets or [],
-    )
+    asked = Asked(model, task, weak, problems, samples, levels, run, pairs, signals, out, write)
+    run_diagnose(asked, sets or [])
 
 
 @app.command()

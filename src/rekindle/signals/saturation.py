@@ -28,20 +28,14 @@ from rekindle.errors import DataError
 from rekindle.evals.intervals import Floats, Interval, cluster
 from rekindle.methods.mix_signal import SATURATED, TOKENS, MixSignal
 from rekindle.records import Problem
+from rekindle.signals.table import Advice, Finding, Health, Row, said
+
+__all__ = ["Row", "Saturation", "saturation", "sft_finding"]
 
 LITTLE, MUCH = 0.01, 0.05  # mean non-target mass: below, SFT has hardly any gradient; above, plenty
+KNOWN = 0.95  # probability of a held-out reference answer; above, there is nothing to gain
+BACK, TIMES = 0.5, 2.0  # what mixing must bring: share on tokens above 0.99, times SFT's gradient
 MEMORY = 2.0  # held-out nll as a multiple of the training nll
-
-
-class Row(NamedTuple):
-    """One line of the table; nan bounds where there is no interval."""
-
-    name: str
-    value: float
-    ci_low: float
-    ci_high: float
-    n: int
-    words: str
 
 
 class Saturation(NamedTuple):
@@ -87,6 +81,35 @@ def saturation(
         rows += _with_weak(policy, weak, seen, ours["entropy"], lam)
     state, verdict = _verdict({row.name: row for row in rows})
     return Saturation(rows, state, verdict)
+
+
+def sft_finding(found: Saturation) -> Finding:
+    """The same as a finding: WMSS fits a saturated model, if a weak one was measured beside it."""
+    if found.state not in ("saturated", "memorised"):
+        health: Health = "well" if found.state == "alive" else "between"
+        return Finding("sft", found.state, health, found.verdict, found.rows)
+    rows = {row.name: row for row in found.rows}
+    mass, fresh = rows["mass/non_target"], rows["chain_prob/held_out"]
+    left = f"the gradient is {said(mass)} a token"
+    against = [Advice("sft, more steps on the same data", left)]
+    remedy = None
+    if fresh.ci_low > KNOWN:
+        why = f"held-out answers have probability {said(fresh)}: there is nothing left to gain"
+        against.append(Advice("wmss", why))
+    elif "mix/gradient" not in rows:
+        against.append(Advice("wmss", "no weak model was measured: give --weak"))
+    else:
+        ratio, back = rows["mix/gradient"].value / mass.ci_high, rows["mix/reactivated"].value
+        shown = (
+            f"mixed with the weak model the gradient is at least {ratio:.2g} times SFT's, "
+            f"{back:.0%} of it on tokens above 0.99"
+        )
+        if ratio > TIMES and back > BACK:
+            why = f"{shown}. A larger gradient is no proof: the study has wmss_d0 and sft_restart"
+            remedy = Advice("wmss", why)
+        else:
+            against.append(Advice("wmss", f"{shown}: too little to change what is learnt"))
+    return Finding("sft", found.state, "out", found.verdict, found.rows, remedy, tuple(against))
 
 
 def _batch(policy: Policy, problems: Sequence[Problem], split: str) -> Batch:

@@ -1,0 +1,62 @@
+"""Sampled answers to training problems, and everything that is said of each.
+
+One entry an answer, problem by problem, `samples` of each. nan: missing, which is never 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rekindle.engine.config import SampleConfig
+from rekindle.engine.sampler import Sampler
+from rekindle.evals.intervals import Floats
+from rekindle.records import Problem
+from rekindle.tasks.task import Grader, grade_all
+
+
+class Answers(NamedTuple):
+    """`accepted`: the training verifier's score; `true`: the stronger check's, None without one."""
+
+    asked: list[tuple[Problem, str]]
+    samples: int
+    accepted: list[float]
+    true: list[float] | None
+    missing: Counter[str]  # reasons
+
+    def ids(self) -> list[str]:
+        """The problem of each answer."""
+        return [problem.id for problem, _ in self.asked]
+
+    def levels(self) -> list[str]:
+        """The level of each problem."""
+        return [problem.level for problem, _ in self.asked[:: self.samples]]
+
+    def table(self, values: Sequence[float]) -> Floats:
+        """One entry an answer -> problems x samples."""
+        return np.array(values, dtype=np.float64).reshape(-1, self.samples)
+
+
+def sample_answers(
+    sampler: Sampler,
+    grader: Grader,
+    problems: Sequence[Problem],
+    *,
+    samples: int,
+    config: SampleConfig,
+    seed: int = 0,
+) -> Answers:
+    """`samples` answers to each problem, graded; `true` is the part of that name of the scores."""
+    rollouts = sampler.sample(problems, samples=samples, config=config, seed=seed)
+    asked = [(rollout.problem, rollout.text) for rollout in rollouts]
+    scores = grade_all(grader, asked)
+    accepted = [math.nan if score.value is None else score.value for score in scores]
+    parts = [score.parts.get("true") for score in scores]
+    stronger = any(part is not None for part in parts)
+    true = [math.nan if part is None else part for part in parts]
+    reasons = Counter(score.reason for score in scores if score.reason is not None)
+    return Answers(asked, samples, accepted, true if stronger else None, reasons)

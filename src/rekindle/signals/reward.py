@@ -1,0 +1,93 @@
+"""Does the reward model put right answers above wrong ones, where a method would use it?
+
+    auc                over all answers
+    auc/in_group       over pairs of answers to one problem: what group-relative methods see
+    auc/within_wrong   among the answers that the training verifier rejects
+    auc/within_right   among those that it accepts
+
+against the stronger check where there is one, else against the verifier; the last two need a
+stronger check, for by the verifier alone there is nothing to tell apart in them. Intervals:
+bootstrap over problems.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rekindle.evals.ranking import auc_interval
+from rekindle.rewards.reward_model import Scorer
+from rekindle.signals.answers import Answers
+from rekindle.signals.table import Advice, Finding, Row, point, row_of, said
+
+CHANCE, USELESS, USEFUL = 0.5, 0.6, 0.7
+
+
+def measure_reward(scorer: Scorer, answers: Answers) -> Finding:
+    """Score the answers and say what the scores are worth.
+
+    Raises:
+        RewardUnavailableError: the source of the scores cannot be reached.
+    """
+    scores = scorer.score(answers.asked)
+    values = [math.nan if score.value is None else score.value for score in scores]
+    true = answers.accepted if answers.true is None else answers.true
+    return reward_finding(values, true, answers.accepted, answers.ids())
+
+
+def reward_finding(
+    score: Sequence[float],
+    right: Sequence[float],
+    accepted: Sequence[float],
+    problem: Sequence[str],
+) -> Finding:
+    """The state of a reward model; one entry an answer, nan where missing."""
+    everything = [True] * len(score)
+    rejected = [value <= 0.5 for value in accepted]  # nan: in neither
+    passed = [value > 0.5 for value in accepted]
+
+    def over(name: str, kept: Sequence[bool], words: str, *, within: bool = False) -> Row:
+        rows = [i for i, keep in enumerate(kept) if keep]
+        found = auc_interval(
+            [score[i] for i in rows],
+            [right[i] for i in rows],
+            [problem[i] for i in rows],
+            within=within,
+        )
+        return row_of(name, found, words)
+
+    lost = sum(math.isnan(value) for value in score)
+    rows = [
+        over("auc", everything, "P(right above wrong), all answers"),
+        over("auc/in_group", everything, "within one problem's answers", within=True),
+        over("auc/within_wrong", rejected, "among answers that the verifier rejects"),
+        over("auc/within_right", passed, "among answers that it accepts"),
+        point("unscored", lost, len(score), "answers without a score of the reward model"),
+    ]
+    return _judged(rows)
+
+
+def _judged(rows: list[Row]) -> Finding:
+    overall, grouped = rows[0], rows[1]
+    shown = f"its AUC is {said(overall)}, {said(grouped)} within one problem's answers"
+    if math.isnan(overall.ci_low):
+        words = (
+            f"Nothing can be said of the reward model: {shown}. It takes right and wrong answers."
+        )
+        return Finding("reward", "unclear", "between", words, rows)
+    if overall.ci_low <= CHANCE <= overall.ci_high or overall.ci_high < USELESS:
+        words = f"The reward model does not tell right answers from wrong ones: {shown}."
+        why = f"it would rank noise (AUC {said(overall)})"
+        if overall.ci_high >= USEFUL:
+            words = f"The reward model cannot be told from chance: {shown}. Give more --problems."
+            why = f"it may rank noise (AUC {said(overall)})"
+        against = (
+            Advice("hero", why),
+            Advice("rm_only, naive_blend", f"the same (AUC {said(overall)})"),
+        )
+        return Finding("reward", "useless", "out", words, rows, None, against)
+    if overall.ci_low > USEFUL:
+        words = f"The reward model tells right answers from wrong ones: {shown}."
+        return Finding("reward", "useful", "well", words, rows)
+    words = f"The reward model knows something, not much: {shown}."
+    return Finding("reward", "weak", "between", words, rows)

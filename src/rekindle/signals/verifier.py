@@ -1,0 +1,87 @@
+"""Does the training verifier reject right answers?
+
+Only a stronger check can say. Of sampled answers:
+
+    recall      share of the truly right answers that the verifier accepts
+    precision   share of the accepted answers that are truly right
+
+Answers to one problem share its fate, so each proportion has Wilson's interval for as many outcomes
+as problems entered: right when a problem's answers all fare alike, wide otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rekindle.evals.intervals import wilson
+from rekindle.signals.table import Advice, Finding, Row, row_of, said
+
+BRITTLE = 0.8  # recall; an upper bound below
+RANKS = 0.6  # auc/within_wrong; hero only with a lower bound above
+
+
+def verifier_finding(
+    accepted: Sequence[float],
+    true: Sequence[float],
+    problem: Sequence[str],
+    *,
+    reward: Finding | None = None,
+) -> Finding:
+    """The state of a verifier; one entry an answer, nan where a verdict is missing.
+
+    `reward` is the reward model's finding on the same answers, where there is one: hero is
+    recommended by its `auc/within_wrong` alone.
+    """
+    rows = [
+        _share("recall", accepted, true, problem, "share of truly right answers that it accepts"),
+        _share("precision", true, accepted, problem, "share of accepted answers that are right"),
+    ]
+    recall, precision = rows
+    shown = f"recall {said(recall)}, precision {said(precision)}"
+    if recall.n < 2:
+        words = f"Too few truly right answers to say what the verifier does with them: {shown}."
+        return Finding("verifier", "unclear", "between", words, rows)
+    if recall.ci_high < BRITTLE:
+        words = f"The verifier rejects right answers: {shown}. A mended verifier is worth most."
+        remedy, against = _hero(reward)
+        return Finding("verifier", "brittle", "out", words, rows, remedy, against)
+    if recall.ci_low > BRITTLE:
+        return Finding("verifier", "exact", "well", f"The verifier is sound: {shown}.", rows)
+    words = f"Whether the verifier rejects right answers is not settled: {shown}."
+    return Finding("verifier", "unsettled", "between", words, rows)
+
+
+def _hero(reward: Finding | None) -> tuple[Advice | None, tuple[Advice, ...]]:
+    if reward is None:
+        why = (
+            "no reward model was measured; train one with `rekindle reward train --model M "
+            "--task T --out DIR`, then --set reward.model=DIR/final"
+        )
+        return None, (Advice("hero", why),)
+    inside = next(row for row in reward.rows if row.name == "auc/within_wrong")
+    if inside.ci_low > RANKS:
+        why = (
+            f"among the rejected answers the reward model puts right ones first (AUC "
+            f"{said(inside)}). Where it was tried here a KL did as much: the study has the "
+            "verifier with a KL, and random scores, beside it"
+        )
+        return Advice("hero", why), ()
+    why = (
+        f"among the rejected answers the reward model's AUC is {said(inside)}; what hero "
+        f"ranks there needs a lower bound above {RANKS:g}"
+    )
+    return None, (Advice("hero", why),)
+
+
+def _share(
+    name: str, of: Sequence[float], given: Sequence[float], problem: Sequence[str], words: str
+) -> Row:
+    kept = [
+        (key, value > 0.5)
+        for value, condition, key in zip(of, given, problem, strict=True)
+        if condition > 0.5 and not math.isnan(value)
+    ]
+    problems = len({key for key, _ in kept})
+    share = sum(good for _, good in kept) / len(kept) if kept else math.nan
+    return row_of(name, wilson(share * problems if problems else 0, problems), words)

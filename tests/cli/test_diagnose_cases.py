@@ -1,0 +1,191 @@
+"""`rekindle diagnose` on constructed cases: the missing signal is named, a healthy one is not."""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from rekindle.cli.main import main
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "sft_addition_testbed.yaml"
+
+
+@pytest.fixture
+def rekindle(monkeypatch, capsys):
+    """Run a command in this process; (exit code, standard output, standard error)."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["rekindle", *[str(word) for word in words]])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def diagnose(rekindle, tmp_path):
+    """Diagnose with few problems; what is printed, and the numbers."""
+
+    def run(model, task, level, *words):
+        small = ("--problems", 60, "--levels", level, "--out", tmp_path / "d.json")
+        code, out, err = rekindle("diagnose", "--model", model, "--task", task, *small, *words)
+        assert code == 0, err
+        return out, json.loads((tmp_path / "d.json").read_text())
+
+    return run
+
+
+def line(out, start):
+    return next((text for text in out.splitlines() if text.startswith(start)), "")
+
+
+def refused(out):
+    return [text.split()[3] for text in out.splitlines() if text.startswith("does not fit: ")]
+
+
+def pair_file(path, spoil):
+    gen = random.Random(0)
+    rows = []
+    for _ in range(64):
+        a, b, c = (gen.randint(2, 40) for _ in range(3))
+        d = gen.choice((2, 30))
+        text = f"{a}+{b}={a + b};{a + b}+{c}={a + b + c};{a + b + c}+{d}={a + b + c + d}"
+        rows.append({"prompt": f"{a}+{b}+{c}+{d}:", "chosen": text, "rejected": spoil(text)})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_healthy_model_is_left_alone(diagnose, tmp_path):
+    pair_file(tmp_path / "pairs.jsonl", lambda text: text.split("=")[0])
+    out, found = diagnose(
+        *("testbed/countdown-s0", "countdown", "3,4"),
+        *("--pairs", tmp_path / "pairs.jsonl", "--write", tmp_path / "s.yaml"),
+    )
+    states = {name: signal["state"] for name, signal in found["signals"].items()}
+    assert states == {"sft": "alive", "groups": "healthy", "pairs": "open"}
+    assert found["state"] == "alive"  # SFT's stays at the top of the file
+    assert found["conclusion"] == ["No signal is missing: nothing to change."]
+    assert "fit: " not in out
+    assert not (tmp_path / "s.yaml").exists()
+    assert set(found["not_measured"]) == {"verifier", "reward", "agreement"}
+
+
+def test_prompts_that_are_all_wrong_want_sft_and_not_lens(diagnose, rekindle, tmp_path):
+    study = tmp_path / "s.yaml"
+    out, _ = diagnose("testbed/addition-s0", "addition", "5", "--write", study)
+    assert line(out, "missing:") == "missing: groups (all-wrong)"
+    assert line(out, "fits:").startswith("fits: sft (groups)")
+    assert refused(out) == ["lens", "grpo_dynamic,"]
+    code, _, err = rekindle("study", study, "--out", tmp_path / "study", "--dry-run")
+    assert code == 0, err
+    assert "2 arms x 4 seeds x 1 base models" in err
+
+
+def test_prompts_that_are_mostly_wrong_fit_lens(diagnose, rekindle, tmp_path):
+    study = tmp_path / "s.yaml"
+    few = ("--samples", 2, "--signals", "groups")
+    out, _ = diagnose("testbed/countdown-s0", "countdown", "5", *few, "--write", study)
+    assert line(out, "fits:").startswith("fits: lens (groups)")
+    code, _, err = rekindle("study", study, "--out", tmp_path / "study", "--dry-run")
+    assert code == 0, err
+    assert "3 arms" in err
+
+
+def test_a_brittle_verifier_and_a_useless_reward_model(diagnose, tmp_path):
+    brittle = ("--set", "task.brittle=0.75", "--set", "reward.source=random")
+    study = tmp_path / "s.yaml"
+    out, found = diagnose(
+        "testbed/countdown-s0", "countdown", "4", *brittle, "--problems", "100", "--write", study
+    )
+    states = {name: signal["state"] for name, signal in found["signals"].items()}
+    assert states["verifier"] == "brittle"
+    assert states["reward"] == "useless"
+    assert "fits: nothing that these numbers support." in out
+    assert refused(out).count("hero") == 2
+    assert "lens" in refused(out)  # it would penalise right answers that were rejected
+    assert not study.exists()
+
+
+def test_a_brittle_verifier_alone_asks_for_a_reward_model(diagnose):
+    out, _ = diagnose(
+        *("testbed/countdown-s0", "countdown", "4", "--signals", "verifier"),
+        *("--set", "task.brittle=0.75"),
+    )
+    assert line(out, "missing:") == "missing: verifier (brittle)"
+    assert "rekindle reward train" in line(out, "does not fit: hero")
+
+
+def test_a_useless_reward_model_alone(diagnose):
+    out, _ = diagnose(
+        *("testbed/countdown-s0", "countdown", "4", "--signals", "groups,reward"),
+        *("--set", "reward.source=random"),
+    )
+    assert line(out, "missing:") == "missing: reward (useless)"
+    assert "rank noise" in line(out, "does not fit: hero")
+
+
+def test_converged_pairs(diagnose, rekindle, tmp_path):
+    study, pairs = tmp_path / "s.yaml", tmp_path / "pairs.jsonl"
+    pair_file(pairs, lambda text: text[:-1] + str((int(text[-1]) + 1) % 10))
+    words = ("testbed/chain-s0", "chain", "3", "--signals", "groups,pairs", "--pairs", pairs)
+    out, _ = diagnose(*words, "--write", study)
+    assert line(out, "missing:") == "missing: pairs (converged)"
+    assert line(out, "fits:").startswith("fits: temporal (pairs)")
+    assert "dpo," in refused(out)
+    code, _, err = rekindle("study", study, "--out", tmp_path / "study", "--dry-run")
+    assert code == 0, err
+    pair_file(pairs, lambda text: text.split("=")[0])
+    out, _ = diagnose(*words)
+    assert "No signal is missing: nothing to change." in out
+
+
+def test_saturated_sft(diagnose, rekindle, tmp_path):
+    """After 80 steps on two digits SFT has next to no gradient, and held-out problems are known."""
+    settings = [
+        *("task.levels=['2']", "model.name=testbed/addition-s1", "optim.steps=80"),
+        *("optim.lr=2e-3", "eval.problems=2", "eval.samples=1"),
+    ]
+    sets = [word for setting in settings for word in ("--set", setting)]
+    code, _, err = rekindle("train", RECIPE, "--out", tmp_path / "r", "--quiet", *sets)
+    assert code == 0, err
+    out, found = diagnose(
+        tmp_path / "r" / "final", "addition", "2", "--weak", "testbed/addition-s0"
+    )
+    assert found["state"] == "saturated"
+    assert line(out, "missing:") == "missing: sft (saturated)"
+    assert "fits: nothing that these numbers support." in out  # the mix brings nothing back
+    assert refused(out)[:2] == ["sft,", "wmss"]
+
+
+def test_weak_labels_are_measured(diagnose):
+    words = ("testbed/addition-s0", "addition", "4", "--signals", "agreement")
+    out, found = diagnose(*words, "--weak", "testbed/addition-s1")
+    rows = {row["name"]: row for row in found["signals"]["agreement"]["rows"]}
+    assert rows["right/own"]["ci_low"] > rows["right/weak"]["ci_high"]
+    assert "weak_to_strong" in refused(out)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--signals", "grops"), "Did you mean 'groups'"),
+        (("--signals", "agreement"), "needs --weak"),
+        (("--signals", "verifier", "--problems", "4"), "needs a stronger check"),
+        (("--samples", "1"), "--samples is too small"),
+        (("--set", "sample.temperature=0"), "sample.temperature is 0"),
+        (("--run", "nowhere"), "nowhere is not a run"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(rekindle, words, said):
+    code, _, err = rekindle(
+        *("diagnose", "--model", "testbed/chain-s0", "--task", "chain", "--levels", "2"), *words
+    )
+    assert code == 2
+    assert said in err
