@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from rekindle.errors import ConfigError, DataError
+from rekindle.report.forest import forest_figures
 from rekindle.report.load import Evaluation, Metric, RunData
 from rekindle.report.page import build_report
 from rekindle.report.study import averaged, load_study_page
+from rekindle.report.verdict import VerdictRow
 from rekindle.study.runner import run_study
 from study.test_runner import Inline, file  # noqa: F401
 
@@ -108,3 +110,46 @@ def test_the_gap_recovered_and_rounds_are_on_the_page(place):
     assert tuple(costs.head[-2:]) == ("DPO runs", "updates that were kept")
     by_arm = {cells[0]: cells[-2:] for cells in costs.rows}
     assert by_arm == {"grpo": ("", ""), "sft": ("2", "50")}
+
+
+def claim(subject, value, low, high, word, **fields):
+    change = None if value is None else Metric(value, low, high, 5)
+    rest = {"where": "all levels", "metric": "pass@1", "split": "dev", "before": None} | fields
+    return VerdictRow(
+        subject=subject, after=None, change=change, n_problems=5, n_samples=2, n_runs=4, word=word,
+        **rest,
+    )  # fmt: skip
+
+
+def test_the_forest_plot_has_every_difference_with_its_interval():
+    import vl_convert
+
+    claims = [
+        claim("a against b", 0.1, 0.05, 0.15, "helps", main=True),
+        claim("c against b", -0.02, -0.03, -0.01, "does not"),
+        claim("d against b", 0.0, None, None, "cannot tell yet"),
+        claim("e against b", None, None, None, "cannot tell yet"),
+        claim("a against b", 0.3, 0.1, 0.5, "helps", metric="greedy"),
+    ]
+    first, second = forest_figures(claims)
+    assert (first.title, second.title) == ("pass@1", "greedy")
+    rows = first.spec["data"]["values"]
+    assert [row["name"] for row in rows] == ["a against b ◆", "c against b", "d against b"]
+    assert [row["value"] for row in rows] == pytest.approx([10, -2, 0])
+    assert [row["low"] for row in rows] == [pytest.approx(5), pytest.approx(-3), None]
+    assert rows[0]["shown"] == "+10.0 [+5.0, +15.0]"
+    assert rows[2]["shown"] == "0.0 (no interval)"
+    assert "c against b \N{MINUS SIGN}2.0" in first.alt
+    svg = vl_convert.vegalite_to_svg({**first.spec, "width": 300})
+    assert svg.count("<path") >= 3
+    levels = [claim("a against b", 0.1, 0.0, 0.2, "helps", where=f"level {i}") for i in (3, 4)]
+    [both] = forest_figures(levels)
+    names = [row["name"] for row in both.spec["data"]["values"]]
+    assert names == ["a against b, level 3", "a against b, level 4"]
+
+
+def test_the_forest_plot_is_on_the_page_of_a_study_alone(place):
+    html = build_report([place], place / "report.html").read_text()
+    assert 'data-figure="forest-0"' in html
+    run = place / "runs" / "sft" / "base-0" / "seed-0"
+    assert "forest" not in build_report([run], place / "run.html").read_text().split("<script")[0]

@@ -24,6 +24,7 @@ from rekindle.errors import ConfigError
 from rekindle.files import write_atomic
 from rekindle.report import figures as draw
 from rekindle.report import tables
+from rekindle.report.forest import forest_figures
 from rekindle.report.load import Metric, RunData, load_runs
 from rekindle.report.samples import pack, thin
 from rekindle.report.spec import run_styles
@@ -110,10 +111,11 @@ def render(
     accuracy = draw.accuracy_panels(benchmarks, styles)
     quantities, quantities_note = draw.quantity_figures(runs, styles)
     rounds = draw.round_figures(runs, styles)
+    forest = forest_figures(claims) if study else []
     groups, costs = draw.group_figures(runs), draw.cost_figures(runs)
     drawn = [
         *(figure for panel in (*learning, *accuracy) for figure in panel.figures),
-        *rounds, *quantities, *groups, *costs,
+        *forest, *rounds, *quantities, *groups, *costs,
     ]  # fmt: skip
     rollouts, rollout_notes = _rollouts(runs)
     scripts = [javascript(name) for name in _SCRIPTS]
@@ -132,9 +134,8 @@ def render(
         swatches={style.run: style for style in styles},
         overview=tables.overview(runs),
         claims=claims,
-        singles=singles,
         whisker_of=_whiskers([*claims, *singles]),
-        learning=learning, rounds=rounds,
+        learning=learning, rounds=rounds, forest=forest, singles=singles,
         quantities=quantities, quantities_note=quantities_note,
         accuracy=accuracy,
         accuracy_tables=tables.accuracy(runs),
