@@ -7,27 +7,8 @@ import sys
 import pytest
 
 import tiny
-from rekindle.cli.main import main
 
 RECIPE = "recipes/grpo_countdown_testbed.yaml"
-
-
-@pytest.fixture
-def rekindle(monkeypatch, capsys):
-    """Run a command in this process; (exit code, standard output, standard error)."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["rekindle", *[str(word) for word in words]])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture

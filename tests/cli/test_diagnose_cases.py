@@ -2,32 +2,11 @@
 
 import json
 import random
-import sys
 from pathlib import Path
 
 import pytest
 
-from rekindle.cli.main import main
-
 RECIPE = Path(__file__).parents[2] / "recipes" / "sft_addition_testbed.yaml"
-
-
-@pytest.fixture
-def rekindle(monkeypatch, capsys):
-    """Run a command in this process; (exit code, standard output, standard error)."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["rekindle", *[str(word) for word in words]])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture
