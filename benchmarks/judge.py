@@ -110,7 +110,7 @@ def main() -> None:
     """Print the ratio and the JSON object."""
     torch.set_num_threads(1)
     quick = "--quick" in sys.argv
-    prompts, rounds = (40, 2) if quick else (300, 5)
+    prompts, rounds = (40, 2) if quick else (300, 20)
     rates: dict[str, list[float]] = {"ours": [], "sampler": []}
     for turn in range(rounds + 1):
         for name, take in (("ours", ours), ("sampler", sampler_alone)):
