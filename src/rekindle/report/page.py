@@ -42,6 +42,7 @@ from rekindle.report.verdict import (
     verdict_rows as rows_of,
 )
 from rekindle.report.words import count, listed, nice_step, percent, plural
+from rekindle.study.archive import opened
 from rekindle.study.places import is_study
 
 ROLLOUT_BYTES = 2_300_000  # of all rollouts on the page
@@ -85,7 +86,8 @@ def build_report(
             fix=f"rekindle report {studies[0]}",
         )
     if studies:
-        study = load_study_page(studies[0])
+        with opened(studies[0]) as place:
+            study = load_study_page(place)
         html = render(study.arms, title=title or study.title, study=study)
     else:
         html = render(load_runs(places), title=title, verdict_rows=verdict_rows)
