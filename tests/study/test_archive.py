@@ -2,6 +2,7 @@
 
 import json
 import lzma
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,7 @@ def test_logs_are_thinned_evenly_with_both_ends():
     rows = [{"step": step} for step in range(1, 1001)]
     kept = [row["step"] for row in _thinned(rows)]
     assert (len(kept), kept[0], kept[-1]) == (ROWS, 1, 1000)
-    assert max(b - a for a, b in zip(kept, kept[1:], strict=False)) == 26
+    assert max(b - a for a, b in pairwise(kept)) == 26
     assert _thinned(rows[:ROWS]) == rows[:ROWS]
 
 

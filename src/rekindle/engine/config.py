@@ -78,11 +78,12 @@ class TaskConfig(Section):
 
 
 class RewardConfig(Section):
-    """A reward model beside the verifier; none unless `model`, `url` or `source: random` is set."""
+    """A reward model beside the verifier; none unless `model`, `url` or `source` is set."""
 
-    source: Literal["model", "random"] = Field(
+    source: Literal["model", "random", "oracle"] = Field(
         default="model",
-        description="random: N(0, 1) by the hash of the text, the control of studies",
+        description="the controls of studies: random, N(0, 1) by the hash of the text; oracle, the "
+        "true check and noise",
     )
     model: str | None = Field(
         default=None,
@@ -92,7 +93,10 @@ class RewardConfig(Section):
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     trust_remote_code: bool = False
     batch_tokens: int = Field(default=16_384, ge=1, description="padded tokens scored at once")
-    seed: int = Field(default=0, ge=0, description="of source: random")
+    seed: int = Field(default=0, ge=0, description="of source: random or oracle")
+    noise: float = Field(
+        default=0.7, ge=0.0, description="of source: oracle; 0.7 makes an AUC of 0.84"
+    )
     url: str | None = Field(default=None, description="an HTTP server instead of a model")
     protocol: Literal["openrlhf", "classify", "score"] = Field(
         default="openrlhf", description="what the server speaks, see docs/reward_models.md"

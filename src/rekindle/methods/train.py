@@ -57,7 +57,7 @@ def train(
         model_hash = source_fingerprint(policy)
     else:
         model_hash = weights_fingerprint(policy)
-    scorer = open_scorer(shared.reward, device=shared.model.device)
+    scorer = open_scorer(shared.reward, task, device=shared.model.device)
     fingerprints = {
         name: part.fingerprint()
         for name, part in (("data", task), ("reward", scorer), ("judge", judge))
