@@ -72,7 +72,8 @@ def _rows(
             yield from _rows(type(default), default, f"{prefix}{name}.")
         else:
             shown = "required" if default is PydanticUndefined else code(_plain(default))
-            yield code(prefix + name), shown, prose(field.description or "")
+            key = code(prefix + name).replace("<code>", '<code class="key">')
+            yield key, shown, prose(field.description or "")
 
 
 def _plain(value: Any) -> str:
