@@ -47,6 +47,7 @@ class Job:
     process: subprocess.Popen[bytes] | None = None
 
     def finished_steps(self) -> int:
+        """Rows of its metrics so far."""
         log = self.out / "metrics.jsonl"
         return log.read_bytes().count(b"\n") if log.exists() else 0
 

@@ -49,6 +49,8 @@ class PairScores(NamedTuple):
 
 
 class PairTerms(NamedTuple):
+    """A pair's loss, and the gradient that each side gets."""
+
     loss_N: Float[Tensor, " N"]
     margin_N: Float[Tensor, " N"]  # what the rule pushes above 0
     up_N: Float[Tensor, " N"]  # -dloss / dlog pi(y_w)

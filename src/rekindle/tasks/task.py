@@ -21,13 +21,20 @@ class Task(Protocol):
     """Problems, disjoint splits, and how an answer is checked."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As recipes call it."""
+
     @property
-    def levels(self) -> tuple[str, ...]: ...
+    def levels(self) -> tuple[str, ...]:
+        """Difficulties, the easiest first; one "" where there are none."""
+
     @property
-    def stop(self) -> tuple[str, ...]: ...
+    def stop(self) -> tuple[str, ...]:
+        """Strings that end an answer."""
+
     @property
-    def max_new_tokens(self) -> int: ...
+    def max_new_tokens(self) -> int:
+        """Tokens that an answer needs at most."""
 
     def problems(
         self, split: Split, *, count: int, seed: int, levels: Sequence[str] | None = None
