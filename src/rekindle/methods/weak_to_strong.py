@@ -20,6 +20,7 @@ Axes: none; texts in, texts out.
 What we changed or left out, and why:
 * Answers are equal by canonical form (rewards/answers.py); the released code compares strings.
 * Two thresholds, as in the released code, which made the data; both the same is the paper's text.
+  Below tau_chosen there is no pair of either kind.
 * Halves share no question (279 of the paper's do); one that does is an error.
 * Demos' own questions are left out of D_icl: there the answer stands in the prompt.
 * Pairs of a question have a random generator of its own, and each text once.
