@@ -90,7 +90,9 @@ class Made(NamedTuple):
 def stable_hash(*parts: object) -> int:
     """64 bits that are the same in every process and on every machine."""
     text = "\x1f".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big"
+    )
 
 
 def split_of(key: str) -> Split:
