@@ -312,6 +312,15 @@ def test_ties_everywhere_stop_before_training_on_nothing(base, tmp_path):
     assert not list((tmp_path / "run" / "stages").glob("*future*"))
 
 
+def test_a_judge_that_would_not_be_asked_is_refused(base, tmp_path):
+    judge = CallableJudge(length_judge, "length")
+    asked = recipe(base, judge={"source": "self", "format": "marker"})
+    with pytest.raises(ConfigError, match="a judge was given") as caught:
+        train(asked, tmp_path / "run", quiet=True, judge=judge)
+    assert "got:    judge.source self" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
 def test_too_many_missing_judgements_stop_the_run_and_are_kept(base, tmp_path):
     calls = []
 
