@@ -1,6 +1,7 @@
 """The page of a study in a real browser: arms, pairs, keyboard, print, contrast."""
 
 import base64
+import json
 import re
 
 import pytest
@@ -65,6 +66,17 @@ def test_it_fits_a_desk_and_a_phone(browser, report, width, dark):
     assert "does not" in words
 
 
+def test_without_intervals_it_is_quiet_too(browser, tmp_path):
+    study = make_study(tmp_path / "study", arms=ARMS, seeds=range(1), evaluations=1)
+    found = json.loads((study / "study.json").read_text())
+    for row in found["comparisons"]:
+        row.update(ci_low=None, ci_high=None)
+    (study / "study.json").write_text(json.dumps(found))
+    browser.open(build_report([study], tmp_path / "report.html"))
+    browser.wait_for(DRAWN, 120)
+    assert browser.problems == []
+
+
 def test_an_arm_is_hidden_everywhere_by_keyboard(page):
     before = {name: lines(page, name) for name in ("learning-0-0-0", "signal-0-0")}
     assert before == {"learning-0-0-0": 2, "signal-0-0": 2}
@@ -79,6 +91,8 @@ def test_an_arm_is_hidden_everywhere_by_keyboard(page):
         ".map((b) => b.getAttribute('aria-pressed'))"
     )
     assert set(pressed) == {"false"}
+    penalty = "document.querySelector('[data-figure=\"signal-0-5\"]').className"
+    assert "blank" in page.ask(penalty), "only the hidden arm logs it"
 
 
 def test_what_has_the_focus_is_seen(page):
@@ -108,8 +122,10 @@ def test_pairs_are_filtered_sorted_and_whole(page):
     choose("search", "current 7 1")
     assert page.ask(found) == "1 of 60 pairs"
     card = page.ask("document.querySelector('#pairs-cards .card').innerText")
-    for word in ("current 7 1", "initial 7 0", "marks of the judge", "4, unreadable, 4",
-                 "initial b2b2b2b2b2", "gap", "+2.5", "stages/04-pairs-1/rows.jsonl, line 8"):  # fmt: skip
+    for word in (
+        "current 7 1", "initial 7 0", "marks of the judge", "4, unreadable, 4", "gap", "+2.5",
+        "initial b2b2b2b2b2", "stages/04-pairs-1/rows.jsonl, line 8",
+    ):  # fmt: skip
         assert word in card
     choose("search", "")
     choose("order", "narrow")

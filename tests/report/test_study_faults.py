@@ -1,5 +1,6 @@
 """A study that is incomplete, odd or of another version: clear words, and no wrong number."""
 
+import itertools
 import json
 import re
 import shutil
@@ -209,7 +210,7 @@ def test_the_page_of_a_study_is_well_ordered(study):
     outline = page_of(study)
     headings = [tag for tag, _ in outline.tags if re.fullmatch(r"h[1-6]", tag)]
     assert headings.count("h1") == 1
-    assert all(int(b[1]) <= int(a[1]) + 1 for a, b in zip(headings, headings[1:], strict=False))
+    assert all(int(b[1]) <= int(a[1]) + 1 for a, b in itertools.pairwise(headings))
     ids = [attrs["id"] for _, attrs in outline.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     anchors = [a["href"][1:] for tag, a in outline.tags if tag == "a"]

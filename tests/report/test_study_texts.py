@@ -1,4 +1,4 @@
-"""What a study's page carries beside its verdicts: signals, pairs with their sources, and its size."""
+"""What a study's page carries beside its verdicts: signals, pairs with sources; and its size."""
 
 import json
 

@@ -19,6 +19,7 @@ from rekindle.report.spec import (
     Spec,
     Style,
     binned,
+    bounded,
     by_run,
     nearest,
     run_colour,
@@ -76,6 +77,8 @@ def learning_curve(
         },
         nearest({"x": _STEP, "y": share, "tooltip": tooltip}),
     ]
+    if not bounded(values):
+        del layers[0]
     if len(values) <= _MOST_DOTS * len(styles):
         dot = {"type": "point", "filled": True, "size": 34, "opacity": 1}
         layers.insert(-1, {"mark": dot, "encoding": {"y": share}})
@@ -120,7 +123,7 @@ def metric_curve(
     }
     raw = {"type": "line", "strokeWidth": 1, "opacity": 0.35 if smooth else 1}
     layers: list[Spec] = [{"mark": raw, "encoding": {"y": level, **run_dash(styles)}}]
-    if any("low" in row for row in values):
+    if bounded(values):
         encoding = {"y": {**level, "field": "low"}, "y2": {"field": "high"}}
         layers.insert(0, {"mark": {"type": "area", "opacity": 0.14}, "encoding": encoding})
         raw |= {"strokeWidth": 1.7}
@@ -231,6 +234,8 @@ def before_after(
             "encoding": {"x": share, "fill": _hollow_before(styles), "tooltip": tooltip},
         },
     ]
+    if not bounded(values):
+        del layers[0]
     height = max(90, len(levels) * (16 + 11 * len(present)))
     spec = by_run(values, layers, shared, styles, height=height)
     alt = f"{title}: " + "; ".join(
@@ -289,6 +294,8 @@ def pass_at_k(
             "encoding": {"y": share, "fill": _hollow_before(styles), "tooltip": tooltip},
         },
     ]
+    if not bounded(values):
+        del layers[1]
     alt = f"{title}: pass@k. " + "; ".join(
         f"{row['run']} {row['when']}, k = {row['k']}: {row['shown']}" for row in values
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rekindle.report.spec import Figure, Spec, frame, tooltip_of
+from rekindle.report.spec import Figure, Spec, bounded, frame, tooltip_of
 from rekindle.report.verdict import VerdictRow
 from rekindle.report.words import IN_NATS, difference, plural
 
@@ -63,6 +63,8 @@ def _forest(figure_id: str, metric: str, claims: Sequence[VerdictRow]) -> Figure
             "encoding": {"x": along, "shape": _by_verdict(words, shapes), "tooltip": shown},
         },
     ]
+    if not bounded(values):
+        del layers[1]
     spec = frame(values, layers, shared, height=_LINE * len(order))
     told = "; ".join(f"{row['name']} {row['shown']}, {row['verdict']}" for row in values)
     return Figure(figure_id, metric, f"Differences in {metric}: {told}.", spec, wide=True)

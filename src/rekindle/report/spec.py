@@ -68,6 +68,11 @@ def binned(
     return out
 
 
+def bounded(values: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether any row has an interval: of a layer that has nothing to draw, Vega complains."""
+    return any(row.get("low") is not None for row in values)
+
+
 def by_run(
     values: Sequence[Mapping[str, Any]],
     layers: Sequence[Spec],

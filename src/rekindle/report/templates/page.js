@@ -57,13 +57,18 @@
     const old = views.findIndex((one) => one.place === place);
     const { view } = await window.vegaEmbed(place, spec, options);
     if (old >= 0) views.splice(old, 1)[0].view.finalize();
-    views.push({ place, view, params: (spec.params || []).map((param) => param.name) });
+    const params = Object.fromEntries((spec.params || []).map((param) => [param.name, param.value]));
+    views.push({ place, view, params });
     for (const param of Object.keys(chosen)) await show(param, views.slice(-1));
   }
 
+  // A figure none of whose lines are chosen is blank: of nothing, Vega has no axis.
   async function show(param, among = views) {
-    for (const { view, params } of among) {
-      if (params.includes(param)) await view.signal(param, chosen[param]).runAsync();
+    for (const { place, view, params } of among) {
+      if (!params[param]) continue;
+      const left = params[param].some((value) => chosen[param].includes(value));
+      place.classList.toggle("blank", !left);
+      if (left) await view.signal(param, chosen[param]).runAsync();
     }
   }
 
