@@ -192,22 +192,13 @@ def _pair(
     known: _Known,
     roles: Mapping[str, str],
 ) -> Pair | None:
+    if row.get("chosen") is None or row.get("rejected") is None:
+        return None
     problem = text_of(row.get("id", line))
-    sides = []
-    for name in ("chosen", "rejected"):
-        value = row.get(name)
-        text = value if isinstance(value, str) else prompt_text(value)
-        if value is None:
-            return None
-        source = text_of(row.get(f"{name}_source"))
-        by = " ".join(part for part in (roles.get(source, ""), source[:10]) if part)
-        parts = known.of(problem, text, source)
-        score = number(row.get(f"{name}_score"))
-        sides.append(Side(shorten(text), score, by, parts))
+    chosen, rejected = (_side(row, name, problem, known, roles) for name in ("chosen", "rejected"))
     parts: dict[str, Part] = {}
-    first, second = sides[0].score, sides[1].score
-    if first is not None and second is not None:
-        parts["gap"] = first - second
+    if chosen.score is not None and rejected.score is not None:
+        parts["gap"] = chosen.score - rejected.score
     if number(row.get("confidence")) is not None:
         parts["confidence of the vote"] = number(row.get("confidence"))
     if known.votes(problem):
@@ -215,7 +206,18 @@ def _pair(
     if row.get("weak_side"):
         parts["weak side"] = text_of(row["weak_side"])
     prompt = row.get("messages") or row.get("prompt")
-    return Pair(path, line, stage, problem, shorten(prompt_text(prompt)), *sides, parts)
+    return Pair(path, line, stage, problem, shorten(prompt_text(prompt)), chosen, rejected, parts)
+
+
+def _side(
+    row: Mapping[str, Any], name: str, problem: str, known: _Known, roles: Mapping[str, str]
+) -> Side:
+    value = row[name]
+    text = value if isinstance(value, str) else prompt_text(value)
+    source = text_of(row.get(f"{name}_source"))
+    by = " ".join(part for part in (roles.get(source, ""), source[:10]) if part)
+    score = number(row.get(f"{name}_score"))
+    return Side(shorten(text), score, by, known.of(problem, text, source))
 
 
 def pack_pairs(pairs: Sequence[Pair], budget: int) -> tuple[dict[str, Any], str]:
