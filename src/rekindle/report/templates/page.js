@@ -105,8 +105,9 @@
       if (began) performance.mark("figures in sight");
     }, { rootMargin: "400px" });
     places.forEach((place) => seen.observe(place));
-    // What is out of sight is drawn when there is time, so that printing and searching find it.
-    const later = window.requestIdleCallback || ((work) => setTimeout(work, 30));
+    // What is out of sight is drawn next, so that printing and searching find it.
+    // Not when idle: between two figures, each a few hundredths of a second, the page answers anyway.
+    const later = (work) => setTimeout(work, 0);
     const next = async () => {
       const place = places.find((p) => !p.dataset.drawn);
       if (!place) {
