@@ -275,11 +275,10 @@ def _notes(found: StudyFile, declared: Declared) -> list[str]:
         notes.append(
             f"{plural(left, 'run')} not finished ({'; '.join(short)}): their pairs are left out."
         )
-    unit = found.budget.unit
-    notes += [
-        f"Unequal budget: {arm} spent {ratio:.2f} times the {unit} that it should have."
-        for arm, ratio in found.budget.unequal.items()
-    ]
+    ratios = [f"{arm} {ratio:.2f} times" for arm, ratio in found.budget.unequal.items()]
+    if ratios:
+        unit = found.budget.unit
+        notes.append(f"Unequal budget, of the {unit} that an arm should have: {listed(ratios)}.")
     for change in found.changes:
         shown, more = change.changes[:6], len(change.changes) - 6
         notes.append(

@@ -28,12 +28,11 @@ def comparison_table(found: StudyFile) -> Table:
                 _p(row.p_value),
                 _p(row.p_holm),
                 listed(row.unequal_budget) if row.unequal_budget else "",
-                row.why,
             )
         )
     head = (
         "comparison", "metric", "declared", "bases × seeds", "pairs", "missing", "p", "p (Holm)",
-        "unequal budget", "remark",
+        "unequal budget",
     )  # fmt: skip
     return Table("Comparisons: what they rest on", head, rows, numeric=(3, 4, 5, 6, 7))
 
