@@ -321,7 +321,7 @@ def test_a_bug_in_a_run_ends_its_worker_and_is_told(file, tmp_path):
         pool.stop()
 
 
-def deaf(pipe, env):
+def deaf(pipe, alive, env):
     """A worker whose job ends before the signal to stop is heeded."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     job = pipe.recv()

@@ -17,12 +17,13 @@ from typing import Any
 from scipy import stats
 
 from rekindle.errors import DataError
-from rekindle.files import read_json
 from rekindle.report.load import Evaluation, Metric, RunData, load_run
 from rekindle.report.samples import number
 from rekindle.report.tables import Table
 from rekindle.report.verdict import VerdictRow
 from rekindle.report.words import UNDEFINED, count, listed, percent, plural, points
+from rekindle.study.cost import told
+from rekindle.study.places import read_results
 
 ROLLOUT_RUNS = 1  # of each arm, whose rollouts can be browsed
 
@@ -44,10 +45,10 @@ def load_study_page(place: Path) -> StudyPage:
     """Everything that the page of a study shows.
 
     Raises:
-        DataError: study.json is missing or broken, or no run is finished.
+        DataError: study.json is missing, broken or of another version, or no run is finished.
         RunDirectoryError: a run that study.json names is gone.
     """
-    found = read_json(place / "study.json")
+    found = read_results(place)
     arms = [
         averaged(arm, [load_run(_at(place, run["out"])) for run in block["runs"]])
         for arm, block in found["arms"].items()
@@ -291,6 +292,8 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
         f"Unequal budget: {arm} spent {ratio:.2f} times the {unit} that it should have."
         for arm, ratio in found["budget"]["unequal"].items()
     ]
+    if found.get("cost"):
+        notes.append(f"The study took {told(found['cost'])}.")
     for change in found["changes"]:
         notes.append(
             f"The study file was changed on {change['when']}, after "
