@@ -129,7 +129,7 @@ def diagnose(
     out: Annotated[Optional[Path], typer.Option(help="Also write the numbers, JSON.")] = None,  # noqa: UP045
     write: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="A study file of the remedy that fits, if one does."),
+        typer.Option(help="A study file of the remedy that fits, if one does; more beside it."),
     ] = None,
     sets: Set = None,
 ) -> None:

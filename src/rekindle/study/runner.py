@@ -3,6 +3,7 @@
     OUT/study.yaml      the study as it was read, every key
     OUT/manifest.json   when, with what code, the hash of what was declared, and later changes
     OUT/prepared/NAME/BASE/    OUT/runs/ARM/BASE/seed-N/      each with a .log beside it
+    OUT/sessions.json   when it ran and what that cost beyond the runs
     OUT/study.json      the results
 
 A run is an ordinary run directory. Killed at any instant, a study goes on with `resume`: what is
@@ -21,10 +22,11 @@ from typing import Any
 
 from rekindle.errors import EXIT_RESUMABLE
 from rekindle.files import read_json, write_json
+from rekindle.study.cost import Ledger, read_cost
 from rekindle.study.design import Planned, Preparation, Study, plan, preparations
 from rekindle.study.directory import Mode, claim_study
 from rekindle.study.jobs import Executor, Job, Outcome
-from rekindle.study.places import is_finished
+from rekindle.study.places import RESULTS, is_finished
 from rekindle.study.results import Failure, study_results
 from rekindle.study.table import Table
 
@@ -80,7 +82,7 @@ class Work:
             self.failed[place] = outcome.text
         return False
 
-    def results(self) -> dict[str, Any]:
+    def results(self, ledger: Ledger) -> dict[str, Any]:
         """The results of the runs that are finished, written as study.json."""
         failures = [
             Failure(run.arm, run.base, run.seed, self.failed[run.out])
@@ -88,7 +90,9 @@ class Work:
             if run.out in self.failed
         ]
         found = study_results(self.study, self.out, self.runs, failures)
-        write_json(self.out / "study.json", found)
+        ledger.write()  # the statistics took their time too
+        found["cost"] = read_cost(self.out)
+        write_json(self.out / RESULTS, found)
         return found
 
 
@@ -100,8 +104,11 @@ def run_study(
     mode: Mode = "new",
     command: str = "",
     quiet: bool = False,
+    since: float | None = None,
 ) -> dict[str, Any]:
     """Run what is not finished yet and return the results, as study.json holds them.
+
+    `since`: `time.monotonic()` when the command began; None: now.
 
     Raises:
         RunDirectoryError: `out` exists (new), is no study, is in use, or holds runs that were made
@@ -113,13 +120,15 @@ def run_study(
     asked: list[int] = []
     try:
         work.look()
+        ledger = Ledger(out, workers=executor.slots, since=since)
         with _signals_into(asked), Table(work.runs, work.before, quiet=quiet) as table:
             try:
-                _run_all(work, executor, table, lambda: bool(asked))
+                _run_all(work, executor, table, ledger, lambda: bool(asked))
             finally:
                 for outcome in executor.stop():
                     work.take(outcome)
-        results = work.results()
+                    ledger.ended(outcome.job.out, outcome.seconds)
+        results = work.results(ledger)
     finally:
         lock.release()
     if asked:
@@ -127,7 +136,9 @@ def run_study(
     return results
 
 
-def _run_all(work: Work, executor: Executor, table: Table, asked: Callable[[], bool]) -> None:
+def _run_all(
+    work: Work, executor: Executor, table: Table, ledger: Ledger, asked: Callable[[], bool]
+) -> None:
     waiting, needs = work.waiting(), work.needs()
     running: dict[Path, Job] = {}
     while (waiting or running) and not asked():
@@ -138,6 +149,7 @@ def _run_all(work: Work, executor: Executor, table: Table, asked: Callable[[], b
             executor.submit(job)
             waiting.remove(job)
             running[job.out] = job
+            ledger.began(job.out)
             table.started(job.out)
         if not running:
             return
@@ -147,7 +159,9 @@ def _run_all(work: Work, executor: Executor, table: Table, asked: Callable[[], b
                 outcome = replace(outcome, ending="failed", text=f"it paused; see {job.log}")
             if work.take(outcome):
                 waiting.insert(0, job)
+            ledger.ended(job.out, outcome.seconds)
             table.ended(outcome)
+        ledger.tick()
         table.refresh(done=work.done, failed=work.failed, running=running)
 
 
