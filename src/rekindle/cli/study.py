@@ -136,6 +136,7 @@ def show(found: dict[str, Any]) -> None:
         )
     console.print(grid)
     console.print("* declared before the first run", style="dim")
+    console.print("p: for these base models and problems; verdicts rest on intervals", style="dim")
     if found["pgr"]:
         console.print(_gap_table(found["pgr"]))
     costs = Table("arm", "finished", "tokens generated", "tokens trained", "updates", "seconds")

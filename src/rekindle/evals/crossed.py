@@ -101,9 +101,12 @@ def crossed(
     if kind == "bootstrap":
         interval = _bootstrap(table_RP, means, level, seed)
     else:
-        interval = _two_way(table_RP, [float(np.mean(m)) for m in means.values()], level, bounds)
+        interval = _two_way(table_RP, [float(np.mean(m)) for m in means.values()], level)
+    blind = _nearly_all_agree(table_RP, level, bounds)
+    low = max(bounds[0], min(interval.ci_low, blind.ci_low))
+    high = min(bounds[1], max(interval.ci_high, blind.ci_high))
     p_value = run_sign_flip_p([mean for found in means.values() for mean in found])
-    return Crossed(*interval[:3], p_value, *counts, n_problems)
+    return Crossed(interval.value, low, high, p_value, *counts, n_problems)
 
 
 def run_sign_flip_p(means: Sequence[float], *, seed: int = 0, resamples: int = 20_000) -> float:
@@ -159,9 +162,7 @@ def minimum_detectable(
     return float(reach * math.sqrt(total))
 
 
-def _two_way(
-    table_RP: Floats, base_means: Sequence[float], level: float, bounds: Bounds
-) -> Interval:
+def _two_way(table_RP: Floats, base_means: Sequence[float], level: float) -> Interval:
     """See the module's text; R runs, P problems."""
     value = float(np.mean(base_means))
     run_means = np.array([_mean(run) for run in table_RP])
@@ -182,21 +183,20 @@ def _two_way(
         freedom = total**2 / (of_runs**2 / runs_df + of_problems**2 / max(1, n - 1))
         half = float(stats.t.ppf(0.5 + level / 2, max(1.0, freedom))) * math.sqrt(total)
         low, high = value - half, value + half
-    blind = _nearly_all_agree(table_RP, problem_means, level, bounds)
-    if blind is not None:
-        low, high = min(low, blind.ci_low), max(high, blind.ci_high)
-    return Interval(value, max(bounds[0], low), min(bounds[1], high), n)
+    return Interval(value, low, high, n)
 
 
-def _nearly_all_agree(
-    table_RP: Floats, problem_means: Floats, level: float, bounds: Bounds
-) -> Interval | None:
-    """Where all runs agree on nearly all problems, the variance of the few others says nothing."""
+def _nearly_all_agree(table_RP: Floats, level: float, bounds: Bounds) -> Interval:
+    """Where all runs agree on nearly all problems, the variance of the few others says nothing: the
+    bounds that are known all the same. Elsewhere an empty interval."""
     usual = float(stats.mode(table_RP, axis=None, nan_policy="omit").mode)
     moved_RP = (table_RP != usual) & ~np.isnan(table_RP)
-    if int(moved_RP.any(axis=0).sum()) >= FEW:
-        return None
-    return few_differ(problem_means, level=level, bounds=bounds)
+    problem_means = _column_means(table_RP)
+    alike = None
+    if int(moved_RP.any(axis=0).sum()) < FEW:
+        known = problem_means[~np.isnan(problem_means)]
+        alike = few_differ(known, level=level, bounds=bounds)
+    return alike or Interval(math.nan, math.inf, -math.inf, 0)
 
 
 def _bootstrap(
