@@ -30,6 +30,7 @@ def run_study_command(
     out: Path,
     *,
     mode: Mode,
+    archive: Path | None,
     jobs: int | None,
     executor: str,
     dry_run: bool,
@@ -55,6 +56,8 @@ def run_study_command(
         _announce(study, out)
     if dry_run:
         return
+    if archive is not None:
+        mode = _begun_elsewhere(archive, out, mode)
     found = run_study(
         study,
         out,
@@ -66,6 +69,19 @@ def run_study_command(
     )
     show(found)
     typer.echo(f"results: {out / 'study.json'}")
+
+
+def _begun_elsewhere(archive: Path, out: Path, mode: Mode) -> Mode:
+    if mode != "new":
+        raise ConfigError(
+            f"--from and --{mode} exclude each other",
+            why="--from begins a new directory with the runs of another study",
+            fix="--from once, --resume from then on",
+        )
+    from rekindle.study.archive import take_up
+
+    take_up(archive, out)
+    return "resume"
 
 
 def _executor(name: str, jobs: int | None) -> Executor:
