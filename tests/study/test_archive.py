@@ -10,16 +10,8 @@ import pytest
 
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.report.page import build_report
-from rekindle.study.archive import (
-    ROWS,
-    RUNS,
-    _thinned,
-    archive_study,
-    is_archive,
-    opened,
-    recomputed,
-    take_up,
-)
+from rekindle.study.archive import RUNS, is_archive, opened, take_up
+from rekindle.study.archiving import ROWS, _thinned, archive_study, recomputed
 from rekindle.study.runner import run_study
 from study.test_runner import Inline, file  # noqa: F401
 

@@ -17,6 +17,7 @@ from scipy import stats
 from rekindle.report.load import Evaluation, Metric, RunData
 from rekindle.report.samples import number
 from rekindle.report.stages import Stage
+from rekindle.report.words import listed
 
 TEXT_RUNS = 1  # of each arm, whose rollouts and pairs can be browsed
 
@@ -33,8 +34,27 @@ def averaged(name: str, runs: Sequence[RunData]) -> RunData:
         samples=[sample for run in runs[:TEXT_RUNS] for sample in run.samples],
         pairs=[pair for run in runs[:TEXT_RUNS] for pair in run.pairs],
         stages=_mean_stages([run.stages for run in runs if run.stages]),
-        notes=[f"{run.name}: {note}" for run in runs for note in run.notes],
+        notes=_notes(runs),
         members=list(runs),
+    )
+
+
+def _notes(runs: Sequence[RunData]) -> list[str]:
+    """What is to be known of the runs; what several share is said once."""
+    by_note: dict[str, list[str]] = {}
+    for run in runs:
+        for note in run.notes:
+            by_note.setdefault(note, []).append(run.name)
+    return [f"{_whose(names, len(runs))}: {note}" for note, names in by_note.items()]
+
+
+def _whose(names: Sequence[str], of: int) -> str:
+    if len(names) == of > 1:
+        return "every run"
+    return (
+        listed(names[:4])
+        if len(names) <= 4
+        else f"{', '.join(names[:4])} and {len(names) - 4} more"
     )
 
 

@@ -351,7 +351,8 @@ def _state_notes(run: RunData) -> list[str]:
     """What the reader must know before the figures: how far the run came, what it never had."""
     notes = []
     done, planned = run.steps_done, run.steps_planned
-    if planned is not None and done < planned:
+    ended = run.manifest.get("finished") is not None  # a method may need fewer steps
+    if planned is not None and done < planned and not ended:
         notes.append(f"Unfinished: {done} of {planned} steps are logged.")
     if not run.rows and (run.path / "metrics.jsonl").is_file():
         notes.append("metrics.jsonl has no readable row yet.")

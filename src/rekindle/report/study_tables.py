@@ -34,7 +34,11 @@ def comparison_table(found: StudyFile) -> Table:
         "comparison", "metric", "declared", "bases × seeds", "pairs", "missing", "p", "p (Holm)",
         "unequal budget",
     )  # fmt: skip
-    return Table("Comparisons: what they rest on", head, rows, numeric=(3, 4, 5, 6, 7))
+    title = (
+        "Comparisons: what they rest on. p flips the signs of runs, and so speaks of these base "
+        "models and problems only; verdicts rest on the intervals"
+    )
+    return Table(title, head, rows, numeric=(3, 4, 5, 6, 7))
 
 
 def gap_tables(found: StudyFile) -> list[Table]:
