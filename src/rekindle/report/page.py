@@ -120,9 +120,9 @@ def render(
     rollouts, rollout_notes = _rollouts(runs)
     scripts = [javascript(name) for name in _SCRIPTS]
     bundle = vega_bundle() if drawn else ""
-    return _environment().get_template("report.html.j2").render(
+    return environment().get_template("report.html.j2").render(
         title=title or _title(runs),
-        policy=_content_policy([*scripts, bundle]),
+        policy=content_policy([*scripts, bundle]),
         style=Markup(text_of("style.css") + text_of("parts.css")),
         theme=Markup(scripts[0]),
         scripts=[Markup(script) for script in (bundle, *scripts[1:]) if script],
@@ -206,7 +206,8 @@ def _script(text: str) -> str:
     return text
 
 
-def _content_policy(scripts: Sequence[str]) -> str:
+def content_policy(scripts: Sequence[str]) -> str:
+    """What a page may load and run: its own scripts, by their hashes, and nothing else."""
     digests = [hashlib.sha256(text.encode()).digest() for text in scripts if text]
     hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return (
@@ -215,7 +216,8 @@ def _content_policy(scripts: Sequence[str]) -> str:
     )
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates with autoescape; an undefined name is an error."""
     environment = Environment(
         loader=FunctionLoader(text_of),
         autoescape=True,

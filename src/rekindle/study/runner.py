@@ -12,7 +12,7 @@ finished is kept, what had begun goes on from its checkpoint.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,8 +36,6 @@ _WAIT = 0.5  # seconds between looks at the table
 class Work:
     """What there is to do and how each directory stands."""
 
-    study: Study
-    out: Path
     runs: list[Planned]
     before: list[Preparation]
     done: set[Path] = field(default_factory=set)
@@ -80,16 +78,28 @@ class Work:
             self.failed[place] = outcome.text
         return False
 
-    def results(self) -> dict[str, Any]:
-        """The results of the runs that are finished, written as study.json."""
+    def results(self, study: Study, out: Path, runs: Sequence[Planned]) -> dict[str, Any]:
+        """The results of a study's runs that are finished, written as its study.json."""
         failures = [
             Failure(run.arm, run.base, run.seed, self.failed[run.out])
-            for run in self.runs
+            for run in runs
             if run.out in self.failed
         ]
-        found = study_results(self.study, self.out, self.runs, failures)
-        write_json(self.out / "study.json", found)
+        found = study_results(study, out, runs, failures)
+        write_json(out / "study.json", found)
         return found
+
+    def do(self, executor: Executor, *, quiet: bool) -> bool:
+        """Run what is not finished; True after SIGTERM or SIGINT, everything saved."""
+        asked: list[int] = []
+        self.look()
+        with _signals_into(asked), Table(self.runs, self.before, quiet=quiet) as table:
+            try:
+                _run_all(self, executor, table, lambda: bool(asked))
+            finally:
+                for outcome in executor.stop():
+                    self.take(outcome)
+        return bool(asked)
 
 
 def run_study(
@@ -108,18 +118,11 @@ def run_study(
             with other settings than the study file has now.
         SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, everything saved.
     """
-    work = Work(study, out, plan(study, out), preparations(study, out))
+    work = Work(plan(study, out), preparations(study, out))
     lock = claim_study(study, out, work.runs, mode=mode, command=command, workers=executor.slots)
-    asked: list[int] = []
     try:
-        work.look()
-        with _signals_into(asked), Table(work.runs, work.before, quiet=quiet) as table:
-            try:
-                _run_all(work, executor, table, lambda: bool(asked))
-            finally:
-                for outcome in executor.stop():
-                    work.take(outcome)
-        results = work.results()
+        asked = work.do(executor, quiet=quiet)
+        results = work.results(study, out, work.runs)
     finally:
         lock.release()
     if asked:
