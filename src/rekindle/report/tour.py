@@ -97,7 +97,7 @@ def build_tour(
     figures = [figure for part in parts for figure in part.figures]
     scripts = [javascript("theme.js"), javascript("page.js")]
     bundle = vega_bundle() if figures else ""
-    first = load_run(toured[0].runs[0].out)
+    begun = [run.out for one in toured for run in one.runs if (run.out / "config.yaml").exists()]
     html = environment().get_template("tour.html.j2").render(
         title=f"{_number(len(parts))}, each beside its baseline",
         policy=content_policy([*scripts, bundle]),
@@ -119,7 +119,7 @@ def build_tour(
             for row in rows
             for arm, ratio in row["unequal"].items()
         ],
-        environment=environment_of(first),
+        environment=environment_of(load_run(begun[0])) if begun else None,
         command=command,
         seconds=f"The last session of this tour took {duration(seconds)}",
         figures_json=island({figure.id: figure.spec for figure in figures}),

@@ -108,6 +108,15 @@ def resolve(name: str) -> Path:
     return _WEIGHTS / name.removeprefix("testbed/")
 
 
+def located(name: str) -> str:
+    """What a model is loaded from: a testbed model's directory, any other name as it is.
+
+    Raises:
+        ModelError: there is no such testbed model.
+    """
+    return str(resolve(name)) if name.startswith("testbed/") else name
+
+
 def split_name(name: str) -> tuple[str, int]:
     """`testbed/countdown-s1` -> ("countdown", 1); any pre-training seed, shipped or not.
 
