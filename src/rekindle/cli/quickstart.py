@@ -58,8 +58,10 @@ def run_quickstart(
     evidence = {name: shipped()[name] for name in studies}
     seconds = time.monotonic() - began
     page = build_tour(toured, rows, evidence, out / PAGE, command=command, seconds=seconds)
-    summary = {"pairs": rows, "evidence": evidence, "seconds": time.monotonic() - began}
-    write_json(out / "summary.json", {**summary, "cpu_seconds": _cpu_seconds()})
+    code = {key: toured[0].found[key] for key in ("commit", "dirty")}
+    spent = {"seconds": time.monotonic() - began, "cpu_seconds": _cpu_seconds()}
+    summary = {"command": command, **code, "pairs": rows, "evidence": evidence, **spent}
+    write_json(out / "summary.json", summary)
     _show(rows, evidence)
     typer.echo(f"{time.monotonic() - began:.0f} s\nreport: {page.resolve()}")
     _refuse_failures(rows)

@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rekindle.engine.progress import say
 from rekindle.engine.rundir import RunLock
 from rekindle.errors import EXIT_RESUMABLE, ConfigError, did_you_mean
 from rekindle.evals.compare import compare
@@ -98,6 +99,7 @@ def run_tour(
         asked = work.do(executor, quiet=quiet)
         found = {n: work.results(study, out / n, runs[n]) for n, study in studies.items()}
     if asked:
+        say("stopped, everything is saved; go on with --resume")
         raise SystemExit(EXIT_RESUMABLE)
     return [Toured(name, study, runs[name], found[name]) for name, study in studies.items()]
 
