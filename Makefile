@@ -7,7 +7,7 @@ OUT ?= runs/quickstart
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup dev quickstart test test-all check format bench evidence clean
+.PHONY: setup dev quickstart test test-all check format bench evidence docs clean
 
 setup: $(VENV)/.setup ## the environment, nothing else
 dev: $(VENV)/.dev ## the environment with what tests and benchmarks need
@@ -19,7 +19,7 @@ $(VENV)/.setup: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gym,hub,math,oracle,peft,judge]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gym,hub,math,oracle,peft,judge,docs]'
 	@touch $@
 
 quickstart: setup ## the tour: five methods, each beside its baseline, and one page
@@ -32,14 +32,14 @@ test-all: dev ## with the slow tests too
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu'
 
 check: dev ## format, lint, types, fast tests
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow and not oracle and not learns and not faults'
 
 format: dev
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks docs
+	$(BIN)/ruff check --fix src tests benchmarks docs
 
 bench: dev ## every benchmark, quick; ratios are the last line of each
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done
@@ -47,5 +47,8 @@ bench: dev ## every benchmark, quick; ratios are the last line of each
 evidence: setup ## the table of committed studies that ships with the package
 	$(BIN)/python -m rekindle.study.evidence results/studies
 
+docs: dev ## the documentation as a site, in site/; fails on an undocumented public name or a broken link
+	PYTHONPATH=docs $(BIN)/python -m sitegen
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs build site .pytest_cache .mypy_cache .ruff_cache

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sitegen.build import missing_pages
+from sitegen.undocumented import undocumented
+
 PACKAGE = Path(__file__).parents[1] / "src" / "rekindle"
 ORDER = [
     {"errors", "records", "files"},
@@ -127,24 +130,9 @@ def test_no_catch_all_no_guessing_attributes(path):
         assert not (name == "getattr" and len(node.args) == 3), f"line {node.lineno}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_public_names_are_documented(path):
-    tree = tree_of(path)
-    if path.name == "__init__.py" and not path.read_text().strip():
-        return
-    assert ast.get_docstring(tree), "the module has no docstring"
-    for node in tree.body:
-        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
-            continue
-        is_record = isinstance(node, ast.ClassDef) and any(
-            ast.unparse(base) in {"NamedTuple", "Section"} for base in node.bases
-        )
-        assert is_record or ast.get_docstring(node), f"{node.name} has no docstring"
+def test_public_names_are_documented():
+    assert undocumented(PACKAGE) == []
 
 
 def test_every_method_has_its_page():
-    from rekindle.methods import METHODS
-
-    docs = PACKAGE.parents[1] / "docs" / "methods"
-    missing = {m.rsplit(".", 1)[-1] for m in METHODS.values()} - {p.stem for p in docs.glob("*.md")}
-    assert not missing
+    assert missing_pages(PACKAGE.parents[1]) == []

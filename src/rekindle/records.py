@@ -53,6 +53,7 @@ class Score:
 
     @staticmethod
     def missing(reason: str) -> Score:
+        """No value, and why."""
         return Score(value=None, reason=reason)
 
 

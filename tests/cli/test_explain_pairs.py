@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rekindle.cli.explain_pairs import run_explain_pairs
-from rekindle.errors import ConfigError
+from rekindle.errors import ConfigError, DataError
 
 
 def pairs_of(tmp_path, method, rows, *sets):
@@ -57,3 +57,8 @@ def test_pairs_that_cannot_be_made_are_refused(tmp_path, method, sets, said):
     with pytest.raises(ConfigError, match=said):
         pairs_of(tmp_path, method, [TEMPORAL], *sets)
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_row_without_an_id_is_named_by_its_line(tmp_path):
+    with pytest.raises(DataError, match=r"rows\.jsonl:2 has no 'id'"):
+        pairs_of(tmp_path, "temporal", [TEMPORAL, {**TEMPORAL, "id": None}])

@@ -174,6 +174,13 @@ def test_the_chosen_become_likelier_than_the_rejected(base, method):
     rows = rows_of(base / "run")
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert rows[-1]["pairs/accuracy"] == 1
+    alike = [edit_similarity(pair["chosen"], pair["rejected"]) for pair in PAIRS]
+    cosine_N = hidden_cosine(tiny.policy(), PAIRS, micro_tokens=10_000)
+    for row in rows:
+        assert row["pairs/similarity"] == pytest.approx(sum(alike) / 3)
+        assert row["pairs/cosine"] == pytest.approx(float(cosine_N.mean()))
+    changes = {"pairs/chosen_change", "pairs/rejected_change", "pairs/chosen_fell"}
+    assert changes & rows[0].keys() == (changes if method == "dpo" else set())
     if method == "dpo":
         assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-9)
         assert rows[0]["pairs/margin"] == pytest.approx(0, abs=1e-12)
@@ -186,7 +193,9 @@ def test_a_chosen_answer_that_falls_is_an_alarm(base, monkeypatch):
     (base / "pairs.jsonl").write_text(json.dumps(close[0]) + "\n")
     facts = {"pairs/chosen_change": -1.0, "pairs/margin": 0.5}
     real = pairs_module._facts
-    monkeypatch.setattr(pairs_module, "_facts", lambda *args: {**real(*args), **facts})
+    monkeypatch.setattr(
+        pairs_module, "_facts", lambda *args, **named: {**real(*args, **named), **facts}
+    )
     with pytest.warns(UserWarning, match="likelihood displacement"):
         train(recipe(base, "dpo"), base / "run", quiet=True)
     alarms = [row["pairs/displaced"] for row in rows_of(base / "run")]

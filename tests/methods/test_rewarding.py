@@ -20,8 +20,8 @@ from rekindle.errors import (
 from rekindle.methods.collect import Row
 from rekindle.methods.recipe import make_recipe
 from rekindle.methods.rewarding import open_scorer, reward_model_metrics, reward_scores
-from rekindle.methods.train import train
-from rekindle.rewards.reward_model import RandomScores
+from rekindle.methods.train import open_task, train
+from rekindle.rewards.controls import OracleScores, RandomScores
 from scripted_server import lengths, server
 
 RETRY = {"retries": 1, "backoff": 0.0}
@@ -227,6 +227,8 @@ def test_metrics_by_hand():
         ({"url": "http://x", "revision": "main"}, "reward.revision has no effect"),
         ({"url": "http://x", "protocol": "grpc"}, "reward.protocol"),
         ({"modle": "x"}, "Did you mean 'reward.model'"),
+        ({"source": "oracle", "url": "http://x"}, "reward.url has no effect"),
+        ({"source": "random", "noise": 0.1}, "reward.noise has no effect"),
     ],
 )
 def test_settings_that_cannot_be_meant(tree, reward, match):
@@ -235,7 +237,20 @@ def test_settings_that_cannot_be_meant(tree, reward, match):
 
 
 def test_no_reward_model_unless_one_is_named(tree):
-    assert open_scorer(make_recipe(tree({})).shared.reward) is None
+    shared = make_recipe(tree({})).shared
+    assert open_scorer(shared.reward, open_task(shared.task)) is None
+
+
+def test_the_oracle_knows_the_true_check_where_the_verifier_is_brittle(tree):
+    reward = {"source": "oracle", "noise": 0.0}
+    shared = make_recipe(tree(reward, task={"brittle": 1.0})).shared
+    task = open_task(shared.task)
+    oracle = open_scorer(shared.reward, task)
+    assert isinstance(oracle, OracleScores)
+    problem = task.problems("dev", count=1, seed=0)[0]
+    texts = [problem.answer, problem.answer + "x"]
+    wanted = [task.grade(problem, text).value for text in texts]
+    assert [s.value for s in oracle.score([(problem, text) for text in texts])] == wanted
 
 
 @pytest.mark.parametrize("method", ["hero", "hero_mean", "rm_only", "naive_blend", "gated"])

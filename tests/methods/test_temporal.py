@@ -312,11 +312,30 @@ def test_ties_everywhere_stop_before_training_on_nothing(base, tmp_path):
     assert not list((tmp_path / "run" / "stages").glob("*future*"))
 
 
-def test_too_many_missing_judgements_stop_the_run(base, tmp_path):
-    judge = CallableJudge(lambda asked: [None] * len(asked), "mute")
-    asked = recipe(base, judge={"source": "callable", "max_missing": 0.5})
-    with pytest.raises(TrainingError, match="too many answers have no judgement"):
+def test_a_judge_that_would_not_be_asked_is_refused(base, tmp_path):
+    judge = CallableJudge(length_judge, "length")
+    asked = recipe(base, judge={"source": "self", "format": "marker"})
+    with pytest.raises(ConfigError, match="a judge was given") as caught:
         train(asked, tmp_path / "run", quiet=True, judge=judge)
+    assert "got:    judge.source self" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_many_missing_judgements_stop_the_run_and_are_kept(base, tmp_path):
+    calls = []
+
+    def mute(asked):
+        calls.append(len(asked))
+        return [None] * len(asked)
+
+    judge = CallableJudge(mute, "mute")
+    asked = recipe(base, judge={"source": "callable", "max_missing": 0.5})
+    said = r"too many answers have no judgement(.|\n)*stage 'judged-1'"
+    for mode in ("new", "resume"):
+        with pytest.raises(TrainingError, match=said):
+            train(asked, tmp_path / "run", quiet=True, judge=judge, mode=mode)
+    assert {row["reason"] for row in stage(tmp_path / "run", "judged-1")} == {"the judge gave none"}
+    assert calls == [2 * 8 * 4], "what was judged is not judged again"
 
 
 def test_the_model_judges_itself_after_its_seed(base, tmp_path):

@@ -221,6 +221,21 @@ def test_a_text_is_never_paired_with_itself():
     assert [p["chosen"] for p in make_pairs(row, max_pairs=3).pairs] == ["another"]
 
 
+def test_an_empty_text_is_never_chosen_and_costs_no_other_pair():
+    row = question("5", *["4.2"] * 10)
+    for sample in row["samples"][:6]:
+        sample["text"] = " "
+    for seed in range(10):
+        pairs = make_pairs(row, max_pairs=9, seed=seed).pairs
+        assert {pair["chosen"] for pair in pairs} == {f"4.2 #{i}" for i in range(6, 10)}
+    for sample in row["samples"]:
+        sample["text"] = ""
+    assert make_pairs(row).reason == "the chosen text is empty"
+    agreed = question("4.2", *MOST)
+    agreed["weak"]["text"] = ""
+    assert make_pairs(agreed).reason == "the chosen text is empty"
+
+
 def test_answers_are_the_same_by_value():
     made = make_pairs(question("10.00", *["10"] * 5, *["$10"] * 3, "9", "9"))
     assert made.pairs[0]["weak_side"] == "chosen"
@@ -275,6 +290,7 @@ def test_the_seed_and_the_id_draw():
     assert drawn("a", 0) == drawn("a", 0)
     assert len({drawn("a", seed) for seed in range(20)}) > 3
     assert len({drawn(name, 0) for name in range(20)}) > 3
+    assert drawn("\ud800", 0).startswith("1 #"), "half a surrogate pair is legal in JSON"
 
 
 # --- rows
@@ -327,6 +343,7 @@ def test_an_answer_that_is_left_out_is_read_from_the_text():
         ({"weak": {"answer": "1"}}, "row 'q': 'weak' has no text"),
         ({"weak": {"text": "x", "answer": True}}, "row 'q': 'weak' has no usable answer"),
         ({"weak": {"text": "x", "answer": ["1"]}}, "row 'q': 'weak' has no usable answer"),
+        ({"weak": {"text": "x", "answer": float("nan")}}, "row 'q': 'weak' has no usable answer"),
         ({"samples": []}, "row 'q' has no 'samples'"),
         ({"samples": "x"}, "row 'q' has no 'samples'"),
         ({"samples": [{"text": 3}]}, "row 'q': 'samples' has no text"),

@@ -161,7 +161,7 @@ def test_a_rollout_shows_its_group(page):
 
 def test_a_legend_hides_a_run_in_every_figure(page):
     page.wait_for(DRAWN)
-    lines = "document.querySelectorAll('[data-figure=\"learning-0-0\"] .mark-line path').length"
+    lines = "document.querySelectorAll('[data-figure=\"learning-0-0-0\"] .mark-line path').length"
     before = page.ask(lines)
     page.ask("document.querySelector('.legend[data-param=runs] button').click()")
     page.wait_for(f"{lines} < {before}")
@@ -177,7 +177,7 @@ def test_a_legend_hides_a_run_in_every_figure(page):
 def test_pointing_at_a_curve_tells_the_number(page, place):
     page.wait_for(DRAWN)
     box = page.ask(
-        """(() => { const place = document.querySelector('[data-figure="learning-0-0"]');
+        """(() => { const place = document.querySelector('[data-figure="learning-0-0-0"]');
         place.scrollIntoView({ block: 'center', behavior: 'instant' });
         const { x, y, width, height } = place.getBoundingClientRect();
         return [x, y, width, height]; })()"""

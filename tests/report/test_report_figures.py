@@ -129,8 +129,9 @@ def test_time_and_tokens_add_up(runs):
     assert grpo["generated"] - grpo["trained"] == pytest.approx(60 * 1500)
     assert "generated" not in sft
     time, used = cost_figures(runs)
-    drawn = sum(v["value"] for v in used.spec["data"]["values"] if v["run"] == "grpo")
-    assert drawn == pytest.approx(grpo["generated"], rel=1e-5)
+    drawn = {v["part"]: v["value"] for v in used.spec["data"]["values"] if v["run"] == "grpo"}
+    assert drawn["generated"] == pytest.approx(grpo["generated"], rel=1e-5)
+    assert drawn["trained on"] == pytest.approx(grpo["trained"], rel=1e-5)
     assert {v["run"] for v in time.spec["data"]["values"]} == {"grpo", "sft"}
     shares = [cell for cell in time_table(runs).rows[0] if "%" in cell]
     total = sum(float(cell.split("(")[1].split()[0]) for cell in shares)

@@ -16,6 +16,9 @@ SAME = [
     ("1/2", "0.5", ".5", "\\frac12", "\\frac{1}{2}", "\\dfrac{1}{2}", "2/4", "$\\frac{1}{2}$."),
     ("40%", "40 %", "40\\%", "40", "40 percent"),
     ("5 apples", "5", "5 dollars", "$5"),
+    ("90°", "90", "90^\\circ", "90^{\\circ}", "90 degrees", "90.0 °"),
+    ("16", "\\boxed{16}", "$\\boxed{16.0}$", "\\boxed{\\frac{32}{2}}"),
+    ("7, 8", "\\boxed{7,8}"),
     ("1, 2", "1,2", "1.0,2", "$1, 2$", "1 apple, 2 pears"),
     ("(1,2)", "( 1, 2.0 )", "\\left(1, 2\\right)"),
     ("{1,2}", "{1, 2}", "{1.0, 2}"),
@@ -39,6 +42,8 @@ APART = [
     ("5x", "5"),
     ("3", "-3"),
     ("5 or 6", "5"),
+    ("5°C", "5"),
+    ("\\boxed{5} or 6", "5"),
     ("1,,2", "1,2"),
 ]
 
@@ -59,7 +64,7 @@ def test_answers_of_different_groups_are_all_different():
     assert len(set(forms)) == len(forms)
 
 
-@pytest.mark.parametrize("nothing", ["", " ", "\n", None, "\\text{}"])
+@pytest.mark.parametrize("nothing", ["", " ", "\n", None, "\\text{}", "\\boxed{ }"])
 def test_no_answer_equals_nothing(nothing):
     assert canonical_answer(nothing) is None
     assert not same_answer(nothing, nothing)
@@ -80,7 +85,8 @@ answers = st.one_of(
     st.text(alphabet="0123456789,./%$* ()[]{}-eax\\.", max_size=12),
     st.lists(
         st.sampled_from(["1", ",", " ", ".", "$", "\\", "{", "}", "(", ")", "\\frac", "12", "%",
-                         "\\text", "*", "apples", "0", "-", "1e3", "{,}", "\\ ", "/"]),
+                         "\\text", "\\boxed{", "°", "*", "apples", "0", "-", "1e3", "{,}", "\\ ",
+                         "/"]),
         max_size=8,
     ).map("".join),
     st.text(max_size=8),

@@ -37,6 +37,12 @@ PROBLEM = Problem(id="p", prompt="What is {x}?")
         ("Score: 3\nthat is, Score: 3", 3),
         ("<think>Score: 1? no</think>Good.\nScore: 4", 4),
         ("Score: 5.", 5),
+        ("Score: “4”", 4),
+        ("Score：4", 4),
+        ("Score: 1 + 1 + 1 = 3", 3),
+        ("Score: 1+1+1+1=4/5", 4),
+        ("Score: 4 (1+1+1+1)", 4),
+        ("Score: 4 - all is there", 4),
     ],
 )
 def test_scores_that_are_there(reply, value):
@@ -57,6 +63,12 @@ def test_scores_that_are_there(reply, value):
         ("Score: 3 or 4", "not one number"),
         ("Score: 3,5", "not one number"),
         ("Score: 4th", "not one number"),
+        ("Score: 1+1+1+1", "not one number"),
+        ("Score: 1 + 1", "not one number"),
+        ("Score: 3 4", "not one number"),
+        ("Score: 4%", "not one number"),
+        ("<think>Perhaps Score: 2, but", "no score"),
+        ("Well.</think>Good. <think>Score: 2, no", "no score"),
         ("<!DOCTYPE html><html>Score: 4</html>", "HTML"),
         ("<html><body>502 Bad Gateway</body></html>", "HTML"),
     ],
@@ -88,6 +100,9 @@ def test_a_reply_that_was_cut_off_is_missing():
     assert form.mark("Score: 4", cut=False).value == 4
     assert "cut off in the score" in str(form.mark("Score: 4", cut=True).reason)
     assert "cut off before" in str(form.mark("A long reas", cut=True).reason)
+    assert "cut off before" in str(form.mark("<think>Score: 2? It has", cut=True).reason)
+    for reply in ("Score: 4.", "Score: 4/", "Score: 4 -", "Score: 4 ", "Score: 1 +"):
+        assert "cut off in the score" in str(form.mark(reply, cut=True).reason), reply
     assert form.mark("Score: 4\n", cut=True).value == 4
 
 

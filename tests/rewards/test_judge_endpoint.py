@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rekindle.errors import ConfigError, RewardUnavailableError
+from rekindle.errors import ConfigError, RewardUnavailableError, RunDirectoryError
 from rekindle.records import Problem
 from rekindle.rewards.judge import format_of
 from rekindle.rewards.judge_endpoint import EndpointJudge, ReplyCache
@@ -108,6 +108,20 @@ def test_a_server_that_stays_away_loses_nothing_that_was_said(tmp_path):
     assert len(place.read_text().splitlines()) == 3
 
 
+def test_after_an_error_no_call_begins_that_nobody_would_read(tmp_path, monkeypatch):
+    asked = judge("http://x/y", tmp_path / "c.jsonl")
+
+    def full(key, reply):
+        raise RunDirectoryError("no space left")
+
+    monkeypatch.setattr(asked.cache, "put", full)
+    with server(answer=chat(by_length)) as (url, seen):
+        asked.url = url.rsplit("/", 1)[0]
+        with pytest.raises(RunDirectoryError):
+            asked.judge(ASKED, seed=0)
+    assert len(seen) == 1
+
+
 def test_a_run_goes_on_with_what_it_has_paid_for(tmp_path):
     place = tmp_path / "c.jsonl"
     script = [chat(by_length)] * 4 + [(503, {})] * 3
@@ -146,6 +160,16 @@ def test_one_text_that_is_refused_is_missing_and_all_refused_is_an_error(tmp_pat
     refused = pytest.raises(RewardUnavailableError, match="refuses the request")
     with server([(400, {})] * 9) as (url, _), refused:
         judge(url, tmp_path / "d.jsonl").judge(ASKED[:3], seed=0)
+
+
+def test_a_text_that_is_refused_again_does_not_end_a_run_that_goes_on(tmp_path):
+    """It is all that is left to ask: the others were answered before a kill."""
+    with server([chat(by_length)] * 2, answer=(400, {})) as (url, seen):
+        asked = judge(url, tmp_path / "c.jsonl")
+        asked.judge(ASKED[:2], seed=0)
+        found = asked.judge(ASKED[:3], seed=0)
+    assert [one.score.value for one in found] == [0, 1, None]
+    assert len(seen) == 3
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

@@ -11,7 +11,8 @@ from transformers import AutoModelForSequenceClassification, BertConfig
 import tiny
 from rekindle.errors import ModelError
 from rekindle.records import Problem, Score
-from rekindle.rewards.reward_model import Once, RandomScores, ScalarHead, text_key
+from rekindle.rewards.controls import RandomScores
+from rekindle.rewards.reward_model import Once, ScalarHead, text_key
 
 TEXTS = ["1", "12", "3+4=7;7*2=14", "abc", "9" * 30, "1;2;3"]
 ASKED = [(Problem(id=f"p{i}", prompt=f"{i}+1=" * (i + 1)), text) for i, text in enumerate(TEXTS)]

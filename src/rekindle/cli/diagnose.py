@@ -68,7 +68,7 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     pairs = [] if asked.pairs is None else pairs_of_recipe(str(asked.pairs))
     baseline = None if asked.run is None else read_baseline(asked.run)
     loaded = open_task(settings.task)
-    scorer = open_scorer(settings.reward, device=settings.model.device)
+    scorer = open_scorer(settings.reward, loaded, device=settings.model.device)
     policy, weak = Policy.load(settings.model), None
     if asked.weak is not None:
         weak = Policy.load(settings.model.model_copy(update={"name": asked.weak, "revision": None}))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from rekindle.errors import ConfigError, did_you_mean
+from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.files import read_jsonl, write_jsonl
 from rekindle.methods import PAIR_METHODS, method_module, section_name
 from rekindle.methods.recipe import checked, with_overrides
@@ -43,7 +43,11 @@ def run_explain_pairs(method: str, source: Path, target: Path, overrides: Sequen
     module = method_module(method)
     tree = with_overrides(module.PRESETS[method].model_dump(), plain)
     config = checked(module.Config, tree, section)
-    rows = [row for _, row in read_jsonl(source)]
+    rows = []
+    for line, row in read_jsonl(source):
+        if row.get("id") is None:
+            raise DataError(f"{source}:{line} has no 'id'", got=row, wanted="a name of its own")
+        rows.append(row)
     out, skipped = module.explain_pairs(rows, config)
     write_jsonl(target, out)
     typer.echo(f"{len(rows)} rows, {len(out)} written", err=True)

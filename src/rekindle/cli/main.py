@@ -13,8 +13,9 @@ from typing import Annotated, Literal, Optional, TextIO
 
 import typer
 
+from rekindle.cli.options import Quiet, Set, command_line, mode_of
 from rekindle.engine.threads import calm_threads
-from rekindle.errors import EXIT_USER_ERROR, ConfigError, RekindleError
+from rekindle.errors import EXIT_USER_ERROR, RekindleError
 
 app = typer.Typer(
     name="rekindle",
@@ -31,12 +32,6 @@ app.add_typer(explain_app, name="explain")
 app.add_typer(reward_app, name="reward")
 app.add_typer(testbed_app, name="testbed")
 
-Set = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads this at run time
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable."),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-
 
 @app.command()
 def quickstart(
@@ -50,9 +45,9 @@ def quickstart(
     """A tour: five methods, each beside its baseline on the testbed, and the page that shows it."""
     from rekindle.cli.quickstart import run_quickstart
 
-    mode = _mode(resume, overwrite)
+    mode = mode_of(resume, overwrite)
     run_quickstart(
-        out, mode=mode, only=only or [], overrides=sets or [], command=_command_line(), quiet=quiet
+        out, mode=mode, only=only or [], overrides=sets or [], command=command_line(), quiet=quiet
     )
 
 
@@ -68,13 +63,13 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a model by a recipe; DIR/final holds it at the end."""
-    mode = _mode(resume, overwrite)
+    mode = mode_of(resume, overwrite)
     from rekindle.methods.recipe import load_recipe
     from rekindle.methods.train import train as train_recipe
 
     loaded = load_recipe(recipe, sets or [])
     final = train_recipe(
-        loaded, out, mode=mode, command=_command_line(), quiet=True if quiet else None
+        loaded, out, mode=mode, command=command_line(), quiet=True if quiet else None
     )
     if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
         typer.echo(f"model: {final}\nreport: rekindle report {out}")
@@ -187,7 +182,7 @@ def study(
     quiet: Quiet = False,
 ) -> None:
     """Arms x seeds x base models at an equal budget, and what can be concluded."""
-    mode = _mode(resume, overwrite)
+    mode = mode_of(resume, overwrite)
     from rekindle.cli.study import run_study_command
 
     run_study_command(
@@ -198,7 +193,7 @@ def study(
         executor=executor,
         dry_run=dry_run,
         overrides=sets or [],
-        command=_command_line(),
+        command=command_line(),
         quiet=quiet,
     )
 
@@ -219,6 +214,24 @@ def methods() -> None:
 
     for name in METHODS:
         typer.echo(f"{name:<12} section {section_name(name)}:")
+
+
+@app.command()
+def cite(
+    methods: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(help="See `rekindle methods`; all when left out.", metavar="METHOD"),
+    ] = None,
+    run: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A run or study directory: what it used."),
+    ] = None,
+    format: Annotated[Literal["bibtex", "text"], typer.Option(help="How.")] = "bibtex",
+) -> None:
+    """The papers that methods come from, and Rekindle, to be cited."""
+    from rekindle.cli.cite import run_cite
+
+    run_cite(methods or [], run, format)
 
 
 @app.command("inspect-data")
@@ -314,7 +327,7 @@ def reward_train(
     from rekindle.cli.reward import run_train, settings
 
     tree = settings(model, task, levels, loss, pairs, policy or [], sets or [])
-    run_train(tree, out, mode=_mode(resume, overwrite), command=_command_line(), quiet=quiet)
+    run_train(tree, out, mode=mode_of(resume, overwrite), command=command_line(), quiet=quiet)
 
 
 @reward_app.command("eval")
@@ -352,23 +365,7 @@ def testbed_build(
     """Pre-train testbed models again from nothing, and check what they must reach."""
     from rekindle.cli.testbed import run_build
 
-    run_build(models or [], out, mode=_mode(resume, overwrite), steps=steps, quiet=quiet)
-
-
-def _mode(resume: bool, overwrite: bool) -> Literal["new", "resume", "overwrite"]:
-    if resume and overwrite:
-        raise ConfigError(
-            "--resume and --overwrite exclude each other",
-            why="one keeps what is there, the other deletes it",
-            fix="choose one",
-        )
-    return "resume" if resume else "overwrite" if overwrite else "new"
-
-
-def _command_line() -> str:
-    import shlex
-
-    return shlex.join(["rekindle", *sys.argv[1:]])
+    run_build(models or [], out, mode=mode_of(resume, overwrite), steps=steps, quiet=quiet)
 
 
 def _warn(

@@ -34,7 +34,9 @@ class ModelConfig(Section):
         description="testbed/<name>, a directory in Hugging Face layout, or a hub id",
     )
     revision: str | None = Field(default=None, description="hub commit, tag or branch")
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
+        default="float32", description="of the weights"
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     chat_template: Literal["auto", "always", "never"] = Field(
         default="auto", description="auto: used when the tokenizer has one"
@@ -42,7 +44,7 @@ class ModelConfig(Section):
     system: str | None = Field(default=None, description="system message, with a chat template")
     eos_token: str | None = Field(default=None, description="replaces the tokenizer's")
     pad_token: str | None = Field(default=None, description="replaces the tokenizer's")
-    trust_remote_code: bool = False
+    trust_remote_code: bool = Field(default=False, description="run code that the model brings")
 
 
 class TaskConfig(Section):
@@ -78,21 +80,27 @@ class TaskConfig(Section):
 
 
 class RewardConfig(Section):
-    """A reward model beside the verifier; none unless `model`, `url` or `source: random` is set."""
+    """A reward model beside the verifier; none unless `model`, `url` or `source` is set."""
 
-    source: Literal["model", "random"] = Field(
+    source: Literal["model", "random", "oracle"] = Field(
         default="model",
-        description="random: N(0, 1) by the hash of the text, the control of studies",
+        description="the controls of studies: random, N(0, 1) by the hash of the text; oracle, the "
+        "true check and noise",
     )
     model: str | None = Field(
         default=None,
         description="a directory or hub id of a scalar-head AutoModelForSequenceClassification",
     )
     revision: str | None = Field(default=None, description="hub commit, tag or branch")
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
-    trust_remote_code: bool = False
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
+        default="float32", description="of the weights"
+    )
+    trust_remote_code: bool = Field(default=False, description="run code that the model brings")
     batch_tokens: int = Field(default=16_384, ge=1, description="padded tokens scored at once")
-    seed: int = Field(default=0, ge=0, description="of source: random")
+    seed: int = Field(default=0, ge=0, description="of source: random or oracle")
+    noise: float = Field(
+        default=0.7, ge=0.0, description="of source: oracle; 0.7 makes an AUC of 0.84"
+    )
     url: str | None = Field(default=None, description="an HTTP server instead of a model")
     protocol: Literal["openrlhf", "classify", "score"] = Field(
         default="openrlhf", description="what the server speaks, see docs/reward_models.md"
@@ -118,8 +126,10 @@ class SampleConfig(Section):
     """How completions are drawn."""
 
     temperature: float = Field(default=1.0, ge=0.0, description="0: greedy")
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-    max_new_tokens: int = Field(default=64, ge=1)
+    top_p: float = Field(
+        default=1.0, gt=0.0, le=1.0, description="likeliest tokens drawn from, by their mass"
+    )
+    max_new_tokens: int = Field(default=64, ge=1, description="longest answer")
     stop: tuple[str, ...] = Field(default=(), description="strings that end a completion")
     batch_size: int = Field(default=512, ge=1, description="rows decoded at once")
 
@@ -140,15 +150,19 @@ class OptimConfig(Section):
     micro_tokens: int | None = Field(
         default=None, ge=1, description="padded tokens in one forward pass; None: by device"
     )
-    lr: float = Field(default=5e-4, gt=0.0)
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    lr: float = Field(default=5e-4, gt=0.0, description="AdamW's, after the warm-up")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="constant", description="of the rate after the warm-up; the others fall to 0"
+    )
     warmup: float = Field(default=0.0, ge=0.0, le=1.0, description="share of the steps")
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = Field(default=0.0, ge=0.0)
+    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's")
+    weight_decay: float = Field(default=0.0, ge=0.0, description="AdamW's, decoupled")
     clip: float = Field(default=1.0, gt=0.0, description="largest gradient norm")
 
 
 class CheckpointConfig(Section):
+    """When the state of a run is saved, so that it can go on after a kill."""
+
     every: int = Field(default=50, ge=1, description="steps")
     keep: int = Field(default=2, ge=1, description="complete checkpoints kept")
 
@@ -157,7 +171,7 @@ class EvalConfig(Section):
     """Evaluation during and after training (the last is always made)."""
 
     every: int = Field(default=0, ge=0, description="steps; 0: only before and after")
-    split: Literal["dev", "test"] = "dev"
+    split: Literal["dev", "test"] = Field(default="dev", description="held-out problems")
     problems: int = Field(default=100, ge=1, description="per level")
     samples: int = Field(default=8, ge=1, description="per problem")
     levels: Levels = Field(default=None, description="None: the task's levels")
@@ -170,14 +184,20 @@ class EvalConfig(Section):
 
 
 class LogConfig(Section):
+    """What is written beside the metrics."""
+
     samples: int = Field(
         default=16, ge=0, description="rollouts written to samples.jsonl each step"
     )
-    exporters: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    exporters: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
+        default=(), description="trackers that get the metrics too (extra [trackers])"
+    )
 
 
 class DeviceConfig(Section):
+    """Threads, and whether the same seed must give the same bits."""
+
     threads: int | Literal["auto"] = Field(
         default="auto", description="CPU threads a process; auto: 1 for small models"
     )
-    deterministic: bool = True
+    deterministic: bool = Field(default=True, description="kernels, where there are such")

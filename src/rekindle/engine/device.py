@@ -90,11 +90,17 @@ class Group(Protocol):
     """The processes of one run. Every method but the properties is called by all of them."""
 
     @property
-    def rank(self) -> int: ...
+    def rank(self) -> int:
+        """Of this process, from 0."""
+
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """How many there are."""
+
     @property
-    def is_main(self) -> bool: ...
+    def is_main(self) -> bool:
+        """Whether this one writes and speaks."""
+
     def barrier(self) -> None:
         """Wait for all."""
 

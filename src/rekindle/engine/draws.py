@@ -51,6 +51,8 @@ def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 class Drawn(NamedTuple):
+    """One token a row, and the log-prob that it was drawn by."""
+
     tokens_B: Int[Tensor, " B"]
     logprobs_B: Float64[Tensor, " B"]  # before top-p
 

@@ -27,6 +27,8 @@ _CHUNK_ABOVE_VOCAB = 16_384
 
 
 class Prefill(NamedTuple):
+    """The state from which completions go on."""
+
     logits_BV: Tensor  # next-token logits after each prompt
     past: Any  # the transformers cache, one row a prompt
 

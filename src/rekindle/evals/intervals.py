@@ -25,6 +25,8 @@ _FEW = 6  # problems that differ from the rest; below, a bootstrap is blind
 
 
 class Interval(NamedTuple):
+    """An estimate with its 95 % interval; nan where it is undefined."""
+
     value: float
     ci_low: float
     ci_high: float

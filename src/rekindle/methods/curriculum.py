@@ -37,6 +37,8 @@ class Knobs(Section):
 
 
 class Curriculum(NamedTuple):
+    """How likely each sample is to be drawn, and why."""
+
     weight_N: Float[Tensor, " N"]  # sums to 1
     class_N: list[str]  # consolidation: dH < 0; repair: dH > 0; stable: dH = 0
 

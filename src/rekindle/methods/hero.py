@@ -72,6 +72,8 @@ _EPS = 1e-6
 
 
 class Strata(NamedTuple):
+    """Eq. 3 on a batch of groups."""
+
     reward_PG: Float[Tensor, "P G"]  # rhat; nan where an answer is left out
     flat_PG: Bool[Tensor, "P G"]  # its stratum is tied, or it is alone there
 

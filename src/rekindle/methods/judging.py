@@ -239,7 +239,8 @@ def judged(
         problems: what they answer.
 
     Raises:
-        TrainingError: more than `config.max_missing` of the answers have no judgement.
+        TrainingError: more than `config.max_missing` of the answers have no judgement. The stage
+            is finished all the same, so that the replies can be read and are not made again.
     """
     world, source = stages.world, judge.fingerprint()
     flat = [(role, row) for role, rows in answers.items() for row in rows]
@@ -250,7 +251,6 @@ def judged(
         ask = lambda: judge.judge(asked, seed=seed)  # noqa: E731
         together = isinstance(judge, SelfJudge)  # samples on all processes
         found = ask() if together else on_main(world.group, ask)
-        _refuse_too_many_missing(found, config.max_missing)
         rows = [
             {
                 "id": row["id"],
@@ -273,7 +273,9 @@ def judged(
         "asked": config.model_dump(mode="json", include={"source", *_WRITES}),
         "seed": seed,
     }
-    return stages.rows(name, inputs=inputs, sources={"judge": source}, make=make)
+    rows = stages.rows(name, inputs=inputs, sources={"judge": source}, make=make)
+    _refuse_too_many_missing(rows, config.max_missing, stage=name)
+    return rows
 
 
 def quality(found: Sequence[Judgement], asked: Sequence[Asked], world: World) -> dict[str, Any]:
@@ -310,16 +312,17 @@ def quality(found: Sequence[Judgement], asked: Sequence[Asked], world: World) ->
     }
 
 
-def _refuse_too_many_missing(found: Sequence[Judgement], at_most: float) -> None:
-    reasons = Counter(one.score.reason for one in found if one.score.reason is not None)
+def _refuse_too_many_missing(rows: Sequence[Row], at_most: float, *, stage: str) -> None:
+    reasons = Counter(row["reason"] for row in rows if row["reason"] is not None)
     missing = sum(reasons.values())
-    if missing > at_most * len(found):
+    if missing > at_most * len(rows):
         raise TrainingError(
             "too many answers have no judgement",
-            got=f"{missing} of {len(found)}: {dict(reasons.most_common(5))}",
+            got=f"{missing} of {len(rows)}: {dict(reasons.most_common(5))}",
             wanted=f"at most {at_most:.0%} (judge.max_missing)",
             why="a missing judgement is not a 0, and pairs of the few left would mislead",
-            fix="look at the replies (judge.max_new_tokens, judge.format), or teach it: seed",
+            fix=f"look at the replies (rows.jsonl of stage '{stage}'; judge.max_new_tokens, "
+            "judge.format), or teach it: seed",
         )
 
 

@@ -67,6 +67,8 @@ Difficulty = Literal["geometric", "raw"]
 
 
 class Penalties(NamedTuple):
+    """What a wrong answer loses, and which difficulty set it."""
+
     penalty_PG: Float[Tensor, "P G"]  # in (0, 1]; nan at padding
     from_right_P: Bool[Tensor, " P"]  # D is D_imp, not 2 max pibar
 

@@ -35,6 +35,7 @@ from rekindle.records import Problem
 Pair = Mapping[str, Any]
 _ALARM_AFTER = 10  # steps in a row in which the chosen fell while the margin rose
 _FALLING = "displaced steps"
+_COMPARED = 64  # pairs whose sides are compared, the first ones
 
 
 class PairScores(NamedTuple):
@@ -49,6 +50,8 @@ class PairScores(NamedTuple):
 
 
 class PairTerms(NamedTuple):
+    """A pair's loss, and the gradient that each side gets."""
+
     loss_N: Float[Tensor, " N"]
     margin_N: Float[Tensor, " N"]  # what the rule pushes above 0
     up_N: Float[Tensor, " N"]  # -dloss / dlog pi(y_w)
@@ -78,6 +81,7 @@ def train_on_pairs(
     if not pairs:
         raise DataError("there are no pairs to train on", wanted="one at least")
     policy, optim = world.policy, world.optim
+    alike = likeness(policy, pairs, micro_tokens=world.micro_tokens)
     state = world.restore(fresh_state({"policy": policy.model}, optim))
     for step in world.steps(state):
         drawn = epochs(pairs, step=step, count=optim.problems, seed=world.seed)
@@ -95,13 +99,13 @@ def train_on_pairs(
                 device=policy.device,
                 stats=("entropy", "up", "down"),
             )
-        facts = _facts(world, scores, terms, len(drawn))
+        facts = _facts(world, scores, terms, len(drawn), referenced=reference is not None)
         both = metrics.pop("up") + metrics["down"]
         facts["pairs/gradient_rejected"] = metrics.pop("down") / both if both else math.nan
         if reference is not None:
             facts["pairs/displaced"] = _alarm(state, facts)
         trained = world.group.sum({"tokens": float(batch.tokens)})["tokens"]
-        world.log(step, {**metrics, **facts, "tokens/trained": trained})
+        world.log(step, {**metrics, **facts, **alike, "tokens/trained": trained})
     return policy
 
 
@@ -158,20 +162,24 @@ def _measured(world: World, batch: Batch, reference: Policy | None) -> PairScore
     return PairScores(*ours, *theirs, *lengths.view(2, -1))
 
 
-def _facts(world: World, scores: PairScores, terms: PairTerms, total: int) -> dict[str, float]:
-    """Means over the step's pairs, on all processes."""
-    chosen_N = scores.chosen_N - scores.ref_chosen_N
-    rejected_N = scores.rejected_N - scores.ref_rejected_N
+def _facts(
+    world: World, scores: PairScores, terms: PairTerms, total: int, *, referenced: bool
+) -> dict[str, float]:
+    """Means over the step's pairs, on all processes; changes where there is a reference."""
     found = {
         "loss": terms.loss_N,
         "pairs/margin": terms.margin_N,
         "pairs/accuracy": (terms.margin_N > 0).double(),
         "pairs/chosen_logp": scores.chosen_N,
         "pairs/rejected_logp": scores.rejected_N,
-        "pairs/chosen_change": chosen_N,
-        "pairs/rejected_change": rejected_N,
-        "pairs/chosen_fell": (chosen_N < 0).double(),
     }
+    if referenced:
+        chosen_N = scores.chosen_N - scores.ref_chosen_N
+        found |= {
+            "pairs/chosen_change": chosen_N,
+            "pairs/rejected_change": scores.rejected_N - scores.ref_rejected_N,
+            "pairs/chosen_fell": (chosen_N < 0).double(),
+        }
     sums = world.group.sum({name: float(value.sum()) for name, value in found.items()})
     return {name: value / total for name, value in sums.items()}
 
@@ -289,6 +297,17 @@ def _turns(path: Path, line: int, name: str, value: Any) -> tuple[tuple[str, str
 
 
 # --- how alike the two sides are
+
+
+def likeness(policy: Policy, pairs: Sequence[Pair], *, micro_tokens: int) -> dict[str, float]:
+    """Means over the first pairs: of characters by edits, and of the policy's hidden states."""
+    few = pairs[:_COMPARED]
+    edits = [edit_similarity(pair["chosen"], pair["rejected"]) for pair in few]
+    cosine_N = hidden_cosine(policy, few, micro_tokens=micro_tokens)
+    return {
+        "pairs/similarity": sum(edits) / len(edits),
+        "pairs/cosine": float(cosine_N.mean()),
+    }
 
 
 def edit_similarity(a: Sequence[Any], b: Sequence[Any], *, most: int = 2000) -> float:

@@ -36,8 +36,8 @@ from rekindle.methods.rewarding import check_reward, refuse_no_source
 class Shared(Section):
     """The sections that every method has."""
 
-    method: str
-    seed: int = Field(default=0, ge=0)
+    method: str = Field(description="see `rekindle methods`")
+    seed: int = Field(default=0, ge=0, description="of problems and draws")
     model: ModelConfig = ModelConfig()
     task: TaskConfig = TaskConfig()
     reward: RewardConfig = RewardConfig()

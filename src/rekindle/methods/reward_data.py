@@ -24,6 +24,8 @@ _TRIES = 8  # to spoil a text that stays right, or stays the same
 
 
 class Candidate(NamedTuple):
+    """An answer that a reward model may be trained on."""
+
     problem: int  # place in the list of problems
     text: str
     right: bool  # by the task's own check

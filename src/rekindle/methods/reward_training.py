@@ -73,7 +73,9 @@ class RewardDataConfig(Section):
         default=6000, ge=1, description="training problems drawn, all levels together"
     )
     samples: int = Field(default=2, ge=1, description="answers a problem, policy and temperature")
-    temperatures: tuple[float, ...] = Field(default=(0.7, 1.0, 1.4), min_length=1)
+    temperatures: tuple[float, ...] = Field(
+        default=(0.7, 1.0, 1.4), min_length=1, description="that answers are drawn at"
+    )
     policies: tuple[str, ...] = Field(
         default=(), description="more models that answer, e.g. RUN/final: on-policy refresh"
     )
@@ -90,8 +92,10 @@ class RewardDataConfig(Section):
 class RewardTraining(Section):
     """What `rekindle reward train` reads; `optim.problems` counts contrasts a step."""
 
-    loss: Literal["correctness", "bradley_terry"] = "correctness"
-    seed: int = Field(default=0, ge=0)
+    loss: Literal["correctness", "bradley_terry"] = Field(
+        default="correctness", description="verdicts on answers, or pairs of answers"
+    )
+    seed: int = Field(default=0, ge=0, description="of problems, draws and the new head")
     model: ModelConfig = ModelConfig()
     task: TaskConfig = TaskConfig()
     sample: SampleConfig = SampleConfig()

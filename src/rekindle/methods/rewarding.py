@@ -20,8 +20,10 @@ from rekindle.errors import ConfigError, RewardUnavailableError, TrainingError
 from rekindle.methods.collect import Row
 from rekindle.ops.ranking import auc, group_auc
 from rekindle.records import Rollout, Score
-from rekindle.rewards.reward_model import Once, RandomScores, ScalarHead, Scorer
+from rekindle.rewards.controls import OracleScores, RandomScores
+from rekindle.rewards.reward_model import Once, ScalarHead, Scorer
 from rekindle.rewards.reward_server import RewardServer
+from rekindle.tasks import Task
 
 
 def check_reward(config: RewardConfig) -> None:
@@ -31,11 +33,13 @@ def check_reward(config: RewardConfig) -> None:
         ConfigError: two sources, or a setting that has no effect with the chosen one.
     """
     given = [name for name in ("model", "url") if getattr(config, name) is not None]
-    if config.source == "random" and given:
+    if config.source != "model" and given:
         raise ConfigError(
-            f"reward.{given[0]} has no effect with reward.source: random",
-            fix=f"remove one of them: 'random' is the control that replaces reward.{given[0]}",
+            f"reward.{given[0]} has no effect with reward.source: {config.source}",
+            fix=f"remove one: '{config.source}' is a control that replaces reward.{given[0]}",
         )
+    if config.source != "oracle" and config.noise != RewardConfig.model_fields["noise"].default:
+        raise ConfigError("reward.noise has no effect without reward.source: oracle")
     if len(given) == 2:
         raise ConfigError(
             "reward.model and reward.url exclude each other",
@@ -55,7 +59,7 @@ def refuse_no_source(config: RewardConfig, method: str) -> None:
     Raises:
         ConfigError: the recipe names none; said before anything is loaded.
     """
-    if config.model is None and config.url is None and config.source != "random":
+    if config.model is None and config.url is None and config.source == "model":
         raise ConfigError(
             f"method '{method}' needs a reward model, and the recipe names none",
             wanted="reward.model, reward.url, or reward.source: random (a control)",
@@ -63,8 +67,10 @@ def refuse_no_source(config: RewardConfig, method: str) -> None:
         )
 
 
-def open_scorer(config: RewardConfig, *, device: str = "auto") -> Scorer | None:
+def open_scorer(config: RewardConfig, task: Task, *, device: str = "auto") -> Scorer | None:
     """The reward model that a recipe names; None when it names none.
+
+    `task` is whose true check `source: oracle` knows.
 
     Raises:
         ConfigError, ModelError: it cannot be meant, or cannot be used.
@@ -72,6 +78,8 @@ def open_scorer(config: RewardConfig, *, device: str = "auto") -> Scorer | None:
     check_reward(config)
     if config.source == "random":
         return RandomScores(config.seed)
+    if config.source == "oracle":
+        return OracleScores(task.grade, task.fingerprint(), config.noise, config.seed)
     if config.url is not None:
         server = RewardServer(
             url=config.url,

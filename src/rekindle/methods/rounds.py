@@ -29,7 +29,7 @@ from rekindle.methods.candidates import NOT_ASKED, Candidate, Pick
 from rekindle.methods.dpo import Config as DPOConfig
 from rekindle.methods.dpo import run_pairs
 from rekindle.methods.judging import JudgeConfig, check_judge, judged, open_judge
-from rekindle.methods.pairs import edit_similarity, hidden_cosine
+from rekindle.methods.pairs import likeness
 from rekindle.methods.seeding import SeedConfig, judge_problems, sft_on
 from rekindle.methods.stages import Row, StageRows, Stages, hash_rows
 from rekindle.methods.world import World
@@ -39,7 +39,6 @@ from rekindle.tasks.task import grade_all, stable_hash
 
 Ties = Literal["first", "shortest"]
 ROUNDS = "rounds.jsonl"
-_COMPARED = 64  # pairs of a round whose sides are compared
 # A round's draws, apart from each other. A judge says the same of a text, whoever wrote it.
 _DRAW = {"current": 1, "initial": 2, "future": 3, "judge": 4}
 
@@ -283,16 +282,13 @@ class Rounds:
         roles = {weights_fingerprint(p): role for role, p in reversed(list(sources.items()))}
         past = [float(roles[row["rejected_source"]] == "initial") for row in rows]
         ahead = [float(roles[row["chosen_source"]] == "future") for row in rows]
-        few = rows[:_COMPARED]
-        cosine_N = hidden_cosine(sources["current"], few, micro_tokens=self.world.micro_tokens)
         return {
             "pairs/kept": len(rows) / prompts,
             "pairs/gap": _mean(gaps),
             "pairs/gap_all": sum(gaps) / prompts,
             "pairs/true_gap": sides["chosen"] - sides["rejected"],
             "pairs/length_gap": _mean([float(len(r["chosen"]) - len(r["rejected"])) for r in rows]),
-            "pairs/similarity": _mean([edit_similarity(r["chosen"], r["rejected"]) for r in few]),
-            "pairs/cosine": float(cosine_N.mean()),
+            **likeness(sources["current"], rows, micro_tokens=self.world.micro_tokens),
             "pairs/from_past": _mean(past),
             "pairs/from_future": _mean(ahead),
         }

@@ -1,5 +1,7 @@
 """Supervised fine-tuning: next-token cross-entropy on reference answers.
 
+As the first step of InstructGPT, Ouyang et al. 2022, arXiv 2203.02155.
+
     loss_bt = -log p(y_bt | x_b, y_b,<t)        reduced over the tokens of all answers of a step
 
 Axes: B sequences, T completion tokens. The prompt carries no loss; the end token does.

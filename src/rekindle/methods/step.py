@@ -32,8 +32,8 @@ class StepConfig(Section):
     budget: int | None = Field(
         default=None, ge=1, description="tokens of the constant reduction; None: max_new_tokens"
     )
-    clip_low: float = Field(default=0.2, ge=0.0, le=1.0)
-    clip_high: float = Field(default=0.2, ge=0.0)
+    clip_low: float = Field(default=0.2, ge=0.0, le=1.0, description="ratio may fall by this")
+    clip_high: float = Field(default=0.2, ge=0.0, description="ratio may rise by this")
     entropy_bonus: float = Field(
         default=0.0, ge=0.0, description="weight of the exact token entropy in the loss"
     )

@@ -11,7 +11,8 @@ from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
 from rekindle.engine.sampler import CachedSampler
-from rekindle.methods import method_module
+from rekindle.errors import ConfigError
+from rekindle.methods import method_module, section_name
 from rekindle.methods.recipe import Recipe
 from rekindle.methods.rewarding import open_scorer
 from rekindle.methods.world import World
@@ -46,10 +47,13 @@ def train(
         judge: for methods whose section says `judge.source: callable`.
 
     Raises:
+        ConfigError: a judge that the recipe would not ask.
         RekindleError: with what was got, what was wanted, and what to do.
         SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, a checkpoint written.
     """
     shared = recipe.shared
+    if judge is not None:
+        _refuse_idle_judge(recipe)
     group = process_group(shared.model.device)
     task = open_task(shared.task)
     if policy is None:
@@ -57,7 +61,7 @@ def train(
         model_hash = source_fingerprint(policy)
     else:
         model_hash = weights_fingerprint(policy)
-    scorer = open_scorer(shared.reward, device=shared.model.device)
+    scorer = open_scorer(shared.reward, task, device=shared.model.device)
     fingerprints = {
         name: part.fingerprint()
         for name, part in (("data", task), ("reward", scorer), ("judge", judge))
@@ -83,6 +87,18 @@ def train(
         trained: Policy = method_module(shared.method).run(recipe.method, world)
         run.finish(trained.save)  # not the policy that it was given, where there are stages
     return Path(out) / "final"
+
+
+def _refuse_idle_judge(recipe: Recipe) -> None:
+    section = recipe.resolved()[section_name(recipe.shared.method)]
+    source = (section.get("judge") or {}).get("source")
+    if source != "callable":
+        raise ConfigError(
+            "a judge was given, and the recipe would not ask it",
+            got=f"judge.source {source}" if source else f"method {recipe.shared.method}",
+            wanted="judge.source: callable",
+            why="the run would be judged by something else under this judge's name",
+        )
 
 
 def open_task(config: TaskConfig) -> Task:

@@ -30,8 +30,8 @@ _EVAL_SEED = 0  # of the problems that the world evaluates
 class Updates(Section):
     """The length and rate of a training that is not `optim`'s; the rest is `optim`'s."""
 
-    steps: int = Field(ge=1)
-    lr: float = Field(gt=0.0)
+    steps: int = Field(ge=1, description="updates")
+    lr: float = Field(gt=0.0, description="learning rate")
     batch: int = Field(default=32, ge=1, description="samples or pairs a step")
 
     def optim(self, shared: OptimConfig) -> OptimConfig:

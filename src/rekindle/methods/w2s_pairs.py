@@ -8,6 +8,7 @@ answer. `source` (the hash of the model that wrote the text) goes on to the pair
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -107,7 +108,8 @@ def read_answer(name: Any, field: str, found: Any, *, equality: Equality = "cano
             f"row '{name}': '{field}' has no text", got=found, wanted='{"text": ..., "answer": ...}'
         )
     answer = found["answer"] if "answer" in found else answer_of_text(found["text"])
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float | None):
+    fine = isinstance(answer, str | int | float | None) and not isinstance(answer, bool)
+    if not fine or (isinstance(answer, float) and not math.isfinite(answer)):
         raise DataError(
             f"row '{name}': '{field}' has no usable answer",
             got=answer,

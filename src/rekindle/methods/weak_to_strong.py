@@ -20,6 +20,7 @@ Axes: none; texts in, texts out.
 What we changed or left out, and why:
 * Answers are equal by canonical form (rewards/answers.py); the released code compares strings.
 * Two thresholds, as in the released code, which made the data; both the same is the paper's text.
+  Below tau_chosen there is no pair of either kind.
 * Halves share no question (279 of the paper's do); one that does is an error.
 * Demos' own questions are left out of D_icl: there the answer stands in the prompt.
 * Pairs of a question have a random generator of its own, and each text once.
@@ -114,8 +115,8 @@ def make_pairs(
     """Stage II's pairs of one question, see `w2s_pairs.py` for its row.
 
     Draws depend on the seed and the id alone. Texts without an answer may be rejected where
-    `unreadable`. Of several pairs the first sample is drawn and the rest, where the weak text is
-    rejected, come in the samples' order; no text is there twice.
+    `unreadable`; an empty text is never chosen. Of several pairs the first sample is drawn and the
+    rest, where the weak text is rejected, come in the samples' order; no text is there twice.
 
     Raises:
         DataError: the row cannot be read; it is named.
@@ -128,21 +129,24 @@ def make_pairs(
         return Made([], "low confidence")
     if found.answer is None:
         return Made([], "no answer wins the vote")
-    share = found.votes / found.n
-    if weak.form == found.answer:
-        if not differ:
-            return Made([], "too easy")
-        drawn = rng.sample(differ, len(differ))
-        others = distinct(drawn, other_than=weak.text)[:max_pairs]
-        pairs = [pair_of(asked, weak, other, confidence=share) for other in others]
-    elif weak.form is None and not unreadable:
+    right = weak.form == found.answer
+    if right and not differ:
+        return Made([], "too easy")
+    if weak.form is None and not unreadable:
         return Made([], NO_ANSWER)
+    if not right and not at_least(found.votes, found.n, tau_rejected):
+        return Made([], "the weak model is outvoted by too few")
+    chosen = [answer for answer in ([weak] if right else found.agree) if answer.text.strip()]
+    if not chosen:
+        return Made([], "the chosen text is empty")
+    if right:
+        others = distinct(rng.sample(differ, len(differ)), other_than=weak.text)
+        sides = [(weak, other) for other in others]
     else:
-        if not at_least(found.votes, found.n, tau_rejected):
-            return Made([], "the weak model is outvoted by too few")
-        others = distinct([rng.choice(found.agree), *found.agree], other_than=weak.text)
-        pairs = [pair_of(asked, other, weak, confidence=share) for other in others[:max_pairs]]
-    pairs = [pair for pair in pairs if pair["chosen"].strip()]
+        others = distinct([rng.choice(chosen), *chosen], other_than=weak.text)
+        sides = [(other, weak) for other in others]
+    share = found.votes / found.n
+    pairs = [pair_of(asked, *both, confidence=share) for both in sides[:max_pairs]]
     return Made(pairs, None if pairs else "the texts are the same")
 
 
@@ -160,18 +164,12 @@ def explain_pairs(
     Raises:
         DataError: a row cannot be read, or an id is there twice; it is named.
     """
+    decides = {"tau_chosen", "tau_rejected", "max_pairs", "unreadable", "equality", "seed"}
+    settings = config.model_dump(include=decides)
     out: list[Row] = []
     skipped, seen = Counter[str](), set[str]()
     for row in rows:
-        made = make_pairs(
-            row,
-            tau_chosen=config.tau_chosen,
-            tau_rejected=config.tau_rejected,
-            max_pairs=config.max_pairs,
-            unreadable=config.unreadable,
-            equality=config.equality,
-            seed=config.seed,
-        )
+        made = make_pairs(row, **settings)
         if str(row["id"]) in seen:
             raise DataError(f"row '{row['id']}' is there twice", wanted="an id of its own for each")
         seen.add(str(row["id"]))

@@ -23,6 +23,9 @@ What we changed or left out, and why:
 Known failure modes: the kept model is pushed away from the weak one in logit space (sampled
 accuracy up, greedy accuracy often down): look at calibration and pass@k, at `wmss_d0`, and at
 `sft_extrapolate`, which does the like without training.
+
+Controls: NEFTune, Jain et al. 2023, arXiv 2310.05914; label smoothing, Szegedy et al. 2015, arXiv
+1512.00567.
 """
 
 from collections.abc import Sequence

@@ -12,6 +12,8 @@ from torch import Tensor
 
 
 class TokenScores(NamedTuple):
+    """Of every token: its log-prob, and the entropy where it was drawn."""
+
     logprobs_BT: Float[Tensor, "B T"]
     entropy_BT: Float[Tensor, "B T"]
 

@@ -22,6 +22,8 @@ from rekindle.ops.logprobs import kl_k3
 
 
 class SurrogateTerms(NamedTuple):
+    """A token's loss, and the parts that are logged."""
+
     loss_BT: Float[Tensor, "B T"]
     ratio_BT: Float[Tensor, "B T"]
     clipped_BT: Float[Tensor, "B T"]  # 1 where the clip holds the gradient back

@@ -7,23 +7,26 @@ what the tables say.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from rekindle.report.averages import t_interval
 from rekindle.report.load import Evaluation, Metric, RunData
 from rekindle.report.samples import number, rounded
 from rekindle.report.spec import (
+    MOST_MEANS,
     Figure,
     Spec,
     Style,
     binned,
+    bounded,
     by_run,
     nearest,
     run_colour,
     run_dash,
     tooltip_of,
 )
-from rekindle.report.words import estimate
+from rekindle.report.words import IN_NATS, estimate
 
 _LABEL = "abs(datum.value) >= 1000 ? format(datum.value, '~s') : format(datum.value, '.3~g')"
 _SMOOTH_FROM = 30  # steps: shorter series show their raw line only
@@ -33,6 +36,7 @@ _STEP: Spec = {
     "title": "step",
     "axis": {"tickMinStep": 1},
 }
+_MOST_DOTS = 40  # evaluations of a run; a longer curve is a line alone
 _BEFORE = "datum.when == 'before'"
 
 
@@ -43,7 +47,7 @@ def learning_curve(
     styles: Sequence[Style],
     *,
     metric: str,
-    top: float,
+    top: float | None,
 ) -> Figure:
     """A metric over steps for several runs, each point with its interval."""
     values = [
@@ -53,13 +57,15 @@ def learning_curve(
             "value": cell.value,
             "low": cell.low,
             "high": cell.high,
-            "shown": estimate(cell),
+            "shown": estimate(cell, name=metric),
+            "n": evaluation.n_runs,
         }
         for run, evaluation, cell in series
         if cell.value is not None
     ]
     share = _share(metric, top)
-    tooltip = tooltip_of(run="run", step="step", shown=f"{metric}, 95 % interval")
+    many = {"n": "runs"} if any(evaluation.n_runs > 1 for _, evaluation, _ in series) else {}
+    tooltip = tooltip_of(run="run", step="step", shown=f"{metric}, 95 % interval", **many)
     layers: list[Spec] = [
         {
             "mark": {"type": "area", "opacity": 0.16},
@@ -69,16 +75,17 @@ def learning_curve(
             "mark": {"type": "line", "strokeWidth": 1.8},
             "encoding": {"y": share, **run_dash(styles)},
         },
-        {
-            "mark": {"type": "point", "filled": True, "size": 34, "opacity": 1},
-            "encoding": {"y": share},
-        },
         nearest({"x": _STEP, "y": share, "tooltip": tooltip}),
     ]
+    if not bounded(values):
+        del layers[0]
+    if len(values) <= _MOST_DOTS * len(styles):
+        dot = {"type": "point", "filled": True, "size": 34, "opacity": 1}
+        layers.insert(-1, {"mark": dot, "encoding": {"y": share}})
     final = max((evaluation.step for _, evaluation, _ in series), default=0)
     last = [row for row in values if row["step"] == final]
     ends = "; ".join(f"{row['run']}: {row['shown']} at step {row['step']}" for row in last)
-    alt = f"{title}: {metric} over training steps, 0 to {top:.0%}. {ends}."
+    alt = f"{title}: {metric} over training steps. {ends}."
     spec = by_run(values, layers, {"x": _STEP, "color": run_colour(styles)}, styles, height=150)
     return Figure(id=figure_id, title=title, alt=alt, spec=spec)
 
@@ -91,20 +98,20 @@ def metric_curve(
     styles: Sequence[Style],
     *,
     over: Literal["step", "round"] = "step",
+    keys: Mapping[str, str] | None = None,
 ) -> Figure:
-    """A logged quantity over steps for several runs: raw faint, running mean strong; or one number
-    a round."""
+    """A logged quantity over steps for several runs, or one number a round.
+
+    A run: raw faint, running mean strong. An arm of a study: means over its runs with their spread.
+    `keys` says, run by run, what the quantity is logged as where that is not `key`.
+    """
     values: list[dict[str, Any]] = []
     longest = 0
     for run in runs:
-        rows = run.rows if over == "step" else run.rounds
-        points = [(int(row[over]), number(row.get(key))) for row in rows]
-        if any(value is not None for _, value in points):
-            longest = max(longest, len(points))
-            values += [
-                {"run": run.name, "step": step, "value": rounded(value, 5)}
-                for step, value in binned(points)
-            ]
+        found = _series(run, (keys or {}).get(run.name, key), over)
+        if any(row["value"] is not None for row in found):
+            longest = max(longest, 0 if run.members else len(found))
+            values += found
     smooth = longest >= _SMOOTH_FROM
     step = {**_STEP, "title": None if over == "step" else over}
     level = {
@@ -115,31 +122,65 @@ def metric_curve(
         "axis": {"labelExpr": _LABEL, "tickCount": 4},
     }
     raw = {"type": "line", "strokeWidth": 1, "opacity": 0.35 if smooth else 1}
-    layers: list[Spec] = [
-        {"mark": raw, "encoding": {"y": level}},
-        nearest(
-            {
-                "x": step,
-                "y": level,
-                "tooltip": tooltip_of(run="run", step=over, value=f"{title}|.4~g"),
-            }
-        ),
-    ]
+    layers: list[Spec] = [{"mark": raw, "encoding": {"y": level, **run_dash(styles)}}]
+    if bounded(values):
+        encoding = {"y": {**level, "field": "low"}, "y2": {"field": "high"}}
+        layers.insert(0, {"mark": {"type": "area", "opacity": 0.14}, "encoding": encoding})
+        raw |= {"strokeWidth": 1.7}
     if smooth:
         window = {"op": "mean", "field": "value", "as": "mean"}
-        layers.insert(
-            1,
+        layers.append(
             {
                 "transform": [{"window": [window], "frame": [-4, 4], "groupby": ["run"]}],
                 "mark": {"type": "line", "strokeWidth": 1.9},
                 "encoding": {"y": {**level, "field": "mean"}, **run_dash(styles)},
-            },
+            }
         )
+    shown = {"value": f"{title}|.4~g", "n": "runs"}
+    fields = {key: name for key, name in shown.items() if any(key in row for row in values)}
+    tooltip = tooltip_of(run="run", step=over, **fields)
+    layers.append(nearest({"x": step, "y": level, "tooltip": tooltip}))
     present = sorted({row["run"] for row in values})
     time = "training steps" if over == "step" else "rounds"
-    alt = f"{title} over {time}, for {', '.join(present)}."
+    alt = f"{title} over {time}, for {', '.join(present)}. {_ends(values)}"
     spec = by_run(values, layers, {"x": step, "color": run_colour(styles)}, styles, height=112)
     return Figure(id=figure_id, title=title, alt=alt, spec=spec)
+
+
+def _series(run: RunData, key: str, over: str) -> list[dict[str, Any]]:
+    """A quantity of a run; of an arm, means over its runs and their 95 % t-interval."""
+    table = run.rows if over == "step" else run.rounds
+    at = [(int(row[over]), number(row.get(key))) for row in table]
+    if len(run.members) < 2:
+        points = binned(at)
+        return [{"run": run.name, "step": s, "value": rounded(value, 5)} for s, value in points]
+    steps = [step for step, _ in at]
+    each = []
+    for member in run.members:
+        rows = {int(row[over]): row for row in (member.rows if over == "step" else member.rounds)}
+        if rows:
+            points = [(s, number(rows[s].get(key)) if s in rows else None) for s in steps]
+            each.append(binned(points, most=MOST_MEANS))
+    out = []
+    for cells in zip(*each, strict=True):
+        known = [value for _, value in cells if value is not None]
+        low, high = t_interval(known)
+        if low is not None and high is not None and 0 <= min(known) <= max(known) <= 1:
+            low, high = max(0.0, low), min(1.0, high)  # most such quantities are shares
+        row = {"run": run.name, "step": cells[0][0], "n": len(known)}
+        row["value"] = rounded(sum(known) / len(known), 5) if known else None
+        out.append({**row, "low": rounded(low, 5), "high": rounded(high, 5)})
+    return out
+
+
+def _ends(values: Sequence[Mapping[str, Any]]) -> str:
+    """What those who cannot see the lines are told: where each begins and ends."""
+    told = []
+    for run in dict.fromkeys(row["run"] for row in values):
+        known = [row["value"] for row in values if row["run"] == run and row["value"] is not None]
+        if known:
+            told.append(f"{run}: {known[0]:.3g} first, {known[-1]:.3g} last")
+    return "; ".join(told) + "."
 
 
 def before_after(
@@ -161,7 +202,7 @@ def before_after(
             "value": cell.value,
             "low": cell.low,
             "high": cell.high,
-            "shown": estimate(cell),
+            "shown": estimate(cell, name=metric),
         }
         for level, run, when, cell in rows
         if cell.value is not None
@@ -193,6 +234,8 @@ def before_after(
             "encoding": {"x": share, "fill": _hollow_before(styles), "tooltip": tooltip},
         },
     ]
+    if not bounded(values):
+        del layers[0]
     height = max(90, len(levels) * (16 + 11 * len(present)))
     spec = by_run(values, layers, shared, styles, height=height)
     alt = f"{title}: " + "; ".join(
@@ -251,6 +294,8 @@ def pass_at_k(
             "encoding": {"y": share, "fill": _hollow_before(styles), "tooltip": tooltip},
         },
     ]
+    if not bounded(values):
+        del layers[1]
     alt = f"{title}: pass@k. " + "; ".join(
         f"{row['run']} {row['when']}, k = {row['k']}: {row['shown']}" for row in values
     )
@@ -265,7 +310,7 @@ def _share(title: str, top: float | None) -> Spec:
         "type": "quantitative",
         "title": title,
         "scale": {"zero": True} if top is None else {"domain": [0, top]},
-        "axis": {"format": ".0%"},
+        "axis": {"format": ".3~g" if title in IN_NATS else ".0%"},
     }
 
 

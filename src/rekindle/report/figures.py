@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from rekindle.report.charts import before_after, ceiling, learning_curve, metric_curve, pass_at_k
 from rekindle.report.load import Evaluation, Metric, RunData
@@ -12,6 +12,7 @@ from rekindle.report.spec import Figure, Style
 from rekindle.report.stacks import bars, group_classes
 from rekindle.report.tables import TIME_PARTS, time_parts, tokens
 from rekindle.report.verdict import HEADLINE, PASS_AT
+from rekindle.report.words import IN_NATS
 
 # key of a metrics row -> title; what is not listed follows under its own key
 QUANTITIES = {
@@ -97,7 +98,7 @@ ROUND_QUANTITIES = {
     "spent/generated": "tokens generated so far",
 }
 TIME_COLOURS = {part: f"--part-{i}" for i, part in enumerate(TIME_PARTS, start=1)}
-TOKEN_COLOURS = {"trained": "--part-1", "generated only": "--part-6"}
+TOKEN_COLOURS = {"generated": "--part-6", "trained on": "--part-1"}
 _SHOWN_ELSEWHERE = ("step", "time/", "groups/")
 _MOST_QUANTITIES = 24
 
@@ -154,45 +155,70 @@ def benchmarks_of(runs: Sequence[RunData]) -> list[Benchmark]:
     return out
 
 
-def learning_panels(benchmarks: Sequence[Benchmark], styles: Sequence[Style]) -> list[Panel]:
-    """Accuracy over steps, one figure a level."""
+def learning_panels(
+    benchmarks: Sequence[Benchmark], styles: Sequence[Style], *, declared: str | None = None
+) -> list[Panel]:
+    """Accuracy over steps, one figure a level; of a study, the declared metric before pass@1."""
     panels = []
     for b, benchmark in enumerate(benchmarks):
-        name = headline(benchmark)
-        series = {
-            level: [
-                (run.name, e, e.at(level)[name])
-                for run, found in benchmark.found
-                for e in found
-                if name in e.at(level)
-            ]
-            for level in benchmark.levels
-        }
-        top = ceiling([cell for these in series.values() for _, _, cell in these])
-        figures = [
-            learning_curve(
-                f"learning-{b}-{i}",
-                level_title(level),
-                these,
-                styles_of(styles, [run for run, _, _ in these]),
-                metric=name,
-                top=top,
-            )
-            for i, (level, these) in enumerate(series.items())
-            if these
-        ]
-        counts = sorted({e.n_problems for _, found in benchmark.found for e in found})
-        samples = sorted({e.n_samples for _, found in benchmark.found for e in found})
-        note = (
-            f"{name}; n = {' or '.join(f'{n:,}' for n in counts)} problems in all, "
-            f"{' or '.join(map(str, samples))} samples each. Bands are 95 % intervals."
-        )
-        panels.append(Panel(benchmark.title, figures, note))
+        for m, name in enumerate(_metrics_of(benchmark, declared)):
+            panel = _learning_panel(f"learning-{b}-{m}", benchmark, styles, name)
+            panels.append(replace(panel, title=f"{panel.title}: {name}") if declared else panel)
     return panels
 
 
-def quantity_figures(runs: Sequence[RunData], styles: Sequence[Style]) -> tuple[list[Figure], str]:
-    """Logged quantities over steps, and a sentence on those that are not worth a figure."""
+def _learning_panel(
+    figure_id: str, benchmark: Benchmark, styles: Sequence[Style], name: str
+) -> Panel:
+    series = {
+        level: [
+            (run.name, e, e.at(level)[name])
+            for run, found in benchmark.found
+            for e in found
+            if name in e.at(level)
+        ]
+        for level in benchmark.levels
+    }
+    top = None
+    if name not in IN_NATS:
+        top = ceiling([cell for these in series.values() for _, _, cell in these])
+    figures = [
+        learning_curve(
+            f"{figure_id}-{i}",
+            level_title(level),
+            these,
+            styles_of(styles, [run for run, _, _ in these]),
+            metric=name,
+            top=top,
+        )
+        for i, (level, these) in enumerate(series.items())
+        if these
+    ]
+    counts = sorted({e.n_problems for _, found in benchmark.found for e in found})
+    samples = sorted({e.n_samples for _, found in benchmark.found for e in found})
+    means = any(e.n_runs > 1 for _, found in benchmark.found for e in found)
+    over = "over runs" if means else "over problems"
+    note = (
+        f"{name}; n = {' or '.join(f'{n:,}' for n in counts)} problems in all, "
+        f"{' or '.join(map(str, samples))} samples each. Bands are 95 % intervals {over}."
+    )
+    return Panel(benchmark.title, figures, note)
+
+
+def _metrics_of(benchmark: Benchmark, declared: str | None) -> list[str]:
+    """The declared metric where it was measured, and the headline one."""
+    names = {name for _, found in benchmark.found for e in found for name in e.metrics}
+    wanted = [declared] if declared in names else []
+    return list(dict.fromkeys([*wanted, headline(benchmark)]))
+
+
+def quantity_figures(
+    runs: Sequence[RunData], styles: Sequence[Style], *, without: Collection[str] = ()
+) -> tuple[list[Figure], str]:
+    """Logged quantities over steps, and a sentence on those that are not worth a figure.
+
+    `without`: keys that are drawn elsewhere on the page.
+    """
     logged: dict[str, set[float]] = {}
     by_round = {"judge/missing", "pairs/length_gap", *ROUND_QUANTITIES}
     elsewhere = by_round - {"grad_norm"} if any(run.rounds for run in runs) else set[str]()
@@ -200,7 +226,7 @@ def quantity_figures(runs: Sequence[RunData], styles: Sequence[Style]) -> tuple[
         for row in run.rows:
             for key, value in row.items():
                 known = number(value)
-                if known is None or key in elsewhere:
+                if known is None or key in elsewhere or key in without:
                     continue
                 if not key.startswith(_SHOWN_ELSEWHERE):
                     logged.setdefault(key, set()).add(known)
@@ -220,10 +246,14 @@ def quantity_figures(runs: Sequence[RunData], styles: Sequence[Style]) -> tuple[
     return figures, " ".join(told)
 
 
-def round_figures(runs: Sequence[RunData], styles: Sequence[Style]) -> list[Figure]:
-    """What self-rewarding's rounds look like: one number a round."""
+def round_figures(
+    runs: Sequence[RunData], styles: Sequence[Style], *, without: Collection[str] = ()
+) -> list[Figure]:
+    """What self-rewarding's rounds look like: one number a round; but keys in `without`."""
     figures = []
     for i, (key, title) in enumerate(ROUND_QUANTITIES.items()):
+        if key in without:
+            continue
         having = [r for r in runs if any(number(row.get(key)) is not None for row in r.rounds)]
         if having:
             here = styles_of(styles, [run.name for run in having])
@@ -231,24 +261,27 @@ def round_figures(runs: Sequence[RunData], styles: Sequence[Style]) -> list[Figu
     return figures
 
 
-def accuracy_panels(benchmarks: Sequence[Benchmark], styles: Sequence[Style]) -> list[Panel]:
+def accuracy_panels(
+    benchmarks: Sequence[Benchmark], styles: Sequence[Style], *, declared: str | None = None
+) -> list[Panel]:
     """Before against after: a dumbbell of all levels, then pass@k of each."""
     panels = []
     for b, benchmark in enumerate(benchmarks):
-        name, sides = headline(benchmark), benchmark.sides()
+        sides = benchmark.sides()
         if not sides:
             continue
         here = styles_of(styles, [run for run, _, _ in sides])
-        rows = [
-            (level_title(level), run, when, e.at(level)[name])
-            for level in benchmark.levels
-            for run, when, e in sides
-            if name in e.at(level)
-        ]
-        figures = [
-            before_after(f"levels-{b}", f"{name} by level", rows, here, metric=name),
-            *_pass_at_k_figures(b, benchmark, here),
-        ]
+        figures = []
+        for m, name in enumerate(_metrics_of(benchmark, declared)):
+            rows = [
+                (level_title(level), run, when, e.at(level)[name])
+                for level in benchmark.levels
+                for run, when, e in sides
+                if name in e.at(level)
+            ]
+            title = f"{name} by level"
+            figures.append(before_after(f"levels-{b}-{m}", title, rows, here, metric=name))
+        figures += _pass_at_k_figures(b, benchmark, here)
         steps = sorted({e.step for _, when, e in sides if when == "after"})
         after = " or ".join(f"{step:,}" for step in steps) or "none yet"
         note = f"Hollow and dashed: before the first step. Filled: after step {after}."
@@ -262,19 +295,23 @@ def group_figures(runs: Sequence[RunData]) -> list[Figure]:
     return [figure for figure in found if figure is not None]
 
 
-def cost_figures(runs: Sequence[RunData]) -> list[Figure]:
-    """Where the time went, and how many of the generated tokens were trained on."""
+def cost_figures(
+    runs: Sequence[RunData], spent: Mapping[str, Mapping[str, float]] | None = None
+) -> list[Figure]:
+    """Where the time went, and how many of the generated tokens were trained on.
+
+    `spent`: what study.json says of each arm, for the tokens.
+    """
     times = [
         (run.name, part, seconds)
         for run in runs
         for part, seconds in time_parts(run).items()
     ]  # fmt: skip
     counts = []
-    for run in runs:
-        made = tokens(run)
-        trained = made.get("trained", 0.0)
-        counts.append((run.name, "trained", trained))
-        counts.append((run.name, "generated only", max(0.0, made.get("generated", 0.0) - trained)))
+    by_name = {run.name: tokens(run) for run in runs} if spent is None else spent
+    for name, made in by_name.items():
+        counts.append((name, "trained on", made.get("trained", 0.0)))
+        counts.append((name, "generated", made.get("generated", 0.0)))
     figures = []
     if any(amount for _, _, amount in times):
         figures.append(
@@ -282,8 +319,11 @@ def cost_figures(runs: Sequence[RunData]) -> list[Figure]:
         )
     if any(amount for _, _, amount in counts):
         figures.append(
-            bars("tokens", "Tokens", counts, colours=TOKEN_COLOURS, unit="tokens", param="uses")
-        )
+            bars(
+                "tokens", "Tokens", counts,
+                colours=TOKEN_COLOURS, unit="tokens", param="uses", stacked=False,
+            )
+        )  # fmt: skip
     return figures
 
 

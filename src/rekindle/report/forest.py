@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rekindle.report.spec import Figure, Spec, frame, tooltip_of
+from rekindle.report.spec import Figure, Spec, bounded, frame, tooltip_of
 from rekindle.report.verdict import VerdictRow
-from rekindle.report.words import plural, points
+from rekindle.report.words import IN_NATS, difference, plural
 
 _LOOKS = {"helps": ("var(--good)", "triangle-up"), "does not": ("var(--bad)", "triangle-down")}
 _OTHER = ("var(--soft)", "circle")
@@ -32,7 +32,7 @@ def _forest(figure_id: str, metric: str, claims: Sequence[VerdictRow]) -> Figure
     along: Spec = {
         "field": "value",
         "type": "quantitative",
-        "title": "difference, percentage points",
+        "title": f"difference, {'nats' if _in_nats(metric) else 'percentage points'}",
         "scale": {"zero": True},
     }
     shared: Spec = {
@@ -63,6 +63,8 @@ def _forest(figure_id: str, metric: str, claims: Sequence[VerdictRow]) -> Figure
             "encoding": {"x": along, "shape": _by_verdict(words, shapes), "tooltip": shown},
         },
     ]
+    if not bounded(values):
+        del layers[1]
     spec = frame(values, layers, shared, height=_LINE * len(order))
     told = "; ".join(f"{row['name']} {row['shown']}, {row['verdict']}" for row in values)
     return Figure(figure_id, metric, f"Differences in {metric}: {told}.", spec, wide=True)
@@ -77,19 +79,25 @@ def _value(claim: VerdictRow, *, several: bool) -> Spec:
     assert claim.change is not None
     assert claim.change.value is not None
     low, high = claim.change.low, claim.change.high
+    scale = 1 if _in_nats(claim.metric) else 100
     name = claim.subject + (f", {claim.where}" if several else "")
     return {
         "name": name + (_DECLARED if claim.main else ""),
-        "value": 100 * claim.change.value,
-        "low": None if low is None else 100 * low,
-        "high": None if high is None else 100 * high,
-        "shown": _shown(claim.change.value, low, high),
+        "value": scale * claim.change.value,
+        "low": None if low is None else scale * low,
+        "high": None if high is None else scale * high,
+        "shown": _shown(claim.metric, claim.change.value, low, high),
         "verdict": claim.verdict,
         "runs": f"{plural(claim.n_runs, 'pair')} of runs, {plural(claim.n_problems, 'problem')}",
     }
 
 
-def _shown(value: float, low: float | None, high: float | None) -> str:
+def _shown(metric: str, value: float, low: float | None, high: float | None) -> str:
     if low is None or high is None:
-        return f"{points(value)} (no interval)"
-    return f"{points(value)} [{points(low)}, {points(high)}]"
+        return f"{difference(metric, value)} (no interval)"
+    ends = ", ".join(difference(metric, end) for end in (low, high))
+    return f"{difference(metric, value)} [{ends}]"
+
+
+def _in_nats(metric: str) -> bool:
+    return metric.split(" ")[0] in IN_NATS

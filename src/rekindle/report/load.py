@@ -6,7 +6,7 @@ missing or broken becomes a sentence in `RunData.notes`. Only a directory that i
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import yaml
 
 from rekindle.errors import ConfigError, RunDirectoryError
-from rekindle.files import explained_io, read_json
+from rekindle.files import explained_io
+from rekindle.report.reading import read_object, read_rows
 from rekindle.report.samples import Sample, number, read_sample
+from rekindle.report.stages import Pair, Stage, read_pairs, read_stages
 
 MARKS = ("manifest.json", "config.yaml", "metrics.jsonl")
 _EVAL_NAME = re.compile(r"step-(\d+)\.json")
@@ -38,7 +40,8 @@ class Evaluation:
     """One evaluation file, checked as far as the page needs it.
 
     `metrics` holds pass@1 and the like over all problems, `levels` the same per level, `counts` the
-    problems of each level; `raw` is the file itself, for the paired comparison.
+    problems of each level; `raw` is the file itself, for the paired comparison. `asked` is a hash
+    of the problems' ids in their order; `n_runs` the number of runs that it is a mean over.
     """
 
     step: int
@@ -51,6 +54,8 @@ class Evaluation:
     metrics: Mapping[str, Metric]
     levels: Mapping[str, Mapping[str, Metric]]
     counts: Mapping[str, int]
+    asked: str = ""
+    n_runs: int = 1
 
     def at(self, level: str | None) -> Mapping[str, Metric]:
         """The metrics of a level, or of all problems for None; empty when it was not evaluated."""
@@ -75,6 +80,9 @@ class RunData:
     evaluations: Sequence[Evaluation]
     notes: Sequence[str] = field(default_factory=tuple)
     rounds: Sequence[Mapping[str, Any]] = ()  # of self-rewarding: one row a round
+    stages: Sequence[Stage] = ()  # of multi-stage methods: those that made rows
+    pairs: Sequence[Pair] = ()
+    members: Sequence[RunData] = ()  # of an arm of a study: the runs that it is the mean of
 
     @property
     def method(self) -> str:
@@ -143,14 +151,20 @@ def load_runs(paths: Sequence[Path]) -> list[RunData]:
     return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
-def load_run(path: Path) -> RunData:
-    """One run directory; see the module's docstring for what is tolerated."""
+def load_run(path: Path, *, texts: bool = True, outcomes: bool = True) -> RunData:
+    """One run directory; see the module's docstring for what is tolerated.
+
+    Args:
+        path: the directory.
+        texts: read rollouts and pairs too.
+        outcomes: keep each evaluation's outcomes, which a paired comparison needs.
+    """
     with explained_io(path, "reading"):
         _refuse_other_directories(path)
-        return _load(path)
+        return _load(path, texts=texts, outcomes=outcomes)
 
 
-def _load(path: Path) -> RunData:
+def _load(path: Path, *, texts: bool, outcomes: bool) -> RunData:
     notes: list[str] = []
     config, config_text = _read_config(path / "config.yaml", notes)
     rows = _read_metrics(path / "metrics.jsonl", notes)
@@ -159,46 +173,17 @@ def _load(path: Path) -> RunData:
         path=path,
         config=config,
         config_text=config_text,
-        manifest=_read_object(path / "manifest.json", notes, "where and how it was run is unknown"),
+        manifest=read_object(path / "manifest.json", notes, "where and how it was run is unknown"),
         rows=rows,
-        samples=_read_samples(path / "samples.jsonl", notes),
-        evaluations=_read_evaluations(path, rows[-1]["step"] if rows else 0, notes),
+        samples=_read_samples(path / "samples.jsonl", notes) if texts else [],
+        evaluations=_read_evaluations(
+            path, rows[-1]["step"] if rows else 0, notes, outcomes=outcomes
+        ),
         rounds=_read_rounds(path / "stages" / "rounds.jsonl", notes),
+        stages=read_stages(path, notes),
+        pairs=read_pairs(path, config, notes) if texts else [],
     )
     return replace(run, notes=(*_state_notes(run), *notes))
-
-
-def read_rows(path: Path, notes: list[str]) -> list[tuple[int, dict[str, Any]]]:
-    """The readable rows of a JSONL log as (line, object); the others are counted in `notes`.
-
-    A last line without a newline is what a kill leaves behind, so it is told apart from damage.
-    """
-    rows: list[tuple[int, dict[str, Any]]] = []
-    broken: list[int] = []
-    torn = False
-    with open(path, encoding="utf-8-sig", errors="replace", newline="\n") as file:
-        for line_number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):  # ValueError: also integers of 5,000 digits
-                row = None
-            if isinstance(row, dict):
-                rows.append((line_number, row))
-            elif line.endswith("\n"):
-                broken.append(line_number)
-            else:
-                torn = True
-    if torn:
-        notes.append(
-            f"The last line of {path.name} is cut off, as a kill in mid-write leaves it; it is "
-            "not shown."
-        )
-    if broken:
-        listed = ", ".join(str(n) for n in broken[:5]) + (" …" if len(broken) > 5 else "")
-        notes.append(f"{path.name}: {len(broken)} unreadable line(s) left out (line {listed}).")
-    return rows
 
 
 def _refuse_other_directories(path: Path) -> None:
@@ -251,22 +236,6 @@ def _read_config(path: Path, notes: list[str]) -> tuple[Mapping[str, Any], str]:
     return tree, text[:_LONGEST_TEXT]
 
 
-def _read_object(path: Path, notes: list[str], otherwise: str) -> Mapping[str, Any]:
-    if not path.is_file():
-        notes.append(f"{path.name} is missing: {otherwise}.")
-        return {}
-    try:
-        found = read_json(path)
-    except (ValueError, RecursionError) as error:
-        reason = (str(error).splitlines() or ["unreadable"])[0].replace(str(path), path.name)
-        notes.append(f"{path.name} is left out: {reason}.")
-        return {}
-    if not isinstance(found, dict):
-        notes.append(f"{path.name} is left out: it is not a JSON object.")
-        return {}
-    return found
-
-
 def _read_metrics(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     if not path.is_file():
         notes.append("metrics.jsonl is missing: no step was logged.")
@@ -306,20 +275,22 @@ def _read_samples(path: Path, notes: list[str]) -> list[Sample]:
     return found
 
 
-def _read_evaluations(path: Path, steps_done: int, notes: list[str]) -> list[Evaluation]:
+def _read_evaluations(
+    path: Path, steps_done: int, notes: list[str], *, outcomes: bool
+) -> list[Evaluation]:
     found = []
     for file in sorted(path.glob("eval/step-*.json")):
         match = _EVAL_NAME.fullmatch(file.name)
         if match is None:
             continue
-        raw = _read_object(file, notes, "")
+        raw = read_object(file, notes, "")
         evaluation = _evaluation(int(match.group(1)), file, raw) if raw else None
         if evaluation is not None:
-            found.append(evaluation)
+            found.append(evaluation if outcomes else replace(evaluation, raw={}))
         elif raw:
             notes.append(f"eval/{file.name} is left out: it has no metrics.")
     if not found and (path / "eval.json").is_file():
-        raw = _read_object(path / "eval.json", notes, "")
+        raw = read_object(path / "eval.json", notes, "")
         alone = _evaluation(steps_done, path / "eval.json", raw)
         found = [alone] if alone is not None else []
     return sorted(found, key=lambda evaluation: evaluation.step)
@@ -348,7 +319,16 @@ def _evaluation(step: int, path: Path, raw: Mapping[str, Any]) -> Evaluation | N
         counts={
             level: int(number(block.get("n_problems")) or 0) for level, block in levels.items()
         },
+        asked=_digest_of(raw.get("problems")),
     )
+
+
+def _digest_of(problems: object) -> str:
+    """A short hash of the problems' ids; empty where a file does not name them."""
+    if not isinstance(problems, list) or not problems:
+        return ""
+    ids = [str(item.get("id")) if isinstance(item, Mapping) else "?" for item in problems]
+    return hashlib.sha256("\n".join(ids).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def _metrics(block: object) -> dict[str, Metric]:

@@ -11,7 +11,8 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,10 +27,13 @@ from rekindle.report import figures as draw
 from rekindle.report import tables
 from rekindle.report.forest import forest_figures
 from rekindle.report.load import Metric, RunData, load_runs
+from rekindle.report.packing import packed
 from rekindle.report.samples import pack, thin
-from rekindle.report.spec import run_styles
+from rekindle.report.spec import Figure, Style, run_styles
 from rekindle.report.stacks import GROUP_CLASSES
+from rekindle.report.stages import pack_pairs
 from rekindle.report.study import StudyPage, load_study_page
+from rekindle.report.telemetry import Telemetry, drawn_keys, telemetry
 from rekindle.report.verdict import (
     Arm,
     VerdictRow,
@@ -41,11 +45,16 @@ from rekindle.report.verdict import (
 from rekindle.report.verdict import (
     verdict_rows as rows_of,
 )
-from rekindle.report.words import count, listed, nice_step, percent, plural
+from rekindle.report.words import amount, count, listed, nice_step, percent, plural
+from rekindle.study.archive import opened
 from rekindle.study.places import is_study
 
+PAGE_BYTES = 3_900_000  # of the whole page, as far as texts can be left out
 ROLLOUT_BYTES = 2_300_000  # of all rollouts on the page
-_SCRIPTS = ("theme.js", "page.js", "browser.js")
+PAIR_BYTES = 600_000  # of all pairs
+_LEAST_TEXT = 200_000  # of rollouts and pairs, however much the figures need
+_FRAME_BYTES = 250_000  # scripts, style, tables
+_SCRIPTS = ("theme.js", "page.js", "cards.js", "rollouts.js", "pairs.js")
 _FOREST_HALF = 84  # of the little interval drawings: units from the middle to the end
 
 
@@ -85,8 +94,9 @@ def build_report(
             fix=f"rekindle report {studies[0]}",
         )
     if studies:
-        study = load_study_page(studies[0])
-        html = render(study.arms, title=title or study.title, study=study)
+        with opened(studies[0]) as place:
+            study = load_study_page(place)
+        html = render(study.arms, title=title, study=study)
     else:
         html = render(load_runs(places), title=title, verdict_rows=verdict_rows)
     write_atomic(out, html.encode("utf-8", "replace"))  # a model may emit half a surrogate pair
@@ -102,26 +112,21 @@ def render(
 ) -> str:
     """The page as one string; of a study, `runs` are its arms."""
     arms = [Arm(run.name, [run]) for run in runs] if study else arms_of(runs)
-    styles = run_styles([[run.name for run in arm.runs] for arm in arms])
+    styles = (
+        run_styles([[name] for name in study.names])
+        if study
+        else run_styles([[run.name for run in arm.runs] for arm in arms])
+    )
     given = study.claims if study else verdict_rows
     claims = list(rows_of(arms) if given is None else given)
     singles = single_rows(arms) if given is None else []
-    benchmarks = draw.benchmarks_of(runs)
-    learning = draw.learning_panels(benchmarks, styles)
-    accuracy = draw.accuracy_panels(benchmarks, styles)
-    quantities, quantities_note = draw.quantity_figures(runs, styles)
-    rounds = draw.round_figures(runs, styles)
-    forest = forest_figures(claims) if study else []
-    groups, costs = draw.group_figures(runs), draw.cost_figures(runs)
-    drawn = [
-        *(figure for panel in (*learning, *accuracy) for figure in panel.figures),
-        *forest, *rounds, *quantities, *groups, *costs,
-    ]  # fmt: skip
-    rollouts, rollout_notes = _rollouts(runs)
+    drawn = _draw(runs, styles, claims, study)
+    texts = _texts(runs, drawn.bytes)
     scripts = [javascript(name) for name in _SCRIPTS]
-    bundle = vega_bundle() if drawn else ""
+    bundle = vega_bundle() if drawn.figures else ""
+    there = {run.name for run in runs}
     return environment().get_template("report.html.j2").render(
-        title=title or _title(runs),
+        title=title or (study.title if study else _title(runs)),
         policy=content_policy([*scripts, bundle]),
         style=Markup(text_of("style.css") + text_of("parts.css")),
         theme=Markup(scripts[0]),
@@ -130,29 +135,79 @@ def render(
         caution=study.caution if study else seed_caution(arms),
         study=study,
         runs=runs,
-        styles=styles,
-        swatches={style.run: style for style in styles},
+        styles=[style for style in styles if style.run in there],
         overview=tables.overview(runs),
         claims=claims,
         whisker_of=_whiskers([*claims, *singles]),
-        learning=learning, rounds=rounds, forest=forest, singles=singles,
-        quantities=quantities, quantities_note=quantities_note,
-        accuracy=accuracy,
+        drawn=drawn, singles=singles,
         accuracy_tables=tables.accuracy(runs),
-        groups=groups,
-        costs=costs,
         cost_tables={"time": tables.time_table(runs), "tokens": tables.token_table(runs)},
         class_names=GROUP_CLASSES,
         time_colours=draw.TIME_COLOURS,
         token_colours=draw.TOKEN_COLOURS,
-        figures_json=island({figure.id: figure.spec for figure in drawn}),
-        rollouts_json=island(rollouts),
-        rollout_count=sum(len(pile["rows"]) for pile in rollouts),
-        rollout_notes=rollout_notes,
+        figures_json=drawn.json,
+        texts=texts,
         differences=tables.differences(runs),
-        environments=[tables.environment(run) for run in runs],
+        environments=[tables.environment(r.name, r.manifest, seed=r.seed) for r in runs],
         version=rekindle.__version__,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The figures of a page, by the section they stand in, and all of them as JSON."""
+
+    learning: Sequence[draw.Panel]
+    accuracy: Sequence[draw.Panel]
+    forest: Sequence[Figure]
+    signals: Sequence[Telemetry]
+    rounds: Sequence[Figure]
+    quantities: Sequence[Figure]
+    quantities_note: str
+    groups: Sequence[Figure]
+    costs: Sequence[Figure]
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All of them."""
+        panels = [figure for panel in (*self.learning, *self.accuracy) for figure in panel.figures]
+        signals = [figure for signal in self.signals for figure in signal.figures]
+        rest = (self.forest, self.rounds, self.quantities, self.groups, self.costs)
+        return [*panels, *signals, *(figure for figures in rest for figure in figures)]
+
+    @cached_property
+    def json(self) -> Markup:
+        """What the page's script draws, data by columns."""
+        return figures_island(self.figures)
+
+    @property
+    def bytes(self) -> int:
+        """Of the figures' data."""
+        return len(self.json.encode("utf-8", "replace"))
+
+
+def _draw(
+    runs: Sequence[RunData],
+    styles: Sequence[Style],
+    claims: Sequence[VerdictRow],
+    study: StudyPage | None,
+) -> Drawn:
+    benchmarks = draw.benchmarks_of(runs)
+    declared = study.metric if study else None
+    by_step = drawn_keys(runs, "step") if study else set[str]()
+    by_round = drawn_keys(runs, "round") if study else set[str]()
+    quantities, note = draw.quantity_figures(runs, styles, without=by_step)
+    return Drawn(
+        learning=draw.learning_panels(benchmarks, styles, declared=declared),
+        accuracy=draw.accuracy_panels(benchmarks, styles, declared=declared),
+        forest=forest_figures(claims) if study else [],
+        signals=telemetry(runs, styles) if study else [],
+        rounds=draw.round_figures(runs, styles, without=by_round),
+        quantities=quantities,
+        quantities_note=note,
+        groups=draw.group_figures(runs),
+        costs=draw.cost_figures(runs, study.spent if study else None),
+    )
 
 
 def island(value: object) -> Markup:
@@ -165,6 +220,15 @@ def island(value: object) -> Markup:
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
     return Markup(text)
+
+
+def figures_island(figures: Sequence[Figure]) -> Markup:
+    """Figures by id as the page's script draws them, data by columns."""
+    specs = {}
+    for figure in figures:
+        values = figure.spec["data"]["values"]
+        specs[figure.id] = {**figure.spec, "data": {"values": packed(values)}}
+    return island(specs)
 
 
 @cache
@@ -227,7 +291,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"count": count, "by_subject": _by_subject}
-    environment.globals["share"] = _share
+    environment.globals |= {"share": _share, "amount": amount}
     return environment
 
 
@@ -282,15 +346,40 @@ def _whiskers(rows: Sequence[VerdictRow]) -> Callable[[VerdictRow], Whisker | No
     return place
 
 
-def _rollouts(runs: Sequence[RunData]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Packed rollouts a run, and what to say about runs without, or with too many."""
+class Texts(NamedTuple):
+    """What can be browsed: packed rollouts and pairs a run, and what to say about them."""
+
+    rollouts: Markup
+    n_rollouts: int
+    rollout_notes: Sequence[str]
+    pairs: Markup
+    n_pairs: int
+    pair_notes: Sequence[str]
+
+
+def _texts(runs: Sequence[RunData], spent: int) -> Texts:
+    """Rollouts and pairs in the bytes that figures and settings leave of `PAGE_BYTES`."""
+    settings = sum(2 * len(run.config_text) for run in runs)
+    room = max(_LEAST_TEXT, PAGE_BYTES - len(vega_bundle()) - spent - settings - _FRAME_BYTES)
+    paired = [run for run in runs if run.pairs]
+    for_pairs = min(PAIR_BYTES, room // 3) if paired else 0
     having = [run for run in runs if run.samples]
     without = [run.name for run in runs if not run.samples]
-    notes = [f"{listed(without)} logged no rollouts."] if without else []
-    packed: list[dict[str, Any]] = []
+    notes = [f"{listed(without)} logged no rollouts, or they are not here."] if without else []
+    packed_runs: list[dict[str, Any]] = []
     for run in having:
-        kept = thin(run.samples, ROLLOUT_BYTES // len(having))
-        packed.append({"run": run.name, **pack(kept.samples)})
+        kept = thin(run.samples, min(ROLLOUT_BYTES, room - for_pairs) // len(having))
+        packed_runs.append({"run": run.name, **pack(kept.samples)})
         if kept.note:
             notes.append(f"{run.name}: {kept.note}")
-    return packed, notes
+    pair_notes: list[str] = []
+    piles: list[dict[str, Any]] = []
+    for run in paired:
+        pile, note = pack_pairs(run.pairs, for_pairs // len(paired))
+        piles.append({"run": run.name, **pile})
+        if note:
+            pair_notes.append(f"{run.name}: {note}; the run's stages have them all.")
+    return Texts(
+        island(packed_runs), sum(len(pile["rows"]) for pile in packed_runs), notes,
+        island(piles), sum(len(pile["rows"]) for pile in piles), pair_notes,
+    )  # fmt: skip

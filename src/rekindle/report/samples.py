@@ -79,22 +79,22 @@ def read_sample(line: int, row: Mapping[str, Any]) -> Sample | None:
     return Sample(
         line=line,
         step=int(step),
-        group=_text(row.get("group")),
-        problem=_text(row.get("problem")),
-        level=_text(row.get("level")),
-        prompt=shorten(_prompt(row.get("prompt"))),
-        answer=None if answer is None else shorten(_text(answer)),
+        group=text_of(row.get("group")),
+        problem=text_of(row.get("problem")),
+        level=text_of(row.get("level")),
+        prompt=shorten(prompt_text(row.get("prompt"))),
+        answer=None if answer is None else shorten(text_of(answer)),
         sample=int(number(row.get("sample")) or 0),
         text=shorten(text),
         score=number(row.get("score")),
-        missing=None if missing is None else _text(missing),
+        missing=None if missing is None else text_of(missing),
         parts={str(key): number(value) for key, value in named.items() if _numeric(value)},
         reward=number(row.get("reward")),
         advantage=number(row.get("advantage")),
-        group_class=_text(row.get("group_class")),
+        group_class=text_of(row.get("group_class")),
         tokens=None if count is None else int(count),
         sum_logprob=number(row.get("sum_logprob")),
-        finish=_text(row.get("finish")),
+        finish=text_of(row.get("finish")),
     )
 
 
@@ -185,20 +185,21 @@ def _size(sample: Sample) -> int:
     return 160 + 24 * len(sample.parts) + sum(len(json.dumps(text)) for text in texts)
 
 
-def _prompt(value: object) -> str:
+def prompt_text(value: object) -> str:
     """The prompt as text; a chat is one block a message."""
     if not isinstance(value, list):
-        return _text(value)
+        return text_of(value)
     blocks = []
     for message in value:
         if isinstance(message, Mapping):
-            blocks.append(f"{_text(message.get('role'))}: {_text(message.get('content'))}")
+            blocks.append(f"{text_of(message.get('role'))}: {text_of(message.get('content'))}")
         elif isinstance(message, list) and len(message) == 2:
-            blocks.append(f"{_text(message[0])}: {_text(message[1])}")
+            blocks.append(f"{text_of(message[0])}: {text_of(message[1])}")
     return "\n\n".join(blocks)
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """A text as it is, nothing as "", anything else as JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -16,6 +16,7 @@ from typing import Any
 Spec = dict[str, Any]
 
 MOST_POINTS = 400  # of a line; longer runs are shown as means of neighbouring steps
+MOST_MEANS = 80  # the same of a line that is a mean over runs and has a band
 _DASHES = ([1.0, 0.0], [5.0, 3.0], [1.5, 2.5], [8.0, 3.0, 2.0, 3.0])
 _HUES = 8
 
@@ -51,11 +52,13 @@ def run_styles(arms: Sequence[Sequence[str]]) -> list[Style]:
     ]
 
 
-def binned(points: Sequence[tuple[int, float | None]]) -> list[tuple[int, float | None]]:
-    """At most `MOST_POINTS` points: means over neighbouring steps, at their middle step."""
-    if len(points) <= MOST_POINTS:
+def binned(
+    points: Sequence[tuple[int, float | None]], *, most: int = MOST_POINTS
+) -> list[tuple[int, float | None]]:
+    """At most `most` points: means over neighbouring steps, at their middle step."""
+    if len(points) <= most:
         return list(points)
-    size = math.ceil(len(points) / MOST_POINTS)
+    size = math.ceil(len(points) / most)
     out: list[tuple[int, float | None]] = []
     for start in range(0, len(points), size):
         part = points[start : start + size]
@@ -63,6 +66,11 @@ def binned(points: Sequence[tuple[int, float | None]]) -> list[tuple[int, float 
         mean = sum(known) / len(known) if known else None
         out.append((part[len(part) // 2][0], mean))
     return out
+
+
+def bounded(values: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether any row has an interval: of a layer that has nothing to draw, Vega complains."""
+    return any(row.get("low") is not None for row in values)
 
 
 def by_run(

@@ -81,8 +81,12 @@ def bars(
     colours: Mapping[str, str],
     unit: str,
     param: str,
+    stacked: bool = True,
 ) -> Figure:
-    """Stacked horizontal bars: `rows` are (run, part, amount), `colours` part -> CSS variable."""
+    """Horizontal bars: `rows` are (run, part, amount), `colours` part -> CSS variable.
+
+    Not `stacked`: the parts side by side, where their sum means nothing.
+    """
     values = [
         {"run": run, "part": part, "value": rounded(amount), "shown": count(amount)}
         for run, part, amount in rows
@@ -122,6 +126,9 @@ def bars(
         "sort": runs,
         "axis": {"domain": False, "ticks": False, "labelPadding": 8, "labelLimit": 130},
     }
+    if not stacked:
+        layers[0]["encoding"]["x"]["stack"] = None
+        layers[0]["encoding"]["yOffset"] = {"field": "part", "scale": {"domain": parts}}
     spec = frame(values, layers, {"y": y}, height=28 * max(1, len(runs)))
     spec["params"] = [{"name": param, "value": parts}]
     alt = f"{title}: " + "; ".join(f"{v['run']}, {v['part']} {v['shown']} {unit}" for v in values)

@@ -1,30 +1,55 @@
 """A study directory as a page: one averaged run for each arm, and the claims of study.json.
 
-Curves are means over the runs of an arm. The band of an evaluation is the 95 % t-interval over
-those runs: how far trainings differ, not what the verdict rests on. The verdict's intervals are
-those of study.json, over base models, seeds and problems.
+The verdicts, intervals and costs are those of study.json; nothing is concluded anew here. Curves
+are means over the runs that are still there, and the page says which are not.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
-from scipy import stats
-
-from rekindle.errors import DataError
-from rekindle.files import read_json
+from rekindle.errors import RunDirectoryError
+from rekindle.report.averages import TEXT_RUNS, averaged
 from rekindle.report.load import Evaluation, Metric, RunData, load_run
-from rekindle.report.samples import number
-from rekindle.report.tables import Table
+from rekindle.report.reading import read_object
+from rekindle.report.study_file import Claim, Declared, StudyFile, read_declared, read_study
+from rekindle.report.study_tables import (
+    budget_table,
+    comparison_table,
+    declared_table,
+    gap_tables,
+    runs_table,
+)
+from rekindle.report.tables import Table, code_version, environment
 from rekindle.report.verdict import VerdictRow
-from rekindle.report.words import UNDEFINED, count, listed, percent, plural, points
+from rekindle.report.words import amount, difference, listed, percent, plural
 
-ROLLOUT_RUNS = 1  # of each arm, whose rollouts can be browsed
+_ENOUGH_BASES, _ENOUGH_SEEDS = 3, 8  # fewer are a look, not evidence
+
+
+@dataclass(frozen=True)
+class Family:
+    """Comparisons in one metric on one level, as a block of the verdict table."""
+
+    title: str
+    rows: Sequence[tuple[Claim, VerdictRow]]
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """How to get these numbers again."""
+
+    command: str
+    again: str
+    alone: Mapping[str, str]  # arm -> the command of one of its runs
+    note: str
+    declared: Table
+    study_text: str
+    environment: Table
+    runs: Table
 
 
 @dataclass(frozen=True)
@@ -35,54 +60,90 @@ class StudyPage:
     summary: Sequence[str]
     caution: str
     claims: Sequence[VerdictRow]
+    families: Sequence[Family]
     arms: Sequence[RunData]
+    names: Sequence[str]  # of all arms, also of those without a run
     tables: Sequence[Table]
-    notes: Sequence[str]
+    costs: Table
+    spent: Mapping[str, Mapping[str, float]]
+    rerun: Rerun
+    notes: Sequence[str] = field(default_factory=tuple)
+    metric: str = ""  # the declared one
+    curves_note: str = ""
+    texts_note: str = ""
 
 
 def load_study_page(place: Path) -> StudyPage:
     """Everything that the page of a study shows.
 
     Raises:
-        DataError: study.json is missing or broken, or no run is finished.
-        RunDirectoryError: a run that study.json names is gone.
+        DataError: study.json is missing, broken, or of another version.
     """
-    found = read_json(place / "study.json")
-    arms = [
-        averaged(arm, [load_run(_at(place, run["out"])) for run in block["runs"]])
-        for arm, block in found["arms"].items()
-        if block["runs"]
-    ]
-    if not arms:
-        raise DataError(
-            f"no run of {place} is finished",
-            why="there is nothing to show yet",
-            fix="rekindle study ... --resume",
-        )
-    claims = [_claim(row) for row in found["comparisons"]]
+    found = read_study(place)
+    declared = read_declared(place, found)
+    notes: list[str] = []
+    manifest = read_object(place / "manifest.json", notes, "where it was run is unknown")
+    runs = _runs(place, found, notes)
+    arms = [averaged(arm, these) for arm, these in runs.items() if these]
+    claims = [_claim(row) for row in found.comparisons]
     return StudyPage(
-        title=f"Study: {found['study']}",
-        summary=_summary(found, claims),
+        title=f"Study: {found.study}",
+        summary=_summary(found),
         caution=_caution(found),
         claims=claims,
+        families=_families(found, claims),
         arms=arms,
-        tables=[_comparison_table(found), *_gap_tables(found), _budget_table(found)],
-        notes=_notes(found),
+        names=list(found.arms),
+        tables=[comparison_table(found), *gap_tables(found)],
+        costs=budget_table(found),
+        spent={
+            arm: {name: value for name, value in block.spent if value is not None}
+            for arm, block in found.arms.items()
+        },
+        rerun=_rerun(place, found, declared, manifest, runs),
+        notes=[*_notes(found, declared), *notes],
+        metric=found.primary.metric,
+        curves_note=_curves_note(found, runs),
+        texts_note=_texts_note(runs),
     )
 
 
-def averaged(name: str, runs: Sequence[RunData]) -> RunData:
-    """One run that stands for several of the same recipe: means at each step that all reached."""
-    first = runs[0]
-    return replace(
-        first,
-        name=name,
-        rows=_mean_rows([run.rows for run in runs]),
-        rounds=_mean_rows([run.rounds for run in runs], over="round"),
-        evaluations=_mean_evaluations([run.evaluations for run in runs]),
-        samples=[sample for run in runs[:ROLLOUT_RUNS] for sample in run.samples],
-        notes=[f"{run.path.name}: {note}" for run in runs for note in run.notes],
-    )
+# --- the runs
+
+
+def _runs(place: Path, found: StudyFile, notes: list[str]) -> dict[str, list[RunData]]:
+    """The runs of each arm that are still there, on the same problems as the others.
+
+    The runs whose texts are shown come first: of the base and seed that most arms have.
+    """
+    shown = _most_shared(found)
+    out: dict[str, list[RunData]] = {}
+    gone: list[str] = []
+    for arm, block in found.arms.items():
+        out[arm] = []
+        for row in sorted(block.runs, key=lambda run: (run.base, run.seed) != shown):
+            name = f"{arm}, {row.base}, seed {row.seed}"
+            texts = len(out[arm]) < TEXT_RUNS
+            try:
+                run = load_run(_at(place, row.out), texts=texts, outcomes=False)
+            except RunDirectoryError:
+                gone.append(name)
+                continue
+            out[arm].append(replace(run, name=name))
+    if gone:
+        more = f" and {len(gone) - 6} more" if len(gone) > 6 else ""
+        finished = sum(block.finished for block in found.arms.values())
+        notes.append(
+            f"Not here: {len(gone)} of {plural(finished, 'run directory')} "
+            f"({'; '.join(gone[:6])}{more}). Verdicts and costs are those of study.json, which was "
+            "written when they were there; curves, telemetry and texts are without them."
+        )
+    return _same_problems(found, out, notes)
+
+
+def _most_shared(found: StudyFile) -> tuple[str, int] | None:
+    keys = [(run.base, run.seed) for block in found.arms.values() for run in block.runs]
+    return max(dict.fromkeys(keys), key=keys.count, default=None)
 
 
 def _at(place: Path, out: str) -> Path:
@@ -90,221 +151,202 @@ def _at(place: Path, out: str) -> Path:
     return place.joinpath("runs", *Path(out).parts[-3:])
 
 
-def _mean_rows(
-    tables: Sequence[Sequence[Mapping[str, Any]]], *, over: str = "step"
-) -> list[dict[str, Any]]:
-    steps = set.intersection(*({row[over] for row in rows} for rows in tables))
-    by_step: dict[int, list[Mapping[str, Any]]] = {step: [] for step in sorted(steps)}
-    for rows in tables:
-        for row in rows:
-            if row[over] in by_step:
-                by_step[row[over]].append(row)
-    out = []
-    for step, rows in by_step.items():
-        mean: dict[str, Any] = {over: step}
-        for key in dict.fromkeys(key for row in rows for key in row if key != over):
-            known = [value for row in rows if (value := number(row.get(key))) is not None]
-            mean[key] = fmean(known) if known else None
-        out.append(mean)
+def _same_problems(
+    found: StudyFile, runs: Mapping[str, Sequence[RunData]], notes: list[str]
+) -> dict[str, list[RunData]]:
+    """Evaluations on other problems than the baseline's are left out: their means would differ for
+    another reason than the method."""
+    first = found.comparisons[0].baseline if found.comparisons else next(iter(found.arms))
+    order = [*runs.get(first, ()), *(run for these in runs.values() for run in these)]
+    asked: dict[tuple[str, str], str] = {}
+    for evaluation in (e for run in order for e in run.evaluations):
+        if evaluation.asked:
+            asked.setdefault((evaluation.task, evaluation.split), evaluation.asked)
+
+    def fits(evaluation: Evaluation) -> bool:
+        return evaluation.asked in ("", asked.get((evaluation.task, evaluation.split), ""))
+
+    out: dict[str, list[RunData]] = {}
+    for arm, these in runs.items():
+        out[arm] = []
+        for run in these:
+            kept = [e for e in run.evaluations if fits(e)]
+            if len(kept) < len(run.evaluations):
+                left_out = plural(len(run.evaluations) - len(kept), "evaluation")
+                notes.append(
+                    f"{run.name}: {left_out} on other problems than those of {first}, left out of "
+                    "curves and tables: a difference would not be the method's."
+                )
+            out[arm].append(replace(run, evaluations=kept))
     return out
 
 
-def _mean_evaluations(tables: Sequence[Sequence[Evaluation]]) -> list[Evaluation]:
-    steps = set.intersection(*({e.step for e in found} for found in tables))
-    out = []
-    for step in sorted(steps):
-        here = [e for found in tables for e in found if e.step == step]
-        first = here[0]
-        levels = {
-            level: _mean_metrics([e.levels[level] for e in here if level in e.levels])
-            for level in first.levels
-        }
-        out.append(
-            replace(first, raw={}, metrics=_mean_metrics([e.metrics for e in here]), levels=levels)
-        )
-    return out
+# --- claims
 
 
-def _mean_metrics(tables: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
-    out = {}
-    for name, cell in tables[0].items():
-        values = [t[name].value for t in tables if name in t]
-        known = [value for value in values if value is not None]
-        low, high = _band(known)
-        out[name] = Metric(fmean(known) if known else None, low, high, cell.n)
-    return out
-
-
-def _band(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """95 % t-interval of the mean over runs, within 0..1; none for a single run."""
-    n = len(values)
-    if n < 2:
-        return None, None
-    half = float(stats.t.ppf(0.975, n - 1)) * stdev(values) / math.sqrt(n)
-    mean = fmean(values)
-    return max(0.0, mean - half), min(1.0, mean + half)
-
-
-def _claim(row: Mapping[str, Any]) -> VerdictRow:
-    n = int(row["n_problems"])
-    defined = row["delta"] is not None
+def _claim(row: Claim) -> VerdictRow:
+    defined = row.delta is not None
+    n = row.n_problems
     return VerdictRow(
-        subject=f"{row['method']} against {row['baseline']}",
-        where="all levels" if row["level"] is None else f"level {row['level']}",
-        metric=row["metric"] + (" (lower is better)" if row.get("lower_is_better") else ""),
-        split=row.get("split", ""),
-        before=Metric(row["before"], None, None, n) if defined else None,
-        after=Metric(row["after"], None, None, n) if defined else None,
-        change=Metric(row["delta"], row["ci_low"], row["ci_high"], n) if defined else None,
+        subject=f"{row.method} against {row.baseline}",
+        where="all levels" if row.level is None else f"level {row.level}",
+        metric=row.metric + (" (lower is better)" if row.lower_is_better else ""),
+        split=row.split,
+        before=Metric(row.before, None, None, n) if defined else None,
+        after=Metric(row.after, None, None, n) if defined else None,
+        change=Metric(row.delta, row.ci_low, row.ci_high, n) if defined else None,
         n_problems=n,
-        n_samples=int(row["n_samples"]),
-        n_runs=int(row["n_pairs"]),
-        reason=row["why"],
-        main=bool(row["primary"]),
-        word=row["verdict"],
+        n_samples=row.n_samples,
+        n_runs=row.n_pairs,
+        reason=row.why or ("" if defined else "not measured"),
+        main=row.primary,
+        word=row.verdict,
     )
 
 
-def _summary(found: Mapping[str, Any], claims: Sequence[VerdictRow]) -> list[str]:
-    told = [found["claim"]] if found["claim"] else []
-    runs = sum(block["finished"] for block in found["arms"].values())
+def _families(found: StudyFile, claims: Sequence[VerdictRow]) -> list[Family]:
+    grouped: dict[tuple[str, str], list[tuple[Claim, VerdictRow]]] = {}
+    for row, claim in zip(found.comparisons, claims, strict=True):
+        grouped.setdefault((claim.metric, claim.where), []).append((row, claim))
+    out = []
+    for (metric, where), rows in grouped.items():
+        split = next((row.split for row, _ in rows if row.split), "")
+        samples = next((row.n_samples for row, _ in rows if row.n_samples), 0)
+        title = f"{metric}, {where}" + (f", {split} split" if split else "")
+        title += f", {plural(samples, 'sample')} a problem" if samples else ""
+        out.append(Family(title, rows))
+    return out
+
+
+def _summary(found: StudyFile) -> list[str]:
+    told = [found.claim] if found.claim else []
+    runs = sum(block.finished for block in found.arms.values())
     told.append(
-        f"{plural(len(found['arms']), 'arm')}, {plural(len(found['bases']), 'base model')}, "
-        f"{plural(len(found['seeds']), 'seed')}: {plural(runs, 'finished run')}."
+        f"{plural(len(found.arms), 'arm')}, {plural(len(found.bases), 'base model')}, "
+        f"{plural(len(found.seeds), 'seed')}: {plural(runs, 'finished run')}."
     )
-    for claim in claims:
-        change = claim.change
-        if claim.main and change is not None and change.value is not None:
-            low, high = points(change.low), points(change.high)
-            told.append(
-                f"Declared before the first run: {claim.metric} on {claim.where} of "
-                f"{claim.subject}. {percent(change_from(claim.before))} became "
-                f"{percent(change_from(claim.after))}, a difference of {points(change.value)} "
-                f"points (95 % interval {low} to {high}): {claim.word}."
-            )
-        elif claim.main:
-            told.append(f"{claim.subject}: {claim.reason}.")
+    for row in found.comparisons:
+        if not row.primary:
+            continue
+        where = "all levels" if row.level is None else f"level {row.level}"
+        subject = f"{row.method} against {row.baseline}"
+        if row.delta is None:
+            why = row.why or "it was not measured"
+            told.append(f"Declared: {row.metric} of {subject}: {row.verdict}, for {why}.")
+            continue
+        ends = (row.ci_low, row.ci_high)
+        interval = (
+            "no interval"
+            if None in ends
+            else "95 % interval " + " to ".join(difference(row.metric, end) for end in ends)
+        )
+        told.append(
+            f"Declared before the first run: {row.metric} on {where} of {subject}. "
+            f"{amount(row.metric, row.before)} became {amount(row.metric, row.after)}, a "
+            f"difference of {difference(row.metric, row.delta, unit=True)} ({interval}): "
+            f"{row.verdict}."
+        )
     return told
 
 
-def change_from(metric: Metric | None) -> float | None:
-    """The value of a side of a claim."""
-    return None if metric is None else metric.value
-
-
-def _caution(found: Mapping[str, Any]) -> str:
+def _caution(found: StudyFile) -> str:
     text = (
         "“Helps” means that the whole 95 % interval lies above 0, “does not” that it lies below "
-        f"{percent(found['meaningful'])} or below 0; else the data cannot tell yet."
+        f"{percent(found.meaningful)} or below 0; else the data cannot tell yet."
     )
-    if len(found["bases"]) < 3 or len(found["seeds"]) < 8:
+    if len(found.bases) < _ENOUGH_BASES or len(found.seeds) < _ENOUGH_SEEDS:
         text += (
-            f" With {plural(len(found['bases']), 'base model')} and "
-            f"{plural(len(found['seeds']), 'seed')} this is a look at how the arms behave, not "
+            f" With {plural(len(found.bases), 'base model')} and "
+            f"{plural(len(found.seeds), 'seed')} this is a look at how the arms behave, not "
             "evidence for a method."
         )
     return text
 
 
-def _comparison_table(found: Mapping[str, Any]) -> Table:
-    rows = []
-    for row in found["comparisons"]:
-        rows.append(
-            (
-                f"{row['method']} against {row['baseline']}",
-                row["metric"] + (f", level {row['level']}" if row["level"] is not None else ""),
-                "yes" if row["primary"] else "",
-                f"{row['n_bases']} × {row['n_seeds']}",
-                str(row["missing_pairs"] or ""),
-                _p(row["p_value"]),
-                _p(row["p_holm"]),
-                listed(row["unequal_budget"]) if row["unequal_budget"] else "",
-            )
-        )
-    head = (
-        "comparison", "metric", "declared", "bases × seeds", "pairs missing", "p", "p (Holm)",
-        "unequal budget",
-    )  # fmt: skip
-    return Table("Comparisons: what they rest on", head, rows, numeric=(3, 4, 5, 6))
+# --- what is missing, and how to get it again
 
 
-def _gap_tables(found: Mapping[str, Any]) -> list[Table]:
-    """The performance gap recovered, where the study names the two ends of the gap."""
-    rows = []
-    for row in found.get("pgr") or []:
-        low, high = row["ci_low"], row["ci_high"]
-        rows.append(
-            (
-                row["method"],
-                row["metric"] + (f", level {row['level']}" if row["level"] is not None else ""),
-                UNDEFINED if row["pgr"] is None else f"{row['pgr']:.2f}",
-                "" if low is None or high is None else f"{low:.2f} to {high:.2f}",
-                str(row["n_pairs"]),
-                row["why"],
-            )
-        )
-    head = ("arm", "metric", "PGR", "95 % interval", "runs", "why not")
-    title = "Performance gap recovered: 0 is the weak model, 1 the ceiling"
-    return [Table(title, head, rows, numeric=(2, 3, 4))] if rows else []
-
-
-def _budget_table(found: Mapping[str, Any]) -> Table:
-    names = ("generated", "trained", "updates", "seconds")
-    arms = found["arms"]
-    in_rounds = any(block.get("rounds") for block in arms.values())
-    rows = [
-        (
-            arm,
-            f"{block['finished']} of {block['planned']}",
-            *(count(block["spent"][name]) for name in names),
-            *(_last_round(block) if in_rounds else ()),
-        )
-        for arm, block in arms.items()
-    ]
-    unit = found["budget"]["unit"]
-    limit = found["budget"]["at_most"]
-    enforced = f"{unit}, at most {count(limit)} a run" if limit else f"{unit}, equal for all arms"
-    head = [
-        "arm", "finished", "tokens generated", "tokens trained", "updates", "seconds",
-        *(("DPO runs", "updates that were kept") if in_rounds else ()),
-    ]  # fmt: skip
-    numeric = tuple(range(1, len(head)))
-    return Table(f"Cost, mean of a run (enforced: {enforced})", head, rows, numeric=numeric)
-
-
-def _last_round(block: Mapping[str, Any]) -> tuple[str, str]:
-    last = block["rounds"][-1] if block.get("rounds") else {}
-    cells = (last.get(name) for name in ("spent/dpo_runs", "spent/updates"))
-    dpo, kept = ("" if value is None else count(value) for value in cells)
-    return dpo, kept
-
-
-def _notes(found: Mapping[str, Any]) -> list[str]:
-    notes = [
-        f"Failed: {f['arm']}, {f['base']}, seed {f['seed']}: {f['why']}" for f in found["failed"]
-    ]
-    left = found["unfinished"] - len(found["failed"])
+def _notes(found: StudyFile, declared: Declared) -> list[str]:
+    notes = [f"Failed: {f.arm}, {f.base}, seed {f.seed}: {f.why}" for f in found.failed]
+    left = found.unfinished - len(found.failed)
     if left > 0:
-        notes.append(f"{plural(left, 'run')} not finished: the pairs are left out.")
-    unit = found["budget"]["unit"]
-    notes += [
-        f"Unequal budget: {arm} spent {ratio:.2f} times the {unit} that it should have."
-        for arm, ratio in found["budget"]["unequal"].items()
-    ]
-    for change in found["changes"]:
+        short = [f"{arm} {b.finished} of {b.planned}" for arm, b in found.arms.items()
+                 if b.finished < b.planned]  # fmt: skip
         notes.append(
-            f"The study file was changed on {change['when']}, after "
-            f"{plural(change['finished_runs'], 'finished run')}: {_some(change['changes'])}."
+            f"{plural(left, 'run')} not finished ({'; '.join(short)}): their pairs are left out."
+        )
+    ratios = [f"{arm} {ratio:.2f} times" for arm, ratio in found.budget.unequal.items()]
+    if ratios:
+        unit = found.budget.unit
+        notes.append(f"Unequal budget, of the {unit} that an arm should have: {listed(ratios)}.")
+    for change in found.changes:
+        shown, more = change.changes[:6], len(change.changes) - 6
+        notes.append(
+            f"The study file was changed on {change.when}, after "
+            f"{plural(change.finished_runs, 'finished run')}: {'; '.join(shown)}"
+            + (f"; and {more} more." if more > 0 else ".")
+        )
+    if declared.text and not declared.fits:
+        notes.append(
+            "The study.yaml beside these results is not the one that was declared: its hash is "
+            f"another than {declared.last[:12]}."
         )
     return notes
 
 
-def _some(lines: Iterable[str]) -> str:
-    shown = list(lines)
-    return "; ".join(shown[:6]) + (f"; and {len(shown) - 6} more" if len(shown) > 6 else "")
+def _curves_note(found: StudyFile, runs: Mapping[str, Sequence[RunData]]) -> str:
+    sizes = {arm: len(these) for arm, these in runs.items() if these}
+    if not sizes:
+        return ""
+    text = (
+        "Lines are means over the runs of an arm; bands are 95 % t-intervals over those runs: how "
+    )
+    text += "far trainings differ, which is not what the verdict rests on."
+    if len(set(sizes.values())) == 1 and sizes.keys() == found.arms.keys():
+        return f"{text} {plural(next(iter(sizes.values())), 'run')} an arm."
+    told = listed([f"{arm} {size}" for arm, size in sizes.items()])
+    return f"{text} The arms do not have the same runs, so their lines are not paired: {told}."
 
 
-def _p(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return UNDEFINED
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _texts_note(runs: Mapping[str, Sequence[RunData]]) -> str:
+    first = {these[0].name.split(", ", 1)[1] for these in runs.values() if these}
+    return f"Of one run of each arm: {' or '.join(sorted(first))}." if first else ""
+
+
+def _rerun(
+    place: Path,
+    found: StudyFile,
+    declared: Declared,
+    manifest: Mapping[str, Any],
+    runs: Mapping[str, Sequence[RunData]],
+) -> Rerun:
+    name = f"{place.name}/study.yaml"
+    lines = [f"git checkout {found.commit}"] if found.commit else []
+    lines.append(f"rekindle study {name} --out runs/{found.study}-again")
+    note = ""
+    if found.dirty:
+        note = (
+            "The code had changes that were not committed, so that this commit alone may not give "
+            "the same numbers."
+        )
+    elif not found.commit:
+        note = f"No commit was recorded; it was rekindle {code_version(manifest)}."
+    return Rerun(
+        command=found.command,
+        again="\n".join(lines),
+        alone={
+            arm: f"rekindle train {_shown(place, these[0].path)}/config.yaml --out runs/{arm}-again"
+            for arm, these in runs.items()
+            if these
+        },
+        note=note,
+        declared=declared_table(found, declared),
+        study_text=declared.text,
+        environment=environment("study", manifest, seed=", ".join(map(str, found.seeds))),
+        runs=runs_table(found, runs),
+    )
+
+
+def _shown(place: Path, path: Path) -> str:
+    """A run's directory, from the study's own on."""
+    return f"{place.name}/{path.relative_to(place)}"

@@ -11,7 +11,7 @@ import yaml
 
 from rekindle.report.load import RunData
 from rekindle.report.samples import number
-from rekindle.report.words import UNDEFINED, count, duration, estimate, percent
+from rekindle.report.words import UNDEFINED, count, duration, estimate, percent, plural
 
 TIME_PARTS = ("sample", "score", "update", "eval", "checkpoint", "other")
 _IN_STEP = ("sample", "score", "update")
@@ -81,17 +81,26 @@ def accuracy(runs: Sequence[RunData]) -> list[Table]:
             for when, evaluation in sides:
                 cells = evaluation.at(level)
                 where = "all levels" if level is None else f"level {level}"
-                shown = [estimate(cells.get(name)) for name in names]
+                shown = [estimate(cells.get(name), name=name) for name in names]
                 rows.append((where, f"{when} (step {evaluation.step:,})", *shown))
-        split, samples = sides[-1][1].split, sides[-1][1].n_samples
-        caption = f"{run.name}, {split} split, {samples} samples a problem"
+        last = sides[-1][1]
+        caption = f"{run.name}, {last.split} split, {last.n_samples} samples a problem"
+        if last.n_runs > 1:
+            problems = plural(last.n_problems, "problem")
+            caption += f", {problems}: mean of {last.n_runs} runs with its t-interval over runs"
         numeric = tuple(range(2, 2 + len(names)))
         tables.append(Table(caption, ("level", "when", *names), rows, numeric))
     return tables
 
 
 def time_parts(run: RunData) -> dict[str, float]:
-    """Seconds of each part over the whole run; `other`: what steps took beyond their parts."""
+    """Seconds of each part over the whole run; `other`: what steps took beyond their parts.
+
+    `sample` holds the stages that make answers and judgements too. Of an arm: means over its runs.
+    """
+    if run.members:
+        each = [time_parts(member) for member in run.members]
+        return {part: sum(parts[part] for parts in each) / len(each) for part in TIME_PARTS}
     total = {
         part: sum((number(row.get(f"time/{part}")) or 0.0 for row in run.rows), 0.0)
         for part in TIME_PARTS
@@ -99,17 +108,31 @@ def time_parts(run: RunData) -> dict[str, float]:
     }
     steps = sum((number(row.get("time/step")) or 0.0 for row in run.rows), 0.0)
     total["other"] = max(0.0, steps - sum(total[part] for part in _IN_STEP))
+    total["sample"] += sum(stage.seconds for stage in run.stages)
     return total
 
 
 def tokens(run: RunData) -> dict[str, float]:
-    """Tokens generated and trained on over the whole run; absent when never logged."""
-    found = {}
+    """Tokens generated and trained on over the whole run; absent when never logged.
+
+    Of an arm: means over those of its runs that logged them.
+    """
+    found: dict[str, float] = {}
+    if run.members:
+        each = [tokens(member) for member in run.members]
+        for kind in ("generated", "trained"):
+            amounts = [made[kind] for made in each if kind in made]
+            if amounts:
+                found[kind] = sum(amounts) / len(amounts)
+        return found
     for kind in ("generated", "trained"):
         logged = [number(row.get(f"tokens/{kind}")) for row in run.rows]
         known = [value for value in logged if value is not None]
         if known:
             found[kind] = sum(known)
+    made = sum(stage.generated for stage in run.stages)
+    if made:
+        found["generated"] = found.get("generated", 0.0) + made
     return found
 
 
@@ -176,14 +199,13 @@ def _setting(value: object) -> str:
     return str(value)
 
 
-def environment(run: RunData) -> Table:
-    """Where and how a run was made, as its manifest says."""
-    manifest = run.manifest
+def environment(name: str, manifest: Mapping[str, Any], *, seed: str) -> Table:
+    """Where and how a run or a study was made, as its manifest says."""
     sessions = manifest.get("sessions")
     packages = manifest.get("packages")
     rows = [
         ("code", code_version(manifest)),
-        ("seed", run.seed),
+        ("seed", seed),
         ("Python", _plain(manifest.get("python"))),
         ("platform", _plain(manifest.get("platform"))),
         ("processes", _plain(manifest.get("processes"))),
@@ -195,10 +217,10 @@ def environment(run: RunData) -> Table:
         rows.append(("packages", ", ".join(f"{k} {v}" for k, v in packages.items())))
     prints = manifest.get("fingerprints")
     if isinstance(prints, Mapping):
-        rows += [(f"hash of {name}", _plain(value)) for name, value in prints.items()]
+        rows += [(f"hash of {key}", _plain(value)) for key, value in prints.items()]
     if manifest.get("diff_sha"):
         rows.append(("hash of uncommitted changes", _plain(manifest["diff_sha"])))
-    return Table(f"{run.name}: environment", ("what", "value"), rows)
+    return Table(f"{name}: environment", ("what", "value"), rows)
 
 
 def _plain(value: object) -> str:

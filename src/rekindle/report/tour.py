@@ -24,7 +24,7 @@ from rekindle.report.page import (
     build_report,
     content_policy,
     environment,
-    island,
+    figures_island,
     javascript,
     text_of,
     vega_bundle,
@@ -119,10 +119,10 @@ def build_tour(
             for row in rows
             for arm, ratio in row["unequal"].items()
         ],
-        environment=environment_of(load_run(begun[0])) if begun else None,
+        environment=_made_by(begun[0]) if begun else None,
         command=command,
         seconds=f"The last session of this tour took {duration(seconds)}",
-        figures_json=island({figure.id: figure.spec for figure in figures}),
+        figures_json=figures_island(figures),
         version=rekindle.__version__,
     )  # fmt: skip
     write_atomic(out, html.encode("utf-8", "replace"))
@@ -294,6 +294,11 @@ def _cost(rows: Sequence[Mapping[str, Any]]) -> Table:
     ]
     head = ("pair", "run", "updates", "tokens generated", "tokens trained", "seconds")
     return Table("One thread each, two runs at a time", head, body, numeric=(2, 3, 4, 5))
+
+
+def _made_by(place: Path) -> Table:
+    run = load_run(place)
+    return environment_of(run.name, run.manifest, seed=run.seed)
 
 
 def _is_grpo(row: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from rekindle.evals.compare import compare_many
 from rekindle.report.load import Evaluation, Metric, RunData
 from rekindle.report.samples import number
 from rekindle.report.tables import flatten
-from rekindle.report.words import UNDEFINED, listed, percent, plural, points
+from rekindle.report.words import UNDEFINED, difference, listed, percent, plural, points
 
 _REPEAT_SUFFIX = re.compile(r"[-_](s|seed)\d+(?=(/final)?/?$)")
 _NOT_THE_RECIPE = ("seed", "device", "log", "checkpoint")
@@ -69,13 +69,16 @@ class VerdictRow:
 
     @property
     def change_words(self) -> str:
-        """`+12.4 [+9.1, +15.8]`, in percentage points."""
+        """`+12.4 [+9.1, +15.8]`, in percentage points (`nll`: in nats)."""
         change = self.change
         if change is None or change.value is None:
             return UNDEFINED
+        value, low, high = (
+            difference(self.metric, end) for end in (change.value, change.low, change.high)
+        )
         if change.low is None or change.high is None:
-            return f"{points(change.value)} (no interval)"
-        return f"{points(change.value)} [{points(change.low)}, {points(change.high)}]"
+            return f"{value} (no interval)"
+        return f"{value} [{low}, {high}]"
 
 
 def arms_of(runs: Sequence[RunData]) -> list[Arm]:

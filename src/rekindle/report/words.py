@@ -9,6 +9,7 @@ from rekindle.report.load import Metric
 
 UNDEFINED = "undefined"
 MINUS = "\N{MINUS SIGN}"
+IN_NATS = ("nll",)  # metrics that are no share
 
 
 def percent(value: float | None, *, unit: bool = True) -> str:
@@ -18,13 +19,14 @@ def percent(value: float | None, *, unit: bool = True) -> str:
     return f"{100 * value:.1f}".replace("-", MINUS) + (" %" if unit else "")
 
 
-def estimate(metric: Metric | None) -> str:
-    """A share with its interval and count: `41.2 % [38.0, 44.6], n = 300`."""
+def estimate(metric: Metric | None, *, name: str = "") -> str:
+    """A share with its interval and count: `41.2 % [38.0, 44.6], n = 300`; in nats for `nll`."""
     if metric is None or metric.value is None:
         return UNDEFINED
-    parts = [percent(metric.value)]
+    parts = [amount(name, metric.value)]
     if metric.low is not None and metric.high is not None:
-        parts.append(f" [{percent(metric.low, unit=False)}, {percent(metric.high, unit=False)}]")
+        ends = (amount(name, end).split(" ")[0] for end in (metric.low, metric.high))
+        parts.append(f" [{', '.join(ends)}]")
     else:
         parts.append(" (no interval)")
     if metric.n is not None:
@@ -34,10 +36,26 @@ def estimate(metric: Metric | None) -> str:
 
 def points(value: float | None) -> str:
     """A difference of shares in percentage points, signed: `+12.4`."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return UNDEFINED
     shown = f"{100 * value:+.1f}"
     return "0.0" if shown in ("+0.0", "-0.0") else shown.replace("-", MINUS)
+
+
+def amount(metric: str, value: float | None) -> str:
+    """A metric's value in its own unit: nats for `nll`, else a share in percent."""
+    if metric.split(" ")[0] not in IN_NATS:
+        return percent(value)
+    return UNDEFINED if value is None else f"{value:.3f}".replace("-", MINUS) + " nats"
+
+
+def difference(metric: str, value: float | None, *, unit: bool = False) -> str:
+    """A signed difference of two values of a metric: percentage points, or nats for `nll`."""
+    if metric.split(" ")[0] not in IN_NATS:
+        return points(value) + (" points" if unit and value is not None else "")
+    if value is None:
+        return UNDEFINED
+    return f"{value:+.3f}".replace("-", MINUS) + (" nats" if unit else "")
 
 
 def count(value: int | float | None) -> str:
@@ -70,8 +88,9 @@ def listed(items: Sequence[str]) -> str:
 
 
 def plural(n: int, thing: str) -> str:
-    """`1 run`, `3 runs`."""
-    return f"{n:,} {thing}" + ("" if n == 1 else "s")
+    """`1 run`, `3 runs`, `2 run directories`."""
+    many = thing.removesuffix("y") + "ies" if thing.endswith("ry") else f"{thing}s"
+    return f"{n:,} {thing if n == 1 else many}"
 
 
 def nice_step(reach: float) -> float:

@@ -6,11 +6,12 @@ Equality of forms is reflexive, symmetric and transitive, which a tolerance or a
     per cent   as it is written: 40 % = 40, and neither is 0.4
     unit       one word of letters behind a number, with a space between, is dropped: 5 apples = 5.
                Not words that change the value (million, dozen, half, pm, pi, ...), nor single
-               letters: 5 x is a product
+               letters: 5 x is a product. Degrees: 90° = 90^\\circ = 90
     list       commas outside brackets; element by element, in order: 1, 2 = 1,2. 1,000 is a number
                and 74,39 a list
     brackets   kept as they are written around their elements: (1,2) = (1, 2), and neither is [1, 2]
                nor 1, 2
+    box        \\boxed{5} around it all = 5
     text       white space folded, edges (`$`, `*`, a closing full stop) removed, lower case
 
 No answer is equal to nothing, not even to no answer.
@@ -79,7 +80,10 @@ def answer_of_text(text: str) -> str | None:
 
 def _form(text: str, depth: int = 0) -> str:
     text = _tidy(text)
-    number = as_written(text)
+    inside = boxed(text)
+    if depth < _DEPTH and inside is not None and text == f"\\boxed{{{inside}}}":
+        return _form(inside, depth + 1)
+    number = as_written(text.removesuffix("°"))
     if number is not None:
         return str(number)
     unit = _UNIT.fullmatch(text)

@@ -49,17 +49,19 @@ the sum of the points:
 Score: <total points>"""
 
 _NUMBER = r"[-+]?\d+(?:\.\d+)?"
-_MARKS = r"[ \t*_`\"']*"  # emphasis and quotes
+_MARKS = r"[ \t*_`\"'“”‘’]*"  # emphasis and quotes
+_SUM = r"(?:\d(?:[ \t]*\+[ \t]*\d){1,9}[ \t]*=[ \t]*)?"  # 1 + 1 + 1 = 3: the points, added up
 _SCORE = re.compile(
-    rf"\bscore\b{_MARKS}(?:\([^()\n]{{0,20}}\))?{_MARKS}(?::|=|\bis\b){_MARKS}\s*{_MARKS}[<\[(]?"
-    rf"(?P<value>{_NUMBER})[>\])]?"
+    rf"\bscore\b{_MARKS}(?:\([^()\n]{{0,20}}\))?{_MARKS}(?::|：|=|\bis\b){_MARKS}\s*{_MARKS}[<\[(]?"
+    rf"{_SUM}(?P<value>{_NUMBER})[>\])]?"
     rf"(?:{_MARKS}(?:/|out of){_MARKS}(?P<scale>{_NUMBER}))?"
-    rf"(?P<more>{_MARKS}(?:-|–|to\b|or\b|,){_MARKS}\d|[.,]?\w)?",
+    rf"(?P<more>{_MARKS}(?:[-–+]|to\b|or\b|,)?{_MARKS}\d|[.,]?\w|[ \t]*%)?",
     re.IGNORECASE | re.ASCII,
 )
 _MARKER = re.compile(r"(?:\d*[YN])*(\d+)\s*", re.ASCII)
 _PAGE = re.compile(r"\s*<(!doctype|html|head|body|div|p|h\d|table|title|center)\b", re.IGNORECASE)
-_THOUGHT = "</think>"
+_THOUGHT, _THINKS = "</think>", "<think>"
+_OPEN_END = " \t./,-–+"  # behind a number, what it may have gone on with
 
 
 class Judgement(NamedTuple):
@@ -111,12 +113,13 @@ class Format:
     def mark(self, reply: str, *, cut: bool) -> Score:
         """The mark in a reply; `cut`: it ended at the limit of tokens.
 
-        A number at the very end of a reply that was cut off may have gone on, so it does not count.
+        A number at the very end of a reply that was cut off may have gone on (4 as 4.5, 4/10 or
+        4-5), so it does not count.
         """
         found = self.read(reply)
         if cut and found.reason == _ABSENT:
             return Score.missing("cut off before the score")
-        if cut and found.value is not None and reply[-1:].isdigit():
+        if cut and found.value is not None and reply.rstrip(_OPEN_END)[-1:].isdigit():
             return Score.missing("cut off in the score")
         return found
 
@@ -131,12 +134,13 @@ def ask_additive(problem: Problem, text: str) -> str:
 
 
 def read_additive(reply: str) -> Score:
-    """The number after `Score:`, 0 to 5, `4/5` and marks of emphasis allowed.
+    """The number after `Score:`, 0 to 5; `4/5`, `1 + 1 = 2` and marks of emphasis are allowed.
 
-    A reasoning model's thoughts (up to `</think>`) are not read. Missing: no score, two that
-    differ, a range, one out of 0 to 5 or on another scale, an HTML page.
+    A reasoning model's thoughts are not read: up to `</think>`, and from a `<think>` that is left
+    open. Missing: no score, two that differ, a range or an unfinished sum, one out of 0 to 5 or on
+    another scale, an HTML page.
     """
-    said = reply.rsplit(_THOUGHT, 1)[-1]
+    said = reply.rsplit(_THOUGHT, 1)[-1].split(_THINKS, 1)[0]
     if _PAGE.match(said):
         return Score.missing("an HTML page")
     found = [_value(match) for match in _SCORE.finditer(said)]

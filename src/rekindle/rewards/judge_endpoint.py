@@ -162,11 +162,15 @@ class EndpointJudge:
             httpx.Client(timeout=self.timeout, limits=limits, headers=self._headers()) as client,
             ThreadPoolExecutor(self.parallel) as pool,
         ):
-            calls = {
-                key: pool.submit(self._call, client, key, body, stop) for key, body in new.items()
-            }
-            refused = _wait_for(calls, stop)
-        if refused and len(refused) == len(new):
+            calls = dict[str, Future[None]]()
+            try:
+                for key, body in new.items():
+                    calls[key] = pool.submit(self._call, client, key, body, stop)
+                    calls[key].add_done_callback(lambda call: _stop_on_failure(call, stop))
+                refused = _wait_for(calls)
+            finally:
+                stop.set()  # Ctrl-C too: no call begins that nobody would read
+        if refused and not any(self.cache.get(key) for key in keys):
             raise self._refusal(next(iter(refused.values())))
         return [
             self._judgement(keys[i * self.samples : (i + 1) * self.samples], refused)
@@ -226,7 +230,6 @@ class EndpointJudge:
                 return
             except _PassingError as error:
                 if attempt == tries:
-                    stop.set()  # before another call of this pool begins
                     raise RewardUnavailableError(
                         f"the judge at {self.url} gives no judgement",
                         got=f"{error} (tried {tries} times)",
@@ -261,8 +264,15 @@ class EndpointJudge:
             raise _PassingError(f"no chat completion: {answer.text[:200]}") from error
 
 
-def _wait_for(calls: Mapping[str, Future[None]], stop: threading.Event) -> dict[str, str]:
-    """Until all have ended: key -> why, of those refused. After a failure none begins any more."""
+def _stop_on_failure(call: Future[None], stop: threading.Event) -> None:
+    # Runs in the call's own thread, before that thread begins another one.
+    error = call.exception()
+    if error is not None and not isinstance(error, _RefusedError):
+        stop.set()
+
+
+def _wait_for(calls: Mapping[str, Future[None]]) -> dict[str, str]:
+    """Until all have ended: key -> why, of those refused."""
     failure: RewardUnavailableError | None = None
     refused = {}
     for key, call in calls.items():
@@ -272,7 +282,6 @@ def _wait_for(calls: Mapping[str, Future[None]], stop: threading.Event) -> dict[
             refused[key] = str(error)
         except RewardUnavailableError as error:
             failure = failure or error
-            stop.set()
     if failure is not None:
         raise failure
     return refused

@@ -1,4 +1,4 @@
-"""Reward models: text in, one number out. Scoring in process, and the control that knows nothing.
+"""Reward models: text in, one number out. Scoring in process.
 
 A `Scorer` gives each (problem, answer) a `Score`: a finite value, or missing with a reason. The
 same text gets the same score within a call, whatever stands beside it in a batch.
@@ -20,7 +20,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -89,25 +88,6 @@ class Once:
     def fingerprint(self) -> str:
         """The scorer's."""
         return self.scorer.fingerprint()
-
-
-@dataclass(frozen=True)
-class RandomScores:
-    """The control: N(0, 1) by the hash of the text. What it gains is not due to a reward model."""
-
-    seed: int = 0
-
-    def score(self, asked: Sequence[Asked]) -> list[Score]:
-        """The same text has the same score in every run of this seed."""
-        return [Score(self._normal(text_key(problem, text))) for problem, text in asked]
-
-    def _normal(self, key: str) -> float:
-        digest = hashlib.blake2b(f"{self.seed}:{key}".encode(), digest_size=8).digest()
-        return NormalDist().inv_cdf((int.from_bytes(digest, "big") + 0.5) / 2**64)
-
-    def fingerprint(self) -> str:
-        """The seed."""
-        return f"random-{self.seed}"
 
 
 @dataclass

@@ -46,23 +46,23 @@ Unit = Literal["updates", "generated", "trained"]
 class Primary(Section):
     """The one comparison and metric that decide; declared before the run."""
 
-    arm: str
+    arm: str = Field(description="whose claim it is")
     baseline: str | None = Field(default=None, description="None: the study's")
-    metric: str = "pass@1"
+    metric: str = Field(default="pass@1", description="a metric of the evaluation")
     level: str | None = Field(default=None, description="None: all levels together")
 
 
 class Comparison(Section):
     """One arm against another."""
 
-    arm: str
-    baseline: str
+    arm: str = Field(description="what is compared")
+    baseline: str = Field(description="what it is compared with")
 
 
 class Budget(Section):
     """What every arm may spend; the other two are counted and shown."""
 
-    unit: Unit = "updates"
+    unit: Unit = Field(default="updates", description="what is made equal")
     at_most: int | None = Field(
         default=None, ge=1, description="per run; None: the arms must agree among themselves"
     )
@@ -74,8 +74,8 @@ class Budget(Section):
 class Ends(Section):
     """The arms between which the performance gap lies; every other arm gets a PGR."""
 
-    weak: str
-    ceiling: str
+    weak: str = Field(description="the arm at 0")
+    ceiling: str = Field(description="the arm at 1")
 
 
 class Built(Section):
@@ -91,10 +91,10 @@ class Study(Section):
     study: str = Field(description="its name")
     claim: str = Field(default="", description="what is asked, in words")
     bases: tuple[str, ...] = Field(min_length=1, description="models to start from")
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1, description="of each arm, on each base")
     recipe: dict[str, Any] = Field(default_factory=dict, description="what all arms share")
-    arms: dict[str, dict[str, Any]] = Field(min_length=1)
-    baseline: str
+    arms: dict[str, dict[str, Any]] = Field(min_length=1, description="name: a recipe's keys")
+    baseline: str = Field(description="the arm that others are compared with")
     comparisons: tuple[Comparison, ...] = Field(
         default=(), description="empty: every other arm against the baseline"
     )
@@ -110,7 +110,7 @@ class Study(Section):
     pgr: Ends | None = Field(
         default=None, description="give the performance gap recovered, in the same metrics"
     )
-    prepare: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    prepare: dict[str, tuple[str, ...]] = Field(default_factory=dict, description="see above")
     models: dict[str, Built] = Field(
         default_factory=dict, description="bases that are made before anything else"
     )

@@ -21,13 +21,20 @@ class Task(Protocol):
     """Problems, disjoint splits, and how an answer is checked."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As recipes call it."""
+
     @property
-    def levels(self) -> tuple[str, ...]: ...
+    def levels(self) -> tuple[str, ...]:
+        """Difficulties, the easiest first; one "" where there are none."""
+
     @property
-    def stop(self) -> tuple[str, ...]: ...
+    def stop(self) -> tuple[str, ...]:
+        """Strings that end an answer."""
+
     @property
-    def max_new_tokens(self) -> int: ...
+    def max_new_tokens(self) -> int:
+        """Tokens that an answer needs at most."""
 
     def problems(
         self, split: Split, *, count: int, seed: int, levels: Sequence[str] | None = None
@@ -83,7 +90,9 @@ class Made(NamedTuple):
 def stable_hash(*parts: object) -> int:
     """64 bits that are the same in every process and on every machine."""
     text = "\x1f".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big"
+    )
 
 
 def split_of(key: str) -> Split:

@@ -24,18 +24,51 @@
     tooltip: { disableDefaultStyle: true }, loader: { http: {} },
   };
 
+  // Data come by columns (packing.py); Vega wants rows.
+  function unpack(spec) {
+    const { rows, columns } = spec.data.values;
+    const names = Object.keys(columns);
+    spec.data.values = Array.from({ length: rows }, (_, i) => {
+      const row = {};
+      for (const name of names) {
+        const cells = columns[name];
+        row[name] = cells.texts ? cells.texts[cells.at[i]] : cells[i];
+      }
+      return row;
+    });
+    return spec;
+  }
+
+  // What follows the pointer costs a mark for each point, so a figure gets it when it is pointed at.
+  const follows = (layer) => (layer.params || []).some((param) => param.name === "pointed");
+
   async function draw(place) {
-    const spec = specs[place.dataset.figure];
-    if (!spec || place.dataset.drawn) return;
+    if (!specs[place.dataset.figure] || place.dataset.drawn) return;
     place.dataset.drawn = "yes";
+    const spec = unpack(specs[place.dataset.figure]);
+    const still = spec.layer.filter((layer) => !follows(layer));
+    await embed(place, { ...spec, layer: still });
+    if (still.length < spec.layer.length) {
+      place.addEventListener("pointerenter", () => embed(place, spec), { once: true });
+    }
+  }
+
+  async function embed(place, spec) {
+    const old = views.findIndex((one) => one.place === place);
     const { view } = await window.vegaEmbed(place, spec, options);
-    views.push({ view, params: (spec.params || []).map((param) => param.name) });
+    if (old >= 0) views.splice(old, 1)[0].view.finalize();
+    const params = Object.fromEntries((spec.params || []).map((param) => [param.name, param.value]));
+    views.push({ place, view, params });
     for (const param of Object.keys(chosen)) await show(param, views.slice(-1));
   }
 
+  // A figure none of whose lines are chosen is blank: of nothing, Vega has no axis.
   async function show(param, among = views) {
-    for (const { view, params } of among) {
-      if (params.includes(param)) await view.signal(param, chosen[param]).runAsync();
+    for (const { place, view, params } of among) {
+      if (!params[param]) continue;
+      const left = params[param].some((value) => chosen[param].includes(value));
+      place.classList.toggle("blank", !left);
+      if (left) await view.signal(param, chosen[param]).runAsync();
     }
   }
 
@@ -63,17 +96,25 @@
       const spec = specs[place.dataset.figure];
       if (spec) place.style.minHeight = `${spec.height + 30}px`;
     }
-    const seen = new IntersectionObserver((entries) => {
-      for (const entry of entries) {
-        if (entry.isIntersecting) { seen.unobserve(entry.target); draw(entry.target); }
-      }
+    let first = true;
+    const seen = new IntersectionObserver(async (entries) => {
+      const near = entries.filter((entry) => entry.isIntersecting).map((entry) => entry.target);
+      const began = first;
+      first = false;
+      for (const place of near) { seen.unobserve(place); await draw(place); }
+      if (began) performance.mark("figures in sight");
     }, { rootMargin: "400px" });
     places.forEach((place) => seen.observe(place));
-    // What is out of sight is drawn when there is time, so that printing and searching find it.
-    const later = window.requestIdleCallback || ((work) => setTimeout(work, 30));
+    // What is out of sight is drawn next, so that printing and searching find it.
+    // Not when idle: between two figures, each a few hundredths of a second, the page answers anyway.
+    const later = (work) => setTimeout(work, 0);
     const next = async () => {
       const place = places.find((p) => !p.dataset.drawn);
-      if (!place) { document.documentElement.dataset.figures = "drawn"; return; }
+      if (!place) {
+        performance.mark("figures drawn");
+        document.documentElement.dataset.figures = "drawn";
+        return;
+      }
       await draw(place);
       later(next);
     };
@@ -96,8 +137,22 @@
     }
   }
 
+  // What is folded away is part of the printed page.
+  function printing() {
+    let opened = [];
+    addEventListener("beforeprint", () => {
+      opened = [...document.querySelectorAll("details.printed:not([open])")];
+      for (const details of opened) details.open = true;
+    });
+    addEventListener("afterprint", () => {
+      for (const details of opened) details.open = false;
+      opened = [];
+    });
+  }
+
   legends();
   copying();
+  printing();
   if (window.vegaEmbed) figures();
   else document.documentElement.dataset.figures = "none";
 })();

@@ -1,0 +1,1 @@
+"""Builds the documentation site: `make docs`, or `PYTHONPATH=docs python -m sitegen`."""

@@ -1,0 +1,102 @@
+"""`rekindle cite`: the papers of methods or of a run, as BibTeX or as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+import rekindle
+from rekindle.errors import ConfigError, RunDirectoryError
+from rekindle.methods import METHODS
+from rekindle.methods.papers import PAPERS, papers_of, papers_of_recipe
+from rekindle.methods.recipe import load_recipe
+from rekindle.study.design import load_study, plan
+
+_TITLE = "Rekindle: bring the learning signal back when post-training has stopped working"
+_YEAR = 2026
+# BibTeX proper knows ASCII alone; these are the letters that names in PAPERS have
+_LATEX = {"é": r"{\'e}", "Ü": r"{\"U}", "ü": r"{\"u}"}
+
+
+def run_cite(methods: Sequence[str], run: Path | None, how: Literal["bibtex", "text"]) -> None:
+    """Print an entry for each paper, once, and one for Rekindle.
+
+    Raises:
+        ConfigError: an unknown method, or methods beside a run.
+        RunDirectoryError: the directory holds no run and no study.
+    """
+    names = _of_methods(methods or list(METHODS)) if run is None else _of_run(run)
+    if run is not None and methods:
+        raise ConfigError(
+            "methods and --run exclude each other",
+            got=", ".join(methods),
+            why="--run says itself which methods were used",
+            fix="leave one of them out",
+        )
+    show, own = (bibtex, _OWN_BIBTEX) if how == "bibtex" else (reference, _OWN_TEXT)
+    end = "\n\n" if how == "bibtex" else "\n"
+    typer.echo(end.join([*(show(name) for name in names), own]))
+
+
+def bibtex(name: str) -> str:
+    """The entry of a paper in `PAPERS`, in ASCII."""
+    paper = PAPERS[name]
+    surname = paper.authors[0].rsplit(" ", 1)[-1].lower()
+    fields = {
+        "title": f"{{{paper.title}}}",  # a second pair of braces keeps its capitals
+        "author": " and ".join(paper.authors),
+        "year": str(paper.year),
+        "eprint": paper.arxiv,
+        "archivePrefix": "arXiv",
+        "url": f"https://arxiv.org/abs/{paper.arxiv}",
+    }
+    return _entry("misc", f"{surname}{paper.year}{name.replace('_', '-')}", fields)
+
+
+def reference(name: str) -> str:
+    """A paper in `PAPERS` as a line of a bibliography."""
+    paper = PAPERS[name]
+    return f"{', '.join(paper.authors)}. {paper.year}. {paper.title}. arXiv:{paper.arxiv}."
+
+
+def _entry(kind: str, key: str, fields: dict[str, str]) -> str:
+    lines = "".join(f"  {field} = {{{value}}},\n" for field, value in fields.items())
+    entry = f"@{kind}{{{key},\n{lines}}}"
+    for letter, escape in _LATEX.items():
+        entry = entry.replace(letter, escape)
+    return entry
+
+
+_OWN_BIBTEX = _entry(
+    "software",
+    "rekindle",
+    {
+        "title": f"{{{_TITLE}}}",
+        "author": "{The Rekindle contributors}",
+        "year": str(_YEAR),
+        "version": rekindle.__version__,
+        "license": "Apache-2.0",
+    },
+)
+_OWN_TEXT = f"The Rekindle contributors. {_YEAR}. {_TITLE}. Version {rekindle.__version__}."
+
+
+def _of_methods(methods: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(name for method in methods for name in papers_of(method)))
+
+
+def _of_run(run: Path) -> list[str]:
+    if (run / "study.yaml").exists():
+        recipes = [one.recipe for one in plan(load_study(run / "study.yaml"), run)]
+    elif (run / "config.yaml").exists():
+        recipes = [load_recipe(run / "config.yaml")]
+    else:
+        raise RunDirectoryError(
+            f"{run} holds no run and no study",
+            wanted="a directory with config.yaml, or with study.yaml",
+            fix="check the path, or name methods: rekindle cite grpo",
+        )
+    return list(dict.fromkeys(name for recipe in recipes for name in papers_of_recipe(recipe)))

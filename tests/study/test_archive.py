@@ -1,0 +1,121 @@
+"""An archive is a study without its weights: the same numbers, the same page."""
+
+import json
+import lzma
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from rekindle.errors import DataError, RunDirectoryError
+from rekindle.report.page import build_report
+from rekindle.study.archive import (
+    ROWS,
+    RUNS,
+    _thinned,
+    archive_study,
+    is_archive,
+    opened,
+    recomputed,
+)
+from rekindle.study.runner import run_study
+from study.test_runner import Inline, file  # noqa: F401
+
+COMMITTED = sorted((Path(__file__).parents[2] / "results" / "studies").glob(f"*/{RUNS}"))
+
+
+@pytest.fixture
+def archive(file):  # noqa: F811
+    run_study(file(), Path("out"), executor=Inline(), quiet=True)
+    return archive_study(Path("out"), Path("small"))
+
+
+def edited(archive, change):
+    """The archive with `change` applied to each of its lines."""
+    lines = lzma.decompress((archive / RUNS).read_bytes()).decode().splitlines()
+    rows = [json.loads(line) for line in lines]
+    for row in rows:
+        change(row)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (archive / RUNS).write_bytes(lzma.compress(text.encode()))
+
+
+def test_the_results_are_recomputed_from_the_archive(archive):
+    assert sorted(path.name for path in archive.iterdir()) == [
+        "manifest.json", RUNS, "study.json", "study.yaml",
+    ]  # fmt: skip
+    assert is_archive(archive)
+    assert recomputed(archive) == json.loads(Path("out/study.json").read_text())
+
+
+def test_an_outcome_that_was_altered_is_seen(archive):
+    def spoil(row):
+        for name, text in row["files"].items():
+            if name == "eval.json" and row["arm"] == "sft":
+                found = json.loads(text)
+                found["outcomes"] = [[1 - x for x in row] for row in found["outcomes"]]
+                row["files"][name] = json.dumps(found)
+
+    edited(archive, spoil)
+    stored = json.loads((archive / "study.json").read_text())
+    assert recomputed(archive)["comparisons"] != stored["comparisons"]
+
+
+def test_the_page_of_an_archive_is_that_of_the_study(archive):
+    before = build_report([Path("out")], Path("a.html")).read_text()
+    after = build_report([archive], Path("b.html")).read_text()
+    for word in ("Study: toy", "sft against grpo", "cannot tell yet"):
+        assert word in before
+        assert word in after
+
+
+def test_a_study_itself_is_opened_where_it_stands(archive):
+    with opened(Path("out")) as place:
+        assert place == Path("out")
+    with opened(archive) as place:
+        assert (place / "runs/sft/base-0/seed-1/eval.json").exists()
+        assert not list(place.rglob("final"))
+    assert not place.exists()
+
+
+def test_logs_are_thinned_evenly_with_both_ends():
+    rows = [{"step": step} for step in range(1, 1001)]
+    kept = [row["step"] for row in _thinned(rows)]
+    assert (len(kept), kept[0], kept[-1]) == (ROWS, 1, 1000)
+    assert max(b - a for a, b in pairwise(kept)) == 26
+    assert _thinned(rows[:ROWS]) == rows[:ROWS]
+
+
+def test_what_is_no_study_and_what_is_gone_is_said(archive):
+    with pytest.raises(RunDirectoryError, match="holds no study"):
+        archive_study(archive.parent, Path("other"))
+    manifest = Path("out/runs/sft/base-1/seed-0/manifest.json")
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "finished": None}))
+    with pytest.raises(RunDirectoryError, match="is not finished"):
+        archive_study(Path("out"), Path("other"))
+
+
+def test_a_damaged_archive_and_one_that_writes_elsewhere_are_refused(archive):
+    whole = (archive / RUNS).read_bytes()
+    (archive / RUNS).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="is damaged"), opened(archive):
+        pass
+    (archive / RUNS).write_bytes(whole)
+    edited(archive, lambda row: row["files"].update({"../../../../../outside.txt": "x"}))
+    with pytest.raises(DataError, match="outside the study"), opened(archive):
+        pass
+    assert not list(Path().rglob("outside.txt"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
+def test_committed_results_are_those_of_their_outcomes(path):
+    """Every interval, p-value and verdict under results/ follows from the outcomes beside it."""
+    stored = json.loads((path.parent / "study.json").read_text())
+    found = recomputed(path.parent)
+    for mine, theirs in zip(found["comparisons"], stored["comparisons"], strict=True):
+        numbers = ("delta", "ci_low", "ci_high", "p_value", "p_holm", "before", "after")
+        assert {k: v for k, v in mine.items() if k not in numbers} == {
+            k: v for k, v in theirs.items() if k not in numbers
+        }
+        for name in numbers:
+            assert mine[name] == pytest.approx(theirs[name], abs=2e-5), (mine["method"], name)
