@@ -27,7 +27,9 @@ SMALL = (
     "optim.steps=4", "optim.problems=2", "eval.problems=3", "eval.samples=2", "checkpoint.every=1",
 )  # fmt: skip
 SMALL_PARTS = (
-    "weak_to_strong.half1=16", "weak_to_strong.half2=64", "weak_to_strong.weak_sft.steps=2",
+    # a weak model that agrees with the strong one at times, as it is
+    "weak_to_strong.weak=testbed/addition-s2", "weak_to_strong.weak_sft.lr=1e-9",
+    "weak_to_strong.weak_sft.steps=1", "weak_to_strong.half1=16", "weak_to_strong.half2=48",
     "self_rewarding.prompts=6", "self_rewarding.candidates=3", "self_rewarding.judge.samples=1",
     "temporal.prompts=6", "temporal.candidates=3", "temporal.judge.samples=1", "wmss.items=20",
 )  # fmt: skip

@@ -19,8 +19,9 @@ from rich.table import Table
 
 from rekindle.errors import RunDirectoryError, TrainingError
 from rekindle.files import write_json
-from rekindle.report.tour import build_tour, evidence_words, training_sentence
+from rekindle.report.tour import build_tour, evidence_words, metric_note, training_sentence
 from rekindle.report.tour_words import GAPS
+from rekindle.report.words import plural
 from rekindle.study.directory import Mode
 from rekindle.study.evidence import shipped
 from rekindle.study.local import LocalPool
@@ -48,8 +49,8 @@ def run_quickstart(
     studies = load_tour(only, overrides)
     if not quiet:
         typer.echo(
-            f"{len(studies)} methods, each beside its baseline: {2 * len(studies)} runs of one "
-            "base model and one seed",
+            f"{plural(len(studies), 'method')}, each beside its baseline: {2 * len(studies)} runs "
+            "of one base model and one seed",
             err=True,
         )
     pool = LocalPool(max(1, min(AT_ONCE, os.cpu_count() or 1)))
@@ -83,9 +84,8 @@ def _show(rows: Sequence[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -
             row["verdict"] if row["delta"] is not None else "not finished",
         )
     console.print(grid)
-    told = sorted({f"{row['metric']} on {row['n_problems']} problems" for row in rows})
     console.print(
-        f"{'; '.join(told)}. The intervals are over problems alone: another seed could end "
+        f"{metric_note(rows)} The intervals are over problems alone: another seed could end "
         f"elsewhere, so {ONE_SEED}.",
         style="dim",
     )

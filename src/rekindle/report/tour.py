@@ -33,7 +33,7 @@ from rekindle.report.samples import number
 from rekindle.report.spec import Figure, Style, run_styles
 from rekindle.report.tables import Table
 from rekindle.report.tables import environment as environment_of
-from rekindle.report.tour_words import GAPS, Gap
+from rekindle.report.tour_words import GAPS, Gap, metric_words
 from rekindle.report.words import (
     UNDEFINED,
     count,
@@ -109,6 +109,11 @@ def build_tour(
         metric_note=metric_note(rows),
         training=" ".join(training_sentence(row) for row in rows if _is_grpo(row)),
         studies=[_study(name, row, out.parent) for name, row in evidence.items()],
+        metrics=[
+            line
+            for metric in dict.fromkeys(row["metric"] for row in evidence.values())
+            if (line := metric_words(metric))
+        ],
         looks=any(is_a_look(row) for row in evidence.values()),
         fewest_bases=FEWEST_BASES,
         fewest_seeds=FEWEST_SEEDS,
@@ -131,8 +136,12 @@ def build_tour(
 
 def metric_note(rows: Sequence[Mapping[str, Any]]) -> str:
     """What the numbers are and what they are measured on."""
-    asked = sorted({(row["n_problems"], row["n_samples"]) for row in rows if row["n_problems"]})
-    sizes = " or ".join(f"{plural(n, 'problem')} × {k} answers" for n, k in asked)
+    asked = [row for row in rows if row["n_problems"]] or rows
+    problems, answers = (
+        " or ".join(str(n) for n in sorted({row[key] for row in asked}))
+        for key in ("n_problems", "n_samples")
+    )
+    sizes = f"{problems} problems, {answers} answers each"
     split = next((row["split"] for row in rows if "split" in row), "test")
     return f"pass@1, the share of sampled answers that are right, on the {split} split: {sizes}."
 

@@ -107,3 +107,15 @@ GAPS = {
         keys=("advantage/share_all_wrong",),
     ),
 }
+
+
+def metric_words(metric: str) -> str:
+    """What a metric of a study measures, in a sentence; empty for what needs none."""
+    if metric.startswith("pass@"):
+        k = metric.removeprefix("pass@")
+        return "" if k == "1" else f"{metric}: at least one of {k} sampled answers is right."
+    known = {
+        "chain_prob": "chain_prob: the probability of the right answer, as sampling would give it.",
+        "greedy": "greedy: the share of most likely answers that are right.",
+    }
+    return known.get(metric, "")
