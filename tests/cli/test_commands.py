@@ -332,3 +332,9 @@ def test_an_evaluation_can_be_pushed_away_from_a_weaker_model(rekindle, tmp_path
     assert away["model"] == "testbed/addition-s0 + 0.25 (it - testbed/addition-s1)"
     assert plain["values"]["chain_prob"] != away["values"]["chain_prob"]
     assert rekindle("compare", tmp_path / "plain.json", tmp_path / "away.json")[0] == 0
+
+
+def test_an_executor_that_is_not_there_is_refused(rekindle, tmp_path):
+    code, _, err = rekindle("study", "s.yaml", "--out", tmp_path / "o", "--executor", "raj")
+    assert code == 2
+    assert "Did you mean 'ray'" in err

@@ -5,8 +5,47 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
+
+from rekindle.engine.config import ModelConfig
+from rekindle.engine.policy import Policy
+from rekindle.signals.remedies import Place, study_tree
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "sft_addition_testbed.yaml"
+
+
+def scaled(path, factor):
+    """A shipped model with its logits multiplied: surer of the same answers, or flatter."""
+    policy = Policy.load(ModelConfig(name="testbed/addition-s0"))
+    with torch.no_grad():
+        policy.model.model.norm.weight.mul_(factor)
+    policy.save(path)
+    return path
+
+
+def shaken(path):
+    """A shipped model with a little noise in every matrix: right less often, and in its own way."""
+    policy, gen = Policy.load(ModelConfig(name="testbed/addition-s0")), torch.Generator()
+    gen.manual_seed(0)
+    with torch.no_grad():
+        for weight in policy.model.parameters():
+            if weight.dim() > 1:
+                weight.add_(torch.randn(weight.shape, generator=gen) * 0.06 * weight.std())
+    policy.save(path)
+    return path
+
+
+@pytest.fixture
+def checked(rekindle, tmp_path):
+    """A study file runs, and has these arms."""
+
+    def check(study, *arms):
+        code, _, err = rekindle("study", study, "--out", tmp_path / "study", "--dry-run")
+        assert code == 0, err
+        assert set(yaml.safe_load(study.read_text())["arms"]) == set(arms)
+
+    return check
 
 
 @pytest.fixture
@@ -141,6 +180,65 @@ def test_saturated_sft(diagnose, rekindle, tmp_path):
     assert line(out, "missing:") == "missing: sft (saturated)"
     assert "fits: nothing that these numbers support." in out  # the mix brings nothing back
     assert refused(out)[:2] == ["sft,", "wmss"]
+
+
+def test_saturated_sft_beside_a_flat_weak_model_fits_wmss(diagnose, checked, tmp_path):
+    """A model that is surer than it is right has no gradient; a weak one that is unsure, mixed in,
+    brings back gradient on the very tokens that SFT has lost. A half-sure one does not."""
+    strong, study = scaled(tmp_path / "strong", 1.3), tmp_path / "s.yaml"
+    words = (strong, "addition", "2", "--signals", "sft", "--weak")
+    out, found = diagnose(*words, scaled(tmp_path / "flat", 0.1), "--write", study)
+    assert line(out, "missing:") == "missing: sft (saturated)"
+    assert line(out, "fits:").startswith("fits: wmss (sft)")
+    assert refused(out) == ["sft,"]
+    rows = {row["name"]: row for row in found["signals"]["sft"]["rows"]}
+    assert rows["mix/reactivated"]["value"] > 0.5
+    checked(study, "sft_restart", "wmss", "wmss_d0")
+    out, _ = diagnose(*words, scaled(tmp_path / "half", 0.3))
+    assert "fits: nothing that these numbers support." in out
+    assert refused(out) == ["sft,", "wmss"]
+
+
+def test_two_models_that_agree_on_what_is_right_fit_weak_to_strong(diagnose, checked, tmp_path):
+    study = tmp_path / "s.yaml"
+    words = (shaken(tmp_path / "m"), "addition", "4", "--weak", "testbed/addition-s2")
+    out, _ = diagnose(*words, "--signals", "agreement", "--problems", 200, "--write", study)
+    assert line(out, "fits:").startswith("fits: weak_to_strong (agreement)")
+    checked(study, "w2s_full_weak", "w2s_stage1", "w2s_random", "w2s_self_training")
+
+
+def test_each_remedy_that_fits_gets_a_study(diagnose, checked, tmp_path):
+    pairs, study = tmp_path / "pairs.jsonl", tmp_path / "s.yaml"
+    pair_file(pairs, lambda text: text[:-1] + str((int(text[-1]) + 1) % 10))
+    few = ("--samples", 2, "--signals", "groups,pairs", "--pairs", pairs)
+    out, _ = diagnose("testbed/countdown-s0", "countdown", "5", *few, "--write", study)
+    assert out.count("\nfits: ") == 2
+    assert out.count("written: ") == 3  # the numbers too
+    checked(study, "grpo", "grpo_kl", "lens")
+    checked(tmp_path / "s_temporal.yaml", "self_rewarding", "self_rewarding_short", "temporal")
+
+
+def test_your_own_small_file_gets_a_study_that_it_is_large_enough_for(rekindle, tmp_path):
+    """90 training problems cannot give 512 questions without gold."""
+    place = Place("testbed/addition-s0", 1, {}, {}, "testbed/addition-s2", 50, train=90)
+    knobs = study_tree("weak_to_strong", place)["arms"]["w2s_stage1"]["weak_to_strong"]
+    assert (knobs["half1"], knobs["half2"]) == (22, 68)
+    for name, said in (
+        ("nodir/", "'nodir/' is not there"),
+        (str(tmp_path / "x.json"), "no .jsonl"),
+    ):
+        (tmp_path / "x.json").write_text("{}")
+        code, _, err = rekindle("diagnose", "--model", "testbed/addition-s0", "--task", name)
+        assert (code, said in err) == (2, True), err
+
+
+def test_the_study_of_hero_runs(checked, tmp_path):
+    place = Place(
+        "testbed/countdown-s0", 1, {"task": {"name": "countdown"}}, {"model": "rm"}, None, 50
+    )
+    study = tmp_path / "s.yaml"
+    study.write_text(yaml.safe_dump(study_tree("hero", place)))
+    checked(study, "verifier_kl", "hero", "hero_random")
 
 
 def test_weak_labels_are_measured(diagnose):

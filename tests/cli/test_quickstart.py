@@ -24,7 +24,7 @@ from rekindle.study.tour import METHOD_ORDER, load_tour
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
-    "optim.steps=4", "optim.problems=2", "eval.problems=3", "eval.samples=2", "checkpoint.every=1",
+    "optim.steps=4", "optim.problems=2", "eval.problems=3", "eval.samples=16", "checkpoint.every=1",
 )  # fmt: skip
 SMALL_PARTS = (
     # a weak model that agrees with the strong one at times, as it is
@@ -60,6 +60,7 @@ class Inline:
 @pytest.fixture
 def here(monkeypatch):
     monkeypatch.setattr(quickstart, "LocalPool", Inline)
+    monkeypatch.setattr(quickstart, "warm_up", lambda: None)
     monkeypatch.setattr(Inline, "interrupt", False)
 
 
@@ -67,13 +68,12 @@ def here(monkeypatch):
 def tour(tmp_path_factory):
     """All five pairs, once."""
     out = tmp_path_factory.mktemp("tour") / "quickstart"
-    before, quickstart.LocalPool = quickstart.LocalPool, Inline
-    try:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(quickstart, "LocalPool", Inline)
+        patched.setattr(quickstart, "warm_up", lambda: None)
         quickstart.run_quickstart(
             out, mode="new", only=(), overrides=[*SMALL, *SMALL_PARTS], command="again", quiet=True
         )
-    finally:
-        quickstart.LocalPool = before
     return out
 
 
@@ -96,7 +96,7 @@ def test_every_method_stands_beside_its_baseline_and_no_verdict_is_given(tour):
     for row in rows.values():
         assert row["verdict"] == "one seed decides nothing"
         assert row["failed"] == []
-        assert (row["n_problems"], row["n_samples"], row["split"]) == (3, 2, "test")
+        assert (row["n_problems"], row["n_samples"], row["split"]) == (3, 16, "test")
         assert row["delta"] == pytest.approx(row["after"] - row["before"])
         assert row["training"]["delta"] == pytest.approx(row["before"] - row["start"])
         assert all(spent["updates"] >= 4 for spent in row["spent"].values())

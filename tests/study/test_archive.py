@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from rekindle.study.archive import (
     is_archive,
     opened,
     recomputed,
+    take_up,
 )
 from rekindle.study.runner import run_study
 from study.test_runner import Inline, file  # noqa: F401
@@ -26,7 +28,7 @@ COMMITTED = sorted((Path(__file__).parents[2] / "results" / "studies").glob(f"*/
 
 @pytest.fixture
 def archive(file):  # noqa: F811
-    run_study(file(), Path("out"), executor=Inline(), quiet=True)
+    run_study(file(), Path("out"), executor=Inline(), quiet=True, command="rekindle study s.yaml")
     return archive_study(Path("out"), Path("small"))
 
 
@@ -42,10 +44,56 @@ def edited(archive, change):
 
 def test_the_results_are_recomputed_from_the_archive(archive):
     assert sorted(path.name for path in archive.iterdir()) == [
-        "manifest.json", RUNS, "study.json", "study.yaml",
+        "manifest.json", RUNS, "sessions.json", "study.json", "study.yaml",
     ]  # fmt: skip
     assert is_archive(archive)
     assert recomputed(archive) == json.loads(Path("out/study.json").read_text())
+
+
+def test_a_study_goes_on_from_an_archive(archive, file):  # noqa: F811
+    """Two seeds on another machine, one more here: as if all three had been run in one place."""
+    take_up(archive, Path("moved"))
+    study = file(seeds=[0, 1, 2])
+    executor = Inline()
+    found = run_study(study, Path("moved"), executor=executor, mode="resume", quiet=True)
+    assert {path.name for path in executor.asked} == {"seed-2"}
+    whole = run_study(study, Path("whole"), executor=Inline(), quiet=True)
+    assert found["comparisons"] == whole["comparisons"]
+    assert found["changes"][0]["finished_runs"] == 8
+    for arm in ("grpo", "sft"):
+        mine, theirs = (each["arms"][arm]["spent"] for each in (found, whole))
+        assert mine["generated"] == theirs["generated"]
+        assert mine["seconds"] > 0
+
+
+def test_what_is_taken_up_must_be_an_archive_and_the_place_free(archive):
+    with pytest.raises(RunDirectoryError, match="no archive"):
+        take_up(Path("out"), Path("moved"))
+    with pytest.raises(RunDirectoryError, match="out exists"):
+        take_up(archive, Path("out"))
+
+
+def test_a_log_that_another_arm_reads_is_kept_whole(file):  # noqa: F811
+    arms = {
+        "grpo": {"method": "grpo", "optim": {"steps": 60}, "grpo": {"group_size": 2}},
+        "follows": {"method": "grpo", "grpo": {"group_size": 2, "entropy_curve": "{run:grpo}"},
+                    "optim": {"steps": 60}},
+    }  # fmt: skip
+    study = file(arms=arms, primary={"arm": "follows", "metric": "pass@2"}, seeds=[0],
+                 bases=["base-0"])  # fmt: skip
+    run_study(study, Path("out"), executor=Inline(), quiet=True)
+    with opened(archive_study(Path("out"), Path("small"))) as place:
+        rows = {
+            arm: len((place / f"runs/{arm}/base-0/seed-0/metrics.jsonl").read_text().splitlines())
+            for arm in arms
+        }
+    assert rows == {"grpo": 60, "follows": ROWS}
+
+
+def test_no_path_of_the_machine_is_kept(archive):
+    text = lzma.decompress((archive / RUNS).read_bytes()).decode()
+    assert sys.prefix not in text
+    assert str(Path.cwd()) not in text
 
 
 def test_an_outcome_that_was_altered_is_seen(archive):

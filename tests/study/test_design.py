@@ -130,10 +130,60 @@ def test_a_run_that_cannot_be_meant_is_refused_before_any_begins(write, changes,
         plan(study, Path("out"))
 
 
-def test_evaluation_must_be_the_same_for_all_arms(write):
-    arms = {**TREE["arms"], "kl": {"method": "grpo", "eval": {"problems": 7}}}
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"eval": {"problems": 7}},
+        {"task": {"levels": ["4"]}},
+        {"task": {"timeout": 3.0}},
+        {"task": {"args": {"size": 4}}},
+        {"sample": {"temperature": 0.5}},
+    ],
+)
+def test_evaluation_must_be_the_same_for_all_arms(write, other):
+    arms = {**TREE["arms"], "kl": {"method": "grpo", **other}}
     with pytest.raises(ConfigError, match="arm 'kl' would be evaluated in another way"):
         plan(load_study(write(arms=arms)), Path("out"))
+
+
+def test_arms_may_draw_their_training_problems_in_other_shares(write):
+    arms = {**TREE["arms"], "kl": {"method": "grpo", "task": {"args": {"mix": {"3": 1}}}}}
+    assert plan(load_study(write(arms=arms)), Path("out"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"primary": {"arm": "kl", "metric": "pass@16"}}, "set eval.samples to 16"),
+        ({"primary": {"arm": "kl", "metric": "maj@4"}}, "set eval.samples to 4"),
+        ({"primary": {"arm": "kl", "metric": "accuracy"}}, "one of: pass@1, pass@2, pass@4"),
+        ({"secondary": ["chain_prob"]}, "set eval.likelihood"),
+        ({"secondary": ["pass@1@t0.5"]}, "eval.temperatures"),
+        ({"primary": {"arm": "kl", "level": "9"}}, "level '9' would not be evaluated"),
+        ({"secondary": ["pass@1"], "levels": ["9"]}, "secondary: level '9'"),
+    ],
+)
+def test_what_would_not_be_measured_is_refused_before_anything_runs(write, changes, says):
+    recipe = {**TREE["recipe"], "task": {"name": "countdown", "levels": ["3", "4"]}}
+    study = load_study(write(recipe=recipe, **changes))
+    with pytest.raises(ConfigError, match="would not be") as error:
+        plan(study, Path("out"))
+    assert says in str(error.value)
+
+
+def test_metrics_that_can_be_had_from_the_answers_are_fine(write):
+    recipe = {**TREE["recipe"], "eval": {"temperatures": [0.5], "likelihood": True}}
+    metrics = ["pass@3", "maj@8", "avg@8", "greedy", "pass@1@t0.5", "chain_prob@t0.5", "brier"]
+    assert plan(load_study(write(recipe=recipe, secondary=metrics)), Path("out"))
+
+
+def test_the_default_interval_leaves_the_hash_of_older_studies_alone(write):
+    before = load_study(write())
+    assert "interval" not in before.declaration()
+    assert load_study(write(interval="crossed")).declared() == before.declared()
+    assert load_study(write(interval="bootstrap")).declared() != before.declared()
+    with pytest.raises(ConfigError, match="interval"):
+        load_study(write(interval="wilson"))
 
 
 def test_a_missing_file_and_a_broken_one(tmp_path):

@@ -18,21 +18,33 @@ pytestmark = [
 ]
 
 
-def test_ray_makes_the_same_tables_and_survives_a_lost_worker(file):  # noqa: F811
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_ray_makes_the_same_tables_and_survives_a_lost_worker(file, deaths):  # noqa: F811
+    """A run whose worker dies once is tried again; twice, and it is a failure by name, which a
+    later session mends. The other runs go on either way."""
     study = file(seeds=[0])
     straight = run_study(study, Path("straight"), executor=Inline(), quiet=True)
-    pool = RayPool(2)
-    real, killed = pool.wait, []
+    pool, killed = RayPool(2), []
+    real = pool.wait
 
     def wait(seconds):
         begun = [job for job, _ in pool._running.values() if (job.out / "checkpoints").exists()]
-        if begun and not killed:
-            holder = int((begun[0].out / ".lock").read_text())
-            killed.append(holder)
-            os.kill(holder, signal.SIGKILL)
+        for job in begun:
+            holder = int((job.out / ".lock").read_text() or 0)
+            if len(killed) < deaths and holder and holder not in (pid for _, pid in killed):
+                if killed and killed[0][0] != job.out:
+                    continue  # the same run again
+                killed.append((job.out, holder))
+                os.kill(holder, signal.SIGKILL)
         return real(0.05)
 
     pool.wait = wait
     found = run_study(study, Path("out"), executor=pool, quiet=True)
-    assert killed
+    assert len(killed) == deaths
+    if deaths == 2:
+        (failure,) = found["failed"]
+        assert failure["why"].endswith(", 2 times")
+        assert "WorkerCrashedError" in failure["why"]
+        assert found["unfinished"] == 1
+        found = run_study(study, Path("out"), executor=Inline(), mode="resume", quiet=True)
     assert tables(found) == tables(straight)

@@ -1,7 +1,9 @@
 """Studies run to their end: resumed, changed, with failures and lost workers: the same tables."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -20,6 +22,15 @@ from rekindle.study.jobs import Job, Outcome, run_job
 from rekindle.study.local import LocalPool
 from rekindle.study.results import unequal_budgets
 from rekindle.study.runner import run_study
+
+RECIPE = {
+    "model": {"dtype": "float64", "device": "cpu"},
+    "task": {"name": "jsonl", "path": "data.jsonl"},
+    "sample": {"max_new_tokens": 4},
+    "optim": {"steps": 3, "problems": 4, "lr": 1e-2},
+    "eval": {"problems": 5, "samples": 2},
+    "checkpoint": {"every": 1},
+}
 
 
 class Inline:
@@ -60,14 +71,7 @@ def file(tmp_path, monkeypatch):
             "study": "toy",
             "bases": ["base-0", "base-1"],
             "seeds": [0, 1],
-            "recipe": {
-                "model": {"dtype": "float64", "device": "cpu"},
-                "task": {"name": "jsonl", "path": "data.jsonl"},
-                "sample": {"max_new_tokens": 4},
-                "optim": {"steps": 3, "problems": 4, "lr": 1e-2},
-                "eval": {"problems": 5, "samples": 2},
-                "checkpoint": {"every": 1},
-            },
+            "recipe": RECIPE,
             "arms": {
                 "grpo": {"method": "grpo", "grpo": {"group_size": 4}},
                 "sft": {"method": "sft"},
@@ -321,7 +325,7 @@ def test_a_bug_in_a_run_ends_its_worker_and_is_told(file, tmp_path):
         pool.stop()
 
 
-def deaf(pipe, env):
+def deaf(pipe, alive, env):
     """A worker whose job ends before the signal to stop is heeded."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     job = pipe.recv()
@@ -402,6 +406,47 @@ def test_ended_at_any_instant_and_resumed_it_gives_the_same_tables(file, how, af
             assert "in use by another process" in done.stdout
             done = None
     assert tables(found) == tables(straight)
+
+
+def holders(out):
+    """Processes that hold a run now, by their locks."""
+    found = []
+    for lock in Path(out).glob("runs/*/*/*/.lock"):
+        pid = lock.read_text().strip()
+        if pid and in_use(lock.parent):
+            found.append(int(pid))
+    return found
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_at_random_instants_parent_and_workers_it_gives_the_same_tables(file, seed):
+    """Four times: a pause, then SIGKILL for the study or for one of its workers."""
+    study = file(bases=["base-0"], recipe={**RECIPE, "optim": {**RECIPE["optim"], "steps": 12}})
+    straight = run_study(study, Path("straight"), executor=Inline(), quiet=True)
+    gen, kills = random.Random(seed), 0
+    process = subprocess.Popen(command("--jobs", "2", "--quiet"))
+    deadline = time.monotonic() + 300
+    while kills < 4 and process.poll() is None:
+        assert time.monotonic() < deadline
+        if not holders("out"):
+            time.sleep(0.05)
+            continue
+        time.sleep(gen.uniform(0, 0.4))
+        workers = holders("out")
+        if workers and gen.random() < 0.5:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(gen.choice(workers), signal.SIGKILL)
+        else:
+            process.kill()
+            process.wait(60)
+            process = subprocess.Popen(command("--jobs", "2", "--quiet", "--resume"))
+        kills += 1
+    process.wait(240)
+    assert kills
+    last = run_study(study, Path("out"), executor=Inline(), mode="resume", quiet=True)
+    assert tables(last) == tables(straight)
+    assert len(last["cost"]["sessions"]) >= 2
 
 
 def test_the_gap_recovered_is_given_between_the_two_ends(file):

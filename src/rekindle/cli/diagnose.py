@@ -12,12 +12,14 @@ import yaml
 
 from rekindle.cli.evaluate import EvalSettings, settings_of
 from rekindle.engine.config import RewardConfig
-from rekindle.errors import ConfigError, RunDirectoryError, did_you_mean
+from rekindle.errors import ConfigError, DataError, RunDirectoryError, did_you_mean
 from rekindle.files import write_atomic, write_json
 
 if TYPE_CHECKING:
     from rekindle.signals.measure import Found
-    from rekindle.signals.table import Finding
+    from rekindle.signals.remedies import Place
+    from rekindle.signals.table import Advice, Finding
+    from rekindle.tasks import Task
 
 
 class DiagnoseSettings(EvalSettings):
@@ -85,7 +87,8 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     if asked.out is not None:
         _write_numbers(asked.out, asked, loaded.name, found, lines)
     if asked.write is not None:
-        _write_study(asked.write, asked, settings, found.findings, parameters)
+        place = _place(asked, settings, loaded, parameters)
+        _write_studies(asked.write, found.findings, place)
 
 
 def _check(asked: Asked) -> tuple[str, ...] | None:
@@ -135,27 +138,27 @@ def _write_numbers(out: Path, asked: Asked, task: str, found: Found, lines: Sequ
     typer.echo(f"written: {out}")
 
 
-def _write_study(
-    path: Path,
-    asked: Asked,
-    settings: DiagnoseSettings,
-    findings: Sequence[Finding],
-    parameters: int,
-) -> None:
-    from rekindle.signals.remedies import Place, study_tree, writable
-    from rekindle.study.design import load_study, plan
+def _write_studies(path: Path, findings: Sequence[Finding], place: Place) -> None:
+    """A study of each remedy that fits: the first as `path`, others beside it under their names."""
+    from rekindle.signals.remedies import writable
 
     fits = [(f.signal, f.remedy) for f in findings if f.remedy is not None]
     fits = [(signal, advice) for signal, advice in fits if writable(advice.what)]
     if not fits:
         typer.echo(f"{path} was not written: no remedy with a study fits")
-        return
-    signal, remedy = fits[0]
-    plain = settings.model_dump(mode="json", exclude_unset=True)
-    plain["model"].pop("name")
-    kept = {name: plain[name] for name in ("task", "model", "sample") if plain.get(name)}
-    reward = plain.get("reward") or {}
-    place = Place(asked.model, parameters, kept, reward, asked.weak, asked.problems)
+    done = set[str]()
+    for signal, advice in fits:
+        if advice.what in done:
+            continue
+        name = f"{path.stem}_{advice.what}{path.suffix}" if done else path.name
+        _write_study(path.with_name(name), signal, advice, place)
+        done.add(advice.what)
+
+
+def _write_study(path: Path, signal: str, remedy: Advice, place: Place) -> None:
+    from rekindle.signals.remedies import study_tree
+    from rekindle.study.design import load_study, plan
+
     text = yaml.safe_dump(study_tree(remedy.what, place), sort_keys=False, width=100)
     head = (
         f"# Written by rekindle diagnose; {signal}: {remedy.what} fits.\n"
@@ -163,8 +166,25 @@ def _write_study(
         "# Settle the baseline's rate on dev problems first, then:\n"
         f"#   rekindle study {path} --out runs/{path.stem}\n"
     )
+    if path.exists():
+        raise RunDirectoryError(f"{path} exists", fix="give another --write")
     write_atomic(path, head + text)
     plan(load_study(path), Path("runs") / path.stem)
-    others = [advice.what for _, advice in fits[1:]]
-    more = f" ({', '.join(others)} fits too: --signals chooses)" if others else ""
-    typer.echo(f"written: {path}, a study of {remedy.what}{more}")
+    typer.echo(f"written: {path}, a study of {remedy.what}")
+
+
+def _place(asked: Asked, settings: DiagnoseSettings, task: Task, parameters: int) -> Place:
+    from rekindle.signals.remedies import ENOUGH, Place
+
+    plain = settings.model_dump(mode="json", exclude_unset=True)
+    plain["model"].pop("name")
+    kept = {name: plain[name] for name in ("task", "model", "sample") if plain.get(name)}
+    reward = plain.get("reward") or {}
+    levels = settings.task.levels
+    try:
+        there = task.problems("train", count=ENOUGH, seed=0, levels=levels)
+    except DataError:  # a level with fewer; what was measured is there
+        there = task.problems("train", count=asked.problems, seed=0, levels=levels)
+    return Place(
+        asked.model, parameters, kept, reward, asked.weak, asked.problems, train=len(there)
+    )

@@ -16,7 +16,7 @@ from rekindle.engine.config import (
     Section,
     TaskConfig,
 )
-from rekindle.errors import ConfigError, RunDirectoryError
+from rekindle.errors import ConfigError, DataError, RunDirectoryError
 from rekindle.files import read_json, write_json
 from rekindle.methods.recipe import checked, with_overrides
 
@@ -47,6 +47,13 @@ def settings_of(kind: type[S], model: str, task: str, overrides: Sequence[str]) 
     tree: dict[str, Any] = {"model": {"name": model}, "task": {"name": task}}
     if task.endswith(".jsonl") or Path(task).is_dir():
         tree["task"] = {"name": "jsonl", "path": task}
+    elif "/" in task or Path(task).exists():
+        raise DataError(
+            f"task '{task}' is {'no .jsonl file' if Path(task).exists() else 'not there'}",
+            wanted="a task's name (`rekindle tasks`), a .jsonl file, or a directory with "
+            "train.jsonl, dev.jsonl, test.jsonl",
+            fix="check the path",
+        )
     tree["eval"] = {"problems": 200}  # more than during training: nothing waits for it
     return checked(kind, with_overrides(tree, overrides), "")
 

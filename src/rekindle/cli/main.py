@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Optional, TextIO
 
 import typer
 
+from rekindle.cli.explain_commands import explain_app
 from rekindle.cli.options import Quiet, Set, command_line, mode_of
 from rekindle.engine.threads import calm_threads
 from rekindle.errors import EXIT_USER_ERROR, RekindleError
@@ -25,7 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-explain_app = typer.Typer(no_args_is_help=True, help="Show what a formula makes of your rows.")
 reward_app = typer.Typer(no_args_is_help=True, help="Train and assess reward models.")
 testbed_app = typer.Typer(no_args_is_help=True, help="The small models that ship with rekindle.")
 app.add_typer(explain_app, name="explain")
@@ -133,7 +133,7 @@ def diagnose(
     out: Annotated[Optional[Path], typer.Option(help="Also write the numbers, JSON.")] = None,  # noqa: UP045
     write: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="A study file of the remedy that fits, if one does."),
+        typer.Option(help="A study file of the remedy that fits, if one does; more beside it."),
     ] = None,
     sets: Set = None,
 ) -> None:
@@ -167,11 +167,26 @@ def report(
 
 
 @app.command()
+def export(
+    study: Annotated[Path, typer.Argument(help="A study directory.")],
+    out: Annotated[Path, typer.Option(help="Where the small files go.")],
+) -> None:
+    """A study as small files: its results, what they follow from, and its page; no weights."""
+    from rekindle.cli.export import run_export
+
+    run_export(study, out)
+
+
+@app.command()
 def study(
     file: Annotated[Path, typer.Argument(help="A YAML file, see studies/.")],
     out: Annotated[Path, typer.Option(help="The study directory.")],
     resume: Annotated[bool, typer.Option(help="Go on with what is not finished.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace a study that is there.")] = False,
+    archive: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--from", help="Begin with the finished runs of an exported study."),
+    ] = None,
     jobs: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(help="Runs at once; a core (or card) each when left out."),
@@ -189,6 +204,7 @@ def study(
         file,
         out,
         mode=mode,
+        archive=archive,
         jobs=jobs,
         executor=executor,
         dry_run=dry_run,
@@ -269,44 +285,6 @@ def doctor() -> None:
     from rekindle.cli.doctor import run_doctor
 
     run_doctor()
-
-
-@explain_app.command("advantages")
-def explain_advantages(
-    method: Annotated[str, typer.Option(help="grpo, lens, hero, ngrpo, ...: `rekindle methods`.")],
-    input: Annotated[Path, typer.Option(help="JSONL rows: group, correct, ...")],
-    output: Annotated[Path, typer.Option(help="The same rows with reward and advantage.")],
-    sets: Set = None,
-) -> None:
-    """Rewards, advantages, penalties and weights of your own rows, as training computes them."""
-    from rekindle.cli.explain import run_explain_advantages
-
-    run_explain_advantages(method, input, output, sets or [])
-
-
-@explain_app.command("curriculum")
-def explain_curriculum(
-    input: Annotated[Path, typer.Option(help="JSONL rows: id, entropy_weak, entropy_strong.")],
-    output: Annotated[Path, typer.Option(help="The same rows with weight and class.")],
-    sets: Set = None,
-) -> None:
-    """WMSS's sampling weights of your own rows: --set mode=paper|code, alpha, beta, gamma."""
-    from rekindle.cli.explain_curriculum import run_explain_curriculum
-
-    run_explain_curriculum(input, output, sets or [])
-
-
-@explain_app.command("pairs")
-def explain_pairs(
-    method: Annotated[str, typer.Option(help="weak_to_strong, self_rewarding or temporal.")],
-    input: Annotated[Path, typer.Option(help="JSONL rows of answers, as the method reads them.")],
-    output: Annotated[Path, typer.Option(help="The pairs.")],
-    sets: Set = None,
-) -> None:
-    """The pairs that training would make of your own answers; what is skipped, and why."""
-    from rekindle.cli.explain_pairs import run_explain_pairs
-
-    run_explain_pairs(method, input, output, sets or [])
 
 
 @reward_app.command("train")

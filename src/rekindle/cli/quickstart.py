@@ -7,11 +7,10 @@ Each run is a process of one thread, two at a time. The runs are ordinary ones o
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -19,13 +18,10 @@ from rich.table import Table
 
 from rekindle.errors import RunDirectoryError, TrainingError
 from rekindle.files import write_json
-from rekindle.report.tour import build_tour, evidence_words, metric_note, training_sentence
-from rekindle.report.tour_words import GAPS
-from rekindle.report.words import plural
-from rekindle.study.directory import Mode
-from rekindle.study.evidence import shipped
-from rekindle.study.local import LocalPool
-from rekindle.study.tour import ONE_SEED, load_tour, run_tour, tour_row
+from rekindle.study.local import LocalPool, warm_up
+
+if TYPE_CHECKING:
+    from rekindle.study.directory import Mode
 
 AT_ONCE = 2
 PAGE = "report.html"
@@ -41,11 +37,18 @@ def run_quickstart(
     quiet: bool,
 ) -> None:
     """Run the pairs, build the page, print the verdicts and the page's path."""
-    began = time.monotonic()
+    since = time.monotonic()
     if out.exists() and any(out.iterdir()) and mode == "new":
         raise RunDirectoryError(
             f"{out} exists", fix="--resume goes on with it, --overwrite replaces it"
         )
+    warm_up()
+    from rekindle.report.tour import build_tour
+    from rekindle.report.words import plural
+    from rekindle.study.cost import read_cost, told
+    from rekindle.study.evidence import shipped
+    from rekindle.study.tour import load_tour, run_tour, tour_row
+
     studies = load_tour(only, overrides)
     if not quiet:
         typer.echo(
@@ -53,22 +56,33 @@ def run_quickstart(
             "of one base model and one seed",
             err=True,
         )
-    pool = LocalPool(max(1, min(AT_ONCE, os.cpu_count() or 1)))
-    toured = run_tour(studies, out, executor=pool, mode=mode, command=command, quiet=quiet)
+    toured = run_tour(
+        studies,
+        out,
+        executor=LocalPool(max(1, min(AT_ONCE, os.cpu_count() or 1))),
+        mode=mode,
+        command=command,
+        quiet=quiet,
+        since=since,
+    )
     rows = [tour_row(one) for one in toured]
     evidence = {name: shipped()[name] for name in studies}
-    seconds = time.monotonic() - began
-    page = build_tour(toured, rows, evidence, out / PAGE, command=command, seconds=seconds)
+    cost = read_cost(out)
+    assert cost is not None
     code = {key: toured[0].found[key] for key in ("commit", "dirty")}
-    spent = {"seconds": time.monotonic() - began, "cpu_seconds": _cpu_seconds()}
-    summary = {"command": command, **code, "pairs": rows, "evidence": evidence, **spent}
+    summary = {"command": command, **code, "pairs": rows, "evidence": evidence, "cost": cost}
     write_json(out / "summary.json", summary)
+    page = build_tour(toured, rows, evidence, out / PAGE, command=command, cost=told(cost))
     _show(rows, evidence)
-    typer.echo(f"{time.monotonic() - began:.0f} s\nreport: {page.resolve()}")
+    typer.echo(f"{told(cost)}\nreport: {page.resolve()}")
     _refuse_failures(rows)
 
 
 def _show(rows: Sequence[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -> None:
+    from rekindle.report.tour import evidence_words, metric_note, training_sentence
+    from rekindle.report.tour_words import GAPS
+    from rekindle.study.tour import ONE_SEED
+
     console = Console(width=None if Console().is_terminal else 150)
     grid = Table(
         "method", "baseline", "the signal that is missing", "start", "baseline", "method",
@@ -109,12 +123,6 @@ def _interval(row: dict[str, Any]) -> str:
     if row["delta"] is None:
         return "undefined"
     return f"{row['delta']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
-
-
-def _cpu_seconds() -> float:
-    """Of this process and its workers, which have ended by now."""
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def _refuse_failures(rows: Sequence[dict[str, Any]]) -> None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from rekindle.errors import ConfigError
-from rekindle.evals.crossed import minimum_detectable
-from rekindle.study.design import Study, load_study, plan, preparations
-from rekindle.study.directory import Mode
+from rekindle.errors import ConfigError, did_you_mean
 from rekindle.study.jobs import Executor
-from rekindle.study.runner import run_study
+from rekindle.study.local import LocalPool, warm_up
+
+if TYPE_CHECKING:
+    from rekindle.methods.recipe import Shared
+    from rekindle.study.design import Study
+    from rekindle.study.directory import Mode
+
+EXECUTORS = ("local", "ray")
 
 
 def run_study_command(
@@ -25,6 +30,7 @@ def run_study_command(
     out: Path,
     *,
     mode: Mode,
+    archive: Path | None,
     jobs: int | None,
     executor: str,
     dry_run: bool,
@@ -33,11 +39,25 @@ def run_study_command(
     quiet: bool,
 ) -> None:
     """Load, say what will be run, run it, print the verdicts."""
+    since = time.monotonic()
+    if executor not in EXECUTORS:
+        raise ConfigError(
+            f"there is no executor '{executor}'",
+            wanted=" or ".join(EXECUTORS),
+            fix=did_you_mean(executor, EXECUTORS),
+        )
+    if executor == "local" and not dry_run:
+        warm_up()
+    from rekindle.study.design import load_study
+    from rekindle.study.runner import run_study
+
     study = load_study(path, overrides)
     if not quiet or dry_run:
         _announce(study, out)
     if dry_run:
         return
+    if archive is not None:
+        mode = _begun_elsewhere(archive, out, mode)
     found = run_study(
         study,
         out,
@@ -45,9 +65,23 @@ def run_study_command(
         mode=mode,
         command=command,
         quiet=quiet,
+        since=since,
     )
     show(found)
     typer.echo(f"results: {out / 'study.json'}")
+
+
+def _begun_elsewhere(archive: Path, out: Path, mode: Mode) -> Mode:
+    if mode != "new":
+        raise ConfigError(
+            f"--from and --{mode} exclude each other",
+            why="--from begins a new directory with the runs of another study",
+            fix="--from once, --resume from then on",
+        )
+    from rekindle.study.archive import take_up
+
+    take_up(archive, out)
+    return "resume"
 
 
 def _executor(name: str, jobs: int | None) -> Executor:
@@ -59,14 +93,15 @@ def _executor(name: str, jobs: int | None) -> Executor:
         return RayPool(jobs)
     import torch
 
-    from rekindle.study.local import LocalPool
-
     cards = tuple(range(torch.cuda.device_count()))
     cores = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count()
     return LocalPool(jobs or len(cards) or cores or 1, cards=cards)
 
 
 def _announce(study: Study, out: Path) -> None:
+    from rekindle.evals.crossed import minimum_detectable
+    from rekindle.study.design import plan, preparations
+
     runs, before = plan(study, out), preparations(study, out)
     primary, first = study.primary, study.pairs()[0]
     level = f" at level {primary.level}" if primary.level is not None else ""
@@ -81,20 +116,27 @@ def _announce(study: Study, out: Path) -> None:
         f"hash {study.declared()[:12]}",
         err=True,
     )
-    shared = runs[0].recipe.shared
-    problems = shared.eval.problems
+    problems = problems_asked(study, runs[0].recipe.shared)
     least = minimum_detectable(
         n_bases=len(study.bases), n_seeds=len(study.seeds), n_problems=problems
     )
     typer.echo(
-        f"with {problems} problems a level, a difference of {least:.3f} would be found in 8 of 10 "
+        f"with {problems} problems a difference of {least:.3f} would be found in 8 of 10 "
         "studies of this size (assuming the spread that testbed studies show)",
         err=True,
     )
 
 
+def problems_asked(study: Study, shared: Shared) -> int:
+    """On how many problems the declared comparison rests; a task's own levels count as one."""
+    levels = shared.eval.levels or shared.task.levels or ("all",)
+    return shared.eval.problems * (1 if study.primary.level is not None else len(levels))
+
+
 def show(found: dict[str, Any]) -> None:
     """The verdicts, what the arms cost, and what is missing."""
+    from rekindle.study.cost import told
+
     console = Console(width=None if Console().is_terminal else 160)
     grid = Table("method", "baseline", "metric", "difference", "p (Holm)", "n", "verdict")
     for row in found["comparisons"]:
@@ -110,6 +152,7 @@ def show(found: dict[str, Any]) -> None:
         )
     console.print(grid)
     console.print("* declared before the first run", style="dim")
+    console.print("p: for these base models and problems; verdicts rest on intervals", style="dim")
     if found["pgr"]:
         console.print(_gap_table(found["pgr"]))
     costs = Table("arm", "finished", "tokens generated", "tokens trained", "updates", "seconds")
@@ -130,6 +173,8 @@ def show(found: dict[str, Any]) -> None:
         console.print(
             f"failed: {failure['arm']} {failure['base']} seed {failure['seed']}: {failure['why']}"
         )
+    if found["cost"] is not None:
+        console.print(f"took {told(found['cost'])}")
 
 
 def _gap_table(rows: list[dict[str, Any]]) -> Table:

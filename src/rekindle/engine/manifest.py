@@ -41,6 +41,11 @@ def make_manifest(
     }
 
 
+def code_version() -> dict[str, Any]:
+    """The package's version and commit."""
+    return {"rekindle": __version__, **{key: _code()[key] for key in ("commit", "dirty")}}
+
+
 def now() -> str:
     """UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

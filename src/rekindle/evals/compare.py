@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rekindle.errors import DataError
-from rekindle.evals.crossed import crossed, run_sign_flip_p
+from rekindle.evals.crossed import Kind, crossed, run_sign_flip_p
 from rekindle.evals.evaluate import per_problem
 from rekindle.evals.intervals import Floats, Interval, hierarchical, paired, sign_flip_p
+from rekindle.evals.significance import mcnemar_p
 
 Eval = Mapping[str, Any]
 LOWER_IS_BETTER = frozenset({"nll", "brier"})
+UNBOUNDED = frozenset({"nll"})  # every other metric lies between 0 and 1
 
 
 class Difference(NamedTuple):
@@ -26,7 +28,7 @@ class Difference(NamedTuple):
     before: float
     after: float
     n_problems: int
-    n_pairs: int
+    n_pairs: int  # that have a score
 
 
 def compare(
@@ -46,6 +48,7 @@ def compare_many(
     metric: str = "pass@1",
     level: str | None = None,
     bases: Sequence[str] | None = None,
+    kind: Kind = "crossed",
 ) -> Difference:
     """Several pairs (seeds, base models): the interval covers both pairs and problems.
 
@@ -54,9 +57,10 @@ def compare_many(
         metric, level: what is compared; level None: all problems.
         bases: the base model of each pair, where several pairs share one; None: each its own, or
             one for all when the evaluations are of different problems.
+        kind: the interval of several pairs, see `crossed.crossed`.
 
-    The interval and p-value are those of `crossed.crossed`; a single pair's p-value flips the sign
-    of each problem's difference.
+    The interval and p-value are those of `crossed.crossed`. A single pair's p-value is McNemar's
+    where each problem is right or wrong, else it flips the sign of each problem's difference.
     """
     if not pairs:
         raise DataError("there is nothing to compare", wanted="at least one pair of evaluations")
@@ -66,7 +70,12 @@ def compare_many(
         befores.append(values_of(before, metric, level))
         afters.append(values_of(after, metric, level))
     differences = [a - b for a, b in zip(afters, befores, strict=True)]
-    interval, p_value = _over_pairs(pairs, differences, bases)
+    reach = np.inf if metric in UNBOUNDED else 1.0
+    if len(pairs) == 1:
+        interval = paired(afters[0], befores[0], bounds=(-reach, reach))
+        p_value = _one_pair_p(afters[0], befores[0])
+    else:
+        interval, p_value = _over_pairs(pairs, differences, bases, (-reach, reach), kind)
     return Difference(
         value=interval.value,
         ci_low=interval.ci_low,
@@ -74,27 +83,36 @@ def compare_many(
         p_value=p_value,
         before=_mean(befores),
         after=_mean(afters),
-        n_problems=int(np.sum(~np.isnan(differences[0]))),
-        n_pairs=len(pairs),
+        n_problems=interval.n,
+        n_pairs=sum(bool((~np.isnan(d)).any()) for d in differences),
     )
 
 
+def _one_pair_p(after: Floats, before: Floats) -> float:
+    kept = np.concatenate([after, before])
+    kept = kept[~np.isnan(kept)]
+    if np.isin(kept, (0.0, 1.0)).all():
+        return mcnemar_p(after, before)
+    return sign_flip_p(after - before)
+
+
 def _over_pairs(
-    pairs: Sequence[tuple[Eval, Eval]], differences: list[Floats], bases: Sequence[str] | None
+    pairs: Sequence[tuple[Eval, Eval]],
+    differences: list[Floats],
+    bases: Sequence[str] | None,
+    bounds: tuple[float, float],
+    kind: Kind,
 ) -> tuple[Interval, float]:
-    if len(pairs) == 1:
-        change = differences[0]
-        return paired(change, np.zeros_like(change)), sign_flip_p(change)
     asked = {tuple(problem["id"] for problem in before["problems"]) for before, _ in pairs}
     if len(asked) > 1:  # nothing is shared: problems are drawn within pairs
         means = [float(np.nanmean(d)) for d in differences if bool((~np.isnan(d)).any())]
-        return hierarchical(differences), run_sign_flip_p(means)
+        return hierarchical(differences, bounds=bounds), run_sign_flip_p(means)
     names = [str(i) for i in range(len(pairs))] if bases is None else list(bases)
     nested: dict[str, dict[int, Floats]] = {}
     for name, difference in zip(names, differences, strict=True):
         seeds = nested.setdefault(name, {})
         seeds[len(seeds)] = difference
-    found = crossed(nested)
+    found = crossed(nested, bounds=bounds, kind=kind)
     return Interval(found.value, found.ci_low, found.ci_high, found.n_problems), found.p_value
 
 

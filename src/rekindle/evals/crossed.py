@@ -15,6 +15,10 @@ problems contribute (Cameron, Gelbach, Miller 2011, two-way clusters):
 V_runs is the variance of base means over the number of bases, or of run means over the number of
 runs when there is one base (the claim is then about that base). Degrees of freedom are those of the
 part that dominates (Satterthwaite). With few bases the interval is wide, as it must be.
+
+The hierarchical bootstrap draws the same three levels anew: bases, seeds within each, and problems,
+the same ones for all runs. It knows no t distribution: with few bases it is too narrow
+(docs/statistics.md has the coverage of both), so it is offered beside the other, not instead of it.
 """
 
 from __future__ import annotations
@@ -22,13 +26,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from rekindle.evals.intervals import LEVEL, Floats, Interval, cluster
+from rekindle.evals.intervals import (
+    FEW,
+    LEVEL,
+    RESAMPLES,
+    Floats,
+    Interval,
+    cluster,
+    few_differ,
+)
 
+Kind = Literal["crossed", "bootstrap"]
+Nested = Mapping[str, Mapping[int, Floats]]  # base -> seed -> difference on each problem
+Bounds = tuple[float, float]
+_ACCURACY: Bounds = (-1.0, 1.0)  # differences of what lies between 0 and 1
 _EXACT = 14  # signs of so many runs are all tried
 
 
@@ -44,43 +60,53 @@ class Crossed(NamedTuple):
     n_problems: int
 
 
-def crossed(differences: Mapping[str, Mapping[int, Floats]], *, level: float = LEVEL) -> Crossed:
+def crossed(
+    differences: Nested,
+    *,
+    level: float = LEVEL,
+    bounds: Bounds = _ACCURACY,
+    kind: Kind = "crossed",
+    seed: int = 0,
+) -> Crossed:
     """The mean of paired differences over bases, seeds and problems, with its interval.
 
     Args:
-        differences: base -> seed -> difference on each problem, the same problems everywhere; nan
-            where a problem has no score.
+        differences: the same problems everywhere; nan where a problem has no score.
         level: of the interval.
+        bounds: what a difference cannot pass; infinite for a metric without bounds.
+        kind: the interval: two-way t, or the hierarchical bootstrap.
+        seed: of the bootstrap's draws.
 
     Returns:
-        With one run, the interval over problems alone: it says nothing of other trainings. Bounds
-        are within -1 and 1. `p_value` is `run_sign_flip_p`, or nan with one run.
+        With one run, the interval over problems alone: it says nothing of other trainings.
+        `p_value` is `run_sign_flip_p`, or nan with one run. A run without any score stays out, and
+        is not counted; without one that has, everything is nan.
 
     Raises:
         ValueError: the runs were asked different numbers of problems.
     """
-    runs = [
-        np.asarray(d, dtype=np.float64) for seeds in differences.values() for d in seeds.values()
-    ]
-    if len({len(run) for run in runs}) > 1:
+    if len({len(d) for seeds in differences.values() for d in seeds.values()}) > 1:
         raise ValueError("the runs have different numbers of problems")
-    seeds = {seed for found in differences.values() for seed in found}
-    counts = (sum(bool(found) for found in differences.values()), len(seeds))
-    if not runs:
+    known = {base: _scored(seeds) for base, seeds in differences.items()}
+    known = {base: seeds for base, seeds in known.items() if seeds}
+    if not known:
         return Crossed(math.nan, math.nan, math.nan, math.nan, 0, 0, 0)
-    table_RP = np.stack(runs)
+    table_RP = np.stack([run for seeds in known.values() for run in seeds.values()])
+    counts = (len(known), len({seed for seeds in known.values() for seed in seeds}))
     n_problems = int((~np.isnan(table_RP)).any(axis=0).sum())
-    if len(runs) == 1:
-        alone = cluster(runs[0], level=level, bounds=(-1.0, 1.0))
+    if len(table_RP) == 1:
+        alone = cluster(table_RP[0], level=level, bounds=bounds)
         return Crossed(*alone[:3], math.nan, *counts, n_problems)
-    base_means = [
-        float(np.mean([_mean(np.asarray(run)) for run in found.values()]))
-        for found in differences.values()
-        if found
-    ]
-    interval = _two_way(table_RP, base_means, level)
-    p_value = run_sign_flip_p([_mean(run) for run in runs])
-    return Crossed(*interval[:3], p_value, *counts, n_problems)
+    means = {base: [_mean(run) for run in seeds.values()] for base, seeds in known.items()}
+    if kind == "bootstrap":
+        interval = _bootstrap(table_RP, means, level, seed)
+    else:
+        interval = _two_way(table_RP, [float(np.mean(m)) for m in means.values()], level)
+    blind = _nearly_all_agree(table_RP, level, bounds)
+    low = max(bounds[0], min(interval.ci_low, blind.ci_low))
+    high = min(bounds[1], max(interval.ci_high, blind.ci_high))
+    p_value = run_sign_flip_p([mean for found in means.values() for mean in found])
+    return Crossed(interval.value, low, high, p_value, *counts, n_problems)
 
 
 def run_sign_flip_p(means: Sequence[float], *, seed: int = 0, resamples: int = 20_000) -> float:
@@ -152,12 +178,57 @@ def _two_way(table_RP: Floats, base_means: Sequence[float], level: float) -> Int
     of_both = float(np.nansum(rest**2)) / freedom_of_rest / max(1, cells)
     # Sampling noise is in both parts; it is taken out once, but never below the larger part.
     total = max(of_runs + of_problems - of_both, of_runs, of_problems)
-    if total == 0:
-        alone = cluster(problem_means, level=level, bounds=(-1.0, 1.0))
-        return Interval(value, alone.ci_low, alone.ci_high, n)
-    freedom = total**2 / (of_runs**2 / runs_df + of_problems**2 / max(1, n - 1))
-    half = float(stats.t.ppf(0.5 + level / 2, max(1.0, freedom))) * math.sqrt(total)
-    return Interval(value, max(-1.0, value - half), min(1.0, value + half), n)
+    low = high = value
+    if total > 0:
+        freedom = total**2 / (of_runs**2 / runs_df + of_problems**2 / max(1, n - 1))
+        half = float(stats.t.ppf(0.5 + level / 2, max(1.0, freedom))) * math.sqrt(total)
+        low, high = value - half, value + half
+    return Interval(value, low, high, n)
+
+
+def _nearly_all_agree(table_RP: Floats, level: float, bounds: Bounds) -> Interval:
+    """Where all runs agree on nearly all problems, the variance of the few others says nothing: the
+    bounds that are known all the same. Elsewhere an empty interval."""
+    usual = float(stats.mode(table_RP, axis=None, nan_policy="omit").mode)
+    moved_RP = (table_RP != usual) & ~np.isnan(table_RP)
+    problem_means = _column_means(table_RP)
+    alike = None
+    if int(moved_RP.any(axis=0).sum()) < FEW:
+        known = problem_means[~np.isnan(problem_means)]
+        alike = few_differ(known, level=level, bounds=bounds)
+    return alike or Interval(math.nan, math.inf, -math.inf, 0)
+
+
+def _bootstrap(
+    table_RP: Floats, means: Mapping[str, Sequence[float]], level: float, seed: int
+) -> Interval:
+    """Percentiles over `RESAMPLES` draws of bases, seeds within them, and problems."""
+    rng = np.random.default_rng(seed)
+    sizes = [len(found) for found in means.values()]
+    firsts = np.cumsum([0, *sizes[:-1]])
+    weight_KR = np.zeros((RESAMPLES, len(table_RP)))
+    for _ in sizes:
+        base_K = rng.integers(len(sizes), size=RESAMPLES)
+        for base, (first, size) in enumerate(zip(firsts, sizes, strict=True)):
+            rows = np.flatnonzero(base_K == base)
+            drawn = rng.multinomial(size, np.full(size, 1 / size), size=len(rows))
+            weight_KR[rows, first : first + size] += drawn / (size * len(sizes))
+    known_RP = ~np.isnan(table_RP)
+    problems = table_RP.shape[1]
+    count_KP = rng.multinomial(problems, np.full(problems, 1 / problems), size=RESAMPLES)
+    asked_KR = count_KP @ known_RP.T.astype(np.float64)
+    mean_KR = count_KP @ np.nan_to_num(table_RP).T / np.maximum(asked_KR, 1)
+    weight_KR = weight_KR * (asked_KR > 0)
+    values_K = (weight_KR * mean_KR).sum(axis=1) / weight_KR.sum(axis=1)
+    tail = (1 - level) / 2
+    low, high = np.quantile(values_K, [tail, 1 - tail])
+    value = float(np.mean([np.mean(found) for found in means.values()]))
+    return Interval(value, float(low), float(high), int(known_RP.any(axis=0).sum()))
+
+
+def _scored(seeds: Mapping[int, Floats]) -> dict[int, Floats]:
+    runs = {seed: np.asarray(found, dtype=np.float64) for seed, found in seeds.items()}
+    return {seed: run for seed, run in runs.items() if (~np.isnan(run)).any()}
 
 
 def _mean(values: Floats) -> float:

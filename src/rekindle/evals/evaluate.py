@@ -229,6 +229,27 @@ def _lengths(rollouts: Sequence[Rollout]) -> dict[str, float | None]:
     }
 
 
+def metric_names(
+    samples: int, *, temperatures: Sequence[float] = (), likelihood: bool = False
+) -> list[str]:
+    """The metrics that `evaluate` gives with its other arguments left alone.
+
+    `pass@k` of every other k up to `samples` can be had from the outcomes too. Those of likelihood
+    need a reference solution.
+    """
+    names = [f"pass@{k}" for k in _default_ks(samples)]
+    names += [f"avg@{samples}", f"maj@{samples}", "greedy"]
+    names += [f"pass@1@t{t:g}" for t in temperatures]
+    if likelihood:
+        names += [
+            "chain_prob",
+            *(f"chain_prob@t{t:g}" for t in temperatures if t != 1),
+            "nll",
+            "brier",
+        ]
+    return names
+
+
 def _default_ks(samples: int) -> list[int]:
     powers = [2**i for i in range(samples.bit_length()) if 2**i <= samples]
     return powers if powers[-1] == samples else [*powers, samples]

@@ -4,7 +4,8 @@
     cluster         the mean of per-problem values: bootstrap over problems, studentised resamples
                     (bootstrap-t), which keeps its coverage at 50 problems
     paired          the mean difference of two values per problem: the same over differences
-    hierarchical    several pairs (seeds, base models): resample pairs, then problems within
+    hierarchical    several pairs that were asked different problems: resample pairs, then problems
+                    within; pairs that were asked the same ones: `crossed`
 
 Values of nan stay out. Everything is seeded. With fewer than two values there is no interval: nan.
 """
@@ -21,7 +22,7 @@ from scipy import stats
 Floats = NDArray[np.float64]
 LEVEL = 0.95
 RESAMPLES = 2000
-_FEW = 6  # problems that differ from the rest; below, a bootstrap is blind
+FEW = 6  # problems that differ from the rest; below, a bootstrap is blind
 
 
 class Interval(NamedTuple):
@@ -59,9 +60,9 @@ def cluster(
     if n == 1:
         return Interval(mean, np.nan, np.nan, 1)
     spread = float(kept.std(ddof=1))
-    usual = float(stats.mode(kept).mode)
-    if np.sum(kept != usual) < _FEW:
-        return _few_differ(kept, usual, level, bounds)
+    blind = few_differ(kept, level=level, bounds=bounds)
+    if blind is not None:
+        return blind
     rng = np.random.default_rng(seed)
     drawn = kept[rng.integers(n, size=(RESAMPLES, n), dtype=np.int32)]
     means = drawn.mean(axis=1)
@@ -75,16 +76,29 @@ def cluster(
     return Interval(mean, float(max(low, bounds[0])), float(min(high, bounds[1])), n)
 
 
-def paired(after: Floats, before: Floats, *, seed: int = 0, level: float = LEVEL) -> Interval:
+def paired(
+    after: Floats,
+    before: Floats,
+    *,
+    seed: int = 0,
+    level: float = LEVEL,
+    bounds: tuple[float, float] = (-1.0, 1.0),
+) -> Interval:
     """Mean of `after - before` over problems that have both."""
     difference = after - before
     kept = difference[~np.isnan(difference)]
     if len(kept) > 1 and np.all(kept == 0):
         return Interval(0.0, 0.0, 0.0, len(kept))  # a run paired with itself
-    return cluster(difference, seed=seed, level=level, bounds=(-1.0, 1.0))
+    return cluster(difference, seed=seed, level=level, bounds=bounds)
 
 
-def hierarchical(differences: Sequence[Floats], *, seed: int = 0, level: float = LEVEL) -> Interval:
+def hierarchical(
+    differences: Sequence[Floats],
+    *,
+    seed: int = 0,
+    level: float = LEVEL,
+    bounds: tuple[float, float] = (-1.0, 1.0),
+) -> Interval:
     """Mean over pairs of the mean difference over problems: pairs are drawn, then problems within.
 
     One pair is the paired interval. With few pairs the percentile bounds are widened by
@@ -95,7 +109,7 @@ def hierarchical(differences: Sequence[Floats], *, seed: int = 0, level: float =
     if not kept:
         return Interval(np.nan, np.nan, np.nan, 0)
     if len(kept) == 1:
-        return cluster(kept[0], seed=seed, level=level, bounds=(-1.0, 1.0))
+        return cluster(kept[0], seed=seed, level=level, bounds=bounds)
     rng = np.random.default_rng(seed)
     inner = np.stack([_resampled_means(d, rng) for d in kept])  # pairs x resamples
     pairs = len(kept)
@@ -108,8 +122,8 @@ def hierarchical(differences: Sequence[Floats], *, seed: int = 0, level: float =
     wider = np.sqrt(pairs / (pairs - 1))
     return Interval(
         value,
-        max(-1.0, value - (value - float(low)) * wider),
-        min(1.0, value + (float(high) - value) * wider),
+        max(bounds[0], value - (value - float(low)) * wider),
+        min(bounds[1], value + (float(high) - value) * wider),
         sum(len(d) for d in kept),
     )
 
@@ -142,11 +156,16 @@ def _resampled_means(values: Floats, rng: np.random.Generator) -> Floats:
     return np.asarray(drawn.mean(axis=1), dtype=np.float64)
 
 
-def _few_differ(kept: Floats, usual: float, level: float, bounds: tuple[float, float]) -> Interval:
-    # Almost all problems agree: resampling the few that differ says nothing of those not yet seen.
-    # Each bound assumes that the share of problems that differ is as large as Wilson allows, and
-    # that they differ as far as they can.
-    n = len(kept)
+def few_differ(kept: Floats, *, level: float, bounds: tuple[float, float]) -> Interval | None:
+    """The interval where almost all problems agree; None where enough of them differ.
+
+    Resampling the few that differ says nothing of those not yet seen. Each bound assumes that the
+    share of problems that differ is as large as Wilson allows, and that they differ as far as they
+    can: infinitely far, where there is no bound.
+    """
+    n, usual = len(kept), float(stats.mode(kept).mode)
+    if np.sum(kept != usual) >= FEW:
+        return None
     above = wilson(float(np.sum(kept > usual)), n, level=level).ci_high
     below = wilson(float(np.sum(kept < usual)), n, level=level).ci_high
     low = usual - (usual - bounds[0]) * below

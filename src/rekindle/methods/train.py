@@ -47,13 +47,11 @@ def train(
         judge: for methods whose section says `judge.source: callable`.
 
     Raises:
-        ConfigError: a judge that the recipe would not ask.
         RekindleError: with what was got, what was wanted, and what to do.
         SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, a checkpoint written.
     """
     shared = recipe.shared
-    if judge is not None:
-        _refuse_idle_judge(recipe)
+    _refuse_idle_judge(recipe, judge)
     group = process_group(shared.model.device)
     task = open_task(shared.task)
     if policy is None:
@@ -62,11 +60,8 @@ def train(
     else:
         model_hash = weights_fingerprint(policy)
     scorer = open_scorer(shared.reward, task, device=shared.model.device)
-    fingerprints = {
-        name: part.fingerprint()
-        for name, part in (("data", task), ("reward", scorer), ("judge", judge))
-        if part is not None
-    }
+    parts = (("data", task), ("reward", scorer), ("judge", judge))
+    fingerprints = {name: part.fingerprint() for name, part in parts if part is not None}
     run = Run.open(
         Path(out),
         config=recipe.resolved(),
@@ -89,10 +84,10 @@ def train(
     return Path(out) / "final"
 
 
-def _refuse_idle_judge(recipe: Recipe) -> None:
+def _refuse_idle_judge(recipe: Recipe, judge: Judge | None) -> None:
     section = recipe.resolved()[section_name(recipe.shared.method)]
     source = (section.get("judge") or {}).get("source")
-    if source != "callable":
+    if judge is not None and source != "callable":
         raise ConfigError(
             "a judge was given, and the recipe would not ask it",
             got=f"judge.source {source}" if source else f"method {recipe.shared.method}",

@@ -26,6 +26,7 @@ from rekindle.report.study_tables import (
 from rekindle.report.tables import Table, code_version, environment
 from rekindle.report.verdict import VerdictRow
 from rekindle.report.words import amount, difference, listed, percent, plural
+from rekindle.study.cost import told
 
 _ENOUGH_BASES, _ENOUGH_SEEDS = 3, 8  # fewer are a look, not evidence
 
@@ -279,6 +280,8 @@ def _notes(found: StudyFile, declared: Declared) -> list[str]:
     if ratios:
         unit = found.budget.unit
         notes.append(f"Unequal budget, of the {unit} that an arm should have: {listed(ratios)}.")
+    if found.cost is not None:
+        notes.append(f"The study took {told(found.cost)}.")
     for change in found.changes:
         shown, more = change.changes[:6], len(change.changes) - 6
         notes.append(

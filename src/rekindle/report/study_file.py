@@ -14,8 +14,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from rekindle.errors import DataError
-from rekindle.files import read_json
 from rekindle.report.samples import number
+from rekindle.study.places import read_results
 
 Verdict = Literal["helps", "does not", "cannot tell yet"]
 
@@ -153,6 +153,7 @@ class StudyFile(_Part):
     budget: Budget
     comparisons: list[Claim]
     pgr: list[Gap] | None = None
+    cost: dict[str, Any] | None = None
     arms: dict[str, ArmOf]
     failed: list[Failed]
     unfinished: int
@@ -180,7 +181,7 @@ def read_study(place: Path) -> StudyFile:
             why="no run of it has been finished and summed up yet",
             fix=f"rekindle study STUDY.yaml --out {place} --resume",
         )
-    tree = read_json(path)
+    tree = read_results(place)
     try:
         return StudyFile.model_validate(tree)
     except ValidationError as error:

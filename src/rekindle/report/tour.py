@@ -37,7 +37,6 @@ from rekindle.report.tour_words import GAPS, Gap, metric_words
 from rekindle.report.words import (
     UNDEFINED,
     count,
-    duration,
     nice_step,
     percent,
     plural,
@@ -82,7 +81,7 @@ def build_tour(
     out: Path,
     *,
     command: str,
-    seconds: float,
+    cost: str,
 ) -> Path:
     """Write the page, and a page of its own for each pair, below the directory of `out`.
 
@@ -91,7 +90,7 @@ def build_tour(
         rows: `study.tour.tour_row` of each.
         evidence: `study.evidence.shipped`, of the same methods.
         out: the HTML file; it is replaced when it exists.
-        command, seconds: what made this, and how long it took.
+        command, cost: what made this, and what it cost, in words.
     """
     parts = [_part(one, row, rows, out.parent) for one, row in zip(toured, rows, strict=True)]
     figures = [figure for part in parts for figure in part.figures]
@@ -118,15 +117,15 @@ def build_tour(
         fewest_bases=FEWEST_BASES,
         fewest_seeds=FEWEST_SEEDS,
         evidence_link=_link(_REPOSITORY / "docs" / "evidence.md", out.parent),
-        cost=_cost(rows),
-        cost_notes=[
+        spent=_spent(rows),
+        spent_notes=[
             f"{arm} spent {ratio:.2f} times the updates of its baseline."
             for row in rows
             for arm, ratio in row["unequal"].items()
         ],
         environment=_made_by(begun[0]) if begun else None,
         command=command,
-        seconds=f"The last session of this tour took {duration(seconds)}",
+        took=cost,
         figures_json=figures_island(figures),
         version=rekindle.__version__,
     )  # fmt: skip
@@ -293,7 +292,7 @@ def _link(target: Path, place: Path) -> str:
     return Path(os.path.relpath(target, place.resolve())).as_posix() if target.exists() else ""
 
 
-def _cost(rows: Sequence[Mapping[str, Any]]) -> Table:
+def _spent(rows: Sequence[Mapping[str, Any]]) -> Table:
     names = ("updates", "generated", "trained", "seconds")
     body = [
         (row["name"], arm, *(count(spent[name]) for name in names))

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 SMALL = 10_000_000  # parameters; below, the testbed's rates
 STEPS = 100
+GOLD, QUESTIONS = 32, 512  # of weak-to-strong: for a weak model that is not trained, and without
+ENOUGH = GOLD + QUESTIONS
 _NO_TRAINING = {"steps": 1, "lr": 1e-12}  # the weak model as it was measured
 Tree = dict[str, Any]
 
@@ -32,6 +34,7 @@ class Place(NamedTuple):
     reward: Mapping[str, Any]
     weak: str | None
     problems: int
+    train: int = 0  # training problems, counted up to ENOUGH
 
 
 class _Design(NamedTuple):
@@ -129,7 +132,9 @@ def _temporal(place: Place, rates: Rates, small: bool) -> _Design:
 
 
 def _weak_to_strong(place: Place, rates: Rates, small: bool) -> _Design:
-    knobs = {"weak": place.weak, "half1": 32, "half2": 512, "weak_sft": _NO_TRAINING}
+    gold = min(GOLD, max(1, place.train // 4))
+    questions = min(QUESTIONS, max(1, place.train - gold))
+    knobs = {"weak": place.weak, "half1": gold, "half2": questions, "weak_sft": _NO_TRAINING}
     if small:
         knobs["demos"] = 0  # models of this size cannot read them
     names = ("w2s_full_weak", "w2s_stage1", "w2s_random", "w2s_self_training")

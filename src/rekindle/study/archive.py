@@ -1,11 +1,12 @@
-"""A finished study as small files: enough to recompute every number and to show its page.
+"""A study as small files: enough to recompute every number, to show its page, and to go on with it.
 
-    study.json  study.yaml  manifest.json     as the study wrote them
-    runs.jsonl.xz                             one line a run, without weights and checkpoints
+    study.json  study.yaml  manifest.json  sessions.json     as the study wrote them
+    runs.jsonl.xz                                            one line a finished run
 
-Of each run: its config and manifest, every evaluation with its per-problem outcomes, its rounds and
-stages, metrics rows at most `ROWS` of a log, and the rollouts of its last steps. What a run cost is
-in study.json, from all rows. Numbers keep six digits.
+Of each run, without weights and checkpoints: its config and manifest, every evaluation with its
+per-problem outcomes, its rounds and the records of its stages, what it cost, metrics rows at most
+`ROWS` of a log (all, where another arm's runs read it), and its last rollouts. Of one run of each
+arm the first pairs too, with what its stages say of their texts. Numbers keep six digits.
 """
 
 from __future__ import annotations
@@ -20,15 +21,25 @@ from typing import Any
 
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.files import explained_io, read_json, read_jsonl, write_atomic, write_json
-from rekindle.study.design import Study, load_study, plan
-from rekindle.study.places import DECLARED, MANIFEST, is_finished, is_study
-from rekindle.study.results import study_results
+from rekindle.study.design import OTHER_RUN, load_study, plan
+from rekindle.study.places import (
+    DECLARED,
+    MANIFEST,
+    RESULTS,
+    SESSIONS,
+    SPENT,
+    is_finished,
+    is_study,
+)
+from rekindle.study.results import spent_by, study_results
 
-RESULTS, RUNS = "study.json", "runs.jsonl.xz"
+RUNS = "runs.jsonl.xz"
 ROWS = 40  # of a log of metrics, evenly spaced, the first and the last among them
 ROLLOUTS = 24  # of a run's samples, the last ones
+PAIRED = 24  # problems whose pairs are kept of one run of each arm
 _DIGITS = 6
-_JSON = ("manifest.json", "eval.json", "eval/*.json", "stages/*/stage.json")
+_OWN = (RESULTS, MANIFEST, SESSIONS)
+_JSON = ("eval.json", "eval/*.json", "stages/*/stage.json")
 _LOGS = ("metrics.jsonl", "stages/rounds.jsonl")
 
 
@@ -57,19 +68,46 @@ def archive_study(place: Path, out: Path) -> Path:
             fix="finish it: rekindle study ... --resume",
         )
     results = read_json(place / RESULTS)
+    read_by_others = set(OTHER_RUN.findall((place / DECLARED).read_text(encoding="utf-8")))
     lines = []
     for arm, block in results["arms"].items():
-        for run in block["runs"]:
+        for i, run in enumerate(block["runs"]):
             parts = Path(run["out"]).parts[-3:]
-            found = _files_of(place.joinpath("runs", *parts))
+            found = _files_of(
+                place.joinpath("runs", *parts),
+                results["command"],
+                pairs=i == 0,
+                whole=arm in read_by_others,
+            )
             lines.append({"place": "/".join(parts), "arm": arm, "files": found})
     with explained_io(out, "creating"):
         out.mkdir(parents=True, exist_ok=True)
-    for name in (RESULTS, MANIFEST):
-        write_json(out / name, read_json(place / name))
+    for name in _OWN:
+        if (place / name).exists():
+            write_json(out / name, read_json(place / name))
     write_atomic(out / DECLARED, (place / DECLARED).read_bytes())
     write_atomic(out / RUNS, _packed(lines))
     return out
+
+
+def take_up(archive: Path, out: Path) -> None:
+    """Make `out` a study directory with the finished runs of an archive, to be resumed.
+
+    Raises:
+        RunDirectoryError: `archive` is none, or `out` exists.
+        DataError: the archive is damaged.
+    """
+    if not is_archive(archive):
+        raise RunDirectoryError(
+            f"{archive} is no archive of a study",
+            wanted=f"a directory with {RUNS}",
+            fix="rekindle export STUDY --out DIR makes one",
+        )
+    if out.exists():
+        raise RunDirectoryError(
+            f"{out} exists", fix="--resume goes on with it; --from begins a new directory"
+        )
+    _unpack(archive, out)
 
 
 @contextmanager
@@ -84,48 +122,75 @@ def opened(place: Path) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="rekindle-") as aside:
         target = Path(aside) / place.resolve().name
-        for name in (RESULTS, MANIFEST, DECLARED):
-            write_atomic(target / name, (place / name).read_bytes())
-        for line in _lines(place / RUNS):
-            for name, text in line["files"].items():
-                write_atomic(_inside(target, "runs", line["place"], name), text)
+        _unpack(place, target)
         yield target
 
 
 def recomputed(place: Path) -> dict[str, Any]:
     """The results of an archived study, computed again from the outcomes that it holds.
 
-    What runs cost is not: the archive's logs are thinned. It is taken from study.json.
+    Raises:
+        DataError: the archive is damaged.
     """
     stored = read_json(place / RESULTS)
-    with opened(place) as opened_place:
-        study: Study = load_study(opened_place / DECLARED)
-        found = study_results(study, opened_place, plan(study, opened_place), ())
+    with opened(place) as at:
+        study = load_study(at / DECLARED)
+        found = study_results(study, at, plan(study, at), ())
     for arm, block in stored["arms"].items():
-        found["arms"][arm]["spent"] = block["spent"]
         for mine, theirs in zip(found["arms"][arm]["runs"], block["runs"], strict=True):
-            mine.update(theirs)
-    return found
+            mine["out"] = theirs["out"]
+    return {**found, **{key: stored[key] for key in ("failed", "cost") if key in stored}}
 
 
-def _files_of(place: Path) -> dict[str, str]:
+def _unpack(archive: Path, out: Path) -> None:
+    for name in (*_OWN, DECLARED):
+        if (archive / name).exists():
+            write_atomic(out / name, (archive / name).read_bytes())
+    for line in _lines(archive / RUNS):
+        for name, text in line["files"].items():
+            write_atomic(_inside(out, "runs", line["place"], name), text)
+
+
+def _files_of(place: Path, command: str, *, pairs: bool, whole: bool) -> dict[str, str]:
     if not is_finished(place):
         raise RunDirectoryError(
             f"{place} is named by {RESULTS} and is not finished",
             why="an archive without it could not show the same numbers",
             fix="rekindle study ... --resume",
         )
-    found = {"config.yaml": (place / "config.yaml").read_text(encoding="utf-8")}
+    # What a worker was started by is a path of the machine that it ran on.
+    found = {
+        "config.yaml": (place / "config.yaml").read_text(encoding="utf-8"),
+        MANIFEST: _text([{**read_json(place / MANIFEST), "command": command}]),
+        SPENT: json.dumps(vars(spent_by(place))),
+    }
     for pattern in _JSON:
         for path in sorted(place.glob(pattern)):
             found[path.relative_to(place).as_posix()] = _text([read_json(path)])
     for name in _LOGS:
         if (place / name).exists():
-            found[name] = _text(_thinned([row for _, row in read_jsonl(place / name)]))
+            rows = [row for _, row in read_jsonl(place / name)]
+            found[name] = _text(rows if whole else _thinned(rows))
     if (place / "samples.jsonl").exists():
         rows = [row for _, row in read_jsonl(place / "samples.jsonl")]
         found["samples.jsonl"] = _text(rows[-ROLLOUTS:])
-    return found
+    return found | (_pairs_of(place) if pairs else {})
+
+
+def _pairs_of(place: Path) -> dict[str, str]:
+    """The stages' rows about the first problems that pairs were made of."""
+    rows = {
+        path: [row for _, row in read_jsonl(path)]
+        for path in sorted(place.glob("stages/*/rows.jsonl"))
+    }
+    made_of = [row["id"] for path, found in rows.items() if "-pairs" in path.parent.name
+               for row in found]  # fmt: skip
+    kept = set(list(dict.fromkeys(made_of))[:PAIRED])
+    return {
+        path.relative_to(place).as_posix(): _text([r for r in found if r.get("id") in kept])
+        for path, found in rows.items()
+        if kept
+    }
 
 
 def _thinned(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -36,10 +36,11 @@ from pydantic import Field
 
 from rekindle.engine.config import Section
 from rekindle.errors import ConfigError, DataError, did_you_mean
+from rekindle.evals.crossed import Kind
 from rekindle.methods.recipe import Recipe, checked, make_recipe, with_overrides
+from rekindle.study.checks import check_runs, check_study
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-_OTHER_RUN = re.compile(r"\{run:([^{}]+)\}")
+OTHER_RUN = re.compile(r"\{run:([^{}]+)\}")
 Unit = Literal["updates", "generated", "trained"]
 
 
@@ -106,6 +107,10 @@ class Study(Section):
     meaningful: float = Field(
         default=0.01, ge=0.0, description="smallest difference that would matter to you"
     )
+    interval: Kind = Field(
+        default="crossed",
+        description="what verdicts rest on; bootstrap: over bases, seeds and problems, both shown",
+    )
     budget: Budget = Budget()
     pgr: Ends | None = Field(
         default=None, description="give the performance gap recovered, in the same metrics"
@@ -123,9 +128,16 @@ class Study(Section):
         )
         return [first, *(pair for pair in named if pair != first)]
 
+    def declaration(self) -> dict[str, Any]:
+        """Everything in the file, as plain data."""
+        tree = self.model_dump(mode="json")
+        if self.interval == "crossed":  # younger than the first studies: their hashes stay true
+            del tree["interval"]
+        return tree
+
     def declared(self) -> str:
         """Hash of everything in the file: a claim that is changed later is another claim."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        text = json.dumps(self.declaration(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -179,7 +191,7 @@ def load_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
             f"study {path} is not a mapping", got=tree, wanted="sections, e.g. 'study: lens'"
         )
     study = checked(Study, with_overrides(tree, overrides), "")
-    _check(study)
+    check_study(study)
     return study
 
 
@@ -187,7 +199,8 @@ def plan(study: Study, out: Path) -> list[Planned]:
     """Every run, those of one base and seed together, so that early ones compare in pairs.
 
     Raises:
-        ConfigError: a recipe cannot be meant; the arm is named.
+        ConfigError: a recipe cannot be meant, arms would be evaluated in different ways, or what
+            is compared would not be measured.
     """
     runs = [
         _planned(study, out, arm, base, seed)
@@ -195,8 +208,7 @@ def plan(study: Study, out: Path) -> list[Planned]:
         for base in study.bases
         for arm in study.arms
     ]
-    _check_updates(study, runs)
-    _check_evaluation(study, runs)
+    check_runs(study, runs)
     return runs
 
 
@@ -262,7 +274,7 @@ def _planned(study: Study, out: Path, arm: str, base: str, seed: int) -> Planned
             return [fill(item) for item in value]
         if not isinstance(value, str):
             return value
-        for other in _OTHER_RUN.findall(value):
+        for other in OTHER_RUN.findall(value):
             if other not in study.arms or other == arm:
                 raise ConfigError(
                     f"arm '{arm}' needs the run of '{other}'", fix=did_you_mean(other, study.arms)
@@ -310,89 +322,3 @@ def _filled(text: str, known: Mapping[str, str], where: str) -> str:
             )
         text = text.replace(f"{{{name}}}", known[name])
     return text
-
-
-def _check(study: Study) -> None:
-    for name in [*study.arms, *study.prepare, *study.models]:
-        if not _NAME.fullmatch(name):
-            raise ConfigError(
-                f"'{name}' cannot name an arm, preparation or model",
-                wanted="letters, digits, . _ + -",
-                why="it becomes a directory",
-            )
-    named = {"baseline": study.baseline, "primary.arm": study.primary.arm}
-    if study.primary.baseline is not None:
-        named["primary.baseline"] = study.primary.baseline
-    if study.pgr is not None:
-        named |= {"pgr.weak": study.pgr.weak, "pgr.ceiling": study.pgr.ceiling}
-    for i, pair in enumerate(study.comparisons):
-        named[f"comparisons.{i}.arm"] = pair.arm
-        named[f"comparisons.{i}.baseline"] = pair.baseline
-    for where, arm in named.items():
-        if arm not in study.arms:
-            raise ConfigError(f"{where} is not an arm", got=arm, fix=did_you_mean(arm, study.arms))
-    if study.pgr is not None and study.pgr.weak == study.pgr.ceiling:
-        raise ConfigError("pgr.weak and pgr.ceiling are the same arm", got=study.pgr.weak)
-    for pair in study.pairs():
-        if pair.arm == pair.baseline:
-            raise ConfigError(
-                f"'{pair.arm}' is compared with itself",
-                why="the difference would be 0 by construction",
-                fix="name another arm or baseline",
-            )
-    for what, values in (("seeds", study.seeds), ("bases", study.bases)):
-        if len(set(values)) < len(values):
-            raise ConfigError(
-                f"{what} has one twice",
-                got=list(values),
-                why="the same run counted twice would make the interval too narrow",
-            )
-    unused = [name for name in study.models if name not in study.bases]
-    if unused:
-        raise ConfigError(
-            f"models.{unused[0]} is not among the bases", fix="add it to 'bases', or remove it"
-        )
-    held = [key for key in ("seed",) if key in study.recipe]
-    held += [f"arms.{arm}.seed" for arm, tree in study.arms.items() if "seed" in tree]
-    if held:
-        raise ConfigError(
-            f"{held[0]} is set", why="a study takes its seeds from 'seeds'", fix="remove it"
-        )
-
-
-def _check_updates(study: Study, runs: Sequence[Planned]) -> None:
-    """Arms of one stage with other numbers of steps cannot have the same number of updates."""
-    if study.budget.unit != "updates":
-        return
-    limit = study.budget.at_most
-    for run in runs:
-        steps = run.recipe.shared.optim.steps
-        if limit is not None and steps > limit:
-            raise ConfigError(
-                f"arm '{run.arm}' would take more updates than the budget",
-                got=f"optim.steps {steps}",
-                wanted=f"at most {limit} (budget.at_most)",
-                fix="lower optim.steps, or raise the budget for all arms",
-            )
-
-
-def _check_evaluation(study: Study, runs: Sequence[Planned]) -> None:
-    """All arms answer the same problems, in the same way, or no difference is a pair's."""
-    first = next(run for run in runs if run.arm == study.baseline)
-
-    def asked(run: Planned) -> dict[str, Any]:
-        shared = run.recipe.shared
-        sampled = shared.sample.model_dump(exclude={"batch_size"})
-        task = shared.task.model_dump(include={"name", "path", "levels"})
-        return {"eval": shared.eval.model_dump(), "sample": sampled, "task": task}
-
-    for run in runs:
-        for part, value in asked(run).items():
-            if value != asked(first)[part]:
-                raise ConfigError(
-                    f"arm '{run.arm}' would be evaluated in another way than '{first.arm}'",
-                    got=f"{part}: {value}",
-                    wanted=f"{part}: {asked(first)[part]}",
-                    why="a paired difference needs the same problems and the same decoding",
-                    fix=f"set '{part}' in the study's recipe, for all arms",
-                )

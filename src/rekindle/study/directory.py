@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import yaml
 
-from rekindle.engine.manifest import make_manifest, now
+from rekindle import __version__
+from rekindle.engine.manifest import STATE_FORMAT, make_manifest, now
 from rekindle.engine.rundir import LOCK, RunLock, flat
 from rekindle.errors import RekindleError, RunDirectoryError
 from rekindle.files import (
@@ -27,10 +28,10 @@ from rekindle.files import (
     write_json,
 )
 from rekindle.study.design import Planned, Study
-from rekindle.study.places import DECLARED, MANIFEST, is_finished
+from rekindle.study.places import DECLARED, MANIFEST, SESSIONS, is_finished
 
 Mode = Literal["new", "resume", "overwrite"]
-OWN = ("runs", "prepared", "models", "study.json", "report.html", DECLARED, MANIFEST)
+OWN = ("runs", "prepared", "models", "study.json", "report.html", SESSIONS, DECLARED, MANIFEST)
 
 
 def claim_study(
@@ -58,6 +59,7 @@ def claim_study(
             for name in OWN:
                 remove_tree(out / name)
         if mode == "resume" and (out / DECLARED).exists():
+            _refuse_other_version(out)
             _refuse_other_runs(runs)
             _note_changes(study, out, runs)
         else:
@@ -76,7 +78,7 @@ def claim_study(
 
 
 def _text(study: Study) -> str:
-    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(study.declaration(), sort_keys=False, allow_unicode=True)
 
 
 def _refuse_mode(out: Path, mode: Mode) -> None:
@@ -100,22 +102,41 @@ def _refuse_mode(out: Path, mode: Mode) -> None:
         )
 
 
+def _refuse_other_version(out: Path) -> None:
+    manifest = read_json(out / MANIFEST)
+    known = manifest.get("state_format")
+    if known != STATE_FORMAT:
+        raise RunDirectoryError(
+            f"{out} was made with another version of rekindle",
+            got=f"rekindle {manifest.get('rekindle')}, state format {known}",
+            wanted=f"state format {STATE_FORMAT} (rekindle {__version__})",
+            why="its runs cannot go on here, and half of a study is not compared with the other",
+            fix="resume it with the version that made it, or start again with --overwrite",
+        )
+
+
 def _refuse_other_runs(runs: Sequence[Planned]) -> None:
-    odd = []
+    odd, versions = [], set()
     for run in runs:
         config = run.out / "config.yaml"
         if not config.exists():
             continue
+        manifest = read_json(run.out / MANIFEST)
         before = flat(yaml.safe_load(config.read_text(encoding="utf-8")))
-        lines = _differences(before, flat(run.recipe.resolved()))
+        before["state format"] = manifest.get("state_format")
+        after = {**flat(run.recipe.resolved()), "state format": STATE_FORMAT}
+        lines = _differences(before, after)
         if lines:
             odd.append(f"{run.out}: " + "; ".join(lines[:3]))
+            versions.add(manifest.get("rekindle"))
     if odd:
         more = f"\n    and {len(odd) - 5} more" if len(odd) > 5 else ""
+        other = sorted(str(version) for version in versions - {__version__})
         raise RunDirectoryError(
             "the study was changed half-way: runs were made with other settings:\n    "
             + "\n    ".join(odd[:5])
             + more,
+            got=f"runs of rekindle {', '.join(other)}; this is {__version__}" if other else None,
             why="their numbers would stand beside runs that were asked something else",
             fix="restore the study file, give another --out, or start again with --overwrite "
             "(removing the runs listed makes only them again)",
@@ -124,7 +145,7 @@ def _refuse_other_runs(runs: Sequence[Planned]) -> None:
 
 def _note_changes(study: Study, out: Path, runs: Sequence[Planned]) -> None:
     before = yaml.safe_load((out / DECLARED).read_text(encoding="utf-8"))
-    lines = _differences(flat(before), flat(study.model_dump(mode="json")))
+    lines = _differences(flat(before), flat(study.declaration()))
     if not lines:
         return
     manifest = read_json(out / MANIFEST)

@@ -11,8 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -113,15 +114,16 @@ def _wait_for_orphan(directory: Path) -> None:
         time.sleep(0.2)
 
 
-def watch_parent() -> None:
-    """Stop this process like SIGTERM once its parent is gone, so that no orphan keeps a run."""
+def watch_study(alive: Connection) -> None:
+    """Stop this process like SIGTERM once the study is gone, so that no orphan keeps a run.
+
+    `alive`: the reading end of a pipe whose other end the study alone holds.
+    """
     import signal
 
-    parent = os.getppid()
-
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
+        with suppress(EOFError, OSError):
+            alive.recv_bytes()
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -1,4 +1,8 @@
-"""Workers on this machine: processes that live as long as the study and import torch once.
+"""Workers on this machine: processes that live as long as the study.
+
+Without cards they are forked from a process that has loaded torch and all that a run needs
+(`preload`): its memory is shared, and a new worker is there at once. With cards each loads for
+itself, for a driver that was asked for its devices does not survive a fork.
 
 A worker that dies (killed, out of memory, a crash in native code) costs its job one try, never the
 study: another takes its place.
@@ -10,21 +14,30 @@ import os
 import signal
 import time
 from dataclasses import dataclass, field
-from multiprocessing import connection, get_context
+from multiprocessing import connection, forkserver, get_context
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess, SpawnProcess
 from typing import Any
 
 from rekindle.engine.threads import calm_threads
-from rekindle.study.jobs import Job, Outcome, run_job, watch_parent
+from rekindle.study.jobs import Job, Outcome, run_job, watch_study
 
 _GRACE = 60.0  # seconds for a step and a checkpoint before a worker is killed
+_UNKNOWN = 255  # exit code where the process that would know it is gone
+_Process = ForkServerProcess | SpawnProcess
+
+
+def warm_up() -> None:
+    """Begin to load what workers need, beside what this process does meanwhile."""
+    get_context("forkserver").set_forkserver_preload(["rekindle.study.preload"])
+    forkserver.ensure_running()
 
 
 @dataclass
 class _Worker:
-    process: SpawnProcess
+    process: _Process
     pipe: Connection
+    alive: Connection  # open as long as the study is there
     job: Job | None = None
     began: float = field(default=0.0)
 
@@ -99,28 +112,35 @@ class LocalPool:
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
+            worker.alive.close()
         self._workers = [None] * self._slots
         return outcomes
 
     def _start(self, place: int) -> _Worker:
-        ours, theirs = get_context("spawn").Pipe()
+        ours, theirs = connection.Pipe()
+        watched, alive = connection.Pipe(duplex=False)
         env = {"OMP_NUM_THREADS": "1"}
+        process: _Process
         if self._cards:
             env["CUDA_VISIBLE_DEVICES"] = str(self._cards[place % len(self._cards)])
-        process = get_context("spawn").Process(target=_serve, args=(theirs, env), daemon=False)
+            process = get_context("spawn").Process(target=_serve, args=(theirs, watched, env))
+        else:
+            warm_up()
+            process = get_context("forkserver").Process(target=_serve, args=(theirs, watched, env))
         process.start()
         theirs.close()
-        return _Worker(process, ours)
+        watched.close()
+        return _Worker(process, ours, alive)
 
 
-def _serve(pipe: Connection, env: dict[str, str]) -> None:
+def _serve(pipe: Connection, alive: Connection, env: dict[str, str]) -> None:
     os.environ.update(env)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     calm_threads()
     # Ctrl-C reaches the whole process group: the study stops its workers in its own way.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
-    watch_parent()
+    watch_study(alive)
     while True:
         try:
             job = pipe.recv()
@@ -146,11 +166,13 @@ def _last_word(worker: _Worker, job: Job, deadline: float) -> Outcome:
             return outcome
     except (EOFError, ConnectionResetError):
         pass
-    return Outcome(job, "stopped")
+    return Outcome(job, "stopped", "", time.monotonic() - worker.began)
 
 
 def _death(job: Job, code: int | None, began: float) -> Outcome:
     spent = time.monotonic() - began
-    if code is not None and code < 0:
+    if code is None or code == _UNKNOWN:
+        return Outcome(job, "lost", "its worker is gone", spent)
+    if code < 0:
         return Outcome(job, "lost", f"ended by {signal.Signals(-code).name}", spent)
     return Outcome(job, "failed", f"exit code {code}; see {job.log}", spent)

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from rekindle.errors import DataError
 from rekindle.files import read_json
 
-MANIFEST, DECLARED = "manifest.json", "study.yaml"
+MANIFEST, DECLARED, RESULTS = "manifest.json", "study.yaml", "study.json"
+SESSIONS = "sessions.json"  # when it ran, with how many workers, and what that cost
+SPENT = "spent.json"  # of a run that came from an archive, whose logs are thinned
+RESULTS_FORMAT = 1  # of study.json; raised when what its numbers mean changes
+
+
+def read_results(place: Path) -> dict[str, Any]:
+    """The content of a study's study.json.
+
+    Raises:
+        DataError: missing, broken, or of another format.
+    """
+    found = read_json(place / RESULTS)
+    if not isinstance(found, dict) or "comparisons" not in found:
+        raise DataError(f"{place / RESULTS} holds no results of a study", fix="check the path")
+    known = found.get("format", 1)  # the first ones had none
+    if known != RESULTS_FORMAT:
+        raise DataError(
+            f"{place / RESULTS} was written by another version of rekindle",
+            got=f"format {known}",
+            wanted=f"format {RESULTS_FORMAT}",
+            why="its numbers could mean something else",
+            fix="rekindle study ... --resume with this version writes it anew from the runs",
+        )
+    return found
 
 
 def is_finished(place: Path) -> bool:

@@ -1,7 +1,8 @@
 """What a study found: paired differences with intervals, what each arm cost, and what went wrong.
 
-Only pairs that both arms have enter a comparison, and how many are missing is said. A verdict is
-one of three:
+Only pairs that both arms have enter a comparison, and how many are missing is said. Pairs of one
+base where the study has several say nothing of bases, and get no verdict. A verdict is one of
+three:
 
     helps             the whole interval lies above 0
     does not          it lies below the smallest difference that would matter, or below 0
@@ -17,14 +18,23 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from rekindle.errors import DataError
-from rekindle.evals.compare import LOWER_IS_BETTER, Difference, compare_many
+from rekindle.evals.compare import (
+    LOWER_IS_BETTER,
+    Difference,
+    Eval,
+    compare_many,
+    refuse_unlike,
+    values_of,
+)
 from rekindle.evals.pgr import recovered
 from rekindle.evals.significance import holm
 from rekindle.files import read_json, read_jsonl
 from rekindle.methods.rounds import ROUNDS
 from rekindle.study.design import Budget, Comparison, Planned, Study
-from rekindle.study.places import MANIFEST, is_finished
+from rekindle.study.places import MANIFEST, RESULTS_FORMAT, SPENT, is_finished
 
 HELPS, DOES_NOT, CANNOT_TELL = "helps", "does not", "cannot tell yet"
 
@@ -59,6 +69,7 @@ def study_results(
     unequal = unequal_budgets(study.budget, means, baseline=study.baseline)
     manifest = read_json(out / MANIFEST)
     return {
+        "format": RESULTS_FORMAT,
         "study": study.study,
         "claim": study.claim,
         "declared": manifest["fingerprints"]["declared"],
@@ -70,6 +81,7 @@ def study_results(
         "seeds": list(study.seeds),
         "primary": study.primary.model_dump(mode="json"),
         "meaningful": study.meaningful,
+        "interval": study.interval,
         "budget": {**study.budget.model_dump(mode="json"), "unequal": unequal},
         "comparisons": _comparisons(study, done, unequal),
         "pgr": recovered_by(study, done),
@@ -81,6 +93,8 @@ def study_results(
 
 def spent_by(place: Path) -> Spent:
     """The cost of a finished run, all its stages together; evaluation is not counted."""
+    if (place / SPENT).exists():
+        return Spent(**read_json(place / SPENT))
     rows = [row for _, row in read_jsonl(place / "metrics.jsonl")]
 
     def total(name: str, otherwise: float = 0.0) -> float:
@@ -176,14 +190,16 @@ def recovered_by(study: Study, done: Sequence[Planned]) -> list[dict[str, Any]]:
     places: dict[str, dict[tuple[str, int], Path]] = {arm: {} for arm in study.arms}
     for run in done:
         places[run.arm][run.base, run.seed] = run.out
-    rows = []
+    rows, evals = [], Evals()
     for metric, level in _measured(study):
         if metric in LOWER_IS_BETTER:
             continue
         for arm in (name for name in study.arms if name not in ends):
             keys = [k for k in places[arm] if all(k in places[end] for end in ends)]
             row = {"method": arm, "metric": metric, "level": level, "n_pairs": len(keys)}
-            rows.append({**row, **_gap([places[a] for a in (ends[0], arm, ends[1])], keys, row)})
+            rows.append(
+                {**row, **_gap([places[a] for a in (ends[0], arm, ends[1])], keys, row, evals)}
+            )
     return rows
 
 
@@ -191,12 +207,13 @@ def _gap(
     places: Sequence[Mapping[tuple[str, int], Path]],
     keys: Sequence[tuple[str, int]],
     row: Mapping[str, Any],
+    evals: Evals,
 ) -> dict[str, Any]:
     """PGR of the runs `keys` of the weak arm, the student and the ceiling."""
     empty = {"pgr": None, "ci_low": None, "ci_high": None, "n_problems": 0}
     if not keys:
         return {**empty, "why": "no base and seed that all three arms have"}
-    arms = [[_eval(where[key]) for key in keys] for where in places]
+    arms = [[evals[where[key]] for key in keys] for where in places]
     bases = [base for base, _ in keys]
     try:
         found = recovered(*arms, metric=row["metric"], level=row["level"], bases=bases)
@@ -222,28 +239,16 @@ def _comparisons(
     study: Study, done: Sequence[Planned], unequal: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     primary = (study.primary.metric, study.primary.level)
-    rows = []
+    rows, evals = [], Evals()
     for metric, level in _measured(study):
-        rows += _family(study, done, metric, level, unequal, primary=(metric, level) == primary)
-    return rows
-
-
-def _family(
-    study: Study,
-    done: Sequence[Planned],
-    metric: str,
-    level: str | None,
-    unequal: Mapping[str, float],
-    *,
-    primary: bool,
-) -> list[dict[str, Any]]:
-    """All comparisons in one metric; their p-values are adjusted together."""
-    rows = [
-        _compared(study, done, pair, metric, level, unequal, primary=primary and i == 0)
-        for i, pair in enumerate(study.pairs())
-    ]
-    for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
-        row["p_holm"] = adjusted
+        # The p-values of all comparisons in one metric are adjusted together.
+        family = [
+            _compared(study, done, pair, metric, level, unequal, evals) for pair in study.pairs()
+        ]
+        adjusted = holm([row["p_value"] for row in family])
+        for i, row in enumerate(family):
+            declared = i == 0 and (metric, level) == primary
+            rows.append({**row, "primary": declared, "p_holm": adjusted[i]})
     return rows
 
 
@@ -254,39 +259,56 @@ def _compared(
     metric: str,
     level: str | None,
     unequal: Mapping[str, float],
-    *,
-    primary: bool,
+    evals: Evals,
 ) -> dict[str, Any]:
     mine = {(run.base, run.seed): run.out for run in done if run.arm == pair.arm}
     theirs = {(run.base, run.seed): run.out for run in done if run.arm == pair.baseline}
-    both = [key for key in theirs if key in mine]
+    planned = len(study.bases) * len(study.seeds)
+    both, why = [key for key in theirs if key in mine], list[str]()
+    if not both:
+        why.append("no pair of finished runs")
+    try:
+        both = [key for key in both if _scored(evals, theirs[key], mine[key], metric, level)]
+        if not both and not why:
+            why.append("no problem has a score of it in both arms")
+    except DataError as error:  # evaluated in another way, or not measured
+        both, why = [], [str(error).splitlines()[0]]
     row: dict[str, Any] = {
         "method": pair.arm,
         "baseline": pair.baseline,
         "metric": metric,
         "lower_is_better": metric in LOWER_IS_BETTER,
         "level": level,
-        "primary": primary,
         "n_seeds": len({seed for _, seed in both}),
         "n_bases": len({base for base, _ in both}),
         "n_pairs": len(both),
-        "missing_pairs": len(study.bases) * len(study.seeds) - len(both),
+        "missing_pairs": planned - len(both),
         "unequal_budget": sorted({pair.arm, pair.baseline} & unequal.keys()),
     }
-    empty = dict.fromkeys(("before", "after", "delta", "ci_low", "ci_high", "p_value"))
-    if not both:
-        why = "no pair of finished runs"
-        return {**row, **empty, "n_problems": 0, "n_samples": 0, "verdict": CANNOT_TELL, "why": why}
-    evals = [(_eval(theirs[key]), _eval(mine[key])) for key in both]
-    try:
-        found = compare_many(evals, metric=metric, level=level, bases=[base for base, _ in both])
-    except DataError as error:
-        if primary:
-            raise
-        why = str(error).splitlines()[0]
-        return {**row, **empty, "n_problems": 0, "n_samples": 0, "verdict": CANNOT_TELL, "why": why}
-    return {
-        **row,
+    if both:
+        pairs = [(evals[theirs[key]], evals[mine[key]]) for key in both]
+        row |= _difference(study, pairs, [base for base, _ in both], metric, level)
+        why += _reservations(study, row, planned)
+    else:
+        names = ("before", "after", "delta", "ci_low", "ci_high", "p_value")
+        row |= {**dict.fromkeys(names), "n_problems": 0, "n_samples": 0, "verdict": CANNOT_TELL}
+    return {**row, "why": "; ".join(why)}
+
+
+def _difference(
+    study: Study,
+    pairs: Sequence[tuple[Eval, Eval]],
+    bases: Sequence[str],
+    metric: str,
+    level: str | None,
+) -> dict[str, Any]:
+    """The numbers of a comparison; with `interval: bootstrap` both intervals."""
+    found = compare_many(pairs, metric=metric, level=level, bases=bases, kind=study.interval)
+    lower = metric in LOWER_IS_BETTER
+    verdict = verdict_of(found, meaningful=study.meaningful, lower_is_better=lower)
+    if len(set(bases)) == 1 < len(study.bases):
+        verdict = CANNOT_TELL
+    row = {
         "before": found.before,
         "after": found.after,
         "delta": found.value,
@@ -294,18 +316,52 @@ def _compared(
         "ci_high": found.ci_high,
         "p_value": found.p_value,
         "n_problems": found.n_problems,
-        "n_samples": evals[0][0]["n_samples"],
-        "split": evals[0][0]["split"],
-        "verdict": verdict_of(
-            found, meaningful=study.meaningful, lower_is_better=metric in LOWER_IS_BETTER
-        ),
-        "why": "one pair of runs decides nothing" if len(both) == 1 else "",
+        "n_samples": pairs[0][0]["n_samples"],
+        "split": pairs[0][0]["split"],
+        "verdict": verdict,
     }
+    if study.interval != "crossed":
+        other = compare_many(pairs, metric=metric, level=level, bases=bases)
+        row["intervals"] = {
+            study.interval: [found.ci_low, found.ci_high],
+            "crossed": [other.ci_low, other.ci_high],
+        }
+    return row
 
 
-def _eval(place: Path) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = read_json(place / "eval.json")
-    return found
+def _reservations(study: Study, row: Mapping[str, Any], planned: int) -> list[str]:
+    """What a reader of the verdict must know."""
+    why = []
+    if row["n_pairs"] == 1:
+        why.append("one pair of runs decides nothing")
+    if row["n_bases"] == 1 < len(study.bases):
+        why.append(f"pairs of one base model of {len(study.bases)} say nothing of the others")
+    if row["missing_pairs"]:
+        why.append(f"{row['missing_pairs']} of {planned} pairs are missing")
+    return why
+
+
+class Evals(dict[Path, Eval]):
+    """Run directory -> the content of its eval.json, read once."""
+
+    def __missing__(self, place: Path) -> Eval:
+        found: Eval = read_json(place / "eval.json")
+        self[place] = found
+        return found
+
+
+def _scored(evals: Evals, before: Path, after: Path, metric: str, level: str | None) -> bool:
+    """Whether a problem has a score in both.
+
+    Raises:
+        DataError: they are not of the same problems, or the metric was not measured.
+    """
+    data = [read_json(place / MANIFEST)["fingerprints"].get("data") for place in (before, after)]
+    if data[0] != data[1]:
+        raise DataError("the data was changed half-way: the runs of a pair had other files")
+    refuse_unlike(evals[before], evals[after])
+    values = [values_of(evals[place], metric, level) for place in (before, after)]
+    return bool((~np.isnan(values[0] - values[1])).any())
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -3,6 +3,7 @@
     OUT/study.yaml      the study as it was read, every key
     OUT/manifest.json   when, with what code, the hash of what was declared, and later changes
     OUT/prepared/NAME/BASE/    OUT/runs/ARM/BASE/seed-N/      each with a .log beside it
+    OUT/sessions.json   when it ran and what that cost beyond the runs
     OUT/study.json      the results
 
 A run is an ordinary run directory. Killed at any instant, a study goes on with `resume`: what is
@@ -21,10 +22,11 @@ from typing import Any
 
 from rekindle.errors import EXIT_RESUMABLE
 from rekindle.files import read_json, write_json
+from rekindle.study.cost import Ledger, read_cost
 from rekindle.study.design import Planned, Preparation, Study, plan, preparations
 from rekindle.study.directory import Mode, claim_study
 from rekindle.study.jobs import Executor, Job, Outcome
-from rekindle.study.places import is_finished
+from rekindle.study.places import RESULTS, is_finished
 from rekindle.study.results import Failure, study_results
 from rekindle.study.table import Table
 
@@ -78,28 +80,26 @@ class Work:
             self.failed[place] = outcome.text
         return False
 
+    def do(self, executor: Executor, ledger: Ledger, *, quiet: bool) -> bool:
+        """Run what is not finished; True after SIGTERM or SIGINT, everything saved."""
+        asked: list[int] = []
+        with _signals_into(asked), Table(self.runs, self.before, quiet=quiet) as table:
+            try:
+                _run_all(self, executor, table, ledger, lambda: bool(asked))
+            finally:
+                for outcome in executor.stop():
+                    self.take(outcome)
+                    ledger.ended(outcome.job.out, outcome.seconds)
+        return bool(asked)
+
     def results(self, study: Study, out: Path, runs: Sequence[Planned]) -> dict[str, Any]:
-        """The results of a study's runs that are finished, written as its study.json."""
+        """What study.json holds of a study's finished runs, but for what the study itself cost."""
         failures = [
             Failure(run.arm, run.base, run.seed, self.failed[run.out])
             for run in runs
             if run.out in self.failed
         ]
-        found = study_results(study, out, runs, failures)
-        write_json(out / "study.json", found)
-        return found
-
-    def do(self, executor: Executor, *, quiet: bool) -> bool:
-        """Run what is not finished; True after SIGTERM or SIGINT, everything saved."""
-        asked: list[int] = []
-        self.look()
-        with _signals_into(asked), Table(self.runs, self.before, quiet=quiet) as table:
-            try:
-                _run_all(self, executor, table, lambda: bool(asked))
-            finally:
-                for outcome in executor.stop():
-                    self.take(outcome)
-        return bool(asked)
+        return study_results(study, out, runs, failures)
 
 
 def run_study(
@@ -110,8 +110,11 @@ def run_study(
     mode: Mode = "new",
     command: str = "",
     quiet: bool = False,
+    since: float | None = None,
 ) -> dict[str, Any]:
     """Run what is not finished yet and return the results, as study.json holds them.
+
+    `since`: `time.monotonic()` when the command began; None: now.
 
     Raises:
         RunDirectoryError: `out` exists (new), is no study, is in use, or holds runs that were made
@@ -121,8 +124,13 @@ def run_study(
     work = Work(plan(study, out), preparations(study, out))
     lock = claim_study(study, out, work.runs, mode=mode, command=command, workers=executor.slots)
     try:
-        asked = work.do(executor, quiet=quiet)
+        work.look()
+        ledger = Ledger(out, workers=executor.slots, since=since)
+        asked = work.do(executor, ledger, quiet=quiet)
         results = work.results(study, out, work.runs)
+        ledger.write()  # the statistics took their time too
+        results["cost"] = read_cost(out)
+        write_json(out / RESULTS, results)
     finally:
         lock.release()
     if asked:
@@ -130,7 +138,9 @@ def run_study(
     return results
 
 
-def _run_all(work: Work, executor: Executor, table: Table, asked: Callable[[], bool]) -> None:
+def _run_all(
+    work: Work, executor: Executor, table: Table, ledger: Ledger, asked: Callable[[], bool]
+) -> None:
     waiting, needs = work.waiting(), work.needs()
     running: dict[Path, Job] = {}
     while (waiting or running) and not asked():
@@ -141,6 +151,7 @@ def _run_all(work: Work, executor: Executor, table: Table, asked: Callable[[], b
             executor.submit(job)
             waiting.remove(job)
             running[job.out] = job
+            ledger.began(job.out)
             table.started(job.out)
         if not running:
             return
@@ -150,7 +161,9 @@ def _run_all(work: Work, executor: Executor, table: Table, asked: Callable[[], b
                 outcome = replace(outcome, ending="failed", text=f"it paused; see {job.log}")
             if work.take(outcome):
                 waiting.insert(0, job)
+            ledger.ended(job.out, outcome.seconds)
             table.ended(outcome)
+        ledger.tick()
         table.refresh(done=work.done, failed=work.failed, running=running)
 
 

@@ -17,12 +17,14 @@ from rekindle.engine.progress import say
 from rekindle.engine.rundir import RunLock
 from rekindle.errors import EXIT_RESUMABLE, ConfigError, did_you_mean
 from rekindle.evals.compare import compare
-from rekindle.files import read_json
+from rekindle.files import read_json, remove_tree, write_json
 from rekindle.methods import METHODS, section_name
 from rekindle.methods.recipe import Shared
+from rekindle.study.cost import Ledger
 from rekindle.study.design import Planned, Study, load_study, plan
 from rekindle.study.directory import Mode, claim_study
 from rekindle.study.jobs import Executor
+from rekindle.study.places import RESULTS, SESSIONS
 from rekindle.study.runner import Work
 
 # those that take longest first, so that no worker is left alone with one at the end
@@ -84,8 +86,11 @@ def run_tour(
     mode: Mode = "new",
     command: str = "",
     quiet: bool = False,
+    since: float | None = None,
 ) -> list[Toured]:
     """Run what is not finished and return the results, in the order of `studies`.
+
+    `since`: `time.monotonic()` when the command began; None: now. The cost is in OUT/sessions.json.
 
     Raises:
         RunDirectoryError: see `run_study`.
@@ -96,8 +101,16 @@ def run_tour(
     # A pair's longer run is its method's, the last: with the first ones begin.
     work = Work([run for name in order for run in reversed(runs[name])], [])
     with _claimed(studies, runs, out, mode=mode, command=command, workers=executor.slots):
-        asked = work.do(executor, quiet=quiet)
+        if mode == "overwrite":
+            remove_tree(out / SESSIONS)
+        work.look()
+        ledger = Ledger(out, workers=executor.slots, since=since)
+        asked = work.do(executor, ledger, quiet=quiet)
         found = {n: work.results(study, out / n, runs[n]) for n, study in studies.items()}
+        ledger.write()
+        for name, results in found.items():
+            results["cost"] = None  # the tour's own is beside the studies
+            write_json(out / name / RESULTS, results)
     if asked:
         say("stopped, everything is saved; go on with --resume")
         raise SystemExit(EXIT_RESUMABLE)
