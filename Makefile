@@ -7,7 +7,7 @@ OUT ?= runs/quickstart
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup dev quickstart test test-all check format bench docs clean
+.PHONY: setup dev quickstart test test-all check format bench evidence docs clean
 
 setup: $(VENV)/.setup ## the environment, nothing else
 dev: $(VENV)/.dev ## the environment with what tests and benchmarks need
@@ -22,7 +22,7 @@ $(VENV)/.dev: $(VENV)/.setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gym,hub,math,oracle,peft,judge,docs]'
 	@touch $@
 
-quickstart: setup ## SFT and GRPO on the testbed, and the report
+quickstart: setup ## the tour: five methods, each beside its baseline, and one page
 	$(BIN)/rekindle quickstart --out $(OUT) --overwrite
 
 test: dev ## the whole default suite
@@ -43,6 +43,9 @@ format: dev
 
 bench: dev ## every benchmark, quick; ratios are the last line of each
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done
+
+evidence: setup ## the table of committed studies that ships with the package
+	$(BIN)/python -m rekindle.study.evidence results/studies
 
 docs: dev ## the documentation as a site, in site/; fails on an undocumented public name or a broken link
 	PYTHONPATH=docs $(BIN)/python -m sitegen

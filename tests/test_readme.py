@@ -1,5 +1,6 @@
 """What README and docs tell people to type exists: commands, options, files, make targets."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -49,6 +50,18 @@ def test_files_that_pages_name_exist(page):
         r"(?:recipes|studies|docs|benchmarks|results|src|tests)/[\w./-]*\w", page.read_text()
     ):
         assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def test_the_table_of_the_tour_is_that_of_the_committed_one():
+    """Else: make quickstart, and runs/quickstart/summary.json becomes results/quickstart.json."""
+    found = json.loads((ROOT / "results" / "quickstart.json").read_text())
+    assert len(found["pairs"]) == 5
+    readme = (ROOT / "README.md").read_text()
+    for row in found["pairs"]:
+        assert row["unequal"] == {}, "as many updates"
+        shares = " | ".join(f"{row[key]:.3f}" for key in ("start", "before", "after"))
+        change = f"{row['delta']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
+        assert f"| {row['method']} | {row['baseline']} | {shares} | {change} |" in readme
 
 
 def test_make_targets_that_the_readme_names_exist():

@@ -38,13 +38,17 @@ def quickstart(
     out: Annotated[Path, typer.Option(help="Where runs and report go.")] = Path("runs/quickstart"),
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier quickstart.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on with one that was stopped.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="One method's pair; repeatable.")] = None,
     sets: Set = None,
     quiet: Quiet = False,
 ) -> None:
-    """SFT and GRPO on the testbed, measured before and after, and the page that shows it."""
+    """A tour: five methods, each beside its baseline on the testbed, and the page that shows it."""
     from rekindle.cli.quickstart import run_quickstart
 
-    run_quickstart(out, mode=mode_of(resume, overwrite), overrides=sets or [], quiet=quiet)
+    mode = mode_of(resume, overwrite)
+    run_quickstart(
+        out, mode=mode, only=only or [], overrides=sets or [], command=command_line(), quiet=quiet
+    )
 
 
 @app.command()

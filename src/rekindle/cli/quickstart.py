@@ -1,178 +1,135 @@
-"""`rekindle quickstart`: SFT and GRPO on several testbed bases, and one page about it.
+"""`rekindle quickstart`: the tour of five methods, each beside its baseline, and one page about it.
 
-Each run is a process of one thread, two at a time. The runs are ordinary: the shipped recipes
-with a few settings changed, which the report shows.
+Each run is a process of one thread, two at a time. The runs are ordinary ones of ordinary studies
+(`studies/tour/`), which the page shows.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from rekindle.errors import RunDirectoryError, TrainingError
-from rekindle.evals.compare import compare_many
-from rekindle.files import read_json, write_json
-from rekindle.methods.recipe import load_recipe
+from rekindle.files import write_json
+from rekindle.study.local import LocalPool, warm_up
 
-BASES = (0, 1, 2)
-ARMS = {
-    # arm -> recipe, task, level that the verdict is about
-    "grpo": ("grpo_countdown_testbed.yaml", "countdown", "4"),
-    "sft": ("sft_addition_testbed.yaml", "addition", "5"),
-}
-# On the test split: nothing here is chosen by it, the recipes were settled on dev problems.
-SETTINGS = ("eval.split=test", "eval.problems=200", "checkpoint.every=50")
+if TYPE_CHECKING:
+    from rekindle.study.directory import Mode
+
+AT_ONCE = 2
+PAGE = "report.html"
 
 
-@dataclass
-class Job:
-    """One training run of the quickstart."""
-
-    arm: str
-    base: int
-    out: Path
-    steps: int
-    command: list[str]
-    process: subprocess.Popen[bytes] | None = None
-
-    def finished_steps(self) -> int:
-        """Rows of its metrics so far."""
-        log = self.out / "metrics.jsonl"
-        return log.read_bytes().count(b"\n") if log.exists() else 0
-
-
-def run_quickstart(out: Path, *, mode: str, overrides: Sequence[str], quiet: bool) -> None:
-    """Run the arms on all bases, build the report, print the verdicts and the path of the page."""
-    began = time.monotonic()
+def run_quickstart(
+    out: Path,
+    *,
+    mode: Mode,
+    only: Sequence[str],
+    overrides: Sequence[str],
+    command: str,
+    quiet: bool,
+) -> None:
+    """Run the pairs, build the page, print the verdicts and the page's path."""
+    since = time.monotonic()
     if out.exists() and any(out.iterdir()) and mode == "new":
         raise RunDirectoryError(
             f"{out} exists", fix="--resume goes on with it, --overwrite replaces it"
         )
-    jobs = [_job(arm, base, out, mode, overrides) for base in BASES for arm in ARMS]
-    _run_all(jobs, quiet=quiet)
-    summary = [_verdict(arm, [job.out for job in jobs if job.arm == arm]) for arm in ARMS]
-    from rekindle.report.page import build_report
+    warm_up()
+    from rekindle.report.tour import build_tour
+    from rekindle.report.words import plural
+    from rekindle.study.cost import read_cost, told
+    from rekindle.study.evidence import shipped
+    from rekindle.study.tour import load_tour, run_tour, tour_row
 
-    page = build_report([job.out for job in jobs], out / "report.html", title="Rekindle quickstart")
-    seconds = time.monotonic() - began
-    write_json(out / "summary.json", {"verdicts": summary, "seconds": seconds})
-    for row in summary:
-        typer.echo(row["text"])
-    typer.echo(f"{seconds:.0f} s\nreport: {page.resolve()}")
-
-
-def _job(arm: str, base: int, out: Path, mode: str, overrides: Sequence[str]) -> Job:
-    name, task, _ = ARMS[arm]
-    recipe = Path(str(files("rekindle") / "recipes" / name))
-    sets = [f"model.name=testbed/{task}-s{base}", f"seed={base}", *SETTINGS, *overrides]
-    steps = load_recipe(recipe, sets).shared.optim.steps
-    place = out / f"{arm}-{task}-s{base}"
-    state = {"resume": ["--resume"] if place.exists() else [], "overwrite": ["--overwrite"]}
-    command = [
-        sys.executable,
-        "-m",
-        "rekindle",
-        "train",
-        str(recipe),
-        "--out",
-        str(place),
-        "--quiet",
-        *state.get(mode, []),
-    ]
-    for item in sets:
-        command += ["--set", item]
-    return Job(arm=arm, base=base, out=place, steps=steps, command=command)
-
-
-def _run_all(jobs: Sequence[Job], *, quiet: bool) -> None:
-    at_once = max(1, min(2, os.cpu_count() or 1))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    waiting, running = list(jobs), list[Job]()
-    console = Console(stderr=True, quiet=quiet)
-    columns = (
-        TextColumn("{task.description:<22}"),
-        BarColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
+    studies = load_tour(only, overrides)
+    if not quiet:
+        typer.echo(
+            f"{plural(len(studies), 'method')}, each beside its baseline: {2 * len(studies)} runs "
+            "of one base model and one seed",
+            err=True,
+        )
+    toured = run_tour(
+        studies,
+        out,
+        executor=LocalPool(max(1, min(AT_ONCE, os.cpu_count() or 1))),
+        mode=mode,
+        command=command,
+        quiet=quiet,
+        since=since,
     )
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
-        bars = {
-            job.out: progress.add_task(job.out.name, total=job.steps, note="waits", start=False)
-            for job in jobs
-        }
-        try:
-            while waiting or running:
-                while waiting and len(running) < at_once:
-                    job = waiting.pop(0)
-                    job.process = subprocess.Popen(
-                        job.command,
-                        env=environment,
-                        stdout=subprocess.DEVNULL,
-                        stderr=subprocess.PIPE,
-                    )
-                    running.append(job)
-                    progress.start_task(bars[job.out])
-                    if not console.is_terminal:
-                        console.print(f"{job.out.name}: {job.steps} steps")
-                time.sleep(0.2)
-                for job in list(running):
-                    done = job.finished_steps()
-                    progress.update(bars[job.out], completed=done, note=f"{done}/{job.steps}")
-                    if job.process is not None and job.process.poll() is not None:
-                        running.remove(job)
-                        _refuse_failure(job)
-        finally:
-            for job in running:
-                if job.process is not None:
-                    job.process.terminate()
-                    job.process.wait()
+    rows = [tour_row(one) for one in toured]
+    evidence = {name: shipped()[name] for name in studies}
+    cost = read_cost(out)
+    assert cost is not None
+    code = {key: toured[0].found[key] for key in ("commit", "dirty")}
+    summary = {"command": command, **code, "pairs": rows, "evidence": evidence, "cost": cost}
+    write_json(out / "summary.json", summary)
+    page = build_tour(toured, rows, evidence, out / PAGE, command=command, cost=told(cost))
+    _show(rows, evidence)
+    typer.echo(f"{told(cost)}\nreport: {page.resolve()}")
+    _refuse_failures(rows)
 
 
-def _refuse_failure(job: Job) -> None:
-    assert job.process is not None
-    if job.process.returncode == 0:
-        return
-    said = job.process.stderr.read().decode(errors="replace") if job.process.stderr else ""
-    raise TrainingError(
-        f"the run {job.out} stopped with exit code {job.process.returncode}",
-        got=said.strip()[-2000:],
-        fix="mend the cause, then `rekindle quickstart --resume`",
+def _show(rows: Sequence[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -> None:
+    from rekindle.report.tour import evidence_words, metric_note, training_sentence
+    from rekindle.report.tour_words import GAPS
+    from rekindle.study.tour import ONE_SEED
+
+    console = Console(width=None if Console().is_terminal else 150)
+    grid = Table(
+        "method", "baseline", "the signal that is missing", "start", "baseline", "method",
+        "difference, 95 %", "verdict", title="This tour: test problems, one base model, one seed",
+    )  # fmt: skip
+    for row in rows:
+        grid.add_row(
+            row["method"],
+            row["baseline"],
+            GAPS[row["name"]].missing,
+            *(_share(row[key]) for key in ("start", "before", "after")),
+            _interval(row),
+            row["verdict"] if row["delta"] is not None else "not finished",
+        )
+    console.print(grid)
+    console.print(
+        f"{metric_note(rows)} The intervals are over problems alone: another seed could end "
+        f"elsewhere, so {ONE_SEED}.",
+        style="dim",
     )
+    studies = Table(
+        "method", "what was compared", "difference, 95 %", "rests on", "verdict",
+        title="What the committed studies say",
+    )  # fmt: skip
+    for name, row in evidence.items():
+        studies.add_row(name, *evidence_words(row))
+    console.print(studies)
+    for row in rows:
+        if row["baseline"] == "grpo" and row["training"] is not None:
+            console.print(training_sentence(row))
 
 
-def _verdict(arm: str, places: Sequence[Path]) -> dict[str, Any]:
-    _, task, level = ARMS[arm]
-    pairs = []
-    for place in places:
-        evals = sorted((place / "eval").glob("step-*.json"))
-        pairs.append((read_json(evals[0]), read_json(evals[-1])))
-    found = compare_many(pairs, metric="pass@1", level=level)
-    text = (
-        f"{arm} on {task} level {level}: pass@1 {found.before:.3f} -> {found.after:.3f}, "
-        f"difference {found.value:+.3f} (95 % interval {found.ci_low:+.3f} to "
-        f"{found.ci_high:+.3f}; {len(pairs)} base models, {found.n_problems} test problems)"
-    )
-    return {
-        "arm": arm,
-        "task": task,
-        "level": level,
-        "before": found.before,
-        "after": found.after,
-        "difference": found.value,
-        "ci_low": found.ci_low,
-        "ci_high": found.ci_high,
-        "n_bases": len(pairs),
-        "n_problems": found.n_problems,
-        "text": text,
-    }
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _interval(row: dict[str, Any]) -> str:
+    if row["delta"] is None:
+        return "undefined"
+    return f"{row['delta']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
+
+
+def _refuse_failures(rows: Sequence[dict[str, Any]]) -> None:
+    failed = [f"{f['arm']}: {f['why']}" for row in rows for f in row["failed"]]
+    if failed:
+        raise TrainingError(
+            f"{len(failed)} of the runs failed",
+            got="\n    ".join(failed),
+            fix="mend the cause, then `rekindle quickstart --resume`",
+        )

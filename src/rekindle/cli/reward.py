@@ -112,7 +112,9 @@ def run_eval(tree: dict[str, Any], reward: str, out: Path | None) -> None:
     seed_everything(config.seed, deterministic=config.device.deterministic)
     set_threads(config.device.threads, parameters=1)
     head = ScalarHead.load(
-        reward, device=pick_device(config.model.device), dtype=pick_dtype(config.model.dtype)
+        testbed.located(reward),
+        device=pick_device(config.model.device),
+        dtype=pick_dtype(config.model.dtype),
     )
     task = open_task(config.task)
     result = {"policy": config.model.name, "reward": reward}
@@ -140,9 +142,8 @@ def _head(config: RewardTraining) -> ScalarHead:
     from rekindle.engine.device import pick_device, pick_dtype
     from rekindle.rewards.reward_model import ScalarHead
 
-    name = config.model.name
     return ScalarHead.load(
-        str(testbed.resolve(name)) if name.startswith("testbed/") else name,
+        testbed.located(config.model.name),
         revision=config.model.revision,
         device=pick_device(config.model.device),
         dtype=pick_dtype(config.model.dtype),

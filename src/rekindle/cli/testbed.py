@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
 import typer
 
 from rekindle import testbed
-from rekindle.errors import RunDirectoryError, TrainingError
+from rekindle.errors import ConfigError, RunDirectoryError, TrainingError
 from rekindle.files import read_json
 
 Mode = Literal["new", "resume", "overwrite"]
 
 
 def run_list() -> None:
-    """Print name, task, parameters and the accuracy that each model must reach."""
-    for name in testbed.names():
+    """Print each model's name, what it was made from, and the accuracy that a base must reach."""
+    for name in [*testbed.names(), *testbed.DERIVED]:
         typer.echo(testbed.describe(name))
 
 
@@ -26,12 +29,38 @@ def run_build(
 ) -> None:
     """Pre-train models from fresh weights by the engine's own SFT, evaluate them, check them.
 
-    Those that are not shipped (other seeds, fewer steps) have nothing that they must reach.
+    Those that are not shipped (other seeds, fewer steps) have nothing that they must reach. Models
+    that are derived from a base are made by their own commands.
     """
-    for name in models:
-        testbed.split_name(name)
-    for name in models or testbed.names():
-        _build(name, out / name.removeprefix("testbed/"), mode=mode, steps=steps, quiet=quiet)
+    asked = [f"testbed/{name.removeprefix('testbed/')}" for name in models]
+    derived = [name for name in asked if name in testbed.DERIVED]
+    if derived and steps is not None:
+        raise ConfigError(
+            f"--steps has no effect on {derived[0]}",
+            why="it is made from a shipped base by the command that docs/testbed.md names",
+            fix="leave --steps out",
+        )
+    for name in asked:
+        if name not in derived:
+            testbed.split_name(name)
+    for name in asked or [*testbed.names(), *testbed.DERIVED]:
+        place = out / name.removeprefix("testbed/")
+        if name in testbed.DERIVED:
+            _derive(name, place, mode=mode, quiet=quiet)
+        else:
+            _build(name, place, mode=mode, steps=steps, quiet=quiet)
+
+
+def _derive(name: str, out: Path, *, mode: Mode, quiet: bool) -> None:
+    made = testbed.DERIVED[name]
+    known = {"dir": str(out), "recipes": str(files("rekindle") / "recipes")}
+    words = [word.format(**known) for word in made.words]
+    words += {"new": [], "resume": ["--resume"], "overwrite": ["--overwrite"]}[mode]
+    words += ["--quiet"] if quiet else []
+    done = subprocess.run([sys.executable, "-m", "rekindle", *words], check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    typer.echo(f"{name}: {out / made.model}")
 
 
 def _build(name: str, out: Path, *, mode: Mode, steps: int | None, quiet: bool) -> None:

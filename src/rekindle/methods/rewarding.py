@@ -93,9 +93,8 @@ def open_scorer(config: RewardConfig, task: Task, *, device: str = "auto") -> Sc
         return Once(server, keep=config.cache)
     if config.model is None:
         return None
-    name = config.model
     head = ScalarHead.load(
-        str(testbed.resolve(name)) if name.startswith("testbed/") else name,
+        testbed.located(config.model),
         revision=config.revision,
         device=pick_device(device),
         dtype=pick_dtype(config.dtype),

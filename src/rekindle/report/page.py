@@ -125,9 +125,9 @@ def render(
     scripts = [javascript(name) for name in _SCRIPTS]
     bundle = vega_bundle() if drawn.figures else ""
     there = {run.name for run in runs}
-    return _environment().get_template("report.html.j2").render(
+    return environment().get_template("report.html.j2").render(
         title=title or (study.title if study else _title(runs)),
-        policy=_content_policy([*scripts, bundle]),
+        policy=content_policy([*scripts, bundle]),
         style=Markup(text_of("style.css") + text_of("parts.css")),
         theme=Markup(scripts[0]),
         scripts=[Markup(script) for script in (bundle, *scripts[1:]) if script],
@@ -178,11 +178,7 @@ class Drawn:
     @cached_property
     def json(self) -> Markup:
         """What the page's script draws, data by columns."""
-        specs = {}
-        for figure in self.figures:
-            values = figure.spec["data"]["values"]
-            specs[figure.id] = {**figure.spec, "data": {"values": packed(values)}}
-        return island(specs)
+        return figures_island(self.figures)
 
     @property
     def bytes(self) -> int:
@@ -226,6 +222,15 @@ def island(value: object) -> Markup:
     return Markup(text)
 
 
+def figures_island(figures: Sequence[Figure]) -> Markup:
+    """Figures by id as the page's script draws them, data by columns."""
+    specs = {}
+    for figure in figures:
+        values = figure.spec["data"]["values"]
+        specs[figure.id] = {**figure.spec, "data": {"values": packed(values)}}
+    return island(specs)
+
+
 @cache
 def vega_bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, from the installed vl-convert: no network."""
@@ -265,7 +270,8 @@ def _script(text: str) -> str:
     return text
 
 
-def _content_policy(scripts: Sequence[str]) -> str:
+def content_policy(scripts: Sequence[str]) -> str:
+    """What a page may load and run: its own scripts, by their hashes, and nothing else."""
     digests = [hashlib.sha256(text.encode()).digest() for text in scripts if text]
     hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return (
@@ -274,7 +280,8 @@ def _content_policy(scripts: Sequence[str]) -> str:
     )
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates with autoescape; an undefined name is an error."""
     environment = Environment(
         loader=FunctionLoader(text_of),
         autoescape=True,

@@ -13,7 +13,7 @@ finished is kept, what had begun goes on from its checkpoint.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,8 +38,6 @@ _WAIT = 0.5  # seconds between looks at the table
 class Work:
     """What there is to do and how each directory stands."""
 
-    study: Study
-    out: Path
     runs: list[Planned]
     before: list[Preparation]
     done: set[Path] = field(default_factory=set)
@@ -82,18 +80,26 @@ class Work:
             self.failed[place] = outcome.text
         return False
 
-    def results(self, ledger: Ledger) -> dict[str, Any]:
-        """The results of the runs that are finished, written as study.json."""
+    def do(self, executor: Executor, ledger: Ledger, *, quiet: bool) -> bool:
+        """Run what is not finished; True after SIGTERM or SIGINT, everything saved."""
+        asked: list[int] = []
+        with _signals_into(asked), Table(self.runs, self.before, quiet=quiet) as table:
+            try:
+                _run_all(self, executor, table, ledger, lambda: bool(asked))
+            finally:
+                for outcome in executor.stop():
+                    self.take(outcome)
+                    ledger.ended(outcome.job.out, outcome.seconds)
+        return bool(asked)
+
+    def results(self, study: Study, out: Path, runs: Sequence[Planned]) -> dict[str, Any]:
+        """What study.json holds of a study's finished runs, but for what the study itself cost."""
         failures = [
             Failure(run.arm, run.base, run.seed, self.failed[run.out])
-            for run in self.runs
+            for run in runs
             if run.out in self.failed
         ]
-        found = study_results(self.study, self.out, self.runs, failures)
-        ledger.write()  # the statistics took their time too
-        found["cost"] = read_cost(self.out)
-        write_json(self.out / RESULTS, found)
-        return found
+        return study_results(study, out, runs, failures)
 
 
 def run_study(
@@ -115,20 +121,16 @@ def run_study(
             with other settings than the study file has now.
         SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, everything saved.
     """
-    work = Work(study, out, plan(study, out), preparations(study, out))
+    work = Work(plan(study, out), preparations(study, out))
     lock = claim_study(study, out, work.runs, mode=mode, command=command, workers=executor.slots)
-    asked: list[int] = []
     try:
         work.look()
         ledger = Ledger(out, workers=executor.slots, since=since)
-        with _signals_into(asked), Table(work.runs, work.before, quiet=quiet) as table:
-            try:
-                _run_all(work, executor, table, ledger, lambda: bool(asked))
-            finally:
-                for outcome in executor.stop():
-                    work.take(outcome)
-                    ledger.ended(outcome.job.out, outcome.seconds)
-        results = work.results(ledger)
+        asked = work.do(executor, ledger, quiet=quiet)
+        results = work.results(study, out, work.runs)
+        ledger.write()  # the statistics took their time too
+        results["cost"] = read_cost(out)
+        write_json(out / RESULTS, results)
     finally:
         lock.release()
     if asked:

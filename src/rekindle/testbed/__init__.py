@@ -1,11 +1,12 @@
 """A world that fits a laptop: a tokenizer, small Llama models, and how their weights were made.
 
 Model names are `testbed/<task>-s<seed>`: one base per task and pre-training seed, each of about
-0.16M parameters. `rekindle testbed build` makes them again from nothing.
+0.16M parameters. A few more, `DERIVED`, are made from them. `rekindle testbed build` makes all of
+them again from nothing.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rekindle.errors import ModelError, did_you_mean
 
@@ -49,8 +50,49 @@ _PRETRAINING: dict[str, dict[str, Any]] = {
 }
 
 
+class Derived(NamedTuple):
+    """A model that is made from a base by other commands.
+
+    Attributes:
+        words: arguments of `rekindle`; {dir} is where it works, {recipes} the shipped recipes.
+        model: what it leaves, below {dir}.
+        about: what it is for and what it reaches.
+    """
+
+    words: tuple[str, ...]
+    model: str
+    about: str
+
+
+DERIVED = {
+    "testbed/addition-s0-early": Derived(
+        ("testbed", "build", "addition-s0", "--steps", "400", "--out", "{dir}"),
+        "addition-s0/final",
+        "addition-s0 stopped at 400 steps: the strong model of weak-to-strong",
+    ),
+    "testbed/chain-s0-judge": Derived(
+        (
+            *("train", "{recipes}/self_rewarding_chain_testbed.yaml", "--out", "{dir}/run"),
+            *("--set", "seed=1000", "--set", "model.name=testbed/chain-s0"),
+            *("--set", "self_rewarding.iterations=1", "--set", "self_rewarding.prompts=50"),
+            *("--set", "optim.steps=1"),
+        ),
+        "run/stages/02-seed/final",
+        "chain-s0 after 2500 steps of SFT that teach it to judge: where self-rewarding begins",
+    ),
+    "testbed/countdown-s0-reward": Derived(
+        (
+            *("reward", "train", "--model", "testbed/countdown-s0", "--task", "countdown"),
+            *("--levels", "4", "--out", "{dir}/run"),
+        ),
+        "run/final",
+        "a reward model (scalar head) of answers to countdown level 4: HERO's",
+    ),
+}
+
+
 def names() -> list[str]:
-    """All testbed models."""
+    """All base models."""
     return [f"testbed/{task}-s{seed}" for task in _PRETRAINING for seed in SEEDS]
 
 
@@ -60,9 +102,19 @@ def resolve(name: str) -> Path:
     Raises:
         ModelError: there is no such model; what exists is listed.
     """
-    if name not in names():
-        raise ModelError(f"unknown testbed model '{name}'", fix=did_you_mean(name, names()))
+    known = [*names(), *DERIVED]
+    if name not in known:
+        raise ModelError(f"unknown testbed model '{name}'", fix=did_you_mean(name, known))
     return _WEIGHTS / name.removeprefix("testbed/")
+
+
+def located(name: str) -> str:
+    """What a model is loaded from: a testbed model's directory, any other name as it is.
+
+    Raises:
+        ModelError: there is no such testbed model.
+    """
+    return str(resolve(name)) if name.startswith("testbed/") else name
 
 
 def split_name(name: str) -> tuple[str, int]:
@@ -114,12 +166,14 @@ def must_reach(name: str) -> dict[str, float]:
 
 
 def describe(name: str) -> str:
-    """One line: the name, what it was pre-trained on, for how long, and what it must reach."""
+    """One line: the name, what it was trained on, for how long, and what it must reach."""
+    if name in DERIVED:
+        return f"{name:<28} {DERIVED[name].about}"
     task, _ = split_name(name)
     settings = _PRETRAINING[task]
     mix = ", ".join(f"level {level} {share:.0%}" for level, share in settings["mix"].items())
     floors = ", ".join(f"{level}: {floor}" for level, floor in must_reach(name).items())
     return (
-        f"{name:<24} {settings['steps']} steps ({settings['minutes']} min) on {mix}; "
+        f"{name:<28} {settings['steps']} steps ({settings['minutes']} min) on {mix}; "
         f"pass@1 at least {floors}"
     )

@@ -1,0 +1,47 @@
+"""The table of committed studies that ships with the package is what the studies say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rekindle.errors import DataError
+from rekindle.study.evidence import STUDIES, gather, is_a_look, shipped
+
+ROOT = Path(__file__).parents[2]
+
+
+def study(place, name, delta):
+    row = {"primary": True, "delta": delta, "method": "m", "baseline": "b", "metric": "pass@1"}
+    row |= dict.fromkeys(("level", "split", "before", "after", "ci_low", "ci_high", "p_value"))
+    row |= {"n_bases": 3, "n_seeds": 8, "n_pairs": 24, "n_problems": 9, "verdict": "helps"}
+    (place / name).mkdir(parents=True)
+    (place / name / "study.json").write_text(
+        json.dumps({"comparisons": [{**row, "primary": False, "delta": 9.0}, row]})
+    )
+
+
+def test_the_shipped_table_is_that_of_the_committed_studies():
+    """Else: python -m rekindle.study.evidence results/studies"""
+    assert shipped() == gather(ROOT / "results" / "studies")
+
+
+def test_a_confirmed_study_counts_before_the_first_look(tmp_path):
+    for names in STUDIES.values():
+        study(tmp_path, names[-1], delta=0.1)
+    assert gather(tmp_path)["lens"]["study"] == "lens"
+    study(tmp_path, "lens_confirm", delta=0.2)
+    found = gather(tmp_path)
+    assert (found["lens"]["study"], found["lens"]["delta"]) == ("lens_confirm", 0.2)
+    assert (found["hero"]["study"], found["hero"]["delta"]) == ("hero", 0.1)
+
+
+def test_a_study_that_is_missing_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"wmss_confirm/study.json or wmss/study.json"):
+        gather(tmp_path)
+
+
+def test_few_bases_or_seeds_are_a_look():
+    assert not is_a_look({"n_bases": 3, "n_seeds": 8})
+    assert is_a_look({"n_bases": 2, "n_seeds": 8})
+    assert is_a_look({"n_bases": 3, "n_seeds": 7})
