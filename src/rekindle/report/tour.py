@@ -249,10 +249,15 @@ def _lines(toured: Toured, data: Mapping[str, RunData]) -> list[str]:
     known = [share for share in shares if share is not None]
     if known:
         return [
-            f"All answers were wrong in {percent(sum(known) / len(known))} of the groups that "
+            f"No answer was accepted in {percent(sum(known) / len(known))} of the groups that "
             f"{baseline.name} saw in training."
         ]
-    return []
+    sure = [number(row.get("tokens/above_099")) for row in baseline.rows][-1:]
+    return [
+        f"At the end {baseline.name} is sure (p > 0.99) of {percent(share)} of its tokens."
+        for share in sure
+        if share is not None
+    ]
 
 
 def _whisker(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Whisker:
