@@ -67,9 +67,9 @@ def test_what_is_taken_up_must_be_an_archive_and_the_place_free(archive):
 
 def test_a_log_that_another_arm_reads_is_kept_whole(file):  # noqa: F811
     arms = {
-        "grpo": {"method": "grpo", "optim": {"steps": 60}, "grpo": {"group_size": 2}},
+        "grpo": {"method": "grpo", "optim": {"steps": 42}, "grpo": {"group_size": 2}},
         "follows": {"method": "grpo", "grpo": {"group_size": 2, "entropy_curve": "{run:grpo}"},
-                    "optim": {"steps": 60}},
+                    "optim": {"steps": 42}},
     }  # fmt: skip
     study = file(arms=arms, primary={"arm": "follows", "metric": "pass@2"}, seeds=[0],
                  bases=["base-0"])  # fmt: skip
@@ -79,7 +79,7 @@ def test_a_log_that_another_arm_reads_is_kept_whole(file):  # noqa: F811
             arm: len((place / f"runs/{arm}/base-0/seed-0/metrics.jsonl").read_text().splitlines())
             for arm in arms
         }
-    assert rows == {"grpo": 60, "follows": ROWS}
+    assert rows == {"grpo": 42, "follows": ROWS}
 
 
 def test_no_path_of_the_machine_is_kept(archive):
