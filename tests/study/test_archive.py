@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.report.page import build_report
@@ -56,6 +57,21 @@ def test_a_study_goes_on_from_an_archive(archive, file):  # noqa: F811
         mine, theirs = (each["arms"][arm]["spent"] for each in (found, whole))
         assert mine["generated"] == theirs["generated"]
         assert mine["seconds"] > 0
+
+
+def test_a_setting_that_a_later_version_added_is_no_change(archive, file):  # noqa: F811
+    take_up(archive, Path("moved"))
+    for config in Path("moved").glob("runs/*/*/*/config.yaml"):
+        tree = yaml.safe_load(config.read_text())
+        del tree["reward"]["noise"]
+        config.write_text(yaml.safe_dump(tree))
+    executor = Inline()
+    run_study(file(), Path("moved"), executor=executor, mode="resume", quiet=True)
+    assert not executor.asked
+    tree["optim"]["lr"] = 0.5
+    config.write_text(yaml.safe_dump(tree))
+    with pytest.raises(RunDirectoryError, match="changed half-way"):
+        run_study(file(), Path("moved"), executor=executor, mode="resume", quiet=True)
 
 
 def test_what_is_taken_up_must_be_an_archive_and_the_place_free(archive):

@@ -17,7 +17,7 @@ import yaml
 from rekindle import __version__
 from rekindle.engine.manifest import STATE_FORMAT, make_manifest, now
 from rekindle.engine.rundir import LOCK, RunLock, flat
-from rekindle.errors import RekindleError, RunDirectoryError
+from rekindle.errors import ConfigError, RekindleError, RunDirectoryError
 from rekindle.files import (
     clear_leftovers,
     explained_io,
@@ -27,6 +27,7 @@ from rekindle.files import (
     write_atomic,
     write_json,
 )
+from rekindle.methods.recipe import make_recipe
 from rekindle.study.design import Planned, Study
 from rekindle.study.places import DECLARED, MANIFEST, SESSIONS, is_finished
 
@@ -115,6 +116,14 @@ def _refuse_other_version(out: Path) -> None:
         )
 
 
+def _resolved_now(tree: dict[str, Any]) -> dict[str, Any]:
+    """A run's config with the keys that later versions added, at their defaults."""
+    try:
+        return make_recipe(tree).resolved()
+    except ConfigError:  # a key that is gone: told as a difference
+        return tree
+
+
 def _refuse_other_runs(runs: Sequence[Planned]) -> None:
     odd, versions = [], set()
     for run in runs:
@@ -122,7 +131,7 @@ def _refuse_other_runs(runs: Sequence[Planned]) -> None:
         if not config.exists():
             continue
         manifest = read_json(run.out / MANIFEST)
-        before = flat(yaml.safe_load(config.read_text(encoding="utf-8")))
+        before = flat(_resolved_now(yaml.safe_load(config.read_text(encoding="utf-8"))))
         before["state format"] = manifest.get("state_format")
         after = {**flat(run.recipe.resolved()), "state format": STATE_FORMAT}
         lines = _differences(before, after)
