@@ -140,6 +140,18 @@ def test_a_brittle_verifier_alone_asks_for_a_reward_model(diagnose):
     assert "rekindle reward train" in line(out, "does not fit: hero")
 
 
+def test_a_brittle_verifier_beside_a_good_reward_model_fits_hero(diagnose, checked, tmp_path):
+    study = tmp_path / "s.yaml"
+    out, found = diagnose(
+        *("testbed/countdown-s0", "countdown", "4", "--signals", "verifier,reward"),
+        *("--set", "task.brittle=0.75", "--set", "reward.model=testbed/countdown-s0-reward"),
+        *("--problems", "100", "--write", study),
+    )
+    assert found["signals"]["reward"]["state"] == "useful"
+    assert line(out, "fits:").startswith("fits: hero (verifier)")
+    checked(study, "verifier_kl", "hero", "hero_random")
+
+
 def test_a_useless_reward_model_alone(diagnose):
     out, _ = diagnose(
         *("testbed/countdown-s0", "countdown", "4", "--signals", "groups,reward"),

@@ -25,6 +25,8 @@ FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
+# True when the page has drawn its figures.
+DRAWN = "document.documentElement.dataset.figures === 'drawn'"
 # Run by the child before it becomes Chromium.
 WIRE = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); "

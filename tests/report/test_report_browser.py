@@ -5,24 +5,9 @@ import time
 
 import pytest
 import synthetic_runs as synthetic
-from chromium import Browser, find_chromium
+from chromium import DRAWN
 
 from rekindle.report.page import build_report
-
-pytestmark = pytest.mark.skipif(
-    find_chromium() is None, reason="no Chromium or Chrome on this machine"
-)
-DRAWN = "document.documentElement.dataset.figures === 'drawn'"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    try:
-        opened = Browser(find_chromium(), tmp_path_factory.mktemp("profile"))
-    except (RuntimeError, TimeoutError, BrokenPipeError) as error:
-        pytest.skip(f"{find_chromium()} does not start here: {error}")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="module")

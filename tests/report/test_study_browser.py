@@ -5,26 +5,12 @@ import json
 import re
 
 import pytest
-from chromium import Browser, find_chromium
+from chromium import DRAWN
 from synthetic_study import make_study
-from test_report_browser import DRAWN
 
 from rekindle.report.page import build_report, text_of
 
-pytestmark = pytest.mark.skipif(
-    find_chromium() is None, reason="no Chromium or Chrome on this machine"
-)
 ARMS = {"grpo": {"method": "grpo"}, "lens": {"method": "lens"}}
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    try:
-        opened = Browser(find_chromium(), tmp_path_factory.mktemp("profile"))
-    except (RuntimeError, TimeoutError, BrokenPipeError) as error:
-        pytest.skip(f"{find_chromium()} does not start here: {error}")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -80,10 +80,13 @@ def test_a_study_writes_what_it_cost_over_all_its_sessions(file):  # noqa: F811
 
 
 PRELOADED = """
-import sys
-from pathlib import Path
+import signal, sys, threading
+import rekindle.engine.threads
+signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))  # Ctrl-C, often
+signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
 import rekindle.study.preload
-import signal, threading
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 assert threading.active_count() == 1
 assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
 from rekindle.methods.recipe import load_recipe

@@ -31,8 +31,12 @@ MODULES = (
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 calm_threads()
+# Ctrl-C reaches the whole terminal, and the study that is told to stop ends this process: without
+# this line a load that is cut short prints its traceback.
+_before = signal.signal(signal.SIGINT, signal.SIG_IGN)
 for _name in MODULES:
     import_module(_name)
+signal.signal(signal.SIGINT, _before)
 # A SIGTERM to the whole process group is the workers' business: without this process nobody could
 # say how they ended.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
