@@ -51,3 +51,39 @@ def test_missing_scores_take_their_answers_out():
     found = auc_interval([math.nan, 2.0, 1.0, 3.0], [1.0, 1.0, 0.0, math.nan], list("abcd"))
     assert found.value == 1.0
     assert found.n == 2
+
+
+def rare(rng, holding, problems=30, answers=4):
+    """Scores that know nothing; `holding` problems have one right answer each."""
+    right = np.zeros((problems, answers))
+    right[:holding, 0] = 1
+    score = rng.normal(size=(problems, answers)) + 0.5 * rng.normal(size=(problems, 1))
+    names = [str(p) for p in range(problems) for _ in range(answers)]
+    return score.ravel().tolist(), right.ravel().tolist(), names
+
+
+@pytest.mark.parametrize("holding", [2, 3, 5, 8])
+def test_few_right_answers_do_not_make_noise_look_useful(holding):
+    """Of 40 draws, 95 % intervals lie above 0.6 in none but one, and hold 0.5 in at least 34 (the
+    chance of fewer is 0.003): percentiles alone were above 0.6 in up to a sixth, held in 30."""
+    rng = np.random.default_rng(holding)
+    found = [auc_interval(*rare(rng, holding)) for _ in range(40)]
+    assert sum(f.ci_low > 0.6 for f in found) <= 1
+    assert sum(f.ci_low <= 0.5 <= f.ci_high for f in found) >= 34
+
+
+def test_one_problem_with_a_right_answer_has_no_interval():
+    found = auc_interval(*rare(np.random.default_rng(0), 1))
+    assert 0 < found.value < 1
+    assert math.isnan(found.ci_low)
+    assert math.isnan(found.ci_high)
+
+
+def test_a_perfect_order_of_few_problems_is_not_certain():
+    """Wilson: four of four has the lower bound 0.51."""
+    score = [float(right) for _ in range(4) for right in (0, 1)]
+    names = [str(p) for p in range(4) for _ in range(2)]
+    for within in (False, True):
+        found = auc_interval(score, score, names, within=within)
+        assert (found.value, found.ci_high) == (1, 1)
+        assert found.ci_low == pytest.approx(0.5101, abs=1e-4)

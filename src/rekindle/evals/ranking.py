@@ -2,6 +2,13 @@
 
 Answers to one problem are not independent, so whole problems are drawn again. Undefined is nan:
 an AUC needs right and wrong answers.
+
+Few problems hold the rarer class, and the percentiles of a bootstrap forget how few: with three of
+them, the interval of a score that knows nothing missed 0.5 in one draw of four. So the bootstrap
+gives the standard error alone, of the logit of the AUC, which cannot leave 0 to 1, and the interval
+is that of a t distribution with m - 1 degrees of freedom, m the problems that hold the rarer class:
+
+    logit(auc) +- t(m - 1) sqrt(m / (m - 1)) sd of the draws
 """
 
 from __future__ import annotations
@@ -10,8 +17,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy import special, stats
 
-from rekindle.evals.intervals import LEVEL, Interval
+from rekindle.evals.intervals import LEVEL, Floats, Interval, wilson
 from rekindle.ops.ranking import auc, group_auc
 
 RESAMPLES = 500
@@ -26,14 +34,16 @@ def auc_interval(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Interval:
-    """AUC of scores against verdicts, with a percentile bootstrap interval.
+    """AUC of scores against verdicts, with the interval of the module's text.
 
     Args:
         score, right, problem: one entry an answer; nan takes it out.
         within: only pairs of answers to the same problem count.
 
     Returns:
-        `n` is the number of problems; bounds are nan when most resamples have no AUC.
+        `n` is the number of problems. Bounds are nan where fewer than two problems hold the rarer
+        class (`within`: where fewer than two hold both). An AUC of 1 has the lower bound that
+        Wilson gives m successes of m, and one of 0 the upper bound.
     """
     score_N = torch.tensor(score, dtype=torch.float64)
     right_N = torch.tensor(right, dtype=torch.float64)
@@ -64,8 +74,23 @@ def auc_interval(
             rows = torch.cat([groups[i] for i in picks])
             drawn.append(auc(score_N[rows], right_N[rows]))
     usable = np.array(drawn)[~np.isnan(drawn)]
-    if len(groups) < 2 or len(usable) < RESAMPLES / 2:
-        return Interval(point, np.nan, np.nan, len(groups))
-    tail = (1 - level) / 2
-    low, high = np.quantile(usable, [tail, 1 - tail])
-    return Interval(point, float(low), float(high), len(groups))
+    if within:
+        rarer = int((weight > 0).sum())
+    else:
+        rights = [right_N[rows] > 0.5 for rows in groups]
+        rarer = min(sum(bool(r.any()) for r in rights), sum(not bool(r.all()) for r in rights))
+    low, high = _bounds(point, usable, rarer, level)
+    return Interval(point, low, high, len(groups))
+
+
+def _bounds(point: float, drawn: Floats, rarer: int, level: float) -> tuple[float, float]:
+    if rarer < 2 or len(drawn) < 2:
+        return np.nan, np.nan
+    if point in (0.0, 1.0):  # no draw differs, and the problems not seen may
+        found = wilson(point * rarer, rarer, level=level)
+        return found.ci_low, found.ci_high
+    edge = min(0.001, point / 2, (1 - point) / 2)  # a draw of 0 or 1 has no logit
+    spread = float(special.logit(np.clip(drawn, edge, 1 - edge)).std())
+    reach = float(stats.t.ppf(0.5 + level / 2, rarer - 1)) * np.sqrt(rarer / (rarer - 1)) * spread
+    centre = float(special.logit(point))
+    return float(special.expit(centre - reach)), float(special.expit(centre + reach))
