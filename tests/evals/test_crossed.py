@@ -1,10 +1,12 @@
 """Intervals over bases, seeds and problems: coverage by simulation, limits by hand."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from rekindle.evals.crossed import crossed, minimum_detectable, run_sign_flip_p
+from rekindle.evals.crossed import crossed, minimum_detectable, run_sign_flip_p, two_way
 from rekindle.evals.significance import holm, mcnemar_p
 
 
@@ -225,6 +227,32 @@ def test_what_can_be_seen_is_what_is_found_in_eight_of_ten_studies():
     least = minimum_detectable(**size, base_sd=0.01, seed_sd=0.015, problem_sd=0.16)
     rng = np.random.default_rng(5)
     found = [crossed(simulated(rng, 3, 8, 200, mean=least)) for _ in range(300)]
-    assert 0.7 <= np.mean([f.ci_low > 0 for f in found]) <= 0.9
+    assert 0.74 <= np.mean([f.ci_low > 0 for f in found]) <= 0.86
     assert minimum_detectable(n_bases=6, n_seeds=8, n_problems=200) < minimum_detectable(**size)
     assert minimum_detectable(n_bases=3, n_seeds=8, n_problems=50) > minimum_detectable(**size)
+
+
+@pytest.mark.parametrize(("bases", "seeds", "base_sd", "seed_sd"), [(2, 2, 0.03, 0.01),
+                                                                    (3, 8, 0.06, 0.015),
+                                                                    (1, 2, 0.0, 0.03)])  # fmt: skip
+def test_few_bases_are_not_promised_too_much(bases, seeds, base_sd, seed_sd):
+    """Of 300 studies of that difference 80 % find it, 73 to 87 % with a chance of 0.998; with a
+    central t it was 71 to 74 %."""
+    sds = {"base_sd": base_sd, "seed_sd": seed_sd, "problem_sd": 0.1}
+    least = minimum_detectable(n_bases=bases, n_seeds=seeds, n_problems=2000, **sds)
+    rng = np.random.default_rng(4)
+    hits = 0
+    for _ in range(300):
+        shifts = np.repeat(rng.normal(0, base_sd, bases), seeds)
+        runs = least + shifts + rng.normal(0, seed_sd, bases * seeds)
+        table = runs[:, None] + rng.normal(0, 0.1, 200)[None, :] / np.sqrt(10)  # as of 2000
+        hits += two_way(table, runs.reshape(bases, seeds).mean(axis=1).tolist()).ci_low > 0
+    assert 0.73 <= hits / 300 <= 0.87
+
+
+def test_one_pair_of_runs_finds_nothing_and_an_empty_study_is_refused():
+    assert minimum_detectable(n_bases=1, n_seeds=1, n_problems=300) == math.inf
+    for size in ((0, 1, 10), (1, 0, 10), (1, 2, 0)):
+        names = ("n_bases", "n_seeds", "n_problems")
+        with pytest.raises(ValueError, match="finds nothing"):
+            minimum_detectable(**dict(zip(names, size, strict=True)))

@@ -120,11 +120,17 @@ def _announce(study: Study, out: Path) -> None:
     least = minimum_detectable(
         n_bases=len(study.bases), n_seeds=len(study.seeds), n_problems=problems
     )
-    typer.echo(
-        f"with {problems} problems a difference of {least:.3f} would be found in 8 of 10 "
-        "studies of this size (assuming the spread that testbed studies show)",
-        err=True,
-    )
+    if math.isinf(least):
+        words = (
+            "one base model and one seed: a pair of runs never gets a verdict, however large its "
+            "difference; give more seeds or bases"
+        )
+    else:
+        words = (
+            f"with {problems} problems a difference of {least:.3f} would be found in 8 of 10 "
+            "studies of this size (assuming the spread that testbed studies show)"
+        )
+    typer.echo(words, err=True)
 
 
 def problems_asked(study: Study, shared: Shared) -> int:
