@@ -1,7 +1,6 @@
 """evaluate and compare: from a table of outcomes that we choose to the numbers of eval.json."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -159,4 +158,65 @@ def test_a_metric_that_was_not_measured_is_refused():
         compare(result, result, metric="maj@99")
     with pytest.raises(DataError, match="not evaluated"):
         compare(result, result, level="zzz")
-    assert math.isnan(compare(result, result, metric="pass@9").value)
+    for metric in ("pass@0", "pass@01", "pass@5", "pass@9", "pass@²", "pass@", "avg@2"):
+        with pytest.raises(DataError, match=r"not measured(.|\n)*pass@1"):
+            compare(result, result, metric=metric)
+
+
+def test_both_sides_are_over_what_both_have_and_over_bases_as_the_difference_is():
+    before = run({"p": [1], "q": [0], "r": [0], "s": [1]}, samples=1)
+    after = run({"p": [1], "q": [1], "r": [NAN], "s": [NAN]}, samples=1)
+    found = compare(before, after)
+    assert (found.before, found.after, found.value) == (0.5, 1.0, 0.5)
+    nothing = run({k: [0] for k in "pqrs"}, samples=1)
+    pairs = [(nothing, before), (nothing, nothing), (nothing, nothing)]
+    found = compare_many(pairs, bases=["x", "y", "y"])
+    assert (found.before, found.after, found.value) == (0.0, 0.25, 0.25)
+
+
+def test_pairs_of_other_problems_cannot_be_crossed_with_bases():
+    one, other = ([run({f"{k}{i}": [i % 2] for i in range(9)}, samples=1)] * 2 for k in "pq")
+    assert compare_many([one, other]).value == 0
+    with pytest.raises(DataError, match="pairs are of other problems"):
+        compare_many([one, other], bases=["x", "y"])
+
+
+def test_other_levels_of_the_same_problems_are_refused():
+    with pytest.raises(DataError, match=r"other levels(.|\n)*q: a and b"):
+        compare(run(TABLE, LEVELS), run(TABLE, {**LEVELS, "q": "b"}))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ([1], r"got:    \[1\](.|\n)*wanted: an object with task"),
+        ({"a": 1}, r"no 'task' among \['a'\]"),
+        ({"problems": [{"id": "p"}]}, "'problems': an id and a level"),
+        ({"outcomes": [[1, 0, 1, 0]]}, "1 rows for 4 problems"),
+        ({"outcomes": [["x"]] * 4}, "numbers or null"),
+        ({"majority": [1]}, "'majority': a number or null for each problem"),
+    ],
+)
+def test_what_is_no_evaluation_is_refused_with_its_name(tmp_path, change, says):
+    from rekindle.evals.reading import read_eval
+
+    path = tmp_path / "x.json"
+    whole = run(TABLE, LEVELS)
+    path.write_text(json.dumps(whole))
+    assert read_eval(path)["outcomes"] == whole["outcomes"]
+    broken = {**whole, **change} if isinstance(change, dict) and change.keys() & whole else change
+    path.write_text(json.dumps(broken))
+    with pytest.raises(DataError, match=says) as error:
+        read_eval(path)
+    assert f"{path} is not an evaluation" in str(error.value)
+
+
+def test_a_file_beside_itself_differs_by_nothing_and_beside_its_copy_it_may(tmp_path, capsys):
+    from rekindle.cli.evaluate import run_compare
+
+    for name in ("x.json", "y.json"):
+        (tmp_path / name).write_text(json.dumps(run(TABLE, LEVELS)))
+    run_compare(tmp_path / "x.json", tmp_path / ".." / tmp_path.name / "x.json")
+    assert "[+0.000, +0.000]" in capsys.readouterr().out
+    run_compare(tmp_path / "x.json", tmp_path / "y.json")
+    assert "[+0.000, +0.000]" not in capsys.readouterr().out

@@ -72,6 +72,21 @@ def test_a_run_paired_with_itself_differs_by_nothing():
     assert paired(values, values)[:3] == (0.0, 0.0, 0.0)
 
 
+def test_two_runs_that_agree_on_few_problems_are_not_the_same_run():
+    """Four of four: up to 0.49 of all problems could differ, says Wilson."""
+    right = np.array([1.0, 0.0, 1.0, 1.0])
+    found = paired(right, right.copy())
+    assert found.value == 0
+    assert found.ci_high == -found.ci_low == pytest.approx(wilson(0, 4).ci_high)
+
+
+def test_pairs_that_agree_everywhere_are_not_certain():
+    for same in (0.0, 0.01):
+        found = hierarchical([np.full(8, same)] * 3)
+        assert found.value == pytest.approx(same)
+        assert found.ci_low < -0.05 < 0.05 < found.ci_high
+
+
 def test_swapping_the_arms_turns_the_sign():
     rng = np.random.default_rng(0)
     a, b = rng.random(60), rng.random(60)

@@ -17,7 +17,7 @@ from rekindle.engine.config import (
     TaskConfig,
 )
 from rekindle.errors import ConfigError, DataError, RunDirectoryError
-from rekindle.files import read_json, write_json
+from rekindle.files import write_json
 from rekindle.methods.recipe import checked, with_overrides
 
 if TYPE_CHECKING:
@@ -133,8 +133,11 @@ def _policy(settings: EvalSettings, away_from: tuple[str, float] | None) -> tupl
 def run_compare(before: Path, after: Path) -> None:
     """Print the paired differences `after - before`, over all problems and per level."""
     from rekindle.evals.compare import compare_table
+    from rekindle.evals.reading import read_eval
 
-    rows = compare_table(read_json(before), read_json(after))
+    first = read_eval(before)
+    same = before.resolve() == after.resolve()  # a file beside itself, not two that agree
+    rows = compare_table(first, first if same else read_eval(after))
     typer.echo(f"{'level':<8} {'metric':<10} {'difference':>10}   95 % interval       p      n")
     for row in rows:
         typer.echo(

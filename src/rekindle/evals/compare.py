@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,15 +11,15 @@ from rekindle.errors import DataError
 from rekindle.evals.crossed import Kind, crossed, run_sign_flip_p
 from rekindle.evals.evaluate import per_problem
 from rekindle.evals.intervals import Floats, Interval, hierarchical, paired, sign_flip_p
+from rekindle.evals.reading import Eval
 from rekindle.evals.significance import mcnemar_p
 
-Eval = Mapping[str, Any]
 LOWER_IS_BETTER = frozenset({"nll", "brier"})
 UNBOUNDED = frozenset({"nll"})  # every other metric lies between 0 and 1
 
 
 class Difference(NamedTuple):
-    """`after - before` over the same problems."""
+    """`after - before` over the same problems; both sides over those that have a score in both."""
 
     value: float
     ci_low: float
@@ -55,12 +55,17 @@ def compare_many(
     Args:
         pairs: (before, after) evaluations on the same problems.
         metric, level: what is compared; level None: all problems.
-        bases: the base model of each pair, where several pairs share one; None: each its own, or
-            one for all when the evaluations are of different problems.
+        bases: the base model of each pair, where several pairs share one; None: each its own. All
+            pairs must then be of the same problems; without it, problems may be drawn within pairs.
         kind: the interval of several pairs, see `crossed.crossed`.
 
     The interval and p-value are those of `crossed.crossed`. A single pair's p-value is McNemar's
-    where each problem is right or wrong, else it flips the sign of each problem's difference.
+    where each problem is right or wrong, else it flips the sign of each problem's difference. An
+    evaluation paired with itself (the same object) differs by exactly nothing.
+
+    Raises:
+        DataError: other tasks, splits or problems, a metric that was not measured, or pairs of
+            other problems beside `bases`.
     """
     if not pairs:
         raise DataError("there is nothing to compare", wanted="at least one pair of evaluations")
@@ -68,21 +73,26 @@ def compare_many(
     for before, after in pairs:
         refuse_unlike(before, after)
         befores.append(values_of(before, metric, level))
-        afters.append(values_of(after, metric, level))
+        afters.append(befores[-1] if after is before else values_of(after, metric, level))
     differences = [a - b for a, b in zip(afters, befores, strict=True)]
     reach = np.inf if metric in UNBOUNDED else 1.0
     if len(pairs) == 1:
         interval = paired(afters[0], befores[0], bounds=(-reach, reach))
         p_value = _one_pair_p(afters[0], befores[0])
     else:
-        interval, p_value = _over_pairs(pairs, differences, bases, (-reach, reach), kind)
+        asked = {problems_at(before, level) for before, _ in pairs}
+        bounds = (-reach, reach)
+        interval, p_value = _over_pairs(differences, bases, bounds, kind, alike=len(asked) == 1)
+    unscored = [np.isnan(difference) for difference in differences]
+    befores = [np.where(no, np.nan, x) for no, x in zip(unscored, befores, strict=True)]
+    afters = [np.where(no, np.nan, x) for no, x in zip(unscored, afters, strict=True)]
     return Difference(
         value=interval.value,
         ci_low=interval.ci_low,
         ci_high=interval.ci_high,
         p_value=p_value,
-        before=_mean(befores),
-        after=_mean(afters),
+        before=_mean(befores, bases),
+        after=_mean(afters, bases),
         n_problems=interval.n,
         n_pairs=sum(bool((~np.isnan(d)).any()) for d in differences),
     )
@@ -97,17 +107,23 @@ def _one_pair_p(after: Floats, before: Floats) -> float:
 
 
 def _over_pairs(
-    pairs: Sequence[tuple[Eval, Eval]],
     differences: list[Floats],
     bases: Sequence[str] | None,
     bounds: tuple[float, float],
     kind: Kind,
+    *,
+    alike: bool,
 ) -> tuple[Interval, float]:
-    asked = {tuple(problem["id"] for problem in before["problems"]) for before, _ in pairs}
-    if len(asked) > 1:  # nothing is shared: problems are drawn within pairs
+    if not alike and bases is not None:
+        raise DataError(
+            "the pairs are of other problems",
+            why="problems are crossed with base models: every pair must be asked the same ones",
+            fix="leave out the pairs that were asked others",
+        )
+    if not alike:  # nothing is shared: problems are drawn within pairs
         means = [float(np.nanmean(d)) for d in differences if bool((~np.isnan(d)).any())]
         return hierarchical(differences, bounds=bounds), run_sign_flip_p(means)
-    names = [str(i) for i in range(len(pairs))] if bases is None else list(bases)
+    names = _names(bases, len(differences))
     nested: dict[str, dict[int, Floats]] = {}
     for name, difference in zip(names, differences, strict=True):
         seeds = nested.setdefault(name, {})
@@ -141,9 +157,22 @@ def compare_table(before: Eval, after: Eval) -> list[dict[str, Any]]:
     return rows
 
 
-def _mean(parts: Sequence[Floats]) -> float:
-    whole = [float(np.nanmean(part)) for part in parts if bool((~np.isnan(part)).any())]
-    return float(np.mean(whole)) if whole else float("nan")
+def _names(bases: Sequence[str] | None, pairs: int) -> list[str]:
+    return [str(i) for i in range(pairs)] if bases is None else list(bases)
+
+
+def _mean(parts: Sequence[Floats], bases: Sequence[str] | None) -> float:
+    """Over problems, then over the runs of a base, then over bases: as a difference is averaged."""
+    found: dict[str, list[float]] = {}
+    for name, part in zip(_names(bases, len(parts)), parts, strict=True):
+        if bool((~np.isnan(part)).any()):
+            found.setdefault(name, []).append(float(np.nanmean(part)))
+    return float(np.mean([np.mean(means) for means in found.values()])) if found else float("nan")
+
+
+def problems_at(result: Eval, level: str | None) -> tuple[str, ...]:
+    """Ids of the problems of a level, in order; level None: all."""
+    return tuple(p["id"] for p in result["problems"] if level in (None, p["level"]))
 
 
 def values_of(result: Eval, metric: str, level: str | None) -> Floats:
@@ -162,12 +191,16 @@ def values_of(result: Eval, metric: str, level: str | None) -> Floats:
     elif metric.startswith("maj@") and metric in result["metrics"]:
         values = _floats(result["majority"])
     else:
-        k = metric.removeprefix("pass@")
-        ks = [int(k)] if metric.startswith("pass@") and k.isdigit() else []
-        known = per_problem(outcome_PK, [[None] * outcome_PK.shape[1]] * len(outcome_PK), ks, None)
+        samples = outcome_PK.shape[1]
+        ks = [k for k in range(1, samples + 1) if metric == f"pass@{k}"]
+        known = per_problem(outcome_PK, [[None] * samples] * len(outcome_PK), ks, None)
         if metric not in known or metric.startswith("maj@"):
             raise DataError(
-                f"metric '{metric}' was not measured", wanted=", ".join(result["metrics"])
+                f"metric '{metric}' was not measured",
+                wanted=", ".join(result["metrics"]),
+                why=f"there are {samples} samples of each problem"
+                if metric.startswith("pass@")
+                else None,
             )
         values = known[metric]
     if level is None:
@@ -183,7 +216,7 @@ def _floats(values: Sequence[float | None]) -> Floats:
 
 
 def refuse_unlike(before: Eval, after: Eval) -> None:
-    """Raise a DataError where two evaluations are not of the same problems."""
+    """Raise a DataError where two evaluations are not of the same problems at the same levels."""
     for key in ("task", "split"):
         if before[key] != after[key]:
             raise DataError(
@@ -200,4 +233,16 @@ def refuse_unlike(before: Eval, after: Eval) -> None:
             got=odd[:3] or f"{len(first)} and {len(second)} problems",
             why="a paired difference needs the same problems in the same order",
             fix="evaluate both with the same --split, --problems, --levels and --seed",
+        )
+    moved = [
+        f"{one['id']}: {one['level']} and {other['level']}"
+        for one, other in zip(before["problems"], after["problems"], strict=True)
+        if one["level"] != other["level"]
+    ]
+    if moved:
+        raise DataError(
+            "the evaluations give the same problems other levels",
+            got=", ".join(moved[:3]) + (f" and {len(moved) - 3} more" if len(moved) > 3 else ""),
+            why="a level's difference needs the same problems on both sides",
+            fix="evaluate both with the same version of the data",
         )
