@@ -5,23 +5,35 @@
 1: as good as training on gold; 0: no better than the weak model; below 0 and above 1 can be.
 Without a gap (ceiling <= weak) it is undefined, never 0 and never clipped.
 
+Its interval holds every ratio r that the data do not contradict (Fieller 1954): those for which
+
+    d_RP(r) = (w2s_RP - weak_RP) - r (ceiling_RP - weak_RP)
+
+has an interval over bases, seeds and problems (`crossed.two_way`) that holds 0. So a PGR is above 0
+exactly where the student is above the weak model, and above 1 where it is above the ceiling.
+
 Axes: R runs, P problems.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from rekindle.errors import DataError
-from rekindle.evals.compare import Eval, refuse_unlike, values_of
-from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats
+from rekindle.evals.compare import LOWER_IS_BETTER, refuse_unlike, values_of
+from rekindle.evals.crossed import two_way
+from rekindle.evals.intervals import LEVEL, Floats, Interval
+from rekindle.evals.reading import Eval
 
 NO_GAP = "the ceiling is not above the weak model: there is no gap to recover"
-_UNSURE = "in too many resamples the ceiling is not above the weak model: the bounds are unknown"
+UNSURE = "the interval of the gap itself holds 0: the bounds are unknown"
+_FAR = 1e6  # a ratio beyond which a bound is as good as none
+_HALVINGS = 60
 
 
 class PGR(NamedTuple):
@@ -32,8 +44,6 @@ class PGR(NamedTuple):
     ci_high: float
     n_problems: int
     n_runs: int
-    draws: int
-    undefined: int  # draws in which there is no gap
     reason: str | None = None
 
 
@@ -50,49 +60,49 @@ def pgr_interval(
     ceiling: Sequence[Floats],
     *,
     bases: Sequence[str] | None = None,
-    seed: int = 0,
     level: float = LEVEL,
 ) -> PGR:
-    """PGR with a percentile bootstrap over problems, and over runs where there are several.
+    """PGR with Fieller's interval over base models, runs and problems; see the module's text.
 
-    A draw takes the same problems and the same runs of all three. Of R runs it takes R - 1, which
-    undoes the bootstrap's small-sample bias in the variance between runs; with `bases`, of B base
-    models B - 1, and of each the same of its runs.
+    Means are over problems, then over the runs of a base, then over bases. With one run the
+    interval is over problems alone: it says nothing of other trainings.
 
     Args:
-        weak, w2s, ceiling: a run each: its score on every problem, the same problems everywhere,
-            nan where one has none (it is left out everywhere). Runs in the same place belong
-            together; a single run of one of the three stands beside all runs of the others.
+        weak, w2s, ceiling: a run each: its score on every problem, more is better, the same
+            problems everywhere, nan where one has none (it is left out everywhere). Runs in the
+            same place belong together; a single run of one of the three stands beside all runs of
+            the others.
         bases: the base model of each run; None: each its own.
+        level: of the interval.
 
     Returns:
-        Bounds over the draws that have a gap; both nan where those that have none are more than a
-        tail of the interval.
+        Both bounds are nan where the gap's own interval holds 0: then no ratio can be ruled out.
 
     Raises:
         DataError: the three have different numbers of runs or problems.
     """
     tables = _tables(weak, w2s, ceiling)
-    known_P = ~np.isnan(tables).any(axis=(0, 1))
-    tables = tables[:, :, known_P]
+    tables = tables[:, :, ~np.isnan(tables).any(axis=(0, 1))]
     runs, problems = tables.shape[1:]
-    means = [float(np.mean(table_RP)) if problems else math.nan for table_RP in tables]
+    clusters = _clusters(bases, runs)
+    if not problems:
+        return PGR(math.nan, math.nan, math.nan, 0, runs, "too few problems")
+    means = [float(np.mean(_base_means(table_RP, clusters))) for table_RP in tables]
     value = pgr(means[0], means[1], means[2])
     if value is None or problems < 2:
         reason = "too few problems" if problems < 2 else NO_GAP
         found = math.nan if value is None else value
-        return PGR(found, math.nan, math.nan, problems, runs, 0, 0, reason)
-    drawn_3K = _draws(tables, _clusters(bases, runs), np.random.default_rng(seed))
-    gap_K = drawn_3K[2] - drawn_3K[0]
-    usable_K = gap_K > 0
-    undefined = int(np.sum(~usable_K))
-    tail = (1 - level) / 2
-    if undefined > tail * RESAMPLES:
-        unsure = (problems, runs, RESAMPLES, undefined, _UNSURE)
-        return PGR(value, math.nan, math.nan, *unsure)
-    ratio = (drawn_3K[1] - drawn_3K[0])[usable_K] / gap_K[usable_K]
-    low, high = np.quantile(ratio, [tail, 1 - tail])
-    return PGR(value, float(low), float(high), problems, runs, RESAMPLES, undefined)
+        return PGR(found, math.nan, math.nan, problems, runs, reason)
+    gain_RP, gap_RP = tables[1] - tables[0], tables[2] - tables[0]
+    if not _interval(gap_RP, clusters, level).ci_low > 0:
+        return PGR(value, math.nan, math.nan, problems, runs, UNSURE)
+
+    def possible(ratio: float) -> bool:
+        found = _interval(gain_RP - ratio * gap_RP, clusters, level)
+        return found.ci_low <= 0 <= found.ci_high
+
+    bounds = [_bound(possible, value, side) for side in (-1, 1)]
+    return PGR(value, bounds[0], bounds[1], problems, runs)
 
 
 def recovered(
@@ -106,13 +116,48 @@ def recovered(
 ) -> PGR:
     """`pgr_interval` of evaluations (the content of eval.json), one a run; level None: all.
 
+    Where less is better (`nll`, `brier`) the signs are turned: the share of the way is the same,
+    and there is a gap where the ceiling is below the weak model.
+
     Raises:
         DataError: they are not of the same problems, or the metric was not measured.
     """
     for found in [*weak, *w2s, *ceiling]:
         refuse_unlike(weak[0], found)
-    arms = [[values_of(found, metric, level) for found in arm] for arm in (weak, w2s, ceiling)]
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    arms = [
+        [sign * values_of(found, metric, level) for found in arm] for arm in (weak, w2s, ceiling)
+    ]
     return pgr_interval(*arms, bases=bases)
+
+
+def _interval(table_RP: Floats, clusters: Sequence[Sequence[int]], level: float) -> Interval:
+    if len(table_RP) > 1:
+        return two_way(table_RP, _base_means(table_RP, clusters), level)
+    value, problems = float(table_RP.mean()), table_RP.shape[1]
+    error = float(table_RP.std(ddof=1)) / math.sqrt(problems)
+    half = float(stats.t.ppf(0.5 + level / 2, problems - 1)) * error
+    return Interval(value, value - half, value + half, problems)
+
+
+def _base_means(table_RP: Floats, clusters: Sequence[Sequence[int]]) -> list[float]:
+    return [float(table_RP[list(runs)].mean()) for runs in clusters]
+
+
+def _bound(possible: Callable[[float], bool], value: float, side: int) -> float:
+    """The last possible ratio on one side of `value`: far enough out, then by halving."""
+    inside, step = value, 1e-9
+    while possible(value + side * step):
+        inside, step = value + side * step, step * 4
+        if step > _FAR:
+            return side * math.inf
+    outside = value + side * step
+    for _ in range(_HALVINGS):
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if possible(middle) else (inside, middle)
+        if abs(outside - inside) < 1e-9:
+            break
+    return value if inside == value else (inside + outside) / 2
 
 
 def _tables(*arms: Sequence[Floats]) -> Floats:
@@ -138,19 +183,3 @@ def _clusters(bases: Sequence[str] | None, runs: int) -> list[list[int]]:
             "PGR needs the base model of each run", got=len(names), wanted=f"{runs} names"
         )
     return [[i for i, one in enumerate(names) if one == name] for name in dict.fromkeys(names)]
-
-
-def _some(count: int, rng: np.random.Generator) -> list[int]:
-    return [int(place) for place in rng.integers(count, size=max(1, count - 1))]
-
-
-def _draws(tables: Floats, clusters: list[list[int]], rng: np.random.Generator) -> Floats:
-    """Means of the three over resampled runs and problems, [3, K]."""
-    problems = tables.shape[2]
-    out = np.empty((3, RESAMPLES))
-    for k in range(RESAMPLES):
-        drawn = [clusters[base] for base in _some(len(clusters), rng)]
-        picked_R = [runs[place] for runs in drawn for place in _some(len(runs), rng)]
-        picked_P = rng.integers(problems, size=problems)
-        out[:, k] = tables[:, picked_R].mean(axis=1)[:, picked_P].mean(axis=1)
-    return out
