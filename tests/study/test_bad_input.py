@@ -16,6 +16,7 @@ from study.test_runner import Inline, file  # noqa: F401
 
 RIGHT = {0: [1, 0, 1, 1, 0, 1, 0, 1], 1: [1, 1, 0, 1, 1, 0, 1, 1]}
 BASES = ("base-0", "base-1", "base-2")
+LOG = '{"step": 1}\n'
 
 
 def evaluation(right, ids=None, **more):
@@ -41,7 +42,7 @@ def made(tmp_path, monkeypatch):
         "primary": {"arm": "b"},
     }
 
-    def make(evaluated, data=lambda key: "same", **changes):
+    def make(evaluated, data=lambda key: "same", log=lambda arm: LOG, whole=False, **changes):
         Path("study.yaml").write_text(yaml.safe_dump({**tree, **changes}))
         study = load_study("study.yaml")
         runs = plan(study, Path("out"))
@@ -54,8 +55,9 @@ def made(tmp_path, monkeypatch):
                 prints = {"fingerprints": {"data": data(key)}, "finished": "now"}
                 write_json(make_dir(run.out) / "manifest.json", prints)
                 write_json(run.out / "eval.json", found)
-                (run.out / "metrics.jsonl").write_text('{"step": 1}\n')
-        return study_results(study, Path("out"), runs, [])["comparisons"][0]
+                (run.out / "metrics.jsonl").write_text(log(run.arm))
+        found = study_results(study, Path("out"), runs, [])
+        return found if whole else found["comparisons"][0]
 
     return make
 
@@ -105,13 +107,16 @@ def test_arms_that_were_asked_other_problems_are_not_compared(made):
 
     row = made(asked)
     assert (row["delta"], row["n_pairs"], row["verdict"]) == (None, 0, "cannot tell yet")
-    assert row["why"] == "the evaluations are on other problems"
+    assert row["why"].startswith("the evaluations are on other problems, got [('p0', 'q0')")
 
 
 def test_data_that_was_changed_between_two_runs_of_a_pair_is_told(made):
     row = made(usual, data=lambda key: "new" if key == ("b", "base-1", 0) else "same")
-    assert row["delta"] is None
-    assert "data was changed half-way" in row["why"]
+    assert (row["delta"], row["n_pairs"]) == (pytest.approx(1 / 8), 5)
+    assert row["why"] == (
+        "left out base-1 seed 0: the data was changed half-way: the runs of a pair had other "
+        "files; 1 of 6 pairs are missing"
+    )
 
 
 def test_a_metric_that_some_method_did_not_measure_loses_no_other_result(made):

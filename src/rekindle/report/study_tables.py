@@ -56,7 +56,7 @@ def gap_tables(found: StudyFile) -> list[Table]:
                 row.why,
             )
         )
-    head = ("arm", "metric", "PGR", "95 % interval", "runs", "why not")
+    head = ("arm", "metric", "PGR", "95 % interval", "runs", "to know")
     title = "Performance gap recovered: 0 is the weak model, 1 the ceiling"
     return [Table(title, head, rows, numeric=(2, 3, 4))] if rows else []
 

@@ -1,0 +1,88 @@
+"""What the runs of a study cost, and which arms cost other than was due."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rekindle.files import read_json, read_jsonl
+from rekindle.study.design import Budget
+from rekindle.study.places import SPENT
+
+Means = Mapping[str, Mapping[str, float | None]]  # arm -> name of a cost -> its mean over runs
+UNITS = ("generated", "trained", "updates")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a run cost: tokens sampled and tokens in the loss, optimizer updates, seconds."""
+
+    generated: float
+    trained: float
+    updates: float
+    seconds: float
+
+
+def spent_by(place: Path) -> Spent:
+    """The cost of a finished run, all its stages together; evaluation is not counted."""
+    if (place / SPENT).exists():
+        return Spent(**read_json(place / SPENT))
+    rows = [row for _, row in read_jsonl(place / "metrics.jsonl")]
+
+    def total(name: str, otherwise: float = 0.0) -> float:
+        return float(sum(_number(row.get(name), otherwise) for row in rows))
+
+    # The evaluation before the first step is in the first row, beside a step that does not hold it.
+    steps = (_number(r.get("time/step"), 0.0) - _number(r.get("time/eval"), 0.0) for r in rows)
+    stages = [read_json(path) for path in sorted(place.glob("stages/*/stage.json"))]
+    return Spent(
+        generated=total("tokens/generated") + sum(s["generated"] for s in stages),
+        trained=total("tokens/trained"),
+        updates=total("updates", 1.0),
+        seconds=sum(max(0.0, seconds) for seconds in steps) + sum(s["seconds"] for s in stages),
+    )
+
+
+def unequal_budgets(budget: Budget, spent: Means, *, baseline: str) -> dict[str, float]:
+    """Arms whose mean cost differs in the enforced unit from what is due: arm -> ratio to it.
+
+    What is due is `at_most`; where it is not given, what the baseline spent, or, where that is
+    nothing, the least that an arm did. An arm of which all costs are 0 (an evaluation of the start)
+    is not listed.
+    """
+    known = {
+        arm: value
+        for arm, row in spent.items()
+        if (value := row[budget.unit]) is not None and not _idle(row)
+    }
+    some = [value for value in known.values() if value]
+    if not some:
+        return {}
+    due = budget.at_most or known.get(baseline) or min(some)
+    ratios = {arm: value / due for arm, value in known.items()}
+    return {arm: ratio for arm, ratio in ratios.items() if abs(ratio - 1) > budget.tolerance}
+
+
+def unequal_pair(budget: Budget, spent: Means, *, arm: str, baseline: str) -> str:
+    """That two arms spent the enforced unit unequally, in words; empty where they did not.
+
+    Nothing is said of an arm that spent nothing at all, for it is the start.
+    """
+    mine, theirs = spent[arm], spent[baseline]
+    a, b = mine[budget.unit], theirs[budget.unit]
+    if a is None or b is None or _idle(mine) or _idle(theirs):
+        return ""
+    if abs(a - b) <= budget.tolerance * b:
+        return ""
+    unit = budget.unit if budget.unit == "updates" else f"{budget.unit} tokens"
+    return f"unequal budget: {arm} spent {a:,.0f} {unit}, {baseline} {b:,.0f}"
+
+
+def _idle(row: Mapping[str, float | None]) -> bool:
+    return not any(row.get(unit) for unit in UNITS)
+
+
+def _number(value: Any, otherwise: float) -> float:
+    return otherwise if value is None else float(value)
