@@ -51,9 +51,16 @@ def shares(outcome_PK: Floats, size: int) -> Shares:
     rows = [_of_problem(row, size) for row in outcome_PK]
     wrong, right, tied = ([row[i] for row in rows] for i in range(3))
     mixed = [_Chance(1 - c.high, 1 - c.value, 1 - c.low) for c in tied]
-    found = [_interval(kind) for kind in (wrong, mixed, right, tied)]
     lost = int(np.isnan(outcome_PK).any(axis=1).sum())
-    return Shares(size, *found, lost, len(outcome_PK))
+    return Shares(
+        size,
+        all_wrong=_interval(wrong),
+        mixed=_interval(mixed),
+        all_right=_interval(right),
+        tied=_interval(tied),
+        lost=lost,
+        problems=len(outcome_PK),
+    )
 
 
 def _of_problem(scores: Floats, size: int) -> tuple[_Chance, _Chance, _Chance]:
