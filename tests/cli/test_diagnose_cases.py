@@ -53,7 +53,8 @@ def diagnose(rekindle, tmp_path):
     """Diagnose with few problems; what is printed, and the numbers."""
 
     def run(model, task, level, *words):
-        small = ("--problems", 60, "--levels", level, "--out", tmp_path / "d.json")
+        small = ("--problems", 60, "--levels", level)
+        small = (*small, "--out", tmp_path / "d.json", "--overwrite")
         code, out, err = rekindle("diagnose", "--model", model, "--task", task, *small, *words)
         assert code == 0, err
         return out, json.loads((tmp_path / "d.json").read_text())
@@ -108,12 +109,19 @@ def test_prompts_that_are_all_wrong_want_sft_and_not_lens(diagnose, rekindle, tm
 
 def test_prompts_that_are_mostly_wrong_fit_lens(diagnose, rekindle, tmp_path):
     study = tmp_path / "s.yaml"
-    few = ("--samples", 2, "--signals", "groups")
-    out, _ = diagnose("testbed/countdown-s0", "countdown", "5", *few, "--write", study)
+    many = ("--problems", 200, "--signals", "groups")
+    out, _ = diagnose("testbed/countdown-s0", "countdown", "5", *many, "--write", study)
     assert line(out, "fits:").startswith("fits: lens (groups)")
     code, _, err = rekindle("study", study, "--out", tmp_path / "study", "--dry-run")
     assert code == 0, err
     assert "3 arms" in err
+    few = ("--samples", 2, "--signals", "groups")
+    out, _ = diagnose("testbed/countdown-s0", "countdown", "5", *few)
+    assert line(out, "groups     cannot-tell")
+    assert "fits: lens" not in out
+    sure = (*few, "--samples", 8, "--set", "task.brittle=0.95")
+    out, _ = diagnose("testbed/countdown-s0", "countdown", "4", *sure)
+    assert "lens" in refused(out)  # the verifier rejects right answers, asked for or not
 
 
 def test_a_brittle_verifier_and_a_useless_reward_model(diagnose, tmp_path):
@@ -222,7 +230,7 @@ def test_two_models_that_agree_on_what_is_right_fit_weak_to_strong(diagnose, che
 def test_each_remedy_that_fits_gets_a_study(diagnose, checked, tmp_path):
     pairs, study = tmp_path / "pairs.jsonl", tmp_path / "s.yaml"
     pair_file(pairs, lambda text: text[:-1] + str((int(text[-1]) + 1) % 10))
-    few = ("--samples", 2, "--signals", "groups,pairs", "--pairs", pairs)
+    few = ("--problems", 200, "--signals", "groups,pairs", "--pairs", pairs)
     out, _ = diagnose("testbed/countdown-s0", "countdown", "5", *few, "--write", study)
     assert out.count("\nfits: ") == 2
     assert out.count("written: ") == 3  # the numbers too
@@ -246,7 +254,7 @@ def test_your_own_small_file_gets_a_study_that_it_is_large_enough_for(rekindle, 
 
 def test_the_study_of_hero_runs(checked, tmp_path):
     place = Place(
-        "testbed/countdown-s0", 1, {"task": {"name": "countdown"}}, {"model": "rm"}, None, 50
+        "testbed/countdown-s0", 1, {"task": {"name": "countdown"}}, {"model": "rm"}, None, 50, 544
     )
     study = tmp_path / "s.yaml"
     study.write_text(yaml.safe_dump(study_tree("hero", place)))
@@ -268,6 +276,11 @@ def test_weak_labels_are_measured(diagnose):
         (("--signals", "agreement"), "needs --weak"),
         (("--signals", "verifier", "--problems", "4"), "needs a stronger check"),
         (("--samples", "1"), "--samples is too small"),
+        (("--problems", "1"), "wanted: 2 or more"),
+        (("--signals", ""), "--signals has an empty name"),
+        (("--levels", ""), "--levels has an empty name"),
+        (("--levels", "9"), "wanted: some of 2, 3, 4"),
+        (("--check", "numeric"), "needs a task from a file"),
         (("--set", "sample.temperature=0"), "sample.temperature is 0"),
         (("--run", "nowhere"), "nowhere is not a run"),
     ],
@@ -278,3 +291,100 @@ def test_what_cannot_be_measured_is_said(rekindle, words, said):
     )
     assert code == 2
     assert said in err
+
+
+def test_files_are_checked_before_anything_is_measured(rekindle, tmp_path):
+    base = ("diagnose", "--model", "nowhere", "--task", "chain", "--signals", "groups")
+    there = tmp_path / "precious.jsonl"
+    there.write_text("kept")
+    (tmp_path / "s_temporal.yaml").write_text("kept")
+    for words, said in (
+        (("--out", there), "exists"),
+        (("--out", tmp_path), "is a directory"),
+        (("--write", tmp_path / "s.yaml"), "s_temporal.yaml exists"),
+        (("--write", tmp_path / "a", "--out", tmp_path / "a"), "as well"),
+        (("--out", there / "below" / "d.json"), "writing in"),
+        (("--pairs", there, "--out", there, "--overwrite"), "what the command reads as well"),
+    ):
+        code, _, err = rekindle(*base, *words)
+        assert (code, said in err) == (2, True), err
+    assert there.read_text() == "kept"
+
+
+def rows_file(path, rows):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_your_own_verifier_is_judged_by_a_stronger_check(rekindle, tmp_path):
+    """The answers in the file are written as 46.0, and the model writes 46."""
+    for split, numbers in (("train", range(10, 40)), ("dev", range(50, 60))):
+        rows = [
+            {"prompt": f"{i}+34=", "answer": f"{34 + i}.0", "solution": str(34 + i)}
+            for i in numbers
+        ]
+        rows_file(tmp_path / "own" / f"{split}.jsonl", rows)
+    words = ("diagnose", "--model", "testbed/addition-s0", "--task", tmp_path / "own")
+    words = (*words, "--set", "task.verifier=exact", "--signals", "verifier", "--samples", 2)
+    code, _, err = rekindle(*words)
+    assert (code, "--check numeric" in err) == (2, True)
+    code, out, err = rekindle(*words, "--check", "numeric")
+    assert code == 0, err
+    assert line(out, "  recall")
+    assert "not measured" not in out
+    code, _, err = rekindle(*words, "--check", "exact")
+    assert (code, "is the training verifier" in err) == (2, True)
+
+
+def test_what_cannot_be_measured_on_your_own_file_is_listed(rekindle, tmp_path):
+    """No dev split; one solution of thirty; a weak model of other tokens."""
+    rows = [{"prompt": f"{i}+{i + 7}=", "answer": "99999"} for i in range(30)]
+    rows[3]["solution"] = "17"
+    rows_file(tmp_path / "own" / "train.jsonl", rows)
+    words = ("diagnose", "--model", "testbed/addition-s0", "--task", tmp_path / "own")
+    words = (*words, "--problems", 30)
+    code, out, err = rekindle(*words)
+    assert code == 0, err
+    assert line(out, "sft        not measured: needs held-out samples")
+    rows_file(tmp_path / "own" / "dev.jsonl", [{**row, "prompt": "1+1="} for row in rows[3:4]] * 2)
+    code, out, err = rekindle(*words, "--write", tmp_path / "s.yaml")
+    assert code == 0, err
+    assert line(out, "fits:").startswith("fits: easier problems first")  # not SFT on one solution
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"prompt": "1+1=", "completion": "2"}, "rename 'completion' to 'solution'"),
+        ({"question": "1+1=", "answer": "2"}, "rename 'question' to 'prompt'"),
+    ],
+)
+def test_other_names_of_columns_are_known(rekindle, tmp_path, row, said):
+    rows_file(tmp_path / "d.jsonl", [row])
+    code, _, err = rekindle(
+        "diagnose", "--model", "testbed/addition-s0", "--task", tmp_path / "d.jsonl"
+    )
+    assert (code, said in err) == (2, True), err
+
+
+def test_a_pair_without_a_side_is_named(rekindle, tmp_path):
+    rows_file(tmp_path / "p.jsonl", [{"prompt": "1+2:", "chosen": "1+2=3"}])
+    words = ("diagnose", "--model", "testbed/chain-s0", "--task", "chain")
+    code, _, err = rekindle(*words, "--pairs", tmp_path / "p.jsonl")
+    assert (code, "p.jsonl:1 has no 'rejected'" in err) == (2, True), err
+
+
+def test_a_weak_model_of_other_tokens_is_not_mixed_in(diagnose, tmp_path):
+    from transformers import AutoTokenizer
+
+    policy = Policy.load(ModelConfig(name="testbed/addition-s1"))
+    policy.save(tmp_path / "other")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "other")
+    tokenizer.chat_template = "{{ messages[0]['content'] }} "
+    tokenizer.save_pretrained(tmp_path / "other")
+    out, found = diagnose(
+        *("testbed/addition-s0", "addition", "2", "--signals", "sft", "--problems", 10),
+        *("--weak", tmp_path / "other"),
+    )
+    assert line(out, "sft, mixed  not measured:")
+    assert "sft" in found["signals"]

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
-import yaml
 
+from rekindle.cli.diagnose_files import check_targets, sibling, write_study
 from rekindle.cli.evaluate import EvalSettings, settings_of
 from rekindle.engine.config import RewardConfig
-from rekindle.errors import ConfigError, DataError, RunDirectoryError, did_you_mean
-from rekindle.files import write_atomic, write_json
+from rekindle.errors import ConfigError, DataError, did_you_mean
+from rekindle.files import write_json
 
 if TYPE_CHECKING:
     from rekindle.signals.measure import Found
     from rekindle.signals.remedies import Place
-    from rekindle.signals.table import Advice, Finding
+    from rekindle.signals.table import Finding
     from rekindle.tasks import Task
+    from rekindle.tasks.task import Grader
 
 
 class DiagnoseSettings(EvalSettings):
@@ -36,28 +37,21 @@ class Asked(NamedTuple):
     weak: str | None
     problems: int
     samples: int
+    group_size: int | None
     levels: str | None
+    check: str | None
     run: Path | None
     pairs: Path | None
     signals: str | None
     out: Path | None
     write: Path | None
+    overwrite: bool
 
 
 def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     """Measure, print the table and what follows from it, and write what is asked for."""
     wanted = _check(asked)
-    settings = settings_of(DiagnoseSettings, asked.model, asked.task, overrides)
-    if settings.sample.temperature == 0:
-        raise ConfigError(
-            "sample.temperature is 0",
-            why="greedy answers to one problem are all the same, so groups would say nothing",
-            fix="--set sample.temperature=1.0",
-        )
-    if asked.levels:
-        names = tuple(part.strip() for part in asked.levels.split(","))
-        task = settings.task.model_copy(update={"levels": names})
-        settings = settings.model_copy(update={"task": task})
+    settings = _settings(asked, overrides)
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.policy import Policy
     from rekindle.methods.pairs import pairs_of_recipe
@@ -70,6 +64,7 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     pairs = [] if asked.pairs is None else pairs_of_recipe(str(asked.pairs))
     baseline = None if asked.run is None else read_baseline(asked.run)
     loaded = open_task(settings.task)
+    check = _stronger(asked.check, settings, loaded)
     scorer = open_scorer(settings.reward, loaded, device=settings.model.device)
     policy, weak = Policy.load(settings.model), None
     if asked.weak is not None:
@@ -79,7 +74,7 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     seed_everything(0, deterministic=settings.device.deterministic)
     world = Measured(
         policy, weak, loaded, settings.task.brittle, settings.task.levels,
-        sampling(settings.sample, loaded), scorer, pairs, baseline,
+        sampling(settings.sample, loaded), scorer, pairs, baseline, check, asked.group_size,
     )  # fmt: skip
     found = measure(world, wanted, problems=asked.problems, samples=asked.samples)
     lines = closing(found.findings)
@@ -87,26 +82,114 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     if asked.out is not None:
         _write_numbers(asked.out, asked, loaded.name, found, lines)
     if asked.write is not None:
-        place = _place(asked, settings, loaded, parameters)
-        _write_studies(asked.write, found.findings, place)
+        place = _place(asked, settings, loaded, parameters, world.group())
+        _write_studies(asked.write, found.findings, place, loaded)
 
 
 def _check(asked: Asked) -> tuple[str, ...] | None:
     """The signals that are asked for by name, None for all there are."""
     for name, value in (("problems", asked.problems), ("samples", asked.samples)):
         if value < 2:
-            raise ConfigError(f"--{name} is too small", got=value, wanted="2 or more")
-    if asked.write is not None and asked.write.exists():
-        raise RunDirectoryError(f"{asked.write} exists", fix="give another --write")
+            raise ConfigError(
+                f"--{name} is too small",
+                got=value,
+                wanted="2 or more",
+                why="with one there is nothing to compare, and no interval",
+                fix=f"leave --{name} out: it is {200 if name == 'problems' else 8} then",
+            )
+    if asked.group_size is not None and asked.group_size < 2:
+        raise ConfigError(
+            "--group-size is too small",
+            got=asked.group_size,
+            wanted="2 or more",
+            why="a group of one has nothing to compare",
+            fix="give the group size of your recipe",
+        )
+    check_targets(asked.out, asked.write, (asked.pairs, Path(asked.task)), asked.overwrite)
     if asked.signals is None:
         return None
     from rekindle.signals.table import ORDER
 
-    wanted = tuple(part.strip() for part in asked.signals.split(","))
+    wanted = _names(asked.signals, "signals", f"names of {', '.join(ORDER)}")
     for name in wanted:
         if name not in ORDER:
-            raise ConfigError(f"there is no signal '{name}'", fix=did_you_mean(name, ORDER))
+            raise ConfigError(
+                f"there is no signal '{name}'",
+                got=f"--signals {asked.signals}",
+                wanted=f"names of {', '.join(ORDER)}, with commas between",
+                fix=did_you_mean(name, ORDER),
+            )
     return wanted
+
+
+def _names(text: str, option: str, wanted: str) -> tuple[str, ...]:
+    """The parts between commas.
+
+    Raises:
+        ConfigError: one is empty.
+    """
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise ConfigError(
+            f"--{option} has an empty name",
+            got=repr(text),
+            wanted=f"{wanted}, with commas between",
+            why="it would be read as all of them",
+            fix=f"leave --{option} out for all",
+        )
+    return names
+
+
+def _settings(asked: Asked, overrides: Sequence[str]) -> DiagnoseSettings:
+    settings = settings_of(DiagnoseSettings, asked.model, asked.task, overrides)
+    if settings.sample.temperature == 0:
+        raise ConfigError(
+            "sample.temperature is 0",
+            got="--set sample.temperature=0",
+            wanted="a temperature above 0, as in training",
+            why="greedy answers to one problem are all the same, so groups would say nothing",
+            fix="--set sample.temperature=1.0",
+        )
+    if asked.levels is None:
+        return settings
+    names = _names(asked.levels, "levels", "levels of the task")
+    task = settings.task.model_copy(update={"levels": names})
+    return settings.model_copy(update={"task": task})
+
+
+def _stronger(name: str | None, settings: DiagnoseSettings, task: Task) -> Grader | None:
+    """The check beside the training verifier: another verifier on the same rows."""
+    if name is None:
+        return None
+    from dataclasses import replace
+
+    from rekindle.tasks.rows import Listed, check_verifier
+
+    if not isinstance(task, Listed):
+        raise ConfigError(
+            f"--check {name} needs a task from a file",
+            got=f"task '{task.name}'",
+            wanted="a .jsonl file, a directory of splits, or task.name=hub",
+            why="a generated task has one check, its own",
+            fix="leave --check out, or make its verifier brittle: --set task.brittle=0.5",
+        )
+    if name == task.verifier:
+        raise ConfigError(
+            f"--check {name} is the training verifier",
+            got=f"task.verifier {task.verifier}",
+            wanted="another one, which accepts what that rejects",
+            why="the same check beside itself finds nothing",
+            fix="set task.verifier to what training uses, e.g. --set task.verifier=exact",
+        )
+    if settings.task.brittle:
+        raise ConfigError(
+            "--check and task.brittle are both set",
+            got=f"--check {name}, task.brittle {settings.task.brittle:g}",
+            wanted="one of them",
+            why="with task.brittle the stronger check is the task's own",
+            fix="leave one out",
+        )
+    return replace(task, verifier=check_verifier(name))
 
 
 def _print(found: Found, lines: Sequence[str]) -> None:
@@ -138,9 +221,9 @@ def _write_numbers(out: Path, asked: Asked, task: str, found: Found, lines: Sequ
     typer.echo(f"written: {out}")
 
 
-def _write_studies(path: Path, findings: Sequence[Finding], place: Place) -> None:
+def _write_studies(path: Path, findings: Sequence[Finding], place: Place, task: Task) -> None:
     """A study of each remedy that fits: the first as `path`, others beside it under their names."""
-    from rekindle.signals.remedies import writable
+    from rekindle.signals.remedies import too_little, writable
 
     fits = [(f.signal, f.remedy) for f in findings if f.remedy is not None]
     fits = [(signal, advice) for signal, advice in fits if writable(advice.what)]
@@ -150,30 +233,27 @@ def _write_studies(path: Path, findings: Sequence[Finding], place: Place) -> Non
     for signal, advice in fits:
         if advice.what in done:
             continue
-        name = f"{path.stem}_{advice.what}{path.suffix}" if done else path.name
-        _write_study(path.with_name(name), signal, advice, place)
+        few = too_little(advice.what, place) or _no_dev(task, place)
+        if few is not None:
+            typer.echo(f"no study of {advice.what} was written: {few}")
+            continue
+        name = sibling(path, advice.what) if done else path
+        write_study(name, signal, advice, place)
         done.add(advice.what)
 
 
-def _write_study(path: Path, signal: str, remedy: Advice, place: Place) -> None:
-    from rekindle.signals.remedies import study_tree
-    from rekindle.study.design import load_study, plan
-
-    text = yaml.safe_dump(study_tree(remedy.what, place), sort_keys=False, width=100)
-    head = (
-        f"# Written by rekindle diagnose; {signal}: {remedy.what} fits.\n"
-        f"# {remedy.why}.\n"
-        "# Settle the baseline's rate on dev problems first, then:\n"
-        f"#   rekindle study {path} --out runs/{path.stem}\n"
-    )
-    if path.exists():
-        raise RunDirectoryError(f"{path} exists", fix="give another --write")
-    write_atomic(path, head + text)
-    plan(load_study(path), Path("runs") / path.stem)
-    typer.echo(f"written: {path}, a study of {remedy.what}")
+def _no_dev(task: Task, place: Place) -> str | None:
+    levels = (place.shared.get("task") or {}).get("levels")
+    try:
+        task.problems("dev", count=1, seed=0, levels=levels)
+    except DataError as error:
+        return f"a study is evaluated on dev problems: {error.what}"
+    return None
 
 
-def _place(asked: Asked, settings: DiagnoseSettings, task: Task, parameters: int) -> Place:
+def _place(
+    asked: Asked, settings: DiagnoseSettings, task: Task, parameters: int, group_size: int
+) -> Place:
     from rekindle.signals.remedies import ENOUGH, Place
 
     plain = settings.model_dump(mode="json", exclude_unset=True)
@@ -186,5 +266,5 @@ def _place(asked: Asked, settings: DiagnoseSettings, task: Task, parameters: int
     except DataError:  # a level with fewer; what was measured is there
         there = task.problems("train", count=asked.problems, seed=0, levels=levels)
     return Place(
-        asked.model, parameters, kept, reward, asked.weak, asked.problems, train=len(there)
+        asked.model, parameters, kept, reward, asked.weak, asked.problems, len(there), group_size
     )

@@ -123,7 +123,15 @@ def diagnose(
     ] = None,
     problems: Annotated[int, typer.Option(help="Of train (SFT: and of dev), a level.")] = 200,
     samples: Annotated[int, typer.Option(help="Answers a problem.")] = 8,
+    group_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Answers of a group in training; as in --run, else 8."),
+    ] = None,
     levels: Annotated[Optional[str], typer.Option(help="Comma-separated.")] = None,  # noqa: UP045
+    check: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A stronger check: exact, numeric, math, code (a task from a file)."),
+    ] = None,
     run: Annotated[Optional[Path], typer.Option(help="A baseline run's directory.")] = None,  # noqa: UP045
     pairs: Annotated[Optional[Path], typer.Option(help="JSONL: prompt, chosen, rejected.")] = None,  # noqa: UP045
     signals: Annotated[
@@ -135,12 +143,16 @@ def diagnose(
         Optional[Path],  # noqa: UP045
         typer.Option(help="A study file of the remedy that fits, if one does; more beside it."),
     ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace --out and --write.")] = False,
     sets: Set = None,
 ) -> None:
     """Which learning signal is missing, what would bring it back, and what would not."""
     from rekindle.cli.diagnose import Asked, run_diagnose
 
-    asked = Asked(model, task, weak, problems, samples, levels, run, pairs, signals, out, write)
+    asked = Asked(
+        model, task, weak, problems, samples, group_size, levels, check, run, pairs, signals,
+        out, write, overwrite,
+    )  # fmt: skip
     run_diagnose(asked, sets or [])
 
 

@@ -269,6 +269,14 @@ def _pair(path: Path, line: int, row: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, str):
             out[side] = value
             continue
+        if value is None:
+            raise DataError(
+                f"{path}:{line} has no '{side}'",
+                got=sorted(row),
+                wanted="prompt, chosen, rejected",
+                why="a pair is a better and a worse answer to one prompt",
+                fix=f"add '{side}' to that line, or remove the line",
+            )
         turns = _turns(path, line, side, value)
         if len(turns) != 1 or turns[0][0] != "assistant":
             raise DataError(

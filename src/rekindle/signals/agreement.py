@@ -1,9 +1,10 @@
 """Are a weak model's answers worth more where the strong model agrees?
 
-Both answer P training problems greedily. Same: the canonical answers are equal (an answer that is
-missing agrees with none).
+Both answer P training problems greedily. Same: the canonical answers are equal. A problem on which
+one of them has no canonical answer (of programs and formulas of a game nobody has) stays out.
 
-    agree             share of problems on which both say the same
+    agree             share of answered problems on which both say the same
+    unanswered        problems on which one of the two has no answer
     right/weak        accuracy of the weak model's answers, by the verifier
     right/agreed      the same where both agree: labels that consistency would keep
     right/gain        agreed minus all weak answers, bootstrap over problems
@@ -23,7 +24,7 @@ from rekindle.engine.sampler import CachedSampler
 from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, wilson
 from rekindle.records import Problem
 from rekindle.rewards.answers import same_answer
-from rekindle.signals.table import Advice, Finding, Row, row_of, said
+from rekindle.signals.table import Advice, Finding, Row, point, row_of, said
 from rekindle.tasks.task import Grader, Task, grade_all
 
 ENOUGH = 32  # agreed answers
@@ -47,25 +48,47 @@ def measure_agreement(
         scores = grade_all(grader, asked)
         right.append(np.array([math.nan if s.value is None else s.value for s in scores]))
         said_by.append([task.answer_of(problem, text) for problem, text in asked])
-    same = [same_answer(mine, theirs) for mine, theirs in zip(*said_by, strict=True)]
-    return agreement_finding(np.array(same), weak_P=right[1], own_P=right[0])
+    both = list(zip(*said_by, strict=True))
+    return agreement_finding(
+        np.array([same_answer(mine, theirs) for mine, theirs in both]),
+        weak_P=right[1],
+        own_P=right[0],
+        answered_P=np.array([mine is not None and theirs is not None for mine, theirs in both]),
+    )
 
 
-def agreement_finding(same_P: np.ndarray, *, weak_P: Floats, own_P: Floats) -> Finding:
-    """The state of weak labels: `same_P` is bool, scores are nan where missing."""
-    agreed_P = weak_P[same_P]
+def agreement_finding(
+    same_P: np.ndarray, *, weak_P: Floats, own_P: Floats, answered_P: np.ndarray | None = None
+) -> Finding:
+    """The state of weak labels.
+
+    Args:
+        same_P: bool, whether both say the same.
+        weak_P, own_P: scores of both models' answers, nan where missing.
+        answered_P: bool, whether both have a canonical answer; None: all.
+    """
+    there_P = np.ones(len(same_P), dtype=bool) if answered_P is None else answered_P
+    same_P, weak_P = same_P[there_P], weak_P[there_P]
+    silent = int((~there_P).sum())
     rows = [
-        row_of("agree", wilson(int(same_P.sum()), len(same_P)), "both say the same"),
-        _right("right/weak", weak_P, "all of the weak model's answers"),
-        _right("right/agreed", agreed_P, "its answers that the model agrees with"),
+        row_of("agree", wilson(int(same_P.sum()), len(same_P)), "both say the same, of answered"),
+        _right("right/weak", weak_P, "the weak model's answers"),
+        _right("right/agreed", weak_P[same_P], "its answers that the model agrees with"),
         row_of("right/gain", _gain(same_P, weak_P), "agreed minus all weak answers"),
-        _right("right/own", own_P, "the model's own answers"),
+        _right("right/own", own_P, "the model's own answers, to all problems"),
+        point("unanswered", silent, len(there_P), "problems without an answer by one of the two"),
     ]
+    if not there_P.any():
+        words = (
+            f"Agreement cannot be measured: on none of {silent} problems do both models have a "
+            "canonical answer, which programs and games with many solutions do not have."
+        )
+        return Finding("agreement", "not-measurable", "between", words, rows)
     return _judged(rows)
 
 
 def _judged(rows: list[Row]) -> Finding:
-    _, weak, agreed, gain, own = rows
+    _, weak, agreed, gain, own, _ = rows
     shown = f"the weak model's answers are right in {said(weak)}, the agreed ones in {said(agreed)}"
     labels = "Labels beyond the weak model's are assumed not to exist: with them, use them"
     if agreed.n < ENOUGH:

@@ -49,13 +49,20 @@ def sample_answers(
     samples: int,
     config: SampleConfig,
     seed: int = 0,
+    check: Grader | None = None,
 ) -> Answers:
-    """`samples` answers to each problem, graded; `true` is the part of that name of the scores."""
+    """`samples` answers to each problem, graded.
+
+    `true` is what `check` says; without one, the part of that name of the scores.
+    """
     rollouts = sampler.sample(problems, samples=samples, config=config, seed=seed)
     asked = [(rollout.problem, rollout.text) for rollout in rollouts]
     scores = grade_all(grader, asked)
     accepted = [math.nan if score.value is None else score.value for score in scores]
-    parts = [score.parts.get("true") for score in scores]
+    if check is None:
+        parts = [score.parts.get("true") for score in scores]
+    else:
+        parts = [score.value for score in grade_all(check, asked)]
     stronger = any(part is not None for part in parts)
     true = [math.nan if part is None else part for part in parts]
     reasons = Counter(score.reason for score in scores if score.reason is not None)

@@ -1,17 +1,15 @@
 """Does a group of answers to one problem have anything to compare?
 
-Group-relative methods learn from groups in which some answers are right and some wrong. Of K
-sampled answers to each of P problems:
+Group-relative methods learn from groups in which some answers are better than others. Of K sampled
+answers to each of P problems, for groups of G answers as training has them (K where K is less):
 
-    accuracy                the mean score
-    all_wrong, all_right    shares of the groups in which every score is 0, in which each is 1
-    mixed                   share of the others
-    .../expected            the same if every problem had the mean accuracy p: (1 - p)^K, p^K
-    all_wrong/of_G          share of all-wrong groups of G answers: the mean over problems of
-                            C(K - c, G) / C(K, G), c the answers that are not 0; unbiased
+    accuracy                    the mean score
+    all_wrong, mixed, all_right shares of groups, see `group_shares`; tied: all scores are equal
+    .../expected                the same if every problem had the mean accuracy p: (1 - p)^G, p^G
+    all_wrong/of_g              share of all-wrong groups of g answers
 
-A group with a missing score has no class. Observed shares above the expected ones say that problems
-differ: some are too hard and some too easy, which a mean accuracy hides.
+Observed shares above the expected ones say that problems differ: some are too hard and some too
+easy, which a mean accuracy hides. With several levels each is judged by itself as well.
 
 Axes: P problems, K samples.
 """
@@ -20,21 +18,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from rekindle.evals.intervals import Floats, Interval, cluster, wilson
-from rekindle.evals.passk import avg_at_k, pass_at_k
+from rekindle.evals.intervals import Floats, Interval, cluster
+from rekindle.evals.passk import avg_at_k
+from rekindle.signals.group_shares import MANY, Shares, shares
 from rekindle.signals.table import Advice, Finding, Health, Row, point, row_of, said
 
-MOST, MIXED = 0.5, 0.3  # all-wrong or all-right: a lower bound above; healthy: of mixed groups
+GROUP = 8  # answers of a group in training, where nothing says otherwise
+MOST, MIXED = 0.5, 0.3  # all-wrong, all-right or tied: a lower bound above; healthy: of mixed
 RARE = 0.1  # mixed groups; with an upper bound below, taking only these leaves next to none
+# LENS: lower bounds above. In docs/LOG.md bases with 0.05 of answers right and 0.22 of groups of
+# eight mixed lived through it; one with 0.004 right lost what it had.
+ENOUGH_RIGHT, ENOUGH_MIXED = 0.02, 0.15
 SIZES = (2, 4, 8, 16)
+
+
+class _State(NamedTuple):
+    name: str
+    health: Health
+    opening: str
 
 
 def group_finding(
     outcome_PK: Floats,
     *,
+    size: int = GROUP,
     levels: Sequence[str] = (),
     true_PK: Floats | None = None,
     sft: str | None = None,
@@ -45,47 +56,108 @@ def group_finding(
 
     Args:
         outcome_PK: scores by the training verifier, nan where missing.
-        levels: the level of each problem; with more than one the shares are given for each.
+        size: G, answers of a group in training.
+        levels: the level of each problem; with more than one each is judged by itself too.
         true_PK: scores by a stronger check.
-        sft: the state of SFT's signal on this data, where it was measured.
-        verifier: the state of the verifier, where it was measured.
+        sft: the state of SFT's signal on this data, where SFT can be trained and has signal.
+        verifier: the state of the verifier, where there is a stronger check.
         more: further rows, of a baseline run.
     """
-    rows = _rows(outcome_PK, levels, true_PK)
-    table = {row.name: row for row in rows}
-    rows += more
-    wrong, mixed, right = (table[name] for name in ("all_wrong", "mixed", "all_right"))
-    left = (
-        f"of groups of {outcome_PK.shape[1]} answers {said(wrong)} are all wrong, "
-        f"{said(mixed)} mixed, {said(right)} all right"
-    )
-    health: Health = "out"
-    if wrong.n == 0:
-        words = "No group has all of its scores: nothing can be said of groups."
+    known = min(size, outcome_PK.shape[1])
+    found = shares(outcome_PK, known)
+    rows = [*_rows(outcome_PK, found, true_PK), *_level_rows(outcome_PK, known, levels), *more]
+    if np.isnan(outcome_PK).all():
+        words = "No answer has a score: nothing can be said of groups."
         return Finding("groups", "unknown", "between", words, rows)
-    if wrong.ci_low > MOST:
-        remedy, against = _all_wrong(table["accuracy"], wrong, mixed, sft, verifier)
-        words = f"Most groups have no right answer: {left}. They move nothing."
-        return Finding("groups", "all-wrong", health, words, rows, remedy, against)
-    if right.ci_low > MOST:
-        remedy = Advice("harder problems", f"{said(right)} of the groups are all right")
+    state = _state(found, size)
+    words = f"{state.opening}: {_told(found)}.{_lost(found)}"
+    apart, told = _apart(outcome_PK, known, size, levels, state)
+    if apart is not None:
+        return Finding("groups", apart, "out", f"{words}{told}", rows)
+    remedy, against = None, tuple[Advice, ...]()
+    if state.name == "all-wrong":
+        remedy, against = _all_wrong({row.name: row for row in rows}, sft, verifier)
+    elif state.name == "all-right":
+        why = f"{said(row_of('', found.all_right, ''))} of the groups are all right"
+        remedy = Advice("harder problems", why)
         why = "answers that are all right leave nothing to compare, whatever compares them"
-        words = f"Most groups are all right: {left}. These problems are learnt."
         against = (Advice("any method on these problems", why),)
-        return Finding("groups", "all-right", health, words, rows, remedy, against)
-    if mixed.ci_low > MIXED:
-        words = f"Groups have something to compare: {left}."
-        return Finding("groups", "healthy", "well", words, rows)
-    words = (
-        f"Few groups are mixed, or too few were measured: {left}. More --problems or --samples "
-        "narrow the intervals; other levels move the shares."
+    return Finding("groups", state.name, state.health, words + told, rows, remedy, against)
+
+
+def _state(found: Shares, size: int) -> _State:
+    """What the shares of groups of G bear out; of fewer answers, what holds for G all the more."""
+    wrong, mixed, right, tied = found.all_wrong, found.mixed, found.all_right, found.tied
+    if mixed.ci_low > MIXED:  # the more answers in a group, the more groups are mixed
+        return _State("healthy", "well", "Groups have something to compare")
+    if found.size < size:
+        return _State(
+            "cannot-tell",
+            "between",
+            f"What groups of {size} are like cannot be told from {found.size} answers to a "
+            f"problem, give --samples {size}",
+        )
+    if wrong.ci_low > MOST:
+        return _State("all-wrong", "out", "Most groups have no right answer and move nothing")
+    if right.ci_low > MOST:
+        return _State("all-right", "out", "Most groups are all right, these problems are learnt")
+    if tied.ci_low > 1 - MIXED:
+        return _State("tied", "out", "Most groups have equal scores, with nothing to compare")
+    return _State(
+        "thin",
+        "between",
+        "Few groups are mixed, or too few were measured (more --problems narrow the intervals, "
+        "other levels move the shares)",
     )
-    return Finding("groups", "thin", "between", words, rows)
+
+
+def _told(found: Shares) -> str:
+    wrong, mixed, right = (
+        said(row_of("", share, "")) for share in (found.all_wrong, found.mixed, found.all_right)
+    )
+    return (
+        f"of groups of {found.size} answers {wrong} are all wrong, {mixed} mixed, {right} all right"
+    )
+
+
+def _lost(found: Shares) -> str:
+    if found.lost <= MANY * found.problems:
+        return ""
+    return (
+        f" {found.lost} of {found.problems} groups miss a score: the intervals hold whatever those "
+        "scores would have been."
+    )
+
+
+def _apart(
+    outcome_PK: Floats, known: int, size: int, levels: Sequence[str], whole: _State
+) -> tuple[str | None, str]:
+    """The state where a level is out and another is not, or out otherwise; what is said of it."""
+    names = list(dict.fromkeys(levels))
+    if len(names) < 2:
+        return None, ""
+    by_level = {
+        name: _state(shares(outcome_PK[[level == name for level in levels]], known), size)
+        for name in names
+    }
+    out = {name: state for name, state in by_level.items() if state.health == "out"}
+    if out and {state.name for state in by_level.values()} != {whole.name}:
+        told = ", ".join(f"{state.name} on level {name}" for name, state in out.items())
+        first = next(iter(out))
+        return told, f" By level: {told}. What fits there is said with --levels {first}."
+    unlike = [
+        f"{state.name} on level {name}"
+        for name, state in by_level.items()
+        if state.name != whole.name
+    ]
+    return None, f" By level: {', '.join(unlike)}." if unlike else ""
 
 
 def _all_wrong(
-    accuracy: Row, wrong: Row, mixed: Row, sft: str | None, verifier: str | None
+    table: dict[str, Row], sft: str | None, verifier: str | None
 ) -> tuple[Advice | None, tuple[Advice, ...]]:
+    accuracy, wrong, mixed = (table[name] for name in ("accuracy", "all_wrong", "mixed"))
+    true = table.get("all_wrong/true")
     against: tuple[Advice, ...] = ()
     if mixed.ci_high < RARE:
         why = f"only {said(mixed)} of the groups have anything to compare"
@@ -93,64 +165,65 @@ def _all_wrong(
     if verifier == "brittle":
         why = "the verifier rejects right answers: a penalty on rejected ones would fall on them"
         return None, (Advice("lens", why), *against)
-    if accuracy.value > 0:
+    if true is not None and not true.ci_low > MOST:
+        why = (
+            f"by the stronger check {said(true)} of the groups are all wrong: a penalty on "
+            "rejected answers would fall on right ones"
+        )
+        return None, (Advice("lens", why), *against)
+    if accuracy.ci_low > ENOUGH_RIGHT and mixed.ci_low > ENOUGH_MIXED:
         why = (
             f"{said(wrong)} of the groups are all wrong, and right answers exist (accuracy "
-            f"{said(accuracy)}). Where it was tried here, a small KL, easier levels or an entropy "
-            "bonus did as much: the study has grpo with a KL beside it"
+            f"{said(accuracy)}, {said(mixed)} of the groups are mixed). Try a small KL first: "
+            "where it was tried here, that, easier levels or an entropy bonus did as much, so the "
+            "study has grpo with a KL beside it"
         )
         return Advice("lens", why), against
+    first = Advice("easier problems first", f"next to nothing to reinforce: {said(accuracy)} right")
+    if sft is not None:
+        why = f"{said(accuracy)} of the answers are right, and SFT on the solutions has signal"
+        first = Advice("sft", f"{why} ({sft})")
     why = (
-        f"no answer to any of {accuracy.n} problems is right: it would rank wrong answers alone, "
-        "which has destroyed a base with hardly any right answers here (docs/LOG.md)"
+        f"right are {said(accuracy)} of the answers, mixed {said(mixed)} of the groups, and it "
+        f"needs lower bounds above {ENOUGH_RIGHT:g} and {ENOUGH_MIXED:g}: it would rank wrong "
+        "answers alone, which has destroyed a base with hardly any right answers here "
+        "(docs/LOG.md)"
     )
-    first = Advice("easier problems first", "there is no right answer to reinforce")
-    if sft in ("alive", "fading"):
-        first = Advice(
-            "sft", f"no right answer to reinforce, and SFT on the solutions has signal ({sft})"
-        )
     return first, (Advice("lens", why), *against)
 
 
-def _rows(outcome_PK: Floats, levels: Sequence[str], true_PK: Floats | None) -> list[Row]:
-    samples = outcome_PK.shape[1]
+def _rows(outcome_PK: Floats, found: Shares, true_PK: Floats | None) -> list[Row]:
+    samples, size = outcome_PK.shape[1], found.size
     accuracy = cluster(avg_at_k(outcome_PK))
-    wrong, mixed, right = _shares(outcome_PK)
-    lost = int(np.isnan(outcome_PK).any(axis=1).sum())
-    none = _power(accuracy, samples, flip=True)
-    every = _power(accuracy, samples, flip=False)
+    none, every = _power(accuracy, size, flip=True), _power(accuracy, size, flip=False)
+    same = "if every problem had the mean accuracy"
     rows = [
         row_of("accuracy", accuracy, f"mean score of {samples} answers to a problem"),
-        row_of("all_wrong", wrong, "share of groups without a right answer"),
-        row_of("all_wrong/expected", none, "if every problem had the mean accuracy"),
-        row_of("mixed", mixed, "share of groups with something to compare"),
-        row_of("all_right", right, "share of groups without a wrong answer"),
-        row_of("all_right/expected", every, "if every problem had the mean accuracy"),
-        point("incomplete", lost, len(outcome_PK), "groups with a missing score, in no class"),
+        row_of("all_wrong", found.all_wrong, f"groups of {size} without a right answer, share"),
+        row_of("all_wrong/expected", none, same),
+        row_of("mixed", found.mixed, f"groups of {size} with something to compare, share"),
+        row_of("tied", found.tied, "share of groups whose scores are all equal"),
+        row_of("all_right", found.all_right, f"groups of {size} without a wrong answer, share"),
+        row_of("all_right/expected", every, same),
+        point("incomplete", found.lost, found.problems, "groups with a missing score"),
     ]
-    known_PK = np.where(np.isnan(outcome_PK), np.nan, outcome_PK > 0)
-    for size in (g for g in SIZES if g <= samples):
-        found = cluster(1 - pass_at_k(known_PK, size))
-        rows.append(row_of(f"all_wrong/of_{size}", found, f"expected share in groups of {size}"))
+    for other in (g for g in SIZES if g <= samples):
+        wrong = shares(outcome_PK, other).all_wrong
+        rows.append(row_of(f"all_wrong/of_{other}", wrong, f"expected share in groups of {other}"))
     if true_PK is not None:
-        truly, some, _ = _shares(true_PK)
-        rows.append(row_of("all_wrong/true", truly, "by the stronger check"))
-        rows.append(row_of("mixed/true", some, "by the stronger check"))
-    names = list(dict.fromkeys(levels))
-    for name in names if len(names) > 1 else ():
-        wrong, mixed, _ = _shares(outcome_PK[[level == name for level in levels]])
-        rows.append(row_of(f"all_wrong/level_{name}", wrong, "on this level"))
-        rows.append(row_of(f"mixed/level_{name}", mixed, "on this level"))
+        true = shares(true_PK, size)
+        rows.append(row_of("all_wrong/true", true.all_wrong, "by the stronger check"))
+        rows.append(row_of("mixed/true", true.mixed, "by the stronger check"))
     return rows
 
 
-def _shares(outcome_PK: Floats) -> tuple[Interval, Interval, Interval]:
-    """All wrong, mixed, all right, of the groups whose scores are all known."""
-    kept_PK = outcome_PK[~np.isnan(outcome_PK).any(axis=1)]
-    wrong = int((kept_PK == 0).all(axis=1).sum())
-    right = int((kept_PK == 1).all(axis=1).sum())
-    n = len(kept_PK)
-    return wilson(wrong, n), wilson(n - wrong - right, n), wilson(right, n)
+def _level_rows(outcome_PK: Floats, size: int, levels: Sequence[str]) -> list[Row]:
+    rows, names = list[Row](), list(dict.fromkeys(levels))
+    for name in names if len(names) > 1 else ():
+        found = shares(outcome_PK[[level == name for level in levels]], size)
+        rows.append(row_of(f"all_wrong/level_{name}", found.all_wrong, "on this level"))
+        rows.append(row_of(f"mixed/level_{name}", found.mixed, "on this level"))
+    return rows
 
 
 def _power(accuracy: Interval, samples: int, *, flip: bool) -> Interval:

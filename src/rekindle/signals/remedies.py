@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 SMALL = 10_000_000  # parameters; below, the testbed's rates
 STEPS = 100
 GOLD, QUESTIONS = 32, 512  # of weak-to-strong: for a weak model that is not trained, and without
-ENOUGH = GOLD + QUESTIONS
+ROUNDS, PROMPTS = 4, 200  # of self-rewarding; prompts a round, never twice
+LEAST = 16  # prompts of a round; with fewer there are hardly any pairs
+ENOUGH = max(GOLD + QUESTIONS, ROUNDS * PROMPTS)
 _NO_TRAINING = {"steps": 1, "lr": 1e-12}  # the weak model as it was measured
 Tree = dict[str, Any]
 
@@ -34,7 +36,8 @@ class Place(NamedTuple):
     reward: Mapping[str, Any]
     weak: str | None
     problems: int
-    train: int = 0  # training problems, counted up to ENOUGH
+    train: int  # training problems, counted up to ENOUGH
+    group_size: int = 8
 
 
 class _Design(NamedTuple):
@@ -47,6 +50,18 @@ class _Design(NamedTuple):
 def writable(remedy: str) -> bool:
     """Whether there is a study for a remedy; "easier problems first" has none."""
     return remedy in _DESIGNS
+
+
+def too_little(remedy: str, place: Place) -> str | None:
+    """Why there are too few training problems for a remedy's study; None: there are enough."""
+    if remedy == "temporal" and place.train < ROUNDS * LEAST:
+        return (
+            f"{place.train} training problems are too few for {ROUNDS} rounds of {LEAST} prompts, "
+            "none used twice"
+        )
+    if remedy == "weak_to_strong" and place.train < 2:
+        return f"{place.train} training problems are too few for labels and gold"
+    return None
 
 
 def study_tree(remedy: str, place: Place, *, seeds: Sequence[int] = (0, 1, 2, 3)) -> Tree:
@@ -78,10 +93,11 @@ def study_tree(remedy: str, place: Place, *, seeds: Sequence[int] = (0, 1, 2, 3)
 
 
 def _lens(place: Place, rates: Rates, small: bool) -> _Design:
+    size = {"group_size": place.group_size}
     arms = {
-        "grpo": {"method": "grpo"},
-        "grpo_kl": {"method": "grpo", "grpo": {"beta": 0.02}},
-        "lens": {"method": "lens", "lens": {"group_size": 8}},
+        "grpo": {"method": "grpo", "grpo": size},
+        "grpo_kl": {"method": "grpo", "grpo": {**size, "beta": 0.02}},
+        "lens": {"method": "lens", "lens": size},
     }
     return _Design(arms, "grpo", "lens", rates.rl)
 
@@ -112,8 +128,8 @@ def _wmss(place: Place, rates: Rates, small: bool) -> _Design:
 
 def _temporal(place: Place, rates: Rates, small: bool) -> _Design:
     knobs = {
-        "iterations": 4,
-        "prompts": 200,
+        "iterations": ROUNDS,
+        "prompts": min(PROMPTS, max(1, place.train // ROUNDS)),
         "candidates": 7,
         "judge": {"format": "marker" if small else "additive"},
         "dpo": {"nll": 1.0},
@@ -123,10 +139,14 @@ def _temporal(place: Place, rates: Rates, small: bool) -> _Design:
         "self_rewarding": {"method": "self_rewarding", "self_rewarding": knobs},
         "self_rewarding_short": {
             "method": "self_rewarding",
-            "self_rewarding": {**knobs, "iterations": 2},
+            "self_rewarding": {**knobs, "iterations": ROUNDS // 2},
             "optim": half,
         },
-        "temporal": {"method": "temporal", "temporal": {**knobs, "iterations": 2}, "optim": half},
+        "temporal": {
+            "method": "temporal",
+            "temporal": {**knobs, "iterations": ROUNDS // 2},
+            "optim": half,
+        },
     }
     return _Design(arms, "self_rewarding", "temporal", rates.dpo)
 
@@ -150,3 +170,4 @@ _DESIGNS = {
     "temporal": _temporal,
     "weak_to_strong": _weak_to_strong,
 }
+STUDIES = tuple(_DESIGNS)

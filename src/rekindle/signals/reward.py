@@ -1,13 +1,16 @@
 """Does the reward model put right answers above wrong ones, where a method would use it?
 
-    auc                over all answers
-    auc/in_group       over pairs of answers to one problem: what group-relative methods see
-    auc/within_wrong   among the answers that the training verifier rejects
-    auc/within_right   among those that it accepts
+    auc                         over all answers
+    auc/in_group                over pairs of answers to one problem: what group-relative methods
+                                see, and what the state rests on
+    auc/within_wrong            among the answers that the training verifier rejects
+    auc/within_wrong/in_group   the same over pairs of one problem's answers: what hero ranks
+    auc/within_right            among those that it accepts
 
-against the stronger check where there is one, else against the verifier; the last two need a
+against the stronger check where there is one, else against the verifier; those within need a
 stronger check, for by the verifier alone there is nothing to tell apart in them. Intervals:
-bootstrap over problems.
+bootstrap over problems. A model that knows which problems are easy, and nothing of their answers,
+has an AUC over all answers and none in a group.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from rekindle.signals.answers import Answers
 from rekindle.signals.table import Advice, Finding, Row, point, row_of, said
 
 CHANCE, USELESS, USEFUL = 0.5, 0.6, 0.7
+HERO = "auc/within_wrong/in_group"  # it normalises a prompt's answers, stratum by stratum
 
 
 def measure_reward(scorer: Scorer, answers: Answers) -> Finding:
@@ -61,6 +65,7 @@ def reward_finding(
         over("auc", everything, "P(right above wrong), all answers"),
         over("auc/in_group", everything, "within one problem's answers", within=True),
         over("auc/within_wrong", rejected, "among answers that the verifier rejects"),
+        over(HERO, rejected, "the same, within one problem's answers", within=True),
         over("auc/within_right", passed, "among answers that it accepts"),
         point("unscored", lost, len(score), "answers without a score of the reward model"),
     ]
@@ -69,25 +74,31 @@ def reward_finding(
 
 def _judged(rows: list[Row]) -> Finding:
     overall, grouped = rows[0], rows[1]
-    shown = f"its AUC is {said(overall)}, {said(grouped)} within one problem's answers"
-    if math.isnan(overall.ci_low):
+    shown = f"within one problem's answers its AUC is {said(grouped)}, over all {said(overall)}"
+    if math.isnan(grouped.ci_low):
         words = (
-            f"Nothing can be said of the reward model: {shown}. It takes right and wrong answers."
+            f"Nothing can be said of the reward model: {shown}. It takes problems that have both "
+            "right and wrong answers."
         )
         return Finding("reward", "unclear", "between", words, rows)
-    if overall.ci_low <= CHANCE <= overall.ci_high or overall.ci_high < USELESS:
+    if grouped.ci_high < CHANCE:
+        words = f"The reward model puts wrong answers above right ones: {shown}. Is its sign right?"
+        against = _refused(f"it would raise wrong answers (AUC {said(grouped)})")
+        return Finding("reward", "inverted", "out", words, rows, None, against)
+    if grouped.ci_high < USELESS:
         words = f"The reward model does not tell right answers from wrong ones: {shown}."
-        why = f"it would rank noise (AUC {said(overall)})"
-        if overall.ci_high >= USEFUL:
-            words = f"The reward model cannot be told from chance: {shown}. Give more --problems."
-            why = f"it may rank noise (AUC {said(overall)})"
-        against = (
-            Advice("hero", why),
-            Advice("rm_only, naive_blend", f"the same (AUC {said(overall)})"),
-        )
+        against = _refused(f"it would rank noise (AUC {said(grouped)})")
         return Finding("reward", "useless", "out", words, rows, None, against)
-    if overall.ci_low > USEFUL:
+    if grouped.ci_low <= CHANCE:
+        words = f"The reward model cannot be told from chance: {shown}. Give more --problems."
+        against = _refused(f"it may rank noise (AUC {said(grouped)})")
+        return Finding("reward", "unclear", "between", words, rows, None, against)
+    if grouped.ci_low > USEFUL:
         words = f"The reward model tells right answers from wrong ones: {shown}."
         return Finding("reward", "useful", "well", words, rows)
-    words = f"The reward model knows something, not much: {shown}."
+    words = f"The reward model knows something, not surely much: {shown}."
     return Finding("reward", "weak", "between", words, rows)
+
+
+def _refused(why: str) -> tuple[Advice, ...]:
+    return (Advice("hero", why), Advice("rm_only, naive_blend", f"the same: {why}"))

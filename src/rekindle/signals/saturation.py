@@ -7,42 +7,46 @@ For each supervised token of training samples, teacher-forced, with p the probab
     nll            -log p, on training and on held-out samples: a gap is memory
     chain          probability of a whole reference answer, exp(sum log p)
 
-and with a weak checkpoint what WMSS would see (arXiv 2602.08222): the change of entropy of each
-sample, and the share of the mixed loss's gradient that falls on tokens above 0.99.
+and with a weak checkpoint what WMSS would see, see `mixing`.
 
-Axes: P samples, V vocabulary. Intervals are over samples (bootstrap-t), each weighed by its tokens'
-mean.
+Axes: P samples. Intervals are over samples (bootstrap-t), each weighed by its tokens' mean.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from rekindle.engine.batch import Batch, count, pack
-from rekindle.engine.device import Alone, micro_tokens
+from rekindle.engine.device import micro_tokens
 from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
 from rekindle.errors import DataError
 from rekindle.evals.intervals import Floats, Interval, cluster
-from rekindle.methods.mix_signal import SATURATED, TOKENS, MixSignal
+from rekindle.methods.mix_signal import SATURATED
 from rekindle.records import Problem
+from rekindle.signals.mixing import mix_rows
 from rekindle.signals.table import Advice, Finding, Health, Row, said
 
-__all__ = ["Row", "Saturation", "saturation", "sft_finding"]
+__all__ = ["Row", "Saturation", "has_signal", "judge", "saturation", "sft_finding"]
 
 LITTLE, MUCH = 0.01, 0.05  # mean non-target mass: below, SFT has hardly any gradient; above, plenty
 KNOWN = 0.95  # probability of a held-out reference answer; above, there is nothing to gain
 BACK, TIMES = 0.5, 2.0  # what mixing must bring: share on tokens above 0.99, times SFT's gradient
 MEMORY = 2.0  # held-out nll as a multiple of the training nll
+TEMPERATURE = (
+    "Where it was tried here SFT with a temperature in training (wmss_d0) did as much or more, and "
+    "a larger gradient is no proof: the study has wmss_d0 and sft_restart"
+)
 
 
 class Saturation(NamedTuple):
     """The table, and what it says."""
 
     rows: list[Row]
-    state: str  # saturated | memorised | fading | alive
+    state: str  # saturated | memorised | fading | alive | unclear
     verdict: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -78,9 +82,22 @@ def saturation(
     ]
     if weak is not None:
         check_pair(policy, weak)
-        rows += _with_weak(policy, weak, seen, ours["entropy"], lam)
-    state, verdict = _verdict({row.name: row for row in rows})
+        change_P = ours["entropy"] - _measured(weak, seen)["entropy"]
+        inf = float("inf")
+        rows += [
+            _row("entropy/change", change_P, "strong minus weak, nats a token", low=-inf, top=inf),
+            _row("entropy/fell", (change_P < 0).astype(float), "samples where the strong is surer"),
+            *mix_rows(policy, weak, seen, lam=lam),
+        ]
+    state, verdict = judge({row.name: row for row in rows})
     return Saturation(rows, state, verdict)
+
+
+def has_signal(finding: Finding) -> bool:
+    """Whether the intervals say that SFT's gradient is more than next to nothing."""
+    if finding.state not in ("alive", "fading"):
+        return False
+    return next(row.ci_low for row in finding.rows if row.name == "mass/non_target") >= LITTLE
 
 
 def sft_finding(found: Saturation) -> Finding:
@@ -89,26 +106,25 @@ def sft_finding(found: Saturation) -> Finding:
         health: Health = "well" if found.state == "alive" else "between"
         return Finding("sft", found.state, health, found.verdict, found.rows)
     rows = {row.name: row for row in found.rows}
-    mass, fresh = rows["mass/non_target"], rows["chain_prob/held_out"]
-    left = f"the gradient is {said(mass)} a token"
-    against = [Advice("sft, more steps on the same data", left)]
+    fresh, left = rows["chain_prob/held_out"], f"the gradient is {said(rows['mass/non_target'])}"
+    against = [Advice("sft, more steps on the same data", f"{left} a token")]
     remedy = None
     if fresh.ci_low > KNOWN:
         why = f"held-out answers have probability {said(fresh)}: there is nothing left to gain"
         against.append(Advice("wmss", why))
-    elif "mix/gradient" not in rows:
-        against.append(Advice("wmss", "no weak model was measured: give --weak"))
+    elif "mix/ratio" not in rows:
+        against.append(Advice("wmss", "no weak model was mixed in: give --weak of the same tokens"))
     else:
-        ratio, back = rows["mix/gradient"].value / mass.ci_high, rows["mix/reactivated"].value
+        ratio, back = rows["mix/ratio"], rows["mix/reactivated"]
         shown = (
-            f"mixed with the weak model the gradient is at least {ratio:.2g} times SFT's, "
-            f"{back:.0%} of it on tokens above 0.99"
+            f"mixed with the weak model the gradient is {said(ratio)} times SFT's, {said(back)} of "
+            "it on tokens above 0.99"
         )
-        if ratio > TIMES and back > BACK:
-            why = f"{shown}. A larger gradient is no proof: the study has wmss_d0 and sft_restart"
-            remedy = Advice("wmss", why)
+        if ratio.ci_low > TIMES and back.ci_low > BACK:
+            remedy = Advice("wmss", f"{shown}. {TEMPERATURE}")
         else:
-            against.append(Advice("wmss", f"{shown}: too little to change what is learnt"))
+            why = f"it needs lower bounds above {TIMES:g} and {BACK:g}"
+            against.append(Advice("wmss", f"{shown}: {why}"))
     return Finding("sft", found.state, "out", found.verdict, found.rows, remedy, tuple(against))
 
 
@@ -141,80 +157,46 @@ def _measured(policy: Policy, batch: Batch) -> dict[str, Floats]:
     }
 
 
-@torch.no_grad()
-def _with_weak(
-    policy: Policy, weak: Policy, batch: Batch, entropy_P: Floats, lam: float
-) -> list[Row]:
-    change_P = entropy_P - _measured(weak, batch)["entropy"]
-    signal = MixSignal(lam)
-    for micro in batch.split(micro_tokens(None, policy.device)):
-        moved = micro.to(policy.device)
-        mask_BT, target_BT = moved.mask_BT, moved.tokens_BS[:, moved.start :]
-        strong_ND, weak_ND = (
-            p.hidden(moved.tokens_BS, moved.attend_BS, start=moved.start)[mask_BT]
-            for p in (policy, weak)
-        )
-        target_N = target_BT[mask_BT]
-        for first in range(0, len(target_N), TOKENS):
-            part = slice(first, first + TOKENS)
-            strong_NV, weak_NV = strong_ND[part] @ policy.head().T, weak_ND[part] @ weak.head().T
-            signal.add(strong_NV, weak_NV, target_N[part])
-    found = signal.metrics(Alone())
-    tokens, nan = batch.tokens, float("nan")
-    words = {
-        "margin/strong": "z[y] - largest other logit, nats",
-        "margin/weak": "the same of the weak model",
-        "mix/gradient": f"gradient of the target's logit when mixed, lam {lam:g}",
-        "mix/amplified": "share of tokens where that is more than SFT's",
-        "mix/reactivated": "share of that gradient on tokens above 0.99",
-    }
-    mixed = [Row(name, found[name], nan, nan, tokens, text) for name, text in words.items()]
-    inf = float("inf")
-    share_P = (change_P < 0).astype(float)
-    return [
-        _row("entropy/change", change_P, "strong minus weak, nats a token", low=-inf, top=inf),
-        _row("entropy/fell", share_P, "share of samples on which the strong model is surer"),
-        *mixed,
-    ]
-
-
 def _row(name: str, values_P: Floats, words: str, *, low: float = 0.0, top: float = 1.0) -> Row:
     found: Interval = cluster(values_P, bounds=(low, top))
     return Row(name, found.value, found.ci_low, found.ci_high, found.n, words)
 
 
-def _verdict(rows: dict[str, Row]) -> tuple[str, str]:
+def judge(rows: dict[str, Row]) -> tuple[str, str]:
     """A state that the intervals bear out, and the sentence for it."""
-    mass, nll, fresh = rows["mass/non_target"], rows["nll"], rows["nll/held_out"]
-    left = (
-        f"1 - p is {mass.value:.3g} [{mass.ci_low:.3g}, {mass.ci_high:.3g}] a token, "
-        f"{rows['tokens/above_099'].value:.1%} of tokens are above 0.99"
-    )
+    mass = rows["mass/non_target"]
+    sure = rows["tokens/above_099"].value
+    left = f"1 - p is {said(mass)} a token, {sure:.1%} of tokens are above 0.99"
+    if math.isnan(mass.ci_low) or (mass.ci_low < LITTLE and mass.ci_high > MUCH):
+        words = f"Whether SFT has signal left is not settled: {left}. Give more --problems."
+        return "unclear", words
     if mass.ci_high < LITTLE:
-        state = "saturated"
-        said = f"SFT has stopped giving signal on this data: {left}."
-        if fresh.ci_low > MEMORY * nll.value:
-            state = "memorised"
-            said += (
-                f" Held-out answers are not learnt with it (nll {fresh.value:.3f} against "
-                f"{nll.value:.3f}): more data, not more steps."
-            )
-        else:
-            said += " Held-out answers are as well known: what is left to gain is not in this data."
+        state, known = _held_out(rows)
+        words = f"SFT has stopped giving signal on this data: {left}. {known}"
     elif mass.ci_low > MUCH:
-        state, said = "alive", f"SFT still has signal: {left}. Train on before anything else."
+        state, words = "alive", f"SFT still has signal: {left}. Train on before anything else."
     else:
-        state, said = "fading", f"SFT has some signal left, and it is fading: {left}."
-    if "mix/reactivated" in rows:
-        said += _of_the_mix(rows)
-    return state, said
+        state, words = "fading", f"SFT has little signal left: {left}."
+    return state, words + (_of_the_mix(rows) if "mix/ratio" in rows else "")
+
+
+def _held_out(rows: dict[str, Row]) -> tuple[str, str]:
+    """Saturated or memorised: what the held-out intervals bear out."""
+    nll, fresh, chain = rows["nll"], rows["nll/held_out"], rows["chain_prob/held_out"]
+    shown = f"(nll {said(fresh)} against {said(nll)}, probability of an answer {said(chain)})"
+    if chain.ci_high < KNOWN and fresh.ci_low > MEMORY * nll.ci_high:
+        words = f"Held-out answers are not learnt with it {shown}: more data, not more steps."
+        return "memorised", words
+    if chain.ci_low > KNOWN or fresh.ci_high <= MEMORY * nll.ci_low:
+        words = f"Held-out answers are as well known {shown}: what is left to gain is elsewhere."
+        return "saturated", words
+    return "saturated", f"Whether held-out answers are as well known is not settled {shown}."
 
 
 def _of_the_mix(rows: dict[str, Row]) -> str:
-    back, more = rows["mix/reactivated"].value, rows["mix/amplified"].value
-    ratio = rows["mix/gradient"].value / max(rows["mass/non_target"].value, 1e-12)
+    ratio, back, more = (rows[f"mix/{name}"] for name in ("ratio", "reactivated", "amplified"))
     return (
-        f" Mixed with the weak model the gradient is {ratio:.2f} times SFT's; {back:.0%} of it is "
-        f"on tokens above 0.99, and it is larger on {more:.0%} of all tokens. That it is larger "
-        "does not say that it helps: compare wmss with wmss_d0 and sft_restart."
+        f" Mixed with the weak model the gradient is {said(ratio)} times SFT's; {said(back)} of it "
+        f"is on tokens above 0.99, and it is larger on {more.value:.0%} of a sample's tokens. That "
+        "it is larger does not say that it helps: compare wmss with wmss_d0 and sft_restart."
     )

@@ -5,20 +5,23 @@ Only a stronger check can say. Of sampled answers:
     recall      share of the truly right answers that the verifier accepts
     precision   share of the accepted answers that are truly right
 
-Answers to one problem share its fate, so each proportion has Wilson's interval for as many outcomes
-as problems entered: right when a problem's answers all fare alike, wide otherwise.
+Answers to one problem share its fate, and a problem with many answers that count weighs more. So
+each proportion has Wilson's interval for (sum m)^2 / sum m^2 outcomes, m the answers of a problem
+that enter (Kish 1965): right when a problem's answers all fare alike, wide otherwise.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from rekindle.evals.intervals import wilson
+from rekindle.signals.reward import HERO
 from rekindle.signals.table import Advice, Finding, Row, row_of, said
 
 BRITTLE = 0.8  # recall; an upper bound below
-RANKS = 0.6  # auc/within_wrong; hero only with a lower bound above
+RANKS = 0.6  # auc/within_wrong/in_group; hero only with a lower bound above
 
 
 def verifier_finding(
@@ -31,7 +34,7 @@ def verifier_finding(
     """The state of a verifier; one entry an answer, nan where a verdict is missing.
 
     `reward` is the reward model's finding on the same answers, where there is one: hero is
-    recommended by its `auc/within_wrong` alone.
+    recommended by its `auc/within_wrong/in_group` alone.
     """
     rows = [
         _share("recall", accepted, true, problem, "share of truly right answers that it accepts"),
@@ -46,9 +49,12 @@ def verifier_finding(
         words = f"The verifier rejects right answers: {shown}. A mended verifier is worth most."
         remedy, against = _hero(reward)
         return Finding("verifier", "brittle", "out", words, rows, remedy, against)
-    if recall.ci_low > BRITTLE:
+    if precision.ci_high < BRITTLE:
+        words = f"The verifier accepts wrong answers: {shown}. A stricter one is worth most."
+        return Finding("verifier", "lax", "out", words, rows)
+    if recall.ci_low > BRITTLE and precision.ci_low > BRITTLE:
         return Finding("verifier", "exact", "well", f"The verifier is sound: {shown}.", rows)
-    words = f"Whether the verifier rejects right answers is not settled: {shown}."
+    words = f"Whether the verifier is sound is not settled: {shown}."
     return Finding("verifier", "unsettled", "between", words, rows)
 
 
@@ -59,16 +65,16 @@ def _hero(reward: Finding | None) -> tuple[Advice | None, tuple[Advice, ...]]:
             "--task T --out DIR`, then --set reward.model=DIR/final"
         )
         return None, (Advice("hero", why),)
-    inside = next(row for row in reward.rows if row.name == "auc/within_wrong")
+    inside = next(row for row in reward.rows if row.name == HERO)
     if inside.ci_low > RANKS:
         why = (
-            f"among the rejected answers the reward model puts right ones first (AUC "
+            f"among a problem's rejected answers the reward model puts right ones first (AUC "
             f"{said(inside)}). Where it was tried here a KL did as much: the study has the "
             "verifier with a KL, and random scores, beside it"
         )
         return Advice("hero", why), ()
     why = (
-        f"among the rejected answers the reward model's AUC is {said(inside)}; what hero "
+        f"among a problem's rejected answers the reward model's AUC is {said(inside)}; what hero "
         f"ranks there needs a lower bound above {RANKS:g}"
     )
     return None, (Advice("hero", why),)
@@ -82,6 +88,10 @@ def _share(
         for value, condition, key in zip(of, given, problem, strict=True)
         if condition > 0.5 and not math.isnan(value)
     ]
-    problems = len({key for key, _ in kept})
-    share = sum(good for _, good in kept) / len(kept) if kept else math.nan
-    return row_of(name, wilson(share * problems if problems else 0, problems), words)
+    if not kept:
+        return row_of(name, wilson(0, 0), words)
+    entered = Counter(key for key, _ in kept)
+    outcomes = max(1, len(kept) ** 2 // sum(m * m for m in entered.values()))
+    share = sum(good for _, good in kept) / len(kept)
+    found = wilson(share * outcomes, outcomes)
+    return row_of(name, found._replace(n=len(entered)), words)

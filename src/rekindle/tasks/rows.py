@@ -42,7 +42,8 @@ def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) ->
             f"{where} has no 'prompt'",
             got=dict(row),
             wanted="a 'prompt' (text), or 'messages' (a list of role and content)",
-            fix=did_you_mean("prompt", row) if row else None,
+            why="the prompt is what the model is asked",
+            fix=_prompt_fix(row),
         )
     answer = _text(row, "answer", where)
     tests = None if row.get("tests") is None else read_tests(row["tests"], where=where)
@@ -51,6 +52,12 @@ def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) ->
             f"{where} has no 'answer'",
             got=dict(row),
             wanted="an 'answer' to check against ('tests' for programs, a 'solution' for SFT)",
+            why="without one of them nothing can be checked or learnt",
+            fix=(
+                "rename 'completion' to 'solution' (what SFT learns), or give 'messages'"
+                if "completion" in row
+                else "add an 'answer' to each row"
+            ),
         )
     if answer is not None and not answer.strip():
         raise DataError(f"{where} has an empty 'answer'", got=dict(row), wanted="a text or number")
@@ -65,6 +72,13 @@ def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) ->
         messages=messages or None,
         meta={} if tests is None else {"tests": tests},
     )
+
+
+def _prompt_fix(row: Mapping[str, Any]) -> str:
+    for name in ("question", "problem", "instruction", "input", "query"):
+        if name in row:
+            return f"rename '{name}' to 'prompt'"
+    return did_you_mean("prompt", row) if row else "add a 'prompt' to each row"
 
 
 def _text(row: Mapping[str, Any], field: str, where: str) -> str | None:

@@ -115,7 +115,11 @@ def pick_levels(task: str, known: Sequence[str], wanted: Sequence[str] | None) -
                     f"task '{task}' has no levels", got=level, fix="remove task.levels"
                 )
             raise ConfigError(
-                f"task '{task}' has no level '{level}'", fix=did_you_mean(level, known)
+                f"task '{task}' has no level '{level}'",
+                got=", ".join(names),
+                wanted=f"some of {', '.join(known)}",
+                why="a level is a difficulty that the task can make, or that its rows name",
+                fix=did_you_mean(level, known),
             )
     return tuple(dict.fromkeys(names)) if names else tuple(known)
 
