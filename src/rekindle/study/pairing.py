@@ -41,6 +41,7 @@ class Evals(dict[Path, Eval]):
         return self[place]
 
     def data(self, place: Path) -> Hashable:
+        """The fingerprint of a run's data as its manifest has it; None where it has none."""
         if place not in self._data:
             self._data[place] = read_json(place / MANIFEST)["fingerprints"].get("data")
         return self._data[place]
