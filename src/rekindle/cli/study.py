@@ -56,12 +56,13 @@ def run_study_command(
         _announce(study, out)
     if dry_run:
         return
+    pool = _executor(executor, jobs)
     if archive is not None:
-        mode = _begun_elsewhere(archive, out, mode)
+        mode = _begun_elsewhere(study, archive, out, mode)
     found = run_study(
         study,
         out,
-        executor=_executor(executor, jobs),
+        executor=pool,
         mode=mode,
         command=command,
         quiet=quiet,
@@ -71,7 +72,7 @@ def run_study_command(
     typer.echo(f"results: {out / 'study.json'}")
 
 
-def _begun_elsewhere(archive: Path, out: Path, mode: Mode) -> Mode:
+def _begun_elsewhere(study: Study, archive: Path, out: Path, mode: Mode) -> Mode:
     if mode != "new":
         raise ConfigError(
             f"--from and --{mode} exclude each other",
@@ -79,8 +80,10 @@ def _begun_elsewhere(archive: Path, out: Path, mode: Mode) -> Mode:
             fix="--from once, --resume from then on",
         )
     from rekindle.study.archive import take_up
+    from rekindle.study.design import plan
+    from rekindle.study.directory import refuse_unlike
 
-    take_up(archive, out)
+    take_up(archive, out, check=lambda place: refuse_unlike(place, plan(study, place)))
     return "resume"
 
 

@@ -28,8 +28,9 @@ from rekindle.files import (
     write_json,
 )
 from rekindle.methods.recipe import make_recipe
-from rekindle.study.design import Planned, Study
+from rekindle.study.design import Planned, Study, preparations
 from rekindle.study.places import DECLARED, MANIFEST, SESSIONS, is_finished
+from rekindle.study.roots import known_roots, move_unfinished, respelt
 
 Mode = Literal["new", "resume", "overwrite"]
 OWN = ("runs", "prepared", "models", "study.json", "report.html", SESSIONS, DECLARED, MANIFEST)
@@ -46,6 +47,8 @@ def claim_study(
 ) -> RunLock:
     """Make `out` this process's study directory and return the lock that keeps it.
 
+    A study that has another name than before goes on: `roots` says what counts as the same.
+
     Raises:
         RunDirectoryError: it exists (new), is no study (resume, overwrite), is in use, cannot be
             written, or holds runs made with other settings (resume; they are listed).
@@ -60,8 +63,8 @@ def claim_study(
             for name in OWN:
                 remove_tree(out / name)
         if mode == "resume" and (out / DECLARED).exists():
-            _refuse_other_version(out)
-            _refuse_other_runs(runs)
+            refuse_unlike(out, runs)
+            _note_place(study, out, runs)
             _note_changes(study, out, runs)
         else:
             manifest = make_manifest(
@@ -70,12 +73,24 @@ def claim_study(
                 fingerprints={"declared": study.declared()},
                 processes=workers,
             )
-            write_json(out / MANIFEST, {**manifest, "study": study.study, "changes": []})
+            own = {"study": study.study, "places": [str(out)], "changes": []}
+            write_json(out / MANIFEST, {**manifest, **own})
         write_atomic(out / DECLARED, _text(study))
     except RekindleError:
         lock.release()
         raise
     return lock
+
+
+def refuse_unlike(out: Path, runs: Sequence[Planned]) -> None:
+    """Refuse a study directory whose runs are not those that are planned in it now.
+
+    Raises:
+        RunDirectoryError: it is another version's, or runs were made with other settings (they are
+            listed).
+    """
+    _refuse_other_version(out)
+    _refuse_other_runs(out, runs)
 
 
 def _text(study: Study) -> str:
@@ -124,8 +139,8 @@ def _resolved_now(tree: dict[str, Any]) -> dict[str, Any]:
         return tree
 
 
-def _refuse_other_runs(runs: Sequence[Planned]) -> None:
-    odd, versions = [], set()
+def _refuse_other_runs(out: Path, runs: Sequence[Planned]) -> None:
+    odd, versions, roots = [], set(), known_roots(out)
     for run in runs:
         config = run.out / "config.yaml"
         if not config.exists():
@@ -134,9 +149,9 @@ def _refuse_other_runs(runs: Sequence[Planned]) -> None:
         before = flat(_resolved_now(yaml.safe_load(config.read_text(encoding="utf-8"))))
         before["state format"] = manifest.get("state_format")
         after = {**flat(run.recipe.resolved()), "state format": STATE_FORMAT}
-        lines = _differences(before, after)
+        lines = _differences(respelt(before, roots), respelt(after, roots))
         if lines:
-            odd.append(f"{run.out}: " + "; ".join(lines[:3]))
+            odd.append(f"{run.out.relative_to(out)}: " + "; ".join(lines[:3]))
             versions.add(manifest.get("rekindle"))
     if odd:
         more = f"\n    and {len(odd) - 5} more" if len(odd) > 5 else ""
@@ -150,6 +165,18 @@ def _refuse_other_runs(runs: Sequence[Planned]) -> None:
             fix="restore the study file, give another --out, or start again with --overwrite "
             "(removing the runs listed makes only them again)",
         )
+
+
+def _note_place(study: Study, out: Path, runs: Sequence[Planned]) -> None:
+    """Keep each name that the directory is called by, and let begun runs go on under this one."""
+    manifest = read_json(out / MANIFEST)
+    places = manifest.get("places", [])
+    if str(out) in places:
+        return
+    # Noted first: a kill in between leaves configs with both names, and both are known.
+    write_json(out / MANIFEST, {**manifest, "places": [*places, str(out)]})
+    made = [item.out for item in preparations(study, out)]
+    move_unfinished(out, [run.out for run in runs] + made, known_roots(out))
 
 
 def _note_changes(study: Study, out: Path, runs: Sequence[Planned]) -> None:

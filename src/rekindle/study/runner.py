@@ -28,6 +28,7 @@ from rekindle.study.directory import Mode, claim_study
 from rekindle.study.jobs import Executor, Job, Outcome
 from rekindle.study.places import RESULTS, is_finished
 from rekindle.study.results import Failure, study_results
+from rekindle.study.roots import known_roots, respelt
 from rekindle.study.table import Table
 
 _TRIES = 2  # of a job whose worker was lost
@@ -45,16 +46,28 @@ class Work:
     stopped: set[Path] = field(default_factory=set)
     lost: dict[Path, int] = field(default_factory=dict)
 
-    def look(self) -> None:
-        """Find what an earlier session finished."""
+    def look(self, roots: Sequence[str] = ()) -> None:
+        """Find what an earlier session finished; `roots`: the study directory's names."""
         self.done = {run.out for run in self.runs if is_finished(run.out)}
-        self.done |= {item.out for item in self.before if _was_prepared(item)}
+        self.done |= {item.out for item in self.before if _was_prepared(item, roots)}
 
     def waiting(self) -> list[Job]:
         """Jobs that are not finished, preparations first."""
         jobs = [Job(item.out, _log(item.out), command=item.command) for item in self.before]
         jobs += [Job(run.out, _log(run.out), recipe=run.recipe.resolved()) for run in self.runs]
-        return [job for job in jobs if job.out not in self.done]
+        left_out = self.done | self._not_needed()
+        return [job for job in jobs if job.out not in left_out]
+
+    def _not_needed(self) -> set[Path]:
+        """Preparations that only finished runs rest on; an archive brings runs without them."""
+        items: list[Planned | Preparation] = [*self.runs, *reversed(self.before)]
+        used = {place for item in items for place in item.needs}
+        needed = {run.out for run in self.runs}
+        for item in items:  # preparations after what rests on them
+            asked = item.out in needed or item.out not in used
+            if asked and item.out not in self.done:
+                needed |= {item.out, *item.needs}
+        return {item.out for item in self.before} - needed
 
     def needs(self) -> dict[Path, tuple[Path, ...]]:
         """Directory -> directories that must be finished before."""
@@ -124,7 +137,7 @@ def run_study(
     work = Work(plan(study, out), preparations(study, out))
     lock = claim_study(study, out, work.runs, mode=mode, command=command, workers=executor.slots)
     try:
-        work.look()
+        work.look(known_roots(out))
         ledger = Ledger(out, workers=executor.slots, since=since)
         asked = work.do(executor, ledger, quiet=quiet)
         results = work.results(study, out, work.runs)
@@ -199,6 +212,9 @@ def _marker(item: Preparation) -> Path:
     return item.out.with_name(item.out.name + ".json")
 
 
-def _was_prepared(item: Preparation) -> bool:
+def _was_prepared(item: Preparation, roots: Sequence[str]) -> bool:
     marker = _marker(item)
-    return marker.exists() and read_json(marker)["command"] == list(item.command)
+    if not marker.exists():
+        return False
+    before: list[str] = respelt(read_json(marker)["command"], roots)
+    return before == respelt(item.command, roots)
