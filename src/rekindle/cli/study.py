@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rekindle.errors import ConfigError, did_you_mean
+from rekindle.errors import ConfigError, TrainingError, did_you_mean
 from rekindle.study.jobs import Executor
 from rekindle.study.local import LocalPool, warm_up
 
@@ -70,6 +70,7 @@ def run_study_command(
     )
     show(found)
     typer.echo(f"results: {out / 'study.json'}")
+    _refuse_failures(found)
 
 
 def _begun_elsewhere(study: Study, archive: Path, out: Path, mode: Mode) -> Mode:
@@ -173,11 +174,25 @@ def show(found: dict[str, Any]) -> None:
             f"runs: {'; '.join(change['changes'][:5])}"
         )
     for failure in found["failed"]:
-        console.print(
-            f"failed: {failure['arm']} {failure['base']} seed {failure['seed']}: {failure['why']}"
-        )
+        console.print(f"failed: {_failed(failure)}: {failure['why']}", markup=False)
     if found["cost"] is not None:
         console.print(f"took {told(found['cost'])}")
+
+
+def _failed(failure: dict[str, Any]) -> str:
+    if "preparation" in failure:
+        return f"{failure['preparation']} for {failure['base']}"
+    return f"{failure['arm']} {failure['base']} seed {failure['seed']}"
+
+
+def _refuse_failures(found: dict[str, Any]) -> None:
+    if found["failed"]:
+        raise TrainingError(
+            f"{len(found['failed'])} of the study's runs and preparations failed",
+            got="; ".join(_failed(failure) for failure in found["failed"]),
+            why="the results above are without them",
+            fix="mend the cause (see the .log beside each), then the same with --resume",
+        )
 
 
 def _gap_table(rows: list[dict[str, Any]]) -> Table:

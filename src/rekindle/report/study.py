@@ -268,8 +268,8 @@ def _caution(found: StudyFile) -> str:
 
 
 def _notes(found: StudyFile, declared: Declared) -> list[str]:
-    notes = [f"Failed: {f.arm}, {f.base}, seed {f.seed}: {f.why}" for f in found.failed]
-    left = found.unfinished - len(found.failed)
+    notes = [f"Failed: {failure.name}: {failure.why}" for failure in found.failed]
+    left = found.unfinished - sum(not failure.preparation for failure in found.failed)
     if left > 0:
         short = [f"{arm} {b.finished} of {b.planned}" for arm, b in found.arms.items()
                  if b.finished < b.planned]  # fmt: skip

@@ -119,12 +119,20 @@ class Primary(_Part):
 
 
 class Failed(_Part):
-    """A run that did not finish."""
+    """A run that did not finish, or a preparation."""
 
-    arm: str
+    arm: str = ""
     base: str
-    seed: int
+    seed: int | None = None
     why: str
+    preparation: str = ""
+
+    @property
+    def name(self) -> str:
+        """Which."""
+        if self.preparation:
+            return f"{self.preparation} for {self.base}"
+        return f"{self.arm}, {self.base}, seed {self.seed}"
 
 
 class Change(_Part):

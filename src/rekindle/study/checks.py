@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from rekindle.errors import ConfigError, did_you_mean
@@ -24,9 +25,10 @@ def check_runs(study: Study, runs: Sequence[Planned]) -> None:
     """Refuse runs that could not be compared as the study says.
 
     Raises:
-        ConfigError: too many updates, evaluations that differ, a metric or level that would not be
-            measured.
+        ConfigError: arms that wait for each other, too many updates, evaluations that differ, a
+            metric or level that would not be measured.
     """
+    _check_order(runs)
     _check_updates(study, runs)
     _check_evaluation(study, runs)
     _check_measured(study, next(run for run in runs if run.arm == study.baseline))
@@ -83,6 +85,22 @@ def check_study(study: Study) -> None:
         raise ConfigError(
             f"{held[0]} is set", why="a study takes its seeds from 'seeds'", fix="remove it"
         )
+
+
+def _check_order(runs: Sequence[Planned]) -> None:
+    """Every run can begin once others are finished."""
+    arm_of = {run.out: run.arm for run in runs}
+    waits_for = {run.arm: {arm_of[p] for p in run.needs if p in arm_of} for run in runs}
+    try:
+        TopologicalSorter(waits_for).prepare()
+    except CycleError as error:
+        arms = [str(arm) for arm in reversed(error.args[1])]
+        raise ConfigError(
+            "arms wait for each other's runs",
+            got=" needs ".join(arms),
+            why="none of them could begin",
+            fix="take {run:...} out of one of them",
+        ) from error
 
 
 def _check_updates(study: Study, runs: Sequence[Planned]) -> None:
