@@ -82,9 +82,13 @@ def _begun_elsewhere(study: Study, archive: Path, out: Path, mode: Mode) -> Mode
         )
     from rekindle.study.archive import take_up
     from rekindle.study.design import plan
-    from rekindle.study.directory import refuse_unlike
+    from rekindle.study.directory import refuse_renamed, refuse_unlike
 
-    take_up(archive, out, check=lambda place: refuse_unlike(place, plan(study, place)))
+    def check(place: Path) -> None:
+        refuse_unlike(place, plan(study, place))
+        refuse_renamed(place, study)
+
+    take_up(archive, out, check=check)
     return "resume"
 
 
@@ -155,7 +159,7 @@ def show(found: dict[str, Any]) -> None:
             row["verdict"] + (f" ({row['why']})" if row["why"] else ""),
         )
     console.print(grid)
-    console.print("* declared before the first run", style="dim")
+    console.print(f"* {_when_declared(found['primary'])}", style="dim")
     console.print("p: for these base models and problems; verdicts rest on intervals", style="dim")
     if found["pgr"]:
         console.print(_gap_table(found["pgr"]))
@@ -171,12 +175,27 @@ def show(found: dict[str, Any]) -> None:
     for change in found["changes"]:
         console.print(
             f"the study file was changed on {change['when']}, after {change['finished_runs']} "
-            f"runs: {'; '.join(change['changes'][:5])}"
+            f"finished runs{_left_out(change)}: {'; '.join(change['changes'][:5])}"
         )
     for failure in found["failed"]:
         console.print(f"failed: {_failed(failure)}: {failure['why']}", markup=False)
     if found["cost"] is not None:
         console.print(f"took {told(found['cost'])}")
+
+
+def _when_declared(primary: dict[str, Any]) -> str:
+    if primary.get("declared", True):
+        return "declared before the first run"
+    first = primary["first"]
+    level = f" L{first['level']}" if first["level"] is not None else ""
+    return (
+        f"changed after {primary['changed_after']} finished runs; declared was "
+        f"{first['metric']}{level} of {first['arm']} against {first['baseline']}"
+    )
+
+
+def _left_out(change: dict[str, Any]) -> str:
+    return f" (of which {change['left_out']} are left out)" if "left_out" in change else ""
 
 
 def _failed(failure: dict[str, Any]) -> str:

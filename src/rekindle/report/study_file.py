@@ -109,13 +109,26 @@ class Budget(_Part):
     unequal: dict[str, float]
 
 
-class Primary(_Part):
-    """What was declared to decide."""
+class Deciding(_Part):
+    """A comparison, a metric and a level."""
 
     arm: str
     baseline: str | None = None
     metric: str
     level: str | None
+
+
+class Primary(Deciding):
+    """What decides; `first` is what was declared to, where that was changed after runs."""
+
+    declared: bool = True
+    changed_after: int = 0
+    first: Deciding | None = None
+
+    @property
+    def when(self) -> str:
+        """When it was declared, for a table."""
+        return "yes" if self.declared else f"changed after {self.changed_after} runs"
 
 
 class Failed(_Part):
@@ -140,6 +153,7 @@ class Change(_Part):
 
     when: str
     finished_runs: int
+    left_out: int = 0
     declared: str = ""
     changes: list[str]
 

@@ -86,12 +86,32 @@ def _unpack(archive: Path, out: Path) -> None:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     try:
-        text = lzma.decompress(path.read_bytes()).decode()
-        return [json.loads(line) for line in text.splitlines()]
+        lines = lzma.decompress(path.read_bytes()).decode().splitlines()
     except (lzma.LZMAError, EOFError, ValueError) as error:
-        raise DataError(
-            f"{path} is damaged", got=str(error), fix="restore it, or run its study again"
-        ) from error
+        raise _damaged(str(path), str(error)) from error
+    return [_line(text, f"{path}, line {number}") for number, text in enumerate(lines, start=1)]
+
+
+def _line(text: str, where: str) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except ValueError as error:
+        raise _damaged(where, str(error)) from error
+    if not isinstance(line, dict) or not isinstance(line.get("place"), str):
+        raise _damaged(where, text, "an object with the place of a run")
+    files = line.get("files")
+    if not isinstance(files, dict) or not all(isinstance(held, str) for held in files.values()):
+        raise _damaged(where, text, "the text of each of its files")
+    return line
+
+
+def _damaged(where: str, got: str, wanted: str | None = None) -> DataError:
+    return DataError(
+        f"{where}: the archive is damaged",
+        got=got,
+        wanted=wanted,
+        fix="restore it, or run its study again",
+    )
 
 
 def _inside(target: Path, *parts: str) -> Path:

@@ -28,7 +28,8 @@ from rekindle.files import (
     write_json,
 )
 from rekindle.methods.recipe import make_recipe
-from rekindle.study.design import Planned, Study, preparations
+from rekindle.study.declared import primary_of
+from rekindle.study.design import Planned, Study, preparations, short_names
 from rekindle.study.places import DECLARED, MANIFEST, SESSIONS, is_finished
 from rekindle.study.roots import known_roots, move_unfinished, respelt
 
@@ -64,16 +65,19 @@ def claim_study(
                 remove_tree(out / name)
         if mode == "resume" and (out / DECLARED).exists():
             refuse_unlike(out, runs)
+            refuse_renamed(out, study)
             _note_place(study, out, runs)
             _note_changes(study, out, runs)
         else:
+            _refuse_undeclared(out)
             manifest = make_manifest(
                 command=command,
                 seed=list(study.seeds),
                 fingerprints={"declared": study.declared()},
                 processes=workers,
             )
-            own = {"study": study.study, "places": [str(out)], "changes": []}
+            own = {"study": study.study, "places": [str(out)], "primary": primary_of(study)}
+            own["changes"] = []
             write_json(out / MANIFEST, {**manifest, **own})
         write_atomic(out / DECLARED, _text(study))
     except RekindleError:
@@ -179,18 +183,65 @@ def _note_place(study: Study, out: Path, runs: Sequence[Planned]) -> None:
     move_unfinished(out, [run.out for run in runs] + made, known_roots(out))
 
 
+def refuse_renamed(out: Path, study: Study) -> None:
+    """Refuse bases that would make finished runs of another base look as if they were not there.
+
+    Raises:
+        RunDirectoryError: which, and what to do.
+    """
+    before = short_names(yaml.safe_load((out / DECLARED).read_text(encoding="utf-8"))["bases"])
+    names = short_names(study.bases)
+    for base, was in before.items():
+        lost = [place for place in _finished(out) if place.parent.name == was]
+        if lost and names.get(base, was) != was:
+            raise RunDirectoryError(
+                f"base model '{base}' would have another directory",
+                got=f"'{names[base]}', and {len(lost)} finished runs are in '{was}'",
+                why="bases are told apart by the last parts of their names; with the new ones that "
+                "takes more of them, and the finished runs would be left out",
+                fix="give the new base by a path that ends otherwise (e.g. a link), or begin anew "
+                "with another --out",
+            )
+
+
+def _finished(out: Path) -> list[Path]:
+    """All finished runs that are there, also those that are no longer planned."""
+    return [p.parent for p in sorted(out.glob(f"runs/*/*/*/{MANIFEST}")) if is_finished(p.parent)]
+
+
+def _refuse_undeclared(out: Path) -> None:
+    begun = len(list(out.glob(f"runs/*/*/*/{MANIFEST}")))
+    if begun:
+        raise RunDirectoryError(
+            f"{out / DECLARED} is gone",
+            got=f"{begun} runs, and not what was declared before them",
+            why="a claim that is declared now would look as if it had been declared before",
+            fix=f"restore {DECLARED}, or start again with --overwrite or another --out",
+        )
+
+
 def _note_changes(study: Study, out: Path, runs: Sequence[Planned]) -> None:
     before = yaml.safe_load((out / DECLARED).read_text(encoding="utf-8"))
     lines = _differences(flat(before), flat(study.declaration()))
     if not lines:
         return
-    manifest = read_json(out / MANIFEST)
+    manifest, finished = read_json(out / MANIFEST), _finished(out)
+    was = primary_of(Study.model_validate(before))
+    manifest.setdefault("primary", was)  # the first studies did not keep it
+    planned = {run.out for run in runs}
     note = {
         "when": now(),
-        "finished_runs": sum(is_finished(run.out) for run in runs),
+        "finished_runs": len(finished),
         "declared": study.declared(),
         "changes": lines,
     }
+    left_out = sum(place not in planned for place in finished)
+    if left_out:
+        note["left_out"] = left_out
+    if primary_of(study) != was:
+        note["primary"] = primary_of(study)
+        if not list(out.glob("runs/*/*/*")):  # nothing can have been seen
+            manifest["primary"] = primary_of(study)
     write_json(out / MANIFEST, {**manifest, "changes": [*manifest["changes"], note]})
 
 

@@ -33,6 +33,7 @@ from rekindle.evals.pgr import recovered
 from rekindle.evals.significance import holm
 from rekindle.files import read_json, read_jsonl
 from rekindle.methods.rounds import ROUNDS
+from rekindle.study.declared import compared_pairs, declared_first, primary_told
 from rekindle.study.design import Budget, Comparison, Planned, Study
 from rekindle.study.places import MANIFEST, RESULTS_FORMAT, SPENT, is_finished
 
@@ -79,11 +80,11 @@ def study_results(
         "command": manifest["command"],
         "bases": list(study.bases),
         "seeds": list(study.seeds),
-        "primary": study.primary.model_dump(mode="json"),
+        "primary": primary_told(study, manifest),
         "meaningful": study.meaningful,
         "interval": study.interval,
         "budget": {**study.budget.model_dump(mode="json"), "unequal": unequal},
-        "comparisons": _comparisons(study, done, unequal),
+        "comparisons": _comparisons(study, done, unequal, declared_first(study, manifest)),
         "pgr": recovered_by(study, done),
         "arms": arms,
         "failed": [failure._asdict() for failure in failures],
@@ -228,23 +229,26 @@ def _gap(
     }
 
 
-def _measured(study: Study) -> list[tuple[str, str | None]]:
+def _measured(study: Study, first: Mapping[str, Any] | None = None) -> list[tuple[str, str | None]]:
     """Metrics and levels that are compared, the declared one first."""
     primary = (study.primary.metric, study.primary.level)
     wanted = [primary, *((m, level) for m in study.secondary for level in study.levels)]
+    wanted += [(first["metric"], first["level"])] if first else []
     return list(dict.fromkeys(wanted))
 
 
 def _comparisons(
-    study: Study, done: Sequence[Planned], unequal: Mapping[str, float]
+    study: Study,
+    done: Sequence[Planned],
+    unequal: Mapping[str, float],
+    first: Mapping[str, Any] | None,
 ) -> list[dict[str, Any]]:
     primary = (study.primary.metric, study.primary.level)
     rows, evals = [], Evals()
-    for metric, level in _measured(study):
+    pairs = compared_pairs(study, first)
+    for metric, level in _measured(study, first):
         # The p-values of all comparisons in one metric are adjusted together.
-        family = [
-            _compared(study, done, pair, metric, level, unequal, evals) for pair in study.pairs()
-        ]
+        family = [_compared(study, done, pair, metric, level, unequal, evals) for pair in pairs]
         adjusted = holm([row["p_value"] for row in family])
         for i, row in enumerate(family):
             declared = i == 0 and (metric, level) == primary
