@@ -251,4 +251,5 @@ def _was_prepared(item: Preparation, roots: Sequence[str]) -> bool:
     if not marker.exists():
         return False
     before: list[str] = respelt(read_json(marker)["command"], roots)
-    return before == respelt(item.command, roots)
+    now: list[str] = respelt(item.command, roots)
+    return before == now
