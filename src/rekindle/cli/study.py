@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rekindle.errors import ConfigError, did_you_mean
+from rekindle.errors import ConfigError, TrainingError, did_you_mean
 from rekindle.study.jobs import Executor
 from rekindle.study.local import LocalPool, warm_up
 
@@ -56,12 +56,13 @@ def run_study_command(
         _announce(study, out)
     if dry_run:
         return
+    pool = _executor(executor, jobs)
     if archive is not None:
-        mode = _begun_elsewhere(archive, out, mode)
+        mode = _begun_elsewhere(study, archive, out, mode)
     found = run_study(
         study,
         out,
-        executor=_executor(executor, jobs),
+        executor=pool,
         mode=mode,
         command=command,
         quiet=quiet,
@@ -69,9 +70,10 @@ def run_study_command(
     )
     show(found)
     typer.echo(f"results: {out / 'study.json'}")
+    _refuse_failures(found)
 
 
-def _begun_elsewhere(archive: Path, out: Path, mode: Mode) -> Mode:
+def _begun_elsewhere(study: Study, archive: Path, out: Path, mode: Mode) -> Mode:
     if mode != "new":
         raise ConfigError(
             f"--from and --{mode} exclude each other",
@@ -79,8 +81,14 @@ def _begun_elsewhere(archive: Path, out: Path, mode: Mode) -> Mode:
             fix="--from once, --resume from then on",
         )
     from rekindle.study.archive import take_up
+    from rekindle.study.design import plan
+    from rekindle.study.directory import refuse_renamed, refuse_unlike
 
-    take_up(archive, out)
+    def check(place: Path) -> None:
+        refuse_unlike(place, plan(study, place))
+        refuse_renamed(place, study)
+
+    take_up(archive, out, check=check)
     return "resume"
 
 
@@ -157,7 +165,7 @@ def show(found: dict[str, Any]) -> None:
             row["verdict"] + (f" ({row['why']})" if row["why"] else ""),
         )
     console.print(grid)
-    console.print("* declared before the first run", style="dim")
+    console.print(f"* {_when_declared(found['primary'])}", style="dim")
     console.print("p: for these base models and problems; verdicts rest on intervals", style="dim")
     if found["pgr"]:
         console.print(_gap_table(found["pgr"]))
@@ -173,14 +181,43 @@ def show(found: dict[str, Any]) -> None:
     for change in found["changes"]:
         console.print(
             f"the study file was changed on {change['when']}, after {change['finished_runs']} "
-            f"runs: {'; '.join(change['changes'][:5])}"
+            f"finished runs{_left_out(change)}: {'; '.join(change['changes'][:5])}"
         )
     for failure in found["failed"]:
-        console.print(
-            f"failed: {failure['arm']} {failure['base']} seed {failure['seed']}: {failure['why']}"
-        )
+        console.print(f"failed: {_failed(failure)}: {failure['why']}", markup=False)
     if found["cost"] is not None:
         console.print(f"took {told(found['cost'])}")
+
+
+def _when_declared(primary: dict[str, Any]) -> str:
+    if primary.get("declared", True):
+        return "declared before the first run"
+    first = primary["first"]
+    level = f" L{first['level']}" if first["level"] is not None else ""
+    return (
+        f"changed after {primary['changed_after']} finished runs; declared was "
+        f"{first['metric']}{level} of {first['arm']} against {first['baseline']}"
+    )
+
+
+def _left_out(change: dict[str, Any]) -> str:
+    return f" (of which {change['left_out']} are left out)" if "left_out" in change else ""
+
+
+def _failed(failure: dict[str, Any]) -> str:
+    if "preparation" in failure:
+        return f"{failure['preparation']} for {failure['base']}"
+    return f"{failure['arm']} {failure['base']} seed {failure['seed']}"
+
+
+def _refuse_failures(found: dict[str, Any]) -> None:
+    if found["failed"]:
+        raise TrainingError(
+            f"{len(found['failed'])} of the study's runs and preparations failed",
+            got="; ".join(_failed(failure) for failure in found["failed"]),
+            why="the results above are without them",
+            fix="mend the cause (see the .log beside each), then the same with --resume",
+        )
 
 
 def _gap_table(rows: list[dict[str, Any]]) -> Table:

@@ -28,7 +28,8 @@ from rekindle.engine.config import (
     Section,
     TaskConfig,
 )
-from rekindle.errors import ConfigError, DataError, did_you_mean
+from rekindle.engine.yaml_text import read_mapping, read_yaml
+from rekindle.errors import ConfigError, did_you_mean
 from rekindle.methods import METHODS, RANKERS, method_module, section_name
 from rekindle.methods.rewarding import check_reward, refuse_no_source
 
@@ -66,25 +67,11 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """Read, override and check a recipe file.
 
     Raises:
-        ConfigError: not YAML, unknown keys (with a suggestion), wrong values, or a combination that
-            cannot be meant.
+        ConfigError: not YAML, a key twice, unknown keys (with a suggestion), wrong values, or a
+            combination that cannot be meant.
         DataError: the file does not exist.
     """
-    path = Path(path)
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise DataError(
-            f"recipe {path} does not exist", fix="see recipes/ for those shipped"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"recipe {path} is not UTF-8 text", got=str(error)) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"recipe {path} is not valid YAML", got=str(error)) from error
-    if not isinstance(tree, dict):
-        raise ConfigError(
-            f"recipe {path} is not a mapping", got=tree, wanted="sections, e.g. 'method: grpo'"
-        )
+    tree = read_mapping(Path(path), kind="recipe", see="see recipes/ for those shipped")
     return make_recipe(tree, overrides)
 
 
@@ -166,9 +153,21 @@ def checked(model: type[M], values: Mapping[str, Any], section: str) -> M:
                 f"unknown key '{place}'",
                 fix=did_you_mean(place, [prefix + name for name in known]),
             ) from error
-        raise ConfigError(
-            f"{place} cannot be used", got=first["input"], wanted=first["msg"].lower()
-        ) from error
+        raise _unusable(place, first) from error
+
+
+def _unusable(place: str, fault: Mapping[str, Any]) -> ConfigError:
+    if fault["type"] == "missing":
+        return ConfigError(
+            f"'{place}' is missing", got=f"keys {', '.join(fault['input'])}", fix="add it"
+        )
+    empty = fault["input"] is None
+    return ConfigError(
+        f"{place} cannot be used",
+        got="nothing (null)" if empty else fault["input"],
+        wanted=fault["msg"].lower(),
+        fix="give it a value, or remove the key" if empty else None,
+    )
 
 
 def _siblings(model: type[BaseModel], path: Sequence[str]) -> list[str]:
@@ -182,7 +181,7 @@ def _siblings(model: type[BaseModel], path: Sequence[str]) -> list[str]:
 
 def _value(text: str, override: str) -> Any:
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError("an override has a value that is not YAML", got=override) from error
     return _number(value)

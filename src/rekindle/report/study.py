@@ -70,6 +70,8 @@ class StudyPage:
     rerun: Rerun
     notes: Sequence[str] = field(default_factory=tuple)
     metric: str = ""  # the declared one
+    declared: bool = True  # before the first run
+    when: str = ""  # it was declared, in words
     curves_note: str = ""
     texts_note: str = ""
 
@@ -104,6 +106,8 @@ def load_study_page(place: Path) -> StudyPage:
         rerun=_rerun(place, found, declared, manifest, runs),
         notes=[*_notes(found, declared), *notes],
         metric=found.primary.metric,
+        declared=found.primary.declared,
+        when="declared before the first run" if found.primary.declared else found.primary.when,
         curves_note=_curves_note(found, runs),
         texts_note=_texts_note(runs),
     )
@@ -226,6 +230,9 @@ def _summary(found: StudyFile) -> list[str]:
         f"{plural(len(found.arms), 'arm')}, {plural(len(found.bases), 'base model')}, "
         f"{plural(len(found.seeds), 'seed')}: {plural(runs, 'finished run')}."
     )
+    declared, after = found.primary.declared, found.primary.changed_after
+    word = "Declared" if declared else f"Changed after {plural(after, 'finished run')}"
+    when = f"{word} before the first run" if declared else word
     for row in found.comparisons:
         if not row.primary:
             continue
@@ -233,7 +240,7 @@ def _summary(found: StudyFile) -> list[str]:
         subject = f"{row.method} against {row.baseline}"
         if row.delta is None:
             why = row.why or "it was not measured"
-            told.append(f"Declared: {row.metric} of {subject}: {row.verdict}, for {why}.")
+            told.append(f"{word}: {row.metric} of {subject}: {row.verdict}, for {why}.")
             continue
         ends = (row.ci_low, row.ci_high)
         interval = (
@@ -242,7 +249,7 @@ def _summary(found: StudyFile) -> list[str]:
             else "95 % interval " + " to ".join(difference(row.metric, end) for end in ends)
         )
         told.append(
-            f"Declared before the first run: {row.metric} on {where} of {subject}. "
+            f"{when}: {row.metric} on {where} of {subject}. "
             f"{amount(row.metric, row.before)} became {amount(row.metric, row.after)}, a "
             f"difference of {difference(row.metric, row.delta, unit=True)} ({interval}): "
             f"{row.verdict}."
@@ -268,8 +275,8 @@ def _caution(found: StudyFile) -> str:
 
 
 def _notes(found: StudyFile, declared: Declared) -> list[str]:
-    notes = [f"Failed: {f.arm}, {f.base}, seed {f.seed}: {f.why}" for f in found.failed]
-    left = found.unfinished - len(found.failed)
+    notes = [f"Failed: {failure.name}: {failure.why}" for failure in found.failed]
+    left = found.unfinished - sum(not failure.preparation for failure in found.failed)
     if left > 0:
         short = [f"{arm} {b.finished} of {b.planned}" for arm, b in found.arms.items()
                  if b.finished < b.planned]  # fmt: skip
@@ -286,7 +293,9 @@ def _notes(found: StudyFile, declared: Declared) -> list[str]:
         shown, more = change.changes[:6], len(change.changes) - 6
         notes.append(
             f"The study file was changed on {change.when}, after "
-            f"{plural(change.finished_runs, 'finished run')}: {'; '.join(shown)}"
+            f"{plural(change.finished_runs, 'finished run')}"
+            + (f" ({change.left_out} of them left out)" if change.left_out else "")
+            + f": {'; '.join(shown)}"
             + (f"; and {more} more." if more > 0 else ".")
         )
     if declared.text and not declared.fits:

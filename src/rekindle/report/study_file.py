@@ -109,8 +109,8 @@ class Budget(_Part):
     unequal: dict[str, float]
 
 
-class Primary(_Part):
-    """What was declared to decide."""
+class Deciding(_Part):
+    """A comparison, a metric and a level."""
 
     arm: str
     baseline: str | None = None
@@ -118,13 +118,34 @@ class Primary(_Part):
     level: str | None
 
 
-class Failed(_Part):
-    """A run that did not finish."""
+class Primary(Deciding):
+    """What decides; `first` is what was declared to, where that was changed after runs."""
 
-    arm: str
+    declared: bool = True
+    changed_after: int = 0
+    first: Deciding | None = None
+
+    @property
+    def when(self) -> str:
+        """When it was declared, for a table."""
+        return "yes" if self.declared else f"changed after {self.changed_after} runs"
+
+
+class Failed(_Part):
+    """A run that did not finish, or a preparation."""
+
+    arm: str = ""
     base: str
-    seed: int
+    seed: int | None = None
     why: str
+    preparation: str = ""
+
+    @property
+    def name(self) -> str:
+        """Which."""
+        if self.preparation:
+            return f"{self.preparation} for {self.base}"
+        return f"{self.arm}, {self.base}, seed {self.seed}"
 
 
 class Change(_Part):
@@ -132,6 +153,7 @@ class Change(_Part):
 
     when: str
     finished_runs: int
+    left_out: int = 0
     declared: str = ""
     changes: list[str]
 

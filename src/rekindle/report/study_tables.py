@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from rekindle.report.load import RunData
-from rekindle.report.study_file import ArmOf, Declared, StudyFile
+from rekindle.report.study_file import ArmOf, Claim, Declared, Primary, StudyFile
 from rekindle.report.tables import Table, code_version
 from rekindle.report.words import UNDEFINED, amount, count, duration, listed, plural
 
@@ -21,7 +21,7 @@ def comparison_table(found: StudyFile) -> Table:
             (
                 f"{row.method} against {row.baseline}",
                 row.metric + (f", level {row.level}" if row.level is not None else ""),
-                "yes" if row.primary else "",
+                _declared(found.primary, row),
                 f"{row.n_bases} × {row.n_seeds}",
                 str(row.n_pairs),
                 str(row.missing_pairs or ""),
@@ -39,6 +39,15 @@ def comparison_table(found: StudyFile) -> Table:
         "models and problems only; verdicts rest on the intervals"
     )
     return Table(title, head, rows, numeric=(3, 4, 5, 6, 7))
+
+
+def _declared(primary: Primary, row: Claim) -> str:
+    first = primary.first
+    if row.primary:
+        return primary.when
+    if first is None or (row.method, row.baseline) != (first.arm, first.baseline):
+        return ""
+    return "at first" if (row.metric, row.level) == (first.metric, first.level) else ""
 
 
 def gap_tables(found: StudyFile) -> list[Table]:
@@ -100,6 +109,7 @@ def declared_table(found: StudyFile, declared: Declared) -> Table:
     ]
     for change in found.changes:
         after = plural(change.finished_runs, "finished run")
+        after += f", {change.left_out} of them left out" if change.left_out else ""
         rows.append((f"changed on {change.when}, after {after}", "; ".join(change.changes)))
         rows.append(("hash since then", change.declared or "not recorded"))
     fits = "yes" if declared.fits else "no: it is another file"

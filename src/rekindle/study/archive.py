@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from rekindle.errors import DataError, RunDirectoryError
-from rekindle.files import write_atomic
+from rekindle.files import replace_dir, write_atomic, written_aside
 from rekindle.study.places import DECLARED, MANIFEST, RESULTS, SESSIONS
 
 RUNS = "runs.jsonl.xz"
@@ -30,8 +30,13 @@ def is_archive(place: Path) -> bool:
     return (place / RUNS).is_file() and not (place / "runs").exists()
 
 
-def take_up(archive: Path, out: Path) -> None:
+def take_up(archive: Path, out: Path, *, check: Callable[[Path], None] | None = None) -> None:
     """Make `out` a study directory with the finished runs of an archive, to be resumed.
+
+    Args:
+        archive, out: from where, and to where.
+        check: raises what speaks against it, given a directory with the archive's content; `out`
+            is made only after that.
 
     Raises:
         RunDirectoryError: `archive` is none, or `out` exists.
@@ -47,7 +52,11 @@ def take_up(archive: Path, out: Path) -> None:
         raise RunDirectoryError(
             f"{out} exists", fix="--resume goes on with it; --from begins a new directory"
         )
-    _unpack(archive, out)
+    with written_aside(out, "unpacking to") as aside:
+        _unpack(archive, aside)
+        if check is not None:
+            check(aside)
+        replace_dir(aside, out)
 
 
 @contextmanager
@@ -77,12 +86,32 @@ def _unpack(archive: Path, out: Path) -> None:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     try:
-        text = lzma.decompress(path.read_bytes()).decode()
-        return [json.loads(line) for line in text.splitlines()]
+        lines = lzma.decompress(path.read_bytes()).decode().splitlines()
     except (lzma.LZMAError, EOFError, ValueError) as error:
-        raise DataError(
-            f"{path} is damaged", got=str(error), fix="restore it, or run its study again"
-        ) from error
+        raise _damaged(str(path), str(error)) from error
+    return [_line(text, f"{path}, line {number}") for number, text in enumerate(lines, start=1)]
+
+
+def _line(text: str, where: str) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except ValueError as error:
+        raise _damaged(where, str(error)) from error
+    if not isinstance(line, dict) or not isinstance(line.get("place"), str):
+        raise _damaged(where, text, "an object with the place of a run")
+    files = line.get("files")
+    if not isinstance(files, dict) or not all(isinstance(held, str) for held in files.values()):
+        raise _damaged(where, text, "the text of each of its files")
+    return line
+
+
+def _damaged(where: str, got: str, wanted: str | None = None) -> DataError:
+    return DataError(
+        f"{where}: the archive is damaged",
+        got=got,
+        wanted=wanted,
+        fix="restore it, or run its study again",
+    )
 
 
 def _inside(target: Path, *parts: str) -> Path:

@@ -7,64 +7,47 @@ out only after everything had run.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rekindle.errors import ConfigError, did_you_mean
 from rekindle.evals.evaluate import metric_names
+from rekindle.methods import section_name
+from rekindle.study.placeholders import NAME, RESERVED
+from rekindle.tasks import load_task
 
 if TYPE_CHECKING:
+    from rekindle.engine.config import TaskConfig
     from rekindle.study.design import Planned, Study
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-_PASS_AT = re.compile(r"pass@([0-9]{1,9})")
+_PASS_AT = re.compile(r"pass@([1-9][0-9]{0,8})")
+_IN_STAGES = ("self_rewarding", "temporal", "weak_to_strong")
 
 
 def check_runs(study: Study, runs: Sequence[Planned]) -> None:
     """Refuse runs that could not be compared as the study says.
 
     Raises:
-        ConfigError: too many updates, evaluations that differ, a metric or level that would not be
-            measured.
+        ConfigError: arms that wait for each other, too many updates, evaluations that differ, a
+            metric or level that would not be measured.
     """
+    _check_order(runs)
     _check_updates(study, runs)
     _check_evaluation(study, runs)
     _check_measured(study, next(run for run in runs if run.arm == study.baseline))
 
 
 def check_study(study: Study) -> None:
-    """Refuse names, comparisons, seeds and bases that cannot be meant.
+    """Refuse names, comparisons, seeds, bases and settings that cannot be meant.
 
     Raises:
         ConfigError: which, and why.
     """
-    for name in [*study.arms, *study.prepare, *study.models]:
-        if not _NAME.fullmatch(name):
-            raise ConfigError(
-                f"'{name}' cannot name an arm, preparation or model",
-                wanted="letters, digits, . _ + -",
-                why="it becomes a directory",
-            )
-    named = {"baseline": study.baseline, "primary.arm": study.primary.arm}
-    if study.primary.baseline is not None:
-        named["primary.baseline"] = study.primary.baseline
-    if study.pgr is not None:
-        named |= {"pgr.weak": study.pgr.weak, "pgr.ceiling": study.pgr.ceiling}
-    for i, pair in enumerate(study.comparisons):
-        named[f"comparisons.{i}.arm"] = pair.arm
-        named[f"comparisons.{i}.baseline"] = pair.baseline
-    for where, arm in named.items():
-        if arm not in study.arms:
-            raise ConfigError(f"{where} is not an arm", got=arm, fix=did_you_mean(arm, study.arms))
-    if study.pgr is not None and study.pgr.weak == study.pgr.ceiling:
-        raise ConfigError("pgr.weak and pgr.ceiling are the same arm", got=study.pgr.weak)
-    for pair in study.pairs():
-        if pair.arm == pair.baseline:
-            raise ConfigError(
-                f"'{pair.arm}' is compared with itself",
-                why="the difference would be 0 by construction",
-                fix="name another arm or baseline",
-            )
+    _check_names(study)
+    _check_comparisons(study)
     for what, values in (("seeds", study.seeds), ("bases", study.bases)):
         if len(set(values)) < len(values):
             raise ConfigError(
@@ -77,12 +60,102 @@ def check_study(study: Study) -> None:
         raise ConfigError(
             f"models.{unused[0]} is not among the bases", fix="add it to 'bases', or remove it"
         )
-    held = [key for key in ("seed",) if key in study.recipe]
-    held += [f"arms.{arm}.seed" for arm, tree in study.arms.items() if "seed" in tree]
-    if held:
+    _check_not_set(study)
+
+
+def _check_names(study: Study) -> None:
+    for name in [*study.arms, *study.prepare, *study.models]:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"'{name}' cannot name an arm, preparation or model",
+                wanted="letters, digits, . _ + -",
+                why="it becomes a directory",
+            )
+    for name in study.prepare:
+        if name in RESERVED or not NAME.fullmatch(name):
+            raise ConfigError(
+                f"'{name}' cannot name a preparation",
+                wanted="letters, digits and _, none of " + ", ".join(RESERVED),
+                why=f"an arm takes its result as {{{name}}}"
+                + (", which stands for something else" if name in RESERVED else ""),
+                fix="give it another name",
+            )
+
+
+def _check_comparisons(study: Study) -> None:
+    """Every comparison is of two arms that there are, and is made once."""
+    named = {"baseline": study.baseline, "primary.arm": study.primary.arm}
+    if study.primary.baseline is not None:
+        named["primary.baseline"] = study.primary.baseline
+    if study.pgr is not None:
+        named |= {"pgr.weak": study.pgr.weak, "pgr.ceiling": study.pgr.ceiling}
+    for i, pair in enumerate(study.comparisons):
+        named[f"comparisons.{i}.arm"] = pair.arm
+        named[f"comparisons.{i}.baseline"] = pair.baseline
+    for where, arm in named.items():
+        if arm not in study.arms:
+            raise ConfigError(f"{where} is not an arm", got=arm, fix=did_you_mean(arm, study.arms))
+    if study.pgr is not None and study.pgr.weak == study.pgr.ceiling:
         raise ConfigError(
-            f"{held[0]} is set", why="a study takes its seeds from 'seeds'", fix="remove it"
+            "pgr.weak and pgr.ceiling are the same arm",
+            got=study.pgr.weak,
+            why="there would be no gap between them",
+            fix="name another arm",
         )
+    for pair in [*study.comparisons, *study.pairs()]:
+        if pair.arm == pair.baseline:
+            raise ConfigError(
+                f"'{pair.arm}' is compared with itself",
+                why="the difference would be 0 by construction",
+                fix="name another arm or baseline",
+            )
+    # `pairs` leaves out the primary one where `comparisons` names it too, which is fine once.
+    for pairs in (study.comparisons, study.pairs()):
+        seen = set[frozenset[str]]()
+        for pair in pairs:
+            arms = frozenset((pair.arm, pair.baseline))
+            if arms in seen:
+                raise ConfigError(
+                    f"'{pair.arm}' and '{pair.baseline}' are compared twice",
+                    why="p-values are adjusted for the number of comparisons, and the other way "
+                    "round is the same one",
+                    fix="leave one of them out of 'comparisons'",
+                )
+            seen.add(arms)
+
+
+def _check_not_set(study: Study) -> None:
+    """What the study gives each run is set by none of its recipes."""
+    trees = {"recipe": study.recipe} | {f"arms.{arm}": tree for arm, tree in study.arms.items()}
+    for where, tree in trees.items():
+        if "seed" in tree:
+            raise ConfigError(
+                f"{where}.seed is set", why="a study takes its seeds from 'seeds'", fix="remove it"
+            )
+        model = tree.get("model")
+        if isinstance(model, Mapping) and "name" in model:
+            raise ConfigError(
+                f"{where}.model.name is set",
+                got=model["name"],
+                why="a study takes its models from 'bases', and every arm begins with each of them",
+                fix="remove it; a model that is to be another one is a base",
+            )
+
+
+def _check_order(runs: Sequence[Planned]) -> None:
+    """Every run can begin once others are finished."""
+    arm_of = {run.out: run.arm for run in runs}
+    waits_for = {run.arm: {arm_of[p] for p in run.needs if p in arm_of} for run in runs}
+    try:
+        TopologicalSorter(waits_for).prepare()
+    except CycleError as error:
+        arms = [str(arm) for arm in reversed(error.args[1])]
+        raise ConfigError(
+            "arms wait for each other's runs",
+            got=" needs ".join(arms),
+            why="none of them could begin",
+            fix="take {run:...} out of one of them",
+        ) from error
 
 
 def _check_updates(study: Study, runs: Sequence[Planned]) -> None:
@@ -99,6 +172,27 @@ def _check_updates(study: Study, runs: Sequence[Planned]) -> None:
                 wanted=f"at most {limit} (budget.at_most)",
                 fix="lower optim.steps, or raise the budget for all arms",
             )
+    if limit is not None:
+        return
+    steps_of = {run.arm: run.recipe.shared.optim.steps for run in runs if _one_stage(run)}
+    first = study.baseline if study.baseline in steps_of else next(iter(steps_of), "")
+    for arm, steps in steps_of.items():
+        if abs(steps / steps_of[first] - 1) > study.budget.tolerance:
+            raise ConfigError(
+                f"arms '{first}' and '{arm}' would take other numbers of updates",
+                got=f"optim.steps {steps_of[first]} and {steps}",
+                wanted=f"the same, or within {study.budget.tolerance:g} of it (budget.tolerance)",
+                why="the budget is in updates, and a longer training is another claim",
+                fix="give all arms the same optim.steps, name what is equal in 'budget', or set "
+                "budget.at_most to the most that an arm may take",
+            )
+
+
+def _one_stage(run: Planned) -> bool:
+    """Whether `optim.steps` is how often a run steps; stages and token limits make it another."""
+    optim = run.recipe.shared.optim
+    limited = optim.max_generated is not None or optim.max_trained is not None
+    return section_name(run.recipe.shared.method) not in _IN_STAGES and not limited
 
 
 def _check_evaluation(study: Study, runs: Sequence[Planned]) -> None:
@@ -132,12 +226,12 @@ def _check_measured(study: Study, run: Planned) -> None:
     names = metric_names(
         config.samples, temperatures=config.temperatures, likelihood=config.likelihood
     )
-    levels = config.levels or shared.task.levels
+    levels = config.levels or shared.task.levels or _levels_of(shared.task)
     wanted = [("primary", study.primary.metric, study.primary.level)]
     wanted += [("secondary", m, level) for m in study.secondary for level in study.levels]
     for where, metric, level in wanted:
         at = _PASS_AT.fullmatch(metric)
-        if metric not in names and not (at and 1 <= int(at[1]) <= config.samples):
+        if metric not in names and not (at and int(at[1]) <= config.samples):
             raise ConfigError(
                 f"{where}: '{metric}' would not be measured",
                 got=f"eval: {config.samples} samples, temperatures {list(config.temperatures)}, "
@@ -149,9 +243,21 @@ def _check_measured(study: Study, run: Planned) -> None:
         if level is not None and levels is not None and level not in levels:
             raise ConfigError(
                 f"{where}: level '{level}' would not be evaluated",
-                wanted=f"one of: {', '.join(levels)} (eval.levels or task.levels)",
+                wanted=f"one of: {', '.join(levels)}"
+                if any(levels)
+                else "no level: there are none",
+                why="eval.levels, task.levels or the task itself has no other",
                 fix="name one of these, or add it to 'eval.levels' in the study's recipe",
             )
+
+
+def _levels_of(config: TaskConfig) -> tuple[str, ...] | None:
+    """The levels that a task has; None where it is not here to be asked."""
+    elsewhere = config.name in ("hub", "gym")
+    if elsewhere or (config.name == "jsonl" and not Path(config.path or "").exists()):
+        return None
+    args = config.model_dump(include={"name", "path", "verifier", "args", "timeout", "workers"})
+    return load_task(**args).levels
 
 
 def _what_gives(metric: str, samples: int) -> str:

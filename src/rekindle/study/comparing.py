@@ -20,6 +20,7 @@ from rekindle.evals.compare import LOWER_IS_BETTER, Difference, compare_many
 from rekindle.evals.pgr import recovered
 from rekindle.evals.reading import Eval
 from rekindle.evals.significance import holm
+from rekindle.study.declared import compared_pairs
 from rekindle.study.design import Comparison, Planned, Study
 from rekindle.study.pairing import Evals, fitting, told
 from rekindle.study.spending import Means, unequal_pair
@@ -46,14 +47,19 @@ def compared_all(
     evals: Evals,
     means: Means,
     unequal: Mapping[str, float],
+    first: Mapping[str, Any] | None,
 ) -> list[dict[str, Any]]:
-    """The rows of all comparisons in all metrics, the declared one first."""
+    """The rows of all comparisons in all metrics, the one in force first.
+
+    `first` is what was declared before the first run, where another is in force.
+    """
     primary = (study.primary.metric, study.primary.level)
+    pairs = compared_pairs(study, first)
     rows = []
-    for metric, level in _measured(study):
+    for metric, level in _measured(study, first):
         # The p-values of all comparisons in one metric are adjusted together.
         family = []
-        for pair in study.pairs():
+        for pair in pairs:
             row = _compared(study, done, pair, metric, level, evals)
             budget = unequal_pair(study.budget, means, arm=pair.arm, baseline=pair.baseline)
             row["unequal_budget"] = sorted({pair.arm, pair.baseline} & unequal.keys())
@@ -123,10 +129,11 @@ def _gap(
     }
 
 
-def _measured(study: Study) -> list[tuple[str, str | None]]:
-    """Metrics and levels that are compared, the declared one first."""
+def _measured(study: Study, first: Mapping[str, Any] | None = None) -> list[tuple[str, str | None]]:
+    """Metrics and levels that are compared, the one in force first; see `compared_all`."""
     primary = (study.primary.metric, study.primary.level)
     wanted = [primary, *((m, level) for m in study.secondary for level in study.levels)]
+    wanted += [(first["metric"], first["level"])] if first else []
     return list(dict.fromkeys(wanted))
 
 

@@ -31,14 +31,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import Field
+from pydantic import Field, StrictInt, field_validator
 
 from rekindle.engine.config import Section
-from rekindle.errors import ConfigError, DataError, did_you_mean
+from rekindle.engine.yaml_text import read_mapping
+from rekindle.errors import ConfigError
 from rekindle.evals.crossed import Kind
 from rekindle.methods.recipe import Recipe, checked, make_recipe, with_overrides
 from rekindle.study.checks import check_runs, check_study
+from rekindle.study.placeholders import PLACEHOLDER, filled
 
 OTHER_RUN = re.compile(r"\{run:([^{}]+)\}")
 Unit = Literal["updates", "generated", "trained"]
@@ -92,7 +93,7 @@ class Study(Section):
     study: str = Field(description="its name")
     claim: str = Field(default="", description="what is asked, in words")
     bases: tuple[str, ...] = Field(min_length=1, description="models to start from")
-    seeds: tuple[int, ...] = Field(min_length=1, description="of each arm, on each base")
+    seeds: tuple[StrictInt, ...] = Field(min_length=1, description="of each arm, on each base")
     recipe: dict[str, Any] = Field(default_factory=dict, description="what all arms share")
     arms: dict[str, dict[str, Any]] = Field(min_length=1, description="name: a recipe's keys")
     baseline: str = Field(description="the arm that others are compared with")
@@ -119,6 +120,11 @@ class Study(Section):
     models: dict[str, Built] = Field(
         default_factory=dict, description="bases that are made before anything else"
     )
+
+    @field_validator("bases")
+    @classmethod
+    def _without_last_slash(cls, bases: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(base.rstrip("/") or base for base in bases)
 
     def pairs(self) -> list[Comparison]:
         """What is compared, the primary comparison first."""
@@ -175,21 +181,11 @@ def load_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     """Read, override and check a study file; every arm's recipe is checked too.
 
     Raises:
-        ConfigError: not YAML, unknown keys, an arm or baseline that is not there, unequal updates,
-            or a recipe that cannot be meant (the arm is named).
+        ConfigError: not YAML, a key twice, unknown keys, an arm or baseline that is not there, or
+            names, comparisons and settings that cannot be meant.
         DataError: the file does not exist.
     """
-    path = Path(path)
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise DataError(f"study {path} does not exist", fix="see studies/") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"study {path} is not valid YAML", got=str(error)) from error
-    if not isinstance(tree, dict):
-        raise ConfigError(
-            f"study {path} is not a mapping", got=tree, wanted="sections, e.g. 'study: lens'"
-        )
+    tree = read_mapping(Path(path), kind="study", see="see studies/")
     study = checked(Study, with_overrides(tree, overrides), "")
     check_study(study)
     return study
@@ -199,9 +195,11 @@ def plan(study: Study, out: Path) -> list[Planned]:
     """Every run, those of one base and seed together, so that early ones compare in pairs.
 
     Raises:
-        ConfigError: a recipe cannot be meant, arms would be evaluated in different ways, or what
-            is compared would not be measured.
+        ConfigError: a recipe cannot be meant, two bases would have one directory, arms wait for
+            each other or would be evaluated in different ways, or what is compared would not be
+            measured.
     """
+    _refuse_one_place(study)
     runs = [
         _planned(study, out, arm, base, seed)
         for seed in study.seeds
@@ -219,13 +217,13 @@ def preparations(study: Study, out: Path) -> list[Preparation]:
         if base in study.models:
             place = _built(out, base)
             words = study.models[base].run
-            command = tuple(_filled(w, {"dir": str(place)}, f"models.{base}") for w in words)
+            command = tuple(filled(w, {"dir": str(place)}, f"models.{base}") for w in words)
             found.append(Preparation("models", base, place, command))
         for name, words in study.prepare.items():
             place = _prepared(study, out, name, base)
             model = model_of(study, out, base)
             known = {"model": model, "base": short(study, base), "dir": str(place)}
-            command = tuple(_filled(word, known, f"prepare.{name}") for word in words)
+            command = tuple(filled(word, known, f"prepare.{name}") for word in words)
             needs = (_built(out, base),) if base in study.models else ()
             found.append(Preparation(name, base, place, command, needs))
     return found
@@ -235,22 +233,45 @@ def model_of(study: Study, out: Path, base: str) -> str:
     """What a base is loaded by."""
     if base not in study.models:
         return base
-    return _filled(study.models[base].model, {"dir": str(_built(out, base))}, f"models.{base}")
+    return filled(study.models[base].model, {"dir": str(_built(out, base))}, f"models.{base}")
 
 
 def short(study: Study, base: str) -> str:
     """The last parts of a base's name that tell it from the others, fit for a directory."""
-    for parts in range(1, max(len(b.split("/")) for b in study.bases) + 1):
-        names = ["-".join(b.rstrip("/").split("/")[-parts:]) for b in study.bases]
-        if len(set(names)) == len(names):
+    return short_names(study.bases)[base]
+
+
+def short_names(bases: Sequence[str]) -> dict[str, str]:
+    """Base -> its name in directories; see `short`."""
+    split = {base: base.rstrip("/").split("/") for base in bases}
+    for parts in range(1, max(map(len, split.values())) + 1):
+        names = {base: "-".join(words[-parts:]) for base, words in split.items()}
+        if len(set(names.values())) == len(names):
             break
-    name = "-".join(base.rstrip("/").split("/")[-parts:])
-    return re.sub(r"[^A-Za-z0-9._+-]", "-", name)
+    return {base: re.sub(r"[^A-Za-z0-9._+-]", "-", name) for base, name in names.items()}
 
 
 def run_directory(study: Study, out: Path, arm: str, base: str, seed: int) -> Path:
     """Where a run is."""
     return out / "runs" / arm / short(study, base) / f"seed-{seed}"
+
+
+def _refuse_one_place(study: Study) -> None:
+    owners: dict[str, str] = {}
+    for base, name in short_names(study.bases).items():
+        if not name.strip("."):
+            raise ConfigError(
+                f"base model '{base}' has no name for its directory",
+                fix="give it by a path that ends in a name",
+            )
+        if name in owners:
+            raise ConfigError(
+                "two base models would have one directory",
+                got=f"'{owners[name]}' and '{base}': both {name}",
+                why="the runs of one would be taken for the other's",
+                fix="give one of them by a path that ends otherwise, e.g. a link",
+            )
+        owners[name] = base
 
 
 def _built(out: Path, base: str) -> Path:
@@ -263,9 +284,14 @@ def _prepared(study: Study, out: Path, name: str, base: str) -> Path:
 
 def _planned(study: Study, out: Path, arm: str, base: str, seed: int) -> Planned:
     needs: list[Path] = [_built(out, base)] if base in study.models else []
-    known = {"base": short(study, base), "model": model_of(study, out, base)}
-    for name in study.prepare:
-        known[name] = str(_prepared(study, out, name, base))
+    own = {"base": short(study, base), "model": model_of(study, out, base)}
+    others = {
+        f"run:{other}": run_directory(study, out, other, base, seed)
+        for other in study.arms
+        if other != arm
+    }
+    places = {name: _prepared(study, out, name, base) for name in study.prepare} | others
+    known = own | {name: str(place) for name, place in places.items()}
 
     def fill(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -274,27 +300,15 @@ def _planned(study: Study, out: Path, arm: str, base: str, seed: int) -> Planned
             return [fill(item) for item in value]
         if not isinstance(value, str):
             return value
-        for other in OTHER_RUN.findall(value):
-            if other not in study.arms or other == arm:
-                raise ConfigError(
-                    f"arm '{arm}' needs the run of '{other}'", fix=did_you_mean(other, study.arms)
-                )
-            place = run_directory(study, out, other, base, seed)
-            needs.append(place)
-            value = value.replace(f"{{run:{other}}}", str(place))
-        for name in study.prepare:
-            if f"{{{name}}}" in value:
-                needs.append(_prepared(study, out, name, base))
-        return _filled(value, known, f"arms.{arm}")
+        needs.extend(places[name] for name in PLACEHOLDER.findall(value) if name in places)
+        return filled(value, known, f"arms.{arm}")
 
-    tree = _laid_over(study.recipe, study.arms[arm])
-    tree = fill(tree)
-    tree["model"] = {**(tree.get("model") or {}), "name": model_of(study, out, base)}
+    tree = fill(_laid_over(study.recipe, study.arms[arm]))
+    tree["model"] = {**_section(tree, "model", arm), "name": own["model"]}
     tree["seed"] = seed
     if study.budget.at_most is not None and study.budget.unit != "updates":
-        tree["optim"] = {
-            **(tree.get("optim") or {}), f"max_{study.budget.unit}": study.budget.at_most
-        }  # fmt: skip
+        limit = {f"max_{study.budget.unit}": study.budget.at_most}
+        tree["optim"] = {**_section(tree, "optim", arm), **limit}
     try:
         recipe = make_recipe(tree)
     except ConfigError as error:
@@ -312,13 +326,13 @@ def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
     return out
 
 
-def _filled(text: str, known: Mapping[str, str], where: str) -> str:
-    for name in re.findall(r"\{([A-Za-z_]\w*)\}", text):
-        if name not in known:
-            raise ConfigError(
-                f"{where} names {{{name}}}, which is nothing here",
-                got=text,
-                wanted=", ".join(f"{{{key}}}" for key in known),
-            )
-        text = text.replace(f"{{{name}}}", known[name])
-    return text
+def _section(tree: Mapping[str, Any], name: str, arm: str) -> Mapping[str, Any]:
+    section = tree.get(name) or {}
+    if not isinstance(section, Mapping):
+        raise ConfigError(
+            f"arm '{arm}': section '{name}' is not a mapping",
+            got=section,
+            wanted="keys and values",
+            fix=f"write its settings below '{name}:'",
+        )
+    return section

@@ -28,8 +28,10 @@ from rekindle.files import (
     write_json,
 )
 from rekindle.methods.recipe import make_recipe
-from rekindle.study.design import Planned, Study
+from rekindle.study.declared import primary_of
+from rekindle.study.design import Planned, Study, preparations, short_names
 from rekindle.study.places import DECLARED, MANIFEST, SESSIONS, is_finished
+from rekindle.study.roots import known_roots, move_unfinished, respelt
 
 Mode = Literal["new", "resume", "overwrite"]
 OWN = ("runs", "prepared", "models", "study.json", "report.html", SESSIONS, DECLARED, MANIFEST)
@@ -46,6 +48,8 @@ def claim_study(
 ) -> RunLock:
     """Make `out` this process's study directory and return the lock that keeps it.
 
+    A study that has another name than before goes on: `roots` says what counts as the same.
+
     Raises:
         RunDirectoryError: it exists (new), is no study (resume, overwrite), is in use, cannot be
             written, or holds runs made with other settings (resume; they are listed).
@@ -60,22 +64,37 @@ def claim_study(
             for name in OWN:
                 remove_tree(out / name)
         if mode == "resume" and (out / DECLARED).exists():
-            _refuse_other_version(out)
-            _refuse_other_runs(runs)
+            refuse_unlike(out, runs)
+            refuse_renamed(out, study)
+            _note_place(study, out, runs)
             _note_changes(study, out, runs)
         else:
+            _refuse_undeclared(out)
             manifest = make_manifest(
                 command=command,
                 seed=list(study.seeds),
                 fingerprints={"declared": study.declared()},
                 processes=workers,
             )
-            write_json(out / MANIFEST, {**manifest, "study": study.study, "changes": []})
+            own = {"study": study.study, "places": [str(out)], "primary": primary_of(study)}
+            own["changes"] = []
+            write_json(out / MANIFEST, {**manifest, **own})
         write_atomic(out / DECLARED, _text(study))
     except RekindleError:
         lock.release()
         raise
     return lock
+
+
+def refuse_unlike(out: Path, runs: Sequence[Planned]) -> None:
+    """Refuse a study directory whose runs are not those that are planned in it now.
+
+    Raises:
+        RunDirectoryError: it is another version's, or runs were made with other settings (they are
+            listed).
+    """
+    _refuse_other_version(out)
+    _refuse_other_runs(out, runs)
 
 
 def _text(study: Study) -> str:
@@ -124,8 +143,8 @@ def _resolved_now(tree: dict[str, Any]) -> dict[str, Any]:
         return tree
 
 
-def _refuse_other_runs(runs: Sequence[Planned]) -> None:
-    odd, versions = [], set()
+def _refuse_other_runs(out: Path, runs: Sequence[Planned]) -> None:
+    odd, versions, roots = [], set(), known_roots(out)
     for run in runs:
         config = run.out / "config.yaml"
         if not config.exists():
@@ -134,9 +153,9 @@ def _refuse_other_runs(runs: Sequence[Planned]) -> None:
         before = flat(_resolved_now(yaml.safe_load(config.read_text(encoding="utf-8"))))
         before["state format"] = manifest.get("state_format")
         after = {**flat(run.recipe.resolved()), "state format": STATE_FORMAT}
-        lines = _differences(before, after)
+        lines = _differences(respelt(before, roots), respelt(after, roots))
         if lines:
-            odd.append(f"{run.out}: " + "; ".join(lines[:3]))
+            odd.append(f"{run.out.relative_to(out)}: " + "; ".join(lines[:3]))
             versions.add(manifest.get("rekindle"))
     if odd:
         more = f"\n    and {len(odd) - 5} more" if len(odd) > 5 else ""
@@ -152,18 +171,77 @@ def _refuse_other_runs(runs: Sequence[Planned]) -> None:
         )
 
 
+def _note_place(study: Study, out: Path, runs: Sequence[Planned]) -> None:
+    """Keep each name that the directory is called by, and let begun runs go on under this one."""
+    manifest = read_json(out / MANIFEST)
+    places = manifest.get("places", [])
+    if str(out) in places:
+        return
+    # Noted first: a kill in between leaves configs with both names, and both are known.
+    write_json(out / MANIFEST, {**manifest, "places": [*places, str(out)]})
+    made = [item.out for item in preparations(study, out)]
+    move_unfinished(out, [run.out for run in runs] + made, known_roots(out))
+
+
+def refuse_renamed(out: Path, study: Study) -> None:
+    """Refuse bases that would make finished runs of another base look as if they were not there.
+
+    Raises:
+        RunDirectoryError: which, and what to do.
+    """
+    before = short_names(yaml.safe_load((out / DECLARED).read_text(encoding="utf-8"))["bases"])
+    names = short_names(study.bases)
+    for base, was in before.items():
+        lost = [place for place in _finished(out) if place.parent.name == was]
+        if lost and names.get(base, was) != was:
+            raise RunDirectoryError(
+                f"base model '{base}' would have another directory",
+                got=f"'{names[base]}', and {len(lost)} finished runs are in '{was}'",
+                why="bases are told apart by the last parts of their names; with the new ones that "
+                "takes more of them, and the finished runs would be left out",
+                fix="give the new base by a path that ends otherwise (e.g. a link), or begin anew "
+                "with another --out",
+            )
+
+
+def _finished(out: Path) -> list[Path]:
+    """All finished runs that are there, also those that are no longer planned."""
+    return [p.parent for p in sorted(out.glob(f"runs/*/*/*/{MANIFEST}")) if is_finished(p.parent)]
+
+
+def _refuse_undeclared(out: Path) -> None:
+    begun = len(list(out.glob(f"runs/*/*/*/{MANIFEST}")))
+    if begun:
+        raise RunDirectoryError(
+            f"{out / DECLARED} is gone",
+            got=f"{begun} runs, and not what was declared before them",
+            why="a claim that is declared now would look as if it had been declared before",
+            fix=f"restore {DECLARED}, or start again with --overwrite or another --out",
+        )
+
+
 def _note_changes(study: Study, out: Path, runs: Sequence[Planned]) -> None:
     before = yaml.safe_load((out / DECLARED).read_text(encoding="utf-8"))
     lines = _differences(flat(before), flat(study.declaration()))
     if not lines:
         return
-    manifest = read_json(out / MANIFEST)
+    manifest, finished = read_json(out / MANIFEST), _finished(out)
+    was = primary_of(Study.model_validate(before))
+    manifest.setdefault("primary", was)  # the first studies did not keep it
+    planned = {run.out for run in runs}
     note = {
         "when": now(),
-        "finished_runs": sum(is_finished(run.out) for run in runs),
+        "finished_runs": len(finished),
         "declared": study.declared(),
         "changes": lines,
     }
+    left_out = sum(place not in planned for place in finished)
+    if left_out:
+        note["left_out"] = left_out
+    if primary_of(study) != was:
+        note["primary"] = primary_of(study)
+        if not list(out.glob("runs/*/*/*")):  # nothing can have been seen
+            manifest["primary"] = primary_of(study)
     write_json(out / MANIFEST, {**manifest, "changes": [*manifest["changes"], note]})
 
 

@@ -14,6 +14,7 @@ from rekindle.errors import DataError
 from rekindle.files import read_json, read_jsonl
 from rekindle.methods.rounds import ROUNDS
 from rekindle.study.comparing import compared_all, recovered_by
+from rekindle.study.declared import declared_first, primary_told
 from rekindle.study.design import Planned, Study
 from rekindle.study.pairing import Evals, told
 from rekindle.study.places import MANIFEST, RESULTS_FORMAT, is_finished
@@ -61,11 +62,13 @@ def study_results(
         "command": manifest["command"],
         "bases": list(study.bases),
         "seeds": list(study.seeds),
-        "primary": study.primary.model_dump(mode="json"),
+        "primary": primary_told(study, manifest),
         "meaningful": study.meaningful,
         "interval": study.interval,
         "budget": {**study.budget.model_dump(mode="json"), "unequal": unequal},
-        "comparisons": compared_all(study, done, evals, means, unequal),
+        "comparisons": compared_all(
+            study, done, evals, means, unequal, declared_first(study, manifest)
+        ),
         "pgr": recovered_by(study, done, evals),
         "arms": arms,
         "failed": [failure._asdict() for failure in [*failures, *unread]],

@@ -2,7 +2,8 @@
 
     OUT/study.yaml      the study as it was read, every key
     OUT/manifest.json   when, with what code, the hash of what was declared, and later changes
-    OUT/prepared/NAME/BASE/    OUT/runs/ARM/BASE/seed-N/      each with a .log beside it
+    OUT/prepared/NAME/BASE/    OUT/runs/ARM/BASE/seed-N/      each with a .log beside it, and a
+                                                              .failed.json until it is finished
     OUT/sessions.json   when it ran and what that cost beyond the runs
     OUT/study.json      the results
 
@@ -28,6 +29,7 @@ from rekindle.study.directory import Mode, claim_study
 from rekindle.study.jobs import Executor, Job, Outcome
 from rekindle.study.places import RESULTS, is_finished
 from rekindle.study.results import Failure, study_results
+from rekindle.study.roots import known_roots, respelt
 from rekindle.study.table import Table
 
 _TRIES = 2  # of a job whose worker was lost
@@ -42,19 +44,38 @@ class Work:
     before: list[Preparation]
     done: set[Path] = field(default_factory=set)
     failed: dict[Path, str] = field(default_factory=dict)
+    earlier: dict[Path, str] = field(default_factory=dict)  # failures of sessions before
     stopped: set[Path] = field(default_factory=set)
     lost: dict[Path, int] = field(default_factory=dict)
 
-    def look(self) -> None:
-        """Find what an earlier session finished."""
+    def look(self, roots: Sequence[str] = ()) -> None:
+        """Find what earlier sessions finished, and what failed; `roots`: the directory's names."""
         self.done = {run.out for run in self.runs if is_finished(run.out)}
-        self.done |= {item.out for item in self.before if _was_prepared(item)}
+        self.done |= {item.out for item in self.before if _was_prepared(item, roots)}
+        places = [*self.needs()]
+        self.earlier = {
+            place: f"{read_json(_failure(place))['why']} (in an earlier session)"
+            for place in places
+            if place not in self.done and _failure(place).exists()
+        }
 
     def waiting(self) -> list[Job]:
         """Jobs that are not finished, preparations first."""
         jobs = [Job(item.out, _log(item.out), command=item.command) for item in self.before]
         jobs += [Job(run.out, _log(run.out), recipe=run.recipe.resolved()) for run in self.runs]
-        return [job for job in jobs if job.out not in self.done]
+        left_out = self.done | self._not_needed()
+        return [job for job in jobs if job.out not in left_out]
+
+    def _not_needed(self) -> set[Path]:
+        """Preparations that only finished runs rest on; an archive brings runs without them."""
+        items: list[Planned | Preparation] = [*self.runs, *reversed(self.before)]
+        used = {place for item in items for place in item.needs}
+        needed = {run.out for run in self.runs}
+        for item in items:  # preparations after what rests on them
+            asked = item.out in needed or item.out not in used
+            if asked and item.out not in self.done:
+                needed |= {item.out, *item.needs}
+        return {item.out for item in self.before} - needed
 
     def needs(self) -> dict[Path, tuple[Path, ...]]:
         """Directory -> directories that must be finished before."""
@@ -66,6 +87,8 @@ class Work:
         place = outcome.job.out
         if outcome.ending == "finished":
             self.done.add(place)
+            self.earlier.pop(place, None)
+            _failure(place).unlink(missing_ok=True)
             for item in self.before:
                 if item.out == place:
                     write_json(_marker(item), {"command": list(item.command)})
@@ -75,10 +98,15 @@ class Work:
             self.lost[place] = self.lost.get(place, 0) + 1
             if self.lost[place] < _TRIES:
                 return True
-            self.failed[place] = f"{outcome.text}, {self.lost[place]} times"
+            self.fail(place, f"{outcome.text}, {self.lost[place]} times")
         else:
-            self.failed[place] = outcome.text
+            self.fail(place, outcome.text)
         return False
+
+    def fail(self, place: Path, why: str) -> None:
+        """Note that it failed, also for later sessions, until it is finished."""
+        self.failed[place] = why
+        write_json(_failure(place), {"why": why})
 
     def do(self, executor: Executor, ledger: Ledger, *, quiet: bool) -> bool:
         """Run what is not finished; True after SIGTERM or SIGINT, everything saved."""
@@ -94,12 +122,19 @@ class Work:
 
     def results(self, study: Study, out: Path, runs: Sequence[Planned]) -> dict[str, Any]:
         """What study.json holds of a study's finished runs, but for what the study itself cost."""
+        failed = {**self.earlier, **self.failed}
         failures = [
-            Failure(run.arm, run.base, run.seed, self.failed[run.out])
+            Failure(run.arm, run.base, run.seed, failed[run.out])
             for run in runs
-            if run.out in self.failed
+            if run.out in failed
         ]
-        return study_results(study, out, runs, failures)
+        found = study_results(study, out, runs, failures)
+        found["failed"] += [
+            {"preparation": item.name, "base": item.base, "why": failed[item.out]}
+            for item in self.before
+            if item.out in failed
+        ]
+        return found
 
 
 def run_study(
@@ -124,7 +159,7 @@ def run_study(
     work = Work(plan(study, out), preparations(study, out))
     lock = claim_study(study, out, work.runs, mode=mode, command=command, workers=executor.slots)
     try:
-        work.look()
+        work.look(known_roots(out))
         ledger = Ledger(out, workers=executor.slots, since=since)
         asked = work.do(executor, ledger, quiet=quiet)
         results = work.results(study, out, work.runs)
@@ -144,8 +179,8 @@ def _run_all(
     waiting, needs = work.waiting(), work.needs()
     running: dict[Path, Job] = {}
     while (waiting or running) and not asked():
-        waiting = [job for job in waiting if not _blocked(job, needs, work)]
-        for job in [job for job in waiting if set(needs.get(job.out, ())) <= work.done]:
+        waiting = _unblocked(waiting, needs, work)
+        for job in [job for job in waiting if set(needs[job.out]) <= work.done]:
             if len(running) == executor.slots:
                 break
             executor.submit(job)
@@ -154,6 +189,9 @@ def _run_all(
             ledger.began(job.out)
             table.started(job.out)
         if not running:
+            for job in waiting:
+                missing = next(place for place in needs[job.out] if place not in work.done)
+                work.fail(job.out, f"needs {missing}, which nothing makes")
             return
         for outcome in executor.wait(_WAIT):
             job = running.pop(outcome.job.out)
@@ -167,11 +205,16 @@ def _run_all(
         table.refresh(done=work.done, failed=work.failed, running=running)
 
 
-def _blocked(job: Job, needs: dict[Path, tuple[Path, ...]], work: Work) -> bool:
-    bad = [place for place in needs.get(job.out, ()) if place in work.failed]
-    if bad:
-        work.failed[job.out] = f"needs {bad[0]}, which failed: {work.failed[bad[0]]}"
-    return bool(bad)
+def _unblocked(waiting: list[Job], needs: dict[Path, tuple[Path, ...]], work: Work) -> list[Job]:
+    """Those that rest on nothing that failed; the others fail, and with them what rests on them."""
+    left = []
+    for job in waiting:
+        bad = next((place for place in needs[job.out] if place in work.failed), None)
+        if bad is None:
+            left.append(job)
+        else:
+            work.fail(job.out, f"needs {bad}, which failed: {work.failed[bad]}")
+    return left if len(left) == len(waiting) else _unblocked(left, needs, work)
 
 
 @contextmanager
@@ -199,6 +242,14 @@ def _marker(item: Preparation) -> Path:
     return item.out.with_name(item.out.name + ".json")
 
 
-def _was_prepared(item: Preparation) -> bool:
+def _failure(place: Path) -> Path:
+    return place.with_name(place.name + ".failed.json")
+
+
+def _was_prepared(item: Preparation, roots: Sequence[str]) -> bool:
     marker = _marker(item)
-    return marker.exists() and read_json(marker)["command"] == list(item.command)
+    if not marker.exists():
+        return False
+    before: list[str] = respelt(read_json(marker)["command"], roots)
+    now: list[str] = respelt(item.command, roots)
+    return before == now

@@ -1,0 +1,97 @@
+"""What was declared first stays known, and finished runs do not vanish from the count."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rekindle.cli.study import show
+from rekindle.errors import RunDirectoryError
+from rekindle.report.page import build_report
+from rekindle.study.archiving import archive_study, recomputed
+from study.cheap import go, study_of
+
+GREEDY = {"primary": {"arm": "b", "metric": "greedy"}}
+
+
+@pytest.fixture(autouse=True)
+def _aside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def rows(found):
+    return [(row["method"], row["metric"], row["primary"]) for row in found["comparisons"]]
+
+
+def test_a_primary_that_was_chosen_after_runs_is_not_shown_as_declared(capsys):
+    first, _ = go(study_of(), "out")
+    assert "declared" not in first["primary"]
+    found, asked = go(study_of(**GREEDY), "out", mode="resume")
+    assert not asked
+    primary = found["primary"]
+    assert (primary["metric"], primary["declared"], primary["changed_after"]) == (
+        "greedy", False, 12,
+    )  # fmt: skip
+    assert primary["first"] == {"arm": "b", "baseline": "a", "metric": "pass@1", "level": None}
+    assert rows(found) == [("b", "greedy", True), ("b", "pass@1", False)]
+    show(found)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "changed after 12 finished runs; declared was pass@1 of b against a" in said
+    assert "declared before the first run" not in said
+    page = build_report([Path("out")], Path("a.html")).read_text()
+    assert "changed after 12 runs" in page
+    assert "at first" in page
+    assert "declared before the first run" not in page.lower()
+    again, _ = go(study_of(**GREEDY), "out", mode="resume")
+    assert again["primary"] == primary
+    back, _ = go(study_of(), "out", mode="resume")
+    assert "declared" not in back["primary"]
+
+
+def test_the_first_declared_pair_is_still_compared():
+    arms = {name: {"method": "sft"} for name in "abc"}
+    go(study_of(arms=arms, comparisons=[{"arm": "c", "baseline": "a"}]), "out")
+    other = study_of(
+        arms=arms, comparisons=[{"arm": "c", "baseline": "a"}],
+        primary={"arm": "c", "baseline": "b"},
+    )  # fmt: skip
+    found, _ = go(other, "out", mode="resume")
+    pairs = [(row["method"], row["baseline"]) for row in found["comparisons"]]
+    assert pairs == [("c", "b"), ("c", "a"), ("b", "a")]
+    assert recomputed(archive_study(Path("out"), Path("small"))) == found
+
+
+def test_a_change_before_any_run_is_the_declaration():
+    with pytest.raises(SystemExit):
+        go(study_of(), "out", stop_after=0)
+    found, _ = go(study_of(**GREEDY), "out", mode="resume")
+    assert "declared" not in found["primary"]
+    assert found["changes"][0]["finished_runs"] == 0
+
+
+@pytest.mark.parametrize("gone", ["study.yaml", "manifest.json"])
+def test_runs_without_what_was_declared_are_refused(gone):
+    go(study_of(), "out")
+    Path("out", gone).unlink()
+    with pytest.raises(RunDirectoryError):
+        go(study_of(**GREEDY), "out", mode="resume")
+    assert not Path("out", gone).exists()
+
+
+def test_runs_that_a_change_leaves_out_are_counted_and_named():
+    go(study_of(), "out")
+    found, _ = go(study_of(seeds=[0]), "out", mode="resume")
+    (note,) = found["changes"]
+    assert (note["finished_runs"], note["left_out"]) == (12, 6)
+    page = build_report([Path("out")], Path("a.html")).read_text()
+    assert "after 12 finished runs (6 of them left out)" in page
+
+
+def test_a_new_base_that_would_rename_the_others_is_refused():
+    go(study_of(bases=["x/m", "x/n"]), "out")
+    before = json.loads(Path("out/manifest.json").read_text())
+    with pytest.raises(RunDirectoryError, match="'x/m' would have another directory") as error:
+        go(study_of(bases=["x/m", "x/n", "y/m"]), "out", mode="resume")
+    assert "'x-m', and 4 finished runs are in 'm'" in str(error.value)
+    assert json.loads(Path("out/manifest.json").read_text()) == before
+    assert go(study_of(bases=["x/m", "x/n", "y/o"]), "out", mode="resume")[0]["unfinished"] == 0
