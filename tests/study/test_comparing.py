@@ -55,11 +55,11 @@ def test_other_levels_of_the_same_problems_are_told(made):  # noqa: F811
     def leveled(arm, base, seed):
         found = usual(arm, base, seed)
         for i, problem in enumerate(found["problems"]):
-            problem["level"] = "1" if i < (5 if base == "base-1" else 6) else "2"
+            problem["level"] = "2" if i < (5 if base == "base-1" else 6) else "3"
         return found
 
     recipe = {"task": {"name": "chain"}, "optim": {"steps": 1}, "eval": {"samples": 1}}
-    row = made(leveled, recipe=recipe, primary={"arm": "b", "level": "1"})
+    row = made(leveled, recipe=recipe, primary={"arm": "b", "level": "2"})
     assert (row["n_pairs"], row["n_problems"]) == (4, 6)
     assert "left out base-1 seed 0, base-1 seed 1" in row["why"]
 
