@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rekindle.errors import ConfigError, did_you_mean
 from rekindle.evals.evaluate import metric_names
 from rekindle.methods import section_name
+from rekindle.study.made import check_made
 from rekindle.study.placeholders import NAME, RESERVED
 from rekindle.tasks import load_task
 
@@ -55,11 +56,7 @@ def check_study(study: Study) -> None:
                 got=list(values),
                 why="the same run counted twice would make the interval too narrow",
             )
-    unused = [name for name in study.models if name not in study.bases]
-    if unused:
-        raise ConfigError(
-            f"models.{unused[0]} is not among the bases", fix="add it to 'bases', or remove it"
-        )
+    check_made({name: built.run for name, built in study.models.items()}, study.bases)
     _check_not_set(study)
 
 

@@ -18,7 +18,7 @@ directory of a preparation.
 
 A preparation is a `rekindle` command that runs once for each base before the arms: a reward model,
 a weaker checkpoint. In it `{model}` is the base's model and `{dir}` where its result belongs. A
-base that is named in `models` is made first, by a command of the same kind.
+base that is named in `models` is made first, by a command of the same kind (`made.py`).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from rekindle.errors import ConfigError
 from rekindle.evals.crossed import Kind
 from rekindle.methods.recipe import Recipe, checked, make_recipe, with_overrides
 from rekindle.study.checks import check_runs, check_study
+from rekindle.study.made import PREFIX, in_order, made_from
 from rekindle.study.placeholders import PLACEHOLDER, filled
 
 OTHER_RUN = re.compile(r"\{run:([^{}]+)\}")
@@ -83,7 +84,7 @@ class Ends(Section):
 class Built(Section):
     """A base model that the study makes."""
 
-    run: tuple[str, ...] = Field(description="arguments of rekindle; {dir}: where it belongs")
+    run: tuple[str, ...] = Field(description="rekindle's arguments; {dir}, {model:OTHER}")
     model: str = Field(description="the model that it leaves, e.g. {dir}/final")
 
 
@@ -212,13 +213,13 @@ def plan(study: Study, out: Path) -> list[Planned]:
 
 def preparations(study: Study, out: Path) -> list[Preparation]:
     """What runs before the arms: models that are made, then what each base needs."""
-    found = []
+    found: list[Preparation] = []
+    commands = {name: built.run for name, built in study.models.items()}
     for base in study.bases:
-        if base in study.models:
-            place = _built(out, base)
-            words = study.models[base].run
-            command = tuple(filled(w, {"dir": str(place)}, f"models.{base}") for w in words)
-            found.append(Preparation("models", base, place, command))
+        known_places = {item.out for item in found}
+        for name in in_order(commands, base):
+            if _built(out, name) not in known_places:
+                found.append(_making(study, out, name))
         for name, words in study.prepare.items():
             place = _prepared(study, out, name, base)
             model = model_of(study, out, base)
@@ -227,6 +228,14 @@ def preparations(study: Study, out: Path) -> list[Preparation]:
             needs = (_built(out, base),) if base in study.models else ()
             found.append(Preparation(name, base, place, command, needs))
     return found
+
+
+def _making(study: Study, out: Path, name: str) -> Preparation:
+    place, words = _built(out, name), study.models[name].run
+    others = made_from(words)
+    known = {PREFIX + other: model_of(study, out, other) for other in others}
+    command = tuple(filled(w, {"dir": str(place), **known}, f"models.{name}") for w in words)
+    return Preparation("models", name, place, command, tuple(_built(out, o) for o in others))
 
 
 def model_of(study: Study, out: Path, base: str) -> str:
