@@ -250,7 +250,7 @@ def test_columns_are_texts_or_messages_and_what_cannot_be_learnt_is_counted(tmp_
     ("row", "words"),
     [
         ({"chosen": "1", "rejected": "2"}, "no 'prompt'(.|\n)*split the prompt off"),
-        ({"prompt": "1", "chosen": "1"}, "no usable 'rejected'"),
+        ({"prompt": "1", "chosen": "1"}, "has no 'rejected'(.|\n)*do: "),
         ({"prompt": "1", "chosen": 5, "rejected": "2"}, "no usable 'chosen'"),
         (
             {"prompt": "1", "chosen": [{"role": "user", "content": "x"}], "rejected": "2"},

@@ -146,6 +146,7 @@ def test_a_run_that_did_not_change_is_no_claim(tmp_path):
     still = (run / "eval" / "step-000000.json").read_text()
     (run / "eval" / "step-000020.json").write_text(still)
     for row in verdict_rows(arms_of([load_run(run)])):
-        assert row.change[:3] == (0.0, 0.0, 0.0)
+        value, low, high = row.change[:3]
+        assert value == 0.0
+        assert low == -high < 0.0, "other problems might have changed"
         assert row.verdict == "cannot tell"
-        assert row.change_words == "0.0 [0.0, 0.0]"
