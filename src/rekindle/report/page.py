@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -238,7 +239,7 @@ def vega_bundle() -> str:
 
     bundle = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("\r", "")
     # The same property; scanners for paths take the dotted one for a hidden directory.
-    bundle = bundle.replace(".library", '["library"]')
+    bundle = re.sub(r"[.](library)\b", r'["\1"]', bundle)
     return _script("(()=>{" + bundle + "})();")
 
 
