@@ -18,7 +18,7 @@ from rekindle.signals.remedies import Place, study_tree, too_little, writable
 from rekindle.signals.reward import reward_finding
 from rekindle.signals.saturation import Row, Saturation, has_signal, judge, sft_finding
 from rekindle.signals.table import Advice, Finding, closing
-from rekindle.signals.verifier import verifier_finding
+from rekindle.signals.verifier import RANKS, verifier_finding
 from rekindle.study.design import Study, plan
 
 NAN = math.nan
@@ -204,6 +204,21 @@ def test_hero_fits_when_the_reward_model_ranks_what_the_verifier_rejects():
         found = verifier_finding(accepted, true, ids, reward=reward)
         assert (found.remedy is not None) == fits
         assert ("hero" in refused(found)) != fits
+
+
+def test_hero_rests_on_the_lower_bound_not_on_the_auc():
+    rng = np.random.default_rng(3)
+    ids = [f"p{i}" for i in range(24) for _ in range(8)]
+    true = np.where(np.repeat(np.arange(24) < 4, 8), np.tile([1.0] + [0.0] * 7, 24), 0.0)
+    true[96:] = 1.0  # half of the problems are all right and say nothing within a group
+    score = true + rng.normal(0, 1.0, len(true))
+    accepted = np.zeros(len(true))
+    reward = reward_finding(score.tolist(), true.tolist(), accepted.tolist(), ids)
+    inside = row(reward, "auc/within_wrong/in_group")
+    assert inside.value > RANKS > inside.ci_low
+    found = verifier_finding(accepted.tolist(), true.tolist(), ids, reward=reward)
+    assert (found.state, found.remedy) == ("brittle", None)
+    assert "hero" in refused(found)
 
 
 def test_a_sound_verifier_is_left_alone_and_too_few_answers_say_nothing():
