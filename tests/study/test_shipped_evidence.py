@@ -6,18 +6,24 @@ from pathlib import Path
 import pytest
 
 from rekindle.errors import DataError
+from rekindle.report.tour import evidence_words
 from rekindle.study.evidence import STUDIES, gather, is_a_look, shipped
 
 ROOT = Path(__file__).parents[2]
 
 
-def study(place, name, delta):
+def study(place, name, delta, **settings):
     row = {"primary": True, "delta": delta, "method": "m", "baseline": "b", "metric": "pass@1"}
     row |= dict.fromkeys(("level", "split", "before", "after", "ci_low", "ci_high", "p_value"))
     row |= {"n_bases": 3, "n_seeds": 8, "n_pairs": 24, "n_problems": 9, "verdict": "helps"}
     (place / name).mkdir(parents=True)
     (place / name / "study.json").write_text(
-        json.dumps({"comparisons": [{**row, "primary": False, "delta": 9.0}, row]})
+        json.dumps(
+            {
+                "comparisons": [{**row, "primary": False, "delta": 9.0}, row],
+                "arms": {"m": {"settings": settings}, "b": {"settings": {}}},
+            }
+        )
     )
 
 
@@ -34,6 +40,16 @@ def test_a_confirmed_study_counts_before_the_first_look(tmp_path):
     found = gather(tmp_path)
     assert (found["lens"]["study"], found["lens"]["delta"]) == ("lens_confirm", 0.2)
     assert (found["hero"]["study"], found["hero"]["delta"]) == ("hero", 0.1)
+
+
+def test_a_reward_model_that_leaks_the_truth_is_told(tmp_path):
+    for name, names in STUDIES.items():
+        study(tmp_path, names[0], 0.1, **{"reward": {"source": "oracle"}} if name == "hero" else {})
+    found = gather(tmp_path)
+    assert found["hero"]["oracle"] is True
+    assert "oracle" not in found["lens"]
+    assert "m (oracle reward model) against b" in evidence_words(found["hero"])[0]
+    assert "oracle" not in evidence_words(found["lens"])[0]
 
 
 def test_a_study_that_is_missing_is_named(tmp_path):

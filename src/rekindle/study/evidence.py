@@ -2,7 +2,8 @@
 
     python -m rekindle.study.evidence results/studies     # writes evidence.json beside this file
 
-The table holds each study's declared comparison, as its study.json has it.
+The table holds each study's declared comparison, as its study.json has it; `oracle` where the
+method's reward model was the control that leaks the truth and may not be taken for a trained one.
 """
 
 from __future__ import annotations
@@ -45,9 +46,12 @@ def gather(results: Path) -> dict[str, dict[str, Any]]:
                 f"there is no study of {method} in {results}",
                 wanted=" or ".join(f"{name}/study.json" for name in names),
             )
-        rows = read_json(results / name / "study.json")["comparisons"]
-        declared = next(row for row in rows if row["primary"])
+        content = read_json(results / name / "study.json")
+        declared = next(row for row in content["comparisons"] if row["primary"])
         found[method] = {"study": name, **{key: declared[key] for key in _KEPT}}
+        settings = content["arms"][declared["method"]]["settings"]
+        if settings.get("reward", {}).get("source") == "oracle":
+            found[method]["oracle"] = True
     return found
 
 
