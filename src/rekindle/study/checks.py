@@ -223,9 +223,11 @@ def _check_measured(study: Study, run: Planned) -> None:
     names = metric_names(
         config.samples, temperatures=config.temperatures, likelihood=config.likelihood
     )
-    levels = config.levels or shared.task.levels or _levels_of(shared.task)
     wanted = [("primary", study.primary.metric, study.primary.level)]
     wanted += [("secondary", m, level) for m in study.secondary for level in study.levels]
+    levels = config.levels or shared.task.levels
+    if not levels and any(level is not None for *_, level in wanted):
+        levels = _levels_of(shared.task)  # reads the task's files
     for where, metric, level in wanted:
         at = _PASS_AT.fullmatch(metric)
         if metric not in names and not (at and int(at[1]) <= config.samples):
