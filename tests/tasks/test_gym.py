@@ -52,7 +52,7 @@ def test_the_answer_in_a_text(text, answer):
     assert extract(text) == answer
 
 
-def test_composites_from_plain_settings(tmp_path):
+def test_composites_from_plain_settings(tmp_path, monkeypatch):
     task = gym("composite", datasets=[{"name": "chain_sum"}, {"name": "n_queens", "weight": 2}])
     problems = task.problems("test", count=12, seed=0)
     assert {p.meta["entry"]["metadata"]["source_dataset"] for p in problems} == {
@@ -60,9 +60,9 @@ def test_composites_from_plain_settings(tmp_path):
         "n_queens",
     }
     assert all(task.grade(p, p.answer).value == 1.0 for p in problems)
-    canary = tmp_path / "canary"
-    assert all(task.grade(p, f"open({str(canary)!r}, 'w')").value == 0.0 for p in problems)
-    assert not canary.exists()
+    monkeypatch.chdir(tmp_path)  # by name alone: chain_sum pays in part for a sum that a path holds
+    assert all(task.grade(p, "open('canary', 'w')").value == 0.0 for p in problems)
+    assert not (tmp_path / "canary").exists()
 
 
 @pytest.mark.parametrize(
