@@ -123,6 +123,9 @@ def test_the_page_of_an_archive_is_that_of_the_study(archive):
     for word in ("Study: toy", "sft against grpo", "cannot tell yet"):
         assert word in before
         assert word in after
+    assert "rekindle train out/runs/" in before
+    assert "rekindle train small/runs/" not in after  # they are packed there
+    assert "made from an archive" in after
 
 
 def test_a_study_itself_is_opened_where_it_stands(archive):

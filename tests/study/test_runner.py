@@ -325,6 +325,20 @@ def test_a_bug_in_a_run_ends_its_worker_and_is_told(file, tmp_path):
         pool.stop()
 
 
+def test_a_worker_that_has_served_long_makes_room_for_a_new_one(file, monkeypatch):
+    monkeypatch.setattr(local, "_JOBS", 3)
+    pool = LocalPool(1)
+    start, started = pool._start, []
+    pool._start = lambda place: started.append(start(place)) or started[-1]
+    study = file(seeds=[0, 1])
+    found = run_study(study, Path("out"), executor=pool, quiet=True)
+    assert [worker.served for worker in started] == [3, 3, 2]  # two bases, two arms, two seeds
+    assert len({worker.process.pid for worker in started}) == 3
+    assert [worker.process.exitcode for worker in started] == [0, 0, 0]
+    straight = run_study(study, Path("straight"), executor=Inline(), quiet=True)
+    assert tables(found) == tables(straight)
+
+
 def deaf(pipe, alive, env):
     """A worker whose job ends before the signal to stop is heeded."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -47,7 +47,7 @@ from rekindle.report.verdict import (
     verdict_rows as rows_of,
 )
 from rekindle.report.words import amount, count, listed, nice_step, percent, plural
-from rekindle.study.archive import opened
+from rekindle.study.archive import is_archive, opened
 from rekindle.study.places import is_study
 
 PAGE_BYTES = 3_900_000  # of the whole page, as far as texts can be left out
@@ -96,7 +96,7 @@ def build_report(
         )
     if studies:
         with opened(studies[0]) as place:
-            study = load_study_page(place)
+            study = load_study_page(place, packed=is_archive(studies[0]))
         html = render(study.arms, title=title, study=study)
     else:
         html = render(load_runs(places), title=title, verdict_rows=verdict_rows)

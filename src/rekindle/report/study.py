@@ -76,8 +76,12 @@ class StudyPage:
     texts_note: str = ""
 
 
-def load_study_page(place: Path) -> StudyPage:
+def load_study_page(place: Path, *, packed: bool = False) -> StudyPage:
     """Everything that the page of a study shows.
+
+    Args:
+        place: the study's directory.
+        packed: the reader has an archive, which no run can be begun from alone.
 
     Raises:
         DataError: study.json is missing, broken, or of another version.
@@ -103,7 +107,9 @@ def load_study_page(place: Path) -> StudyPage:
             arm: {name: value for name, value in block.spent if value is not None}
             for arm, block in found.arms.items()
         },
-        rerun=_rerun(place, found, declared, manifest, runs),
+        rerun=_rerun(
+            place, found, declared, manifest, {} if packed else runs, runs_table(found, runs)
+        ),
         notes=[*_notes(found, declared), *notes],
         metric=found.primary.metric,
         declared=found.primary.declared,
@@ -330,7 +336,8 @@ def _rerun(
     found: StudyFile,
     declared: Declared,
     manifest: Mapping[str, Any],
-    runs: Mapping[str, Sequence[RunData]],
+    startable: Mapping[str, Sequence[RunData]],
+    table: Table,
 ) -> Rerun:
     name = f"{place.name}/study.yaml"
     lines = [f"git checkout {found.commit}"] if found.commit else []
@@ -348,14 +355,14 @@ def _rerun(
         again="\n".join(lines),
         alone={
             arm: f"rekindle train {_shown(place, these[0].path)}/config.yaml --out runs/{arm}-again"
-            for arm, these in runs.items()
+            for arm, these in startable.items()
             if these
         },
         note=note,
         declared=declared_table(found, declared),
         study_text=declared.text,
         environment=environment("study", manifest, seed=", ".join(map(str, found.seeds))),
-        runs=runs_table(found, runs),
+        runs=table,
     )
 
 

@@ -24,6 +24,9 @@ from rekindle.study.jobs import Job, Outcome, run_job, watch_study
 
 _GRACE = 60.0  # seconds for a step and a checkpoint before a worker is killed
 _UNKNOWN = 255  # exit code where the process that would know it is gone
+_JOBS = (
+    32  # of one worker: its heap grows by some 4 MB a job, and a new worker costs next to nothing
+)
 _Process = ForkServerProcess | SpawnProcess
 
 
@@ -40,6 +43,7 @@ class _Worker:
     alive: Connection  # open as long as the study is there
     job: Job | None = None
     began: float = field(default=0.0)
+    served: int = 0
 
 
 class LocalPool:
@@ -86,10 +90,14 @@ class LocalPool:
             try:
                 outcomes.append(worker.pipe.recv())
                 worker.job = None
+                worker.served += 1
             except (EOFError, ConnectionResetError):
                 worker.process.join(5)
                 outcomes.append(_death(job, worker.process.exitcode, worker.began))
                 self._workers[place] = None
+            if worker.served >= _JOBS:
+                self._workers[place] = None
+                _retire(worker)
         return outcomes
 
     def stop(self) -> list[Outcome]:
@@ -157,6 +165,12 @@ def _serve(pipe: Connection, alive: Connection, env: dict[str, str]) -> None:
 
 def _leave(number: int, frame: Any) -> None:
     raise SystemExit(0)
+
+
+def _retire(worker: _Worker) -> None:
+    worker.pipe.close()  # it waits for a next job, and leaves
+    worker.process.join(5)
+    worker.alive.close()
 
 
 def _last_word(worker: _Worker, job: Job, deadline: float) -> Outcome:
