@@ -1,6 +1,6 @@
 """What a study costs beyond its runs, and what the second core brings.
 
-    python benchmarks/study_overhead.py           seven minutes on two idle cores
+    python benchmarks/study_overhead.py           twelve minutes on two idle cores
     python benchmarks/study_overhead.py --quick
     python benchmarks/study_overhead.py --why     what two processes side by side contend for
 
