@@ -213,7 +213,7 @@ def test_saturated_sft_beside_a_flat_weak_model_fits_wmss(diagnose, checked, tmp
     assert refused(out) == ["sft,"]
     rows = {row["name"]: row for row in found["signals"]["sft"]["rows"]}
     assert rows["mix/reactivated"]["value"] > 0.5
-    checked(study, "sft_restart", "wmss", "wmss_d0")
+    checked(study, "sft_restart", "wmss", "wmss_frozen", "wmss_d0")
     out, _ = diagnose(*words, scaled(tmp_path / "half", 0.3))
     assert "fits: nothing that these numbers support." in out
     assert refused(out) == ["sft,", "wmss"]

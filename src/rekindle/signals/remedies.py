@@ -121,6 +121,7 @@ def _wmss(place: Place, rates: Rates, small: bool) -> _Design:
     arms = {
         "sft_restart": {"method": "sft_restart"},
         "wmss": {"method": "wmss", "wmss": {"weak": place.weak}},
+        "wmss_frozen": {"method": "wmss_frozen", "wmss": {"weak": place.weak}},
         "wmss_d0": {"method": "wmss_d0"},
     }
     return _Design(arms, "sft_restart", "wmss", rates.sft)

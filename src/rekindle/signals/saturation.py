@@ -37,8 +37,10 @@ KNOWN = 0.95  # probability of a held-out reference answer; above, there is noth
 BACK, TIMES = 0.5, 2.0  # what mixing must bring: share on tokens above 0.99, times SFT's gradient
 MEMORY = 2.0  # held-out nll as a multiple of the training nll
 TEMPERATURE = (
-    "Where it was tried here SFT with a temperature in training (wmss_d0) did as much or more, and "
-    "a larger gradient is no proof: the study has wmss_d0 and sft_restart"
+    "A larger gradient is no proof: where it was tried here (docs/evidence.md) joint training was "
+    "not above SFT, the frozen variant was on models that had just begun to learn, and a "
+    "temperature in training (wmss_d0) did as much or more for sampled accuracy: the study has all "
+    "of them"
 )
 
 
