@@ -46,6 +46,11 @@ def test_it_fits_a_desk_and_a_phone(browser, report, width, dark):
     browser.wait_for(DRAWN, 120)
     assert browser.problems == []
     assert browser.ask("document.documentElement.scrollWidth") <= width, "scrolls sideways"
+    inset = (
+        "getComputedStyle(document.querySelector('#verdict .verdict {} :nth-child(2)')).paddingLeft"
+    )
+    head, cell = (browser.ask(inset.format(row)) for row in ("thead tr", "tr.main"))
+    assert head == cell, "the heads do not stand over their columns"
     drawn = browser.ask("document.querySelectorAll('.chart svg').length")
     assert drawn == browser.ask("document.querySelectorAll('.chart').length") > 20
     words = browser.ask("document.querySelector('#verdict .verdict').innerText")

@@ -256,9 +256,9 @@ def _summary(found: StudyFile) -> list[str]:
         )
         told.append(
             f"{when}: {row.metric} on {where} of {subject}. "
-            f"{amount(row.metric, row.before)} became {amount(row.metric, row.after)}, a "
-            f"difference of {difference(row.metric, row.delta, unit=True)} ({interval}): "
-            f"{row.verdict}."
+            f"{row.baseline} has {amount(row.metric, row.before)}, {row.method} "
+            f"{amount(row.metric, row.after)}, a difference of "
+            f"{difference(row.metric, row.delta, unit=True)} ({interval}): {row.verdict}."
         )
     return told
 
