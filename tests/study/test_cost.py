@@ -82,6 +82,7 @@ def test_a_study_writes_what_it_cost_over_all_its_sessions(file):  # noqa: F811
 PRELOADED = """
 import signal, sys, threading
 import rekindle.engine.threads
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))  # Ctrl-C, often
 signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
 import rekindle.study.preload

@@ -61,3 +61,11 @@ def test_few_bases_or_seeds_are_a_look():
     assert not is_a_look({"n_bases": 3, "n_seeds": 8})
     assert is_a_look({"n_bases": 2, "n_seeds": 8})
     assert is_a_look({"n_bases": 3, "n_seeds": 7})
+
+
+def test_a_verdict_that_is_a_look_says_so(tmp_path):
+    for names in STUDIES.values():
+        study(tmp_path, names[0], delta=0.1)
+    row = gather(tmp_path)["lens"]
+    assert evidence_words(row)[-1] == "helps"
+    assert evidence_words({**row, "n_seeds": 2})[-1] == "helps, a look"
