@@ -36,7 +36,7 @@ LITTLE, MUCH = 0.01, 0.05  # mean non-target mass: below, SFT has hardly any gra
 KNOWN = 0.95  # probability of a held-out reference answer; above, there is nothing to gain
 BACK, TIMES = 0.5, 2.0  # what mixing must bring: share on tokens above 0.99, times SFT's gradient
 MEMORY = 2.0  # held-out nll as a multiple of the training nll
-TEMPERATURE = (
+NO_PROOF = (
     "A larger gradient is no proof: where it was tried here (docs/evidence.md) joint training was "
     "not above SFT, the frozen variant was on models that had just begun to learn, and a "
     "temperature in training (wmss_d0) did as much or more for sampled accuracy: the study has all "
@@ -123,7 +123,7 @@ def sft_finding(found: Saturation) -> Finding:
             "it on tokens above 0.99"
         )
         if ratio.ci_low > TIMES and back.ci_low > BACK:
-            remedy = Advice("wmss", f"{shown}. {TEMPERATURE}")
+            remedy = Advice("wmss", f"{shown}. {NO_PROOF}")
         else:
             why = f"it needs lower bounds above {TIMES:g} and {BACK:g}"
             against.append(Advice("wmss", f"{shown}: {why}"))

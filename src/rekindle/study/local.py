@@ -24,9 +24,7 @@ from rekindle.study.jobs import Job, Outcome, run_job, watch_study
 
 _GRACE = 60.0  # seconds for a step and a checkpoint before a worker is killed
 _UNKNOWN = 255  # exit code where the process that would know it is gone
-_JOBS = (
-    32  # of one worker: its heap grows by some 4 MB a job, and a new worker costs next to nothing
-)
+_JOBS = 32  # of one worker, whose heap grows by some 4 MB a job; a new one costs next to nothing
 _Process = ForkServerProcess | SpawnProcess
 
 
