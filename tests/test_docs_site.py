@@ -14,7 +14,7 @@ from sitegen import build as site_build
 from sitegen.build import DocsError, build, missing_pages, pages_of
 from sitegen.links import faults
 from sitegen.markdown import of_docstring, page_of, spaced
-from sitegen.measured import measured, methods_of_arms, plot
+from sitegen.measured import measured, methods_of_arms, plot, section
 from sitegen.methods import generated_part, method_files
 from sitegen.undocumented import undocumented
 
@@ -203,6 +203,17 @@ def test_measured_differences_come_with_interval_and_counts():
                 assert f"{row['n_problems']} problem" in drawn
                 rows += 1
     assert rows > 20
+
+
+def test_studies_say_what_they_are_not_and_how_to_run_them_again():
+    studies = ROOT / "results" / "studies"
+    told = {found.name: section(found) for found in measured(studies, METHODS["hero"])}
+    assert "A look at its arms, not evidence" in told["hero"]
+    assert "A look" not in told["hero_confirm"]
+    assert "`hero` and `rm_only`: a control" in told["hero_confirm"]
+    assert "true check plus noise" not in told["hero"]
+    again = "rekindle study results/studies/hero/study.yaml --out runs/hero"
+    assert again in told["hero"]
 
 
 def test_a_comparison_without_an_interval_shows_no_number():

@@ -12,6 +12,7 @@ import yaml
 
 from rekindle.methods import METHODS
 from rekindle.report.words import nice_step, plural
+from rekindle.study.evidence import FEWEST_BASES, FEWEST_SEEDS
 from sitegen.markdown import prose
 
 _LOOKS = {"helps": "good", "does not": "bad"}
@@ -75,12 +76,31 @@ def section(found: Measured) -> str:
         f"### Study {found.name}",
         f"{prose(study['claim'])} Measured: {what}, on {' and '.join(splits)} problems, with "
         f"{plural(bases, 'base model')} and {plural(seeds, 'seed')}. Intervals are over base "
-        "models, seeds and problems. ◆ marks the comparison that decides, declared before the run.",
+        "models, seeds and problems. ◆ marks the comparison that decides, declared before the run."
+        + _caution(study),
         plot(found.comparisons, what),
         f"Everything else that was compared: `results/studies/{found.name}/study.json`. Run it "
-        f"again: {_command(study['command'])}",
+        f"again: `rekindle study results/studies/{found.name}/study.yaml --out runs/{found.name}` "
+        f"(it was run at commit {study['commit'][:7]}).",
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def _caution(study: dict[str, Any]) -> str:
+    """What a reader must know before the verdicts: too few runs, or a reward model that cheats."""
+    text = ""
+    if len(study["bases"]) < FEWEST_BASES or len(study["seeds"]) < FEWEST_SEEDS:
+        text += " **A look at its arms, not evidence**: it has too few base models or seeds."
+    oracles = [
+        f"`{arm}`"
+        for arm, block in study["arms"].items()
+        if block["settings"].get("reward", {}).get("source") == "oracle"
+    ]
+    if oracles:
+        text += (
+            f" {' and '.join(oracles)}: a control, whose reward model is the true check plus noise."
+        )
+    return text
 
 
 def plot(rows: Sequence[dict[str, Any]], what: str) -> str:
@@ -152,7 +172,3 @@ def _place(value: float, reach: float) -> float:
 def _signed(value: float, shape: str = "+.3f") -> str:
     text = f"{value:{shape}}"
     return "0" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
-
-
-def _command(command: str) -> str:
-    return f"`{command}`"

@@ -221,3 +221,15 @@ def test_the_page_of_a_study_is_well_ordered(study):
     assert sorted(drawn) == sorted(outline.data("figures-data"))
     again = build_report([study], study / "again.html").read_bytes()
     assert again == (study / "report.html").read_bytes()
+
+
+def test_an_arm_whose_reward_model_knows_the_truth_is_said_where_the_verdicts_are(study):
+    assert "control for a reward model" not in page_of(study).text
+
+    def edit(found):
+        found["arms"]["lens"]["settings"]["reward"] = {"source": "oracle"}
+
+    change(study, edit)
+    text = page_of(study).text
+    assert "lens has a control for a reward model, the true check plus noise" in text
+    assert text.index("lens has a control") < text.index("lens declared grpo") + 500

@@ -85,7 +85,7 @@ def _show(rows: Sequence[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -
 
     console = Console(width=None if Console().is_terminal else 150)
     grid = Table(
-        "method", "baseline", "the signal that is missing", "start", "baseline", "method",
+        "method", "baseline", "the signal its paper is about", "start", "baseline", "method",
         "difference, 95 %", "verdict", title="This tour: test problems, one base model, one seed",
     )  # fmt: skip
     for row in rows:

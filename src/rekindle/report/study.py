@@ -274,7 +274,24 @@ def _caution(found: StudyFile) -> str:
             f"{plural(len(found.seeds), 'seed')} this is a look at how the arms behave, not "
             "evidence for a method."
         )
-    return text
+    return text + _controls(found)
+
+
+def _controls(found: StudyFile) -> str:
+    """Said where the verdicts are: arms whose reward model knows the truth are no method's."""
+    oracles = [arm for arm, block in found.arms.items() if _is_oracle(block.settings)]
+    if not oracles:
+        return ""
+    verb = "have" if len(oracles) > 1 else "has"
+    return (
+        f" {listed(oracles)} {verb} a control for a reward model, the true check plus noise "
+        "(reward.source: oracle): what it shows holds for a reward model that cannot be gamed."
+    )
+
+
+def _is_oracle(settings: Mapping[str, Any]) -> bool:
+    reward = settings.get("reward")
+    return isinstance(reward, Mapping) and reward.get("source") == "oracle"
 
 
 # --- what is missing, and how to get it again

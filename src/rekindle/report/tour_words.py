@@ -11,7 +11,7 @@ class Gap(NamedTuple):
     Attributes:
         title: the method's name in words.
         paper: its arXiv id.
-        missing: the signal that is missing, for a cell of a table.
+        missing: the signal its paper says is missing, for a cell of a table.
         goes_out, remedy: a sentence or two each.
         task: what the models do here.
         example: a prompt and an answer.
