@@ -14,7 +14,10 @@ problems contribute (Cameron, Gelbach, Miller 2011, two-way clusters):
 
 V_runs is the variance of base means over the number of bases, or of run means over the number of
 runs when there is one base (the claim is then about that base). Degrees of freedom are those of the
-part that dominates (Satterthwaite). With few bases the interval is wide, as it must be.
+part that dominates (Satterthwaite). With few bases the interval is wide, as it must be. Two of them
+(or two runs of one) may be alike by luck, and Satterthwaite would take that for knowledge: there
+each part has a t quantile of its own (Banerjee 1961), and the interval holds the truth in 95 % of
+studies or more.
 
 The hierarchical bootstrap draws the same three levels anew: bases, seeds within each, and problems,
 the same ones for all runs. It knows no t distribution: with few bases it is too narrow
@@ -29,7 +32,7 @@ from itertools import product
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from rekindle.errors import ConfigError
 from rekindle.evals.intervals import (
@@ -47,6 +50,7 @@ Nested = Mapping[str, Mapping[int, Floats]]  # base -> seed -> difference on eac
 Bounds = tuple[float, float]
 _ACCURACY: Bounds = (-1.0, 1.0)  # differences of what lies between 0 and 1
 _EXACT = 14  # signs of so many runs are all tried
+_DRAWS = 5_000  # of the variances that a study would find
 
 
 class Crossed(NamedTuple):
@@ -129,33 +133,48 @@ def run_sign_flip_p(means: Sequence[float], *, seed: int = 0, resamples: int = 2
     return float((np.sum(np.abs(signs @ values) >= observed) + 1) / (resamples + 1))
 
 
+class Spread(NamedTuple):
+    """Standard deviations of a true difference: by base, by seed, by problem.
+
+    `SPREADS` are those of the committed studies (docs/statistics.md): arms that do nearly the same
+    (HERO and its verifier), arms that train another way (WMSS and SFT), or on other data (the
+    first stage of weak-to-strong and training on all weak answers).
+    """
+
+    base: float
+    seed: float
+    problem: float
+
+
+SPREADS = (Spread(0.005, 0.005, 0.04), Spread(0.03, 0.025, 0.06), Spread(0.1, 0.03, 0.15))
+
+
 def minimum_detectable(
     *,
     n_bases: int,
     n_seeds: int,
     n_problems: int,
-    base_sd: float = 0.01,
-    seed_sd: float = 0.015,
-    problem_sd: float = 0.25,
+    spread: Spread = SPREADS[1],
+    noise_sd: float = 0.2,
     power: float = 0.8,
     level: float = LEVEL,
 ) -> float:
     """The smallest true difference that a study of this size finds with this probability.
 
     Args:
-        base_sd, seed_sd: standard deviation of a base's and of a run's true difference.
-        problem_sd: of the difference on a problem, its sampling noise included.
-        power: probability of an interval that leaves out 0.
+        spread: of the true differences.
+        noise_sd: what one run's difference on one problem adds by sampling: about 0.45 for one
+            answer a problem and for pass@k of all of them, 0.45 / sqrt(K) for the mean of K.
+        power: probability of an interval above 0.
 
     Returns:
-        A difference of accuracies: 0.02 is two points. The defaults are what testbed studies show.
-        Infinite for one base and one seed: one pair of runs never gets a verdict, however large its
-        difference. A study of a true difference d has an interval above 0 where a noncentral t,
-        with the interval's degrees of freedom and d over its standard error, passes the interval's
-        quantile.
+        A difference of accuracies: 0.02 is two points. Infinite for one base and one seed: one pair
+        of runs never gets a verdict, however large its difference. The variances that the interval
+        rests on are drawn 5,000 times, always the same; the difference is the one whose interval
+        is above 0 with this probability over them.
 
     Raises:
-        ConfigError: no base, no seed or no problem.
+        ConfigError: no base, no seed or no problem; a power that is no probability.
     """
     if min(n_bases, n_seeds, n_problems) < 1:
         raise ConfigError(
@@ -163,24 +182,38 @@ def minimum_detectable(
             got=f"n_bases {n_bases}, n_seeds {n_seeds}, n_problems {n_problems}",
             wanted="at least 1 of each",
         )
+    if not 0.05 <= power < 1:
+        raise ConfigError(
+            "a power is the probability of finding what is there",
+            got=f"power {power}",
+            wanted="0.05 or more, below 1",
+        )
     runs = n_bases * n_seeds
     if runs == 1:
         return math.inf
-    if n_bases > 1:
-        of_runs, df = base_sd**2 / n_bases + seed_sd**2 / runs, n_bases - 1
-    else:
-        of_runs, df = seed_sd**2 / runs, runs - 1
-    of_problems = problem_sd**2 / n_problems
-    total = of_runs + of_problems
-    if total == 0:
+    alone = n_bases == 1  # the claim is then about that base
+    of_bases = (0.0 if alone else spread.base**2 / n_bases) + spread.seed**2 / runs
+    of_both = noise_sd**2 / (runs * n_problems)
+    error = math.sqrt(of_bases + spread.problem**2 / n_problems + of_both)
+    if error == 0:
         return 0.0
-    freedom = total**2 / (of_runs**2 / df + of_problems**2 / max(1, n_problems - 1))
-    needed = float(stats.t.ppf(0.5 + level / 2, freedom))
-    # A central t would forget that the estimated error is small in the same studies again and again
-    # in which the difference passes; with two degrees of freedom that costs a tenth of the power.
-    top = 2 * needed + 10 * float(stats.norm.ppf(max(power, 0.975)))
-    shift = optimize.brentq(lambda d: stats.nct.sf(needed, freedom, d) - power, 0.0, top)
-    return float(shift) * math.sqrt(total)
+    rng, problems_df = np.random.default_rng(0), max(1, n_problems - 1)
+
+    def drawn(variance: float, df: int) -> _Part:
+        return _Part(variance * rng.chisquare(df, _DRAWS) / df, df)
+
+    half_K = _half_width(
+        drawn(of_bases + of_both, (runs if alone else n_bases) - 1),
+        drawn(spread.problem**2 / n_problems + of_both, problems_df),
+        _Part(np.full(_DRAWS, of_both), (runs - 1) * problems_df),
+        level,
+    )
+    top = float(half_K.max()) + 10 * error
+
+    def missed(difference: float) -> float:
+        return power - float(np.mean(special.ndtr((difference - half_K) / error)))
+
+    return float(optimize.brentq(missed, -10 * error, top))
 
 
 def two_way(table_RP: Floats, base_means: Sequence[float], level: float = LEVEL) -> Interval:
@@ -197,14 +230,42 @@ def two_way(table_RP: Floats, base_means: Sequence[float], level: float = LEVEL)
     cells = int((~np.isnan(rest)).sum())
     freedom_of_rest = max(1, (len(table_RP) - 1) * (n - 1))
     of_both = float(np.nansum(rest**2)) / freedom_of_rest / max(1, cells)
+    half = _half_width(
+        _Part(np.array([of_runs]), runs_df),
+        _Part(np.array([of_problems]), max(1, n - 1)),
+        _Part(np.array([of_both]), freedom_of_rest),
+        level,
+    )
+    return Interval(value, value - float(half[0]), value + float(half[0]), n)
+
+
+class _Part(NamedTuple):
+    """A part of the variance of the mean, of one study or of many, and its degrees of freedom."""
+
+    variance: Floats
+    df: int
+
+
+def _half_width(runs: _Part, problems: _Part, both: _Part, level: float) -> Floats:
+    """Half of the interval's width, of each study."""
+
+    def quantile(freedom: Floats | int) -> Floats:
+        found: Floats = stats.t.ppf(0.5 + level / 2, freedom)
+        return found
+
+    of_runs, of_problems, of_both = runs.variance, problems.variance, both.variance
+    # Runs that differ on every problem and not in their means leave nothing but what both share.
+    least = quantile(both.df) ** 2 * of_both
+    if runs.df == 1:
+        runs_t, problems_t = quantile(1) ** 2, quantile(problems.df) ** 2
+        first = runs_t * of_runs + problems_t * np.maximum(of_problems - of_both, 0.0)
+        second = runs_t * np.maximum(of_runs - of_both, 0.0) + problems_t * of_problems
+        return np.sqrt(np.maximum(np.maximum(first, second), least))
     # Sampling noise is in both parts; it is taken out once, but never below the larger part.
-    total = max(of_runs + of_problems - of_both, of_runs, of_problems)
-    low = high = value
-    if total > 0:
-        freedom = total**2 / (of_runs**2 / runs_df + of_problems**2 / max(1, n - 1))
-        half = float(stats.t.ppf(0.5 + level / 2, max(1.0, freedom))) * math.sqrt(total)
-        low, high = value - half, value + half
-    return Interval(value, low, high, n)
+    total = np.maximum(of_runs + of_problems - of_both, np.maximum(of_runs, of_problems))
+    spent = of_runs**2 / runs.df + of_problems**2 / problems.df
+    freedom = np.maximum(1.0, total**2 / np.where(total > 0, spent, 1.0))
+    return np.sqrt(np.where(total > 0, quantile(freedom) ** 2 * total, least))
 
 
 def _nearly_all_agree(table_RP: Floats, level: float, bounds: Bounds) -> Interval:
