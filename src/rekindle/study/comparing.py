@@ -27,7 +27,7 @@ from rekindle.study.spending import Means, unequal_pair
 
 HELPS, DOES_NOT, CANNOT_TELL = "helps", "does not", "cannot tell yet"
 SMALL = "above 0, but smaller than what was declared to matter"
-DOUBTFUL = "as many pairs had other data or problems as those that were kept"
+DOUBTFUL = "as many pairs had other data or problems as those that were kept, or more"
 
 
 def verdict_of(found: Difference, *, meaningful: float, lower_is_better: bool = False) -> str:
