@@ -67,7 +67,9 @@ class Budget(Section):
 
     unit: Unit = Field(default="updates", description="what is made equal")
     at_most: int | None = Field(
-        default=None, ge=1, description="per run; None: the arms must agree among themselves"
+        default=None,
+        ge=1,
+        description="per run; needed for tokens; None: the arms agree in updates",
     )
     tolerance: float = Field(
         default=0.05, ge=0.0, description="share by which an arm may differ and count as equal"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from rekindle.errors import DataError
 from rekindle.files import read_json
+from rekindle.testbed import DERIVED, located, names
 
 MANIFEST, DECLARED, RESULTS = "manifest.json", "study.yaml", "study.json"
 SESSIONS = "sessions.json"  # when it ran, with how many workers, and what that cost
@@ -67,6 +69,14 @@ def is_finished(place: Path) -> bool:
     """Whether a run directory holds a finished run."""
     manifest = place / MANIFEST
     return manifest.exists() and read_object(manifest).get("finished") is not None
+
+
+def same_model(name: str) -> str:
+    """One name for all by which a model can be called: a path, another spelling of it, a link."""
+    plain = os.path.normpath(name)
+    if Path(name).exists():
+        return str(Path(name).resolve())
+    return str(Path(located(plain)).resolve()) if plain in (*names(), *DERIVED) else plain
 
 
 def is_study(place: Path) -> bool:
