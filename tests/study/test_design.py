@@ -102,6 +102,18 @@ def test_an_arm_may_name_what_its_base_is_loaded_by(write):
         ({"sedes": [1]}, "unknown key 'sedes'"),
         ({"primary": {"arm": "kl", "metrik": "x"}}, "unknown key 'primary.metrik'"),
         ({"seeds": []}, "seeds cannot be used"),
+        (
+            {"comparisons": [{"arm": "kl", "basline": "sft"}]},
+            "Did you mean 'comparisons.0.baseline'",
+        ),
+        ({"pgr": {"week": "sft", "ceiling": "kl"}}, "Did you mean 'pgr.weak'"),
+        ({"models": {"m": {"run": ["x"], "modle": "y"}}}, "Did you mean 'models.m.model'"),
+        ({"primary": "kl"}, "wanted: keys and values: arm, baseline, metric, level"),
+        ({"seeds": 3}, r"wanted: a list\n  do:     write seeds: \[3\]"),
+        ({"seeds": []}, "wanted: at least one"),
+        ({"bases": [3]}, r'wanted: a text\n  do:     put it in quotes: "3"'),
+        ({"meaningful": "much"}, "wanted: a number"),
+        ({"arms": ["grpo", "kl"]}, "wanted: keys and values"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(write, changes, says):
@@ -220,3 +232,16 @@ def test_where_a_model_is_held_and_what_all_are_told_may_be_set(write):
     }
     recipe = {**TREE["recipe"], "model": {"system": "{base}"}}
     assert plan(load_study(write(arms=arms, recipe=recipe)), Path("out"))
+
+
+def test_a_level_may_be_a_number_in_the_file_and_on_the_command_line(write):
+    study = load_study(write(primary={"arm": "kl", "level": 5}, levels=[5, None]))
+    assert (study.primary.level, study.levels) == ("5", ("5", None))
+    assert (
+        study.declared()
+        == load_study(write(primary={"arm": "kl", "level": "5"}, levels=["5", None])).declared()
+    )
+    for value in ("5", '"5"'):
+        assert load_study(write(), [f"primary.level={value}"]).primary.level == "5"
+    with pytest.raises(ConfigError, match="level cannot be used"):
+        load_study(write(primary={"arm": "kl", "level": True}))
