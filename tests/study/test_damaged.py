@@ -8,6 +8,7 @@ import yaml
 
 from rekindle.errors import DataError, RekindleError
 from rekindle.evals.reading import read_eval
+from rekindle.study.archiving import archive_study
 from rekindle.study.spending import spent_by
 from study.cheap import go, study_of
 from study.test_bad_input import BASES, evaluation, made, usual  # noqa: F401
@@ -61,6 +62,12 @@ def test_what_is_damaged_is_named_before_anything_runs(study, name, content, say
         go(study, "out", mode="resume")
     assert name in str(error.value)
     assert says in str(error.value)
+
+
+def test_damaged_results_are_not_exported(study):
+    Path("out/study.json").write_text("[]")
+    with pytest.raises(DataError, match=r"study\.json is damaged"):
+        archive_study(Path("out"), Path("small"))
 
 
 @pytest.mark.parametrize(
