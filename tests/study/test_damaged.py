@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rekindle.errors import DataError, RekindleError
+from rekindle.errors import DataError, RekindleError, RunDirectoryError
 from rekindle.evals.reading import read_eval
 from rekindle.study.archiving import archive_study
 from rekindle.study.spending import spent_by
@@ -62,6 +62,14 @@ def test_what_is_damaged_is_named_before_anything_runs(study, name, content, say
         go(study, "out", mode="resume")
     assert name in str(error.value)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "{}"])
+def test_what_may_not_be_a_study_is_not_deleted(study, content):
+    Path("out/manifest.json").write_text(content)
+    with pytest.raises(RunDirectoryError, match="remove it yourself"):
+        go(study, "out", mode="overwrite")
+    assert Path(RUN, "eval.json").exists()
 
 
 def test_damaged_results_are_not_exported(study):

@@ -17,7 +17,7 @@ import yaml
 from rekindle import __version__
 from rekindle.engine.manifest import STATE_FORMAT, make_manifest, now
 from rekindle.engine.rundir import LOCK, RunLock, flat
-from rekindle.errors import ConfigError, RekindleError, RunDirectoryError
+from rekindle.errors import ConfigError, DataError, RekindleError, RunDirectoryError
 from rekindle.files import (
     clear_leftovers,
     explained_io,
@@ -116,13 +116,22 @@ def _refuse_mode(out: Path, mode: Mode) -> None:
             why="a study is never mixed with another",
             fix="--resume goes on with it, --overwrite replaces it, or give another --out",
         )
-    if filled and not ((out / MANIFEST).exists() and "study" in read_object(out / MANIFEST)):
+    if filled and not _is_ours(out, mode):
         raise RunDirectoryError(
             f"{out} is not a study directory",
             wanted=f"a directory with a {MANIFEST} of a study",
             why="nothing that is not ours is resumed or deleted",
-            fix="check --out",
+            fix="check --out; if it is a study whose manifest is damaged, remove it yourself",
         )
+
+
+def _is_ours(out: Path, mode: Mode) -> bool:
+    try:
+        return (out / MANIFEST).exists() and "study" in read_object(out / MANIFEST)
+    except DataError:
+        if mode == "resume":  # told as what it is
+            raise
+        return False
 
 
 def _refuse_other_version(out: Path) -> None:

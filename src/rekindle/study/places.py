@@ -14,10 +14,7 @@ MANIFEST, DECLARED, RESULTS = "manifest.json", "study.yaml", "study.json"
 SESSIONS = "sessions.json"  # when it ran, with how many workers, and what that cost
 SPENT = "spent.json"  # of a run that came from an archive, whose logs are thinned
 ODD = "is damaged, or another version's"
-RESTORE = (
-    "restore it, go on with the version that made it, or start again with --overwrite or "
-    "another --out"
-)
+RESTORE = "restore it, go on with the version that made it, or begin with another --out"
 RESULTS_FORMAT = 1  # of study.json; raised when what its numbers mean changes
 
 
