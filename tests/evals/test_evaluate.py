@@ -193,7 +193,7 @@ def test_other_levels_of_the_same_problems_are_refused():
         ({"a": 1}, r"no 'task' among \['a'\]"),
         ({"problems": [{"id": "p"}]}, "'problems': an id and a level"),
         ({"outcomes": [[1, 0, 1, 0]]}, "1 rows for 4 problems"),
-        ({"outcomes": [["x"]] * 4}, "numbers or null"),
+        ({"outcomes": [["x"]] * 4}, "scores from 0 to 1, or null"),
         ({"majority": [1]}, "'majority': a number or null for each problem"),
     ],
 )

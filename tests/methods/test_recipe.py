@@ -5,7 +5,7 @@ import yaml
 
 from rekindle.errors import ConfigError, DataError
 from rekindle.methods.grpo import PRESETS
-from rekindle.methods.recipe import load_recipe, make_recipe
+from rekindle.methods.recipe import load_recipe, make_recipe, with_overrides
 
 MINIMAL = {"method": "grpo"}
 
@@ -50,6 +50,7 @@ def test_overrides(override, path, value):
         ({"method": "grpo", "grpo": {"groupsize": 4}}, [], r"Did you mean 'grpo\.group_size'"),
         ({"method": "grpo", "sft": {}}, [], "no effect with method: grpo"),
         (MINIMAL, ["optim.lr=-1"], r"optim\.lr cannot be used"),
+        (MINIMAL, ["optim.betas=[0.9]"], r"'optim\.betas\.1' is missing"),
         (MINIMAL, ["optim.steps=0"], r"optim\.steps cannot be used"),
         (MINIMAL, ["optim.lr=.nan"], r"optim\.lr cannot be used"),
         (MINIMAL, ["optim.learning_rate=1"], r"unknown key 'optim\.learning_rate'"),
@@ -73,3 +74,11 @@ def test_a_recipe_that_is_no_yaml_or_not_there(tmp_path):
         load_recipe(bad)
     with pytest.raises(DataError, match="does not exist"):
         load_recipe(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-4", 1e-4), (".5E3", 500.0), ("'1e-4'", "1e-4"), ('"5"', "5"), ("5", 5)]
+)
+def test_only_what_yaml_misreads_becomes_a_number(text, value):
+    found = with_overrides({}, [f"a.b={text}"])["a"]["b"]
+    assert (type(found), found) == (type(value), value)

@@ -28,8 +28,19 @@ TREE = {
 
 
 def study_of(**changes):
-    Path("study.yaml").write_text(yaml.safe_dump({**TREE, **changes}, sort_keys=False))
+    tree = told_apart({**TREE, **changes})
+    Path("study.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     return load_study("study.yaml")
+
+
+def told_apart(tree):
+    """The study with a setting of its own for each arm: arms that are alike are refused."""
+
+    def own(name, arm):
+        batch = {"batch": ord(name[-1])}
+        return {**arm, "reward": {**batch, **arm.get("reward", {})}} if arm else arm
+
+    return {**tree, "arms": {name: own(name, arm) for name, arm in tree["arms"].items()}}
 
 
 class Cheap:

@@ -12,6 +12,7 @@ from rekindle.report.study import load_study_page
 from rekindle.study.design import load_study, plan
 from rekindle.study.results import study_results
 from rekindle.study.runner import run_study
+from study.cheap import told_apart
 from study.test_runner import Inline, file  # noqa: F401
 
 RIGHT = {0: [1, 0, 1, 1, 0, 1, 0, 1], 1: [1, 1, 0, 1, 1, 0, 1, 1]}
@@ -43,7 +44,7 @@ def made(tmp_path, monkeypatch):
     }
 
     def make(evaluated, data=lambda key: "same", log=lambda arm: LOG, whole=False, **changes):
-        Path("study.yaml").write_text(yaml.safe_dump({**tree, **changes}))
+        Path("study.yaml").write_text(yaml.safe_dump(told_apart({**tree, **changes})))
         study = load_study("study.yaml")
         runs = plan(study, Path("out"))
         marks = {"fingerprints": {"declared": "x"}, "changes": [], "commit": None, "dirty": False}

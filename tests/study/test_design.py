@@ -50,8 +50,8 @@ def test_every_arm_seed_and_base_is_planned_pairs_first(write):
 
 
 def test_a_budget_of_tokens_reaches_every_recipe(write):
-    study = load_study(write(budget={"unit": "generated", "at_most": 5000}))
-    assert {run.recipe.shared.optim.max_generated for run in plan(study, Path("out"))} == {5000}
+    study = load_study(write(budget={"unit": "trained", "at_most": 5000}))
+    assert {run.recipe.shared.optim.max_trained for run in plan(study, Path("out"))} == {5000}
 
 
 def test_comparisons_default_to_every_arm_with_the_declared_one_first(write):
@@ -83,9 +83,9 @@ def test_an_arm_may_use_another_arms_run_and_a_preparation(write):
 
 
 def test_an_arm_may_name_what_its_base_is_loaded_by(write):
-    arms = {**TREE["arms"], "kl": {"method": "grpo", "model": {"system": "{model} as {base}"}}}
+    arms = {**TREE["arms"], "kl": {"method": "grpo", "reward": {"model": "{model} as {base}"}}}
     runs = plan(load_study(write(arms=arms)), Path("out"))
-    told = {run.recipe.shared.model.system for run in runs if run.arm == "kl"}
+    told = {run.recipe.shared.reward.model for run in runs if run.arm == "kl"}
     assert "testbed/countdown-s0 as countdown-s0" in told
 
 
@@ -102,6 +102,18 @@ def test_an_arm_may_name_what_its_base_is_loaded_by(write):
         ({"sedes": [1]}, "unknown key 'sedes'"),
         ({"primary": {"arm": "kl", "metrik": "x"}}, "unknown key 'primary.metrik'"),
         ({"seeds": []}, "seeds cannot be used"),
+        (
+            {"comparisons": [{"arm": "kl", "basline": "sft"}]},
+            "Did you mean 'comparisons.0.baseline'",
+        ),
+        ({"pgr": {"week": "sft", "ceiling": "kl"}}, "Did you mean 'pgr.weak'"),
+        ({"models": {"m": {"run": ["x"], "modle": "y"}}}, "Did you mean 'models.m.model'"),
+        ({"primary": "kl"}, "wanted: keys and values: arm, baseline, metric, level"),
+        ({"seeds": 3}, r"wanted: a list\n  do:     write seeds: \[3\]"),
+        ({"seeds": []}, "wanted: at least one"),
+        ({"bases": [3]}, r'wanted: a text\n  do:     put it in quotes: "3"'),
+        ({"meaningful": "much"}, "wanted: a number"),
+        ({"arms": ["grpo", "kl"]}, "wanted: keys and values"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(write, changes, says):
@@ -115,11 +127,11 @@ def test_what_cannot_be_meant_is_refused(write, changes, says):
         ({"arms": {**TREE["arms"], "kl": {"method": "grpo", "optim": {"lrr": 1}}}}, "arm 'kl'"),
         ({"budget": {"unit": "updates", "at_most": 2}}, "more updates than the budget"),
         (
-            {"arms": {**TREE["arms"], "kl": {"method": "grpo", "model": {"system": "{rm}"}}}},
+            {"arms": {**TREE["arms"], "kl": {"method": "grpo", "reward": {"model": "{rm}"}}}},
             "names {rm}",
         ),
         (
-            {"arms": {**TREE["arms"], "kl": {"method": "grpo", "model": {"system": "{run:lens}"}}}},
+            {"arms": {**TREE["arms"], "kl": {"method": "grpo", "reward": {"model": "{run:lens}"}}}},
             "needs the run of 'lens'",
         ),
     ],
@@ -138,6 +150,9 @@ def test_a_run_that_cannot_be_meant_is_refused_before_any_begins(write, changes,
         {"task": {"timeout": 3.0}},
         {"task": {"args": {"size": 4}}},
         {"sample": {"temperature": 0.5}},
+        {"model": {"system": "think"}},
+        {"model": {"dtype": "bfloat16"}},
+        {"model": {"revision": "main"}},
     ],
 )
 def test_evaluation_must_be_the_same_for_all_arms(write, other):
@@ -208,3 +223,25 @@ def test_bases_of_the_same_last_name_get_directories_of_their_own(write):
     study = load_study(write(bases=["a/final", "b/final"]))
     places = {run_directory(study, Path("o"), "grpo", base, 0) for base in study.bases}
     assert places == {Path("o/runs/grpo/a-final/seed-0"), Path("o/runs/grpo/b-final/seed-0")}
+
+
+def test_where_a_model_is_held_and_what_all_are_told_may_be_set(write):
+    arms = {
+        **TREE["arms"],
+        "kl": {"method": "grpo", "grpo": {"beta": 1}, "model": {"device": "cpu"}},
+    }
+    recipe = {**TREE["recipe"], "model": {"system": "{base}"}}
+    assert plan(load_study(write(arms=arms, recipe=recipe)), Path("out"))
+
+
+def test_a_level_may_be_a_number_in_the_file_and_on_the_command_line(write):
+    study = load_study(write(primary={"arm": "kl", "level": 5}, levels=[5, None]))
+    assert (study.primary.level, study.levels) == ("5", ("5", None))
+    assert (
+        study.declared()
+        == load_study(write(primary={"arm": "kl", "level": "5"}, levels=["5", None])).declared()
+    )
+    for value in ("5", '"5"'):
+        assert load_study(write(), [f"primary.level={value}"]).primary.level == "5"
+    with pytest.raises(ConfigError, match="level cannot be used"):
+        load_study(write(primary={"arm": "kl", "level": True}))

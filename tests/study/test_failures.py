@@ -16,7 +16,7 @@ ONE = {"seeds": [0], "bases": ["base-0"]}
 
 
 def arm(system=None):
-    return {"method": "sft", **({"model": {"system": system}} if system else {})}
+    return {"method": "sft", **({"reward": {"model": system}} if system else {})}
 
 
 def whys(found):

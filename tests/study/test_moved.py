@@ -23,10 +23,10 @@ KINDS = {
     "models": {"bases": ["m0", "m1"], "models": {"m0": BUILT, "m1": BUILT}},
     "prepare": {
         "prepare": {"rm": ["reward", "train", "--model", "{model}", "--out", "{dir}"]},
-        "arms": {"a": {"method": "sft"}, "b": {"method": "sft", "model": {"system": "{rm}"}}},
+        "arms": {"a": {"method": "sft"}, "b": {"method": "sft", "reward": {"model": "{rm}"}}},
     },
     "run of an arm": {
-        "arms": {"a": {"method": "sft"}, "b": {"method": "sft", "model": {"system": "{run:a}"}}}
+        "arms": {"a": {"method": "sft"}, "b": {"method": "sft", "reward": {"model": "{run:a}"}}}
     },
 }
 
@@ -84,8 +84,8 @@ def test_runs_that_were_asked_something_else_leave_nothing_behind():
 
 def test_another_arms_run_is_another_setting_wherever_it_is():
     arms = {name: {"method": "sft"} for name in "abc"}
-    go(study_of(arms={**arms, "b": {"method": "sft", "model": {"system": "{run:a}"}}}), "out")
-    other = study_of(arms={**arms, "b": {"method": "sft", "model": {"system": "{run:c}"}}})
+    go(study_of(arms={**arms, "b": {"method": "sft", "reward": {"model": "{run:a}"}}}), "out")
+    other = study_of(arms={**arms, "b": {"method": "sft", "reward": {"model": "{run:c}"}}})
     with pytest.raises(RunDirectoryError) as error:
         go(other, Path("out").resolve(), mode="resume")
     assert "{study}/runs/a/base-0/seed-0' -> '{study}/runs/c/base-0/seed-0" in str(error.value)

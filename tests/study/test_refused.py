@@ -92,7 +92,7 @@ def test_arms_of_other_lengths_are_refused_where_updates_are_the_budget():
     said = refused("arms 'a' and 'b' would take other numbers of updates", arms=longer)
     assert "optim.steps 1 and 10" in said
     assert plan(study_of(arms=longer, budget={"at_most": 10}), Path("out"))
-    assert plan(study_of(arms=longer, budget={"unit": "trained"}), Path("out"))
+    assert plan(study_of(arms=longer, budget={"unit": "trained", "at_most": 9}), Path("out"))
     assert plan(study_of(arms=longer, budget={"tolerance": 9.0}), Path("out"))
     limited = {"a": SFT, "b": {**SFT, "optim": {"steps": 10, "max_trained": 100}}}
     assert plan(study_of(arms=limited), Path("out"))
@@ -129,7 +129,7 @@ def test_a_preparation_has_a_name_that_can_be_named(name):
 
 @pytest.mark.parametrize("word", ["{reward-model}", "{run:zz}", "{rm.x}", "{dir}", "{run:b}"])
 def test_no_placeholder_is_left_as_it_stands(word):
-    arms = {"a": SFT, "b": {**SFT, "model": {"system": f"x {word}"}}}
+    arms = {"a": SFT, "b": {**SFT, "reward": {"model": f"x {word}"}}}
     refused(r"arms\.b n(ames \{|eeds the run)", arms=arms, prepare={"rm": ["train"]})
 
 
@@ -149,9 +149,9 @@ def test_commands_and_model_paths_name_only_what_there_is(changes, where):
 
 
 def test_other_braces_and_braces_in_paths_stay():
-    arms = {"a": SFT, "b": {**SFT, "model": {"system": r"\d{3} \boxed{} {a: 1} {base}"}}}
+    arms = {"a": SFT, "b": {**SFT, "reward": {"model": r"\d{3} \boxed{} {a: 1} {base}"}}}
     run = plan(study_of(arms=arms, bases=["x/{odd}", "x/n"]), Path("{out}"))[1]
-    assert run.recipe.shared.model.system == r"\d{3} \boxed{} {a: 1} -odd-"
+    assert run.recipe.shared.reward.model == r"\d{3} \boxed{} {a: 1} -odd-"
     assert run.recipe.shared.model.name == "x/{odd}"
 
 

@@ -232,10 +232,7 @@ def test_a_preparation_runs_once_a_base_and_before_its_arms(file):
                 "{dir}",
             ]
         },
-        arms={
-            "grpo": {"method": "grpo", "grpo": {"group_size": 4}},
-            "sft": {"method": "sft", "model": {"system": "{weak}"}},
-        },
+        recipe={**RECIPE, "model": {**RECIPE["model"], "system": "{weak}"}},
         seeds=[0],
     )
     executor = Inline()

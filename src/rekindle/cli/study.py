@@ -18,8 +18,7 @@ from rekindle.study.jobs import Executor
 from rekindle.study.local import LocalPool, warm_up
 
 if TYPE_CHECKING:
-    from rekindle.methods.recipe import Shared
-    from rekindle.study.design import Study
+    from rekindle.study.design import Planned, Study
     from rekindle.study.directory import Mode
 
 EXECUTORS = ("local", "ray")
@@ -48,17 +47,24 @@ def run_study_command(
         )
     if executor == "local" and not dry_run:
         warm_up()
-    from rekindle.study.design import load_study
+    from rekindle.study.design import load_study, plan
+    from rekindle.study.present import check_present
     from rekindle.study.runner import run_study
 
     study = load_study(path, overrides)
+    runs = plan(study, out)
+    if mode == "resume" and not out.exists():
+        typer.echo(f"{out} is not there: a new study begins", err=True)
+    if archive is None:  # it brings finished runs, which need nothing
+        check_present(study, runs)
     if not quiet or dry_run:
-        _announce(study, out)
+        _announce(study, out, runs)
     if dry_run:
         return
     pool = _executor(executor, jobs)
     if archive is not None:
         mode = _begun_elsewhere(study, archive, out, mode)
+        check_present(study, runs)
     found = run_study(
         study,
         out,
@@ -106,11 +112,12 @@ def _executor(name: str, jobs: int | None) -> Executor:
     return LocalPool(jobs or len(cards) or cores or 1, cards=cards)
 
 
-def _announce(study: Study, out: Path) -> None:
+def _announce(study: Study, out: Path, runs: Sequence[Planned]) -> None:
     from rekindle.evals.crossed import minimum_detectable
-    from rekindle.study.design import plan, preparations
+    from rekindle.study.design import preparations
+    from rekindle.study.present import problems_asked
 
-    runs, before = plan(study, out), preparations(study, out)
+    before = preparations(study, out)
     primary, first = study.primary, study.pairs()[0]
     level = f" at level {primary.level}" if primary.level is not None else ""
     typer.echo(
@@ -124,7 +131,7 @@ def _announce(study: Study, out: Path) -> None:
         f"hash {study.declared()[:12]}",
         err=True,
     )
-    problems = problems_asked(study, runs[0].recipe.shared)
+    problems, counted = problems_asked(study, runs[0])
     least = minimum_detectable(
         n_bases=len(study.bases), n_seeds=len(study.seeds), n_problems=problems
     )
@@ -134,17 +141,12 @@ def _announce(study: Study, out: Path) -> None:
             "difference; give more seeds or bases"
         )
     else:
+        unsure = "" if counted else ", if there are as many,"
         words = (
-            f"with {problems} problems a difference of {least:.3f} would be found in 8 of 10 "
-            "studies of this size (assuming the spread that testbed studies show)"
+            f"with {problems} problems{unsure} a difference of {least:.3f} would be found in 8 of "
+            "10 studies of this size (assuming the spread that testbed studies show)"
         )
     typer.echo(words, err=True)
-
-
-def problems_asked(study: Study, shared: Shared) -> int:
-    """On how many problems the declared comparison rests; a task's own levels count as one."""
-    levels = shared.eval.levels or shared.task.levels or ("all",)
-    return shared.eval.problems * (1 if study.primary.level is not None else len(levels))
 
 
 def show(found: dict[str, Any]) -> None:

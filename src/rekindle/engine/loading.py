@@ -20,20 +20,28 @@ def not_loaded(config: ModelConfig, source: str, error: Exception) -> ModelError
             why="loading a pickle runs whatever code is inside",
             fix="convert them where you trust them: load with transformers, save_pretrained",
         )
-    looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1
-    if looks_like_path and not Path(source).exists():
-        return ModelError(
-            f"there is no model at '{config.name}'",
-            got=f"no such directory, seen from {Path.cwd()}",
-            wanted="a directory in Hugging Face layout, such as RUN/final",
-            fix="check the path, or make the model first",
-        )
+    missing = missing_directory(source)
+    if missing is not None:
+        return missing
     return ModelError(
         f"model '{config.name}' could not be loaded",
         got=str(error).strip().splitlines()[0],
         wanted="testbed/<name>, a directory in Hugging Face layout, or a hub id",
         fix=f"testbed models: {', '.join(testbed.names())}; for a hub id, check the name, "
         "the network and access; weights must be safetensors",
+    )
+
+
+def missing_directory(name: str) -> ModelError | None:
+    """The error for a model that is named by a path at which there is nothing; else None."""
+    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if not looks_like_path or Path(name).exists():
+        return None
+    return ModelError(
+        f"there is no model at '{name}'",
+        got=f"no such directory, seen from {Path.cwd()}",
+        wanted="a directory in Hugging Face layout, such as RUN/final",
+        fix="check the path, or make the model first",
     )
 
 

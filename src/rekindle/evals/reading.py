@@ -31,18 +31,23 @@ def read_eval(path: Path | str) -> Eval:
             got = found[name] if name in found else f"no '{name}' among {sorted(found)}"
             raise _not_ours(path, got=got, wanted=f"'{name}' as a JSON {_NAMES[kind]}")
     _check_problems(path, found["problems"])
-    _check_outcomes(path, found["outcomes"], len(found["problems"]))
+    _check_outcomes(path, found["outcomes"], len(found["problems"]), found["n_samples"])
     one_each = {
         "greedy_outcomes": found.get("greedy_outcomes"),
         "majority": found.get("majority"),
         **(found.get("values") or {}),
     }
     for name, values in one_each.items():
-        if values is not None and not _scores(values, len(found["problems"])):
+        if values is None:
+            continue
+        if not _numbers(values, len(found["problems"])):
             raise _not_ours(path, got=values, wanted=f"'{name}': a number or null for each problem")
+        if name in _SCORES and not _within(values):
+            raise _not_ours(path, got=values, wanted=f"'{name}': scores from 0 to 1, or null")
     return found
 
 
+_SCORES = ("greedy_outcomes", "majority")
 _NAMES = {str: "string", int: "number", dict: "object", list: "list"}
 
 
@@ -54,7 +59,7 @@ def _check_problems(path: Path | str, problems: Sequence[Any]) -> None:
         raise _not_ours(path, got="no problem", wanted="at least one problem")
 
 
-def _check_outcomes(path: Path | str, outcomes: Sequence[Any], problems: int) -> None:
+def _check_outcomes(path: Path | str, outcomes: Sequence[Any], problems: int, samples: int) -> None:
     widths = {len(row) if isinstance(row, list) else None for row in outcomes}
     if len(outcomes) != problems or len(widths) != 1 or widths & {None, 0}:
         raise _not_ours(
@@ -63,11 +68,21 @@ def _check_outcomes(path: Path | str, outcomes: Sequence[Any], problems: int) ->
             wanted="'outcomes': a row for each problem, as many samples in each",
         )
     for row in outcomes:
-        if not _scores(row, len(row)):
-            raise _not_ours(path, got=row, wanted="'outcomes': numbers or null")
+        if not (_numbers(row, len(row)) and _within(row)):
+            raise _not_ours(path, got=row, wanted="'outcomes': scores from 0 to 1, or null")
+    if widths != {samples}:
+        raise _not_ours(
+            path,
+            got=f"{widths.pop()} samples of each problem in 'outcomes', n_samples {samples}",
+            wanted="as many as n_samples says",
+        )
 
 
-def _scores(values: Any, count: int) -> bool:
+def _within(scores: Sequence[float | None]) -> bool:
+    return all(x is None or 0 <= x <= 1 for x in scores)
+
+
+def _numbers(values: Any, count: int) -> bool:
     return (
         isinstance(values, list)
         and len(values) == count

@@ -7,6 +7,8 @@ the only method section allowed. Its defaults are the preset that `method` names
 
 from __future__ import annotations
 
+import re
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -136,6 +138,7 @@ def with_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
     return out
 
 
+_EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 M = typing.TypeVar("M", bound=BaseModel)
 
 
@@ -144,39 +147,87 @@ def checked(model: type[M], values: Mapping[str, Any], section: str) -> M:
     try:
         return model.model_validate(_tuples(values))
     except ValidationError as error:
-        first = error.errors()[0]
+        faults = error.errors()
+        # What seems to be missing is often there under a mistyped name: that one is told first.
+        first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
         place = ".".join(str(part) for part in (section, *first["loc"]) if part != "")
         if first["type"] == "extra_forbidden":
-            known = _siblings(model, [str(part) for part in first["loc"][:-1]])
             prefix = place.rsplit(".", 1)[0] + "." if "." in place else ""
-            raise ConfigError(
-                f"unknown key '{place}'",
-                fix=did_you_mean(place, [prefix + name for name in known]),
-            ) from error
-        raise _unusable(place, first) from error
+            known = [prefix + name for name in _keys_at(model, first["loc"][:-1])]
+            raise ConfigError(f"unknown key '{place}'", fix=did_you_mean(place, known)) from error
+        raise _unusable(place, first, _keys_at(model, first["loc"])) from error
 
 
-def _unusable(place: str, fault: Mapping[str, Any]) -> ConfigError:
+def _unusable(place: str, fault: Mapping[str, Any], keys: Sequence[str]) -> ConfigError:
     if fault["type"] == "missing":
-        return ConfigError(
-            f"'{place}' is missing", got=f"keys {', '.join(fault['input'])}", fix="add it"
-        )
+        given = fault["input"]
+        if isinstance(given, Mapping):
+            given = f"keys {', '.join(map(str, given))}"
+        return ConfigError(f"'{place}' is missing", got=given, fix="add it")
+    wanted, fix = _plainly(place, fault, keys)
     empty = fault["input"] is None
     return ConfigError(
         f"{place} cannot be used",
         got="nothing (null)" if empty else fault["input"],
-        wanted=fault["msg"].lower(),
-        fix="give it a value, or remove the key" if empty else None,
+        wanted=wanted,
+        fix="give it a value, or remove the key" if empty else fix,
     )
 
 
-def _siblings(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+_WANTED = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "keys and values",
+    "model_type": "keys and values",
+}
+
+
+def _plainly(place: str, fault: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, str | None]:
+    """What was wanted, in words that are not pydantic's where there are some, and what to do."""
+    kind, last = str(fault["type"]), place.rsplit(".", 1)[-1]
+    wanted = _WANTED.get(kind, str(fault["msg"]).lower().removeprefix("input should be "))
+    if kind == "too_short":
+        least = fault["ctx"]["min_length"]
+        return f"at least {'one' if least == 1 else least}", f"add to '{place}'"
+    if kind == "tuple_type":
+        return wanted, f"write {last}: [{fault['input']}]"
+    if kind in ("dict_type", "model_type"):
+        known = f": {', '.join(keys)}" if keys else ""
+        return wanted + known, f"write its settings below '{last}:'"
+    if kind == "string_type" and isinstance(fault["input"], int | float):
+        return wanted, f'put it in quotes: "{fault["input"]}"'
+    return wanted, None
+
+
+def _keys_at(kind: Any, path: Sequence[int | str]) -> list[str]:
+    """The keys of the section to which fields, positions in lists and names lead; [] for others."""
     for part in path:
-        inner = model.model_fields[part].annotation
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            break
-        model = inner
-    return list(model.model_fields)
+        kind = _not_none(kind)
+        inside = typing.get_args(kind)
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and part in kind.model_fields:
+            kind = kind.model_fields[str(part)].annotation
+        elif inside:
+            kind = inside[-1] if typing.get_origin(kind) is dict else inside[0]
+        else:
+            return []
+    kind = _not_none(kind)
+    is_section = isinstance(kind, type) and issubclass(kind, BaseModel)
+    return list(kind.model_fields) if is_section else []
+
+
+def _not_none(kind: Any) -> Any:
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        some = [inner for inner in typing.get_args(kind) if inner is not type(None)]
+        return some[0] if len(some) == 1 else kind
+    return kind
 
 
 def _value(text: str, override: str) -> Any:
@@ -184,17 +235,8 @@ def _value(text: str, override: str) -> Any:
         value = read_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError("an override has a value that is not YAML", got=override) from error
-    return _number(value)
-
-
-def _number(value: Any) -> Any:
-    # YAML 1.1 reads 1e-4 as text; people mean the number.
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    # YAML 1.1 reads 1e-4 as text; people mean the number. In quotes it is meant as text.
+    return float(text) if _EXPONENT.fullmatch(text.strip()) else value
 
 
 def _tuples(value: Any) -> Any:

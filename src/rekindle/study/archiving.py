@@ -18,7 +18,15 @@ from rekindle.errors import RunDirectoryError
 from rekindle.files import explained_io, read_json, read_jsonl, write_atomic, write_json
 from rekindle.study.archive import OWN, RUNS, opened
 from rekindle.study.design import OTHER_RUN, load_study, plan
-from rekindle.study.places import DECLARED, MANIFEST, RESULTS, SPENT, is_finished, is_study
+from rekindle.study.places import (
+    DECLARED,
+    MANIFEST,
+    RESULTS,
+    SPENT,
+    is_finished,
+    is_study,
+    read_object,
+)
 from rekindle.study.results import spent_by, study_results
 
 ROWS = 40  # of a log of metrics, evenly spaced, the first and the last among them
@@ -41,6 +49,7 @@ def archive_study(place: Path, out: Path) -> Path:
 
     Raises:
         RunDirectoryError: `place` is no study, has no results yet, or a run of the results is gone.
+        DataError: its results are damaged.
     """
     if not is_study(place) or not (place / RESULTS).exists():
         raise RunDirectoryError(
@@ -48,7 +57,7 @@ def archive_study(place: Path, out: Path) -> Path:
             wanted=f"the --out of a `rekindle study` that wrote {RESULTS}",
             fix="finish it: rekindle study ... --resume",
         )
-    results = read_json(place / RESULTS)
+    results = read_object(place / RESULTS, arms=dict, command=object)
     read_by_others = set(OTHER_RUN.findall((place / DECLARED).read_text(encoding="utf-8")))
     lines = []
     for arm, block in results["arms"].items():

@@ -10,13 +10,14 @@ import re
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rekindle.errors import ConfigError, did_you_mean
 from rekindle.evals.evaluate import metric_names
-from rekindle.methods import section_name
+from rekindle.study.equal import check_equal
 from rekindle.study.made import check_made
 from rekindle.study.placeholders import NAME, RESERVED
+from rekindle.study.places import same_model
 from rekindle.tasks import load_task
 
 if TYPE_CHECKING:
@@ -25,19 +26,17 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _PASS_AT = re.compile(r"pass@([1-9][0-9]{0,8})")
-_IN_STAGES = ("self_rewarding", "temporal", "weak_to_strong")
 
 
 def check_runs(study: Study, runs: Sequence[Planned]) -> None:
     """Refuse runs that could not be compared as the study says.
 
     Raises:
-        ConfigError: arms that wait for each other, too many updates, evaluations that differ, a
-            metric or level that would not be measured.
+        ConfigError: arms that wait for each other, budgets, evaluations or models that differ, arms
+            that do not, a metric or level that would not be measured.
     """
     _check_order(runs)
-    _check_updates(study, runs)
-    _check_evaluation(study, runs)
+    check_equal(study, runs)
     _check_measured(study, next(run for run in runs if run.arm == study.baseline))
 
 
@@ -49,12 +48,17 @@ def check_study(study: Study) -> None:
     """
     _check_names(study)
     _check_comparisons(study)
-    for what, values in (("seeds", study.seeds), ("bases", study.bases)):
+    models = [base if base in study.models else same_model(base) for base in study.bases]
+    for what, values, given in (
+        ("seeds", study.seeds, study.seeds),
+        ("bases", models, study.bases),
+    ):
         if len(set(values)) < len(values):
             raise ConfigError(
                 f"{what} has one twice",
-                got=list(values),
+                got=list(given),
                 why="the same run counted twice would make the interval too narrow",
+                fix="leave one of them out",
             )
     check_made({name: built.run for name, built in study.models.items()}, study.bases)
     _check_not_set(study)
@@ -153,67 +157,6 @@ def _check_order(runs: Sequence[Planned]) -> None:
             why="none of them could begin",
             fix="take {run:...} out of one of them",
         ) from error
-
-
-def _check_updates(study: Study, runs: Sequence[Planned]) -> None:
-    """Arms of one stage with other numbers of steps cannot have the same number of updates."""
-    if study.budget.unit != "updates":
-        return
-    limit = study.budget.at_most
-    for run in runs:
-        steps = run.recipe.shared.optim.steps
-        if limit is not None and steps > limit:
-            raise ConfigError(
-                f"arm '{run.arm}' would take more updates than the budget",
-                got=f"optim.steps {steps}",
-                wanted=f"at most {limit} (budget.at_most)",
-                fix="lower optim.steps, or raise the budget for all arms",
-            )
-    if limit is not None:
-        return
-    steps_of = {run.arm: run.recipe.shared.optim.steps for run in runs if _one_stage(run)}
-    first = study.baseline if study.baseline in steps_of else next(iter(steps_of), "")
-    for arm, steps in steps_of.items():
-        if abs(steps / steps_of[first] - 1) > study.budget.tolerance:
-            raise ConfigError(
-                f"arms '{first}' and '{arm}' would take other numbers of updates",
-                got=f"optim.steps {steps_of[first]} and {steps}",
-                wanted=f"the same, or within {study.budget.tolerance:g} of it (budget.tolerance)",
-                why="the budget is in updates, and a longer training is another claim",
-                fix="give all arms the same optim.steps, name what is equal in 'budget', or set "
-                "budget.at_most to the most that an arm may take",
-            )
-
-
-def _one_stage(run: Planned) -> bool:
-    """Whether `optim.steps` is how often a run steps; stages and token limits make it another."""
-    optim = run.recipe.shared.optim
-    limited = optim.max_generated is not None or optim.max_trained is not None
-    return section_name(run.recipe.shared.method) not in _IN_STAGES and not limited
-
-
-def _check_evaluation(study: Study, runs: Sequence[Planned]) -> None:
-    """All arms answer the same problems, in the same way, or no difference is a pair's."""
-    first = next(run for run in runs if run.arm == study.baseline)
-
-    def asked(run: Planned) -> dict[str, Any]:
-        shared = run.recipe.shared
-        sampled = shared.sample.model_dump(exclude={"batch_size"})
-        task = shared.task.model_dump(include={"name", "path", "levels", "verifier", "timeout"})
-        # The mix weighs levels in training draws alone.
-        task["args"] = {key: value for key, value in shared.task.args.items() if key != "mix"}
-        return {"eval": shared.eval.model_dump(), "sample": sampled, "task": task}
-
-    for run in runs:
-        for part, value in asked(run).items():
-            if value != asked(first)[part]:
-                raise ConfigError(
-                    f"arm '{run.arm}' would be evaluated in another way than '{first.arm}'",
-                    got=f"{part}: {value}",
-                    wanted=f"{part}: {asked(first)[part]}",
-                    why="a paired difference needs the same problems and the same decoding",
-                    fix=f"set '{part}' in the study's recipe, for all arms",
-                )
 
 
 def _check_measured(study: Study, run: Planned) -> None:

@@ -1,8 +1,8 @@
 """What is compared in a study: paired differences with verdicts, and the performance gap recovered.
 
 Only sets of runs that fit together enter (`pairing.py`), and how many are missing is said. Pairs of
-one base where the study has several say nothing of bases, and get no verdict. A verdict is one of
-three:
+one base where the study has several say nothing of bases, and get no verdict; nor do arms that
+spent unequally what the budget makes equal. A verdict is one of three:
 
     helps             the whole interval lies above 0
     does not          it lies below the smallest difference that would matter, or below 0
@@ -22,12 +22,13 @@ from rekindle.evals.reading import Eval
 from rekindle.evals.significance import holm
 from rekindle.study.declared import compared_pairs
 from rekindle.study.design import Comparison, Planned, Study
+from rekindle.study.equal import in_stages
 from rekindle.study.pairing import Evals, fitting, told
 from rekindle.study.spending import Means, unequal_pair
 
 HELPS, DOES_NOT, CANNOT_TELL = "helps", "does not", "cannot tell yet"
 SMALL = "above 0, but smaller than what was declared to matter"
-DOUBTFUL = "as many pairs had other data or problems as those that were kept"
+DOUBTFUL = "as many pairs had other data or problems as those that were kept, or more"
 
 
 def verdict_of(found: Difference, *, meaningful: float, lower_is_better: bool = False) -> str:
@@ -63,6 +64,8 @@ def compared_all(
             row = _compared(study, done, pair, metric, level, evals)
             budget = unequal_pair(study.budget, means, arm=pair.arm, baseline=pair.baseline)
             row["unequal_budget"] = sorted({pair.arm, pair.baseline} & unequal.keys())
+            if budget and _promised(study, pair, done):
+                row["verdict"] = CANNOT_TELL
             row["why"] = "; ".join([*row["why"], *([budget] if budget else [])])
             family.append(row)
         adjusted = holm([row["p_value"] for row in family])
@@ -70,6 +73,12 @@ def compared_all(
             declared = i == 0 and (metric, level) == primary
             rows.append({**row, "primary": declared, "p_holm": adjusted[i]})
     return rows
+
+
+def _promised(study: Study, pair: Comparison, done: Sequence[Planned]) -> bool:
+    """Whether the budget makes two arms equal; without a limit, stages take what they take."""
+    arms = [run for run in done if run.arm in (pair.arm, pair.baseline)]
+    return study.budget.at_most is not None or not any(map(in_stages, arms))
 
 
 def recovered_by(study: Study, done: Sequence[Planned], evals: Evals) -> list[dict[str, Any]]:

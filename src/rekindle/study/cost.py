@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from rekindle.engine.manifest import code_version, now
+from rekindle.errors import DataError
 from rekindle.files import read_json, write_json
-from rekindle.study.places import SESSIONS
+from rekindle.study.places import ODD, SESSIONS
 
 _EVERY = 10.0  # seconds
+_SUMMED = ("wall_seconds", "busy_seconds", "workers")
 
 
 class Ledger:
@@ -34,7 +36,7 @@ class Ledger:
 
     def __init__(self, out: Path, *, workers: int, since: float | None = None) -> None:
         self._path = out / SESSIONS
-        self._before: list[dict[str, Any]] = read_json(self._path) if self._path.exists() else []
+        self._before = _sessions(self._path) if self._path.exists() else []
         self._since = time.monotonic() if since is None else since
         self._running: dict[Path, float] = {}
         self._busy, self._jobs, self._first = 0.0, 0, float("nan")
@@ -88,7 +90,24 @@ def cost_of(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def read_cost(out: Path) -> dict[str, Any] | None:
     """The cost of a study; None where it was made before costs were written down."""
     path = out / SESSIONS
-    return cost_of(read_json(path)) if path.exists() else None
+    return cost_of(_sessions(path)) if path.exists() else None
+
+
+def _sessions(path: Path) -> list[dict[str, Any]]:
+    found = read_json(path)
+    fine = isinstance(found, list) and all(
+        isinstance(session, dict)
+        and all(isinstance(session.get(name), int | float) for name in _SUMMED)
+        for session in found
+    )
+    if not fine:
+        raise DataError(
+            f"{path} {ODD}",
+            got=found,
+            wanted=f"a list of sessions, each with {', '.join(_SUMMED)}",
+            fix="restore it, or remove it: the cost is then counted from now on",
+        )
+    return list(found)
 
 
 def told(cost: Mapping[str, Any]) -> str:

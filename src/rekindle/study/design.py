@@ -29,9 +29,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictInt, field_validator
+from pydantic import BeforeValidator, Field, StrictInt, field_validator
 
 from rekindle.engine.config import Section
 from rekindle.engine.yaml_text import read_mapping
@@ -46,13 +46,21 @@ OTHER_RUN = re.compile(r"\{run:([^{}]+)\}")
 Unit = Literal["updates", "generated", "trained"]
 
 
+def _as_name(value: Any) -> Any:
+    # `level: 5` means what it looks like, as in a recipe's task.levels.
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Level = Annotated[str | None, BeforeValidator(_as_name)]
+
+
 class Primary(Section):
     """The one comparison and metric that decide; declared before the run."""
 
     arm: str = Field(description="whose claim it is")
     baseline: str | None = Field(default=None, description="None: the study's")
     metric: str = Field(default="pass@1", description="a metric of the evaluation")
-    level: str | None = Field(default=None, description="None: all levels together")
+    level: Level = Field(default=None, description="None: all levels together")
 
 
 class Comparison(Section):
@@ -67,7 +75,9 @@ class Budget(Section):
 
     unit: Unit = Field(default="updates", description="what is made equal")
     at_most: int | None = Field(
-        default=None, ge=1, description="per run; None: the arms must agree among themselves"
+        default=None,
+        ge=1,
+        description="per run; needed for tokens; None: the arms agree in updates",
     )
     tolerance: float = Field(
         default=0.05, ge=0.0, description="share by which an arm may differ and count as equal"
@@ -103,7 +113,7 @@ class Study(Section):
     )
     primary: Primary
     secondary: tuple[str, ...] = Field(default=(), description="further metrics")
-    levels: tuple[str | None, ...] = Field(
+    levels: tuple[Level, ...] = Field(
         default=(None,), description="levels that secondary metrics are compared on; None: all"
     )
     meaningful: float = Field(

@@ -17,12 +17,11 @@ import yaml
 from rekindle import __version__
 from rekindle.engine.manifest import STATE_FORMAT, make_manifest, now
 from rekindle.engine.rundir import LOCK, RunLock, flat
-from rekindle.errors import ConfigError, RekindleError, RunDirectoryError
+from rekindle.errors import ConfigError, DataError, RekindleError, RunDirectoryError
 from rekindle.files import (
     clear_leftovers,
     explained_io,
     is_leftover,
-    read_json,
     remove_tree,
     write_atomic,
     write_json,
@@ -30,8 +29,9 @@ from rekindle.files import (
 from rekindle.methods.recipe import make_recipe
 from rekindle.study.declared import primary_of
 from rekindle.study.design import Planned, Study, preparations, short_names
-from rekindle.study.places import DECLARED, MANIFEST, SESSIONS, is_finished
-from rekindle.study.roots import known_roots, move_unfinished, respelt
+from rekindle.study.places import DECLARED, MANIFEST, SESSIONS, is_finished, read_object
+from rekindle.study.roots import AGAIN, known_roots, move_unfinished, respelt
+from rekindle.study.stored import stored_manifest, stored_study, stored_tree
 
 Mode = Literal["new", "resume", "overwrite"]
 OWN = ("runs", "prepared", "models", "study.json", "report.html", SESSIONS, DECLARED, MANIFEST)
@@ -53,6 +53,7 @@ def claim_study(
     Raises:
         RunDirectoryError: it exists (new), is no study (resume, overwrite), is in use, cannot be
             written, or holds runs made with other settings (resume; they are listed).
+        DataError: what the study or a run wrote is damaged, or another version's (resume).
     """
     _refuse_mode(out, mode)
     with explained_io(out, "creating"):
@@ -92,8 +93,10 @@ def refuse_unlike(out: Path, runs: Sequence[Planned]) -> None:
     Raises:
         RunDirectoryError: it is another version's, or runs were made with other settings (they are
             listed).
+        DataError: what the study or a run wrote is damaged.
     """
     _refuse_other_version(out)
+    stored_manifest(out)  # its results need it, once everything has run
     _refuse_other_runs(out, runs)
 
 
@@ -113,17 +116,26 @@ def _refuse_mode(out: Path, mode: Mode) -> None:
             why="a study is never mixed with another",
             fix="--resume goes on with it, --overwrite replaces it, or give another --out",
         )
-    if filled and not ((out / MANIFEST).exists() and "study" in read_json(out / MANIFEST)):
+    if filled and not _is_ours(out, mode):
         raise RunDirectoryError(
             f"{out} is not a study directory",
             wanted=f"a directory with a {MANIFEST} of a study",
             why="nothing that is not ours is resumed or deleted",
-            fix="check --out",
+            fix="check --out; if it is a study whose manifest is damaged, remove it yourself",
         )
 
 
+def _is_ours(out: Path, mode: Mode) -> bool:
+    try:
+        return (out / MANIFEST).exists() and "study" in read_object(out / MANIFEST)
+    except DataError:
+        if mode == "resume":  # told as what it is
+            raise
+        return False
+
+
 def _refuse_other_version(out: Path) -> None:
-    manifest = read_json(out / MANIFEST)
+    manifest = read_object(out / MANIFEST)
     known = manifest.get("state_format")
     if known != STATE_FORMAT:
         raise RunDirectoryError(
@@ -149,8 +161,8 @@ def _refuse_other_runs(out: Path, runs: Sequence[Planned]) -> None:
         config = run.out / "config.yaml"
         if not config.exists():
             continue
-        manifest = read_json(run.out / MANIFEST)
-        before = flat(_resolved_now(yaml.safe_load(config.read_text(encoding="utf-8"))))
+        manifest = read_object(run.out / MANIFEST)
+        before = flat(_resolved_now(stored_tree(config, fix=AGAIN)))
         before["state format"] = manifest.get("state_format")
         after = {**flat(run.recipe.resolved()), "state format": STATE_FORMAT}
         lines = _differences(respelt(before, roots), respelt(after, roots))
@@ -173,7 +185,7 @@ def _refuse_other_runs(out: Path, runs: Sequence[Planned]) -> None:
 
 def _note_place(study: Study, out: Path, runs: Sequence[Planned]) -> None:
     """Keep each name that the directory is called by, and let begun runs go on under this one."""
-    manifest = read_json(out / MANIFEST)
+    manifest = stored_manifest(out)
     places = manifest.get("places", [])
     if str(out) in places:
         return
@@ -188,8 +200,9 @@ def refuse_renamed(out: Path, study: Study) -> None:
 
     Raises:
         RunDirectoryError: which, and what to do.
+        DataError: what was declared cannot be read.
     """
-    before = short_names(yaml.safe_load((out / DECLARED).read_text(encoding="utf-8"))["bases"])
+    before = short_names(stored_study(out)[1].bases)
     names = short_names(study.bases)
     for base, was in before.items():
         lost = [place for place in _finished(out) if place.parent.name == was]
@@ -221,12 +234,12 @@ def _refuse_undeclared(out: Path) -> None:
 
 
 def _note_changes(study: Study, out: Path, runs: Sequence[Planned]) -> None:
-    before = yaml.safe_load((out / DECLARED).read_text(encoding="utf-8"))
+    before, declared = stored_study(out)
     lines = _differences(flat(before), flat(study.declaration()))
     if not lines:
         return
-    manifest, finished = read_json(out / MANIFEST), _finished(out)
-    was = primary_of(Study.model_validate(before))
+    manifest, finished = stored_manifest(out), _finished(out)
+    was = primary_of(declared)
     manifest.setdefault("primary", was)  # the first studies did not keep it
     planned = {run.out for run in runs}
     note = {

@@ -52,7 +52,7 @@ class Fitting(NamedTuple):
 
     sets: dict[Key, tuple[Planned, ...]]
     why: list[str]
-    doubtful: bool  # as many sets had other data or problems as those that were kept
+    doubtful: bool  # as many sets, or more, had other data or problems as those that were kept
 
 
 def fitting(
@@ -104,6 +104,12 @@ def _check(runs: Sequence[Planned], evals: Evals, metric: str, level: str | None
         raise DataError(f"the data was changed half-way: the runs of {these} had other files")
     for run in runs[1:]:
         refuse_unlike(evals[runs[0].out], evals[run.out])
+    samples = [evals[run.out]["n_samples"] for run in runs]
+    if len(set(samples)) > 1:
+        raise DataError(
+            "the runs answered each problem another number of times",
+            got=" and ".join(map(str, samples)),
+        )
     values, lacking = [], {}
     for run in runs:
         try:
@@ -120,7 +126,7 @@ def _check(runs: Sequence[Planned], evals: Evals, metric: str, level: str | None
 
 def _asked(found: Eval) -> Hashable:
     problems = tuple((problem["id"], problem["level"]) for problem in found["problems"])
-    return found["task"], found["split"], problems
+    return found["task"], found["split"], found["n_samples"], problems
 
 
 def _by(
@@ -133,12 +139,12 @@ def _by(
 
 
 def _odd(marks: Mapping[Key, Any]) -> tuple[list[Key], bool]:
-    """Those whose mark is not the most frequent one; whether another is as frequent."""
-    counts = Counter(marks.values()).most_common(2)
-    if len(counts) < 2:
+    """Those whose mark is not the most frequent one; whether they are as many as the rest."""
+    if not marks:
         return [], False
-    usual = counts[0][0]
-    return [key for key, mark in marks.items() if mark != usual], counts[0][1] == counts[1][1]
+    usual, count = Counter(marks.values()).most_common(1)[0]
+    odd = [key for key, mark in marks.items() if mark != usual]
+    return odd, len(odd) >= count
 
 
 def _left_out(reasons: Mapping[Key, str], *, of: int) -> list[str]:

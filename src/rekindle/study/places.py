@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from rekindle.errors import DataError
 from rekindle.files import read_json
+from rekindle.testbed import DERIVED, located, names
 
 MANIFEST, DECLARED, RESULTS = "manifest.json", "study.yaml", "study.json"
 SESSIONS = "sessions.json"  # when it ran, with how many workers, and what that cost
 SPENT = "spent.json"  # of a run that came from an archive, whose logs are thinned
+ODD = "is damaged, or another version's"
+RESTORE = "restore it, go on with the version that made it, or begin with another --out"
 RESULTS_FORMAT = 1  # of study.json; raised when what its numbers mean changes
+
+
+def read_object(path: Path, **fields: type) -> dict[str, Any]:
+    """The JSON object in a file that a study or a run wrote, with these fields of these types.
+
+    Raises:
+        DataError: the file is missing, broken, or holds something else; what.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise DataError(f"{path} {ODD}", got=found, wanted="a JSON object", fix=RESTORE)
+    for name, kind in fields.items():
+        if name not in found or not isinstance(found[name], kind):
+            raise DataError(
+                f"{path} {ODD}",
+                got=f"{name}: {found[name]!r}" if name in found else f"no '{name}'",
+                wanted=f"'{name}' as a JSON {_NAMES[kind]}",
+                fix=RESTORE,
+            )
+    return found
+
+
+_NAMES = {str: "string", dict: "object", list: "list", object: "value"}
 
 
 def read_results(place: Path) -> dict[str, Any]:
@@ -38,12 +65,20 @@ def read_results(place: Path) -> dict[str, Any]:
 def is_finished(place: Path) -> bool:
     """Whether a run directory holds a finished run."""
     manifest = place / MANIFEST
-    return manifest.exists() and read_json(manifest).get("finished") is not None
+    return manifest.exists() and read_object(manifest).get("finished") is not None
+
+
+def same_model(name: str) -> str:
+    """One name for all by which a model can be called: a path, another spelling of it, a link."""
+    plain = os.path.normpath(name)
+    if Path(name).exists():
+        return str(Path(name).resolve())
+    return str(Path(located(plain)).resolve()) if plain in (*names(), *DERIVED) else plain
 
 
 def is_study(place: Path) -> bool:
     """Whether a directory holds a study."""
     try:
-        return (place / DECLARED).exists() and "study" in read_json(place / MANIFEST)
+        return (place / DECLARED).exists() and "study" in read_object(place / MANIFEST)
     except DataError:
         return False

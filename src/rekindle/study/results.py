@@ -11,14 +11,15 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from rekindle.errors import DataError
-from rekindle.files import read_json, read_jsonl
+from rekindle.files import read_jsonl
 from rekindle.methods.rounds import ROUNDS
 from rekindle.study.comparing import compared_all, recovered_by
 from rekindle.study.declared import declared_first, primary_told
 from rekindle.study.design import Planned, Study
 from rekindle.study.pairing import Evals, told
-from rekindle.study.places import MANIFEST, RESULTS_FORMAT, is_finished
+from rekindle.study.places import MANIFEST, RESULTS_FORMAT, is_finished, read_object
 from rekindle.study.spending import Spent, spent_by, unequal_budgets
+from rekindle.study.stored import stored_manifest
 
 __all__ = ["Failure", "Spent", "spent_by", "study_results", "unequal_budgets"]
 
@@ -35,7 +36,11 @@ class Failure(NamedTuple):
 def study_results(
     study: Study, out: Path, runs: Sequence[Planned], failures: Sequence[Failure]
 ) -> dict[str, Any]:
-    """The content of study.json; undefined numbers are null there."""
+    """The content of study.json; undefined numbers are null there.
+
+    Raises:
+        DataError: the study's own manifest is damaged.
+    """
     evals, spent, unread = Evals(), dict[Path, Spent](), list[Failure]()
     known = {(failure.arm, failure.base, failure.seed) for failure in failures}
     for run in runs:
@@ -50,7 +55,7 @@ def study_results(
     arms = {arm: _arm(study, arm, runs, done, spent) for arm in study.arms}
     means = {arm: row["spent"] for arm, row in arms.items()}
     unequal = unequal_budgets(study.budget, means, baseline=study.baseline)
-    manifest = read_json(out / MANIFEST)
+    manifest = stored_manifest(out)
     return {
         "format": RESULTS_FORMAT,
         "study": study.study,
@@ -77,9 +82,9 @@ def study_results(
 
 
 def _read(place: Path, evals: Evals) -> Spent:
-    """What a run cost; its evaluation and manifest are read for later."""
-    if not isinstance(read_json(place / MANIFEST).get("fingerprints"), dict):
-        raise DataError(f"{place / MANIFEST} has no fingerprints")
+    """What a run cost; everything else that is taken from it is read too, to fail here."""
+    read_object(place / MANIFEST, fingerprints=dict)
+    _round_rows(place)
     evals.data(place)
     evals[place]
     return spent_by(place)
@@ -112,8 +117,7 @@ def _rounds(places: Sequence[Path]) -> list[dict[str, float | None]]:
     """Of methods that go in rounds: each round's numbers, means over the runs that reached it."""
     found: dict[int, list[dict[str, Any]]] = {}
     for place in places:
-        path = place / "stages" / ROUNDS
-        for _, row in read_jsonl(path) if path.exists() else ():
+        for row in _round_rows(place):
             found.setdefault(row["round"], []).append(row)
     out = []
     for number, rows in found.items():
@@ -121,6 +125,16 @@ def _rounds(places: Sequence[Path]) -> list[dict[str, float | None]]:
         means = {k: _mean([row[k] for row in rows if row.get(k) is not None]) for k in keys}
         out.append({**means, "round": number})
     return out
+
+
+def _round_rows(place: Path) -> list[dict[str, Any]]:
+    path = place / "stages" / ROUNDS
+    rows = read_jsonl(path) if path.exists() else []
+    for line, row in rows:
+        values = [value for value in row.values() if not isinstance(value, dict)]
+        if "round" not in row or not all(isinstance(v, int | float | None) for v in values):
+            raise DataError(f"{path}:{line} is not a round", got=row, wanted="'round' and numbers")
+    return [row for _, row in rows]
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -15,22 +15,42 @@ from typing import Any
 
 import yaml
 
-from rekindle.files import read_json, write_atomic
-from rekindle.study.places import MANIFEST, RESULTS, is_finished
+from rekindle.errors import DataError
+from rekindle.files import write_atomic
+from rekindle.study.places import MANIFEST, ODD, RESULTS, is_finished, read_object
+from rekindle.study.stored import stored_tree
 
 ROOT = "{study}"
+AGAIN = "restore it, or remove the run's directory: --resume makes it again"
 _BELOW = ("runs", "prepared", "models")
 
 
 def known_roots(out: Path) -> tuple[str, ...]:
-    """The names that the study in `out` has or had: as given now, as it stands, as noted before."""
+    """The names that the study in `out` has or had: as given now, as it stands, as noted before.
+
+    Raises:
+        DataError: its manifest or results are damaged.
+    """
     known = [str(out), os.path.relpath(out), str(out.absolute()), str(out.resolve())]
     if (out / MANIFEST).exists():
-        known += read_json(out / MANIFEST).get("places", [])
+        known += read_object(out / MANIFEST).get("places", [])
     if (out / RESULTS).exists():  # the first studies noted their place only here
-        arms = read_json(out / RESULTS)["arms"].values()
-        known += [str(Path(run["out"]).parents[3]) for arm in arms for run in arm["runs"]]
+        known += _places_in(out / RESULTS)
     return tuple(dict.fromkeys(known))
+
+
+def _places_in(results: Path) -> list[str]:
+    arms = read_object(results, arms=dict)["arms"]
+    try:
+        places = [run["out"] for arm in arms.values() for run in arm["runs"]]
+        return [str(Path(place).parents[3]) for place in places]
+    except (KeyError, TypeError, IndexError) as error:
+        raise DataError(
+            f"{results} {ODD}",
+            got=f"arms: {arms}",
+            wanted="arms with the directories of their runs",
+            fix="remove it: --resume writes it again",
+        ) from error
 
 
 def respelt(value: Any, roots: Sequence[str], to: str = ROOT) -> Any:
@@ -68,7 +88,7 @@ def move_unfinished(out: Path, places: Sequence[Path], roots: Sequence[str]) -> 
         for path in [place / "config.yaml", *place.glob("stages/*/config.yaml")]:
             if not path.exists():
                 continue
-            before = yaml.safe_load(path.read_text(encoding="utf-8"))
+            before = stored_tree(path, fix=AGAIN)
             after = respelt(before, roots, str(out))
             if after != before:
                 write_atomic(path, yaml.safe_dump(after, sort_keys=False, allow_unicode=True))

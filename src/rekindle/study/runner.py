@@ -22,12 +22,12 @@ from types import FrameType
 from typing import Any
 
 from rekindle.errors import EXIT_RESUMABLE
-from rekindle.files import read_json, write_json
+from rekindle.files import write_json
 from rekindle.study.cost import Ledger, read_cost
 from rekindle.study.design import Planned, Preparation, Study, plan, preparations
 from rekindle.study.directory import Mode, claim_study
 from rekindle.study.jobs import Executor, Job, Outcome
-from rekindle.study.places import RESULTS, is_finished
+from rekindle.study.places import RESULTS, is_finished, read_object
 from rekindle.study.results import Failure, study_results
 from rekindle.study.roots import known_roots, respelt
 from rekindle.study.table import Table
@@ -54,7 +54,7 @@ class Work:
         self.done |= {item.out for item in self.before if _was_prepared(item, roots)}
         places = [*self.needs()]
         self.earlier = {
-            place: f"{read_json(_failure(place))['why']} (in an earlier session)"
+            place: f"{read_object(_failure(place), why=str)['why']} (in an earlier session)"
             for place in places
             if place not in self.done and _failure(place).exists()
         }
@@ -250,6 +250,6 @@ def _was_prepared(item: Preparation, roots: Sequence[str]) -> bool:
     marker = _marker(item)
     if not marker.exists():
         return False
-    before: list[str] = respelt(read_json(marker)["command"], roots)
+    before: list[str] = respelt(read_object(marker, command=list)["command"], roots)
     now: list[str] = respelt(item.command, roots)
     return before == now

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from rekindle.files import read_json, read_jsonl
+from rekindle.errors import DataError
+from rekindle.files import read_jsonl
 from rekindle.study.design import Budget
-from rekindle.study.places import SPENT
+from rekindle.study.places import SPENT, read_object
 
 Means = Mapping[str, Mapping[str, float | None]]  # arm -> name of a cost -> its mean over runs
 UNITS = ("generated", "trained", "updates")
@@ -26,22 +27,32 @@ class Spent:
 
 
 def spent_by(place: Path) -> Spent:
-    """The cost of a finished run, all its stages together; evaluation is not counted."""
-    if (place / SPENT).exists():
-        return Spent(**read_json(place / SPENT))
-    rows = [row for _, row in read_jsonl(place / "metrics.jsonl")]
+    """The cost of a finished run, all its stages together; evaluation is not counted.
+
+    Raises:
+        DataError: a cost that is no number; file and name are told.
+    """
+    kept = place / SPENT
+    if kept.exists():
+        stored = read_object(kept)
+        return Spent(**{cost.name: _number(stored, cost.name, kept) for cost in fields(Spent)})
+    log = place / "metrics.jsonl"
+    rows = [row for _, row in read_jsonl(log)]
 
     def total(name: str, otherwise: float = 0.0) -> float:
-        return float(sum(_number(row.get(name), otherwise) for row in rows))
+        return float(sum(_number(row, name, log, otherwise) for row in rows))
+
+    def in_stages(name: str) -> float:
+        paths = sorted(place.glob("stages/*/stage.json"))
+        return sum(_number(read_object(path), name, path) for path in paths)
 
     # The evaluation before the first step is in the first row, beside a step that does not hold it.
-    steps = (_number(r.get("time/step"), 0.0) - _number(r.get("time/eval"), 0.0) for r in rows)
-    stages = [read_json(path) for path in sorted(place.glob("stages/*/stage.json"))]
+    steps = (_number(r, "time/step", log, 0.0) - _number(r, "time/eval", log, 0.0) for r in rows)
     return Spent(
-        generated=total("tokens/generated") + sum(s["generated"] for s in stages),
+        generated=total("tokens/generated") + in_stages("generated"),
         trained=total("tokens/trained"),
         updates=total("updates", 1.0),
-        seconds=sum(max(0.0, seconds) for seconds in steps) + sum(s["seconds"] for s in stages),
+        seconds=sum(max(0.0, seconds) for seconds in steps) + in_stages("seconds"),
     )
 
 
@@ -84,5 +95,9 @@ def _idle(row: Mapping[str, float | None]) -> bool:
     return not any(row.get(unit) for unit in UNITS)
 
 
-def _number(value: Any, otherwise: float) -> float:
-    return otherwise if value is None else float(value)
+def _number(row: Mapping[str, Any], name: str, path: Path, otherwise: float | None = None) -> float:
+    value = row.get(name)
+    value = otherwise if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DataError(f"{path}: '{name}' cannot be used", got=repr(value), wanted="a number")
+    return float(value)
