@@ -81,6 +81,27 @@ def pair_file(path, spoil):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def run_directory(path, gaps, task="chain", model="testbed/chain-s0"):
+    """What a self-rewarding run keeps of its rounds: 40 pairs and 200 judged prompts in each."""
+    for number, gap in enumerate(gaps, 1):
+        pairs = [
+            {"chosen_score": gap + (i % 2), "rejected_score": 0.5 + (i % 2)} for i in range(20)
+        ]
+        pairs += [{"chosen_score": gap + 1, "rejected_score": 0.5} for _ in range(20)]
+        rows_file(path / "stages" / f"0{number}-pairs-{number}" / "rows.jsonl", pairs)
+        judged = [{"id": str(i)} for i in range(200)]
+        rows_file(path / "stages" / f"0{number}-judged-{number}" / "rows.jsonl", judged)
+    rounds = [
+        {"round": i, "pairs/gap": gap, "judge/auc": 0.75, "judge/right": 0.5}
+        for i, gap in enumerate(gaps, 1)
+    ]
+    rows_file(path / "stages" / "rounds.jsonl", rounds)
+    rows_file(path / "metrics.jsonl", [{"step": 0, "loss": 0.5}])
+    config = {"method": "self_rewarding", "task": {"name": task}, "model": {"name": model}}
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    return path
+
+
 def test_a_healthy_model_is_left_alone(diagnose, tmp_path):
     pair_file(tmp_path / "pairs.jsonl", lambda text: text.split("=")[0])
     out, found = diagnose(
@@ -170,11 +191,16 @@ def test_a_useless_reward_model_alone(diagnose):
 
 
 def test_converged_pairs(diagnose, rekindle, tmp_path):
+    """Sides that differ in a digit which the model does not know, from a run whose gap closed."""
     study, pairs = tmp_path / "s.yaml", tmp_path / "pairs.jsonl"
     pair_file(pairs, lambda text: text[:-1] + str((int(text[-1]) + 1) % 10))
     words = ("testbed/chain-s0", "chain", "3", "--signals", "groups,pairs", "--pairs", pairs)
-    out, _ = diagnose(*words, "--write", study)
+    out, _ = diagnose(*words)
     assert line(out, "missing:") == "missing: pairs (converged)"
+    assert "fits: nothing that these numbers support." in out
+    assert "--run" in line(out, "does not fit: temporal")
+    run = run_directory(tmp_path / "run", (3.0, 1.2))
+    out, _ = diagnose(*words, "--run", run, "--write", study)
     assert line(out, "fits:").startswith("fits: temporal (pairs)")
     assert "dpo," in refused(out)
     code, _, err = rekindle("study", study, "--out", tmp_path / "study", "--dry-run")
@@ -182,6 +208,36 @@ def test_converged_pairs(diagnose, rekindle, tmp_path):
     pair_file(pairs, lambda text: text.split("=")[0])
     out, _ = diagnose(*words)
     assert "No signal is missing: nothing to change." in out
+
+
+def test_pairs_that_the_model_tells_apart_have_not_converged(diagnose, tmp_path):
+    """One character too many: nearly all of the text is the same, and the model knows better."""
+    pairs = tmp_path / "pairs.jsonl"
+    pair_file(pairs, lambda text: text + ";")
+    out, _ = diagnose("testbed/chain-s0", "chain", "3", "--signals", "pairs", "--pairs", pairs)
+    assert line(out, "pairs      alike: ")
+    assert "the model tells them apart" in out
+    assert "fits: " not in out
+
+
+@pytest.mark.parametrize("every", [10, 1000])
+def test_pairs_with_equal_sides_are_counted(diagnose, tmp_path, every):
+    """Training leaves equal sides out; here they are what is looked for."""
+    rows = [
+        {
+            "prompt": f"{i}+1=",
+            "chosen": str(i + 1),
+            "rejected": str(i + 1) if i % every else "no idea at all",
+        }
+        for i in range(1, 201)
+    ]
+    rows_file(tmp_path / "p.jsonl", rows)
+    words = ("testbed/addition-s0", "addition", "2", "--signals", "pairs")
+    out, found = diagnose(*words, "--pairs", tmp_path / "p.jsonl")
+    assert line(out, "missing:") == "missing: pairs (converged)"
+    identical = found["signals"]["pairs"]["rows"][0]
+    assert (identical["name"], identical["n"]) == ("identical", 200)
+    assert identical["value"] == pytest.approx(0.9 if every == 10 else 1.0)
 
 
 def test_saturated_sft(diagnose, rekindle, tmp_path):
@@ -228,9 +284,9 @@ def test_two_models_that_agree_on_what_is_right_fit_weak_to_strong(diagnose, che
 
 
 def test_each_remedy_that_fits_gets_a_study(diagnose, checked, tmp_path):
-    pairs, study = tmp_path / "pairs.jsonl", tmp_path / "s.yaml"
-    pair_file(pairs, lambda text: text[:-1] + str((int(text[-1]) + 1) % 10))
-    few = ("--problems", 200, "--signals", "groups,pairs", "--pairs", pairs)
+    run = run_directory(tmp_path / "run", (3.0, 1.2), "countdown", "testbed/countdown-s0")
+    study = tmp_path / "s.yaml"
+    few = ("--problems", 200, "--signals", "groups,pairs", "--run", run)
     out, _ = diagnose("testbed/countdown-s0", "countdown", "5", *few, "--write", study)
     assert out.count("\nfits: ") == 2
     assert out.count("written: ") == 3  # the numbers too
@@ -312,7 +368,7 @@ def test_files_are_checked_before_anything_is_measured(rekindle, tmp_path):
 
 
 def rows_file(path, rows):
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

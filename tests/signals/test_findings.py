@@ -13,7 +13,6 @@ from rekindle.signals.agreement import agreement_finding
 from rekindle.signals.baseline import read_baseline
 from rekindle.signals.groups import group_finding
 from rekindle.signals.mixing import ratio
-from rekindle.signals.pair_gap import pair_finding
 from rekindle.signals.remedies import Place, study_tree, too_little, writable
 from rekindle.signals.reward import reward_finding
 from rekindle.signals.saturation import Row, Saturation, has_signal, judge, sft_finding
@@ -284,53 +283,7 @@ def test_a_verifier_that_accepts_wrong_answers_is_not_sound():
     assert (found.state, found.health, found.remedy) == ("lax", "out", None)
 
 
-# --- pairs and agreement
-
-
-def test_pairs_that_share_their_text_have_converged():
-    gen = np.random.default_rng(0)
-    close = 0.93 + 0.05 * gen.random(30)
-    found = pair_finding(close, close, gen.normal(size=30))
-    assert (found.state, found.remedy.what) == ("converged", "temporal")
-    assert any(what.startswith("dpo") for what in refused(found))
-    assert pair_finding(close - 0.3, close, close).state == "open"
-    spread = np.where(np.arange(30) % 2, 1.0, 0.81)
-    assert pair_finding(spread, spread, spread).state == "unsettled"
-    assert pair_finding(close[:1], close[:1], close[:1]).remedy is None  # one pair
-
-
-def test_the_rounds_of_a_run_say_whether_the_gap_closed():
-    def rounds(*gaps, auc=0.7):
-        spread = np.linspace(-0.2, 0.2, 40)
-        return [{"pairs/gap": g, "judge/auc": auc, "gaps": list(g + spread)} for g in gaps]
-
-    nothing = np.array([])
-    closed = pair_finding(nothing, nothing, nothing, rounds=rounds(2.0, 1.5, 0.9))
-    assert (closed.state, row(closed, "run/gap_last").value) == ("converged", 0.9)
-    assert pair_finding(nothing, nothing, nothing, rounds=rounds(2.0, 1.9)).state == "open"
-    assert closed.remedy is not None
-    blind = pair_finding(nothing, nothing, nothing, rounds=rounds(2.0, 0.9, auc=0.5))
-    assert (blind.state, blind.remedy) == ("converged", None)
-    assert "temporal" in refused(blind)
-    noise = pair_finding(nothing, nothing, nothing, rounds=rounds(2.0, 1.9, auc=0.5))
-    assert (noise.state, noise.health) == ("noise", "between")
-    one = pair_finding(nothing, nothing, nothing, rounds=rounds(2.0))
-    assert (one.state, one.remedy) == ("unsettled", None)
-    bare = [{"pairs/gap": gap, "judge/auc": 0.9} for gap in (2.0, 0.4)]
-    found = pair_finding(nothing, nothing, nothing, rounds=bare)
-    assert (found.state, found.remedy) == ("unsettled", None)
-    assert "no interval" in found.verdict
-    unseen = pair_finding(nothing, nothing, nothing, rounds=rounds(2.0, 0.4, auc=None))
-    assert (unseen.state, unseen.remedy) == ("converged", None)
-    assert "temporal" in refused(unseen)
-
-
-@pytest.mark.parametrize("gaps", [(0, 0), (0.0, 0.5), (-0.1, -0.06), (-0.1, -0.3)])
-def test_a_gap_that_was_never_there_has_not_closed(gaps):
-    nothing = np.array([])
-    rounds = [{"pairs/gap": gap, "judge/auc": 0.9} for gap in gaps]
-    found = pair_finding(nothing, nothing, nothing, rounds=rounds)
-    assert (found.state, found.health, found.remedy) == ("no-gap", "out", None)
+# --- agreement
 
 
 def test_answers_that_are_not_there_do_not_disagree():

@@ -54,14 +54,14 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     settings = _settings(asked, overrides)
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.policy import Policy
-    from rekindle.methods.pairs import pairs_of_recipe
+    from rekindle.methods.pairs import pairs_to_look_at
     from rekindle.methods.rewarding import open_scorer
     from rekindle.methods.train import open_task, sampling
     from rekindle.signals.baseline import read_baseline
     from rekindle.signals.measure import Measured, measure
     from rekindle.signals.table import closing
 
-    pairs = [] if asked.pairs is None else pairs_of_recipe(str(asked.pairs))
+    pairs = [] if asked.pairs is None else pairs_to_look_at(asked.pairs)
     baseline = None if asked.run is None else read_baseline(asked.run)
     loaded = open_task(settings.task)
     check = _stronger(asked.check, settings, loaded)

@@ -22,7 +22,7 @@ from rekindle.signals.table import Row, point
 PART = 10  # a tenth of the steps counts as the first ones, a tenth as the last
 LEVEL_WITHIN = 0.02  # a curve is flat when the interval of its change lies within
 CURVE = ("chain_prob", "nll", "pass@1", "greedy")  # the first that was measured is judged
-_NUMBERS = ("pairs/gap", "pairs/similarity", "judge/auc")
+_NUMBERS = ("pairs/gap", "pairs/similarity", "judge/auc", "judge/right")
 _GROUPS = ("all_wrong", "mixed", "all_right")
 _SFT = ("loss", "tokens/above_099", "mass/non_target", "entropy")
 
@@ -36,7 +36,8 @@ class Curve(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """`rounds` of stages/rounds.jsonl, each with its pairs' gaps in `gaps` where they were kept;
+    """`rounds` of stages/rounds.jsonl, each with its pairs' gaps in `gaps` and the number of its
+    judged prompts in `prompts` where they were kept;
     `groups`: rows on the shares of groups in training; `sft`: of an SFT run; `group_size`: answers
     of a group in training."""
 
@@ -101,9 +102,14 @@ def _rounds(directory: Path, told: Path) -> list[dict[str, Any]]:
     rounds = []
     for line, row in read_jsonl(told):
         kept: dict[str, Any] = {key: number(row, key, f"{told}:{line}") for key in _NUMBERS}
-        places = sorted(told.parent.glob(f"*-pairs-{row.get('round')}/rows.jsonl"))
-        if places:
-            kept["gaps"] = _gaps(places[0])
+        pairs, judged = (
+            sorted(told.parent.glob(f"*-{stage}-{row.get('round')}/rows.jsonl"))
+            for stage in ("pairs", "judged")
+        )
+        if pairs:
+            kept["gaps"] = _gaps(pairs[0])
+        if judged:
+            kept["prompts"] = len({str(row.get("id")) for _, row in read_jsonl(judged[0])})
         rounds.append(kept)
     return rounds
 
