@@ -325,6 +325,13 @@ def test_weak_labels_are_measured(diagnose):
     assert "weak_to_strong" in refused(out)
 
 
+def test_equal_peers_are_left_alone_where_sft_has_signal(diagnose):
+    words = ("testbed/addition-s0", "addition", "2,3,4", "--signals", "sft,groups,agreement")
+    out, _ = diagnose(*words, "--weak", "testbed/addition-s1")
+    assert "SFT on them has signal" in line(out, "does not fit: weak_to_strong")
+    assert "\nfits: weak_to_strong" not in out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

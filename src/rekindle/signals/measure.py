@@ -26,6 +26,7 @@ from rekindle.tasks.rows import Listed
 from rekindle.tasks.task import Grader, Task
 
 MIX = "sft, mixed"  # what --weak adds to sft, where it cannot be measured
+_SAMPLED = ("groups", "verifier", "reward", "agreement")  # what sampled answers are needed for
 STRONGER = (
     "needs a stronger check than the training verifier: --check numeric (or math, exact, code) for "
     "a task from a file, or task.brittle"
@@ -91,7 +92,7 @@ def measure(given: Measured, wanted: Sequence[str] | None, *, problems: int, sam
     lists = _Lists(given, problems)
     missing = _missing(given, names, lists)
     answers = None
-    if any(name in names and name not in missing for name in ("groups", "verifier", "reward")):
+    if any(name in names and name not in missing for name in _SAMPLED):
         answers = sample_answers(
             CachedSampler(given.policy),
             given.grader(),
@@ -176,7 +177,7 @@ def _findings(
     if "pairs" in names:
         rounds = given.baseline.rounds if given.baseline else []
         found["pairs"] = measure_pairs(given.policy, given.pairs, rounds)
-    if "agreement" in names and given.weak is not None:
+    if "agreement" in names and given.weak is not None and answers is not None:
         found["agreement"] = measure_agreement(
             given.policy,
             given.weak,
@@ -184,6 +185,8 @@ def _findings(
             given.grader(),
             lists.of("train"),
             config=given.sample,
+            sampled_PK=answers.table(answers.accepted),
+            sft=_trainable(given, lists, found.get("sft")),
         )
     return [found[name] for name in ORDER if name in found]
 
