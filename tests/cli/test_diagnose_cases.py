@@ -8,9 +8,12 @@ import pytest
 import torch
 import yaml
 
-from rekindle.engine.config import ModelConfig
+from rekindle.cli.diagnose import _write_studies
+from rekindle.engine.config import ModelConfig, TaskConfig
 from rekindle.engine.policy import Policy
+from rekindle.methods.train import open_task
 from rekindle.signals.remedies import Place, study_tree
+from rekindle.signals.table import Advice, Finding
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "sft_addition_testbed.yaml"
 
@@ -179,6 +182,25 @@ def test_a_brittle_verifier_beside_a_good_reward_model_fits_hero(diagnose, check
     assert found["signals"]["reward"]["state"] == "useful"
     assert line(out, "fits:").startswith("fits: hero (verifier)")
     checked(study, "verifier_kl", "hero", "hero_random")
+
+
+def test_a_control_that_leaks_the_truth_recommends_nothing(diagnose):
+    out, found = diagnose(
+        *("testbed/countdown-s0", "countdown", "4", "--signals", "verifier,reward"),
+        *("--set", "task.brittle=0.75", "--set", "reward.source=oracle"),
+    )
+    assert found["signals"]["reward"]["state"] == "control"
+    assert "fits: nothing that these numbers support." in out
+    assert "a control" in line(out, "does not fit: hero")
+
+
+def test_answers_that_are_cut_off_want_a_longer_limit(diagnose):
+    words = ("testbed/addition-s0", "addition", "3", "--set", "sample.max_new_tokens=8")
+    out, found = diagnose(*words, "--signals", "groups")
+    assert line(out, "fits:").startswith("fits: a longer limit (groups)")
+    assert refused(out)[0] == "lens"
+    rows = {row["name"]: row for row in found["signals"]["groups"]["rows"]}
+    assert rows["truncated"]["ci_low"] > 0.9
 
 
 def test_a_useless_reward_model_alone(diagnose):
@@ -397,6 +419,18 @@ def test_your_own_verifier_is_judged_by_a_stronger_check(rekindle, tmp_path):
     assert "not measured" not in out
     code, _, err = rekindle(*words, "--check", "exact")
     assert (code, "is the training verifier" in err) == (2, True)
+
+
+def test_a_study_of_hero_is_not_evaluated_by_the_brittle_verifier(tmp_path, capsys):
+    """With --check the recipe's one verifier is the one that was found to reject right answers."""
+    hero = Finding("verifier", "brittle", "out", ".", [], Advice("hero", "it ranks"))
+    place = Place("m", 1, {"task": {"name": "addition"}}, {"model": "rm"}, None, 20, 544)
+    task = open_task(TaskConfig(name="addition"))
+    for check, written in (("numeric", False), (None, True)):
+        _write_studies(tmp_path / "s.yaml", [hero], place, task, check)
+        assert (tmp_path / "s.yaml").exists() == written
+        if not written:
+            assert "--set task.verifier=numeric" in capsys.readouterr().out
 
 
 def test_what_cannot_be_measured_on_your_own_file_is_listed(rekindle, tmp_path):

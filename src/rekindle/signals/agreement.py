@@ -97,9 +97,8 @@ def agreement_finding(
     silent = int((~there_P).sum())
     agree = wilson(int(same_P[there_P].sum()), int(there_P.sum()))
     there_P = there_P & ~np.isnan(weak_P) & ~np.isnan(own_P)
-    same_P, weak_P, own_P, sampled_P = (
-        values[there_P] for values in (same_P, weak_P, own_P, sampled_P)
-    )
+    same_P, sampled_P = same_P[there_P], sampled_P[there_P]
+    weak_P, own_P = weak_P[there_P], own_P[there_P]
     label_P = (weak_P[same_P] > 0.5).astype(float)
     gain = cluster(label_P - sampled_P[same_P], bounds=(-1.0, 1.0))
     rows = [
