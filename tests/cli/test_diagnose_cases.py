@@ -84,7 +84,7 @@ def pair_file(path, spoil):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def run_directory(path, gaps, task="chain", model="testbed/chain-s0"):
+def run_directory(path, gaps, task, level):
     """What a self-rewarding run keeps of its rounds: 40 pairs and 200 judged prompts in each."""
     for number, gap in enumerate(gaps, 1):
         pairs = [
@@ -100,7 +100,11 @@ def run_directory(path, gaps, task="chain", model="testbed/chain-s0"):
     ]
     rows_file(path / "stages" / "rounds.jsonl", rounds)
     rows_file(path / "metrics.jsonl", [{"step": 0, "loss": 0.5}])
-    config = {"method": "self_rewarding", "task": {"name": task}, "model": {"name": model}}
+    config = {
+        "method": "self_rewarding",
+        "task": {"name": task, "levels": [level]},
+        "model": {"name": f"testbed/{task}-s0"},
+    }
     (path / "config.yaml").write_text(yaml.safe_dump(config))
     return path
 
@@ -221,7 +225,7 @@ def test_converged_pairs(diagnose, rekindle, tmp_path):
     assert line(out, "missing:") == "missing: pairs (converged)"
     assert "fits: nothing that these numbers support." in out
     assert "--run" in line(out, "does not fit: temporal")
-    run = run_directory(tmp_path / "run", (3.0, 1.2))
+    run = run_directory(tmp_path / "run", (3.0, 1.2), "chain", "3")
     out, _ = diagnose(*words, "--run", run, "--write", study)
     assert line(out, "fits:").startswith("fits: temporal (pairs)")
     assert "dpo," in refused(out)
@@ -306,7 +310,7 @@ def test_two_models_that_agree_on_what_is_right_fit_weak_to_strong(diagnose, che
 
 
 def test_each_remedy_that_fits_gets_a_study(diagnose, checked, tmp_path):
-    run = run_directory(tmp_path / "run", (3.0, 1.2), "countdown", "testbed/countdown-s0")
+    run = run_directory(tmp_path / "run", (3.0, 1.2), "countdown", "5")
     study = tmp_path / "s.yaml"
     few = ("--problems", 200, "--signals", "groups,pairs", "--run", run)
     out, _ = diagnose("testbed/countdown-s0", "countdown", "5", *few, "--write", study)
@@ -453,6 +457,7 @@ def test_what_cannot_be_measured_on_your_own_file_is_listed(rekindle, tmp_path):
     ("row", "said"),
     [
         ({"prompt": "1+1=", "completion": "2"}, "rename 'completion' to 'solution'"),
+        ({"prompt": "1+1=", "chosen": "2", "rejected": "3"}, "--pairs FILE"),
         ({"question": "1+1=", "answer": "2"}, "rename 'question' to 'prompt'"),
     ],
 )

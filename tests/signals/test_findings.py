@@ -6,10 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from rekindle.errors import DataError
-from rekindle.files import write_json, write_jsonl
 from rekindle.methods.recipe import make_recipe
-from rekindle.signals.baseline import read_baseline
 from rekindle.signals.groups import group_finding
 from rekindle.signals.mixing import ratio
 from rekindle.signals.remedies import Place, study_tree, too_little, writable
@@ -409,73 +406,3 @@ def test_a_small_file_gets_rounds_that_it_is_large_enough_for():
     assert knobs["prompts"] * knobs["iterations"] <= 100
     assert "too few" in too_little("temporal", place(40))
     assert too_little("temporal", place(100)) is None
-
-
-# --- a baseline run
-
-
-def test_a_run_gives_its_rounds_and_group_shares(tmp_path):
-    with pytest.raises(DataError, match="is not a run"):
-        read_baseline(tmp_path)
-    steps = [{"step": i, "groups/all_wrong": i / 20, "groups/mixed": None} for i in range(20)]
-    write_jsonl(tmp_path / "metrics.jsonl", steps)
-    found = read_baseline(tmp_path)
-    assert {r.name: r.value for r in found.groups} == {
-        "run/all_wrong_first": 0.025,
-        "run/all_wrong_last": 0.925,
-    }
-    (tmp_path / "stages").mkdir()
-    write_jsonl(tmp_path / "stages" / "rounds.jsonl", [{"round": 1, "pairs/gap": 2.0}])
-    assert [r["pairs/gap"] for r in read_baseline(tmp_path).rounds] == [2.0]
-    write_jsonl(tmp_path / "metrics.jsonl", [{"step": 1, "loss": 1.0}])
-    (tmp_path / "stages" / "rounds.jsonl").unlink()
-    found = read_baseline(tmp_path).sft
-    assert (found.state, found.rows[0].name) == ("not settled", "run/loss_first")
-    write_jsonl(tmp_path / "metrics.jsonl", [{"step": 1, "other": 1.0}])
-    with pytest.raises(DataError, match="says nothing of a signal"):
-        read_baseline(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("last", "state"), [(200, "still improving"), (20, "flat"), (0, "falling")]
-)
-def test_an_sft_run_has_a_held_out_curve(tmp_path, last, state):
-    write_jsonl(tmp_path / "metrics.jsonl", [{"step": i, "loss": 1 / i} for i in range(1, 21)])
-    for step, right in ((0, 0), (10, 20), (20, last)):
-        outcomes = [[float(i < right)] * 2 for i in range(400)]
-        cell = {"value": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n": 400}
-        found = {
-            "step": step,
-            "metrics": {"pass@1": cell},
-            "outcomes": outcomes,
-            "problems": [{"id": str(i), "level": ""} for i in range(400)],
-            "task": "t",
-            "split": "dev",
-            "levels": {},
-        }
-        write_json(tmp_path / "eval" / f"step-{step:06d}.json", found)
-    curve = read_baseline(tmp_path).sft
-    assert curve.state == state
-    assert [r.name for r in curve.rows if "@" in r.name][-1] == "run/pass@1@20"
-
-
-def test_damaged_runs_are_named_by_file_and_line(tmp_path):
-    write_jsonl(tmp_path / "metrics.jsonl", [{"step": 0, "groups/all_wrong": "x"}])
-    with pytest.raises(DataError, match=r"metrics.jsonl:1: 'groups/all_wrong' is not a number"):
-        read_baseline(tmp_path)
-    write_jsonl(tmp_path / "metrics.jsonl", [{"step": 0, "groups/all_wrong": 0.5}])
-    (tmp_path / "stages").mkdir()
-    rounds = tmp_path / "stages" / "rounds.jsonl"
-    write_jsonl(rounds, [{"round": 1, "pairs/gap": 1.0}, {"round": 2, "pairs/gap": "y"}])
-    with pytest.raises(DataError, match=r"rounds.jsonl:2: 'pairs/gap' is not a number"):
-        read_baseline(tmp_path)
-    write_jsonl(rounds, [{"round": 1, "pairs/gap": 1.0}])
-    pairs = tmp_path / "stages" / "03-pairs-1" / "rows.jsonl"
-    write_jsonl(pairs, [{"chosen_score": 4.0, "rejected_score": 1.0}])
-    assert read_baseline(tmp_path).rounds[0]["gaps"] == [3.0]
-
-
-def test_the_group_size_is_that_of_the_run(tmp_path):
-    write_jsonl(tmp_path / "metrics.jsonl", [{"step": 0, "groups/all_wrong": 0.5}])
-    (tmp_path / "config.yaml").write_text("method: grpo\ngrpo: {group_size: 16}\n")
-    assert read_baseline(tmp_path).group_size == 16

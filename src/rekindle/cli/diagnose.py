@@ -57,12 +57,15 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     from rekindle.methods.pairs import pairs_to_look_at
     from rekindle.methods.rewarding import open_scorer
     from rekindle.methods.train import open_task, sampling
-    from rekindle.signals.baseline import read_baseline
+    from rekindle.signals.baseline import check_alike, read_baseline
     from rekindle.signals.measure import Measured, measure
     from rekindle.signals.table import closing
 
     pairs = [] if asked.pairs is None else pairs_to_look_at(asked.pairs)
     baseline = None if asked.run is None else read_baseline(asked.run)
+    if baseline is not None and asked.run is not None:
+        task = settings.task.model_dump(mode="json", include={"name", "path", "levels"})
+        check_alike(baseline, asked.run, task=task, model=asked.model)
     loaded = open_task(settings.task)
     check = _stronger(asked.check, settings, loaded)
     scorer = open_scorer(settings.reward, loaded, device=settings.model.device)
