@@ -8,9 +8,12 @@ import pytest
 import torch
 import yaml
 
-from rekindle.engine.config import ModelConfig
+from rekindle.cli.diagnose import _write_studies
+from rekindle.engine.config import ModelConfig, TaskConfig
 from rekindle.engine.policy import Policy
+from rekindle.methods.train import open_task
 from rekindle.signals.remedies import Place, study_tree
+from rekindle.signals.table import Advice, Finding
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "sft_addition_testbed.yaml"
 
@@ -79,6 +82,31 @@ def pair_file(path, spoil):
         text = f"{a}+{b}={a + b};{a + b}+{c}={a + b + c};{a + b + c}+{d}={a + b + c + d}"
         rows.append({"prompt": f"{a}+{b}+{c}+{d}:", "chosen": text, "rejected": spoil(text)})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def run_directory(path, gaps, task, level):
+    """What a self-rewarding run keeps of its rounds: 40 pairs and 200 judged prompts in each."""
+    for number, gap in enumerate(gaps, 1):
+        pairs = [
+            {"chosen_score": gap + (i % 2), "rejected_score": 0.5 + (i % 2)} for i in range(20)
+        ]
+        pairs += [{"chosen_score": gap + 1, "rejected_score": 0.5} for _ in range(20)]
+        rows_file(path / "stages" / f"0{number}-pairs-{number}" / "rows.jsonl", pairs)
+        judged = [{"id": str(i)} for i in range(200)]
+        rows_file(path / "stages" / f"0{number}-judged-{number}" / "rows.jsonl", judged)
+    rounds = [
+        {"round": i, "pairs/gap": gap, "judge/auc": 0.75, "judge/right": 0.5}
+        for i, gap in enumerate(gaps, 1)
+    ]
+    rows_file(path / "stages" / "rounds.jsonl", rounds)
+    rows_file(path / "metrics.jsonl", [{"step": 0, "loss": 0.5}])
+    config = {
+        "method": "self_rewarding",
+        "task": {"name": task, "levels": [level]},
+        "model": {"name": f"testbed/{task}-s0"},
+    }
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    return path
 
 
 def test_a_healthy_model_is_left_alone(diagnose, tmp_path):
@@ -160,6 +188,25 @@ def test_a_brittle_verifier_beside_a_good_reward_model_fits_hero(diagnose, check
     checked(study, "verifier_kl", "hero", "hero_random")
 
 
+def test_a_control_that_leaks_the_truth_recommends_nothing(diagnose):
+    out, found = diagnose(
+        *("testbed/countdown-s0", "countdown", "4", "--signals", "verifier,reward"),
+        *("--set", "task.brittle=0.75", "--set", "reward.source=oracle"),
+    )
+    assert found["signals"]["reward"]["state"] == "control"
+    assert "fits: nothing that these numbers support." in out
+    assert "a control" in line(out, "does not fit: hero")
+
+
+def test_answers_that_are_cut_off_want_a_longer_limit(diagnose):
+    words = ("testbed/addition-s0", "addition", "3", "--set", "sample.max_new_tokens=8")
+    out, found = diagnose(*words, "--signals", "groups")
+    assert line(out, "fits:").startswith("fits: a longer limit (groups)")
+    assert refused(out)[0] == "lens"
+    rows = {row["name"]: row for row in found["signals"]["groups"]["rows"]}
+    assert rows["truncated"]["ci_low"] > 0.9
+
+
 def test_a_useless_reward_model_alone(diagnose):
     out, _ = diagnose(
         *("testbed/countdown-s0", "countdown", "4", "--signals", "groups,reward"),
@@ -170,11 +217,16 @@ def test_a_useless_reward_model_alone(diagnose):
 
 
 def test_converged_pairs(diagnose, rekindle, tmp_path):
+    """Sides that differ in a digit which the model does not know, from a run whose gap closed."""
     study, pairs = tmp_path / "s.yaml", tmp_path / "pairs.jsonl"
     pair_file(pairs, lambda text: text[:-1] + str((int(text[-1]) + 1) % 10))
     words = ("testbed/chain-s0", "chain", "3", "--signals", "groups,pairs", "--pairs", pairs)
-    out, _ = diagnose(*words, "--write", study)
+    out, _ = diagnose(*words)
     assert line(out, "missing:") == "missing: pairs (converged)"
+    assert "fits: nothing that these numbers support." in out
+    assert "--run" in line(out, "does not fit: temporal")
+    run = run_directory(tmp_path / "run", (3.0, 1.2), "chain", "3")
+    out, _ = diagnose(*words, "--run", run, "--write", study)
     assert line(out, "fits:").startswith("fits: temporal (pairs)")
     assert "dpo," in refused(out)
     code, _, err = rekindle("study", study, "--out", tmp_path / "study", "--dry-run")
@@ -182,6 +234,36 @@ def test_converged_pairs(diagnose, rekindle, tmp_path):
     pair_file(pairs, lambda text: text.split("=")[0])
     out, _ = diagnose(*words)
     assert "No signal is missing: nothing to change." in out
+
+
+def test_pairs_that_the_model_tells_apart_have_not_converged(diagnose, tmp_path):
+    """One character too many: nearly all of the text is the same, and the model knows better."""
+    pairs = tmp_path / "pairs.jsonl"
+    pair_file(pairs, lambda text: text + ";")
+    out, _ = diagnose("testbed/chain-s0", "chain", "3", "--signals", "pairs", "--pairs", pairs)
+    assert line(out, "pairs      alike: ")
+    assert "the model tells them apart" in out
+    assert "fits: " not in out
+
+
+@pytest.mark.parametrize("every", [10, 1000])
+def test_pairs_with_equal_sides_are_counted(diagnose, tmp_path, every):
+    """Training leaves equal sides out; here they are what is looked for."""
+    rows = [
+        {
+            "prompt": f"{i}+1=",
+            "chosen": str(i + 1),
+            "rejected": str(i + 1) if i % every else "no idea at all",
+        }
+        for i in range(1, 201)
+    ]
+    rows_file(tmp_path / "p.jsonl", rows)
+    words = ("testbed/addition-s0", "addition", "2", "--signals", "pairs")
+    out, found = diagnose(*words, "--pairs", tmp_path / "p.jsonl")
+    assert line(out, "missing:") == "missing: pairs (converged)"
+    identical = found["signals"]["pairs"]["rows"][0]
+    assert (identical["name"], identical["n"]) == ("identical", 200)
+    assert identical["value"] == pytest.approx(0.9 if every == 10 else 1.0)
 
 
 def test_saturated_sft(diagnose, rekindle, tmp_path):
@@ -228,9 +310,9 @@ def test_two_models_that_agree_on_what_is_right_fit_weak_to_strong(diagnose, che
 
 
 def test_each_remedy_that_fits_gets_a_study(diagnose, checked, tmp_path):
-    pairs, study = tmp_path / "pairs.jsonl", tmp_path / "s.yaml"
-    pair_file(pairs, lambda text: text[:-1] + str((int(text[-1]) + 1) % 10))
-    few = ("--problems", 200, "--signals", "groups,pairs", "--pairs", pairs)
+    run = run_directory(tmp_path / "run", (3.0, 1.2), "countdown", "5")
+    study = tmp_path / "s.yaml"
+    few = ("--problems", 200, "--signals", "groups,pairs", "--run", run)
     out, _ = diagnose("testbed/countdown-s0", "countdown", "5", *few, "--write", study)
     assert out.count("\nfits: ") == 2
     assert out.count("written: ") == 3  # the numbers too
@@ -267,6 +349,13 @@ def test_weak_labels_are_measured(diagnose):
     rows = {row["name"]: row for row in found["signals"]["agreement"]["rows"]}
     assert rows["right/own"]["ci_low"] > rows["right/weak"]["ci_high"]
     assert "weak_to_strong" in refused(out)
+
+
+def test_equal_peers_are_left_alone_where_sft_has_signal(diagnose):
+    words = ("testbed/addition-s0", "addition", "2,3,4", "--signals", "sft,groups,agreement")
+    out, _ = diagnose(*words, "--weak", "testbed/addition-s1")
+    assert "SFT on them has signal" in line(out, "does not fit: weak_to_strong")
+    assert "\nfits: weak_to_strong" not in out
 
 
 @pytest.mark.parametrize(
@@ -312,7 +401,7 @@ def test_files_are_checked_before_anything_is_measured(rekindle, tmp_path):
 
 
 def rows_file(path, rows):
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -336,6 +425,18 @@ def test_your_own_verifier_is_judged_by_a_stronger_check(rekindle, tmp_path):
     assert (code, "is the training verifier" in err) == (2, True)
 
 
+def test_a_study_of_hero_is_not_evaluated_by_the_brittle_verifier(tmp_path, capsys):
+    """With --check the recipe's one verifier is the one that was found to reject right answers."""
+    hero = Finding("verifier", "brittle", "out", ".", [], Advice("hero", "it ranks"))
+    place = Place("m", 1, {"task": {"name": "addition"}}, {"model": "rm"}, None, 20, 544)
+    task = open_task(TaskConfig(name="addition"))
+    for check, written in (("numeric", False), (None, True)):
+        _write_studies(tmp_path / "s.yaml", [hero], place, task, check)
+        assert (tmp_path / "s.yaml").exists() == written
+        if not written:
+            assert "--set task.verifier=numeric" in capsys.readouterr().out
+
+
 def test_what_cannot_be_measured_on_your_own_file_is_listed(rekindle, tmp_path):
     """No dev split; one solution of thirty; a weak model of other tokens."""
     rows = [{"prompt": f"{i}+{i + 7}=", "answer": "99999"} for i in range(30)]
@@ -356,6 +457,7 @@ def test_what_cannot_be_measured_on_your_own_file_is_listed(rekindle, tmp_path):
     ("row", "said"),
     [
         ({"prompt": "1+1=", "completion": "2"}, "rename 'completion' to 'solution'"),
+        ({"prompt": "1+1=", "chosen": "2", "rejected": "3"}, "--pairs FILE"),
         ({"question": "1+1=", "answer": "2"}, "rename 'question' to 'prompt'"),
     ],
 )

@@ -6,14 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from rekindle.errors import DataError
-from rekindle.files import write_json, write_jsonl
 from rekindle.methods.recipe import make_recipe
-from rekindle.signals.agreement import agreement_finding
-from rekindle.signals.baseline import read_baseline
 from rekindle.signals.groups import group_finding
 from rekindle.signals.mixing import ratio
-from rekindle.signals.pair_gap import pair_finding
 from rekindle.signals.remedies import Place, study_tree, too_little, writable
 from rekindle.signals.reward import reward_finding
 from rekindle.signals.saturation import Row, Saturation, has_signal, judge, sft_finding
@@ -284,101 +279,6 @@ def test_a_verifier_that_accepts_wrong_answers_is_not_sound():
     assert (found.state, found.health, found.remedy) == ("lax", "out", None)
 
 
-# --- pairs and agreement
-
-
-def test_pairs_that_share_their_text_have_converged():
-    gen = np.random.default_rng(0)
-    close = 0.93 + 0.05 * gen.random(30)
-    found = pair_finding(close, close, gen.normal(size=30))
-    assert (found.state, found.remedy.what) == ("converged", "temporal")
-    assert any(what.startswith("dpo") for what in refused(found))
-    assert pair_finding(close - 0.3, close, close).state == "open"
-    spread = np.where(np.arange(30) % 2, 1.0, 0.81)
-    assert pair_finding(spread, spread, spread).state == "unsettled"
-    assert pair_finding(close[:1], close[:1], close[:1]).remedy is None  # one pair
-
-
-def test_the_rounds_of_a_run_say_whether_the_gap_closed():
-    def rounds(*gaps, auc=0.7):
-        spread = np.linspace(-0.2, 0.2, 40)
-        return [{"pairs/gap": g, "judge/auc": auc, "gaps": list(g + spread)} for g in gaps]
-
-    nothing = np.array([])
-    closed = pair_finding(nothing, nothing, nothing, rounds=rounds(2.0, 1.5, 0.9))
-    assert (closed.state, row(closed, "run/gap_last").value) == ("converged", 0.9)
-    assert pair_finding(nothing, nothing, nothing, rounds=rounds(2.0, 1.9)).state == "open"
-    assert closed.remedy is not None
-    blind = pair_finding(nothing, nothing, nothing, rounds=rounds(2.0, 0.9, auc=0.5))
-    assert (blind.state, blind.remedy) == ("converged", None)
-    assert "temporal" in refused(blind)
-    noise = pair_finding(nothing, nothing, nothing, rounds=rounds(2.0, 1.9, auc=0.5))
-    assert (noise.state, noise.health) == ("noise", "between")
-    one = pair_finding(nothing, nothing, nothing, rounds=rounds(2.0))
-    assert (one.state, one.remedy) == ("unsettled", None)
-    bare = [{"pairs/gap": gap, "judge/auc": 0.9} for gap in (2.0, 0.4)]
-    found = pair_finding(nothing, nothing, nothing, rounds=bare)
-    assert (found.state, found.remedy) == ("unsettled", None)
-    assert "no interval" in found.verdict
-    unseen = pair_finding(nothing, nothing, nothing, rounds=rounds(2.0, 0.4, auc=None))
-    assert (unseen.state, unseen.remedy) == ("converged", None)
-    assert "temporal" in refused(unseen)
-
-
-@pytest.mark.parametrize("gaps", [(0, 0), (0.0, 0.5), (-0.1, -0.06), (-0.1, -0.3)])
-def test_a_gap_that_was_never_there_has_not_closed(gaps):
-    nothing = np.array([])
-    rounds = [{"pairs/gap": gap, "judge/auc": 0.9} for gap in gaps]
-    found = pair_finding(nothing, nothing, nothing, rounds=rounds)
-    assert (found.state, found.health, found.remedy) == ("no-gap", "out", None)
-
-
-def test_answers_that_are_not_there_do_not_disagree():
-    none = np.zeros(100, dtype=bool)
-    right = np.ones(100)
-    found = agreement_finding(none, weak_P=right, own_P=right, answered_P=none)
-    assert (found.state, found.remedy, found.against) == ("not-measurable", None, ())
-    half = np.arange(100) < 50
-    found = agreement_finding(half, weak_P=right, own_P=right, answered_P=half)
-    assert row(found, "agree").value == 1
-    assert row(found, "unanswered").value == 50
-
-
-def test_agreement_that_picks_better_labels_fits_weak_to_strong():
-    same = np.arange(200) % 2 == 0
-    weak = np.where(same, 1.0, 0.0)
-    own = np.where(np.arange(200) % 3 == 0, 1.0, 0.0)
-    found = agreement_finding(same, weak_P=weak, own_P=own)
-    assert (found.state, found.remedy.what) == ("filters", "weak_to_strong")
-    assert "assumed not to exist" in found.remedy.why
-    assert row(found, "right/gain").value == 0.5
-
-
-@pytest.mark.parametrize(
-    ("agree", "weak", "own", "state"),
-    [
-        (20, 1.0, 0.0, "few"),  # fewer than 32 agree
-        (200, 1.0, 0.0, "no-gain"),  # all agree: nothing is filtered
-        (100, 0.5, 1.0, "nothing-to-learn"),  # the model is right already
-        (0, 1.0, 0.0, "few"),
-    ],
-)
-def test_weak_to_strong_is_refused(agree, weak, own, state):
-    same = np.arange(200) < agree
-    right = np.where(same, 1.0, 0.0) if weak == 0.5 else np.full(200, weak)
-    found = agreement_finding(same, weak_P=right, own_P=np.full(200, own))
-    assert (found.state, found.remedy) == (state, None)
-    assert refused(found) == {"weak_to_strong"}
-
-
-def test_weak_answers_without_a_verdict_stay_out():
-    same = np.arange(100) < 50
-    weak = np.where(same, 1.0, NAN)
-    found = agreement_finding(same, weak_P=weak, own_P=weak)
-    assert row(found, "right/weak").n == 50
-    assert row(found, "right/gain").value == 0
-
-
 # --- saturation's remedy
 
 
@@ -410,7 +310,10 @@ def test_the_mixs_ratio_is_paired_by_sample():
     """Long samples with all of the gradient: with the weak model the strong one it is a half."""
     plain = np.where(np.arange(200) < 12, 0.0095, 1e-5)
     found = ratio(0.5 * plain, plain)
-    assert (found.value, found.ci_low, found.ci_high) == pytest.approx((0.5, 0.5, 0.5))
+    assert (found.value, found.ci_low) == pytest.approx((0.5, 0.5), abs=0.02)
+    assert found.ci_low < 0.5  # no draw differs, and that is no certainty
+    assert found.ci_high == math.inf
+    assert ratio(plain, plain, top=1.0).ci_high == 1
     assert math.isnan(ratio(plain[:3], plain[:3]).ci_low)
 
 
@@ -503,73 +406,3 @@ def test_a_small_file_gets_rounds_that_it_is_large_enough_for():
     assert knobs["prompts"] * knobs["iterations"] <= 100
     assert "too few" in too_little("temporal", place(40))
     assert too_little("temporal", place(100)) is None
-
-
-# --- a baseline run
-
-
-def test_a_run_gives_its_rounds_and_group_shares(tmp_path):
-    with pytest.raises(DataError, match="is not a run"):
-        read_baseline(tmp_path)
-    steps = [{"step": i, "groups/all_wrong": i / 20, "groups/mixed": None} for i in range(20)]
-    write_jsonl(tmp_path / "metrics.jsonl", steps)
-    found = read_baseline(tmp_path)
-    assert {r.name: r.value for r in found.groups} == {
-        "run/all_wrong_first": 0.025,
-        "run/all_wrong_last": 0.925,
-    }
-    (tmp_path / "stages").mkdir()
-    write_jsonl(tmp_path / "stages" / "rounds.jsonl", [{"round": 1, "pairs/gap": 2.0}])
-    assert [r["pairs/gap"] for r in read_baseline(tmp_path).rounds] == [2.0]
-    write_jsonl(tmp_path / "metrics.jsonl", [{"step": 1, "loss": 1.0}])
-    (tmp_path / "stages" / "rounds.jsonl").unlink()
-    found = read_baseline(tmp_path).sft
-    assert (found.state, found.rows[0].name) == ("not settled", "run/loss_first")
-    write_jsonl(tmp_path / "metrics.jsonl", [{"step": 1, "other": 1.0}])
-    with pytest.raises(DataError, match="says nothing of a signal"):
-        read_baseline(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("last", "state"), [(200, "still improving"), (20, "flat"), (0, "falling")]
-)
-def test_an_sft_run_has_a_held_out_curve(tmp_path, last, state):
-    write_jsonl(tmp_path / "metrics.jsonl", [{"step": i, "loss": 1 / i} for i in range(1, 21)])
-    for step, right in ((0, 0), (10, 20), (20, last)):
-        outcomes = [[float(i < right)] * 2 for i in range(400)]
-        cell = {"value": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n": 400}
-        found = {
-            "step": step,
-            "metrics": {"pass@1": cell},
-            "outcomes": outcomes,
-            "problems": [{"id": str(i), "level": ""} for i in range(400)],
-            "task": "t",
-            "split": "dev",
-            "levels": {},
-        }
-        write_json(tmp_path / "eval" / f"step-{step:06d}.json", found)
-    curve = read_baseline(tmp_path).sft
-    assert curve.state == state
-    assert [r.name for r in curve.rows if "@" in r.name][-1] == "run/pass@1@20"
-
-
-def test_damaged_runs_are_named_by_file_and_line(tmp_path):
-    write_jsonl(tmp_path / "metrics.jsonl", [{"step": 0, "groups/all_wrong": "x"}])
-    with pytest.raises(DataError, match=r"metrics.jsonl:1: 'groups/all_wrong' is not a number"):
-        read_baseline(tmp_path)
-    write_jsonl(tmp_path / "metrics.jsonl", [{"step": 0, "groups/all_wrong": 0.5}])
-    (tmp_path / "stages").mkdir()
-    rounds = tmp_path / "stages" / "rounds.jsonl"
-    write_jsonl(rounds, [{"round": 1, "pairs/gap": 1.0}, {"round": 2, "pairs/gap": "y"}])
-    with pytest.raises(DataError, match=r"rounds.jsonl:2: 'pairs/gap' is not a number"):
-        read_baseline(tmp_path)
-    write_jsonl(rounds, [{"round": 1, "pairs/gap": 1.0}])
-    pairs = tmp_path / "stages" / "03-pairs-1" / "rows.jsonl"
-    write_jsonl(pairs, [{"chosen_score": 4.0, "rejected_score": 1.0}])
-    assert read_baseline(tmp_path).rounds[0]["gaps"] == [3.0]
-
-
-def test_the_group_size_is_that_of_the_run(tmp_path):
-    write_jsonl(tmp_path / "metrics.jsonl", [{"step": 0, "groups/all_wrong": 0.5}])
-    (tmp_path / "config.yaml").write_text("method: grpo\ngrpo: {group_size: 16}\n")
-    assert read_baseline(tmp_path).group_size == 16

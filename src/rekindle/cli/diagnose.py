@@ -54,15 +54,18 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     settings = _settings(asked, overrides)
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.policy import Policy
-    from rekindle.methods.pairs import pairs_of_recipe
+    from rekindle.methods.pairs import pairs_to_look_at
     from rekindle.methods.rewarding import open_scorer
     from rekindle.methods.train import open_task, sampling
-    from rekindle.signals.baseline import read_baseline
+    from rekindle.signals.baseline import check_alike, read_baseline
     from rekindle.signals.measure import Measured, measure
     from rekindle.signals.table import closing
 
-    pairs = [] if asked.pairs is None else pairs_of_recipe(str(asked.pairs))
+    pairs = [] if asked.pairs is None else pairs_to_look_at(asked.pairs)
     baseline = None if asked.run is None else read_baseline(asked.run)
+    if baseline is not None and asked.run is not None:
+        task = settings.task.model_dump(mode="json", include={"name", "path", "levels"})
+        check_alike(baseline, asked.run, task=task, model=asked.model)
     loaded = open_task(settings.task)
     check = _stronger(asked.check, settings, loaded)
     scorer = open_scorer(settings.reward, loaded, device=settings.model.device)
@@ -75,6 +78,7 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     world = Measured(
         policy, weak, loaded, settings.task.brittle, settings.task.levels,
         sampling(settings.sample, loaded), scorer, pairs, baseline, check, asked.group_size,
+        source if (source := settings.reward.source) in ("random", "oracle") else None,
     )  # fmt: skip
     found = measure(world, wanted, problems=asked.problems, samples=asked.samples)
     lines = closing(found.findings)
@@ -83,7 +87,7 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
         _write_numbers(asked.out, asked, loaded.name, found, lines)
     if asked.write is not None:
         place = _place(asked, settings, loaded, parameters, world.group())
-        _write_studies(asked.write, found.findings, place, loaded)
+        _write_studies(asked.write, found.findings, place, loaded, asked.check)
 
 
 def _check(asked: Asked) -> tuple[str, ...] | None:
@@ -221,7 +225,9 @@ def _write_numbers(out: Path, asked: Asked, task: str, found: Found, lines: Sequ
     typer.echo(f"written: {out}")
 
 
-def _write_studies(path: Path, findings: Sequence[Finding], place: Place, task: Task) -> None:
+def _write_studies(
+    path: Path, findings: Sequence[Finding], place: Place, task: Task, check: str | None
+) -> None:
     """A study of each remedy that fits: the first as `path`, others beside it under their names."""
     from rekindle.signals.remedies import too_little, writable
 
@@ -234,12 +240,23 @@ def _write_studies(path: Path, findings: Sequence[Finding], place: Place, task: 
         if advice.what in done:
             continue
         few = too_little(advice.what, place) or _no_dev(task, place)
+        few = few or _no_check(advice.what, check)
         if few is not None:
             typer.echo(f"no study of {advice.what} was written: {few}")
             continue
         name = sibling(path, advice.what) if done else path
         write_study(name, signal, advice, place)
         done.add(advice.what)
+
+
+def _no_check(remedy: str, check: str | None) -> str | None:
+    """A recipe has one verifier for training and evaluation; with --check that is the bad one."""
+    if remedy != "hero" or check is None:
+        return None
+    return (
+        f"its evaluation would be by task.verifier, the one that {check} has found to reject right "
+        f"answers. Train with --set task.verifier={check}, which is worth most"
+    )
 
 
 def _no_dev(task: Task, place: Place) -> str | None:

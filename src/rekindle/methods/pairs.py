@@ -14,7 +14,7 @@ Axes: N pairs, B sequences (the chosen, then the rejected), T completion tokens,
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -220,17 +220,14 @@ def read_pairs(path: Path) -> PairFile:
     """
     pairs: list[dict[str, Any]] = []
     skipped = Counter[str]()
-    for line, row in read_jsonl(path):
-        pair = _pair(path, line, row)
+    for pair in _rows(path):
         if pair["chosen"] == pair["rejected"]:
             skipped["chosen is rejected"] += 1
         elif not pair["chosen"].strip():
             skipped["chosen is empty"] += 1
         else:
             pairs.append(pair)
-    twice = [name for name, n in Counter(pair["id"] for pair in pairs).items() if n > 1]
-    if twice:
-        raise DataError(f"{path} has an id twice", got=twice[:5], fix="give each pair its own id")
+    _refuse_twice(path, pairs)
     if not pairs:
         raise DataError(
             f"{path} has no pair to train on",
@@ -238,6 +235,33 @@ def read_pairs(path: Path) -> PairFile:
             why="equal answers give no preference",
         )
     return PairFile(pairs, skipped)
+
+
+def pairs_to_look_at(path: Path) -> list[dict[str, Any]]:
+    """The pairs of a file as they are, equal sides too; of an empty chosen there is a warning.
+
+    Raises:
+        DataError: a row cannot be read, an id is there twice, or no pair is left.
+    """
+    found = list(_rows(path))
+    pairs = [pair for pair in found if pair["chosen"].strip()]
+    if len(pairs) < len(found):
+        empty = len(found) - len(pairs)
+        warnings.warn(f"{path}: pairs left out ({empty}: chosen is empty)", stacklevel=2)
+    _refuse_twice(path, pairs)
+    if not pairs:
+        raise DataError(f"{path} has no pair to look at", got=f"{len(found)} rows", wanted="one")
+    return pairs
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    return (_pair(path, line, row) for line, row in read_jsonl(path))
+
+
+def _refuse_twice(path: Path, pairs: Sequence[Pair]) -> None:
+    twice = [name for name, n in Counter(pair["id"] for pair in pairs).items() if n > 1]
+    if twice:
+        raise DataError(f"{path} has an id twice", got=twice[:5], fix="give each pair its own id")
 
 
 def pairs_of_recipe(path: str | None) -> list[dict[str, Any]]:

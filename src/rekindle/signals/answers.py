@@ -14,8 +14,9 @@ import numpy as np
 
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.sampler import Sampler
-from rekindle.evals.intervals import Floats
+from rekindle.evals.intervals import Floats, wilson
 from rekindle.records import Problem
+from rekindle.signals.table import Row, row_of
 from rekindle.tasks.task import Grader, grade_all
 
 
@@ -27,6 +28,7 @@ class Answers(NamedTuple):
     accepted: list[float]
     true: list[float] | None
     missing: Counter[str]  # reasons
+    cut: list[float]  # 1 where the limit ended the answer
 
     def ids(self) -> list[str]:
         """The problem of each answer."""
@@ -66,4 +68,23 @@ def sample_answers(
     stronger = any(part is not None for part in parts)
     true = [math.nan if part is None else part for part in parts]
     reasons = Counter(score.reason for score in scores if score.reason is not None)
-    return Answers(asked, samples, accepted, true if stronger else None, reasons)
+    cut = [float(rollout.finish == "length") for rollout in rollouts]
+    return Answers(asked, samples, accepted, true if stronger else None, reasons, cut)
+
+
+def share_row(
+    name: str, of: Sequence[float], given: Sequence[float], problem: Sequence[str], words: str
+) -> Row:
+    """Share of `of` among the answers for which `given`, see `verifier` for its interval."""
+    kept = [
+        (key, value > 0.5)
+        for value, condition, key in zip(of, given, problem, strict=True)
+        if condition > 0.5 and not math.isnan(value)
+    ]
+    if not kept:
+        return row_of(name, wilson(0, 0), words)
+    entered = Counter(key for key, _ in kept)
+    outcomes = max(1, len(kept) ** 2 // sum(m * m for m in entered.values()))
+    share = sum(good for _, good in kept) / len(kept)
+    found = wilson(share * outcomes, outcomes)
+    return row_of(name, found._replace(n=len(entered)), words)

@@ -8,7 +8,8 @@ to v with chance C(n_v, G) / C(K, G); the mean over problems is unbiased (G up t
     tied                    the others' complement: all scores are equal, whatever they are
 
 A missing score may have been anything. Each share therefore has two bounds, of the scores that
-would make it least and most; the interval reaches from below the one to above the other.
+would make it least and most; the interval reaches from below the one to above the other, and the
+share itself is over the problems with enough scores, nan where there is none.
 
 Axes: P problems, K samples.
 """
@@ -21,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rekindle.evals.intervals import Floats, Interval, cluster, wilson
+from rekindle.evals.intervals import LEVEL, Floats, Interval, cluster, wilson
 
 MANY = 0.1  # of groups without all scores: then it is said beside the shares
 
@@ -39,25 +40,25 @@ class Shares(NamedTuple):
 
 
 class _Chance(NamedTuple):
-    """One problem's least, likeliest and greatest chance of a kind of group."""
+    """One problem's least, likeliest and greatest chance of a kind of group; nan: not known."""
 
     low: float
     value: float
     high: float
 
 
-def shares(outcome_PK: Floats, size: int) -> Shares:
-    """Shares of groups of `size` answers, `size` up to K."""
+def shares(outcome_PK: Floats, size: int, *, level: float = LEVEL) -> Shares:
+    """Shares of groups of `size` answers, `size` up to K; intervals at `level`."""
     rows = [_of_problem(row, size) for row in outcome_PK]
     wrong, right, tied = ([row[i] for row in rows] for i in range(3))
     mixed = [_Chance(1 - c.high, 1 - c.value, 1 - c.low) for c in tied]
     lost = int(np.isnan(outcome_PK).any(axis=1).sum())
     return Shares(
         size,
-        all_wrong=_interval(wrong),
-        mixed=_interval(mixed),
-        all_right=_interval(right),
-        tied=_interval(tied),
+        all_wrong=_interval(wrong, level),
+        mixed=_interval(mixed, level),
+        all_right=_interval(right, level),
+        tied=_interval(tied, level),
         lost=lost,
         problems=len(outcome_PK),
     )
@@ -72,7 +73,7 @@ def _of_problem(scores: Floats, size: int) -> tuple[_Chance, _Chance, _Chance]:
     def chance(least: int, most: int, seen: int) -> _Chance:
         low, high = least / ways, most / ways
         enough = there >= size
-        value = seen / math.comb(there, size) if enough else (low + high) / 2
+        value = seen / math.comb(there, size) if enough else math.nan
         return _Chance(low, value, high)
 
     def of(score: float) -> _Chance:
@@ -86,18 +87,20 @@ def _of_problem(scores: Floats, size: int) -> tuple[_Chance, _Chance, _Chance]:
     return of(0.0), of(1.0), chance(equal, most, equal)
 
 
-def _interval(chances: list[_Chance]) -> Interval:
+def _interval(chances: list[_Chance], level: float) -> Interval:
     n = len(chances)
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, 0)
     low, value, high = (np.array(column) for column in zip(*chances, strict=True))
     if np.array_equal(low, high):
-        return _mean(low)
-    return Interval(float(value.mean()), _mean(low).ci_low, _mean(high).ci_high, n)
+        return _mean(low, level)
+    known = value[~np.isnan(value)]
+    middle = float(known.mean()) if len(known) else math.nan
+    return Interval(middle, _mean(low, level).ci_low, _mean(high, level).ci_high, n)
 
 
-def _mean(values_P: Floats) -> Interval:
+def _mean(values_P: Floats, level: float) -> Interval:
     """A proportion where each problem's chance is 0 or 1."""
     if np.isin(values_P, (0.0, 1.0)).all():
-        return wilson(float(values_P.sum()), len(values_P))
-    return cluster(values_P)
+        return wilson(float(values_P.sum()), len(values_P), level=level)
+    return cluster(values_P, level=level)

@@ -9,7 +9,8 @@ answers to each of P problems, for groups of G answers as training has them (K w
     all_wrong/of_g              share of all-wrong groups of g answers
 
 Observed shares above the expected ones say that problems differ: some are too hard and some too
-easy, which a mean accuracy hides. With several levels each is judged by itself as well.
+easy, which a mean accuracy hides. With several levels each is judged by itself as well, at
+1 - 0.05 / levels, so that none of many is out by chance.
 
 Axes: P problems, K samples.
 """
@@ -22,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rekindle.evals.intervals import Floats, Interval, cluster
+from rekindle.evals.intervals import LEVEL, Floats, Interval, cluster
 from rekindle.evals.passk import avg_at_k
 from rekindle.signals.group_shares import MANY, Shares, shares
 from rekindle.signals.table import Advice, Finding, Health, Row, point, row_of, said
@@ -34,6 +35,7 @@ RARE = 0.1  # mixed groups; with an upper bound below, taking only these leaves 
 # eight mixed lived through it; one with 0.004 right lost what it had.
 ENOUGH_RIGHT, ENOUGH_MIXED = 0.02, 0.15
 SIZES = (2, 4, 8, 16)
+SHOWN = 5  # levels that are named
 
 
 class _State(NamedTuple):
@@ -51,6 +53,7 @@ def group_finding(
     sft: str | None = None,
     verifier: str | None = None,
     more: Sequence[Row] = (),
+    cut: Row | None = None,
 ) -> Finding:
     """The state of the groups, and what follows from it.
 
@@ -62,10 +65,12 @@ def group_finding(
         sft: the state of SFT's signal on this data, where SFT can be trained and has signal.
         verifier: the state of the verifier, where there is a stronger check.
         more: further rows, of a baseline run.
+        cut: share of the wrong answers that the limit of their length ended.
     """
     known = min(size, outcome_PK.shape[1])
     found = shares(outcome_PK, known)
     rows = [*_rows(outcome_PK, found, true_PK), *_level_rows(outcome_PK, known, levels), *more]
+    rows += [] if cut is None else [cut]
     if np.isnan(outcome_PK).all():
         words = "No answer has a score: nothing can be said of groups."
         return Finding("groups", "unknown", "between", words, rows)
@@ -75,7 +80,9 @@ def group_finding(
     if apart is not None:
         return Finding("groups", apart, "out", f"{words}{told}", rows)
     remedy, against = None, tuple[Advice, ...]()
-    if state.name == "all-wrong":
+    if state.name == "all-wrong" and cut is not None and cut.ci_low > MOST:
+        remedy, against = _cut_off(cut)
+    elif state.name == "all-wrong":
         remedy, against = _all_wrong({row.name: row for row in rows}, sft, verifier)
     elif state.name == "all-right":
         why = f"{said(row_of('', found.all_right, ''))} of the groups are all right"
@@ -136,8 +143,9 @@ def _apart(
     names = list(dict.fromkeys(levels))
     if len(names) < 2:
         return None, ""
+    sure = 1 - (1 - LEVEL) / len(names)  # one of many levels is out by chance
     by_level = {
-        name: _state(shares(outcome_PK[[level == name for level in levels]], known), size)
+        name: _state(shares(outcome_PK[[of == name for of in levels]], known, level=sure), size)
         for name in names
     }
     out = {name: state for name, state in by_level.items() if state.health == "out"}
@@ -150,7 +158,8 @@ def _apart(
         for name, state in by_level.items()
         if state.name != whole.name
     ]
-    return None, f" By level: {', '.join(unlike)}." if unlike else ""
+    more = f" and {len(unlike) - SHOWN} more" if len(unlike) > SHOWN else ""
+    return None, f" By level: {', '.join(unlike[:SHOWN])}{more}." if unlike else ""
 
 
 def _all_wrong(
@@ -191,6 +200,17 @@ def _all_wrong(
         "(docs/LOG.md)"
     )
     return first, (Advice("lens", why), *against)
+
+
+def _cut_off(cut: Row) -> tuple[Advice, tuple[Advice, ...]]:
+    """Answers that are wrong because they do not end say nothing of what the model can do."""
+    why = (
+        f"{said(cut)} of the wrong answers are cut off: --set sample.max_new_tokens=N, twice the "
+        "limit or more (or sample.stop, where they run on past their end), and diagnose again"
+    )
+    against = f"{said(cut)} of the wrong answers are cut off, which says nothing of the problems"
+    refused = ("lens", "sft", "easier problems first")
+    return Advice("a longer limit", why), tuple(Advice(what, against) for what in refused)
 
 
 def _rows(outcome_PK: Floats, found: Shares, true_PK: Floats | None) -> list[Row]:

@@ -10,22 +10,24 @@ from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import CachedSampler
 from rekindle.errors import ConfigError, DataError, ModelError
+from rekindle.evals.intervals import cluster
 from rekindle.records import Problem, Split
 from rekindle.rewards.reward_model import Scorer
 from rekindle.signals.agreement import measure_agreement
-from rekindle.signals.answers import Answers, sample_answers
+from rekindle.signals.answers import Answers, sample_answers, share_row
 from rekindle.signals.baseline import Baseline
 from rekindle.signals.groups import GROUP, group_finding
 from rekindle.signals.pair_gap import measure_pairs
 from rekindle.signals.reward import measure_reward
 from rekindle.signals.saturation import has_signal, saturation, sft_finding
-from rekindle.signals.table import ORDER, Finding, Health, point
+from rekindle.signals.table import ORDER, Finding, Health, Row, point, row_of
 from rekindle.signals.verifier import verifier_finding
 from rekindle.tasks.brittle import BrittleVerifier
 from rekindle.tasks.rows import Listed
 from rekindle.tasks.task import Grader, Task
 
 MIX = "sft, mixed"  # what --weak adds to sft, where it cannot be measured
+_SAMPLED = ("groups", "verifier", "reward", "agreement")  # what sampled answers are needed for
 STRONGER = (
     "needs a stronger check than the training verifier: --check numeric (or math, exact, code) for "
     "a task from a file, or task.brittle"
@@ -46,6 +48,7 @@ class Measured(NamedTuple):
     baseline: Baseline | None
     check: Grader | None = None
     group_size: int | None = None
+    control: str | None = None  # the scorer's, "random" or "oracle"
 
     def grader(self) -> Grader:
         """The verifier of training."""
@@ -91,7 +94,7 @@ def measure(given: Measured, wanted: Sequence[str] | None, *, problems: int, sam
     lists = _Lists(given, problems)
     missing = _missing(given, names, lists)
     answers = None
-    if any(name in names and name not in missing for name in ("groups", "verifier", "reward")):
+    if any(name in names and name not in missing for name in _SAMPLED):
         answers = sample_answers(
             CachedSampler(given.policy),
             given.grader(),
@@ -176,7 +179,7 @@ def _findings(
     if "pairs" in names:
         rounds = given.baseline.rounds if given.baseline else []
         found["pairs"] = measure_pairs(given.policy, given.pairs, rounds)
-    if "agreement" in names and given.weak is not None:
+    if "agreement" in names and given.weak is not None and answers is not None:
         found["agreement"] = measure_agreement(
             given.policy,
             given.weak,
@@ -184,6 +187,8 @@ def _findings(
             given.grader(),
             lists.of("train"),
             config=given.sample,
+            sampled_PK=answers.table(answers.accepted),
+            sft=_trainable(given, lists, found.get("sft")),
         )
     return [found[name] for name in ORDER if name in found]
 
@@ -225,11 +230,15 @@ def _of_answers(
     """
     found: dict[str, Finding] = {}
     if "reward" in names and given.scorer is not None:
-        found["reward"] = measure_reward(given.scorer, answers)
+        found["reward"] = measure_reward(given.scorer, answers, control=given.control)
     verifier = None
     if answers.true is not None:
         verifier = verifier_finding(
-            answers.accepted, answers.true, answers.ids(), reward=found.get("reward")
+            answers.accepted,
+            answers.true,
+            answers.ids(),
+            reward=found.get("reward"),
+            control=given.control,
         )
         if "verifier" in names:
             found["verifier"] = verifier
@@ -246,6 +255,18 @@ def _of_answers(
             true_PK=None if answers.true is None else answers.table(answers.true),
             sft=sft,
             verifier=None if verifier is None else verifier.state,
-            more=more,
+            more=[*more, _truncated(answers)],
+            cut=share_row(
+                "truncated/wrong",
+                answers.cut,
+                [1 - value for value in answers.accepted],
+                answers.ids(),
+                "wrong answers that the limit cut off, share",
+            ),
         )
     return found
+
+
+def _truncated(answers: Answers) -> Row:
+    share = cluster(answers.table(answers.cut).mean(axis=1))
+    return row_of("truncated", share, "answers that the limit cut off, share")

@@ -20,7 +20,7 @@ import torch
 from rekindle.engine.batch import Batch
 from rekindle.engine.device import Alone, micro_tokens
 from rekindle.engine.policy import Policy
-from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster
+from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster, few_differ
 from rekindle.methods.mix_signal import TOKENS, MixSignal
 from rekindle.signals.table import Row, row_of
 
@@ -67,12 +67,14 @@ def _rows(of: dict[str, Floats], lam: float) -> list[Row]:
         row_of("mix/gradient", cluster(mixed_P), f"target's gradient when mixed, lam {lam:g}"),
         row_of("mix/ratio", ratio(mixed_P, plain_P), "that over SFT's, of the same samples"),
         row_of("mix/amplified", cluster(of["mix/amplified"]), "tokens where it is more than SFT's"),
-        row_of("mix/reactivated", ratio(back_P, mixed_P), "share of it on tokens above 0.99"),
+        row_of(
+            "mix/reactivated", ratio(back_P, mixed_P, top=1.0), "share of it on tokens above 0.99"
+        ),
     ]
 
 
-def ratio(above_P: Floats, below_P: Floats, *, seed: int = 0) -> Interval:
-    """mean(above) / mean(below) with a percentile bootstrap over samples."""
+def ratio(above_P: Floats, below_P: Floats, *, seed: int = 0, top: float = math.inf) -> Interval:
+    """mean(above) / mean(below), at most `top`, with a percentile bootstrap over samples."""
     n = len(above_P)
     if n == 0 or below_P.sum() <= 0:
         return Interval(math.nan, math.nan, math.nan, n)
@@ -84,4 +86,7 @@ def ratio(above_P: Floats, below_P: Floats, *, seed: int = 0) -> Interval:
     found = above_P[drawn].sum(axis=1)[under > 0] / under[under > 0]
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(found, [tail, 1 - tail])
+    if np.ptp(found) < 1e-12 * abs(value) + 1e-15:  # no draw differs, and samples not seen may
+        each = np.full(n, value)
+        return few_differ(each, level=LEVEL, bounds=(0.0, top)) or Interval(value, low, high, n)
     return Interval(value, float(low), float(high), n)

@@ -1,14 +1,15 @@
 """Are chosen and rejected answers still apart?
 
+    identical       share of all pairs whose two sides are one text
     similarity      1 - edit distance / longer length, over characters (the first 1,000)
+    alike           share of pairs with a similarity above 0.9
     cosine          of the last hidden states that have read the chosen and the rejected answer
     logp_gap        log p(chosen) - log p(rejected) under the model, nats an answer
-    run/gap         chosen minus rejected score of a run's judge, its first round and its last
-    run/gap_kept    the last over the first; bootstrap over the prompts of both rounds, where the
-                    run has kept its pairs
-    run/judge_auc   how well that judge told right from wrong, first round and last: one number each
+    run/...         of the rounds of a run, see `round_gap`
 
-Axes: N pairs.
+Texts that are alike say nothing of right and wrong: what a judge keeps apart is seen in a run.
+
+Axes: N pairs that are compared, M pairs of the file.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ import numpy as np
 from rekindle.engine.device import micro_tokens
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
-from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster
+from rekindle.evals.intervals import Floats, cluster, wilson
 from rekindle.methods.pairs import Pair, edit_similarity, hidden_cosine, packed
-from rekindle.signals.table import Advice, Finding, Row, point, row_of, said
+from rekindle.signals.round_gap import round_rows
+from rekindle.signals.table import Advice, Finding, Row, row_of, said
 
-ALIKE = 0.9  # edit similarity; converged: a lower bound above
+ALIKE = 0.9  # edit similarity of a pair that counts as alike
+MOST = 0.5  # alike or identical pairs: a lower bound above
+TOLD = 1.0  # nats; a log-prob gap surely beyond: the model tells the two sides apart
 SHRUNK = 0.5  # last gap of a run as a share of its first
-BLIND = 0.6  # AUC of a run's judge; below, its pairs are noise, near or far
-FEW = 8  # pairs of a round; with fewer the gap that is left has no interval
+CHANCE, BLIND = 0.5, 0.6  # AUC of a run's judge; below, its pairs are noise, near or far
 COMPARED = 64  # pairs, as many as a round compares
 _CHARACTERS = 1000
 
@@ -53,7 +56,10 @@ def measure_pairs(
     alike = [edit_similarity(p["chosen"], p["rejected"], most=_CHARACTERS) for p in few]
     cosine_N = hidden_cosine(policy, few, micro_tokens=limit)
     gap_N = (chosen_N - rejected_N).cpu().numpy()
-    return pair_finding(np.array(alike), cosine_N.cpu().numpy(), gap_N, rounds=rounds)
+    same_M = np.array([p["chosen"] == p["rejected"] for p in pairs])
+    return pair_finding(
+        np.array(alike), cosine_N.cpu().numpy(), gap_N, same_M=same_M, rounds=rounds
+    )
 
 
 def pair_finding(
@@ -61,61 +67,98 @@ def pair_finding(
     cosine_N: Floats,
     gap_N: Floats,
     *,
+    same_M: np.ndarray | None = None,
     rounds: Sequence[Mapping[str, Any]] = (),
 ) -> Finding:
     """The state of the pairs; arrays are empty where there are none.
 
-    `rounds` are a run's: `pairs/gap`, `judge/auc`, and `gaps` of the single pairs where there are.
+    Args:
+        similarity_N, cosine_N, gap_N: of the pairs that are compared.
+        same_M: bool, whether the two sides of a pair are one text; None: as similarity_N has it.
+        rounds: a run's: `pairs/gap`, `judge/auc`, `gaps` of the single pairs where there are, and
+            `prompts`, how many were judged.
     """
-    inf, rows = math.inf, list[Row]()
+    rows = list[Row]()
     if len(similarity_N):
-        rows = [
-            row_of("similarity", cluster(similarity_N), "edit similarity, 1: equal"),
-            row_of("cosine", cluster(cosine_N, bounds=(-1, 1)), "of last hidden states"),
-            row_of(
-                "logp_gap", cluster(gap_N, bounds=(-inf, inf)), "chosen - rejected, nats an answer"
-            ),
-        ]
-    rows += _of_rounds(rounds)
+        same = similarity_N == 1 if same_M is None else same_M
+        rows = _rows(similarity_N, cosine_N, gap_N, same)
+    rows += round_rows(rounds)
     table = {row.name: row for row in rows}
-    alike, first, kept = (table.get(n) for n in ("similarity", "run/gap_first", "run/gap_kept"))
+    first, kept = table.get("run/gap_first"), table.get("run/gap_kept")
     if first is not None and first.value <= 0:
         words = f"The run's judge put chosen no higher than rejected: {_gap(table)}."
         against = (Advice("temporal", "there is no gap that it could keep open"),)
         return Finding("pairs", "no-gap", "out", words, rows, None, against)
-    near = alike is not None and alike.ci_low > ALIKE
+    near = any(name in table and table[name].ci_low > MOST for name in ("alike", "identical"))
     shrunk = kept is not None and kept.ci_high < SHRUNK
+    if near and not shrunk and _told(table):
+        words = (
+            f"Chosen and rejected share most of their text, and the model tells them apart: "
+            f"{_texts(table)}, and chosen is more likely by {said(table['logp_gap'])} nats."
+        )
+        return Finding("pairs", "alike", "between", words, rows)
     if near or shrunk:
-        faults = []
-        if near and alike is not None:
-            faults.append(f"the two sides share most of their text (similarity {said(alike)})")
+        faults = [f"the two sides share most of their text ({_texts(table)})"] if near else []
         if shrunk:
-            faults.append(f"the judge's gap closed in {len(rounds)} rounds ({_gap(table)})")
-        return _converged(" and ".join(faults), rows, _doubt(table))
+            told = _gap(table)
+            if "run/judge_auc_last" in table:
+                told += f", AUC of its judge {_auc(table['run/judge_auc_last'])}"
+            faults.append(f"the judge's gap closed in {len(rounds)} rounds ({told})")
+        return _converged(" and ".join(faults), rows, _doubt(table, shrunk=shrunk))
     return _apart(rows, table)
+
+
+def _rows(similarity_N: Floats, cosine_N: Floats, gap_N: Floats, same_M: np.ndarray) -> list[Row]:
+    inf, near = math.inf, int((similarity_N > ALIKE).sum())
+    return [
+        row_of("identical", wilson(int(same_M.sum()), len(same_M)), "both sides one text, share"),
+        row_of("similarity", cluster(similarity_N), "edit similarity, 1: equal"),
+        row_of("alike", wilson(near, len(similarity_N)), f"similarity above {ALIKE:g}, share"),
+        row_of("cosine", cluster(cosine_N, bounds=(-1, 1)), "of last hidden states"),
+        row_of("logp_gap", cluster(gap_N, bounds=(-inf, inf)), "chosen - rejected, nats an answer"),
+    ]
+
+
+def _told(table: Mapping[str, Row]) -> bool:
+    """Whether the model surely gives the two sides unlike probabilities, most being two texts."""
+    gap, identical = table["logp_gap"], table["identical"]
+    return identical.ci_high < MOST and (gap.ci_low > TOLD or gap.ci_high < -TOLD)
+
+
+def _texts(table: Mapping[str, Row]) -> str:
+    """What the texts of the pairs are like."""
+    identical = table["identical"]
+    same = f", identical {said(identical)}: training leaves those out" if identical.value else ""
+    return (
+        f"alike {said(table['alike'])} of the pairs, similarity {said(table['similarity'])}{same}"
+    )
 
 
 def _apart(rows: list[Row], table: Mapping[str, Row]) -> Finding:
     """Nothing is borne out to have converged."""
-    alike, first, kept = (table.get(n) for n in ("similarity", "run/gap_first", "run/gap_kept"))
-    shown = [] if alike is None else [f"similarity {said(alike)}"]
+    alike, first, kept = (table.get(n) for n in ("alike", "run/gap_first", "run/gap_kept"))
+    shown = [] if alike is None else [_texts(table)]
     shown += [] if first is None else [_gap(table)]
-    clear = alike is None or alike.ci_high <= ALIKE
+    clear = alike is None or max(alike.ci_high, table["identical"].ci_high) < MOST
     open_ = first is None or (kept is not None and kept.ci_low >= SHRUNK)
     if not shown or not clear or not open_:
         words = f"Whether chosen and rejected are apart is not settled: {'; '.join(shown)}"
         if first is not None and kept is None:
             words += (
-                "; the run keeps one number a round, without its pairs (stages/*-pairs-*): no "
-                "interval, and nothing is recommended on it"
+                "; the run has not kept the pairs of its first round and its last "
+                "(stages/*-pairs-*): no interval, and nothing is recommended on it"
             )
         return Finding("pairs", "unsettled", "between", words.removesuffix(": ") + ".", rows)
     words = f"Chosen and rejected are apart: {'; '.join(shown)}."
     judge = table.get("run/judge_auc_last")
     if judge is not None and judge.value < BLIND:
-        words += f" But the run's judge has an AUC of {judge.value:.3g}: its pairs are noise."
+        words += f" But the run's judge has an AUC of {_auc(judge)}: its pairs are noise."
         return Finding("pairs", "noise", "between", words, rows)
     return Finding("pairs", "open", "well", words, rows)
+
+
+def _auc(judge: Row) -> str:
+    return said(judge) + (" (one number, no interval)" if math.isnan(judge.ci_low) else "")
 
 
 def _gap(table: Mapping[str, Row]) -> str:
@@ -125,10 +168,15 @@ def _gap(table: Mapping[str, Row]) -> str:
     return f"gap {said(first)} in the first round, {said(last)} in the last{share}"
 
 
-def _doubt(table: Mapping[str, Row]) -> str | None:
-    """What speaks against widening the gap of a run's judge; None: nothing, or there is no run."""
+def _doubt(table: Mapping[str, Row], *, shrunk: bool) -> str | None:
+    """What speaks against widening the gap of a judge; None: nothing does."""
     if "run/gap_first" not in table:
-        return None
+        return (
+            "texts that are alike may be right and wrong all the same: whether a judge's gap has "
+            "closed is seen in the run that made the pairs, give it as --run"
+        )
+    if not shrunk:
+        return f"that the gap of the run's judge closed is not borne out: {_gap(table)}"
     judge = table.get("run/judge_auc_last")
     if judge is None:
         return (
@@ -136,7 +184,9 @@ def _doubt(table: Mapping[str, Row]) -> str | None:
             "right and wrong cannot be said"
         )
     if judge.value < BLIND:
-        return f"the run's judge has an AUC of {judge.value:.3g}: whatever it keeps apart is noise"
+        return f"the run's judge has an AUC of {_auc(judge)}: whatever it keeps apart is noise"
+    if judge.ci_low <= CHANCE:
+        return f"the run's judge has an AUC of {_auc(judge)}: what it keeps apart may be noise"
     return None
 
 
@@ -156,42 +206,3 @@ def _converged(fault: str, rows: list[Row], doubt: str | None) -> Finding:
         "the chosen answers' own loss (dpo.nll)"
     )
     return Finding("pairs", "converged", "out", words, rows, Advice("temporal", why), (against,))
-
-
-def _of_rounds(rounds: Sequence[Mapping[str, Any]]) -> list[Row]:
-    wanted = {
-        "gap": ("pairs/gap", "judge's score, chosen - rejected"),
-        "similarity": ("pairs/similarity", "edit similarity of the round's pairs"),
-        "judge_auc": ("judge/auc", "right above wrong, by the judge"),
-    }
-    rows = []
-    for name, (key, words) in wanted.items():
-        known = [row[key] for row in rounds if row.get(key) is not None]
-        if len(known) > 1:
-            rows.append(point(f"run/{name}_first", known[0], len(known), f"{words}, first round"))
-            rows.append(point(f"run/{name}_last", known[-1], len(known), f"{words}, last round"))
-    gaps = [np.array(row["gaps"]) for row in rounds if row.get("gaps")]
-    if len(gaps) > 1 and any(row.name == "run/gap_first" for row in rows):
-        rows.append(row_of("run/gap_kept", _kept(gaps[0], gaps[-1]), "last gap over first"))
-    return rows
-
-
-def _kept(first_N: Floats, last_N: Floats) -> Interval:
-    """mean(last) / mean(first): no prompt is in both rounds, so each is drawn by itself."""
-    n = min(len(first_N), len(last_N))
-    nothing = first_N.mean() <= 0
-    value = math.nan if nothing else float(last_N.mean() / first_N.mean())
-    if n < FEW or nothing:
-        return Interval(value, math.nan, math.nan, n)
-    rng = np.random.default_rng(0)
-    means = [
-        values[rng.integers(len(values), size=(RESAMPLES, len(values)), dtype=np.int32)].mean(
-            axis=1
-        )
-        for values in (first_N, last_N)
-    ]
-    if not (means[0] > 0).all():
-        return Interval(value, math.nan, math.nan, n)
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(means[1] / means[0], [tail, 1 - tail])
-    return Interval(value, float(low), float(high), n)

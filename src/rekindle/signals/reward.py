@@ -24,11 +24,15 @@ from rekindle.signals.answers import Answers
 from rekindle.signals.table import Advice, Finding, Row, point, row_of, said
 
 CHANCE, USELESS, USEFUL = 0.5, 0.6, 0.7
+CONTROLS = {
+    "random": "it knows nothing, and what seems otherwise is chance",
+    "oracle": "it leaks the true check, which no reward model does",
+}
 HERO = "auc/within_wrong/in_group"  # it normalises a prompt's answers, stratum by stratum
 
 
-def measure_reward(scorer: Scorer, answers: Answers) -> Finding:
-    """Score the answers and say what the scores are worth.
+def measure_reward(scorer: Scorer, answers: Answers, *, control: str | None = None) -> Finding:
+    """Score the answers and say what the scores are worth; of a `control` it is said.
 
     Raises:
         RewardUnavailableError: the source of the scores cannot be reached.
@@ -36,7 +40,19 @@ def measure_reward(scorer: Scorer, answers: Answers) -> Finding:
     scores = scorer.score(answers.asked)
     values = [math.nan if score.value is None else score.value for score in scores]
     true = answers.accepted if answers.true is None else answers.true
-    return reward_finding(values, true, answers.accepted, answers.ids())
+    found = reward_finding(values, true, answers.accepted, answers.ids())
+    return found if control is None else as_control(found, control)
+
+
+def as_control(found: Finding, control: str) -> Finding:
+    """The finding of a control: one that knows the truth is no reward model that is sound."""
+    words = (
+        f"{found.verdict} These are the scores of a control (reward.source: {control}): "
+        f"{CONTROLS[control]}, so nothing is recommended on them."
+    )
+    if control == "oracle":
+        return found._replace(state="control", health="between", verdict=words)
+    return found._replace(verdict=words)
 
 
 def reward_finding(

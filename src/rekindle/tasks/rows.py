@@ -56,6 +56,8 @@ def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) ->
             fix=(
                 "rename 'completion' to 'solution' (what SFT learns), or give 'messages'"
                 if "completion" in row
+                else "give a file of pairs as pairs (diagnose: --pairs FILE; training: dpo.pairs)"
+                if "chosen" in row and "rejected" in row
                 else "add an 'answer' to each row"
             ),
         )
