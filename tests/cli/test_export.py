@@ -41,6 +41,19 @@ def test_export_then_more_seeds_elsewhere(rekindle, tmp_path):
     assert [run["seed"] for run in second] == [0, 1]
     assert second[0]["seconds"] == first[0]["seconds"]  # not run again
 
+    code, _, err = rekindle(*words[:3], tmp_path / "c", "--dry-run", "--from", tmp_path / "a")
+    assert code == 2
+    assert "is no archive of a study" in err
+    file.write_text(yaml.safe_dump({**TREE, "bases": ["testbed/countdown-s1"], "seeds": [7]}))
+    for more in ((), ("--dry-run",)):  # another study's archive
+        code, _, err = rekindle(
+            *words[:3], tmp_path / "c", *more, "--from", tmp_path / "small", "--jobs", 1
+        )
+        assert code == 2
+        assert "holds no run of this study" in err
+        assert "countdown-s1" in err
+        assert not (tmp_path / "c").exists()
+
     code, _, err = rekindle(*words, "--from", tmp_path / "small", "--resume")
     assert code == 2
     assert "exclude each other" in err

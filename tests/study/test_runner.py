@@ -322,6 +322,22 @@ def test_a_bug_in_a_run_ends_its_worker_and_is_told(file, tmp_path):
         pool.stop()
 
 
+def test_a_preparation_that_is_told_to_leave_has_not_failed(tmp_path):
+    """SIGTERM to the whole process group reaches workers before the study stops them."""
+    pool = LocalPool(1)
+    pool.submit(Job(tmp_path / "x", tmp_path / "x.log", command=("testbed", "list")))
+    worker = pool._workers[0]
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "x.log").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(worker.process.pid, signal.SIGTERM)
+    outcomes = []
+    while not outcomes and time.monotonic() < deadline:
+        outcomes = pool.wait(1)
+    pool.stop()
+    assert [outcome.ending for outcome in outcomes] == ["lost"]
+
+
 def test_a_worker_that_has_served_long_makes_room_for_a_new_one(file, monkeypatch):
     monkeypatch.setattr(local, "_JOBS", 3)
     pool = LocalPool(1)

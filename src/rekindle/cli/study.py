@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rekindle.errors import ConfigError, TrainingError, did_you_mean
+from rekindle.errors import ConfigError, RunDirectoryError, TrainingError, did_you_mean
 from rekindle.study.jobs import Executor
 from rekindle.study.local import LocalPool, warm_up
 
@@ -60,6 +60,8 @@ def run_study_command(
     if not quiet or dry_run:
         _announce(study, out, runs)
     if dry_run:
+        if archive is not None:
+            _look_into(study, archive)
         return
     pool = _executor(executor, jobs)
     if archive is not None:
@@ -87,15 +89,36 @@ def _begun_elsewhere(study: Study, archive: Path, out: Path, mode: Mode) -> Mode
             fix="--from once, --resume from then on",
         )
     from rekindle.study.archive import take_up
+
+    take_up(archive, out, check=lambda place: _refuse_strange(study, place, archive))
+    return "resume"
+
+
+def _look_into(study: Study, archive: Path) -> None:
+    """What would speak against `--from`, without taking anything up."""
+    from rekindle.study.archive import opened, refuse_other
+
+    refuse_other(archive)
+    with opened(archive) as place:
+        _refuse_strange(study, place, archive)
+
+
+def _refuse_strange(study: Study, place: Path, archive: Path) -> None:
+    """Refuse what an archive holds where it is not this study's."""
     from rekindle.study.design import plan
     from rekindle.study.directory import refuse_renamed, refuse_unlike
+    from rekindle.study.places import is_finished
 
-    def check(place: Path) -> None:
-        refuse_unlike(place, plan(study, place))
-        refuse_renamed(place, study)
-
-    take_up(archive, out, check=check)
-    return "resume"
+    runs = plan(study, place)
+    refuse_unlike(place, runs)
+    refuse_renamed(place, study)
+    if not any(is_finished(run.out) for run in runs):
+        raise RunDirectoryError(
+            f"{archive} holds no run of this study",
+            wanted=f"finished runs such as {runs[0].out.relative_to(place)}",
+            why="it is another study's archive: its runs would be taken up for nothing",
+            fix="check --from and the study file",
+        )
 
 
 def _executor(name: str, jobs: int | None) -> Executor:
@@ -113,7 +136,7 @@ def _executor(name: str, jobs: int | None) -> Executor:
 
 
 def _announce(study: Study, out: Path, runs: Sequence[Planned]) -> None:
-    from rekindle.evals.crossed import minimum_detectable
+    from rekindle.evals.crossed import SPREADS, minimum_detectable, noise_of
     from rekindle.study.design import preparations
     from rekindle.study.present import problems_asked
 
@@ -132,21 +155,37 @@ def _announce(study: Study, out: Path, runs: Sequence[Planned]) -> None:
         err=True,
     )
     problems, counted = problems_asked(study, runs[0])
-    least = minimum_detectable(
-        n_bases=len(study.bases), n_seeds=len(study.seeds), n_problems=problems
-    )
-    if math.isinf(least):
+    noise_sd = noise_of(primary.metric, runs[0].recipe.shared.eval.samples)
+    least = [
+        minimum_detectable(
+            n_bases=len(study.bases),
+            n_seeds=len(study.seeds),
+            n_problems=problems,
+            spread=spread,
+            noise_sd=noise_sd,
+        )
+        for spread in SPREADS
+    ]
+    if math.isinf(least[0]):
         words = (
             "one base model and one seed: a pair of runs never gets a verdict, however large its "
             "difference; give more seeds or bases"
         )
     else:
-        unsure = "" if counted else ", if there are as many,"
+        alone = len(study.bases) == 1
+        found = _or([f"{value:.3f}" if value < 1 else "none" for value in least])
+        spreads = _or([f"{spread.seed if alone else spread.base:g}" for spread in SPREADS])
         words = (
-            f"with {problems} problems{unsure} a difference of {least:.3f} would be found in 8 of "
-            "10 studies of this size (assuming the spread that testbed studies show)"
+            f"with {problems} problems{'' if counted else ', if there are as many,'} a difference "
+            f"of {found} would be found in 8 of 10 studies of this size, where it varies between "
+            f"{'seeds' if alone else 'base models'} by {spreads} (in the committed studies: arms "
+            "that do nearly the same, that train another way, on other data)"
         )
     typer.echo(words, err=True)
+
+
+def _or(items: Sequence[str]) -> str:
+    return f"{', '.join(items[:-1])} or {items[-1]}"
 
 
 def show(found: dict[str, Any]) -> None:

@@ -133,6 +133,18 @@ def run_sign_flip_p(means: Sequence[float], *, seed: int = 0, resamples: int = 2
     return float((np.sum(np.abs(signs @ values) >= observed) + 1) / (resamples + 1))
 
 
+def noise_of(metric: str, samples: int) -> float:
+    """About what sampling adds to one run's difference on one problem, of accuracies; `noise_sd`.
+
+    0.45 for one answer and for pass@k of as many as there are, less where answers are averaged or
+    probabilities taken (docs/statistics.md).
+    """
+    if metric.startswith("chain_prob"):
+        return 0.13
+    averaged = metric.startswith(("pass@1@", "avg@")) or metric == "pass@1"
+    return 0.45 / math.sqrt(max(1, samples)) if averaged else 0.45
+
+
 class Spread(NamedTuple):
     """Standard deviations of a true difference: by base, by seed, by problem.
 
@@ -163,8 +175,7 @@ def minimum_detectable(
 
     Args:
         spread: of the true differences.
-        noise_sd: what one run's difference on one problem adds by sampling: about 0.45 for one
-            answer a problem and for pass@k of all of them, 0.45 / sqrt(K) for the mean of K.
+        noise_sd: what one run's difference on one problem adds by sampling; `noise_of`.
         power: probability of an interval above 0.
 
     Returns:

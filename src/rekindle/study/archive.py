@@ -42,12 +42,7 @@ def take_up(archive: Path, out: Path, *, check: Callable[[Path], None] | None = 
         RunDirectoryError: `archive` is none, or `out` exists.
         DataError: the archive is damaged.
     """
-    if not is_archive(archive):
-        raise RunDirectoryError(
-            f"{archive} is no archive of a study",
-            wanted=f"a directory with {RUNS}",
-            fix="rekindle export STUDY --out DIR makes one",
-        )
+    refuse_other(archive)
     if out.exists():
         raise RunDirectoryError(
             f"{out} exists", fix="--resume goes on with it; --from begins a new directory"
@@ -57,6 +52,16 @@ def take_up(archive: Path, out: Path, *, check: Callable[[Path], None] | None = 
         if check is not None:
             check(aside)
         replace_dir(aside, out)
+
+
+def refuse_other(archive: Path) -> None:
+    """Raises RunDirectoryError where there is no archive."""
+    if not is_archive(archive):
+        raise RunDirectoryError(
+            f"{archive} is no archive of a study",
+            wanted=f"a directory with {RUNS}",
+            fix="rekindle export STUDY --out DIR makes one",
+        )
 
 
 @contextmanager

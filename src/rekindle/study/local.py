@@ -187,4 +187,6 @@ def _death(job: Job, code: int | None, began: float) -> Outcome:
         return Outcome(job, "lost", "its worker is gone", spent)
     if code < 0:
         return Outcome(job, "lost", f"ended by {signal.Signals(-code).name}", spent)
+    if code == 0:  # `_leave`: SIGTERM reached the whole process group
+        return Outcome(job, "lost", "its worker was told to leave", spent)
     return Outcome(job, "failed", f"exit code {code}; see {job.log}", spent)
