@@ -7,6 +7,7 @@ import re
 import pytest
 from chromium import DRAWN
 from synthetic_study import make_study
+from test_report_page import Outline
 
 from rekindle.report.page import build_report, text_of
 
@@ -124,6 +125,26 @@ def test_pairs_are_filtered_sorted_and_whole(page):
     assert "+1" in first.split("gap")[1].split()[0]
     cards = page.ask("document.querySelectorAll('#cards .card').length")
     assert cards == 10, "the rollouts have filters of their own"
+
+
+def test_a_drawn_figure_keeps_its_role_and_its_words(page, report):
+    written = {
+        attrs["data-figure"]: attrs["aria-label"]
+        for _, attrs in Outline(report.read_text()).tags
+        if "data-figure" in attrs
+    }
+    named = """Object.fromEntries([...document.querySelectorAll('.chart')]
+        .map((e) => [e.dataset.figure, e.getAttribute('aria-label')]))"""
+    assert page.ask(named) == written
+    first = "document.querySelector('[data-figure=\"learning-0-0-0\"]')"
+    marks = f"{first}.querySelectorAll('.mark-symbol path').length"
+    before = page.ask(marks)
+    page.ask(f"{first}.dispatchEvent(new PointerEvent('pointerenter'))")
+    page.wait_for(f"{marks} > {before}")  # drawn again, with what follows the pointer
+    assert page.ask(named) == written
+    roles = page.ask("[...document.querySelectorAll('.chart')].map((e) => e.getAttribute('role'))")
+    assert set(roles) == {"img"}
+    assert page.ask("document.querySelectorAll('.chart svg [aria-label]').length") == 0
 
 
 def test_every_control_and_picture_has_a_name(page):
