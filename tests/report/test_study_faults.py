@@ -113,7 +113,7 @@ def test_a_note_on_an_arm_that_is_complete_is_not_called_missing(study):
     for file in study.glob("runs/*/*/*/eval/step-000000.json"):
         file.unlink()
     text = page_of(study).text
-    assert "To know about lens" in text
+    assert text.count("To know about grpo and lens every run: Not evaluated before") == 1
     assert "Missing or unfinished" not in text
 
 

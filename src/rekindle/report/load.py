@@ -374,7 +374,7 @@ def _state_notes(run: RunData) -> list[str]:
     if not run.evaluations:
         notes.append("Not evaluated yet, so nothing can be said about how good the model is.")
     elif run.before is None:
-        notes.append("Not evaluated before the first step, so there is nothing to compare with.")
+        notes.append("Not evaluated before the first step, so what training changed is unknown.")
     elif run.after is None:
         notes.append("Not evaluated after the first step yet, so there is nothing to compare.")
     return notes
