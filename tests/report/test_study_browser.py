@@ -87,7 +87,16 @@ def test_on_paper_tables_fit_the_sheet(browser, report):
     wide = """[...document.querySelectorAll('#accuracy .scroll')]
         .map((e) => e.firstElementChild.getBoundingClientRect().width - e.clientWidth)"""
     over = browser.ask(wide)
+    browser.open(report, width=720)
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    long = """(() => { const table = document.querySelector('.verdict');
+        for (const cell of table.querySelectorAll('tbody tr:not(.subject) > :nth-child(-n+2)'))
+          cell.textContent = 'an_arm_of_a_rather_long_name';
+        const sheet = document.querySelector('#verdict').getBoundingClientRect();
+        return table.getBoundingClientRect().right - sheet.right; })()"""
+    over_right = browser.ask(long)
     browser.call("Emulation.setEmulatedMedia", media="")
+    assert over_right < 1
     assert len(over) == 2
     assert max(over) < 1
 
