@@ -6,6 +6,7 @@ import math
 import pytest
 import synthetic_runs as synthetic
 
+from rekindle.report.charts import pass_at_k
 from rekindle.report.figures import (
     accuracy_panels,
     benchmarks_of,
@@ -15,7 +16,7 @@ from rekindle.report.figures import (
     quantity_figures,
     round_figures,
 )
-from rekindle.report.load import load_runs
+from rekindle.report.load import Metric, load_runs
 from rekindle.report.spec import MOST_POINTS, binned, run_styles
 from rekindle.report.stacks import GROUP_CLASSES
 from rekindle.report.tables import time_parts, time_table, token_table, tokens
@@ -117,6 +118,18 @@ def test_group_classes_are_the_logged_shares(runs):
         assert drawn["step"] == row["step"]
         for name in GROUP_CLASSES:
             assert drawn[name] == pytest.approx(row[f"groups/{name}"], abs=1e-3)
+
+
+def test_points_of_one_k_stay_beside_it(runs):
+    """At most a fifth of the way to half or twice as many, however many lines there are."""
+    cell = Metric(0.5, 0.4, 0.6, 10)
+    names = [f"arm {i}" for i in range(8)]
+    rows = [(n, when, k, cell) for n in names for when in ("before", "after") for k in (1, 2)]
+    values = pass_at_k("f", "t", rows, run_styles([names]), top=1.0).spec["data"]["values"]
+    assert all(abs(math.log2(row["x"] / row["k"])) <= 0.121 for row in values)
+    assert len({row["x"] for row in values}) == len(values)
+    near = pass_at_k("f", "t", rows[:4], run_styles([names]), top=1.0).spec["data"]["values"]
+    assert near[2]["x"] / near[0]["x"] == pytest.approx(2**0.07)
 
 
 def test_time_and_tokens_add_up(runs):

@@ -88,7 +88,7 @@ def test_a_doubled_step_is_shown_once_and_said(run):
         ("manifest.json", "where and how it was run is unknown"),
         ("metrics.jsonl", "no step was logged"),
         ("eval", "Not evaluated yet"),
-        ("eval/step-000000.json", "nothing to compare with"),
+        ("eval/step-000000.json", "what training changed is unknown"),
     ],
 )
 def test_a_missing_piece_is_said(run, name, words):

@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -20,6 +21,7 @@ from rekindle.report import page
 from rekindle.report.load import Metric
 from rekindle.report.page import build_report, island
 from rekindle.report.verdict import VerdictRow
+from rekindle.report.whiskers import whiskers
 
 
 class Outline(html.parser.HTMLParser):
@@ -189,9 +191,12 @@ def test_the_drawn_interval_lies_where_its_numbers_say():
         VerdictRow("a", "x", "pass@1", "dev", None, None, Metric(value, low, high, 1), 1, 1)
         for value, low, high in ((0.1, 0.05, 0.2), (-0.15, -0.2, 0.0))
     ]
-    place = page._whiskers(rows)
+    place = whiskers(rows)
     assert place(rows[0]) == (121.0, 142.0, 184.0)
     assert place(rows[1]) == (16.0, 37.0, 100.0)
+    small = replace(rows[0], metric="brier", change=Metric(0.01, 0.005, 0.02, 1))
+    assert whiskers([*rows, small])(small) == (102.1, 104.2, 108.4)
+    assert whiskers([*rows, small], by_metric=True)(small) == place(rows[0])
 
 
 MISSING = {

@@ -7,6 +7,7 @@ import re
 import pytest
 from chromium import DRAWN
 from synthetic_study import make_study
+from test_report_page import Outline
 
 from rekindle.report.page import build_report, text_of
 
@@ -17,6 +18,9 @@ ARMS = {"grpo": {"method": "grpo"}, "lens": {"method": "lens"}}
 def report(tmp_path_factory):
     place = tmp_path_factory.mktemp("study")
     study = make_study(place / "study", arms=ARMS, pairs=30)
+    found = json.loads((study / "study.json").read_text())
+    found["comparisons"][0]["why"] = "unequal budget: lens spent 800 updates, grpo 400"
+    (study / "study.json").write_text(json.dumps(found))
     return build_report([study], place / "report.html")
 
 
@@ -55,6 +59,67 @@ def test_it_fits_a_desk_and_a_phone(browser, report, width, dark):
     assert drawn == browser.ask("document.querySelectorAll('.chart').length") > 20
     words = browser.ask("document.querySelector('#verdict .verdict').innerText")
     assert "does not" in words
+
+
+def test_on_a_phone_nothing_is_out_of_sight_or_out_of_line(browser, report):
+    browser.open(report, width=390, dark=False)
+    browser.wait_for(DRAWN, 120)
+    right = (
+        "Math.round(e.getBoundingClientRect().right - parseFloat(getComputedStyle(e).paddingRight))"
+    )
+    values = f"[...document.querySelectorAll('.verdict td[data-label]')].map((e) => {right})"
+    assert len(set(browser.ask(values))) == 1
+    captions = f"[...document.querySelectorAll('.scroll caption > *')].map((e) => {right})"
+    declared = f"[...document.querySelectorAll('#reproduce .wrap')].map((e) => {right})"
+    for found in (browser.ask(captions), browser.ask(declared)):
+        assert 0 < max(found) <= 390 - 16
+    labels = "[data-figure=forest-0] .role-axis-label tspan"
+    assert browser.ask(f"document.querySelectorAll('{labels}').length") == 2
+    title = "document.querySelector('[data-figure=forest-0] .role-axis-title')"
+    assert browser.ask(f"{title}.getBoundingClientRect().right") <= 390
+
+
+def test_on_paper_tables_fit_the_sheet(browser, report):
+    browser.open(report, width=420)
+    browser.wait_for(DRAWN, 120)
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    browser.ask("dispatchEvent(new Event('beforeprint'))")
+    wide = """[...document.querySelectorAll('#accuracy .scroll')]
+        .map((e) => e.firstElementChild.getBoundingClientRect().width - e.clientWidth)"""
+    over = browser.ask(wide)
+    browser.open(report, width=720)
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    long = """(() => { const table = document.querySelector('.verdict');
+        for (const cell of table.querySelectorAll('tbody tr:not(.subject) > :nth-child(-n+2)'))
+          cell.textContent = 'an_arm_of_a_rather_long_name';
+        const sheet = document.querySelector('#verdict').getBoundingClientRect();
+        return table.getBoundingClientRect().right - sheet.right; })()"""
+    over_right = browser.ask(long)
+    browser.call("Emulation.setEmulatedMedia", media="")
+    assert over_right < 1
+    assert len(over) == 2
+    assert max(over) < 1
+
+
+def test_intervals_stand_beside_their_numbers(page):
+    """In a row that has more to say too."""
+    found = page.ask(
+        """(() => { const row = document.querySelector('.verdict tr .why').closest('tr');
+        const text = document.createRange();
+        text.selectNodeContents(row.querySelector('.change'));
+        return [row.querySelector('.whisker').getBoundingClientRect(), text.getClientRects()[0]]
+          .map((box) => box.top + box.height / 2); })()"""
+    )
+    assert found[0] == pytest.approx(found[1], abs=3)
+
+
+def test_a_figure_that_stands_alone_is_wide(page):
+    width = page.ask(
+        """(() => { const figures = document.querySelector('#learning .figures');
+        while (figures.children.length > 1) figures.lastElementChild.remove();
+        return figures.firstElementChild.getBoundingClientRect().width; })()"""
+    )
+    assert width > 600
 
 
 def test_without_intervals_it_is_quiet_too(browser, tmp_path):
@@ -124,6 +189,26 @@ def test_pairs_are_filtered_sorted_and_whole(page):
     assert "+1" in first.split("gap")[1].split()[0]
     cards = page.ask("document.querySelectorAll('#cards .card').length")
     assert cards == 10, "the rollouts have filters of their own"
+
+
+def test_a_drawn_figure_keeps_its_role_and_its_words(page, report):
+    written = {
+        attrs["data-figure"]: attrs["aria-label"]
+        for _, attrs in Outline(report.read_text()).tags
+        if "data-figure" in attrs
+    }
+    named = """Object.fromEntries([...document.querySelectorAll('.chart')]
+        .map((e) => [e.dataset.figure, e.getAttribute('aria-label')]))"""
+    assert page.ask(named) == written
+    first = "document.querySelector('[data-figure=\"learning-0-0-0\"]')"
+    marks = f"{first}.querySelectorAll('.mark-symbol path').length"
+    before = page.ask(marks)
+    page.ask(f"{first}.dispatchEvent(new PointerEvent('pointerenter'))")
+    page.wait_for(f"{marks} > {before}")  # drawn again, with what follows the pointer
+    assert page.ask(named) == written
+    roles = page.ask("[...document.querySelectorAll('.chart')].map((e) => e.getAttribute('role'))")
+    assert set(roles) == {"img"}
+    assert page.ask("document.querySelectorAll('.chart svg [aria-label]').length") == 0
 
 
 def test_every_control_and_picture_has_a_name(page):

@@ -51,8 +51,70 @@ def test_what_was_declared_is_shown_with_its_hash(study):
     assert "primary metric pass@8 on all levels" in text
     assert "study.yaml still has that hash yes" in text
     assert "git checkout 0123456789abcdef" in text
-    assert "rekindle study study/study.yaml --out runs/synthetic-again" in text
+    assert "rekindle study studies/synthetic.yaml --out runs/synthetic-again" in text
     assert "rekindle train study/runs/lens/countdown-s0/seed-0/config.yaml" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "again", "file"),
+    [
+        ("rekindle study s.yaml --out a/b --jobs 2 --resume",
+         "rekindle study s.yaml --jobs 2 --out a/b-again", "s.yaml"),
+        ("rekindle study s.yaml --from old --out=b/ --set 'seeds=[0, 1]'",
+         "rekindle study s.yaml --set 'seeds=[0, 1]' --out b-again", "s.yaml"),
+        ("rekindle quickstart", "rekindle study study.yaml --out runs/synthetic-again",
+         "study.yaml"),
+        ("an 'open quote", "rekindle study study.yaml --out runs/synthetic-again", "study.yaml"),
+    ],
+)  # fmt: skip
+def test_it_is_run_again_by_its_own_command_into_another_directory(study, command, again, file):
+    change(study, lambda found: found.update(command=command))
+    rerun = load_study_page(study).rerun
+    assert rerun.again.splitlines() == [f"git checkout {'0123456789abcdef' * 2}01234567", again]
+    assert rerun.notes[0].startswith(f"Where {file} is not there: it is the study file below")
+
+
+def test_code_of_several_commits_and_sessions_are_told(study):
+    path = study / "runs/lens/countdown-s0/seed-1/manifest.json"
+    other = {**json.loads(path.read_text()), "commit": "f" * 40, "finished": "2026-07-02T00:00:00Z"}
+    path.write_text(json.dumps(other))
+    (study / "sessions.json").write_text(json.dumps([{"jobs": 2}, {"jobs": 2}]))
+    rerun = load_study_page(study).rerun
+    assert "The runs were not all made by the same code: 2 runs by" in rerun.notes[1]
+    assert "1 run by 0.1.0, commit ffffffffff" in rerun.notes[1]
+    said = dict(rerun.environment.rows)
+    assert (said["sessions"], said["finished"]) == ("2", "2026-07-02T00:00:00Z")
+    change(study, lambda found: found.update(unfinished=3))
+    assert dict(load_study_page(study).rerun.environment.rows)["finished"] == "no: 3 runs left"
+
+
+def test_the_words_fit_metrics_of_which_less_is_better(study):
+    page = load_study_page(study)
+    assert "lies on the better side of 0" in page.caution
+    assert "no improvement of 1.0 points or more lies in it" in page.caution
+    assert "Only the declared row decides. The other 2 rows are to look at" in page.caution
+    said = dict(page.rerun.declared.rows)
+    assert said["smallest difference that would matter"] == "1.0 points"
+
+
+def test_an_unequal_budget_is_not_called_equal(study):
+    def spend(found):
+        found["budget"].update(at_most=None, unequal={"lens": 2.0})
+
+    assert "budget: updates, at most 400 a run" in load_study_page(study).costs.caption
+    change(study, spend)
+    page = load_study_page(study)
+    assert "budget: updates, not equal for all arms" in page.costs.caption
+    assert dict(page.rerun.declared.rows)["budget, not held equal"] == "updates"
+    assert "held equal" not in dict(page.rerun.declared.rows)
+
+
+def test_a_note_on_an_arm_that_is_complete_is_not_called_missing(study):
+    for file in study.glob("runs/*/*/*/eval/step-000000.json"):
+        file.unlink()
+    text = page_of(study).text
+    assert text.count("To know about grpo and lens every run: Not evaluated before") == 1
+    assert "Missing or unfinished" not in text
 
 
 def test_a_study_file_that_was_changed_by_hand_is_noticed(study):

@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from rekindle.errors import DataError, RunDirectoryError
+from rekindle.files import write_atomic
 from rekindle.report.page import build_report
 from rekindle.study.archive import RUNS, is_archive, opened, take_up
-from rekindle.study.archiving import ROWS, _thinned, archive_study, recomputed
+from rekindle.study.archiving import ROWS, _strides, _thinned, archive_study, recomputed
 from rekindle.study.runner import run_study
 from study.test_runner import Inline, file  # noqa: F401
 
@@ -95,7 +96,7 @@ def test_a_log_that_another_arm_reads_is_kept_whole(file):  # noqa: F811
             arm: len((place / f"runs/{arm}/base-0/seed-0/metrics.jsonl").read_text().splitlines())
             for arm in arms
         }
-    assert rows == {"grpo": 42, "follows": ROWS}
+    assert rows == {"grpo": 42, "follows": 22}
 
 
 def test_no_path_of_the_machine_is_kept(archive):
@@ -137,17 +138,47 @@ def test_a_study_itself_is_opened_where_it_stands(archive):
     assert not place.exists()
 
 
-def test_logs_are_thinned_evenly_with_both_ends():
-    rows = [{"step": step} for step in range(1, 1001)]
-    kept = [row["step"] for row in _thinned(rows)]
-    assert (len(kept), kept[0], kept[-1]) == (ROWS, 1, 1000)
-    assert max(b - a for a, b in pairwise(kept)) == 26
-    assert _thinned(rows[:ROWS]) == rows[:ROWS]
+def logs(place, *lengths, every=1):
+    """Runs that logged each `every`th of so many steps."""
+    places = []
+    for i, last in enumerate(lengths):
+        rows = [{"step": step} for step in range(every, last + 1, every)]
+        places.append(place / f"seed-{i}")
+        write_atomic(places[-1] / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    return places
+
+
+def kept_steps(place, *lengths, every=1):
+    stride = _strides(logs(place, *lengths, every=every))["metrics.jsonl"]
+    rows = [[{"step": s} for s in range(every, last + 1, every)] for last in lengths]
+    return [[row["step"] for row in _thinned(each, "step", stride)] for each in rows]
+
+
+def test_logs_are_thinned_evenly_with_both_ends(tmp_path):
+    """A stride of 1000 / 38, rounded up: 27."""
+    [kept] = kept_steps(tmp_path, 1000)
+    assert (kept[:3], kept[-2:]) == ([1, 27, 54], [999, 1000])
+    assert len(kept) <= ROWS
+    assert max(b - a for a, b in pairwise(kept)) == 27
+    assert kept_steps(tmp_path, ROWS) == [list(range(1, ROWS + 1))]
+    [rare] = kept_steps(tmp_path, 4000, every=100)
+    assert rare == list(range(100, 4001, 100))
+
+
+def test_runs_of_unequal_length_keep_the_same_steps(tmp_path):
+    """Means are over the steps that all have: but for each one's last, that is all that are kept
+    up to the end of the shortest."""
+    runs = kept_steps(tmp_path, 100, 99, 98, 97, 96)
+    shared = set.intersection(*map(set, runs))
+    assert shared >= {1, *range(3, 97, 3)}
+    assert all(len(set(steps) - shared) <= 3 for steps in runs)
 
 
 def test_what_is_no_study_and_what_is_gone_is_said(archive):
     with pytest.raises(RunDirectoryError, match="holds no study"):
         archive_study(archive.parent, Path("other"))
+    with pytest.raises(RunDirectoryError, match="small is an archive already"):
+        archive_study(archive, Path("other"))
     manifest = Path("out/runs/sft/base-1/seed-0/manifest.json")
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "finished": None}))
     with pytest.raises(RunDirectoryError, match="is not finished"):

@@ -261,7 +261,7 @@ def _half_width(runs: _Part, problems: _Part, both: _Part, level: float) -> Floa
     """Half of the interval's width, of each study."""
 
     def quantile(freedom: Floats | int) -> Floats:
-        found: Floats = stats.t.ppf(0.5 + level / 2, freedom)
+        found: Floats = np.asarray(stats.t.ppf(0.5 + level / 2, freedom))
         return found
 
     of_runs, of_problems, of_both = runs.variance, problems.variance, both.variance

@@ -38,6 +38,7 @@ _STEP: Spec = {
 }
 _MOST_DOTS = 40  # evaluations of a run; a longer curve is a line alone
 _BEFORE = "datum.when == 'before'"
+_APART, _SPREAD = 0.07, 0.24  # of points at one k: between two, and between the first and the last
 
 
 def learning_curve(
@@ -255,13 +256,14 @@ def pass_at_k(
     """pass@k over k, before (dashed, hollow) and after: `rows` are (run, when, k, metric)."""
     series = list(dict.fromkeys((run, when) for run, when, _, _ in rows))
     ks = sorted({k for _, _, k, _ in rows})
+    apart = min(_APART, _SPREAD / max(1, len(series) - 1))
     values = [
         {
             "run": run,
             "when": when,
             "k": k,
             # neighbours on a log axis, so that intervals do not hide each other
-            "x": k * 2 ** (0.07 * (series.index((run, when)) - (len(series) - 1) / 2)),
+            "x": k * 2 ** (apart * (series.index((run, when)) - (len(series) - 1) / 2)),
             "value": cell.value,
             "low": cell.low,
             "high": cell.high,

@@ -10,9 +10,10 @@ from rekindle.report.load import Evaluation, Metric, RunData
 from rekindle.report.samples import number
 from rekindle.report.spec import Figure, Style
 from rekindle.report.stacks import bars, group_classes
-from rekindle.report.tables import TIME_PARTS, time_parts, tokens
+from rekindle.report.tables import time_parts, tokens
 from rekindle.report.verdict import HEADLINE, PASS_AT
 from rekindle.report.words import IN_NATS
+from rekindle.study.times import PARTS
 
 # key of a metrics row -> title; what is not listed follows under its own key
 QUANTITIES = {
@@ -97,7 +98,7 @@ ROUND_QUANTITIES = {
     "pairs/from_future": "chosen from the future",
     "spent/generated": "tokens generated so far",
 }
-TIME_COLOURS = {part: f"--part-{i}" for i, part in enumerate(TIME_PARTS, start=1)}
+TIME_COLOURS = {part: f"--part-{i}" for i, part in enumerate(PARTS, start=1)}
 TOKEN_COLOURS = {"generated": "--part-6", "trained on": "--part-1"}
 _SHOWN_ELSEWHERE = ("step", "time/", "groups/")
 _MOST_QUANTITIES = 24
@@ -305,7 +306,7 @@ def cost_figures(
     times = [
         (run.name, part, seconds)
         for run in runs
-        for part, seconds in time_parts(run).items()
+        for part, seconds in (time_parts(run) or {}).items()
     ]  # fmt: skip
     counts = []
     by_name = {run.name: tokens(run) for run in runs} if spent is None else spent

@@ -10,7 +10,12 @@ from rekindle.report.words import IN_NATS, difference, plural
 
 _LOOKS = {"helps": ("var(--good)", "triangle-up"), "does not": ("var(--bad)", "triangle-down")}
 _OTHER = ("var(--soft)", "circle")
-_LINE = 20  # px a comparison
+_LINE = 24  # px a comparison; on a phone its name has two lines
+_NARROW = "containerSize()[0] < 560"
+_NAME = (
+    f"{_NARROW} ? [split(datum.label, ' against ')[0], "
+    "'against ' + split(datum.label, ' against ')[1]] : datum.label"
+)
 _DECLARED = " ◆"
 
 
@@ -32,7 +37,7 @@ def _forest(figure_id: str, metric: str, claims: Sequence[VerdictRow]) -> Figure
     along: Spec = {
         "field": "value",
         "type": "quantitative",
-        "title": f"difference, {'nats' if _in_nats(metric) else 'percentage points'}",
+        "title": f"difference, {'nats' if _in_nats(metric) else 'points'}",
         "scale": {"zero": True},
     }
     shared: Spec = {
@@ -41,7 +46,16 @@ def _forest(figure_id: str, metric: str, claims: Sequence[VerdictRow]) -> Figure
             "type": "nominal",
             "title": None,
             "sort": order,
-            "axis": {"domain": False, "ticks": False, "labelLimit": 320, "grid": True},
+            "axis": {
+                "domain": False,
+                "ticks": False,
+                "labelExpr": _NAME,
+                "labelLimit": 320,
+                "labelLineHeight": 11,
+                "labelOffset": {"expr": f"{_NARROW} ? -5 : 0"},
+                "labelOverlap": False,
+                "grid": True,
+            },
         },
         "color": _by_verdict(words, colours),
     }

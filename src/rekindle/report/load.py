@@ -20,6 +20,8 @@ from rekindle.files import explained_io
 from rekindle.report.reading import read_object, read_rows
 from rekindle.report.samples import Sample, number, read_sample
 from rekindle.report.stages import Pair, Stage, read_pairs, read_stages
+from rekindle.study.places import SPENT
+from rekindle.study.times import PARTS, TIMES, times_of
 
 MARKS = ("manifest.json", "config.yaml", "metrics.jsonl")
 _EVAL_NAME = re.compile(r"step-(\d+)\.json")
@@ -83,6 +85,8 @@ class RunData:
     stages: Sequence[Stage] = ()  # of multi-stage methods: those that made rows
     pairs: Sequence[Pair] = ()
     members: Sequence[RunData] = ()  # of an arm of a study: the runs that it is the mean of
+    times: Mapping[str, float] | None = None  # seconds by part; None: the log was thinned
+    spent: Mapping[str, Any] = field(default_factory=dict)  # of a thinned log, what the whole said
 
     @property
     def method(self) -> str:
@@ -182,6 +186,8 @@ def _load(path: Path, *, texts: bool, outcomes: bool) -> RunData:
         rounds=_read_rounds(path / "stages" / "rounds.jsonl", notes),
         stages=read_stages(path, notes),
         pairs=read_pairs(path, config, notes) if texts else [],
+        times=_read_times(path, rows, notes),
+        spent=read_object(path / SPENT, notes, "") if (path / SPENT).is_file() else {},
     )
     return replace(run, notes=(*_state_notes(run), *notes))
 
@@ -251,6 +257,15 @@ def _read_metrics(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     if doubled:
         notes.append(f"metrics.jsonl has {doubled} step(s) twice; the later row is shown.")
     return [by_step[step] for step in sorted(by_step)]
+
+
+def _read_times(
+    path: Path, rows: Sequence[Mapping[str, Any]], notes: list[str]
+) -> dict[str, float] | None:
+    if (path / TIMES).is_file():
+        found = read_object(path / TIMES, notes, "")
+        return {part: number(found.get(part)) or 0.0 for part in PARTS} if found else None
+    return None if (path / SPENT).is_file() else times_of(rows)
 
 
 def _read_rounds(path: Path, notes: list[str]) -> list[dict[str, Any]]:
@@ -359,7 +374,7 @@ def _state_notes(run: RunData) -> list[str]:
     if not run.evaluations:
         notes.append("Not evaluated yet, so nothing can be said about how good the model is.")
     elif run.before is None:
-        notes.append("Not evaluated before the first step, so there is nothing to compare with.")
+        notes.append("Not evaluated before the first step, so what training changed is unknown.")
     elif run.after is None:
         notes.append("Not evaluated after the first step yet, so there is nothing to compare.")
     return notes

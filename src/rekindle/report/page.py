@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -46,7 +46,8 @@ from rekindle.report.verdict import (
 from rekindle.report.verdict import (
     verdict_rows as rows_of,
 )
-from rekindle.report.words import amount, count, listed, nice_step, percent, plural
+from rekindle.report.whiskers import whiskers
+from rekindle.report.words import amount, count, listed, percent, plural
 from rekindle.study.archive import is_archive, opened
 from rekindle.study.places import is_study
 
@@ -56,15 +57,6 @@ PAIR_BYTES = 600_000  # of all pairs
 _LEAST_TEXT = 200_000  # of rollouts and pairs, however much the figures need
 _FRAME_BYTES = 250_000  # scripts, style, tables
 _SCRIPTS = ("theme.js", "page.js", "cards.js", "rollouts.js", "pairs.js")
-_FOREST_HALF = 84  # of the little interval drawings: units from the middle to the end
-
-
-class Whisker(NamedTuple):
-    """A change and its interval in the units of the drawing; None: nothing to draw."""
-
-    low: float
-    value: float
-    high: float
 
 
 def build_report(
@@ -138,8 +130,9 @@ def render(
         runs=runs,
         styles=[style for style in styles if style.run in there],
         overview=tables.overview(runs),
+        remarks=_remarks(runs),
         claims=claims,
-        whisker_of=_whiskers([*claims, *singles]),
+        whisker_of=whiskers([*claims, *singles], by_metric=study is not None),
         drawn=drawn, singles=singles,
         accuracy_tables=tables.accuracy(runs),
         cost_tables={"time": tables.time_table(runs), "tokens": tables.token_table(runs)},
@@ -334,19 +327,13 @@ def _summary(claims: Sequence[VerdictRow], runs: Sequence[RunData]) -> list[str]
     return [*told, *(sentence(row) for row in claims if row.main)]
 
 
-def _whiskers(rows: Sequence[VerdictRow]) -> Callable[[VerdictRow], Whisker | None]:
-    """Each row's interval as a drawing, all on one scale."""
-    ends = [end for row in rows if row.change for end in (row.change.low, row.change.high)]
-    reach = nice_step(max((abs(end) for end in ends if end is not None), default=0.0))
-
-    def place(row: VerdictRow) -> Whisker | None:
-        change = row.change
-        if change is None or change.low is None or change.value is None or change.high is None:
-            return None
-        ends = (change.low, change.value, change.high)
-        return Whisker(*(round(100 + _FOREST_HALF * end / reach, 1) for end in ends))
-
-    return place
+def _remarks(runs: Sequence[RunData]) -> list[tuple[str, Sequence[str]]]:
+    """What is to be known of runs: their names, and what is said of all of those alike."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for run in runs:
+        if run.notes:
+            alike.setdefault(tuple(run.notes), []).append(run.name)
+    return [(listed(names), notes) for notes, names in alike.items()]
 
 
 class Texts(NamedTuple):

@@ -9,26 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from rekindle.errors import RunDirectoryError
 from rekindle.report.averages import TEXT_RUNS, averaged
 from rekindle.report.load import Evaluation, Metric, RunData, load_run
-from rekindle.report.reading import read_object
+from rekindle.report.rerun import Rerun, rerun_of
 from rekindle.report.study_file import Claim, Declared, StudyFile, read_declared, read_study
-from rekindle.report.study_tables import (
-    budget_table,
-    comparison_table,
-    declared_table,
-    gap_tables,
-    runs_table,
-)
-from rekindle.report.tables import Table, code_version, environment
+from rekindle.report.study_tables import budget_table, comparison_table, gap_tables
+from rekindle.report.study_words import cautions, summary
+from rekindle.report.tables import Table
 from rekindle.report.verdict import VerdictRow
-from rekindle.report.words import amount, difference, listed, percent, plural
+from rekindle.report.words import listed, plural
 from rekindle.study.cost import told
-
-_ENOUGH_BASES, _ENOUGH_SEEDS = 3, 8  # fewer are a look, not evidence
 
 
 @dataclass(frozen=True)
@@ -37,20 +29,6 @@ class Family:
 
     title: str
     rows: Sequence[tuple[Claim, VerdictRow]]
-
-
-@dataclass(frozen=True)
-class Rerun:
-    """How to get these numbers again."""
-
-    command: str
-    again: str
-    alone: Mapping[str, str]  # arm -> the command of one of its runs
-    note: str
-    declared: Table
-    study_text: str
-    environment: Table
-    runs: Table
 
 
 @dataclass(frozen=True)
@@ -74,6 +52,7 @@ class StudyPage:
     when: str = ""  # it was declared, in words
     curves_note: str = ""
     texts_note: str = ""
+    times_note: str = ""
 
 
 def load_study_page(place: Path, *, packed: bool = False) -> StudyPage:
@@ -89,14 +68,13 @@ def load_study_page(place: Path, *, packed: bool = False) -> StudyPage:
     found = read_study(place)
     declared = read_declared(place, found)
     notes: list[str] = []
-    manifest = read_object(place / "manifest.json", notes, "where it was run is unknown")
     runs = _runs(place, found, notes)
     arms = [averaged(arm, these) for arm, these in runs.items() if these]
     claims = [_claim(row) for row in found.comparisons]
     return StudyPage(
         title=f"Study: {found.study}",
-        summary=_summary(found),
-        caution=_caution(found),
+        summary=summary(found),
+        caution=cautions(found),
         claims=claims,
         families=_families(found, claims),
         arms=arms,
@@ -107,15 +85,14 @@ def load_study_page(place: Path, *, packed: bool = False) -> StudyPage:
             arm: {name: value for name, value in block.spent if value is not None}
             for arm, block in found.arms.items()
         },
-        rerun=_rerun(
-            place, found, declared, manifest, {} if packed else runs, runs_table(found, runs)
-        ),
+        rerun=rerun_of(place, found, declared, runs, notes, packed=packed),
         notes=[*_notes(found, declared), *notes],
         metric=found.primary.metric,
         declared=found.primary.declared,
         when="declared before the first run" if found.primary.declared else found.primary.when,
         curves_note=_curves_note(found, runs),
         texts_note=_texts_note(runs),
+        times_note=_times_note(runs),
     )
 
 
@@ -229,71 +206,6 @@ def _families(found: StudyFile, claims: Sequence[VerdictRow]) -> list[Family]:
     return out
 
 
-def _summary(found: StudyFile) -> list[str]:
-    told = [found.claim] if found.claim else []
-    runs = sum(block.finished for block in found.arms.values())
-    told.append(
-        f"{plural(len(found.arms), 'arm')}, {plural(len(found.bases), 'base model')}, "
-        f"{plural(len(found.seeds), 'seed')}: {plural(runs, 'finished run')}."
-    )
-    declared, after = found.primary.declared, found.primary.changed_after
-    word = "Declared" if declared else f"Changed after {plural(after, 'finished run')}"
-    when = f"{word} before the first run" if declared else word
-    for row in found.comparisons:
-        if not row.primary:
-            continue
-        where = "all levels" if row.level is None else f"level {row.level}"
-        subject = f"{row.method} against {row.baseline}"
-        if row.delta is None:
-            why = row.why or "it was not measured"
-            told.append(f"{word}: {row.metric} of {subject}: {row.verdict}, for {why}.")
-            continue
-        ends = (row.ci_low, row.ci_high)
-        interval = (
-            "no interval"
-            if None in ends
-            else "95 % interval " + " to ".join(difference(row.metric, end) for end in ends)
-        )
-        told.append(
-            f"{when}: {row.metric} on {where} of {subject}. "
-            f"{row.baseline} has {amount(row.metric, row.before)}, {row.method} "
-            f"{amount(row.metric, row.after)}, a difference of "
-            f"{difference(row.metric, row.delta, unit=True)} ({interval}): {row.verdict}."
-        )
-    return told
-
-
-def _caution(found: StudyFile) -> str:
-    text = (
-        "“Helps” means that the whole 95 % interval lies above 0, “does not” that it lies below "
-        f"{percent(found.meaningful)} or below 0; else the data cannot tell yet."
-    )
-    if len(found.bases) < _ENOUGH_BASES or len(found.seeds) < _ENOUGH_SEEDS:
-        text += (
-            f" With {plural(len(found.bases), 'base model')} and "
-            f"{plural(len(found.seeds), 'seed')} this is a look at how the arms behave, not "
-            "evidence for a method."
-        )
-    return text + _controls(found)
-
-
-def _controls(found: StudyFile) -> str:
-    """Said where the verdicts are: arms whose reward model knows the truth are no method's."""
-    oracles = [arm for arm, block in found.arms.items() if _is_oracle(block.settings)]
-    if not oracles:
-        return ""
-    verb = "have" if len(oracles) > 1 else "has"
-    return (
-        f" {listed(oracles)} {verb} a control for a reward model, the true check plus noise "
-        "(reward.source: oracle): what it shows holds for a reward model that cannot be gamed."
-    )
-
-
-def _is_oracle(settings: Mapping[str, Any]) -> bool:
-    reward = settings.get("reward")
-    return isinstance(reward, Mapping) and reward.get("source") == "oracle"
-
-
 # --- what is missing, and how to get it again
 
 
@@ -348,41 +260,12 @@ def _texts_note(runs: Mapping[str, Sequence[RunData]]) -> str:
     return f"Of one run of each arm: {' or '.join(sorted(first))}." if first else ""
 
 
-def _rerun(
-    place: Path,
-    found: StudyFile,
-    declared: Declared,
-    manifest: Mapping[str, Any],
-    startable: Mapping[str, Sequence[RunData]],
-    table: Table,
-) -> Rerun:
-    name = f"{place.name}/study.yaml"
-    lines = [f"git checkout {found.commit}"] if found.commit else []
-    lines.append(f"rekindle study {name} --out runs/{found.study}-again")
-    note = ""
-    if found.dirty:
-        note = (
-            "The code had changes that were not committed, so that this commit alone may not give "
-            "the same numbers."
-        )
-    elif not found.commit:
-        note = f"No commit was recorded; it was rekindle {code_version(manifest)}."
-    return Rerun(
-        command=found.command,
-        again="\n".join(lines),
-        alone={
-            arm: f"rekindle train {_shown(place, these[0].path)}/config.yaml --out runs/{arm}-again"
-            for arm, these in startable.items()
-            if these
-        },
-        note=note,
-        declared=declared_table(found, declared),
-        study_text=declared.text,
-        environment=environment("study", manifest, seed=", ".join(map(str, found.seeds))),
-        runs=table,
+def _times_note(runs: Mapping[str, Sequence[RunData]]) -> str:
+    without = [arm for arm, these in runs.items() if any(run.times is None for run in these)]
+    if not without:
+        return ""
+    whose = "" if len(without) == len(runs) else f" of {listed(without)}"
+    return (
+        f"Where the time{whose} went is not shown: these runs come from an archive that kept some "
+        "rows of each log, and not the sums of all. The seconds above are of whole runs."
     )
-
-
-def _shown(place: Path, path: Path) -> str:
-    """A run's directory, from the study's own on."""
-    return f"{place.name}/{path.relative_to(place)}"

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from rekindle.report.load import RunData
 from rekindle.report.study_file import ArmOf, Claim, Declared, Primary, StudyFile
+from rekindle.report.study_words import matters
 from rekindle.report.tables import Table, code_version
-from rekindle.report.words import UNDEFINED, amount, count, duration, listed, plural
+from rekindle.report.words import UNDEFINED, count, duration, listed, plural
 
 _COSTS = ("generated", "trained", "updates", "seconds")
 
@@ -83,12 +84,13 @@ def budget_table(found: StudyFile) -> Table:
         for arm, block in found.arms.items()
     ]
     limit, unit = found.budget.at_most, found.budget.unit
-    enforced = f"{unit}, at most {count(limit)} a run" if limit else f"{unit}, equal for all arms"
+    unequal = "not equal for all arms" if found.budget.unequal else "equal for all arms"
+    budget = f"{unit}, at most {count(limit)} a run" if limit else f"{unit}, {unequal}"
     head = [
         "arm", "finished", "tokens generated", "tokens trained on", "updates",
         "time, without evaluation", *(("DPO runs", "updates that were kept") if in_rounds else ()),
     ]  # fmt: skip
-    title = f"Cost, mean of a run (least to most; enforced: {enforced})"
+    title = f"Cost, mean of a run (least to most; budget: {budget})"
     return Table(title, head, rows, numeric=tuple(range(1, len(head))))
 
 
@@ -101,8 +103,11 @@ def declared_table(found: StudyFile, declared: Declared) -> Table:
     rows = [
         ("primary metric", f"{primary.metric} on {level}"),
         ("primary comparison", f"{primary.arm} against {against}"),
-        ("smallest difference that would matter", amount(primary.metric, found.meaningful)),
-        ("held equal", f"{found.budget.unit}{limit}"),
+        ("smallest difference that would matter", matters(found)),
+        (
+            "budget, not held equal" if found.budget.unequal else "held equal",
+            f"{found.budget.unit}{limit}",
+        ),
         ("base models", listed(found.bases)),
         ("seeds", ", ".join(map(str, found.seeds))),
         ("hash of the study file before the first run (SHA-256)", found.declared),

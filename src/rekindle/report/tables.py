@@ -12,9 +12,7 @@ import yaml
 from rekindle.report.load import RunData
 from rekindle.report.samples import number
 from rekindle.report.words import UNDEFINED, count, duration, estimate, percent, plural
-
-TIME_PARTS = ("sample", "score", "update", "eval", "checkpoint", "other")
-_IN_STEP = ("sample", "score", "update")
+from rekindle.study.times import PARTS
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,7 @@ def overview(runs: Sequence[RunData]) -> Table:
         on = str(task.get("name") or "not recorded")
         if isinstance(levels, list) and levels:
             on += f" (level {', '.join(map(str, levels))})"
-        seconds = [number(row.get("time/step")) or 0.0 for row in run.rows]
-        evals = [number(row.get("time/eval")) or 0.0 for row in run.rows]
+        parts = time_parts(run) or {}
         rows.append(
             (
                 run.name,
@@ -47,7 +44,7 @@ def overview(runs: Sequence[RunData]) -> Table:
                 on,
                 run.seed,
                 f"{run.steps_done:,}" + ("" if planned is None else f" of {planned:,}"),
-                duration(sum(seconds) + sum(evals)) if run.rows else UNDEFINED,
+                duration(sum(parts.values())) if parts and run.rows else UNDEFINED,
                 code_version(run.manifest),
             )
         )
@@ -93,23 +90,21 @@ def accuracy(runs: Sequence[RunData]) -> list[Table]:
     return tables
 
 
-def time_parts(run: RunData) -> dict[str, float]:
-    """Seconds of each part over the whole run; `other`: what steps took beyond their parts.
+def time_parts(run: RunData) -> dict[str, float] | None:
+    """Seconds of each part over the whole run, stages among them; of an arm, means over its runs.
 
-    `sample` holds the stages that make answers and judgements too. Of an arm: means over its runs.
+    `sample` holds the stages that make answers and judgements too. None where a run came from an
+    archive without its times: the rows that it kept do not add up to them.
     """
     if run.members:
-        each = [time_parts(member) for member in run.members]
-        return {part: sum(parts[part] for parts in each) / len(each) for part in TIME_PARTS}
-    total = {
-        part: sum((number(row.get(f"time/{part}")) or 0.0 for row in run.rows), 0.0)
-        for part in TIME_PARTS
-        if part != "other"
-    }
-    steps = sum((number(row.get("time/step")) or 0.0 for row in run.rows), 0.0)
-    total["other"] = max(0.0, steps - sum(total[part] for part in _IN_STEP))
-    total["sample"] += sum(stage.seconds for stage in run.stages)
-    return total
+        each = [parts for member in run.members if (parts := time_parts(member)) is not None]
+        if len(each) < len(run.members):
+            return None
+        return {part: sum(parts[part] for parts in each) / len(each) for part in PARTS}
+    if run.times is None:
+        return None
+    made = sum(stage.seconds for stage in run.stages)
+    return {**run.times, "sample": run.times["sample"] + made}
 
 
 def tokens(run: RunData) -> dict[str, float]:
@@ -125,11 +120,13 @@ def tokens(run: RunData) -> dict[str, float]:
             if amounts:
                 found[kind] = sum(amounts) / len(amounts)
         return found
+    if run.spent:
+        known = {kind: number(run.spent.get(kind)) for kind in ("generated", "trained")}
+        return {kind: value for kind, value in known.items() if value}
     for kind in ("generated", "trained"):
         logged = [number(row.get(f"tokens/{kind}")) for row in run.rows]
-        known = [value for value in logged if value is not None]
-        if known:
-            found[kind] = sum(known)
+        if any(value is not None for value in logged):
+            found[kind] = sum(value or 0.0 for value in logged)
     made = sum(stage.generated for stage in run.stages)
     if made:
         found["generated"] = found.get("generated", 0.0) + made
@@ -140,12 +137,12 @@ def time_table(runs: Sequence[RunData]) -> Table:
     """Where the time of each run went."""
     rows = []
     for run in runs:
-        parts = time_parts(run)
+        parts = time_parts(run) or {}
         total = sum(parts.values())
         if total:
             shown = [f"{duration(s)} ({percent(s / total)})" if s else "–" for s in parts.values()]
             rows.append((run.name, duration(total), *shown))
-    head = ("run", "total", *TIME_PARTS)
+    head = ("run", "total", *PARTS)
     return Table("Time over the whole run, with its share", head, rows, tuple(range(1, len(head))))
 
 
@@ -153,7 +150,7 @@ def token_table(runs: Sequence[RunData]) -> Table:
     """How many tokens each run generated and trained on."""
     rows = []
     for run in runs:
-        made, sampling = tokens(run), time_parts(run)["sample"]
+        made, sampling = tokens(run), (time_parts(run) or {}).get("sample")
         generated, trained = made.get("generated"), made.get("trained")
         if generated is None and trained is None:
             continue

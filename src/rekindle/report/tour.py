@@ -20,7 +20,6 @@ from rekindle.files import read_json, write_atomic
 from rekindle.report.charts import metric_curve
 from rekindle.report.load import RunData, load_run
 from rekindle.report.page import (
-    Whisker,
     build_report,
     content_policy,
     environment,
@@ -34,6 +33,7 @@ from rekindle.report.spec import Figure, Style, run_styles
 from rekindle.report.tables import Table
 from rekindle.report.tables import environment as environment_of
 from rekindle.report.tour_words import GAPS, Gap, metric_words
+from rekindle.report.whiskers import Whisker
 from rekindle.report.words import (
     UNDEFINED,
     count,

@@ -1,22 +1,24 @@
 """A study as small files, written: enough to recompute every number, to show its page, to go on.
 
 Of each run, without weights and checkpoints: its config and manifest, every evaluation with its
-per-problem outcomes, its rounds and the records of its stages, what it cost, metrics rows at most
-`ROWS` of a log (all, where another arm's runs read it), and its last rollouts. Of one run of each
-arm the first pairs too, with what its stages say of their texts. Numbers keep six digits.
+per-problem outcomes, its rounds and the records of its stages, what it cost and where its time
+went, at most `ROWS` rows of a log (all, where another arm's runs read it; of all runs of an arm the
+same steps, so that they have means), and its last rollouts. Of one run of each arm the first pairs
+too, with what its stages say of their texts. Numbers keep six digits.
 """
 
 from __future__ import annotations
 
 import json
 import lzma
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rekindle.errors import RunDirectoryError
 from rekindle.files import explained_io, read_json, read_jsonl, write_atomic, write_json
-from rekindle.study.archive import OWN, RUNS, opened
+from rekindle.study.archive import OWN, RUNS, is_archive, opened
 from rekindle.study.design import OTHER_RUN, load_study, plan
 from rekindle.study.places import (
     DECLARED,
@@ -28,13 +30,14 @@ from rekindle.study.places import (
     read_object,
 )
 from rekindle.study.results import spent_by, study_results
+from rekindle.study.times import TIMES, kept_times
 
-ROWS = 40  # of a log of metrics, evenly spaced, the first and the last among them
+ROWS = 40  # of a log of metrics, at most; evenly spaced, the first and the last among them
 ROLLOUTS = 24  # of a run's samples, the last ones
 PAIRED = 24  # problems whose pairs are kept of one run of each arm
 _DIGITS = 6
 _JSON = ("eval.json", "eval/*.json", "stages/*/stage.json")
-_LOGS = ("metrics.jsonl", "stages/rounds.jsonl")
+_LOGS = {"metrics.jsonl": "step", "stages/rounds.jsonl": "round"}  # what a row counts
 
 
 def archive_study(place: Path, out: Path) -> Path:
@@ -48,9 +51,17 @@ def archive_study(place: Path, out: Path) -> Path:
         `out`.
 
     Raises:
-        RunDirectoryError: `place` is no study, has no results yet, or a run of the results is gone.
+        RunDirectoryError: `place` is no study or is an archive already, has no results yet, or a
+            run of the results is gone.
         DataError: its results are damaged.
     """
+    if is_archive(place):
+        raise RunDirectoryError(
+            f"{place} is an archive already",
+            wanted="the directory of a study, with its runs",
+            why="an archive holds its runs packed",
+            fix=f"copy it as it is; rekindle report {place} makes its page again",
+        )
     if not is_study(place) or not (place / RESULTS).exists():
         raise RunDirectoryError(
             f"{place} holds no study with results",
@@ -61,15 +72,16 @@ def archive_study(place: Path, out: Path) -> Path:
     read_by_others = set(OTHER_RUN.findall((place / DECLARED).read_text(encoding="utf-8")))
     lines = []
     for arm, block in results["arms"].items():
-        for i, run in enumerate(block["runs"]):
-            parts = Path(run["out"]).parts[-3:]
-            found = _files_of(
-                place.joinpath("runs", *parts),
-                results["command"],
-                pairs=i == 0,
-                whole=arm in read_by_others,
-            )
-            lines.append({"place": "/".join(parts), "arm": arm, "files": found})
+        parts = [Path(run["out"]).parts[-3:] for run in block["runs"]]
+        strides = (
+            dict.fromkeys(_LOGS, 1)
+            if arm in read_by_others
+            else _strides([place.joinpath("runs", *each) for each in parts])
+        )
+        for i, each in enumerate(parts):
+            at = place.joinpath("runs", *each)
+            found = _files_of(at, results["command"], pairs=i == 0, strides=strides)
+            lines.append({"place": "/".join(each), "arm": arm, "files": found})
     with explained_io(out, "creating"):
         out.mkdir(parents=True, exist_ok=True)
     for name in OWN:
@@ -96,7 +108,9 @@ def recomputed(place: Path) -> dict[str, Any]:
     return {**found, **{key: stored[key] for key in ("failed", "cost") if key in stored}}
 
 
-def _files_of(place: Path, command: str, *, pairs: bool, whole: bool) -> dict[str, str]:
+def _files_of(
+    place: Path, command: str, *, pairs: bool, strides: Mapping[str, int]
+) -> dict[str, str]:
     if not is_finished(place):
         raise RunDirectoryError(
             f"{place} is named by {RESULTS} and is not finished",
@@ -109,13 +123,16 @@ def _files_of(place: Path, command: str, *, pairs: bool, whole: bool) -> dict[st
         MANIFEST: _text([{**read_json(place / MANIFEST), "command": command}]),
         SPENT: json.dumps(vars(spent_by(place))),
     }
+    times = kept_times(place)
+    if times is not None:
+        found[TIMES] = _text([times])
     for pattern in _JSON:
         for path in sorted(place.glob(pattern)):
             found[path.relative_to(place).as_posix()] = _text([read_json(path)])
-    for name in _LOGS:
+    for name, key in _LOGS.items():
         if (place / name).exists():
             rows = [row for _, row in read_jsonl(place / name)]
-            found[name] = _text(rows if whole else _thinned(rows))
+            found[name] = _text(_thinned(rows, key, strides[name]))
     if (place / "samples.jsonl").exists():
         rows = [row for _, row in read_jsonl(place / "samples.jsonl")]
         found["samples.jsonl"] = _text(rows[-ROLLOUTS:])
@@ -138,11 +155,24 @@ def _pairs_of(place: Path) -> dict[str, str]:
     }
 
 
-def _thinned(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    if len(rows) <= ROWS:
+def _strides(places: Sequence[Path]) -> dict[str, int]:
+    """How far apart the rows are that are kept of each log, by the longest of some runs."""
+    out = {}
+    for name, key in _LOGS.items():
+        paths = [place / name for place in places if (place / name).exists()]
+        logs = [[row[key] for _, row in read_jsonl(path)] for path in paths]
+        last = max((max(steps, default=0) for steps in logs), default=0)
+        whole = all(len(steps) <= ROWS for steps in logs)
+        out[name] = 1 if whole else math.ceil(last / (ROWS - 2))
+    return out
+
+
+def _thinned(rows: Sequence[Mapping[str, Any]], key: str, stride: int) -> list[Mapping[str, Any]]:
+    """The first row, the first at or after each multiple of `stride`, and the last."""
+    if stride == 1:
         return list(rows)
-    last = len(rows) - 1
-    return [rows[round(i * last / (ROWS - 1))] for i in range(ROWS)]
+    firsts = {row[key] // stride: row for row in reversed(rows)}
+    return [row for row in rows if row is rows[-1] or row is firsts[row[key] // stride]]
 
 
 def _text(rows: Iterable[Any]) -> str:

@@ -14,8 +14,10 @@
     axis: {
       labelColor: "var(--soft)", titleColor: "var(--soft)", domainColor: "var(--rule)",
       tickColor: "var(--rule)", gridColor: "var(--line)", labelFontSize: 11, titleFontSize: 11,
-      titleFontWeight: "normal", tickSize: 4, labelOverlap: true, tickCount: 5,
+      titleFontWeight: "normal", tickSize: 4, labelOverlap: true, labelSeparation: 5,
+      tickCount: 5,
     },
+    aria: false, // a figure is one picture with one name: its place has it
     axisX: { grid: false },
     line: { strokeCap: "round", strokeJoin: "round" },
   };
@@ -55,7 +57,12 @@
 
   async function embed(place, spec) {
     const old = views.findIndex((one) => one.place === place);
+    const name = place.getAttribute("aria-label");
     const { view } = await window.vegaEmbed(place, spec, options);
+    // Vega gives its element another role, and "Vega visualization" for a name.
+    place.setAttribute("role", "img");
+    place.setAttribute("aria-label", name);
+    place.removeAttribute("aria-roledescription");
     if (old >= 0) views.splice(old, 1)[0].view.finalize();
     const params = Object.fromEntries((spec.params || []).map((param) => [param.name, param.value]));
     views.push({ place, view, params });

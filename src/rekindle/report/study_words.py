@@ -1,0 +1,92 @@
+"""A study in words: what it found, how its verdicts are to be read, and when not to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rekindle.report.study_file import StudyFile
+from rekindle.report.words import amount, difference, listed, plural
+
+_ENOUGH_BASES, _ENOUGH_SEEDS = 3, 8  # fewer are a look, not evidence
+
+
+def summary(found: StudyFile) -> list[str]:
+    """What was run, and what the declared comparison found, in sentences."""
+    told = [found.claim] if found.claim else []
+    runs = sum(block.finished for block in found.arms.values())
+    told.append(
+        f"{plural(len(found.arms), 'arm')}, {plural(len(found.bases), 'base model')}, "
+        f"{plural(len(found.seeds), 'seed')}: {plural(runs, 'finished run')}."
+    )
+    declared, after = found.primary.declared, found.primary.changed_after
+    word = "Declared" if declared else f"Changed after {plural(after, 'finished run')}"
+    when = f"{word} before the first run" if declared else word
+    for row in found.comparisons:
+        if not row.primary:
+            continue
+        where = "all levels" if row.level is None else f"level {row.level}"
+        subject = f"{row.method} against {row.baseline}"
+        if row.delta is None:
+            why = row.why or "it was not measured"
+            told.append(f"{word}: {row.metric} of {subject}: {row.verdict}, for {why}.")
+            continue
+        ends = (row.ci_low, row.ci_high)
+        interval = (
+            "no interval"
+            if None in ends
+            else "95 % interval " + " to ".join(difference(row.metric, end) for end in ends)
+        )
+        told.append(
+            f"{when}: {row.metric} on {where} of {subject}. "
+            f"{row.baseline} has {amount(row.metric, row.before)}, {row.method} "
+            f"{amount(row.metric, row.after)}, a difference of "
+            f"{difference(row.metric, row.delta, unit=True)} ({interval}): {row.verdict}."
+        )
+    return told
+
+
+def cautions(found: StudyFile) -> str:
+    """How to read the verdicts, and what speaks against resting much on them."""
+    least = matters(found)
+    text = (
+        "“Helps” means that the whole 95 % interval lies on the better side of 0, “does not” that "
+        f"no improvement of {least} or more lies in it; else the data cannot tell yet."
+    )
+    others = len(found.comparisons) - sum(row.primary for row in found.comparisons)
+    if others:
+        which = "declared row" if found.primary.declared else "row in bold"
+        text += (
+            f" Only the {which} decides. The other {plural(others, 'row')} are to look at: each "
+            "has an interval of its own, not widened for their number, and of twenty rows where "
+            "nothing differs about one leaves out 0 by chance."
+        )
+    if len(found.bases) < _ENOUGH_BASES or len(found.seeds) < _ENOUGH_SEEDS:
+        text += (
+            f" With {plural(len(found.bases), 'base model')} and "
+            f"{plural(len(found.seeds), 'seed')} this is a look at how the arms behave, not "
+            "evidence for a method."
+        )
+    return text + _controls(found)
+
+
+def matters(found: StudyFile) -> str:
+    """The smallest difference that would matter, in the unit of differences."""
+    return difference(found.primary.metric, found.meaningful, unit=True).removeprefix("+")
+
+
+def _controls(found: StudyFile) -> str:
+    """Said where the verdicts are: arms whose reward model knows the truth are no method's."""
+    oracles = [arm for arm, block in found.arms.items() if _is_oracle(block.settings)]
+    if not oracles:
+        return ""
+    verb = "have" if len(oracles) > 1 else "has"
+    return (
+        f" {listed(oracles)} {verb} a control for a reward model, the true check plus noise "
+        "(reward.source: oracle): what it shows holds for a reward model that cannot be gamed."
+    )
+
+
+def _is_oracle(settings: Mapping[str, Any]) -> bool:
+    reward = settings.get("reward")
+    return isinstance(reward, Mapping) and reward.get("source") == "oracle"
