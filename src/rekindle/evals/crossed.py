@@ -187,18 +187,7 @@ def minimum_detectable(
     Raises:
         ConfigError: no base, no seed or no problem; a power that is no probability.
     """
-    if min(n_bases, n_seeds, n_problems) < 1:
-        raise ConfigError(
-            "a study without base models, seeds or problems finds nothing",
-            got=f"n_bases {n_bases}, n_seeds {n_seeds}, n_problems {n_problems}",
-            wanted="at least 1 of each",
-        )
-    if not 0.05 <= power < 1:
-        raise ConfigError(
-            "a power is the probability of finding what is there",
-            got=f"power {power}",
-            wanted="0.05 or more, below 1",
-        )
+    _refuse_no_study(n_bases, n_seeds, n_problems, power)
     runs = n_bases * n_seeds
     if runs == 1:
         return math.inf
@@ -225,6 +214,21 @@ def minimum_detectable(
         return power - float(np.mean(special.ndtr((difference - half_K) / error)))
 
     return float(optimize.brentq(missed, -10 * error, top))
+
+
+def _refuse_no_study(n_bases: int, n_seeds: int, n_problems: int, power: float) -> None:
+    if min(n_bases, n_seeds, n_problems) < 1:
+        raise ConfigError(
+            "a study without base models, seeds or problems finds nothing",
+            got=f"n_bases {n_bases}, n_seeds {n_seeds}, n_problems {n_problems}",
+            wanted="at least 1 of each",
+        )
+    if not 0.05 <= power < 1:
+        raise ConfigError(
+            "a power is the probability of finding what is there",
+            got=f"power {power}",
+            wanted="0.05 or more, below 1",
+        )
 
 
 def two_way(table_RP: Floats, base_means: Sequence[float], level: float = LEVEL) -> Interval:
