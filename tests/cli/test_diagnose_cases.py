@@ -223,8 +223,8 @@ def test_converged_pairs(diagnose, rekindle, tmp_path):
     words = ("testbed/chain-s0", "chain", "3", "--signals", "groups,pairs", "--pairs", pairs)
     out, _ = diagnose(*words)
     assert line(out, "missing:") == "missing: pairs (converged)"
-    assert "fits: nothing that these numbers support." in out
-    assert "--run" in line(out, "does not fit: temporal")
+    assert line(out, "fits:").startswith("fits: temporal (pairs)")
+    assert "give its run as --run" in out
     run = run_directory(tmp_path / "run", (3.0, 1.2), "chain", "3")
     out, _ = diagnose(*words, "--run", run, "--write", study)
     assert line(out, "fits:").startswith("fits: temporal (pairs)")
@@ -236,14 +236,14 @@ def test_converged_pairs(diagnose, rekindle, tmp_path):
     assert "No signal is missing: nothing to change." in out
 
 
-def test_pairs_that_the_model_tells_apart_have_not_converged(diagnose, tmp_path):
+def test_pairs_that_are_alike_and_told_apart_are_no_case_for_temporal(diagnose, tmp_path):
     """One character too many: nearly all of the text is the same, and the model knows better."""
     pairs = tmp_path / "pairs.jsonl"
     pair_file(pairs, lambda text: text + ";")
     out, _ = diagnose("testbed/chain-s0", "chain", "3", "--signals", "pairs", "--pairs", pairs)
-    assert line(out, "pairs      alike: ")
-    assert "the model tells them apart" in out
-    assert "fits: " not in out
+    assert line(out, "missing:") == "missing: pairs (converged)"
+    assert "the model tells the two sides apart" in line(out, "does not fit: temporal")
+    assert "fits: nothing that these numbers support." in out
 
 
 @pytest.mark.parametrize("every", [10, 1000])

@@ -65,7 +65,7 @@ def test_identical_pairs_count():
     """180 of 200 identical; the ones that are left are far apart, and training sees these alone."""
     alike = np.where(np.arange(64) % 10, 1.0, 0.0)
     found = of_texts(alike, np.where(alike == 1, 0.0, 40.0), same_M=np.arange(200) % 10 > 0)
-    assert (found.state, found.remedy) == ("converged", None)
+    assert (found.state, found.remedy.what) == ("converged", "temporal")
     same = row(found, "identical")
     assert (same.value, same.n) == (0.9, 200)
     assert 0.85 < same.ci_low < 0.9 < same.ci_high < 0.94
@@ -84,25 +84,28 @@ def test_equal_sides_are_kept_to_be_looked_at(tmp_path):
         pairs_to_look_at(tmp_path / "p.jsonl")
 
 
-def test_texts_alone_recommend_nothing_and_say_what_to_give():
+def test_texts_alone_say_what_is_not_known_of_their_judge():
     found = of_texts(np.full(64, 0.97))
-    assert (found.state, found.remedy) == ("converged", None)
-    assert "--run" in refused(found)["temporal"]
+    assert (found.state, found.remedy.what) == ("converged", "temporal")
+    assert "nothing is known" in found.remedy.why
+    assert "--run" in found.remedy.why
     open_gap = of_texts(np.full(64, 0.97), rounds=rounds(2.0, 1.9))
     assert (open_gap.state, open_gap.remedy) == ("converged", None)
     assert "not borne out" in refused(open_gap)["temporal"]
     closed = of_texts(np.full(64, 0.97), rounds=rounds(2.0, 0.4))
     assert closed.remedy.what == "temporal"
+    assert "--run" not in closed.remedy.why
 
 
 def test_texts_that_are_alike_may_be_told_apart():
     """Right and wrong solutions that differ in the last digit, eight nats apart."""
     told = 8 + np.random.default_rng(0).normal(size=64)
     found = of_texts(np.full(64, 0.97), told)
-    assert (found.state, found.health, found.remedy) == ("alike", "between", None)
-    assert "the model tells them apart" in found.verdict
-    assert of_texts(np.full(64, 0.97), told, rounds=rounds(2.0, 0.4)).state == "converged"
-    assert of_texts(np.full(64, 0.97), told - 7.5).state == "converged"
+    assert (found.state, found.health, found.remedy) == ("converged", "out", None)
+    assert "the model tells the two sides apart" in refused(found)["temporal"]
+    closed = of_texts(np.full(64, 0.97), told, rounds=rounds(2.0, 0.4))
+    assert closed.remedy.what == "temporal"  # what the run's judge said of its pairs decides
+    assert of_texts(np.full(64, 0.97), told - 7.5).remedy.what == "temporal"
 
 
 def test_the_rounds_of_a_run_say_whether_the_gap_closed():

@@ -7,7 +7,8 @@
     logp_gap        log p(chosen) - log p(rejected) under the model, nats an answer
     run/...         of the rounds of a run, see `round_gap`
 
-Texts that are alike say nothing of right and wrong: what a judge keeps apart is seen in a run.
+Texts that are alike may be right and wrong all the same: where the model surely tells them apart,
+and what a judge keeps apart in a run, speak against widening the gap.
 
 Axes: N pairs that are compared, M pairs of the file.
 """
@@ -91,12 +92,6 @@ def pair_finding(
         return Finding("pairs", "no-gap", "out", words, rows, None, against)
     near = any(name in table and table[name].ci_low > MOST for name in ("alike", "identical"))
     shrunk = kept is not None and kept.ci_high < SHRUNK
-    if near and not shrunk and _told(table):
-        words = (
-            f"Chosen and rejected share most of their text, and the model tells them apart: "
-            f"{_texts(table)}, and chosen is more likely by {said(table['logp_gap'])} nats."
-        )
-        return Finding("pairs", "alike", "between", words, rows)
     if near or shrunk:
         faults = [f"the two sides share most of their text ({_texts(table)})"] if near else []
         if shrunk:
@@ -171,9 +166,12 @@ def _gap(table: Mapping[str, Row]) -> str:
 def _doubt(table: Mapping[str, Row], *, shrunk: bool) -> str | None:
     """What speaks against widening the gap of a judge; None: nothing does."""
     if "run/gap_first" not in table:
+        if not _told(table):
+            return None
         return (
-            "texts that are alike may be right and wrong all the same: whether a judge's gap has "
-            "closed is seen in the run that made the pairs, give it as --run"
+            "the model tells the two sides apart all the same, chosen is more likely by "
+            f"{said(table['logp_gap'])} nats: there is something to learn from them. Whether a "
+            "judge's gap has closed is seen in the run that made the pairs, give it as --run"
         )
     if not shrunk:
         return f"that the gap of the run's judge closed is not borne out: {_gap(table)}"
@@ -199,6 +197,11 @@ def _converged(fault: str, rows: list[Row], doubt: str | None) -> Finding:
     if doubt is not None:
         both = (Advice("temporal", doubt), against)
         return Finding("pairs", "converged", "out", words, rows, None, both)
+    if "judge" not in fault:
+        fault += (
+            " and the model does not tell them apart; of the judge that made the pairs nothing is "
+            "known, give its run as --run"
+        )
     why = (
         f"{fault}; it rejects from the past model and chooses from the future one, which keeps "
         "them apart. Where it was tried here the gap stayed open and accuracy was level. DPO on "
