@@ -190,6 +190,7 @@ def _or(items: Sequence[str]) -> str:
 
 def show(found: dict[str, Any]) -> None:
     """The verdicts, what the arms cost, and what is missing."""
+    from rekindle.report.words import plural
     from rekindle.study.cost import told
 
     console = Console(width=None if Console().is_terminal else 160)
@@ -202,7 +203,7 @@ def show(found: dict[str, Any]) -> None:
             f"{row['metric']}{level}" + (" *" if row["primary"] else ""),
             _interval(row),
             "" if row["p_holm"] is None else f"{row['p_holm']:.3f}",
-            f"{row['n_bases']} bases, {row['n_pairs']} pairs, {row['n_problems']} problems",
+            ", ".join(plural(row[f"n_{thing}s"], thing) for thing in ("base", "pair", "problem")),
             row["verdict"] + (f" ({row['why']})" if row["why"] else ""),
         )
     console.print(grid)

@@ -201,7 +201,8 @@ def _families(found: StudyFile, claims: Sequence[VerdictRow]) -> list[Family]:
         split = next((row.split for row, _ in rows if row.split), "")
         samples = next((row.n_samples for row, _ in rows if row.n_samples), 0)
         title = f"{metric}, {where}" + (f", {split} split" if split else "")
-        title += f", {plural(samples, 'sample')} a problem" if samples else ""
+        sampled = samples and not metric.startswith("greedy")
+        title += f", {plural(samples, 'sample')} a problem" if sampled else ""
         out.append(Family(title, rows))
     return out
 
