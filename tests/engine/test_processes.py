@@ -46,7 +46,10 @@ def run_with(processes, tree, out):
     assert [process.returncode for process in started] == [0] * processes, "\n".join(outputs)
 
 
-@pytest.mark.parametrize("method", ["grpo", "dapo", "lens", "hero", "rl_zvp", "sft"])
+_MORE = [pytest.param(method, marks=pytest.mark.slow) for method in ("dapo", "rl_zvp")]
+
+
+@pytest.mark.parametrize("method", ["grpo", "lens", "hero", "sft", *_MORE])
 def test_two_processes_take_the_same_steps_as_one(method, tmp_path):
     base = tmp_path / "base"
     tiny.policy(dtype="float64").save(base)

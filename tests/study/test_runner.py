@@ -406,7 +406,10 @@ def command(*words):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(("how", "after"), [("kill", 1), ("kill", 3), ("term", 2)])
+@pytest.mark.parametrize(
+    ("how", "after"),
+    [("kill", 1), pytest.param("kill", 3, marks=pytest.mark.slow), ("term", 2)],
+)
 def test_ended_at_any_instant_and_resumed_it_gives_the_same_tables(file, how, after):
     """Ended once `after` runs have a checkpoint; whatever was under way goes on."""
     study = file(bases=["base-0"])
@@ -446,7 +449,7 @@ def holders(out):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_random_instants_parent_and_workers_it_gives_the_same_tables(file, seed):
     """Four times: a pause, then SIGKILL for the study or for one of its workers."""
     study = file(bases=["base-0"], recipe={**RECIPE, "optim": {**RECIPE["optim"], "steps": 12}})
