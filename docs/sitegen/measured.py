@@ -12,7 +12,7 @@ import yaml
 
 from rekindle.methods import METHODS
 from rekindle.report.words import nice_step, plural
-from rekindle.study.evidence import FEWEST_BASES, FEWEST_SEEDS
+from rekindle.study.evidence import has_oracle, too_few
 from sitegen.markdown import prose
 
 _LOOKS = {"helps": "good", "does not": "bad"}
@@ -89,13 +89,9 @@ def section(found: Measured) -> str:
 def _caution(study: dict[str, Any]) -> str:
     """What a reader must know before the verdicts: too few runs, or a reward model that cheats."""
     text = ""
-    if len(study["bases"]) < FEWEST_BASES or len(study["seeds"]) < FEWEST_SEEDS:
+    if too_few(len(study["bases"]), len(study["seeds"])):
         text += " **A look at its arms, not evidence**: it has too few base models or seeds."
-    oracles = [
-        f"`{arm}`"
-        for arm, block in study["arms"].items()
-        if block["settings"].get("reward", {}).get("source") == "oracle"
-    ]
+    oracles = [f"`{arm}`" for arm, block in study["arms"].items() if has_oracle(block["settings"])]
     if oracles:
         text += (
             f" {' and '.join(oracles)}: a control, whose reward model is the true check plus noise."

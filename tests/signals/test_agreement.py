@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 
 from rekindle.signals.agreement import agreement_finding
+from signals.found import refused, row
 
 NAN = math.nan
-
-
-def row(found, name):
-    return next(r for r in found.rows if r.name == name)
-
-
-def refused(found):
-    return {advice.what: advice.why for advice in found.against}
 
 
 def test_answers_that_are_not_there_do_not_disagree():

@@ -15,12 +15,9 @@ from rekindle.signals.saturation import Row, Saturation, has_signal, judge, sft_
 from rekindle.signals.table import Advice, Finding, closing
 from rekindle.signals.verifier import RANKS, verifier_finding
 from rekindle.study.design import Study, plan
+from signals.found import row
 
 NAN = math.nan
-
-
-def row(found, name):
-    return next(r for r in found.rows if r.name == name)
 
 
 def refused(found):

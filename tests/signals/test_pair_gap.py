@@ -10,16 +10,9 @@ from rekindle.files import write_jsonl
 from rekindle.methods.pairs import pairs_to_look_at
 from rekindle.signals.pair_gap import pair_finding
 from rekindle.signals.round_gap import auc_of
+from signals.found import refused, row
 
 NOTHING = np.array([])
-
-
-def row(found, name):
-    return next(r for r in found.rows if r.name == name)
-
-
-def refused(found):
-    return {advice.what: advice.why for advice in found.against}
 
 
 def of_texts(similarity, gap=None, **more):

@@ -10,16 +10,9 @@ from rekindle.signals.groups import group_finding
 from rekindle.signals.reward import as_control, reward_finding
 from rekindle.signals.table import Row
 from rekindle.signals.verifier import verifier_finding
+from signals.found import refused, row
 
 NAN = math.nan
-
-
-def row(found, name):
-    return next(r for r in found.rows if r.name == name)
-
-
-def refused(found):
-    return {advice.what: advice.why for advice in found.against}
 
 
 def test_answers_that_are_cut_off_are_not_too_hard():

@@ -14,6 +14,7 @@ from rekindle.errors import DataError, ModelError
 from rekindle.methods.sft import sft_objective
 from rekindle.records import Problem
 from rekindle.signals.saturation import saturation
+from signals.found import row
 
 
 def problems(first, last, solution="12"):
@@ -34,10 +35,6 @@ def fitted(learnt, steps=80):
         micro = batch.split(10_000)
         update(state, micro, sft_objective(policy), clip=1e9, group=Alone(), device=policy.device)
     return policy
-
-
-def row(found, name):
-    return next(r for r in found.rows if r.name == name)
 
 
 def test_a_model_that_knows_the_answers_is_saturated():

@@ -4,11 +4,13 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 import yaml
 
 from rekindle.engine.manifest import STATE_FORMAT
+from rekindle.errors import ConfigError
 from rekindle.files import write_json
-from rekindle.study.design import load_study
+from rekindle.study.design import load_study, plan
 from rekindle.study.jobs import Outcome
 from rekindle.study.runner import run_study
 
@@ -99,3 +101,10 @@ def go(study, out, mode="new", **how):
     executor = Cheap(**how)
     found = run_study(study, Path(out), executor=executor, mode=mode, quiet=True)
     return found, executor.asked
+
+
+def refused(says, **changes):
+    """What is said of a study that cannot be planned."""
+    with pytest.raises(ConfigError, match=says) as error:
+        plan(study_of(**changes), Path("out"))
+    return str(error.value)

@@ -8,7 +8,7 @@ import yaml
 from rekindle.errors import ConfigError
 from rekindle.study.design import load_study, plan
 from rekindle.testbed import located
-from study.cheap import TREE, study_of
+from study.cheap import TREE, refused, study_of
 from study.test_bad_input import evaluation, made  # noqa: F401
 
 SFT, GRPO = {"method": "sft"}, {"method": "grpo"}
@@ -17,12 +17,6 @@ SFT, GRPO = {"method": "sft"}, {"method": "grpo"}
 @pytest.fixture(autouse=True)
 def _aside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def refused(says, **changes):
-    with pytest.raises(ConfigError, match=says) as error:
-        plan(study_of(**changes), Path("out"))
-    return str(error.value)
 
 
 @pytest.mark.parametrize("unit", ["trained", "generated"])

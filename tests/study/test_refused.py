@@ -9,7 +9,7 @@ from rekindle.errors import ConfigError, DataError
 from rekindle.methods.recipe import load_recipe
 from rekindle.study.archive import RUNS, opened
 from rekindle.study.design import load_study, plan, preparations
-from study.cheap import TREE, study_of
+from study.cheap import TREE, refused, study_of
 
 ROOT = Path(__file__).parents[2]
 SFT = {"method": "sft"}
@@ -18,12 +18,6 @@ SFT = {"method": "sft"}
 @pytest.fixture(autouse=True)
 def _aside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def refused(says, **changes):
-    with pytest.raises(ConfigError, match=says) as error:
-        plan(study_of(**changes), Path("out"))
-    return str(error.value)
 
 
 @pytest.mark.parametrize(

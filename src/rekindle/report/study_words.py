@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from rekindle.report.study_file import StudyFile
 from rekindle.report.words import amount, difference, listed, plural
-
-_ENOUGH_BASES, _ENOUGH_SEEDS = 3, 8  # fewer are a look, not evidence
+from rekindle.study.evidence import has_oracle, too_few
 
 
 def summary(found: StudyFile) -> list[str]:
@@ -61,7 +57,7 @@ def cautions(found: StudyFile) -> str:
             "has an interval of its own, not widened for their number, and of twenty rows where "
             "nothing differs about one leaves out 0 by chance."
         )
-    if len(found.bases) < _ENOUGH_BASES or len(found.seeds) < _ENOUGH_SEEDS:
+    if too_few(len(found.bases), len(found.seeds)):
         text += (
             f" With {plural(len(found.bases), 'base model')} and "
             f"{plural(len(found.seeds), 'seed')} this is a look at how the arms behave, not "
@@ -77,7 +73,7 @@ def matters(found: StudyFile) -> str:
 
 def _controls(found: StudyFile) -> str:
     """Said where the verdicts are: arms whose reward model knows the truth are no method's."""
-    oracles = [arm for arm, block in found.arms.items() if _is_oracle(block.settings)]
+    oracles = [arm for arm, block in found.arms.items() if has_oracle(block.settings)]
     if not oracles:
         return ""
     verb = "have" if len(oracles) > 1 else "has"
@@ -85,8 +81,3 @@ def _controls(found: StudyFile) -> str:
         f" {listed(oracles)} {verb} a control for a reward model, the true check plus noise "
         "(reward.source: oracle): what it shows holds for a reward model that cannot be gamed."
     )
-
-
-def _is_oracle(settings: Mapping[str, Any]) -> bool:
-    reward = settings.get("reward")
-    return isinstance(reward, Mapping) and reward.get("source") == "oracle"

@@ -49,8 +49,7 @@ def gather(results: Path) -> dict[str, dict[str, Any]]:
         content = read_json(results / name / "study.json")
         declared = next(row for row in content["comparisons"] if row["primary"])
         found[method] = {"study": name, **{key: declared[key] for key in _KEPT}}
-        settings = content["arms"][declared["method"]]["settings"]
-        if settings.get("reward", {}).get("source") == "oracle":
+        if has_oracle(content["arms"][declared["method"]]["settings"]):
             found[method]["oracle"] = True
     return found
 
@@ -63,8 +62,18 @@ def shipped() -> dict[str, dict[str, Any]]:
 
 def is_a_look(row: Mapping[str, Any]) -> bool:
     """Whether a study has too few bases or seeds to be evidence, whatever its interval."""
-    few: bool = row["n_bases"] < FEWEST_BASES or row["n_seeds"] < FEWEST_SEEDS
-    return few
+    return too_few(row["n_bases"], row["n_seeds"])
+
+
+def too_few(bases: int, seeds: int) -> bool:
+    """Whether so many base models and seeds are a look at arms, not evidence for a method."""
+    return bases < FEWEST_BASES or seeds < FEWEST_SEEDS
+
+
+def has_oracle(settings: Mapping[str, Any]) -> bool:
+    """Whether an arm's reward model is the control that knows the truth."""
+    reward = settings.get("reward")
+    return isinstance(reward, Mapping) and reward.get("source") == "oracle"
 
 
 if __name__ == "__main__":
