@@ -13,6 +13,7 @@ from rekindle.engine.update import fresh_state, update
 from rekindle.errors import DataError, ModelError
 from rekindle.methods.sft import sft_objective
 from rekindle.records import Problem
+from rekindle.signals.mixing import ratio
 from rekindle.signals.saturation import saturation
 from signals.found import row
 
@@ -87,3 +88,10 @@ def test_bad_input_is_named():
     wider.model.lm_head.weight = torch.nn.Parameter(torch.zeros(99, 16, dtype=torch.float64))
     with pytest.raises(ModelError, match="vocabulary"):
         saturation(tiny.policy(), problems(0, 3), problems(0, 3), weak=wider)
+
+
+def test_a_ratio_of_samples_that_are_all_alike_has_an_interval_all_the_same():
+    """No draw differs, and samples that were not seen may."""
+    found = ratio(np.full(20, 1.0), np.full(20, 2.0), top=1.0)
+    assert found.value == 0.5
+    assert found.ci_low < 0.5 < found.ci_high <= 1.0
