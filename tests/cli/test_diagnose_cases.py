@@ -236,6 +236,43 @@ def test_converged_pairs(diagnose, rekindle, tmp_path):
     assert "No signal is missing: nothing to change." in out
 
 
+def test_pairs_alone_need_no_task(diagnose, rekindle, tmp_path):
+    """The same rows as with a task; the other signals say that they need one."""
+    pairs = tmp_path / "pairs.jsonl"
+    pair_file(pairs, lambda text: text[:-1] + str((int(text[-1]) + 1) % 10))
+    _, with_task = diagnose(
+        "testbed/chain-s0", "chain", "3", "--signals", "pairs", "--pairs", pairs
+    )
+    words = ("diagnose", "--model", "testbed/chain-s0", "--pairs", pairs)
+    code, out, err = rekindle(*words, "--out", tmp_path / "alone.json")
+    assert code == 0, err
+    alone = json.loads((tmp_path / "alone.json").read_text())
+    assert alone["signals"] == with_task["signals"]
+    assert (alone["task"], line(out, "groups")) == (None, "groups     not measured: needs --task")
+    run = run_directory(tmp_path / "run", (3.0, 1.2), "chain", "3")
+    words = ("diagnose", "--model", "testbed/chain-s0", "--run", run)
+    code, out, err = rekindle(*words, "--signals", "pairs")
+    assert (code, line(out, "missing:")) == (0, "missing: pairs (converged)"), err
+
+
+@pytest.mark.parametrize(
+    ("words", "got"),
+    [
+        ((), "neither --pairs nor --run"),
+        (("--pairs", "p.jsonl", "--signals", "pairs,groups"), "--signals pairs,groups"),
+        (("--pairs", "p.jsonl", "--write", "s.yaml", "--weak", "m"), "--weak, --write"),
+        (("--pairs", "p.jsonl", "--set", "task.name=chain"), "--set task..."),
+        (("--run", "grpo"), "has no rounds"),
+    ],
+)
+def test_what_needs_a_task_says_so(rekindle, tmp_path, monkeypatch, words, got):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"step": i, "groups/all_wrong": 0.5} for i in (1, 2)]
+    rows_file(tmp_path / "grpo" / "metrics.jsonl", rows)
+    code, _, err = rekindle("diagnose", "--model", "testbed/chain-s0", *words)
+    assert (code, "--task is missing" in err, got in err) == (2, True, True), err
+
+
 def test_pairs_that_are_alike_and_told_apart_are_no_case_for_temporal(diagnose, tmp_path):
     """One character too many: nearly all of the text is the same, and the model knows better."""
     pairs = tmp_path / "pairs.jsonl"

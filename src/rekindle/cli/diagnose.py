@@ -14,6 +14,7 @@ from rekindle.cli.evaluate import EvalSettings, settings_of
 from rekindle.engine.config import RewardConfig
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.files import write_json
+from rekindle.methods.recipe import checked, with_overrides
 
 if TYPE_CHECKING:
     from rekindle.signals.measure import Found
@@ -33,7 +34,7 @@ class Asked(NamedTuple):
     """The options of the command line."""
 
     model: str
-    task: str
+    task: str | None
     weak: str | None
     problems: int
     samples: int
@@ -51,7 +52,10 @@ class Asked(NamedTuple):
 def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     """Measure, print the table and what follows from it, and write what is asked for."""
     wanted = _check(asked)
-    settings = _settings(asked, overrides)
+    if asked.task is None:
+        _run_on_pairs(asked, wanted, overrides)
+        return
+    settings = _settings(asked, asked.task, overrides)
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.policy import Policy
     from rekindle.methods.pairs import pairs_to_look_at
@@ -82,12 +86,61 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     )  # fmt: skip
     found = measure(world, wanted, problems=asked.problems, samples=asked.samples)
     lines = closing(found.findings)
-    _print(found, lines)
-    if asked.out is not None:
-        _write_numbers(asked.out, asked, loaded.name, found, lines)
+    _tell(asked, loaded.name, found, lines)
     if asked.write is not None:
         place = _place(asked, settings, loaded, parameters, world.group())
         _write_studies(asked.write, found.findings, place, loaded, asked.check)
+
+
+def _run_on_pairs(asked: Asked, wanted: tuple[str, ...] | None, overrides: Sequence[str]) -> None:
+    """What can be said without a task: of pairs, and of a self-rewarding run."""
+    tree = with_overrides({"model": {"name": asked.model}}, overrides)
+    _check_no_task(asked, wanted, named="task" in tree)
+    settings = checked(DiagnoseSettings, tree, "")
+    from rekindle.engine.policy import Policy
+    from rekindle.methods.pairs import pairs_to_look_at
+    from rekindle.signals.baseline import check_alike, read_baseline
+    from rekindle.signals.measure import Found
+    from rekindle.signals.pair_gap import measure_pairs
+    from rekindle.signals.table import ORDER, closing
+
+    pairs = [] if asked.pairs is None else pairs_to_look_at(asked.pairs)
+    rounds: list[dict[str, Any]] = []
+    if asked.run is not None:
+        baseline = read_baseline(asked.run)
+        check_alike(baseline, asked.run, task=baseline.task or {}, model=asked.model)
+        rounds = baseline.rounds
+    if not pairs and not rounds:
+        raise _without_task(f"--run {asked.run}, which has no rounds of self-rewarding")
+    finding = measure_pairs(Policy.load(settings.model), pairs, rounds)
+    others = () if wanted else tuple(name for name in ORDER if name != finding.signal)
+    found = Found([finding], dict.fromkeys(others, "needs --task"))
+    _tell(asked, None, found, closing(found.findings))
+
+
+def _check_no_task(asked: Asked, wanted: tuple[str, ...] | None, *, named: bool) -> None:
+    options = {
+        "--weak": asked.weak, "--check": asked.check, "--levels": asked.levels,
+        "--group-size": asked.group_size, "--write": asked.write,
+        "--set task...": named or None,
+    }  # fmt: skip
+    given = [option for option, value in options.items() if value is not None]
+    if wanted is not None and set(wanted) != {"pairs"}:
+        given.append(f"--signals {asked.signals}")
+    if asked.pairs is None and asked.run is None:
+        given.append("neither --pairs nor --run")
+    if given:
+        raise _without_task(", ".join(given))
+
+
+def _without_task(got: str) -> ConfigError:
+    return ConfigError(
+        "--task is missing",
+        got=got,
+        wanted="--task, or only --pairs FILE or --run of a self-rewarding method",
+        why="every signal but that of pairs is measured on a task's problems",
+        fix="give --task: a name of `rekindle tasks`, a .jsonl file or a directory of splits",
+    )
 
 
 def _check(asked: Asked) -> tuple[str, ...] | None:
@@ -109,7 +162,8 @@ def _check(asked: Asked) -> tuple[str, ...] | None:
             why="a group of one has nothing to compare",
             fix="give the group size of your recipe",
         )
-    check_targets(asked.out, asked.write, (asked.pairs, Path(asked.task)), asked.overwrite)
+    read = (asked.pairs, None if asked.task is None else Path(asked.task))
+    check_targets(asked.out, asked.write, read, asked.overwrite)
     if asked.signals is None:
         return None
     from rekindle.signals.table import ORDER
@@ -144,8 +198,8 @@ def _names(text: str, option: str, wanted: str) -> tuple[str, ...]:
     return names
 
 
-def _settings(asked: Asked, overrides: Sequence[str]) -> DiagnoseSettings:
-    settings = settings_of(DiagnoseSettings, asked.model, asked.task, overrides)
+def _settings(asked: Asked, task: str, overrides: Sequence[str]) -> DiagnoseSettings:
+    settings = settings_of(DiagnoseSettings, asked.model, task, overrides)
     if settings.sample.temperature == 0:
         raise ConfigError(
             "sample.temperature is 0",
@@ -157,8 +211,8 @@ def _settings(asked: Asked, overrides: Sequence[str]) -> DiagnoseSettings:
     if asked.levels is None:
         return settings
     names = _names(asked.levels, "levels", "levels of the task")
-    task = settings.task.model_copy(update={"levels": names})
-    return settings.model_copy(update={"task": task})
+    narrowed = settings.task.model_copy(update={"levels": names})
+    return settings.model_copy(update={"task": narrowed})
 
 
 def _stronger(name: str | None, settings: DiagnoseSettings, task: Task) -> Grader | None:
@@ -196,6 +250,13 @@ def _stronger(name: str | None, settings: DiagnoseSettings, task: Task) -> Grade
     return replace(task, verifier=check_verifier(name))
 
 
+def _tell(asked: Asked, task: str | None, found: Found, lines: Sequence[str]) -> None:
+    """Print the table and what follows from it; write the numbers where that is asked for."""
+    _print(found, lines)
+    if asked.out is not None:
+        _write_numbers(asked.out, asked, task, found, lines)
+
+
 def _print(found: Found, lines: Sequence[str]) -> None:
     rows = [row for finding in found.findings for row in finding.rows]
     wide = max((len(row.name) for row in rows), default=0)
@@ -215,7 +276,9 @@ def _print(found: Found, lines: Sequence[str]) -> None:
         typer.echo(line)
 
 
-def _write_numbers(out: Path, asked: Asked, task: str, found: Found, lines: Sequence[str]) -> None:
+def _write_numbers(
+    out: Path, asked: Asked, task: str | None, found: Found, lines: Sequence[str]
+) -> None:
     by_name = {finding.signal: finding.as_dict() for finding in found.findings}
     result: dict[str, Any] = {"model": asked.model, "task": task, "weak": asked.weak}
     if "sft" in by_name:  # at the top, where this file had it before there were other signals

@@ -116,7 +116,10 @@ def evaluate(
 @app.command()
 def diagnose(
     model: Annotated[str, typer.Option(help="testbed/<name>, a directory, or a hub id.")],
-    task: Annotated[str, typer.Option(help="A task, see `rekindle tasks`, or a .jsonl file.")],
+    task: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A task, see `rekindle tasks`, or a .jsonl file; only pairs need none."),
+    ] = None,
     weak: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="A weaker model: its logits mixed in, and its answers as labels."),

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from rekindle.errors import ConfigError, did_you_mean
 from rekindle.evals.evaluate import metric_names
+from rekindle.methods.train import open_task
 from rekindle.study.equal import check_equal
 from rekindle.study.made import check_made
 from rekindle.study.placeholders import NAME, RESERVED
 from rekindle.study.places import same_model
-from rekindle.tasks import load_task
 
 if TYPE_CHECKING:
     from rekindle.engine.config import TaskConfig
@@ -198,8 +198,7 @@ def _levels_of(config: TaskConfig) -> tuple[str, ...] | None:
     elsewhere = config.name in ("hub", "gym")
     if elsewhere or (config.name == "jsonl" and not Path(config.path or "").exists()):
         return None
-    args = config.model_dump(include={"name", "path", "verifier", "args", "timeout", "workers"})
-    return load_task(**args).levels
+    return open_task(config.model_copy(update={"levels": None})).levels
 
 
 def _what_gives(metric: str, samples: int) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 
 from rekindle.engine.loading import missing_directory
 from rekindle.errors import ConfigError, DataError, RekindleError
+from rekindle.methods.train import open_task
 from rekindle.records import Problem
 from rekindle.study.design import Planned, Study
 from rekindle.study.places import is_finished
-from rekindle.tasks import load_task
 from rekindle.testbed import located
 
 _ELSEWHERE = ("hub", "gym")  # tasks whose problems need the network, or an extra
@@ -54,8 +54,7 @@ def problems_of(run: Planned) -> list[Problem] | None:
     task = shared.task
     if task.name in _ELSEWHERE or _made_first(task.path, run.needs):
         return None
-    names = {"name", "levels", "path", "verifier", "args", "timeout", "workers"}
-    return load_task(**task.model_dump(include=names)).problems(
+    return open_task(task).problems(
         shared.eval.split,
         count=shared.eval.problems,
         seed=0,
