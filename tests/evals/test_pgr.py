@@ -66,8 +66,25 @@ def test_the_value_is_that_of_the_means():
 def test_the_student_that_is_the_ceiling_has_recovered_all():
     rng = np.random.default_rng(0)
     weak, ceiling = [scores(rng, 0.3)], [scores(rng, 0.8)]
-    assert pgr_interval(weak, ceiling, ceiling)[:3] == pytest.approx((1, 1, 1))
-    assert pgr_interval(weak, weak, ceiling)[:3] == pytest.approx((0, 0, 0), abs=1e-8)
+    assert pgr_interval(weak, ceiling, ceiling)[:3] == pytest.approx((1, 1, 1), abs=0.04)
+    assert pgr_interval(weak, weak, ceiling)[:3] == pytest.approx((0, 0, 0), abs=0.04)
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_scores_that_all_agree_are_not_certain(runs):
+    """Zero variance: of four problems nobody knows the fifth. Of ten on which the student equals
+    the ceiling, Wilson allows 28 % on which it does not."""
+    rng = np.random.default_rng(0)
+    flat = [np.full(4, share) for share in (0.0, 0.5, 1.0)]
+    few = [np.zeros(4), np.ones(4), np.ones(4)]
+    weak, ceiling = np.zeros(10), 0.8 + 0.2 * rng.random(10)
+    for arms in (flat, few, [weak, ceiling, ceiling]):
+        found = pgr_interval(*([arm] * runs for arm in arms))
+        assert found.value in (0.5, 1.0)
+        assert found.ci_low < found.value - 0.25 or found.reason == UNSURE
+        assert not found.ci_high < found.value + 0.25 or found.reason == UNSURE
+    wide = pgr_interval([weak], [ceiling], [ceiling], reach=math.inf)
+    assert (wide.ci_low, wide.ci_high) == (-math.inf, math.inf)
 
 
 def test_one_run_has_fiellers_closed_form():
@@ -150,7 +167,7 @@ def test_runs_belong_together():
     rng = np.random.default_rng(0)
     ceiling = [scores(rng, share) for share in (0.6, 0.8, 0.9)]
     found = pgr_interval([np.zeros(400)], [c / 2 for c in ceiling], ceiling)
-    assert found[:3] == pytest.approx((0.5, 0.5, 0.5))
+    assert found[:3] == pytest.approx((0.5, 0.5, 0.5), abs=0.02)
 
 
 def test_other_runs_or_problems_are_refused():

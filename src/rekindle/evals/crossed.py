@@ -107,7 +107,7 @@ def crossed(
         interval = _bootstrap(table_RP, means, level, seed)
     else:
         interval = two_way(table_RP, [float(np.mean(m)) for m in means.values()], level)
-    blind = _nearly_all_agree(table_RP, level, bounds)
+    blind = nearly_all_agree(table_RP, level, bounds)
     low = max(bounds[0], min(interval.ci_low, blind.ci_low))
     high = min(bounds[1], max(interval.ci_high, blind.ci_high))
     p_value = run_sign_flip_p([mean for found in means.values() for mean in found])
@@ -283,7 +283,7 @@ def _half_width(runs: _Part, problems: _Part, both: _Part, level: float) -> Floa
     return np.sqrt(np.where(total > 0, quantile(freedom) ** 2 * total, least))
 
 
-def _nearly_all_agree(table_RP: Floats, level: float, bounds: Bounds) -> Interval:
+def nearly_all_agree(table_RP: Floats, level: float, bounds: Bounds) -> Interval:
     """Where all runs agree on nearly all problems, the variance of the few others says nothing: the
     bounds that are known all the same. Elsewhere an empty interval."""
     usual = float(stats.mode(table_RP, axis=None, nan_policy="omit").mode)

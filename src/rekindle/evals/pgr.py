@@ -10,7 +10,9 @@ Its interval holds every ratio r that the data do not contradict (Fieller 1954):
     d_RP(r) = (w2s_RP - weak_RP) - r (ceiling_RP - weak_RP)
 
 has an interval over bases, seeds and problems (`crossed.two_way`) that holds 0. So a PGR is above 0
-exactly where the student is above the weak model, and above 1 where it is above the ceiling.
+where the student is above the weak model, and above 1 where it is above the ceiling. Where nearly
+all problems agree the interval is no narrower than `crossed.nearly_all_agree` has it: also at the
+PGR itself, so that a student who equals the ceiling on ten problems is not sure to do so on others.
 
 Axes: R runs, P problems.
 """
@@ -25,8 +27,8 @@ import numpy as np
 from scipy import stats
 
 from rekindle.errors import DataError
-from rekindle.evals.compare import LOWER_IS_BETTER, refuse_unlike, values_of
-from rekindle.evals.crossed import two_way
+from rekindle.evals.compare import LOWER_IS_BETTER, UNBOUNDED, refuse_unlike, values_of
+from rekindle.evals.crossed import nearly_all_agree, two_way
 from rekindle.evals.intervals import LEVEL, Floats, Interval
 from rekindle.evals.reading import Eval
 
@@ -34,6 +36,7 @@ NO_GAP = "the ceiling is not above the weak model: there is no gap to recover"
 UNSURE = "the interval of the gap itself holds 0: the bounds are unknown"
 _FAR = 1e6  # a ratio beyond which a bound is as good as none
 _HALVINGS = 60
+_DIGITS = 12  # by which equal numbers are told from rounding
 
 
 class PGR(NamedTuple):
@@ -61,6 +64,7 @@ def pgr_interval(
     *,
     bases: Sequence[str] | None = None,
     level: float = LEVEL,
+    reach: float = 1.0,
 ) -> PGR:
     """PGR with Fieller's interval over base models, runs and problems; see the module's text.
 
@@ -74,6 +78,7 @@ def pgr_interval(
             the others.
         bases: the base model of each run; None: each its own.
         level: of the interval.
+        reach: how far two scores can be apart; infinite for a metric without bounds.
 
     Returns:
         Both bounds are nan where the gap's own interval holds 0: then no ratio can be ruled out.
@@ -94,12 +99,15 @@ def pgr_interval(
         found = math.nan if value is None else value
         return PGR(found, math.nan, math.nan, problems, runs, reason)
     gain_RP, gap_RP = tables[1] - tables[0], tables[2] - tables[0]
-    if not _interval(gap_RP, clusters, level).ci_low > 0:
+    if not _interval(gap_RP, clusters, level, reach).ci_low > 0:
         return PGR(value, math.nan, math.nan, problems, runs, UNSURE)
+    below, above = _unseen(gain_RP - value * gap_RP, level, reach * (1 + abs(value)))
 
     def possible(ratio: float) -> bool:
-        found = _interval(gain_RP - ratio * gap_RP, clusters, level)
-        return found.ci_low <= 0 <= found.ci_high
+        rest_RP = gain_RP - ratio * gap_RP
+        found = _interval(rest_RP, clusters, level, reach * (1 + abs(ratio)))
+        low, high = min(found.ci_low, found.value - below), max(found.ci_high, found.value + above)
+        return low <= 0 <= high
 
     bounds = [_bound(possible, value, side) for side in (-1, 1)]
     return PGR(value, bounds[0], bounds[1], problems, runs)
@@ -128,16 +136,32 @@ def recovered(
     arms = [
         [sign * values_of(found, metric, level) for found in arm] for arm in (weak, w2s, ceiling)
     ]
-    return pgr_interval(*arms, bases=bases)
+    reach = math.inf if metric in UNBOUNDED else 1.0
+    return pgr_interval(*arms, bases=bases, reach=reach)
 
 
-def _interval(table_RP: Floats, clusters: Sequence[Sequence[int]], level: float) -> Interval:
+def _interval(
+    table_RP: Floats, clusters: Sequence[Sequence[int]], level: float, reach: float
+) -> Interval:
     if len(table_RP) > 1:
-        return two_way(table_RP, _base_means(table_RP, clusters), level)
-    value, problems = float(table_RP.mean()), table_RP.shape[1]
-    error = float(table_RP.std(ddof=1)) / math.sqrt(problems)
-    half = float(stats.t.ppf(0.5 + level / 2, problems - 1)) * error
-    return Interval(value, value - half, value + half, problems)
+        found = two_way(table_RP, _base_means(table_RP, clusters), level)
+    else:
+        value, problems = float(table_RP.mean()), table_RP.shape[1]
+        error = float(table_RP.std(ddof=1)) / math.sqrt(problems)
+        half = float(stats.t.ppf(0.5 + level / 2, problems - 1)) * error
+        found = Interval(value, value - half, value + half, problems)
+    below, above = _unseen(table_RP, level, reach)
+    low, high = min(found.ci_low, found.value - below), max(found.ci_high, found.value + above)
+    return Interval(found.value, low, high, found.n)
+
+
+def _unseen(table_RP: Floats, level: float, reach: float) -> tuple[float, float]:
+    """How far below and above their mean problems not yet seen may bring scores that agree on
+    nearly all; 0 where enough of them differ."""
+    blind = nearly_all_agree(np.round(table_RP, _DIGITS), level, (-reach, reach))
+    if not blind.n:
+        return 0.0, 0.0
+    return blind.value - blind.ci_low, blind.ci_high - blind.value
 
 
 def _base_means(table_RP: Floats, clusters: Sequence[Sequence[int]]) -> list[float]:
