@@ -89,6 +89,13 @@ def test_refusals_of_the_system_are_explained(tmp_path, number, said):
         raise OSError(number, os.strerror(number))
 
 
+def test_a_directory_in_a_files_place_is_named(tmp_path):
+    with pytest.raises(RunDirectoryError, match="is a directory") as caught:
+        write_atomic(tmp_path, b"")
+    assert "a file" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_our_own_errors_pass_unchanged(tmp_path):
     """Some of them are OSErrors, too."""
     error = RunDirectoryError("what")

@@ -44,6 +44,10 @@ def explained_io(path: Path, doing: str) -> Iterator[None]:
                 got=str(error),
                 fix="choose a place that you may write to, or change its permissions",
             ) from error
+        if error.errno == errno.EISDIR and path.is_dir():
+            raise RunDirectoryError(
+                f"{path} is a directory", wanted="a file", fix="name a file in it, or another one"
+            ) from error
         raise RunDirectoryError(f"failed {doing} {path}", got=str(error)) from error
 
 

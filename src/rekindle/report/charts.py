@@ -28,7 +28,8 @@ from rekindle.report.spec import (
 )
 from rekindle.report.words import IN_NATS, estimate
 
-_LABEL = "abs(datum.value) >= 1000 ? format(datum.value, '~s') : format(datum.value, '.3~g')"
+# Of an axis: 1.2k, 0.4; d3's own prefixes would make that 400m.
+LABEL = "abs(datum.value) >= 1000 ? format(datum.value, '~s') : format(datum.value, '.3~g')"
 _SMOOTH_FROM = 30  # steps: shorter series show their raw line only
 _STEP: Spec = {
     "field": "step",
@@ -120,7 +121,7 @@ def metric_curve(
         "type": "quantitative",
         "title": None,
         "scale": {"zero": False},
-        "axis": {"labelExpr": _LABEL, "tickCount": 4},
+        "axis": {"labelExpr": LABEL, "tickCount": 4},
     }
     raw = {"type": "line", "strokeWidth": 1, "opacity": 0.35 if smooth else 1}
     layers: list[Spec] = [{"mark": raw, "encoding": {"y": level, **run_dash(styles)}}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rekindle.report.charts import LABEL
 from rekindle.report.load import RunData
 from rekindle.report.samples import number, rounded
 from rekindle.report.spec import Figure, Spec, binned, frame, nearest, tooltip_of
@@ -106,7 +107,7 @@ def bars(
                     "field": "value",
                     "type": "quantitative",
                     "title": unit,
-                    "axis": {"labelExpr": "format(datum.value, '~s')", "tickCount": 6},
+                    "axis": {"labelExpr": LABEL, "tickCount": 6},
                 },
                 "color": {
                     "field": "part",
