@@ -11,12 +11,13 @@ import typer
 
 from rekindle.cli.diagnose_files import check_targets, sibling, write_study
 from rekindle.cli.evaluate import EvalSettings, settings_of
-from rekindle.engine.config import RewardConfig
+from rekindle.engine.config import ModelConfig, RewardConfig
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.files import write_json
 from rekindle.methods.recipe import checked, with_overrides
 
 if TYPE_CHECKING:
+    from rekindle.engine.policy import Policy
     from rekindle.signals.measure import Found
     from rekindle.signals.remedies import Place
     from rekindle.signals.table import Finding
@@ -57,7 +58,6 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
         return
     settings = _settings(asked, asked.task, overrides)
     from rekindle.engine.device import seed_everything, set_threads
-    from rekindle.engine.policy import Policy
     from rekindle.methods.pairs import pairs_to_look_at
     from rekindle.methods.rewarding import open_scorer
     from rekindle.methods.train import open_task, sampling
@@ -70,12 +70,11 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     if baseline is not None and asked.run is not None:
         task = settings.task.model_dump(mode="json", include={"name", "path", "levels"})
         check_alike(baseline, asked.run, task=task, model=asked.model)
+    _check_weak(asked, settings.model)
     loaded = open_task(settings.task)
     check = _stronger(asked.check, settings, loaded)
     scorer = open_scorer(settings.reward, loaded, device=settings.model.device)
-    policy, weak = Policy.load(settings.model), None
-    if asked.weak is not None:
-        weak = Policy.load(settings.model.model_copy(update={"name": asked.weak, "revision": None}))
+    policy, weak = _models(asked, settings.model)
     parameters = sum(p.numel() for p in policy.model.parameters())
     set_threads(settings.device.threads, parameters=parameters)
     seed_everything(0, deterministic=settings.device.deterministic)
@@ -90,6 +89,53 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     if asked.write is not None:
         place = _place(asked, settings, loaded, parameters, world.group())
         _write_studies(asked.write, found.findings, place, loaded, asked.check)
+
+
+def _check_weak(asked: Asked, config: ModelConfig) -> None:
+    """Refuse a weak model that goes by the model's own name, or lies at the same place.
+
+    Raises:
+        ConfigError: it does.
+    """
+    from rekindle.engine.policy import model_source
+
+    if asked.weak is None or config.revision is not None:  # one name, and maybe two revisions
+        return
+    ours, theirs = (Path(model_source(c)) for c in (config, _weak_config(asked.weak, config)))
+    if ours == theirs or (ours.exists() and ours.resolve() == theirs.resolve()):
+        raise _same_model(asked, "one place")
+
+
+def _models(asked: Asked, config: ModelConfig) -> tuple[Policy, Policy | None]:
+    """The model, and the weak one.
+
+    Raises:
+        ConfigError: their weights are equal.
+    """
+    from rekindle.engine.fingerprints import same_weights
+    from rekindle.engine.policy import Policy
+
+    policy = Policy.load(config)
+    if asked.weak is None:
+        return policy, None
+    weak = Policy.load(_weak_config(asked.weak, config))
+    if same_weights(policy, weak):
+        raise _same_model(asked, "equal weights")
+    return policy, weak
+
+
+def _weak_config(weak: str, config: ModelConfig) -> ModelConfig:
+    return config.model_copy(update={"name": weak, "revision": None})
+
+
+def _same_model(asked: Asked, how: str) -> ConfigError:
+    return ConfigError(
+        "--weak is the same model as --model",
+        got=f"--model {asked.model}, --weak {asked.weak}: {how}",
+        wanted="another model: an earlier checkpoint, or a weaker one",
+        why="beside itself a model is neither weaker nor stronger, so nothing would be found",
+        fix="give another --weak, or leave it out",
+    )
 
 
 def _run_on_pairs(asked: Asked, wanted: tuple[str, ...] | None, overrides: Sequence[str]) -> None:
