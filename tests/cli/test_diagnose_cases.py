@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from rekindle.cli.diagnose import _write_studies
+from rekindle.cli.diagnose_files import write_studies
 from rekindle.engine.config import ModelConfig, TaskConfig
 from rekindle.engine.policy import Policy
 from rekindle.methods.train import open_task
@@ -468,7 +468,7 @@ def test_a_study_of_hero_is_not_evaluated_by_the_brittle_verifier(tmp_path, caps
     place = Place("m", 1, {"task": {"name": "addition"}}, {"model": "rm"}, None, 20, 544)
     task = open_task(TaskConfig(name="addition"))
     for check, written in (("numeric", False), (None, True)):
-        _write_studies(tmp_path / "s.yaml", [hero], place, task, check)
+        write_studies(tmp_path / "s.yaml", [hero], place, task, check)
         assert (tmp_path / "s.yaml").exists() == written
         if not written:
             assert "--set task.verifier=numeric" in capsys.readouterr().out

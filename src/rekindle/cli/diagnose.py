@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from rekindle.cli.diagnose_files import check_targets, sibling, write_study
+from rekindle.cli.diagnose_files import check_targets, write_studies
 from rekindle.cli.evaluate import EvalSettings, settings_of
 from rekindle.engine.config import ModelConfig, RewardConfig
 from rekindle.errors import ConfigError, DataError, did_you_mean
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
     from rekindle.signals.measure import Found
     from rekindle.signals.remedies import Place
-    from rekindle.signals.table import Finding
     from rekindle.tasks import Task
     from rekindle.tasks.task import Grader
 
@@ -88,7 +87,7 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     _tell(asked, loaded.name, found, lines)
     if asked.write is not None:
         place = _place(asked, settings, loaded, parameters, world.group())
-        _write_studies(asked.write, found.findings, place, loaded, asked.check)
+        write_studies(asked.write, found.findings, place, loaded, asked.check)
 
 
 def _check_weak(asked: Asked, config: ModelConfig) -> None:
@@ -332,49 +331,6 @@ def _write_numbers(
     result |= {"signals": by_name, "not_measured": found.missing, "conclusion": list(lines)}
     write_json(out, result)
     typer.echo(f"written: {out}")
-
-
-def _write_studies(
-    path: Path, findings: Sequence[Finding], place: Place, task: Task, check: str | None
-) -> None:
-    """A study of each remedy that fits: the first as `path`, others beside it under their names."""
-    from rekindle.signals.remedies import too_little, writable
-
-    fits = [(f.signal, f.remedy) for f in findings if f.remedy is not None]
-    fits = [(signal, advice) for signal, advice in fits if writable(advice.what)]
-    if not fits:
-        typer.echo(f"{path} was not written: no remedy with a study fits")
-    done = set[str]()
-    for signal, advice in fits:
-        if advice.what in done:
-            continue
-        few = too_little(advice.what, place) or _no_dev(task, place)
-        few = few or _no_check(advice.what, check)
-        if few is not None:
-            typer.echo(f"no study of {advice.what} was written: {few}")
-            continue
-        name = sibling(path, advice.what) if done else path
-        write_study(name, signal, advice, place)
-        done.add(advice.what)
-
-
-def _no_check(remedy: str, check: str | None) -> str | None:
-    """A recipe has one verifier for training and evaluation; with --check that is the bad one."""
-    if remedy != "hero" or check is None:
-        return None
-    return (
-        f"its evaluation would be by task.verifier, the one that {check} has found to reject right "
-        f"answers. Train with --set task.verifier={check}, which is worth most"
-    )
-
-
-def _no_dev(task: Task, place: Place) -> str | None:
-    levels = (place.shared.get("task") or {}).get("levels")
-    try:
-        task.problems("dev", count=1, seed=0, levels=levels)
-    except DataError as error:
-        return f"a study is evaluated on dev problems: {error.what}"
-    return None
 
 
 def _place(
