@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from rekindle.cli.diagnose import _write_studies
+from rekindle.cli.diagnose_files import write_studies
 from rekindle.engine.config import ModelConfig, TaskConfig
 from rekindle.engine.policy import Policy
 from rekindle.methods.train import open_task
@@ -278,9 +278,16 @@ def test_pairs_that_are_alike_and_told_apart_are_no_case_for_temporal(diagnose, 
     pairs = tmp_path / "pairs.jsonl"
     pair_file(pairs, lambda text: text + ";")
     out, _ = diagnose("testbed/chain-s0", "chain", "3", "--signals", "pairs", "--pairs", pairs)
-    assert line(out, "missing:") == "missing: pairs (converged)"
+    assert not line(out, "missing:")
+    assert "In between: pairs (alike)." in out
     assert "the model tells the two sides apart" in line(out, "does not fit: temporal")
-    assert "fits: nothing that these numbers support." in out
+    assert refused(out) == ["temporal"]
+    rows = [json.loads(text) for text in pairs.read_text().splitlines()]
+    swapped = [{**r, "chosen": r["rejected"], "rejected": r["chosen"]} for r in rows]
+    rows_file(pairs, swapped)
+    out, _ = diagnose("testbed/chain-s0", "chain", "3", "--signals", "pairs", "--pairs", pairs)
+    assert "less likely by" in line(out, "pairs      inverted")
+    assert "by -" not in out
 
 
 @pytest.mark.parametrize("every", [10, 1000])
@@ -468,7 +475,7 @@ def test_a_study_of_hero_is_not_evaluated_by_the_brittle_verifier(tmp_path, caps
     place = Place("m", 1, {"task": {"name": "addition"}}, {"model": "rm"}, None, 20, 544)
     task = open_task(TaskConfig(name="addition"))
     for check, written in (("numeric", False), (None, True)):
-        _write_studies(tmp_path / "s.yaml", [hero], place, task, check)
+        write_studies(tmp_path / "s.yaml", [hero], place, task, check)
         assert (tmp_path / "s.yaml").exists() == written
         if not written:
             assert "--set task.verifier=numeric" in capsys.readouterr().out

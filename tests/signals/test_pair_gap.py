@@ -94,11 +94,28 @@ def test_texts_that_are_alike_may_be_told_apart():
     """Right and wrong solutions that differ in the last digit, eight nats apart."""
     told = 8 + np.random.default_rng(0).normal(size=64)
     found = of_texts(np.full(64, 0.97), told)
-    assert (found.state, found.health, found.remedy) == ("converged", "out", None)
+    assert (found.state, found.health, found.remedy) == ("alike", "between", None)
+    assert set(refused(found)) == {"temporal"}  # nothing speaks against training on these
     assert "the model tells the two sides apart" in refused(found)["temporal"]
+    assert "chosen is more likely by 8" in found.verdict
+    assert "does not say that there is nothing left to learn" in found.verdict
+    open_ = of_texts(np.full(64, 0.97), told, rounds=rounds(2.0, 1.9))
+    assert "not borne out: gap 2 " in refused(open_)["temporal"]
     closed = of_texts(np.full(64, 0.97), told, rounds=rounds(2.0, 0.4))
     assert closed.remedy.what == "temporal"  # what the run's judge said of its pairs decides
     assert of_texts(np.full(64, 0.97), told - 7.5).remedy.what == "temporal"
+
+
+def test_sides_that_may_be_swapped_are_said_to_be_less_likely():
+    """The rejected side is surely likelier, by 5.8 nats: no negative number of 'more likely'."""
+    found = of_texts(np.full(64, 0.97), -5.8 + 0.1 * np.random.default_rng(0).normal(size=64))
+    assert (found.state, found.health, found.remedy) == ("inverted", "between", None)
+    assert "chosen is less likely by 5.79 [5.77, 5.82] nats" in found.verdict
+    assert "more likely" not in found.verdict
+    assert "labels are swapped" in found.verdict
+    assert "look at the pairs" in found.verdict
+    assert set(refused(found)) == {"temporal", "dpo, before you have looked at the pairs"}
+    assert not any("more likely" in why or "-5.8" in why for why in refused(found).values())
 
 
 def test_the_rounds_of_a_run_say_whether_the_gap_closed():

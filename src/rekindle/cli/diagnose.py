@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from rekindle.cli.diagnose_files import check_targets, sibling, write_study
+from rekindle.cli.diagnose_files import check_targets, write_studies
 from rekindle.cli.evaluate import EvalSettings, settings_of
-from rekindle.engine.config import RewardConfig
+from rekindle.engine.config import ModelConfig, RewardConfig
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.files import write_json
 from rekindle.methods.recipe import checked, with_overrides
 
 if TYPE_CHECKING:
+    from rekindle.engine.policy import Policy
     from rekindle.signals.measure import Found
     from rekindle.signals.remedies import Place
-    from rekindle.signals.table import Finding
     from rekindle.tasks import Task
     from rekindle.tasks.task import Grader
 
@@ -57,7 +57,6 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
         return
     settings = _settings(asked, asked.task, overrides)
     from rekindle.engine.device import seed_everything, set_threads
-    from rekindle.engine.policy import Policy
     from rekindle.methods.pairs import pairs_to_look_at
     from rekindle.methods.rewarding import open_scorer
     from rekindle.methods.train import open_task, sampling
@@ -70,12 +69,11 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     if baseline is not None and asked.run is not None:
         task = settings.task.model_dump(mode="json", include={"name", "path", "levels"})
         check_alike(baseline, asked.run, task=task, model=asked.model)
+    _check_weak(asked, settings.model)
     loaded = open_task(settings.task)
     check = _stronger(asked.check, settings, loaded)
     scorer = open_scorer(settings.reward, loaded, device=settings.model.device)
-    policy, weak = Policy.load(settings.model), None
-    if asked.weak is not None:
-        weak = Policy.load(settings.model.model_copy(update={"name": asked.weak, "revision": None}))
+    policy, weak = _models(asked, settings.model)
     parameters = sum(p.numel() for p in policy.model.parameters())
     set_threads(settings.device.threads, parameters=parameters)
     seed_everything(0, deterministic=settings.device.deterministic)
@@ -89,7 +87,54 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     _tell(asked, loaded.name, found, lines)
     if asked.write is not None:
         place = _place(asked, settings, loaded, parameters, world.group())
-        _write_studies(asked.write, found.findings, place, loaded, asked.check)
+        write_studies(asked.write, found.findings, place, loaded, asked.check)
+
+
+def _check_weak(asked: Asked, config: ModelConfig) -> None:
+    """Refuse a weak model that goes by the model's own name, or lies at the same place.
+
+    Raises:
+        ConfigError: it does.
+    """
+    from rekindle.engine.policy import model_source
+
+    if asked.weak is None or config.revision is not None:  # one name, and maybe two revisions
+        return
+    ours, theirs = (Path(model_source(c)) for c in (config, _weak_config(asked.weak, config)))
+    if ours == theirs or (ours.exists() and ours.resolve() == theirs.resolve()):
+        raise _same_model(asked, "one place")
+
+
+def _models(asked: Asked, config: ModelConfig) -> tuple[Policy, Policy | None]:
+    """The model, and the weak one.
+
+    Raises:
+        ConfigError: their weights are equal.
+    """
+    from rekindle.engine.fingerprints import same_weights
+    from rekindle.engine.policy import Policy
+
+    policy = Policy.load(config)
+    if asked.weak is None:
+        return policy, None
+    weak = Policy.load(_weak_config(asked.weak, config))
+    if same_weights(policy, weak):
+        raise _same_model(asked, "equal weights")
+    return policy, weak
+
+
+def _weak_config(weak: str, config: ModelConfig) -> ModelConfig:
+    return config.model_copy(update={"name": weak, "revision": None})
+
+
+def _same_model(asked: Asked, how: str) -> ConfigError:
+    return ConfigError(
+        "--weak is the same model as --model",
+        got=f"--model {asked.model}, --weak {asked.weak}: {how}",
+        wanted="another model: an earlier checkpoint, or a weaker one",
+        why="beside itself a model is neither weaker nor stronger, so nothing would be found",
+        fix="give another --weak, or leave it out",
+    )
 
 
 def _run_on_pairs(asked: Asked, wanted: tuple[str, ...] | None, overrides: Sequence[str]) -> None:
@@ -286,49 +331,6 @@ def _write_numbers(
     result |= {"signals": by_name, "not_measured": found.missing, "conclusion": list(lines)}
     write_json(out, result)
     typer.echo(f"written: {out}")
-
-
-def _write_studies(
-    path: Path, findings: Sequence[Finding], place: Place, task: Task, check: str | None
-) -> None:
-    """A study of each remedy that fits: the first as `path`, others beside it under their names."""
-    from rekindle.signals.remedies import too_little, writable
-
-    fits = [(f.signal, f.remedy) for f in findings if f.remedy is not None]
-    fits = [(signal, advice) for signal, advice in fits if writable(advice.what)]
-    if not fits:
-        typer.echo(f"{path} was not written: no remedy with a study fits")
-    done = set[str]()
-    for signal, advice in fits:
-        if advice.what in done:
-            continue
-        few = too_little(advice.what, place) or _no_dev(task, place)
-        few = few or _no_check(advice.what, check)
-        if few is not None:
-            typer.echo(f"no study of {advice.what} was written: {few}")
-            continue
-        name = sibling(path, advice.what) if done else path
-        write_study(name, signal, advice, place)
-        done.add(advice.what)
-
-
-def _no_check(remedy: str, check: str | None) -> str | None:
-    """A recipe has one verifier for training and evaluation; with --check that is the bad one."""
-    if remedy != "hero" or check is None:
-        return None
-    return (
-        f"its evaluation would be by task.verifier, the one that {check} has found to reject right "
-        f"answers. Train with --set task.verifier={check}, which is worth most"
-    )
-
-
-def _no_dev(task: Task, place: Place) -> str | None:
-    levels = (place.shared.get("task") or {}).get("levels")
-    try:
-        task.problems("dev", count=1, seed=0, levels=levels)
-    except DataError as error:
-        return f"a study is evaluated on dev problems: {error.what}"
-    return None
 
 
 def _place(

@@ -26,6 +26,7 @@ import numpy as np
 from rekindle.evals.intervals import LEVEL, Floats, Interval, cluster
 from rekindle.evals.passk import avg_at_k
 from rekindle.signals.group_shares import MANY, Shares, shares
+from rekindle.signals.solutions import Solutions
 from rekindle.signals.table import Advice, Finding, Health, Row, point, row_of, said
 
 GROUP = 8  # answers of a group in training, where nothing says otherwise
@@ -52,6 +53,7 @@ def group_finding(
     true_PK: Floats | None = None,
     sft: str | None = None,
     verifier: str | None = None,
+    solutions: Solutions | None = None,
     more: Sequence[Row] = (),
     cut: Row | None = None,
 ) -> Finding:
@@ -64,6 +66,7 @@ def group_finding(
         true_PK: scores by a stronger check.
         sft: the state of SFT's signal on this data, where SFT can be trained and has signal.
         verifier: the state of the verifier, where there is a stronger check.
+        solutions: what the training verifier says of the reference solutions, where there are some.
         more: further rows, of a baseline run.
         cut: share of the wrong answers that the limit of their length ended.
     """
@@ -71,16 +74,19 @@ def group_finding(
     found = shares(outcome_PK, known)
     rows = [*_rows(outcome_PK, found, true_PK), *_level_rows(outcome_PK, known, levels), *more]
     rows += [] if cut is None else [cut]
+    rows += [] if solutions is None else solutions.rows()
     if np.isnan(outcome_PK).all():
         words = "No answer has a score: nothing can be said of groups."
         return Finding("groups", "unknown", "between", words, rows)
     state = _state(found, size)
-    words = f"{state.opening}: {_told(found)}.{_lost(found)}"
+    words = f"{state.opening}: {_told(found)}.{_lost(found)}{_of_solutions(solutions)}"
     apart, told = _apart(outcome_PK, known, size, levels, state)
     if apart is not None:
         return Finding("groups", apart, "out", f"{words}{told}", rows)
     remedy, against = None, tuple[Advice, ...]()
-    if state.name == "all-wrong" and cut is not None and cut.ci_low > MOST:
+    if state.name == "all-wrong" and solutions is not None and solutions.rejected:
+        remedy, against = _rejected(solutions)
+    elif state.name == "all-wrong" and cut is not None and cut.ci_low > MOST:
         remedy, against = _cut_off(cut)
     elif state.name == "all-wrong":
         remedy, against = _all_wrong({row.name: row for row in rows}, sft, verifier)
@@ -211,6 +217,23 @@ def _cut_off(cut: Row) -> tuple[Advice, tuple[Advice, ...]]:
     against = f"{said(cut)} of the wrong answers are cut off, which says nothing of the problems"
     refused = ("lens", "sft", "easier problems first")
     return Advice("a longer limit", why), tuple(Advice(what, against) for what in refused)
+
+
+def _of_solutions(solutions: Solutions | None) -> str:
+    """What scores of a verifier that rejects the reference solutions do not say."""
+    if solutions is None or not solutions.rejected:
+        return ""
+    return (
+        f" But {solutions.shown()}: answers that it rejects may be right, so these shares say "
+        "nothing of how hard the problems are for the model."
+    )
+
+
+def _rejected(solutions: Solutions) -> tuple[Advice, tuple[Advice, ...]]:
+    """Where the verifier rejects the references, its scores are no reason for any method."""
+    lens = Advice("lens", "a penalty on answers that the verifier rejects may fall on right ones")
+    easier = Advice("easier problems first", "how hard these are is not known with this verifier")
+    return solutions.mend(), (lens, solutions.unlearnt("sft"), easier)
 
 
 def _rows(outcome_PK: Floats, found: Shares, true_PK: Floats | None) -> list[Row]:

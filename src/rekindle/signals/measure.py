@@ -20,6 +20,7 @@ from rekindle.signals.groups import GROUP, group_finding
 from rekindle.signals.pair_gap import measure_pairs
 from rekindle.signals.reward import measure_reward
 from rekindle.signals.saturation import has_signal, saturation, sft_finding
+from rekindle.signals.solutions import Solutions, grade_solutions, with_solutions
 from rekindle.signals.table import ORDER, Finding, Health, Row, point, row_of
 from rekindle.signals.verifier import verifier_finding
 from rekindle.tasks.brittle import BrittleVerifier
@@ -171,11 +172,16 @@ def _findings(
     mixed: bool,
 ) -> list[Finding]:
     found: dict[str, Finding] = {}
+    solutions = None
+    if "sft" in names or "groups" in names:  # what both say rests on the solutions
+        solutions = grade_solutions(given.grader(), lists.of("train"), check=given.check)
     if "sft" in names:
         found["sft"] = _sft(given, lists, mixed=mixed)
+        if solutions is not None:
+            found["sft"] = with_solutions(found["sft"], solutions)
     if answers is not None:
         sft = _trainable(given, lists, found.get("sft"))
-        found |= _of_answers(given, names, answers, sft)
+        found |= _of_answers(given, names, answers, sft, solutions)
     if "pairs" in names:
         rounds = given.baseline.rounds if given.baseline else []
         found["pairs"] = measure_pairs(given.policy, given.pairs, rounds)
@@ -207,7 +213,8 @@ def _sft(given: Measured, lists: _Lists, *, mixed: bool) -> Finding:
 
 
 def _trainable(given: Measured, lists: _Lists, sft: Finding | None) -> str | None:
-    """SFT's state where a study of it would find a solution in each training row, and signal."""
+    """SFT's state in words, where a study of it would find a solution in each training row, and
+    signal."""
     if sft is None or not has_signal(sft):
         return None
     if isinstance(given.task, Listed):
@@ -218,11 +225,17 @@ def _trainable(given: Measured, lists: _Lists, sft: Finding | None) -> str | Non
         ]
     else:
         rows = lists.of("train")
-    return sft.state if all(problem.solution is not None for problem in rows) else None
+    if not all(problem.solution is not None for problem in rows):
+        return None
+    return "how much is not settled" if sft.state == "unsettled" else sft.state
 
 
 def _of_answers(
-    given: Measured, names: Sequence[str], answers: Answers, sft: str | None
+    given: Measured,
+    names: Sequence[str],
+    answers: Answers,
+    sft: str | None,
+    solutions: Solutions | None,
 ) -> dict[str, Finding]:
     """Reward model first, for the verifier's remedy rests on it, and the groups' on both.
 
@@ -255,6 +268,7 @@ def _of_answers(
             true_PK=None if answers.true is None else answers.table(answers.true),
             sft=sft,
             verifier=None if verifier is None else verifier.state,
+            solutions=solutions,
             more=[*more, _truncated(answers)],
             cut=share_row(
                 "truncated/wrong",

@@ -7,8 +7,9 @@
     logp_gap        log p(chosen) - log p(rejected) under the model, nats an answer
     run/...         of the rounds of a run, see `round_gap`
 
-Texts that are alike may be right and wrong all the same: where the model surely tells them apart,
-and what a judge keeps apart in a run, speak against widening the gap.
+Texts that are alike may be right and wrong all the same: that the model surely tells them apart,
+and what a judge keeps apart in a run, speak against widening the gap. Where the model surely finds
+the rejected one likelier, the labels may be swapped.
 
 Axes: N pairs that are compared, M pairs of the file.
 """
@@ -24,7 +25,7 @@ import numpy as np
 from rekindle.engine.device import micro_tokens
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
-from rekindle.evals.intervals import Floats, cluster, wilson
+from rekindle.evals.intervals import Floats, Interval, cluster, wilson
 from rekindle.methods.pairs import Pair, edit_similarity, hidden_cosine, packed
 from rekindle.signals.round_gap import round_rows
 from rekindle.signals.table import Advice, Finding, Row, row_of, said
@@ -92,6 +93,8 @@ def pair_finding(
         return Finding("pairs", "no-gap", "out", words, rows, None, against)
     near = any(name in table and table[name].ci_low > MOST for name in ("alike", "identical"))
     shrunk = kept is not None and kept.ci_high < SHRUNK
+    if near and not shrunk and _told(table):
+        return _alike(rows, table)
     if near or shrunk:
         faults = [f"the two sides share most of their text ({_texts(table)})"] if near else []
         if shrunk:
@@ -163,18 +166,53 @@ def _gap(table: Mapping[str, Row]) -> str:
     return f"gap {said(first)} in the first round, {said(last)} in the last{share}"
 
 
+def _alike(rows: list[Row], table: Mapping[str, Row]) -> Finding:
+    """Texts that share most of their characters, and that the model surely tells apart: no case of
+    convergence is borne out, and none of labels that are the right way round either."""
+    gap = table["logp_gap"]
+    texts = f"The two sides share most of their text ({_texts(table)})"
+    closed = (
+        _not_closed(table)
+        if "run/gap_first" in table
+        else "whether a judge's gap has closed is seen in the run that made the pairs, give it as "
+        "--run"
+    )
+    against = Advice("temporal", f"the model tells the two sides apart; {closed}")
+    if gap.ci_low > 0:
+        words = (
+            f"{texts}, and the model tells them apart all the same: chosen is more likely by "
+            f"{said(gap)} nats. That they are alike does not say that there is nothing left to "
+            "learn from them, nor does the gap say that there is much. DPO on pairs that share "
+            "most of their tokens has damaged small models here: a lower rate, and the chosen "
+            "answers' own loss (dpo.nll)."
+        )
+        return Finding("pairs", "alike", "between", words, rows, None, (against,))
+    less = said(row_of("", _less(gap), ""))
+    words = (
+        f"{texts}, and the model strongly prefers the rejected one: chosen is less likely by "
+        f"{less} nats. Either the labels are swapped, or the model has this to learn: look at the "
+        "pairs."
+    )
+    why = f"chosen is less likely by {less} nats: labels that are swapped would teach what is wrong"
+    look = Advice("dpo, before you have looked at the pairs", why)
+    return Finding("pairs", "inverted", "between", words, rows, None, (against, look))
+
+
+def _less(gap: Row) -> Interval:
+    """Rejected minus chosen."""
+    return Interval(-gap.value, -gap.ci_high, -gap.ci_low, gap.n)
+
+
+def _not_closed(table: Mapping[str, Row]) -> str:
+    return f"that the gap of the run's judge closed is not borne out: {_gap(table)}"
+
+
 def _doubt(table: Mapping[str, Row], *, shrunk: bool) -> str | None:
     """What speaks against widening the gap of a judge; None: nothing does."""
     if "run/gap_first" not in table:
-        if not _told(table):
-            return None
-        return (
-            "the model tells the two sides apart all the same, chosen is more likely by "
-            f"{said(table['logp_gap'])} nats: there is something to learn from them. Whether a "
-            "judge's gap has closed is seen in the run that made the pairs, give it as --run"
-        )
+        return None
     if not shrunk:
-        return f"that the gap of the run's judge closed is not borne out: {_gap(table)}"
+        return _not_closed(table)
     judge = table.get("run/judge_auc_last")
     if judge is None:
         return (
@@ -199,8 +237,8 @@ def _converged(fault: str, rows: list[Row], doubt: str | None) -> Finding:
         return Finding("pairs", "converged", "out", words, rows, None, both)
     if "judge" not in fault:
         fault += (
-            " and the model does not tell them apart; of the judge that made the pairs nothing is "
-            "known, give its run as --run"
+            ", and that the model tells them apart is not borne out; of the judge that made the "
+            "pairs nothing is known, give its run as --run"
         )
     why = (
         f"{fault}; it rejects from the past model and chooses from the future one, which keeps "

@@ -103,14 +103,16 @@ def _lens(place: Place, rates: Rates, small: bool) -> _Design:
 
 
 def _sft(place: Place, rates: Rates, small: bool) -> _Design:
-    rl = {"method": "grpo", "optim": {"lr": rates.rl}}
+    size = {"group_size": place.group_size}
+    rl = {"method": "grpo", "grpo": size, "optim": {"lr": rates.rl}}
     return _Design({"grpo": rl, "sft": {"method": "sft"}}, "grpo", "sft", rates.sft)
 
 
 def _hero(place: Place, rates: Rates, small: bool) -> _Design:
-    hero = {"method": "hero_mean", "hero": {"kl": 0.02}}
+    knobs = {"group_size": place.group_size, "kl": 0.02}
+    hero = {"method": "hero_mean", "hero": knobs}
     arms = {
-        "verifier_kl": {"method": "verifier_only", "blend": {"scale": "none", "kl": 0.02}},
+        "verifier_kl": {"method": "verifier_only", "blend": {"scale": "none", **knobs}},
         "hero": {**hero, "reward": dict(place.reward)},
         "hero_random": {**hero, "reward": {"source": "random"}},
     }

@@ -48,7 +48,7 @@ class Saturation(NamedTuple):
     """The table, and what it says."""
 
     rows: list[Row]
-    state: str  # saturated | memorised | fading | alive | unclear
+    state: str  # saturated | memorised | fading | unsettled | alive | unclear
     verdict: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def saturation(
 
 def has_signal(finding: Finding) -> bool:
     """Whether the intervals say that SFT's gradient is more than next to nothing."""
-    if finding.state not in ("alive", "fading"):
+    if finding.state not in ("alive", "fading", "unsettled"):
         return False
     return next(row.ci_low for row in finding.rows if row.name == "mass/non_target") >= LITTLE
 
@@ -169,6 +169,7 @@ def judge(rows: dict[str, Row]) -> tuple[str, str]:
     mass = rows["mass/non_target"]
     sure = rows["tokens/above_099"].value
     left = f"1 - p is {said(mass)} a token, {sure:.1%} of tokens are above 0.99"
+    limits = f"below {LITTLE:g} is next to none, above {MUCH:g} is plenty"
     if math.isnan(mass.ci_low) or (mass.ci_low < LITTLE and mass.ci_high > MUCH):
         words = f"Whether SFT has signal left is not settled: {left}. Give more --problems."
         return "unclear", words
@@ -177,8 +178,12 @@ def judge(rows: dict[str, Row]) -> tuple[str, str]:
         words = f"SFT has stopped giving signal on this data: {left}. {known}"
     elif mass.ci_low > MUCH:
         state, words = "alive", f"SFT still has signal: {left}. Train on before anything else."
+    elif mass.ci_high > MUCH:
+        words = f"SFT has signal left, whether little or plenty is not settled: {left} ({limits})."
+        state, words = "unsettled", f"{words} Give more --problems."
     else:
-        state, words = "fading", f"SFT has little signal left: {left}."
+        any_ = "" if mass.ci_low >= LITTLE else ", if any"
+        state, words = "fading", f"SFT has little signal left{any_}: {left} ({limits})."
     return state, words + (_of_the_mix(rows) if "mix/ratio" in rows else "")
 
 
@@ -197,8 +202,15 @@ def _held_out(rows: dict[str, Row]) -> tuple[str, str]:
 
 def _of_the_mix(rows: dict[str, Row]) -> str:
     ratio, back, more = (rows[f"mix/{name}"] for name in ("ratio", "reactivated", "amplified"))
-    return (
+    shown = (
         f" Mixed with the weak model the gradient is {said(ratio)} times SFT's; {said(back)} of it "
-        f"is on tokens above 0.99, and it is larger on {more.value:.0%} of a sample's tokens. That "
-        "it is larger does not say that it helps: compare wmss with wmss_d0 and sft_restart."
+        f"is on tokens above 0.99, and it is larger on {more.value:.0%} of a sample's tokens."
     )
+    if ratio.ci_low > 1:
+        return (
+            f"{shown} That it is larger does not say that it helps: compare wmss with wmss_d0 and "
+            "sft_restart."
+        )
+    if ratio.ci_high < 1:
+        return f"{shown} It is smaller: mixing leaves less to learn from here."
+    return f"{shown} Whether it is larger or smaller than SFT's is not settled."

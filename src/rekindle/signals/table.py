@@ -89,11 +89,19 @@ def closing(findings: list[Finding]) -> list[str]:
         lines.append(f"No signal is missing by these numbers. In between: {', '.join(between)}.")
     elif not fits:
         lines.append("No signal is missing: nothing to change.")
-    for signal, advice in fits:
-        lines.append(f"fits: {advice.what} ({signal}): {advice.why}")
+    lines += _lines("fits", fits)
     if out and not fits:
         lines.append("fits: nothing that these numbers support.")
-    for found in findings:
-        for advice in found.against:
-            lines.append(f"does not fit: {advice.what} ({found.signal}): {advice.why}")
-    return lines
+    against = [(found.signal, advice) for found in findings for advice in found.against]
+    return lines + _lines("does not fit", against)
+
+
+def _lines(opening: str, given: list[tuple[str, Advice]]) -> list[str]:
+    """One line an advice; what several signals say in the same words is said once."""
+    signals: dict[Advice, list[str]] = {}
+    for signal, advice in given:
+        signals.setdefault(advice, []).append(signal)
+    return [
+        f"{opening}: {advice.what} ({', '.join(names)}): {advice.why}"
+        for advice, names in signals.items()
+    ]
