@@ -94,7 +94,7 @@ def test_texts_that_are_alike_may_be_told_apart():
     """Right and wrong solutions that differ in the last digit, eight nats apart."""
     told = 8 + np.random.default_rng(0).normal(size=64)
     found = of_texts(np.full(64, 0.97), told)
-    assert (found.state, found.health, found.remedy) == ("alike", "between", None)
+    assert (found.state, found.health, found.remedy) == ("converged", "out", None)
     assert set(refused(found)) == {"temporal"}  # nothing speaks against training on these
     assert "the model tells the two sides apart" in refused(found)["temporal"]
     assert "chosen is more likely by 8" in found.verdict
@@ -109,7 +109,7 @@ def test_texts_that_are_alike_may_be_told_apart():
 def test_sides_that_may_be_swapped_are_said_to_be_less_likely():
     """The rejected side is surely likelier, by 5.8 nats: no negative number of 'more likely'."""
     found = of_texts(np.full(64, 0.97), -5.8 + 0.1 * np.random.default_rng(0).normal(size=64))
-    assert (found.state, found.health, found.remedy) == ("inverted", "between", None)
+    assert (found.state, found.health, found.remedy) == ("inverted", "out", None)
     assert "chosen is less likely by 5.79 [5.77, 5.82] nats" in found.verdict
     assert "more likely" not in found.verdict
     assert "labels are swapped" in found.verdict

@@ -167,10 +167,10 @@ def _gap(table: Mapping[str, Row]) -> str:
 
 
 def _alike(rows: list[Row], table: Mapping[str, Row]) -> Finding:
-    """Texts that share most of their characters, and that the model surely tells apart: no case of
-    convergence is borne out, and none of labels that are the right way round either."""
+    """Texts that have converged, and that the model surely tells apart all the same: a wider gap is
+    not what is missing, and with chosen the less likely one the labels may be swapped."""
     gap = table["logp_gap"]
-    texts = f"The two sides share most of their text ({_texts(table)})"
+    texts = f"Chosen and rejected texts have converged ({_texts(table)})"
     closed = (
         _not_closed(table)
         if "run/gap_first" in table
@@ -186,7 +186,7 @@ def _alike(rows: list[Row], table: Mapping[str, Row]) -> Finding:
             "most of their tokens has damaged small models here: a lower rate, and the chosen "
             "answers' own loss (dpo.nll)."
         )
-        return Finding("pairs", "alike", "between", words, rows, None, (against,))
+        return Finding("pairs", "converged", "out", words, rows, None, (against,))
     less = said(row_of("", _less(gap), ""))
     words = (
         f"{texts}, and the model strongly prefers the rejected one: chosen is less likely by "
@@ -195,7 +195,7 @@ def _alike(rows: list[Row], table: Mapping[str, Row]) -> Finding:
     )
     why = f"chosen is less likely by {less} nats: labels that are swapped would teach what is wrong"
     look = Advice("dpo, before you have looked at the pairs", why)
-    return Finding("pairs", "inverted", "between", words, rows, None, (against, look))
+    return Finding("pairs", "inverted", "out", words, rows, None, (against, look))
 
 
 def _less(gap: Row) -> Interval:
