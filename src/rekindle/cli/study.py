@@ -234,12 +234,13 @@ def show(found: dict[str, Any]) -> None:
 def _when_declared(primary: dict[str, Any]) -> str:
     if primary.get("declared", True):
         return "declared before the first run"
-    first = primary["first"]
-    level = f" L{first['level']}" if first["level"] is not None else ""
-    return (
-        f"changed after {primary['changed_after']} finished runs; declared was "
-        f"{first['metric']}{level} of {first['arm']} against {first['baseline']}"
-    )
+    told = [f"changed after {primary['changed_after']} finished runs"]
+    if "first" in primary:
+        first = primary["first"]
+        level = f" L{first['level']}" if first["level"] is not None else ""
+        pair = f"{first['arm']} against {first['baseline']}"
+        told.append(f"declared was {first['metric']}{level} of {pair}")
+    return "; ".join([*told, *primary.get("changed", [])])
 
 
 def _left_out(change: dict[str, Any]) -> str:

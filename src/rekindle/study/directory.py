@@ -8,14 +8,14 @@ numbers would stand under another recipe's name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from rekindle import __version__
-from rekindle.engine.manifest import STATE_FORMAT, make_manifest, now
+from rekindle.engine.manifest import STATE_FORMAT, make_manifest
 from rekindle.engine.rundir import LOCK, RunLock, flat
 from rekindle.errors import ConfigError, DataError, RekindleError, RunDirectoryError
 from rekindle.files import (
@@ -27,9 +27,10 @@ from rekindle.files import (
     write_json,
 )
 from rekindle.methods.recipe import make_recipe
-from rekindle.study.declared import primary_of
+from rekindle.study.changes import as_begun, finished_runs, note_changes
+from rekindle.study.declared import differences
 from rekindle.study.design import Planned, Study, preparations, short_names
-from rekindle.study.places import DECLARED, MANIFEST, SESSIONS, is_finished, read_object
+from rekindle.study.places import DECLARED, MANIFEST, SESSIONS, read_object
 from rekindle.study.roots import AGAIN, known_roots, move_unfinished, respelt
 from rekindle.study.stored import stored_manifest, stored_study, stored_tree
 
@@ -68,7 +69,7 @@ def claim_study(
             refuse_unlike(out, runs)
             refuse_renamed(out, study)
             _note_place(study, out, runs)
-            _note_changes(study, out, runs)
+            note_changes(study, out, runs)
         else:
             _refuse_undeclared(out)
             manifest = make_manifest(
@@ -77,8 +78,7 @@ def claim_study(
                 fingerprints={"declared": study.declared()},
                 processes=workers,
             )
-            own = {"study": study.study, "places": [str(out)], "primary": primary_of(study)}
-            own["changes"] = []
+            own = {"study": study.study, "places": [str(out)], **as_begun(study)}
             write_json(out / MANIFEST, {**manifest, **own})
         write_atomic(out / DECLARED, _text(study))
     except RekindleError:
@@ -165,7 +165,7 @@ def _refuse_other_runs(out: Path, runs: Sequence[Planned]) -> None:
         before = flat(_resolved_now(stored_tree(config, fix=AGAIN)))
         before["state format"] = manifest.get("state_format")
         after = {**flat(run.recipe.resolved()), "state format": STATE_FORMAT}
-        lines = _differences(respelt(before, roots), respelt(after, roots))
+        lines = differences(respelt(before, roots), respelt(after, roots))
         if lines:
             odd.append(f"{run.out.relative_to(out)}: " + "; ".join(lines[:3]))
             versions.add(manifest.get("rekindle"))
@@ -205,7 +205,7 @@ def refuse_renamed(out: Path, study: Study) -> None:
     before = short_names(stored_study(out)[1].bases)
     names = short_names(study.bases)
     for base, was in before.items():
-        lost = [place for place in _finished(out) if place.parent.name == was]
+        lost = [place for place in finished_runs(out) if place.parent.name == was]
         if lost and names.get(base, was) != was:
             raise RunDirectoryError(
                 f"base model '{base}' would have another directory",
@@ -217,11 +217,6 @@ def refuse_renamed(out: Path, study: Study) -> None:
             )
 
 
-def _finished(out: Path) -> list[Path]:
-    """All finished runs that are there, also those that are no longer planned."""
-    return [p.parent for p in sorted(out.glob(f"runs/*/*/*/{MANIFEST}")) if is_finished(p.parent)]
-
-
 def _refuse_undeclared(out: Path) -> None:
     begun = len(list(out.glob(f"runs/*/*/*/{MANIFEST}")))
     if begun:
@@ -231,38 +226,3 @@ def _refuse_undeclared(out: Path) -> None:
             why="a claim that is declared now would look as if it had been declared before",
             fix=f"restore {DECLARED}, or start again with --overwrite or another --out",
         )
-
-
-def _note_changes(study: Study, out: Path, runs: Sequence[Planned]) -> None:
-    before, declared = stored_study(out)
-    lines = _differences(flat(before), flat(study.declaration()))
-    if not lines:
-        return
-    manifest, finished = stored_manifest(out), _finished(out)
-    was = primary_of(declared)
-    manifest.setdefault("primary", was)  # the first studies did not keep it
-    planned = {run.out for run in runs}
-    note = {
-        "when": now(),
-        "finished_runs": len(finished),
-        "declared": study.declared(),
-        "changes": lines,
-    }
-    left_out = sum(place not in planned for place in finished)
-    if left_out:
-        note["left_out"] = left_out
-    if primary_of(study) != was:
-        note["primary"] = primary_of(study)
-        if not list(out.glob("runs/*/*/*")):  # nothing can have been seen
-            manifest["primary"] = primary_of(study)
-    write_json(out / MANIFEST, {**manifest, "changes": [*manifest["changes"], note]})
-
-
-def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for key in dict.fromkeys([*after, *before]):
-        was = repr(before[key]) if key in before else "(absent)"
-        now_ = repr(after[key]) if key in after else "(absent)"
-        if was != now_:
-            lines.append(f"{key}: {was} -> {now_}")
-    return lines

@@ -14,7 +14,7 @@ from rekindle.errors import DataError
 from rekindle.files import read_jsonl
 from rekindle.methods.rounds import ROUNDS
 from rekindle.study.comparing import compared_all, recovered_by
-from rekindle.study.declared import declared_first, primary_told
+from rekindle.study.declared import beside_verdicts, declared_first, primary_told
 from rekindle.study.design import Planned, Study
 from rekindle.study.pairing import Evals, told
 from rekindle.study.places import MANIFEST, RESULTS_FORMAT, is_finished, read_object
@@ -56,6 +56,10 @@ def study_results(
     means = {arm: row["spent"] for arm, row in arms.items()}
     unequal = unequal_budgets(study.budget, means, baseline=study.baseline)
     manifest = stored_manifest(out)
+    primary, first = primary_told(study, manifest), declared_first(study, manifest)
+    rows = compared_all(study, done, evals, means, unequal, first)
+    for row in rows:
+        row["why"] = "; ".join(filter(None, [row["why"], beside_verdicts(primary)]))
     return {
         "format": RESULTS_FORMAT,
         "study": study.study,
@@ -67,13 +71,11 @@ def study_results(
         "command": manifest["command"],
         "bases": list(study.bases),
         "seeds": list(study.seeds),
-        "primary": primary_told(study, manifest),
+        "primary": primary,
         "meaningful": study.meaningful,
         "interval": study.interval,
         "budget": {**study.budget.model_dump(mode="json"), "unequal": unequal},
-        "comparisons": compared_all(
-            study, done, evals, means, unequal, declared_first(study, manifest)
-        ),
+        "comparisons": rows,
         "pgr": recovered_by(study, done, evals),
         "arms": arms,
         "failed": [failure._asdict() for failure in [*failures, *unread]],
