@@ -16,7 +16,7 @@ import yaml
 
 from rekindle import __version__
 from rekindle.engine.manifest import STATE_FORMAT, make_manifest
-from rekindle.engine.rundir import LOCK, RunLock, flat
+from rekindle.engine.rundir import LOCK, RunLock, flat, refuse_in_use
 from rekindle.errors import ConfigError, DataError, RekindleError, RunDirectoryError
 from rekindle.files import (
     clear_leftovers,
@@ -28,6 +28,7 @@ from rekindle.files import (
 )
 from rekindle.methods.recipe import make_recipe
 from rekindle.study.changes import as_begun, finished_runs, note_changes
+from rekindle.study.cost import read_cost
 from rekindle.study.declared import differences
 from rekindle.study.design import Planned, Study, preparations, short_names
 from rekindle.study.places import DECLARED, MANIFEST, SESSIONS, read_object
@@ -85,6 +86,22 @@ def claim_study(
         lock.release()
         raise
     return lock
+
+
+def refuse_start(study: Study, out: Path, runs: Sequence[Planned], *, mode: Mode) -> None:
+    """Refuse what `claim_study` refuses, and write nothing: of a dry run.
+
+    Raises:
+        RunDirectoryError, DataError: as `claim_study`.
+    """
+    _refuse_mode(out, mode)
+    refuse_in_use(out / LOCK)
+    if mode == "resume" and (out / DECLARED).exists():
+        refuse_unlike(out, runs)
+        refuse_renamed(out, study)
+        read_cost(out)
+    elif mode != "overwrite":
+        _refuse_undeclared(out)
 
 
 def refuse_unlike(out: Path, runs: Sequence[Planned]) -> None:
@@ -155,7 +172,33 @@ def _resolved_now(tree: dict[str, Any]) -> dict[str, Any]:
         return tree
 
 
+def _refuse_other_formats(out: Path, runs: Sequence[Planned]) -> None:
+    """Refuse runs that another version made, as `_refuse_other_version` does the study."""
+    odd = []
+    for run in runs:
+        if (run.out / "config.yaml").exists():
+            manifest = read_object(run.out / MANIFEST)
+            known = manifest.get("state_format")
+            if known != STATE_FORMAT:
+                by = f"rekindle {manifest.get('rekindle')}, state format {known}"
+                odd.append(f"{run.out.relative_to(out)}: {by}")
+    if odd:
+        raise RunDirectoryError(
+            "runs of the study were made with another version of rekindle:\n    " + _first_of(odd),
+            wanted=f"state format {STATE_FORMAT} (rekindle {__version__})",
+            why="they cannot go on here, and their numbers could mean something else",
+            fix="resume with the version that made them, or remove the directories of these runs: "
+            "--resume makes only them again",
+        )
+
+
+def _first_of(lines: Sequence[str]) -> str:
+    more = f"\n    and {len(lines) - 5} more" if len(lines) > 5 else ""
+    return "\n    ".join(lines[:5]) + more
+
+
 def _refuse_other_runs(out: Path, runs: Sequence[Planned]) -> None:
+    _refuse_other_formats(out, runs)
     odd, versions, roots = [], set(), known_roots(out)
     for run in runs:
         config = run.out / "config.yaml"
@@ -163,19 +206,16 @@ def _refuse_other_runs(out: Path, runs: Sequence[Planned]) -> None:
             continue
         manifest = read_object(run.out / MANIFEST)
         before = flat(_resolved_now(stored_tree(config, fix=AGAIN)))
-        before["state format"] = manifest.get("state_format")
-        after = {**flat(run.recipe.resolved()), "state format": STATE_FORMAT}
+        after = flat(run.recipe.resolved())
         lines = differences(respelt(before, roots), respelt(after, roots))
         if lines:
             odd.append(f"{run.out.relative_to(out)}: " + "; ".join(lines[:3]))
             versions.add(manifest.get("rekindle"))
     if odd:
-        more = f"\n    and {len(odd) - 5} more" if len(odd) > 5 else ""
         other = sorted(str(version) for version in versions - {__version__})
         raise RunDirectoryError(
             "the study was changed half-way: runs were made with other settings:\n    "
-            + "\n    ".join(odd[:5])
-            + more,
+            + _first_of(odd),
             got=f"runs of rekindle {', '.join(other)}; this is {__version__}" if other else None,
             why="their numbers would stand beside runs that were asked something else",
             fix="restore the study file, give another --out, or start again with --overwrite "

@@ -64,6 +64,11 @@ def read_results(place: Path) -> dict[str, Any]:
     return found
 
 
+def counted(unit: str) -> str:
+    """What a budget's unit counts, with its noun: `updates`, `generated tokens`."""
+    return unit if unit == "updates" else f"{unit} tokens"
+
+
 def digest(declaration: object) -> str:
     """The hash by which a study file is known: SHA-256 of its JSON with sorted keys."""
     return hashlib.sha256(json.dumps(declaration, sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,7 @@
 """The content of study.json: what was compared, what each arm cost, and what went wrong.
 
-A finished run that cannot be read is one that failed, with the reason; the rest is still summed up.
+A finished run that cannot be read is one that failed, with the reason and what to do; the rest is
+still summed up.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from rekindle.study.spending import Spent, spent_by, unequal_budgets
 from rekindle.study.stored import stored_manifest
 
 __all__ = ["Failure", "Spent", "spent_by", "study_results", "unequal_budgets"]
+
+
+UNREAD = "it is finished and cannot be read"  # how the reason of such a failure begins
 
 
 class Failure(NamedTuple):
@@ -49,7 +53,8 @@ def study_results(
                 spent[run.out] = _read(run.out, evals)
         except DataError as error:
             if (run.arm, run.base, run.seed) not in known:
-                why = f"it is finished and cannot be read: {told(error)}"
+                again = f"remove the directory {run.out}, and --resume makes it again"
+                why = f"{UNREAD}: {told(error)}; {again}"
                 unread.append(Failure(run.arm, run.base, run.seed, why))
     done = [run for run in runs if run.out in spent]
     arms = {arm: _arm(study, arm, runs, done, spent) for arm in study.arms}
