@@ -103,7 +103,8 @@ def _most_tokens(run: Planned) -> int | None:
     shared, knobs = run.recipe.shared, run.recipe.method.model_dump()
     if shared.method not in GROUP_METHODS:
         return None
-    answers = shared.optim.problems * knobs["group_size"] * (1 + knobs.get("extra_rollouts", 0.0))
+    again = 1 + float(knobs.get("extra_rollouts", 0.0))
+    answers = shared.optim.problems * int(knobs["group_size"]) * again
     return math.ceil(shared.optim.steps * answers * shared.sample.max_new_tokens)
 
 
