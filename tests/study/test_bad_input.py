@@ -168,7 +168,7 @@ def test_a_study_or_run_of_another_version_is_refused_by_name(file):  # noqa: F8
     run_study(study, Path("out"), executor=Inline(), quiet=True)
     run = next(Path("out").glob("runs/sft/*/*")) / "manifest.json"
     for path, says in (
-        (run, "state format: 1 -> "),
+        (run, "rekindle 0.0.1, state format 1"),
         (Path("out/manifest.json"), "another version"),
     ):
         before = read_json(path)

@@ -1,13 +1,16 @@
 """A study directory that was altered, torn or made by another version: told, never guessed at."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
-from rekindle.errors import DataError, RekindleError, RunDirectoryError
+from rekindle.cli.study import _refuse_failures
+from rekindle.errors import DataError, RekindleError, RunDirectoryError, TrainingError
 from rekindle.evals.reading import read_eval
+from rekindle.report.study import load_study_page
 from rekindle.study.archiving import archive_study
 from rekindle.study.spending import spent_by
 from study.cheap import go, study_of
@@ -143,3 +146,51 @@ def test_without_a_majority_of_the_same_data_nothing_is_decided(made):  # noqa: 
     )
     assert (row["n_pairs"], row["verdict"]) == (2, "cannot tell yet")
     assert "or more" in row["why"]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_finished_run_that_cannot_be_read_says_what_makes_it_again(study, gone, capsys):
+    path = Path(RUN, "eval.json")
+    before = path.read_text()
+    path.unlink() if gone else path.write_text(before[:50])
+    found, asked = go(study, "out", mode="resume")
+    (failed,) = found["failed"]
+    assert not asked
+    assert failed["why"].startswith("it is finished and cannot be read: ")
+    assert failed["why"].endswith(f"; remove the directory {RUN}, and --resume makes it again")
+    with pytest.raises(TrainingError) as error:
+        _refuse_failures(found)
+    assert "remove the run directories that are named above, then" in str(error.value)
+    assert "mend the cause" not in str(error.value)
+    found["failed"].append({"preparation": "rm", "base": "base-0", "why": "boom"})
+    with pytest.raises(TrainingError, match=r"mend the cause .*, remove the run directories"):
+        _refuse_failures(found)
+    shutil.rmtree(RUN)
+    again, asked = go(study, "out", mode="resume")
+    assert (again["failed"], asked) == ([], [Path(RUN)])
+    assert path.read_text() == before
+
+
+def test_a_run_of_another_version_is_no_change_of_the_study_file(study):
+    altered(Path(RUN, "manifest.json"), lambda tree: tree.update(state_format=99))
+    with pytest.raises(RunDirectoryError, match="made with another version of rekindle") as error:
+        go(study, "out", mode="resume")
+    said = str(error.value)
+    assert "runs/a/base-0/seed-0: rekindle x, state format 99" in said
+    assert "study file" not in said
+    assert "half-way" not in said
+    shutil.rmtree(RUN)
+    assert go(study, "out", mode="resume")[1] == [Path(RUN)]
+
+
+def test_the_page_says_that_runs_are_of_another_version(study):
+    def notes():
+        return [note for note in load_study_page(Path("out")).notes if "version" in note]
+
+    assert notes() == []
+    altered(Path(RUN, "manifest.json"), lambda tree: tree.update(state_format=99))
+    (note,) = notes()
+    assert note.startswith("Of another version of rekindle: a, base-0, seed 0 (state format 99")
+    altered(Path("out/manifest.json"), lambda tree: tree.update(state_format=99))
+    (note,) = notes()
+    assert note.startswith("Of another version of rekindle: the study and a, base-0, seed 0")

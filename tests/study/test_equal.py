@@ -7,6 +7,7 @@ import yaml
 
 from rekindle.errors import ConfigError
 from rekindle.study.design import load_study, plan
+from rekindle.study.foreseen import short_of_budget
 from rekindle.testbed import located
 from study.cheap import TREE, refused, study_of
 from study.test_bad_input import evaluation, made  # noqa: F401
@@ -85,3 +86,45 @@ def test_one_model_under_two_names_is_one_base():
     ):
         refused("bases has one twice", bases=names)
     assert study_of(bases=[shipped, "testbed/addition-s1", "org/name", "runs/b/final"])
+
+
+def test_arms_that_could_get_no_verdict_are_refused_also_below_a_limit_of_updates():
+    """`at_most` was what the refusal named as the way out, and all of them ended untold."""
+    short = {**SFT, "optim": {"steps": 5}}
+    for budget in ({}, {"at_most": 80}):
+        said = refused("other numbers of updates", arms={"a": SFT, "b": short}, budget=budget)
+        assert "optim.steps 1 and 5" in said
+        assert "without a verdict" in said
+        assert "set budget.at_most" not in said
+    # what no comparison rests on, and what takes its own time, may differ
+    three = {"a": SFT, "b": SFT, "c": short}
+    named = {"comparisons": [{"arm": "b", "baseline": "a"}], "budget": {"at_most": 80}}
+    assert plan(study_of(arms=three, **named), Path("out"))
+    stages = {"a": {"method": "w2s_stage1"}, "b": {"method": "w2s_stage1", "optim": {"steps": 5}}}
+    assert plan(study_of(arms=stages, budget={"at_most": 80}), Path("out"))
+
+
+def test_updates_are_counted_and_not_steps():
+    twice = {**GRPO, "grpo": {"minibatches": 2, "epochs": 3}}
+    said = refused("other numbers of updates", arms={"a": GRPO, "b": twice})
+    assert "1 and 6 updates, optim.steps 1 and 1, of 1 and 6 updates each" in said
+    refused("more updates than the budget", arms={"a": GRPO, "b": twice}, budget={"at_most": 5})
+    assert plan(study_of(arms={"a": {**GRPO, "optim": {"steps": 6}}, "b": twice}), Path("out"))
+
+
+def test_arms_that_cannot_spend_their_budget_are_foreseen():
+    def said(*, arms, **budget):
+        study = study_of(arms=arms, budget=budget)
+        return short_of_budget(study, plan(study, Path("out")))
+
+    assert said(arms={"a": SFT, "b": SFT}, at_most=1) == []
+    first, second = said(arms={"a": SFT, "b": SFT}, at_most=80)
+    assert first.startswith("arm 'a' takes 1 of the budget's 80 updates")
+    assert second.startswith("arm 'b'")
+    # 1 step of 32 problems, 8 answers of at most 64 tokens
+    assert said(arms={"a": GRPO, "b": GRPO}, unit="generated", at_most=32 * 8 * 64) == []
+    told = said(arms={"a": GRPO, "b": {"method": "dapo"}}, unit="generated", at_most=20_000)
+    assert told == [
+        "arm 'a' can generate at most 16,384 tokens in its optim.steps, and the budget is 20,000: "
+        "it ends before it has spent it; raise its optim.steps"
+    ]

@@ -45,6 +45,7 @@ def run_study_command(
             wanted=" or ".join(EXECUTORS),
             fix=did_you_mean(executor, EXECUTORS),
         )
+    _refuse_no_job(jobs)
     if executor == "local" and not dry_run:
         warm_up()
     from rekindle.study.design import load_study, plan
@@ -60,8 +61,7 @@ def run_study_command(
     if not quiet or dry_run:
         _announce(study, out, runs)
     if dry_run:
-        if archive is not None:
-            _look_into(study, archive)
+        _only_look(study, out, runs, archive=archive, mode=mode)
         return
     pool = _executor(executor, jobs)
     if archive is not None:
@@ -81,26 +81,46 @@ def run_study_command(
     _refuse_failures(found)
 
 
+def _only_look(
+    study: Study, out: Path, runs: Sequence[Planned], *, archive: Path | None, mode: Mode
+) -> None:
+    """Refuse what the study would be refused at its start, say what would run; write nothing."""
+    from rekindle.study.directory import refuse_start
+    from rekindle.study.foreseen import left_to_run
+
+    if archive is None:
+        refuse_start(study, out, runs, mode=mode)
+        typer.echo(left_to_run(study, out, runs, mode=mode), err=True)
+        return
+    from rekindle.study.archive import opened, refuse_other, refuse_taken
+    from rekindle.study.design import plan
+    from rekindle.study.present import check_present
+
+    _refuse_both(mode)
+    refuse_other(archive)
+    refuse_taken(out)
+    with opened(archive) as place:
+        _refuse_strange(study, place, archive)
+        there = plan(study, place)
+        check_present(study, there)
+        typer.echo(left_to_run(study, place, there, mode="resume"), err=True)
+
+
 def _begun_elsewhere(study: Study, archive: Path, out: Path, mode: Mode) -> Mode:
-    if mode != "new":
-        raise ConfigError(
-            f"--from and --{mode} exclude each other",
-            why="--from begins a new directory with the runs of another study",
-            fix="--from once, --resume from then on",
-        )
+    _refuse_both(mode)
     from rekindle.study.archive import take_up
 
     take_up(archive, out, check=lambda place: _refuse_strange(study, place, archive))
     return "resume"
 
 
-def _look_into(study: Study, archive: Path) -> None:
-    """What would speak against `--from`, without taking anything up."""
-    from rekindle.study.archive import opened, refuse_other
-
-    refuse_other(archive)
-    with opened(archive) as place:
-        _refuse_strange(study, place, archive)
+def _refuse_both(mode: Mode) -> None:
+    if mode != "new":
+        raise ConfigError(
+            f"--from and --{mode} exclude each other",
+            why="--from begins a new directory with the runs of another study",
+            fix="--from once, --resume from then on",
+        )
 
 
 def _refuse_strange(study: Study, place: Path, archive: Path) -> None:
@@ -121,9 +141,12 @@ def _refuse_strange(study: Study, place: Path, archive: Path) -> None:
         )
 
 
-def _executor(name: str, jobs: int | None) -> Executor:
+def _refuse_no_job(jobs: int | None) -> None:
     if jobs is not None and jobs < 1:
         raise ConfigError("--jobs is too small", got=jobs, wanted="at least 1")
+
+
+def _executor(name: str, jobs: int | None) -> Executor:
     if name == "ray":
         from rekindle.study.on_ray import RayPool
 
@@ -136,9 +159,8 @@ def _executor(name: str, jobs: int | None) -> Executor:
 
 
 def _announce(study: Study, out: Path, runs: Sequence[Planned]) -> None:
-    from rekindle.evals.crossed import SPREADS, minimum_detectable, noise_of
     from rekindle.study.design import preparations
-    from rekindle.study.present import problems_asked
+    from rekindle.study.foreseen import detectable, short_of_budget
 
     before = preparations(study, out)
     primary, first = study.primary, study.pairs()[0]
@@ -154,44 +176,15 @@ def _announce(study: Study, out: Path, runs: Sequence[Planned]) -> None:
         f"hash {study.declared()[:12]}",
         err=True,
     )
-    problems, counted = problems_asked(study, runs[0])
-    noise_sd = noise_of(primary.metric, runs[0].recipe.shared.eval.samples)
-    least = [
-        minimum_detectable(
-            n_bases=len(study.bases),
-            n_seeds=len(study.seeds),
-            n_problems=problems,
-            spread=spread,
-            noise_sd=noise_sd,
-        )
-        for spread in SPREADS
-    ]
-    if math.isinf(least[0]):
-        words = (
-            "one base model and one seed: a pair of runs never gets a verdict, however large its "
-            "difference; give more seeds or bases"
-        )
-    else:
-        alone = len(study.bases) == 1
-        found = _or([f"{value:.3f}" if value < 1 else "none" for value in least])
-        spreads = _or([f"{spread.seed if alone else spread.base:g}" for spread in SPREADS])
-        words = (
-            f"with {problems} problems{'' if counted else ', if there are as many,'} a difference "
-            f"of {found} would be found in 8 of 10 studies of this size, where it varies between "
-            f"{'seeds' if alone else 'base models'} by {spreads} (in the committed studies: arms "
-            "that do nearly the same, that train another way, on other data)"
-        )
-    typer.echo(words, err=True)
-
-
-def _or(items: Sequence[str]) -> str:
-    return f"{', '.join(items[:-1])} or {items[-1]}"
+    for line in [detectable(study, runs), *short_of_budget(study, runs)]:
+        typer.echo(line, err=True)
 
 
 def show(found: dict[str, Any]) -> None:
     """The verdicts, what the arms cost, and what is missing."""
     from rekindle.report.words import plural
     from rekindle.study.cost import told
+    from rekindle.study.places import counted
 
     console = Console(width=None if Console().is_terminal else 160)
     grid = Table("method", "baseline", "metric", "difference", "p (Holm)", "n", "verdict")
@@ -218,7 +211,7 @@ def show(found: dict[str, Any]) -> None:
         costs.add_row(arm, f"{row['finished']}/{row['planned']}", *cells)
     console.print(costs)
     for arm, ratio in found["budget"]["unequal"].items():
-        unit = found["budget"]["unit"]
+        unit = counted(found["budget"]["unit"])
         console.print(f"unequal budget: {arm} spent {ratio:.2f} times the {unit} it should have")
     for change in found["changes"]:
         console.print(
@@ -234,12 +227,13 @@ def show(found: dict[str, Any]) -> None:
 def _when_declared(primary: dict[str, Any]) -> str:
     if primary.get("declared", True):
         return "declared before the first run"
-    first = primary["first"]
-    level = f" L{first['level']}" if first["level"] is not None else ""
-    return (
-        f"changed after {primary['changed_after']} finished runs; declared was "
-        f"{first['metric']}{level} of {first['arm']} against {first['baseline']}"
-    )
+    told = [f"changed after {primary['changed_after']} finished runs"]
+    if "first" in primary:
+        first = primary["first"]
+        level = f" L{first['level']}" if first["level"] is not None else ""
+        pair = f"{first['arm']} against {first['baseline']}"
+        told.append(f"declared was {first['metric']}{level} of {pair}")
+    return "; ".join([*told, *primary.get("changed", [])])
 
 
 def _left_out(change: dict[str, Any]) -> str:
@@ -253,13 +247,19 @@ def _failed(failure: dict[str, Any]) -> str:
 
 
 def _refuse_failures(found: dict[str, Any]) -> None:
-    if found["failed"]:
-        raise TrainingError(
-            f"{len(found['failed'])} of the study's runs and preparations failed",
-            got="; ".join(_failed(failure) for failure in found["failed"]),
-            why="the results above are without them",
-            fix="mend the cause (see the .log beside each), then the same with --resume",
-        )
+    if not found["failed"]:
+        return
+    from rekindle.study.results import UNREAD
+
+    unread = [failure["why"].startswith(UNREAD) for failure in found["failed"]]
+    mend = ["mend the cause (see the .log beside each)"] if not all(unread) else []
+    mend += ["remove the run directories that are named above"] if any(unread) else []
+    raise TrainingError(
+        f"{len(found['failed'])} of the study's runs and preparations failed",
+        got="; ".join(_failed(failure) for failure in found["failed"]),
+        why="the results above are without them",
+        fix=f"{', '.join(mend)}, then the same with --resume",
+    )
 
 
 def _gap_table(rows: list[dict[str, Any]]) -> Table:

@@ -118,12 +118,7 @@ class RunLock:
             self.release()
             if not isinstance(error.__cause__, BlockingIOError):
                 raise
-            raise RunDirectoryError(
-                f"{path.parent} is in use by another process",
-                got=f"process {holder}" if holder else None,
-                why="two processes in one run directory would spoil it",
-                fix="wait for it, stop it, or give another --out",
-            ) from None
+            raise _in_use(path, holder) from None
         _held.add(self)
         with explained_io(path, "writing"):
             self._file.seek(0)
@@ -136,6 +131,30 @@ class RunLock:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def refuse_in_use(path: Path) -> None:
+    """Refuse a directory that another process holds by its lock file; nothing is written.
+
+    Raises:
+        RunDirectoryError: it is held, or the file cannot be opened.
+    """
+    if not path.exists():
+        return
+    with explained_io(path, "opening"), open(path, encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _in_use(path, file.read().strip()) from None
+
+
+def _in_use(path: Path, holder: str) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"{path.parent} is in use by another process",
+        got=f"process {holder}" if holder else None,
+        why="two processes in one run directory would spoil it",
+        fix="wait for it, stop it, or give another --out",
+    )
 
 
 _held: "weakref.WeakSet[RunLock]" = weakref.WeakSet()

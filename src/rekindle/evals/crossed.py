@@ -134,7 +134,9 @@ def run_sign_flip_p(means: Sequence[float], *, seed: int = 0, resamples: int = 2
 
 
 def noise_of(metric: str, samples: int) -> float:
-    """About what sampling adds to one run's difference on one problem, of accuracies; `noise_sd`.
+    """About what sampling adds to one run's difference on one problem; `noise_sd`.
+
+    Of accuracies and `chain_prob`, which were measured; nothing is known of `nll` and `brier`.
 
     0.45 for one answer and for pass@k of as many as there are, less where answers are averaged or
     probabilities taken (docs/statistics.md).
@@ -146,7 +148,7 @@ def noise_of(metric: str, samples: int) -> float:
 
 
 class Spread(NamedTuple):
-    """Standard deviations of a true difference: by base, by seed, by problem.
+    """Standard deviations of a true difference of accuracies: by base, by seed, by problem.
 
     `SPREADS` are those of the committed studies (docs/statistics.md): arms that do nearly the same
     (HERO and its verifier), arms that train another way (WMSS and SFT), or on other data (the

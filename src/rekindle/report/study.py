@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rekindle.engine.manifest import STATE_FORMAT
 from rekindle.errors import RunDirectoryError
 from rekindle.report.averages import TEXT_RUNS, averaged
 from rekindle.report.load import Evaluation, Metric, RunData, load_run
+from rekindle.report.reading import read_object
 from rekindle.report.rerun import Rerun, rerun_of
 from rekindle.report.study_file import Claim, Declared, StudyFile, read_declared, read_study
 from rekindle.report.study_tables import budget_table, comparison_table, gap_tables
@@ -21,6 +23,7 @@ from rekindle.report.tables import Table
 from rekindle.report.verdict import VerdictRow
 from rekindle.report.words import listed, plural
 from rekindle.study.cost import told
+from rekindle.study.places import MANIFEST, counted
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def load_study_page(place: Path, *, packed: bool = False) -> StudyPage:
             for arm, block in found.arms.items()
         },
         rerun=rerun_of(place, found, declared, runs, notes, packed=packed),
-        notes=[*_notes(found, declared), *notes],
+        notes=[*_notes(found, declared), *_other_versions(place, runs), *notes],
         metric=found.primary.metric,
         declared=found.primary.declared,
         when="declared before the first run" if found.primary.declared else found.primary.when,
@@ -221,7 +224,7 @@ def _notes(found: StudyFile, declared: Declared) -> list[str]:
         )
     ratios = [f"{arm} {ratio:.2f} times" for arm, ratio in found.budget.unequal.items()]
     if ratios:
-        unit = found.budget.unit
+        unit = counted(found.budget.unit)
         notes.append(f"Unequal budget, of the {unit} that an arm should have: {listed(ratios)}.")
     if found.cost is not None:
         notes.append(f"The study took {told(found.cost)}.")
@@ -240,6 +243,22 @@ def _notes(found: StudyFile, declared: Declared) -> list[str]:
             f"another than {declared.last[:12]}."
         )
     return notes
+
+
+def _other_versions(place: Path, runs: Mapping[str, Sequence[RunData]]) -> list[str]:
+    """That numbers were written by a version whose numbers could mean something else."""
+    manifests = {run.name: run.manifest for these in runs.values() for run in these}
+    manifests = {"the study": read_object(place / MANIFEST, [], "")} | manifests
+    known = {name: found.get("state_format", STATE_FORMAT) for name, found in manifests.items()}
+    odd = [name for name, version in known.items() if version != STATE_FORMAT]
+    if not odd:
+        return []
+    more = [f"{len(odd) - 3} more"] if len(odd) > 3 else []
+    formats = listed(sorted({str(known[name]) for name in odd}))
+    return [
+        f"Of another version of rekindle: {listed([*odd[:3], *more])} (state format {formats}; "
+        f"this one writes {STATE_FORMAT}): their numbers could mean something else."
+    ]
 
 
 def _curves_note(found: StudyFile, runs: Mapping[str, Sequence[RunData]]) -> str:

@@ -5,8 +5,6 @@ Fields that later versions added have defaults; everything else must be there an
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from rekindle.errors import DataError
 from rekindle.report.samples import number
-from rekindle.study.places import read_results
+from rekindle.study.places import digest, read_results
 
 Verdict = Literal["helps", "does not", "cannot tell yet"]
 
@@ -119,10 +117,12 @@ class Deciding(_Part):
 
 
 class Primary(Deciding):
-    """What decides; `first` is what was declared to, where that was changed after runs."""
+    """What decides; `first` is what was declared to, where that was changed after runs, and
+    `changed` what else its verdict rests on."""
 
     declared: bool = True
     changed_after: int = 0
+    changed: list[str] = Field(default_factory=list)
     first: Deciding | None = None
 
     @property
@@ -227,8 +227,7 @@ def read_declared(place: Path, found: StudyFile) -> Declared:
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     last = next((c.declared for c in reversed(found.changes) if c.declared), found.declared)
     try:
-        tree = yaml.safe_load(text)
-        digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+        known = digest(yaml.safe_load(text))
     except (yaml.YAMLError, TypeError, ValueError):
-        digest = ""
-    return Declared(text=text, fits=digest == last, last=last)
+        known = ""
+    return Declared(text=text, fits=known == last, last=last)

@@ -17,6 +17,7 @@ def summary(found: StudyFile) -> list[str]:
     )
     declared, after = found.primary.declared, found.primary.changed_after
     word = "Declared" if declared else f"Changed after {plural(after, 'finished run')}"
+    word += f" ({'; '.join(found.primary.changed)})" if found.primary.changed else ""
     when = f"{word} before the first run" if declared else word
     for row in found.comparisons:
         if not row.primary:

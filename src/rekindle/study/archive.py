@@ -43,10 +43,7 @@ def take_up(archive: Path, out: Path, *, check: Callable[[Path], None] | None = 
         DataError: the archive is damaged.
     """
     refuse_other(archive)
-    if out.exists():
-        raise RunDirectoryError(
-            f"{out} exists", fix="--resume goes on with it; --from begins a new directory"
-        )
+    refuse_taken(out)
     with written_aside(out, "unpacking to") as aside:
         _unpack(archive, aside)
         if check is not None:
@@ -61,6 +58,14 @@ def refuse_other(archive: Path) -> None:
             f"{archive} is no archive of a study",
             wanted=f"a directory with {RUNS}",
             fix="rekindle export STUDY --out DIR makes one",
+        )
+
+
+def refuse_taken(out: Path) -> None:
+    """Raises RunDirectoryError where `out` is there: an archive is taken up into a new place."""
+    if out.exists():
+        raise RunDirectoryError(
+            f"{out} exists", fix="--resume goes on with it; --from begins a new directory"
         )
 
 

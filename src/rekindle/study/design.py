@@ -23,8 +23,6 @@ base that is named in `models` is made first, by a command of the same kind (`ma
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +39,7 @@ from rekindle.methods.recipe import Recipe, checked, make_recipe, with_overrides
 from rekindle.study.checks import check_runs, check_study
 from rekindle.study.made import PREFIX, in_order, made_from
 from rekindle.study.placeholders import PLACEHOLDER, filled
+from rekindle.study.places import digest
 
 OTHER_RUN = re.compile(r"\{run:([^{}]+)\}")
 Unit = Literal["updates", "generated", "trained"]
@@ -154,8 +153,7 @@ class Study(Section):
 
     def declared(self) -> str:
         """Hash of everything in the file: a claim that is changed later is another claim."""
-        text = json.dumps(self.declaration(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest(self.declaration())
 
 
 @dataclass(frozen=True)

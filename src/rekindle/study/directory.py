@@ -8,15 +8,15 @@ numbers would stand under another recipe's name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from rekindle import __version__
-from rekindle.engine.manifest import STATE_FORMAT, make_manifest, now
-from rekindle.engine.rundir import LOCK, RunLock, flat
+from rekindle.engine.manifest import STATE_FORMAT, make_manifest
+from rekindle.engine.rundir import LOCK, RunLock, flat, refuse_in_use
 from rekindle.errors import ConfigError, DataError, RekindleError, RunDirectoryError
 from rekindle.files import (
     clear_leftovers,
@@ -27,9 +27,11 @@ from rekindle.files import (
     write_json,
 )
 from rekindle.methods.recipe import make_recipe
-from rekindle.study.declared import primary_of
+from rekindle.study.changes import as_begun, finished_runs, note_changes
+from rekindle.study.cost import read_cost
+from rekindle.study.declared import differences
 from rekindle.study.design import Planned, Study, preparations, short_names
-from rekindle.study.places import DECLARED, MANIFEST, SESSIONS, is_finished, read_object
+from rekindle.study.places import DECLARED, MANIFEST, SESSIONS, read_object
 from rekindle.study.roots import AGAIN, known_roots, move_unfinished, respelt
 from rekindle.study.stored import stored_manifest, stored_study, stored_tree
 
@@ -68,7 +70,7 @@ def claim_study(
             refuse_unlike(out, runs)
             refuse_renamed(out, study)
             _note_place(study, out, runs)
-            _note_changes(study, out, runs)
+            note_changes(study, out, runs)
         else:
             _refuse_undeclared(out)
             manifest = make_manifest(
@@ -77,14 +79,29 @@ def claim_study(
                 fingerprints={"declared": study.declared()},
                 processes=workers,
             )
-            own = {"study": study.study, "places": [str(out)], "primary": primary_of(study)}
-            own["changes"] = []
+            own = {"study": study.study, "places": [str(out)], **as_begun(study)}
             write_json(out / MANIFEST, {**manifest, **own})
         write_atomic(out / DECLARED, _text(study))
     except RekindleError:
         lock.release()
         raise
     return lock
+
+
+def refuse_start(study: Study, out: Path, runs: Sequence[Planned], *, mode: Mode) -> None:
+    """Refuse what `claim_study` refuses, and write nothing: of a dry run.
+
+    Raises:
+        RunDirectoryError, DataError: as `claim_study`.
+    """
+    _refuse_mode(out, mode)
+    refuse_in_use(out / LOCK)
+    if mode == "resume" and (out / DECLARED).exists():
+        refuse_unlike(out, runs)
+        refuse_renamed(out, study)
+        read_cost(out)
+    elif mode != "overwrite":
+        _refuse_undeclared(out)
 
 
 def refuse_unlike(out: Path, runs: Sequence[Planned]) -> None:
@@ -155,7 +172,33 @@ def _resolved_now(tree: dict[str, Any]) -> dict[str, Any]:
         return tree
 
 
+def _refuse_other_formats(out: Path, runs: Sequence[Planned]) -> None:
+    """Refuse runs that another version made, as `_refuse_other_version` does the study."""
+    odd = []
+    for run in runs:
+        if (run.out / "config.yaml").exists():
+            manifest = read_object(run.out / MANIFEST)
+            known = manifest.get("state_format")
+            if known != STATE_FORMAT:
+                by = f"rekindle {manifest.get('rekindle')}, state format {known}"
+                odd.append(f"{run.out.relative_to(out)}: {by}")
+    if odd:
+        raise RunDirectoryError(
+            "runs of the study were made with another version of rekindle:\n    " + _first_of(odd),
+            wanted=f"state format {STATE_FORMAT} (rekindle {__version__})",
+            why="they cannot go on here, and their numbers could mean something else",
+            fix="resume with the version that made them, or remove the directories of these runs: "
+            "--resume makes only them again",
+        )
+
+
+def _first_of(lines: Sequence[str]) -> str:
+    more = f"\n    and {len(lines) - 5} more" if len(lines) > 5 else ""
+    return "\n    ".join(lines[:5]) + more
+
+
 def _refuse_other_runs(out: Path, runs: Sequence[Planned]) -> None:
+    _refuse_other_formats(out, runs)
     odd, versions, roots = [], set(), known_roots(out)
     for run in runs:
         config = run.out / "config.yaml"
@@ -163,19 +206,16 @@ def _refuse_other_runs(out: Path, runs: Sequence[Planned]) -> None:
             continue
         manifest = read_object(run.out / MANIFEST)
         before = flat(_resolved_now(stored_tree(config, fix=AGAIN)))
-        before["state format"] = manifest.get("state_format")
-        after = {**flat(run.recipe.resolved()), "state format": STATE_FORMAT}
-        lines = _differences(respelt(before, roots), respelt(after, roots))
+        after = flat(run.recipe.resolved())
+        lines = differences(respelt(before, roots), respelt(after, roots))
         if lines:
             odd.append(f"{run.out.relative_to(out)}: " + "; ".join(lines[:3]))
             versions.add(manifest.get("rekindle"))
     if odd:
-        more = f"\n    and {len(odd) - 5} more" if len(odd) > 5 else ""
         other = sorted(str(version) for version in versions - {__version__})
         raise RunDirectoryError(
             "the study was changed half-way: runs were made with other settings:\n    "
-            + "\n    ".join(odd[:5])
-            + more,
+            + _first_of(odd),
             got=f"runs of rekindle {', '.join(other)}; this is {__version__}" if other else None,
             why="their numbers would stand beside runs that were asked something else",
             fix="restore the study file, give another --out, or start again with --overwrite "
@@ -205,7 +245,7 @@ def refuse_renamed(out: Path, study: Study) -> None:
     before = short_names(stored_study(out)[1].bases)
     names = short_names(study.bases)
     for base, was in before.items():
-        lost = [place for place in _finished(out) if place.parent.name == was]
+        lost = [place for place in finished_runs(out) if place.parent.name == was]
         if lost and names.get(base, was) != was:
             raise RunDirectoryError(
                 f"base model '{base}' would have another directory",
@@ -217,11 +257,6 @@ def refuse_renamed(out: Path, study: Study) -> None:
             )
 
 
-def _finished(out: Path) -> list[Path]:
-    """All finished runs that are there, also those that are no longer planned."""
-    return [p.parent for p in sorted(out.glob(f"runs/*/*/*/{MANIFEST}")) if is_finished(p.parent)]
-
-
 def _refuse_undeclared(out: Path) -> None:
     begun = len(list(out.glob(f"runs/*/*/*/{MANIFEST}")))
     if begun:
@@ -231,38 +266,3 @@ def _refuse_undeclared(out: Path) -> None:
             why="a claim that is declared now would look as if it had been declared before",
             fix=f"restore {DECLARED}, or start again with --overwrite or another --out",
         )
-
-
-def _note_changes(study: Study, out: Path, runs: Sequence[Planned]) -> None:
-    before, declared = stored_study(out)
-    lines = _differences(flat(before), flat(study.declaration()))
-    if not lines:
-        return
-    manifest, finished = stored_manifest(out), _finished(out)
-    was = primary_of(declared)
-    manifest.setdefault("primary", was)  # the first studies did not keep it
-    planned = {run.out for run in runs}
-    note = {
-        "when": now(),
-        "finished_runs": len(finished),
-        "declared": study.declared(),
-        "changes": lines,
-    }
-    left_out = sum(place not in planned for place in finished)
-    if left_out:
-        note["left_out"] = left_out
-    if primary_of(study) != was:
-        note["primary"] = primary_of(study)
-        if not list(out.glob("runs/*/*/*")):  # nothing can have been seen
-            manifest["primary"] = primary_of(study)
-    write_json(out / MANIFEST, {**manifest, "changes": [*manifest["changes"], note]})
-
-
-def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for key in dict.fromkeys([*after, *before]):
-        was = repr(before[key]) if key in before else "(absent)"
-        now_ = repr(after[key]) if key in after else "(absent)"
-        if was != now_:
-            lines.append(f"{key}: {was} -> {now_}")
-    return lines

@@ -5,11 +5,12 @@ The same budget, the same start, the same questions; and settings that differ at
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rekindle.errors import ConfigError
-from rekindle.methods import section_name
+from rekindle.methods import GROUP_METHODS, section_name
 
 if TYPE_CHECKING:
     from rekindle.study.design import Planned, Study
@@ -56,31 +57,71 @@ def _check_tokens(study: Study, runs: Sequence[Planned]) -> None:
 
 
 def _check_updates(study: Study, runs: Sequence[Planned]) -> None:
-    """Arms of one stage with other numbers of steps cannot have the same number of updates."""
-    limit = study.budget.at_most
+    """Arms of one stage with other numbers of updates cannot be compared at equal updates."""
+    limit, updates = study.budget.at_most, planned_updates(runs)
     for run in runs:
         steps = run.recipe.shared.optim.steps
-        if limit is not None and steps > limit:
+        if limit is not None and updates.get(run.arm, steps) > limit:
             raise ConfigError(
                 f"arm '{run.arm}' would take more updates than the budget",
-                got=f"optim.steps {steps}",
+                got=_taken_from(runs, run.arm),
                 wanted=f"at most {limit} (budget.at_most)",
                 fix="lower optim.steps, or raise the budget for all arms",
             )
-    if limit is not None:
-        return
-    steps_of = {run.arm: run.recipe.shared.optim.steps for run in runs if _one_stage(run)}
-    first = study.baseline if study.baseline in steps_of else next(iter(steps_of), "")
-    for arm, steps in steps_of.items():
-        if abs(steps / steps_of[first] - 1) > study.budget.tolerance:
+    first = study.baseline if study.baseline in updates else next(iter(updates), "")
+    pairs = [(first, arm) for arm in updates]
+    if limit is not None:  # then an arm that is compared with no other may take fewer
+        pairs = [(pair.baseline, pair.arm) for pair in study.pairs()]
+    for one, other in pairs:
+        if not {one, other} <= updates.keys():
+            continue
+        if abs(updates[other] / updates[one] - 1) > study.budget.tolerance:
             raise ConfigError(
-                f"arms '{first}' and '{arm}' would take other numbers of updates",
-                got=f"optim.steps {steps_of[first]} and {steps}",
+                f"arms '{one}' and '{other}' would take other numbers of updates",
+                got=f"{updates[one]} and {updates[other]} updates, {_taken_from(runs, one, other)}",
                 wanted=f"the same, or within {study.budget.tolerance:g} of it (budget.tolerance)",
-                why="the budget is in updates, and a longer training is another claim",
-                fix="give all arms the same optim.steps, name what is equal in 'budget', or set "
-                "budget.at_most to the most that an arm may take",
+                why="the budget is in updates: a longer training is another claim, and the "
+                "comparison would end without a verdict",
+                fix="give both arms as many updates; or, if tokens are what should be equal, let "
+                "budget.unit be trained or generated, with budget.at_most",
             )
+
+
+def planned_updates(runs: Sequence[Planned]) -> dict[str, int]:
+    """Arm -> how many updates a run of it takes; arms for which the recipe does not tell are left
+    out."""
+    return {run.arm: _updates(run) for run in runs if _one_stage(run)}
+
+
+def most_generated(runs: Sequence[Planned]) -> dict[str, int]:
+    """Arm -> the tokens that a run of it can generate in its steps, each answer as long as it may
+    be; arms for which the recipe does not tell are left out."""
+    return {run.arm: most for run in runs if (most := _most_tokens(run)) is not None}
+
+
+def _most_tokens(run: Planned) -> int | None:
+    shared, knobs = run.recipe.shared, run.recipe.method.model_dump()
+    if shared.method not in GROUP_METHODS:
+        return None
+    again = 1 + float(knobs.get("extra_rollouts", 0.0))
+    answers = shared.optim.problems * int(knobs["group_size"]) * again
+    return math.ceil(shared.optim.steps * answers * shared.sample.max_new_tokens)
+
+
+def _updates(run: Planned) -> int:
+    knobs = run.recipe.method.model_dump()
+    per_step = knobs.get("minibatches", 1) * knobs.get("epochs", 1)
+    return run.recipe.shared.optim.steps * int(per_step)
+
+
+def _taken_from(runs: Sequence[Planned], *arms: str) -> str:
+    """The settings that the updates of arms come from."""
+    steps = {run.arm: run.recipe.shared.optim.steps for run in runs}
+    more = {run.arm: _updates(run) // steps[run.arm] for run in runs if _one_stage(run)}
+    told = f"optim.steps {' and '.join(str(steps[arm]) for arm in arms)}"
+    if any(more.get(arm, 1) > 1 for arm in arms):
+        told += f", of {' and '.join(str(more[arm]) for arm in arms)} updates each"
+    return told
 
 
 def _one_stage(run: Planned) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,16 @@ def read_results(place: Path) -> dict[str, Any]:
             fix="rekindle study ... --resume with this version writes it anew from the runs",
         )
     return found
+
+
+def counted(unit: str) -> str:
+    """What a budget's unit counts, with its noun: `updates`, `generated tokens`."""
+    return unit if unit == "updates" else f"{unit} tokens"
+
+
+def digest(declaration: object) -> str:
+    """The hash by which a study file is known: SHA-256 of its JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(declaration, sort_keys=True).encode()).hexdigest()
 
 
 def is_finished(place: Path) -> bool:

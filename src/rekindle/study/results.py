@@ -1,6 +1,7 @@
 """The content of study.json: what was compared, what each arm cost, and what went wrong.
 
-A finished run that cannot be read is one that failed, with the reason; the rest is still summed up.
+A finished run that cannot be read is one that failed, with the reason and what to do; the rest is
+still summed up.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from rekindle.errors import DataError
 from rekindle.files import read_jsonl
 from rekindle.methods.rounds import ROUNDS
 from rekindle.study.comparing import compared_all, recovered_by
-from rekindle.study.declared import declared_first, primary_told
+from rekindle.study.declared import beside_verdicts, declared_first, primary_told
 from rekindle.study.design import Planned, Study
 from rekindle.study.pairing import Evals, told
 from rekindle.study.places import MANIFEST, RESULTS_FORMAT, is_finished, read_object
@@ -22,6 +23,9 @@ from rekindle.study.spending import Spent, spent_by, unequal_budgets
 from rekindle.study.stored import stored_manifest
 
 __all__ = ["Failure", "Spent", "spent_by", "study_results", "unequal_budgets"]
+
+
+UNREAD = "it is finished and cannot be read"  # how the reason of such a failure begins
 
 
 class Failure(NamedTuple):
@@ -49,13 +53,18 @@ def study_results(
                 spent[run.out] = _read(run.out, evals)
         except DataError as error:
             if (run.arm, run.base, run.seed) not in known:
-                why = f"it is finished and cannot be read: {told(error)}"
+                again = f"remove the directory {run.out}, and --resume makes it again"
+                why = f"{UNREAD}: {told(error)}; {again}"
                 unread.append(Failure(run.arm, run.base, run.seed, why))
     done = [run for run in runs if run.out in spent]
     arms = {arm: _arm(study, arm, runs, done, spent) for arm in study.arms}
     means = {arm: row["spent"] for arm, row in arms.items()}
     unequal = unequal_budgets(study.budget, means, baseline=study.baseline)
     manifest = stored_manifest(out)
+    primary, first = primary_told(study, manifest), declared_first(study, manifest)
+    rows = compared_all(study, done, evals, means, unequal, first)
+    for row in rows:
+        row["why"] = "; ".join(filter(None, [row["why"], beside_verdicts(primary)]))
     return {
         "format": RESULTS_FORMAT,
         "study": study.study,
@@ -67,13 +76,11 @@ def study_results(
         "command": manifest["command"],
         "bases": list(study.bases),
         "seeds": list(study.seeds),
-        "primary": primary_told(study, manifest),
+        "primary": primary,
         "meaningful": study.meaningful,
         "interval": study.interval,
         "budget": {**study.budget.model_dump(mode="json"), "unequal": unequal},
-        "comparisons": compared_all(
-            study, done, evals, means, unequal, declared_first(study, manifest)
-        ),
+        "comparisons": rows,
         "pgr": recovered_by(study, done, evals),
         "arms": arms,
         "failed": [failure._asdict() for failure in [*failures, *unread]],

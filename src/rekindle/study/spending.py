@@ -10,7 +10,7 @@ from typing import Any
 from rekindle.errors import DataError
 from rekindle.files import read_jsonl
 from rekindle.study.design import Budget
-from rekindle.study.places import SPENT, read_object
+from rekindle.study.places import SPENT, counted, read_object
 
 Means = Mapping[str, Mapping[str, float | None]]  # arm -> name of a cost -> its mean over runs
 UNITS = ("generated", "trained", "updates")
@@ -87,8 +87,7 @@ def unequal_pair(budget: Budget, spent: Means, *, arm: str, baseline: str) -> st
         return ""
     if abs(a - b) <= budget.tolerance * b:
         return ""
-    unit = budget.unit if budget.unit == "updates" else f"{budget.unit} tokens"
-    return f"unequal budget: {arm} spent {a:,.0f} {unit}, {baseline} {b:,.0f}"
+    return f"unequal budget: {arm} spent {a:,.0f} {counted(budget.unit)}, {baseline} {b:,.0f}"
 
 
 def _idle(row: Mapping[str, float | None]) -> bool:

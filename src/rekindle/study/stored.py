@@ -28,6 +28,9 @@ def stored_manifest(out: Path) -> dict[str, Any]:
         raise _odd(path, found["changes"], "'changes': objects, each with 'finished_runs'")
     if not isinstance(found.get("places", []), list):
         raise _odd(path, found["places"], "'places' as a JSON list")
+    for name in ("primary", "rule", "declaration"):
+        if not isinstance(found.get(name, {}), dict):
+            raise _odd(path, found[name], f"'{name}' as a JSON object")
     return found
 
 
@@ -52,10 +55,18 @@ def stored_study(out: Path) -> tuple[dict[str, Any], Study]:
     Raises:
         DataError: study.yaml is damaged, or has keys or values that this version does not know.
     """
-    path = out / DECLARED
-    tree = stored_tree(path)
+    tree = stored_tree(out / DECLARED)
+    return tree, known_study(tree, out / DECLARED)
+
+
+def known_study(tree: dict[str, Any], path: Path) -> Study:
+    """The study that is written in `path` as plain data.
+
+    Raises:
+        DataError: it has keys or values that this version does not know.
+    """
     try:
-        return tree, checked(Study, tree, "")
+        return checked(Study, tree, "")
     except ConfigError as error:
         got = error.what if error.got is None else f"{error.what}: {error.got}"
         raise _odd(path, got, "the study file as this version writes it") from error
