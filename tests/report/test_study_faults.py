@@ -125,6 +125,16 @@ def test_a_study_file_that_was_changed_by_hand_is_noticed(study):
     assert "study.yaml still has that hash no: it is another file" in text
 
 
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [("A helps", "A helps."), ("Does it? ", "Does it?"), ("", None)],
+)
+def test_the_claim_is_a_sentence_of_its_own(study, claim, said):
+    change(study, lambda found: found.update(claim=claim))
+    told = load_study_page(study).summary
+    assert told[0] == said if said else "finished runs" in told[0]
+
+
 def test_a_noted_change_counts_with_its_own_hash(study):
     tree = yaml.safe_load((study / "study.yaml").read_text())
     page = load_study_page(study)

@@ -9,7 +9,8 @@ from rekindle.study.evidence import has_oracle, too_few
 
 def summary(found: StudyFile) -> list[str]:
     """What was run, and what the declared comparison found, in sentences."""
-    told = [found.claim] if found.claim else []
+    claim = found.claim.strip()
+    told = [claim if claim.endswith((".", "?", "!", ":")) else f"{claim}."] if claim else []
     runs = sum(block.finished for block in found.arms.values())
     told.append(
         f"{plural(len(found.arms), 'arm')}, {plural(len(found.bases), 'base model')}, "
