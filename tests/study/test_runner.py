@@ -182,13 +182,15 @@ def test_runs_made_with_other_settings_are_refused(file):
 
 
 def test_unequal_budgets_are_named(file):
-    arms = {
-        "grpo": {"method": "grpo", "grpo": {"group_size": 4, "epochs": 2}},
-        "sft": {"method": "sft"},
-    }
-    found = run_study(file(arms=arms), Path("out"), executor=Inline(), quiet=True)
-    assert found["budget"]["unequal"] == {"sft": 0.5}
-    assert found["comparisons"][0]["unequal_budget"] == ["sft"]
+    """Tokens are known when they are spent: here the steps end before the budget does."""
+    budget = {"unit": "trained", "at_most": 10**6}
+    found = run_study(file(budget=budget), Path("out"), executor=Inline(), quiet=True)
+    spent = {arm: block["spent"]["trained"] for arm, block in found["arms"].items()}
+    due = {arm: pytest.approx(value / 10**6) for arm, value in spent.items()}
+    assert found["budget"]["unequal"] == due
+    assert len(due) == 2
+    assert sorted(found["comparisons"][0]["unequal_budget"]) == sorted(due)
+    assert {row["verdict"] for row in found["comparisons"]} == {"cannot tell yet"}
 
 
 def test_what_is_due_is_the_limit_or_the_baselines_or_the_least():
