@@ -15,7 +15,14 @@ ROOT = Path(__file__).parents[2]
 def study(place, name, delta, **settings):
     row = {"primary": True, "delta": delta, "method": "m", "baseline": "b", "metric": "pass@1"}
     row |= dict.fromkeys(("level", "split", "before", "after", "ci_low", "ci_high", "p_value"))
-    row |= {"n_bases": 3, "n_seeds": 8, "n_pairs": 24, "n_problems": 9, "verdict": "helps"}
+    row |= {
+        "n_bases": 3,
+        "n_seeds": 8,
+        "n_pairs": 24,
+        "n_problems": 9,
+        "verdict": "helps",
+        "why": "",
+    }
     (place / name).mkdir(parents=True)
     (place / name / "study.json").write_text(
         json.dumps(
@@ -50,6 +57,14 @@ def test_a_reward_model_that_leaks_the_truth_is_told(tmp_path):
     assert "oracle" not in found["lens"]
     assert "m (oracle reward model) against b" in evidence_words(found["hero"])[0]
     assert "oracle" not in evidence_words(found["lens"])[0]
+
+
+def test_what_a_verdict_leaves_out_stands_beside_it():
+    """Temporal's gain is above 0 and below what was declared to matter."""
+    assert evidence_words(shipped()["temporal"])[3] == (
+        "helps (above 0, but smaller than what was declared to matter)"
+    )
+    assert evidence_words(shipped()["weak_to_strong"])[3] == "helps"
 
 
 def test_a_study_that_is_missing_is_named(tmp_path):

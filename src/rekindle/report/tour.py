@@ -167,7 +167,8 @@ def evidence_words(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
             change += f" [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
     asked = plural(row["n_problems"], f"{row['split']} problem")
     rests = f"{plural(row['n_bases'], 'base')} × {plural(row['n_seeds'], 'seed')}, {asked}"
-    verdict = row["verdict"] + (", a look" if is_a_look(row) else "")
+    verdict = row["verdict"] + (f" ({row['why']})" if row["why"] else "")
+    verdict += ", a look" if is_a_look(row) else ""
     method = row["method"] + (" (oracle reward model)" if row.get("oracle") else "")
     compared = f"{row['metric']}{level}: {method} against {row['baseline']}"
     return compared, change, rests, verdict

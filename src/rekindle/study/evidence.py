@@ -29,6 +29,7 @@ TABLE = Path(__file__).with_name("evidence.json")
 _KEPT = (
     "method", "baseline", "metric", "level", "split", "before", "after", "delta", "ci_low",
     "ci_high", "p_value", "n_bases", "n_seeds", "n_pairs", "n_problems", "verdict",
+    "why",
 )  # fmt: skip
 
 
