@@ -63,11 +63,19 @@ def test_the_value_is_that_of_the_means():
     assert pgr_interval(*uneven, bases=["a", "a", "b"]).value == pytest.approx(pgr(*means))
 
 
+def unseen(value, gap, problems=400):
+    """How far from a PGR on which all problems agree Wilson lets those not yet seen bring it."""
+    z2 = stats.norm.ppf(0.975) ** 2
+    return (1 + abs(value)) * z2 / (problems + z2) / gap
+
+
 def test_the_student_that_is_the_ceiling_has_recovered_all():
     rng = np.random.default_rng(0)
     weak, ceiling = [scores(rng, 0.3)], [scores(rng, 0.8)]
-    assert pgr_interval(weak, ceiling, ceiling)[:3] == pytest.approx((1, 1, 1), abs=0.04)
-    assert pgr_interval(weak, weak, ceiling)[:3] == pytest.approx((0, 0, 0), abs=0.04)
+    gap = ceiling[0].mean() - weak[0].mean()
+    for student, value in ((ceiling, 1), (weak, 0)):
+        expected = (value, value - unseen(value, gap), value + unseen(value, gap))
+        assert pgr_interval(weak, student, ceiling)[:3] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("runs", [1, 3])
@@ -167,7 +175,8 @@ def test_runs_belong_together():
     rng = np.random.default_rng(0)
     ceiling = [scores(rng, share) for share in (0.6, 0.8, 0.9)]
     found = pgr_interval([np.zeros(400)], [c / 2 for c in ceiling], ceiling)
-    assert found[:3] == pytest.approx((0.5, 0.5, 0.5), abs=0.02)
+    far = unseen(0.5, np.mean(ceiling))
+    assert found[:3] == pytest.approx((0.5, 0.5 - far, 0.5 + far), abs=1e-6)
 
 
 def test_other_runs_or_problems_are_refused():
