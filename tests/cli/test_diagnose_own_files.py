@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from rekindle.cli.diagnose_files import write_studies
+from rekindle.errors import DataError
 from rekindle.records import Problem
 from rekindle.signals.remedies import Place
 from rekindle.signals.table import Advice, Finding
@@ -118,6 +119,19 @@ def test_a_study_asks_for_the_dev_problems_that_there_are(
     out = capsys.readouterr().out
     assert (None if study is None else study["recipe"]["eval"]["problems"]) == problems
     assert "dev problems" not in out if said is None else said in out
+
+
+class Small(Split):
+    """A generated task whose one level has fewer problems than asked for."""
+
+    def problems(self, split, *, count, seed, levels=None):
+        raise DataError("level 3 has too few dev problems", wanted="at most 150")
+
+
+def test_a_level_with_too_few_dev_problems_says_what_to_ask_for(tmp_path, capsys):
+    assert written(tmp_path / "s.yaml", Small()) is None
+    out = capsys.readouterr().out
+    assert "too few dev problems (wanted: at most 150); give a smaller --problems" in out
 
 
 def test_a_file_with_two_dev_rows_gets_no_study(own, diagnose, tmp_path):

@@ -2,60 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from rekindle.cli.diagnose_files import check_targets, write_studies
-from rekindle.cli.evaluate import EvalSettings, settings_of
-from rekindle.engine.config import ModelConfig, RewardConfig
-from rekindle.errors import ConfigError, DataError, did_you_mean
-from rekindle.files import write_json
+from rekindle.cli.diagnose_asked import Asked, DiagnoseSettings, check_asked, settings_asked
+from rekindle.cli.diagnose_files import write_studies
+from rekindle.cli.diagnose_told import tell
+from rekindle.engine.config import ModelConfig
+from rekindle.errors import ConfigError, DataError
 from rekindle.methods.recipe import checked, with_overrides
 
 if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
-    from rekindle.signals.measure import Found
     from rekindle.signals.remedies import Place
     from rekindle.tasks import Task
     from rekindle.tasks.task import Grader
 
 
-class DiagnoseSettings(EvalSettings):
-    """What `--set` reaches in `rekindle diagnose`."""
-
-    reward: RewardConfig = RewardConfig()
-
-
-class Asked(NamedTuple):
-    """The options of the command line."""
-
-    model: str
-    task: str | None
-    weak: str | None
-    problems: int
-    samples: int
-    group_size: int | None
-    levels: str | None
-    check: str | None
-    run: Path | None
-    pairs: Path | None
-    signals: str | None
-    out: Path | None
-    write: Path | None
-    overwrite: bool
-
-
 def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     """Measure, print the table and what follows from it, and write what is asked for."""
-    wanted = _check(asked)
+    wanted = check_asked(asked)
     if asked.task is None:
         _run_on_pairs(asked, wanted, overrides)
         return
-    settings = _settings(asked, asked.task, overrides)
+    settings = settings_asked(asked, asked.task, overrides)
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.methods.pairs import pairs_to_look_at
     from rekindle.methods.rewarding import open_scorer
@@ -84,7 +55,7 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     )  # fmt: skip
     found = measure(world, wanted, problems=asked.problems, samples=asked.samples)
     lines = closing(found.findings)
-    _tell(asked, loaded.name, found, lines)
+    tell(asked, loaded.name, found, lines)
     if asked.write is not None:
         place = _place(asked, settings, loaded, parameters, world.group())
         write_studies(asked.write, found.findings, place, loaded, asked.check)
@@ -160,7 +131,7 @@ def _run_on_pairs(asked: Asked, wanted: tuple[str, ...] | None, overrides: Seque
     finding = measure_pairs(Policy.load(settings.model), pairs, rounds)
     others = () if wanted else tuple(name for name in ORDER if name != finding.signal)
     found = Found([finding], dict.fromkeys(others, "needs --task"))
-    _tell(asked, None, found, closing(found.findings))
+    tell(asked, None, found, closing(found.findings))
 
 
 def _check_no_task(asked: Asked, wanted: tuple[str, ...] | None, *, named: bool) -> None:
@@ -186,78 +157,6 @@ def _without_task(got: str) -> ConfigError:
         why="every signal but that of pairs is measured on a task's problems",
         fix="give --task: a name of `rekindle tasks`, a .jsonl file or a directory of splits",
     )
-
-
-def _check(asked: Asked) -> tuple[str, ...] | None:
-    """The signals that are asked for by name, None for all there are."""
-    for name, value in (("problems", asked.problems), ("samples", asked.samples)):
-        if value < 2:
-            raise ConfigError(
-                f"--{name} is too small",
-                got=value,
-                wanted="2 or more",
-                why="with one there is nothing to compare, and no interval",
-                fix=f"leave --{name} out: it is {200 if name == 'problems' else 8} then",
-            )
-    if asked.group_size is not None and asked.group_size < 2:
-        raise ConfigError(
-            "--group-size is too small",
-            got=asked.group_size,
-            wanted="2 or more",
-            why="a group of one has nothing to compare",
-            fix="give the group size of your recipe",
-        )
-    read = (asked.pairs, None if asked.task is None else Path(asked.task))
-    check_targets(asked.out, asked.write, read, asked.overwrite)
-    if asked.signals is None:
-        return None
-    from rekindle.signals.table import ORDER
-
-    wanted = _names(asked.signals, "signals", f"names of {', '.join(ORDER)}")
-    for name in wanted:
-        if name not in ORDER:
-            raise ConfigError(
-                f"there is no signal '{name}'",
-                got=f"--signals {asked.signals}",
-                wanted=f"names of {', '.join(ORDER)}, with commas between",
-                fix=did_you_mean(name, ORDER),
-            )
-    return wanted
-
-
-def _names(text: str, option: str, wanted: str) -> tuple[str, ...]:
-    """The parts between commas.
-
-    Raises:
-        ConfigError: one is empty.
-    """
-    names = tuple(part.strip() for part in text.split(","))
-    if not all(names):
-        raise ConfigError(
-            f"--{option} has an empty name",
-            got=repr(text),
-            wanted=f"{wanted}, with commas between",
-            why="it would be read as all of them",
-            fix=f"leave --{option} out for all",
-        )
-    return names
-
-
-def _settings(asked: Asked, task: str, overrides: Sequence[str]) -> DiagnoseSettings:
-    settings = settings_of(DiagnoseSettings, asked.model, task, overrides)
-    if settings.sample.temperature == 0:
-        raise ConfigError(
-            "sample.temperature is 0",
-            got="--set sample.temperature=0",
-            wanted="a temperature above 0, as in training",
-            why="greedy answers to one problem are all the same, so groups would say nothing",
-            fix="--set sample.temperature=1.0",
-        )
-    if asked.levels is None:
-        return settings
-    names = _names(asked.levels, "levels", "levels of the task")
-    narrowed = settings.task.model_copy(update={"levels": names})
-    return settings.model_copy(update={"task": narrowed})
 
 
 def _stronger(name: str | None, settings: DiagnoseSettings, task: Task) -> Grader | None:
@@ -293,44 +192,6 @@ def _stronger(name: str | None, settings: DiagnoseSettings, task: Task) -> Grade
             fix="leave one out",
         )
     return replace(task, verifier=check_verifier(name))
-
-
-def _tell(asked: Asked, task: str | None, found: Found, lines: Sequence[str]) -> None:
-    """Print the table and what follows from it; write the numbers where that is asked for."""
-    _print(found, lines)
-    if asked.out is not None:
-        _write_numbers(asked.out, asked, task, found, lines)
-
-
-def _print(found: Found, lines: Sequence[str]) -> None:
-    rows = [row for finding in found.findings for row in finding.rows]
-    wide = max((len(row.name) for row in rows), default=0)
-    for finding in found.findings:
-        typer.echo(finding.signal)
-        for row in finding.rows:
-            interval = "" if math.isnan(row.ci_low) else f"[{row.ci_low:.4g}, {row.ci_high:.4g}]"
-            value = f"{row.value:>9.4g}  {interval:<22}  n {row.n:<5}"
-            typer.echo(f"  {row.name:<{wide}}  {value}  {row.words}")
-    typer.echo("")
-    for finding in found.findings:
-        typer.echo(f"{finding.signal:<9}  {finding.state}: {finding.verdict}")
-    for name, why in found.missing.items():
-        typer.echo(f"{name:<9}  not measured: {why}")
-    typer.echo("")
-    for line in lines:
-        typer.echo(line)
-
-
-def _write_numbers(
-    out: Path, asked: Asked, task: str | None, found: Found, lines: Sequence[str]
-) -> None:
-    by_name = {finding.signal: finding.as_dict() for finding in found.findings}
-    result: dict[str, Any] = {"model": asked.model, "task": task, "weak": asked.weak}
-    if "sft" in by_name:  # at the top, where this file had it before there were other signals
-        result |= {key: by_name["sft"][key] for key in ("signal", "state", "verdict", "rows")}
-    result |= {"signals": by_name, "not_measured": found.missing, "conclusion": list(lines)}
-    write_json(out, result)
-    typer.echo(f"written: {out}")
 
 
 def _place(

@@ -119,7 +119,8 @@ def _evaluated(task: Task, place: Place) -> tuple[Place, str | None]:
     try:
         dev = task.problems("dev", count=asked, seed=0, levels=levels)
     except DataError as error:
-        return place, f"a study is evaluated on dev problems: {error.what}"
+        limit = f" (wanted: {error.wanted}); give a smaller --problems" if error.wanted else ""
+        return place, f"a study is evaluated on dev problems: {error.what}{limit}"
     by_level = Counter(problem.level for problem in dev)
     lacking = len(dev) < asked * len(by_level)
     if len(dev) < LEAST_DEV:

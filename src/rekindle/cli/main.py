@@ -150,7 +150,8 @@ def diagnose(
     sets: Set = None,
 ) -> None:
     """Which learning signal is missing, what would bring it back, and what would not."""
-    from rekindle.cli.diagnose import Asked, run_diagnose
+    from rekindle.cli.diagnose import run_diagnose
+    from rekindle.cli.diagnose_asked import Asked
 
     asked = Asked(
         model, task, weak, problems, samples, group_size, levels, check, run, pairs, signals,

@@ -66,13 +66,10 @@ def claim_study(
         if mode == "overwrite":
             for name in OWN:
                 remove_tree(out / name)
-        if mode == "resume" and (out / DECLARED).exists():
-            refuse_unlike(out, runs)
-            refuse_renamed(out, study)
+        if _goes_on(study, out, runs, mode):
             _note_place(study, out, runs)
             note_changes(study, out, runs)
         else:
-            _refuse_undeclared(out)
             manifest = make_manifest(
                 command=command,
                 seed=list(study.seeds),
@@ -96,12 +93,19 @@ def refuse_start(study: Study, out: Path, runs: Sequence[Planned], *, mode: Mode
     """
     _refuse_mode(out, mode)
     refuse_in_use(out / LOCK)
+    _goes_on(study, out, runs, mode)
+
+
+def _goes_on(study: Study, out: Path, runs: Sequence[Planned], mode: Mode) -> bool:
+    """Whether the study that lies in `out` goes on, with what forbids it, or a new one, refused."""
     if mode == "resume" and (out / DECLARED).exists():
         refuse_unlike(out, runs)
         refuse_renamed(out, study)
         read_cost(out)
-    elif mode != "overwrite":
+        return True
+    if mode != "overwrite":
         _refuse_undeclared(out)
+    return False
 
 
 def refuse_unlike(out: Path, runs: Sequence[Planned]) -> None:
