@@ -228,6 +228,14 @@ def test_a_comparison_without_an_interval_shows_no_number():
     assert "a&lt;b against b" in drawn
 
 
+def test_a_verdict_stands_with_its_reason():
+    found = {f.name: f for f in measured(ROOT / "results" / "studies", METHODS["temporal"])}
+    drawn = plot(found["temporal_confirm"].comparisons, "pass@1")
+    why = "above 0, but smaller than what was declared to matter"
+    assert f">helps</span><small>{why}</small></td>" in drawn
+    assert ">does not</span></td>" in drawn
+
+
 def test_arms_take_the_recipes_method_where_they_name_none(tmp_path):
     (tmp_path / "study.yaml").write_text(
         json.dumps({"recipe": {"method": "sft"}, "arms": {"x": {}, "y": {"method": "wmss"}}})

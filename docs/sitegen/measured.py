@@ -129,11 +129,12 @@ def _row(row: dict[str, Any], reach: float) -> str:
     )
     if row["missing_pairs"]:
         rests += f"; {row['missing_pairs']} pairs are missing"
-    if row["unequal_budget"]:
+    if row["unequal_budget"] and not row["why"]:
         rests += f"; other budget: {', '.join(row['unequal_budget'])}"
     look = _LOOKS.get(row["verdict"], "open")
     cells = [f"{html.escape(name)}<small>{html.escape(rests)}</small>", _strip(row, reach, look)]
-    cells += [_number(row), f'<span class="{look}">{html.escape(row["verdict"])}</span>']
+    why = f"<small>{html.escape(row['why'])}</small>" if row["why"] and _has_interval(row) else ""
+    cells += [_number(row), f'<span class="{look}">{html.escape(row["verdict"])}</span>{why}']
     marked = zip(("name", "strip", "number", "verdict"), cells, strict=True)
     return "<tr>" + "".join(f'<td class="{kind}">{cell}</td>' for kind, cell in marked) + "</tr>"
 
