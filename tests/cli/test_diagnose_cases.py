@@ -185,7 +185,7 @@ def test_a_brittle_verifier_beside_a_good_reward_model_fits_hero(diagnose, check
     )
     assert found["signals"]["reward"]["state"] == "useful"
     assert line(out, "fits:").startswith("fits: hero (verifier)")
-    checked(study, "verifier_kl", "hero", "hero_random")
+    checked(study, "verifier_kl", "blend", "hero", "hero_random")
 
 
 def test_a_control_that_leaks_the_truth_recommends_nothing(diagnose):
@@ -383,7 +383,7 @@ def test_the_study_of_hero_runs(checked, tmp_path):
     )
     study = tmp_path / "s.yaml"
     study.write_text(yaml.safe_dump(study_tree("hero", place)))
-    checked(study, "verifier_kl", "hero", "hero_random")
+    checked(study, "verifier_kl", "blend", "hero", "hero_random")
 
 
 def test_weak_labels_are_measured(diagnose):

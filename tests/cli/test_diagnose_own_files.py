@@ -149,7 +149,10 @@ def test_a_file_with_two_dev_rows_gets_no_study(own, diagnose, tmp_path):
     [
         ("sft", {"grpo": "grpo"}),
         ("lens", {"grpo": "grpo", "grpo_kl": "grpo", "lens": "lens"}),
-        ("hero", {"verifier_kl": "blend", "hero": "hero", "hero_random": "hero"}),
+        (
+            "hero",
+            {"verifier_kl": "blend", "blend": "blend", "hero": "hero", "hero_random": "hero"},
+        ),
     ],
 )
 def test_every_arm_with_groups_has_the_group_size_that_was_diagnosed(tmp_path, remedy, sections):

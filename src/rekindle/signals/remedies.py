@@ -111,9 +111,12 @@ def _sft(place: Place, rates: Rates, small: bool) -> _Design:
 def _hero(place: Place, rates: Rates, small: bool) -> _Design:
     knobs = {"group_size": place.group_size, "kl": 0.02}
     hero = {"method": "hero_mean", "hero": knobs}
+    plain = {"scale": "none", **knobs}
+    reward = {"reward": dict(place.reward)}
     arms = {
-        "verifier_kl": {"method": "verifier_only", "blend": {"scale": "none", **knobs}},
-        "hero": {**hero, "reward": dict(place.reward)},
+        "verifier_kl": {"method": "verifier_only", "blend": plain},
+        "blend": {"method": "naive_blend", "blend": {**plain, "squash": True}, **reward},
+        "hero": {**hero, **reward},
         "hero_random": {**hero, "reward": {"source": "random"}},
     }
     return _Design(arms, "verifier_kl", "hero", rates.rl)
