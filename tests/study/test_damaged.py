@@ -106,6 +106,13 @@ def test_a_cost_is_read_from_each_place(study):
     assert vars(spent_by(Path(RUN))) == {"generated": 5, "trained": 0, "updates": 1, "seconds": 0}
 
 
+def test_a_first_step_counts_beside_the_evaluation_of_the_start(study):
+    steps = ({"time/eval": 5.0, "time/step": 3.0}, {"time/eval": 4.0, "time/step": 6.0})
+    rows = [{"step": i, "updates": 1, **times} for i, times in enumerate(steps, 1)]
+    Path(RUN, "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert spent_by(Path(RUN)).seconds == 3.0 + 2.0
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -79,7 +79,7 @@ def run_quickstart(
 
 
 def _show(rows: Sequence[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -> None:
-    from rekindle.report.tour import evidence_words, metric_note, training_sentence
+    from rekindle.report.tour import ELSEWHERE, evidence_words, metric_note, training_sentence
     from rekindle.report.tour_words import GAPS
     from rekindle.study.tour import ONE_SEED
 
@@ -110,6 +110,10 @@ def _show(rows: Sequence[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -
     for name, row in evidence.items():
         studies.add_row(name, *evidence_words(row))
     console.print(studies)
+    console.print(
+        f"A verdict is about the named baseline alone: {ELSEWHERE} in docs/evidence.md.",
+        style="dim",
+    )
     for row in rows:
         if row["baseline"] == "grpo" and row["training"] is not None:
             console.print(training_sentence(row))

@@ -45,6 +45,7 @@ from rekindle.report.words import (
 from rekindle.study.evidence import FEWEST_BASES, FEWEST_SEEDS, is_a_look
 from rekindle.study.tour import ONE_SEED, Toured
 
+ELSEWHERE = "whether something plainer does as much, and what a gain is made of, stands"
 _HALF = 84  # of the interval drawings: units from the middle to the end
 _SIGNAL = "the signal"
 _WORDS = {"helps": "helps", "does not": "does-not"}
@@ -116,6 +117,7 @@ def build_tour(
         looks=any(is_a_look(row) for row in evidence.values()),
         fewest_bases=FEWEST_BASES,
         fewest_seeds=FEWEST_SEEDS,
+        elsewhere=ELSEWHERE,
         evidence_link=_link(_REPOSITORY / "docs" / "evidence.md", out.parent),
         spent=_spent(rows),
         spent_notes=[

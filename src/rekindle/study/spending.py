@@ -46,14 +46,21 @@ def spent_by(place: Path) -> Spent:
         paths = sorted(place.glob("stages/*/stage.json"))
         return sum(_number(read_object(path), name, path) for path in paths)
 
-    # The evaluation before the first step is in the first row, beside a step that does not hold it.
-    steps = (_number(r, "time/step", log, 0.0) - _number(r, "time/eval", log, 0.0) for r in rows)
     return Spent(
         generated=total("tokens/generated") + in_stages("generated"),
         trained=total("tokens/trained"),
         updates=total("updates", 1.0),
-        seconds=sum(max(0.0, seconds) for seconds in steps) + in_stages("seconds"),
+        seconds=sum(_of_step(row, log) for row in rows) + in_stages("seconds"),
     )
+
+
+def _of_step(row: Mapping[str, Any], log: Path) -> float:
+    """A step's seconds without its evaluation, which the step holds unless that is the longer.
+
+    The evaluation before the first step is in the first row, beside a step that does not hold it.
+    """
+    step, held = _number(row, "time/step", log, 0.0), _number(row, "time/eval", log, 0.0)
+    return step - held if held <= step else step
 
 
 def unequal_budgets(budget: Budget, spent: Means, *, baseline: str) -> dict[str, float]:
