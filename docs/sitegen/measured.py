@@ -129,7 +129,7 @@ def _row(row: dict[str, Any], reach: float) -> str:
     )
     if row["missing_pairs"]:
         rests += f"; {row['missing_pairs']} pairs are missing"
-    if row["unequal_budget"] and not row["why"]:
+    if row["unequal_budget"]:
         rests += f"; other budget: {', '.join(row['unequal_budget'])}"
     look = _LOOKS.get(row["verdict"], "open")
     cells = [f"{html.escape(name)}<small>{html.escape(rests)}</small>", _strip(row, reach, look)]

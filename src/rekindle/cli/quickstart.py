@@ -110,10 +110,7 @@ def _show(rows: Sequence[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -
     for name, row in evidence.items():
         studies.add_row(name, *evidence_words(row))
     console.print(studies)
-    console.print(
-        f"A verdict is about the named baseline alone: {ELSEWHERE} in docs/evidence.md.",
-        style="dim",
-    )
+    console.print(f"{ELSEWHERE} in docs/evidence.md.", style="dim")
     for row in rows:
         if row["baseline"] == "grpo" and row["training"] is not None:
             console.print(training_sentence(row))

@@ -45,7 +45,10 @@ from rekindle.report.words import (
 from rekindle.study.evidence import FEWEST_BASES, FEWEST_SEEDS, is_a_look
 from rekindle.study.tour import ONE_SEED, Toured
 
-ELSEWHERE = "whether something plainer does as much, and what a gain is made of, stands"
+ELSEWHERE = (
+    "A verdict is about the named baseline alone: whether something plainer does as much, and what "
+    "a gain is made of, stands"
+)
 _HALF = 84  # of the interval drawings: units from the middle to the end
 _SIGNAL = "the signal"
 _WORDS = {"helps": "helps", "does not": "does-not"}

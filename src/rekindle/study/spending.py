@@ -11,6 +11,7 @@ from rekindle.errors import DataError
 from rekindle.files import read_jsonl
 from rekindle.study.design import Budget
 from rekindle.study.places import SPENT, counted, read_object
+from rekindle.study.times import IN_STEP, without_evaluation
 
 Means = Mapping[str, Mapping[str, float | None]]  # arm -> name of a cost -> its mean over runs
 UNITS = ("generated", "trained", "updates")
@@ -55,12 +56,13 @@ def spent_by(place: Path) -> Spent:
 
 
 def _of_step(row: Mapping[str, Any], log: Path) -> float:
-    """A step's seconds without its evaluation, which the step holds unless that is the longer.
+    """The seconds of a row's step, its evaluation not counted."""
 
-    The evaluation before the first step is in the first row, beside a step that does not hold it.
-    """
-    step, held = _number(row, "time/step", log, 0.0), _number(row, "time/eval", log, 0.0)
-    return step - held if held <= step else step
+    def seconds(part: str) -> float:
+        return _number(row, f"time/{part}", log, 0.0)
+
+    inside = sum(seconds(part) for part in IN_STEP)
+    return without_evaluation(seconds("step"), inside=inside, evaluation=seconds("eval"))
 
 
 def unequal_budgets(budget: Budget, spent: Means, *, baseline: str) -> dict[str, float]:

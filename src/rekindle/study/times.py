@@ -16,20 +16,26 @@ from rekindle.study.places import SPENT
 
 TIMES = "times.json"  # of a run that came from an archive
 PARTS = ("sample", "score", "update", "eval", "checkpoint", "other")
-_IN_STEP = ("sample", "score", "update")
+IN_STEP = ("sample", "score", "update")
+
+
+def without_evaluation(step: float, *, inside: float, evaluation: float) -> float:
+    """A step's seconds without its row's evaluation; `inside`: its other parts.
+
+    An evaluation is inside the time of the step that it follows; the one before the first step is
+    in the first row, beside a step that has no room for it.
+    """
+    return step - evaluation if step - inside >= evaluation else step
 
 
 def times_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Seconds of each part over all rows; `other`: what steps took beyond their parts.
-
-    An evaluation is inside the time of the step that it follows; the one before the first step is
-    in the first row, beside a step that does not hold it.
-    """
+    """Seconds of each part over all rows; `other`: what steps took beyond their parts."""
     total = dict.fromkeys(PARTS, 0.0)
     for row in rows:
         parts = {part: _seconds(row, part) for part in PARTS if part != "other"}
-        rest = _seconds(row, "step") - sum(parts[part] for part in _IN_STEP)
-        parts["other"] = max(0.0, rest - parts["eval"] if rest >= parts["eval"] else rest)
+        inside = sum(parts[part] for part in IN_STEP)
+        step = without_evaluation(_seconds(row, "step"), inside=inside, evaluation=parts["eval"])
+        parts["other"] = max(0.0, step - inside)
         for part, seconds in parts.items():
             total[part] += seconds
     return total
