@@ -22,9 +22,9 @@ import torch
 
 from _machine import describe
 from rekindle.methods import blend, grpo, hero, lens, ngrpo
-from rekindle.methods.recipe import make_recipe
-from rekindle.methods.train import train
 from rekindle.ops.groups import ScoredRows
+from rekindle.training.recipe import make_recipe
+from rekindle.training.train import train
 
 LIMIT = 0.005  # of the step
 

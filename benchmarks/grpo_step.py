@@ -112,8 +112,8 @@ class Ours:
     def step(self, problems: list) -> None:
         from rekindle.engine.batch import count, pack
         from rekindle.engine.update import update
+        from rekindle.loops.group_step import objective
         from rekindle.methods.grpo import credit
-        from rekindle.methods.step import objective
         from rekindle.ops.groups import ScoredRows
 
         rollouts = self.sampler.sample(

@@ -35,9 +35,9 @@ def make_rounds(prompts: int, directory: Path):
     from rekindle.engine.device import process_group
     from rekindle.engine.policy import Policy
     from rekindle.engine.run import Run
-    from rekindle.methods.recipe import load_recipe
-    from rekindle.methods.rounds import Rounds
-    from rekindle.methods.train import make_world, open_task
+    from rekindle.methods.self_rewarding.rounds import Rounds
+    from rekindle.training.recipe import load_recipe
+    from rekindle.training.train import make_world, open_task
 
     recipe = load_recipe(
         "recipes/self_rewarding_chain_testbed.yaml",

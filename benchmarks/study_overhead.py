@@ -120,8 +120,8 @@ def allocate() -> None:
 
 def step() -> None:
     """Ten steps of GRPO on the testbed."""
-    from rekindle.methods.recipe import make_recipe
-    from rekindle.methods.train import train
+    from rekindle.training.recipe import make_recipe
+    from rekindle.training.train import train
 
     tree: dict[str, Any] = {
         "method": "grpo",

@@ -174,8 +174,8 @@ def step_ways(name: str, problems: int, scratch: Path):
     from rekindle.engine.device import Alone, micro_tokens
     from rekindle.engine.update import fresh_state, update
     from rekindle.methods.sft import sft_objective
-    from rekindle.methods.weak_side import Cached, Live
-    from rekindle.methods.wmss import mixed_objective
+    from rekindle.methods.wmss.weak_side import Cached, Live
+    from rekindle.methods.wmss.wmss import mixed_objective
     from rekindle.tasks import load_task
 
     task = load_task(name="addition")

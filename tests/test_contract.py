@@ -8,9 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from rekindle.methods import METHODS, method_module, pairs, section_name, seeding, step
-from rekindle.methods.recipe import load_recipe, make_recipe
-from rekindle.methods.train import train
+from rekindle.loops import group_step as step
+from rekindle.loops import pair_step as pairs
+from rekindle.methods import METHODS, method_module, section_name, sft
+from rekindle.training.recipe import load_recipe, make_recipe
+from rekindle.training.train import train
 
 ROOT = Path(__file__).parents[1]
 # Presets of one file share its code: one of each, and those that take another way through it.
@@ -79,7 +81,7 @@ def updating(method):
     if section in PAIRS | ROUNDS:
         return pairs
     if section == "weak_to_strong":
-        return seeding
+        return sft
     return method_module(method) if section in ("sft", "wmss") else step
 
 

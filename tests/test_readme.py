@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rekindle.cli.main import main
-from rekindle.methods.recipe import load_recipe
+from rekindle.training.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

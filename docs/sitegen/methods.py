@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from rekindle.cli.cite import reference
 from rekindle.methods import METHODS, method_module
-from rekindle.methods.papers import papers_of
+from rekindle.training.papers import papers_of
 from sitegen.markdown import code, of_docstring, prose, table
 from sitegen.measured import baseline_in, measured, section
 

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 import rekindle
 from rekindle.cli.main import app
-from rekindle.methods.recipe import Shared
-from rekindle.methods.reward_training import RewardTraining
-from rekindle.study.design import Study
+from rekindle.study.plan.study_file import Study
+from rekindle.training.recipe import Shared
+from rekindle.training.reward_training import RewardTraining
 from sitegen.markdown import code, of_docstring, prose, table
 from sitegen.methods import settings
 

@@ -19,8 +19,8 @@ _PUBLIC = {
     "Policy": "rekindle.engine.policy",
     "CachedSampler": "rekindle.engine.sampler",
     "load_task": "rekindle.tasks",
-    "load_recipe": "rekindle.methods.recipe",
-    "train": "rekindle.methods.train",
+    "load_recipe": "rekindle.training.recipe",
+    "train": "rekindle.training.train",
     "evaluate": "rekindle.evals.evaluate",
     "build_report": "rekindle.report.page",
 }

@@ -8,8 +8,8 @@ import pytest
 
 from rekindle.cli.cite import bibtex
 from rekindle.methods import METHODS, method_module
-from rekindle.methods.papers import PAPERS, papers_of, papers_of_recipe
-from rekindle.methods.recipe import make_recipe
+from rekindle.training.papers import PAPERS, papers_of, papers_of_recipe
+from rekindle.training.recipe import make_recipe
 
 FIELDS = {"title", "author", "year", "eprint", "archivePrefix", "url"}
 

@@ -13,8 +13,8 @@ from rekindle.engine.config import ModelConfig, SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import CachedSampler
 from rekindle.evals.evaluate import evaluate
-from rekindle.methods.recipe import load_recipe
 from rekindle.tasks import load_task
+from rekindle.training.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,12 +16,12 @@ from chromium import Browser, find_chromium
 
 from rekindle.cli import quickstart
 from rekindle.errors import EXIT_RESUMABLE, EXIT_USER_ERROR, ConfigError
-from rekindle.methods.recipe import with_overrides
 from rekindle.report.tour import evidence_words
-from rekindle.study.design import plan
 from rekindle.study.evidence import STUDIES, shipped
-from rekindle.study.jobs import Outcome, run_job
+from rekindle.study.plan.study_file import plan
+from rekindle.study.run.jobs import Outcome, run_job
 from rekindle.study.tour import METHOD_ORDER, load_tour
+from rekindle.training.recipe import with_overrides
 
 ROOT = Path(__file__).parents[2]
 SMALL = (

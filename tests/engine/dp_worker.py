@@ -8,8 +8,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-from rekindle.methods.recipe import make_recipe
-from rekindle.methods.train import train
+from rekindle.training.recipe import make_recipe
+from rekindle.training.train import train
 
 
 def main() -> None:

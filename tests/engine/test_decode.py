@@ -6,9 +6,9 @@ from torch import nn
 from transformers import GemmaConfig, Qwen2Config
 
 import tiny
-from rekindle.engine import decode, fused
-from rekindle.engine.decode import Memory, Twin
-from rekindle.engine.fused import Weights, supports
+from rekindle.engine.small_decoder import decode, fused
+from rekindle.engine.small_decoder.decode import Memory, Twin
+from rekindle.engine.small_decoder.fused import Weights, supports
 
 SHARED = {
     key: value

@@ -9,10 +9,11 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import Gemma2Config, PreTrainedTokenizerFast
 
 import tiny
-from rekindle.engine import decode, sampler
+from rekindle.engine import sampler
 from rekindle.engine.config import ModelConfig, SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import CachedSampler, Sampler
+from rekindle.engine.small_decoder import decode
 from rekindle.engine.stops import StopStrings
 from rekindle.errors import ConfigError, DataError, ModelError
 from rekindle.records import Problem

@@ -11,9 +11,9 @@ from rekindle.engine.config import OptimConfig, SampleConfig
 from rekindle.engine.device import Alone
 from rekindle.engine.update import LossTerms, fresh_state, score_batch, update
 from rekindle.errors import TrainingError
+from rekindle.loops.group_step import objective
 from rekindle.methods.grpo import Config
 from rekindle.methods.sft import sft_objective
-from rekindle.methods.step import objective
 
 OPTIM = OptimConfig(lr=1e-2)
 

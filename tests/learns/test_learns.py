@@ -5,8 +5,8 @@ import json
 import pytest
 
 from rekindle.evals.compare import compare
-from rekindle.methods.recipe import load_recipe
-from rekindle.methods.train import train
+from rekindle.training.recipe import load_recipe
+from rekindle.training.train import train
 
 pytestmark = pytest.mark.learns
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 import tiny
-from rekindle.methods import step
-from rekindle.methods.recipe import make_recipe
-from rekindle.methods.train import train
+from rekindle.loops import group_step as step
+from rekindle.training.recipe import make_recipe
+from rekindle.training.train import train
 
 
 @pytest.fixture

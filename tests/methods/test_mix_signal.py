@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rekindle.engine.device import Alone
-from rekindle.methods.mix_signal import MixSignal, target_margin
+from rekindle.methods.wmss.telemetry import MixSignal, target_margin
 
 NAMES = {
     "tokens/above_099",

@@ -13,10 +13,8 @@ import tiny
 from rekindle.engine.batch import count, pack
 from rekindle.engine.update import measure_batch
 from rekindle.errors import ConfigError, DataError
-from rekindle.methods import pairs as pairs_module
-from rekindle.methods.dpo import dpo_terms
-from rekindle.methods.orpo import orpo_terms
-from rekindle.methods.pairs import (
+from rekindle.loops import pair_step as pairs_module
+from rekindle.loops.pair_step import (
     PairScores,
     edit_similarity,
     hidden_cosine,
@@ -24,8 +22,10 @@ from rekindle.methods.pairs import (
     pushed,
     read_pairs,
 )
-from rekindle.methods.recipe import make_recipe
-from rekindle.methods.train import train
+from rekindle.methods.dpo import dpo_terms
+from rekindle.methods.orpo import orpo_terms
+from rekindle.training.recipe import make_recipe
+from rekindle.training.train import train
 
 PAIRS = [
     {"id": "a", "prompt": "1+1=", "chosen": "2", "rejected": "345"},

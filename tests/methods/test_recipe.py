@@ -5,7 +5,7 @@ import yaml
 
 from rekindle.errors import ConfigError, DataError
 from rekindle.methods.grpo import PRESETS
-from rekindle.methods.recipe import load_recipe, make_recipe, with_overrides
+from rekindle.training.recipe import load_recipe, make_recipe, with_overrides
 
 MINIMAL = {"method": "grpo"}
 

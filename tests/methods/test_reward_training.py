@@ -12,9 +12,12 @@ from safetensors.torch import load_file
 import tiny
 from rekindle.cli.reward import run_eval, run_train, settings
 from rekindle.errors import ConfigError, DataError
-from rekindle.methods import reward_training
-from rekindle.methods.recipe import checked
-from rekindle.methods.reward_data import (
+from rekindle.records import Problem, Score
+from rekindle.rewards.reward_model import ScalarHead
+from rekindle.tasks import load_task
+from rekindle.training import reward_training
+from rekindle.training.recipe import checked
+from rekindle.training.reward_data import (
     CORRUPTIONS,
     Candidate,
     Contrast,
@@ -22,7 +25,7 @@ from rekindle.methods.reward_data import (
     read_contrasts,
     spoil,
 )
-from rekindle.methods.reward_training import (
+from rekindle.training.reward_training import (
     HeldOut,
     RewardTraining,
     assess,
@@ -30,9 +33,6 @@ from rekindle.methods.reward_training import (
     correctness_loss,
     held_out_answers,
 )
-from rekindle.records import Problem, Score
-from rekindle.rewards.reward_model import ScalarHead
-from rekindle.tasks import load_task
 
 TASK = load_task(name="countdown")
 PROBLEM = TASK.problems("train", count=1, seed=0, levels=["4"])[0]

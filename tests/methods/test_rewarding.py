@@ -17,11 +17,11 @@ from rekindle.errors import (
     RunDirectoryError,
     TrainingError,
 )
-from rekindle.methods.collect import Row
-from rekindle.methods.recipe import make_recipe
-from rekindle.methods.rewarding import open_scorer, reward_model_metrics, reward_scores
-from rekindle.methods.train import open_task, train
+from rekindle.loops.reward_scores import open_scorer, reward_model_metrics, reward_scores
+from rekindle.loops.rollouts import Row
 from rekindle.rewards.controls import OracleScores, RandomScores
+from rekindle.training.recipe import make_recipe
+from rekindle.training.train import open_task, train
 from scripted_server import lengths, server
 
 RETRY = {"retries": 1, "backoff": 0.0}

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from rekindle.errors import DataError
-from rekindle.methods import seeding
-from rekindle.methods.seeding import graded, reply_of, thinned
+from rekindle.methods.self_rewarding import judge_data
+from rekindle.methods.self_rewarding.judge_data import graded, reply_of, thinned
 from rekindle.records import Problem, Score
 from rekindle.rewards.judge import format_of
 
@@ -85,7 +85,7 @@ def from_file(tmp_path, *rows, name="additive"):
     path = tmp_path / "judge.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     form = format_of(name)
-    return [seeding._problem(form, row) for row in seeding._from_file(path, form)]
+    return [judge_data._problem(form, row) for row in judge_data._from_file(path, form)]
 
 
 def test_judge_data_from_a_file(tmp_path):

@@ -10,9 +10,9 @@ import tiny
 from rekindle.engine.batch import count, pack
 from rekindle.engine.noise import noisy_embeddings
 from rekindle.methods import sft
-from rekindle.methods.recipe import make_recipe
 from rekindle.methods.sft import sft_objective
-from rekindle.methods.train import train
+from rekindle.training.recipe import make_recipe
+from rekindle.training.train import train
 
 
 def micro():

@@ -11,10 +11,10 @@ import tiny
 from rekindle.engine.config import OptimConfig
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.errors import DataError, RunDirectoryError
+from rekindle.loops.stages import StageRows, Stages, hash_rows, refuse_foreign_texts
 from rekindle.methods import sft
-from rekindle.methods.recipe import make_recipe
-from rekindle.methods.stages import StageRows, Stages, hash_rows, refuse_foreign_texts
-from rekindle.methods.train import train
+from rekindle.training.recipe import make_recipe
+from rekindle.training.train import train
 
 CALLS: list[str] = []
 
@@ -79,7 +79,7 @@ def recipe(tmp_path):
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
     CALLS.clear()
-    monkeypatch.setattr("rekindle.methods.train.method_module", lambda name: Method())
+    monkeypatch.setattr("rekindle.training.train.method_module", lambda name: Method())
 
 
 def rows_of(path):

@@ -8,8 +8,8 @@ import tiny
 from rekindle.cli.explain import run_explain_advantages
 from rekindle.errors import DataError
 from rekindle.methods import section_name
-from rekindle.methods.recipe import make_recipe
-from rekindle.methods.train import train
+from rekindle.training.recipe import make_recipe
+from rekindle.training.train import train
 
 METHODS = {
     "grpo": {},

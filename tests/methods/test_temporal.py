@@ -13,11 +13,11 @@ import tiny
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, DataError, RunDirectoryError, TrainingError
-from rekindle.methods import pairs as pairs_module
-from rekindle.methods import self_rewarding, temporal
-from rekindle.methods.recipe import make_recipe
-from rekindle.methods.train import train
+from rekindle.loops import pair_step as pairs_module
+from rekindle.methods.self_rewarding import self_rewarding, temporal
 from rekindle.rewards.judge import FORMATS, CallableJudge
+from rekindle.training.recipe import make_recipe
+from rekindle.training.train import train
 
 
 def answers(prefix, *values):

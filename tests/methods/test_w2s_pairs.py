@@ -8,8 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rekindle.errors import DataError
-from rekindle.methods.w2s_pairs import Answer, at_least, read_answer, vote
-from rekindle.methods.weak_to_strong import Config, consistent, explain_pairs, make_pairs
+from rekindle.methods.weak_to_strong.pairs import Answer, at_least, read_answer, vote
+from rekindle.methods.weak_to_strong.weak_to_strong import (
+    Config,
+    consistent,
+    explain_pairs,
+    make_pairs,
+)
 
 
 def rows(*answers, side="weak"):

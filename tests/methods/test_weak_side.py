@@ -14,8 +14,8 @@ from rekindle.engine.policy import Policy
 from rekindle.engine.update import fresh_state, update
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.methods.sft import sft_objective
-from rekindle.methods.weak_side import Adapter, Cached, Elsewhere, Live
-from rekindle.methods.wmss import mixed_objective
+from rekindle.methods.wmss.weak_side import Adapter, Cached, Elsewhere, Live
+from rekindle.methods.wmss.wmss import mixed_objective
 
 PROMPTS = [(1, 4, 5), (1, 6), (1, 9, 10, 11)]
 ANSWERS = [(7, 8, 2), (9, 10, 11, 2), (12, 2)]

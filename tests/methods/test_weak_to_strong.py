@@ -14,13 +14,23 @@ import tiny
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.run import Run
 from rekindle.errors import ConfigError, DataError
-from rekindle.methods import weak_to_strong
-from rekindle.methods.recipe import make_recipe
-from rekindle.methods.stages import hash_rows
-from rekindle.methods.train import train
-from rekindle.methods.w2s_data import Demos, Shown, pick_demos, question, refuse_overlap
-from rekindle.methods.weak_to_strong import PRESETS, Consistent, explain_pairs
+from rekindle.loops.stages import hash_rows
+from rekindle.methods.weak_to_strong.halves import (
+    Demos,
+    Shown,
+    pick_demos,
+    question,
+    refuse_overlap,
+)
+from rekindle.methods.weak_to_strong.weak_to_strong import (
+    PRESETS,
+    Consistent,
+    explain_pairs,
+    weak_to_strong,
+)
 from rekindle.records import Problem, Rollout
+from rekindle.training.recipe import make_recipe
+from rekindle.training.train import train
 
 N = 60
 

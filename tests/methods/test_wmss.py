@@ -13,12 +13,13 @@ from rekindle.engine.config import OptimConfig
 from rekindle.engine.device import Alone
 from rekindle.engine.update import fresh_state, measure_batch, update
 from rekindle.errors import DataError, ModelError
-from rekindle.methods.curriculum import curriculum, draw_active, epochs
-from rekindle.methods.recipe import make_recipe
+from rekindle.loops.problem_order import epochs
 from rekindle.methods.sft import sft_objective
-from rekindle.methods.train import train as train_recipe
-from rekindle.methods.weak_side import Live
-from rekindle.methods.wmss import damped_objective, mixed_objective
+from rekindle.methods.wmss.curriculum import curriculum, draw_active
+from rekindle.methods.wmss.weak_side import Live
+from rekindle.methods.wmss.wmss import damped_objective, mixed_objective
+from rekindle.training.recipe import make_recipe
+from rekindle.training.train import train as train_recipe
 
 DEFAULTS = {"alpha": 0.1, "beta": 0.8, "gamma": 0.1}
 

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 import tiny
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, DataError, ModelError
-from rekindle.methods import wmss
-from rekindle.methods.recipe import make_recipe
-from rekindle.methods.train import train
+from rekindle.methods.wmss import wmss
+from rekindle.training.recipe import make_recipe
+from rekindle.training.train import train
 
 
 @pytest.fixture

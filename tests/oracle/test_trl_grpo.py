@@ -21,8 +21,8 @@ trl = pytest.importorskip("trl", reason="extra [oracle]: pip install 'rekindle[o
 from rekindle.engine.batch import count, pack  # noqa: E402
 from rekindle.engine.device import Alone  # noqa: E402
 from rekindle.engine.update import LossTerms, fresh_state, update  # noqa: E402
+from rekindle.loops.group_step import objective  # noqa: E402
 from rekindle.methods.grpo import PRESETS, credit  # noqa: E402
-from rekindle.methods.step import objective  # noqa: E402
 from rekindle.ops.groups import ScoredRows  # noqa: E402
 
 GROUP, LIMIT = 4, 6

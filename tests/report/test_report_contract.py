@@ -3,13 +3,13 @@
 import json
 
 import tiny
-from rekindle.methods.recipe import make_recipe
-from rekindle.methods.train import train
 from rekindle.report.figures import QUANTITIES
 from rekindle.report.load import load_run
 from rekindle.report.page import build_report
 from rekindle.report.samples import Sample
 from rekindle.report.verdict import arms_of, verdict_rows
+from rekindle.training.recipe import make_recipe
+from rekindle.training.train import train
 
 
 def test_a_real_run_is_read_whole(tmp_path):

@@ -10,9 +10,9 @@ from test_report_page import Outline
 from rekindle.report.page import build_report
 from rekindle.report.study import load_study_page
 from rekindle.report.tables import time_parts, time_table, tokens
-from rekindle.study.archive import RUNS, opened
-from rekindle.study.archiving import archive_study
-from rekindle.study.times import TIMES, kept_times, times_of
+from rekindle.study.analyse.archive_write import archive_study
+from rekindle.study.analyse.run_times import TIMES, kept_times, times_of
+from rekindle.study.store.archive_read import RUNS, opened
 
 ARMS = {"grpo": {"method": "grpo"}, "lens": {"method": "lens"}}
 

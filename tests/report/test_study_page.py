@@ -13,7 +13,7 @@ from rekindle.report.load import Evaluation, Metric, RunData
 from rekindle.report.page import build_report
 from rekindle.report.study import load_study_page
 from rekindle.report.verdict import VerdictRow
-from rekindle.study.runner import run_study
+from rekindle.study.run.runner import run_study
 from study.test_runner import Inline, file  # noqa: F401
 
 

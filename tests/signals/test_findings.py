@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 
-from rekindle.methods.recipe import make_recipe
 from rekindle.signals.groups import group_finding
 from rekindle.signals.mixing import ratio
 from rekindle.signals.remedies import Place, study_tree, too_little, writable
@@ -14,7 +13,8 @@ from rekindle.signals.reward import reward_finding
 from rekindle.signals.saturation import Row, Saturation, has_signal, judge, sft_finding
 from rekindle.signals.table import Advice, Finding, closing
 from rekindle.signals.verifier import RANKS, verifier_finding
-from rekindle.study.design import Study, plan
+from rekindle.study.plan.study_file import Study, plan
+from rekindle.training.recipe import make_recipe
 from signals.found import row
 
 NAN = math.nan

@@ -7,7 +7,7 @@ import pytest
 
 from rekindle.errors import DataError
 from rekindle.files import write_jsonl
-from rekindle.methods.pairs import pairs_to_look_at
+from rekindle.loops.pair_step import pairs_to_look_at
 from rekindle.signals.pair_gap import pair_finding
 from rekindle.signals.round_gap import auc_of
 from signals.found import refused, row

@@ -10,9 +10,9 @@ import yaml
 from rekindle.engine.manifest import STATE_FORMAT
 from rekindle.errors import ConfigError
 from rekindle.files import write_json
-from rekindle.study.design import load_study, plan
-from rekindle.study.jobs import Outcome
-from rekindle.study.runner import run_study
+from rekindle.study.plan.study_file import load_study, plan
+from rekindle.study.run.jobs import Outcome
+from rekindle.study.run.runner import run_study
 
 TREE = {
     "study": "toy",

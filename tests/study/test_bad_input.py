@@ -9,9 +9,9 @@ import yaml
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.files import read_json, write_json
 from rekindle.report.study import load_study_page
-from rekindle.study.design import load_study, plan
-from rekindle.study.results import study_results
-from rekindle.study.runner import run_study
+from rekindle.study.analyse.results import study_results
+from rekindle.study.plan.study_file import load_study, plan
+from rekindle.study.run.runner import run_study
 from study.cheap import told_apart
 from study.test_runner import Inline, file  # noqa: F401
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rekindle.study.design import Budget
-from rekindle.study.results import unequal_budgets
+from rekindle.study.analyse.results import unequal_budgets
+from rekindle.study.plan.study_file import Budget
 from study.test_bad_input import BASES, RIGHT, evaluation, made, usual  # noqa: F401
 
 ARMS = {name: {"method": "sft"} for name in "abc"}

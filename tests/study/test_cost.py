@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from rekindle.files import read_json
-from rekindle.study import cost
-from rekindle.study.cost import Ledger, cost_of, read_cost, told
-from rekindle.study.runner import run_study
+from rekindle.study.run.runner import run_study
+from rekindle.study.store import cost
+from rekindle.study.store.cost import Ledger, cost_of, read_cost, told
 from study.test_runner import Inline, file  # noqa: F401
 
 
@@ -85,13 +85,13 @@ import rekindle.engine.threads
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))  # Ctrl-C, often
 signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
-import rekindle.study.preload
+import rekindle.study.run.preload
 signal.setitimer(signal.ITIMER_REAL, 0)
 assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 assert threading.active_count() == 1
 assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
-from rekindle.methods.recipe import load_recipe
-from rekindle.methods.train import train
+from rekindle.training.recipe import load_recipe
+from rekindle.training.train import train
 before = set(sys.modules)
 sets = ["optim.steps=1", "optim.problems=2", "eval.problems=2", "eval.samples=1"]
 train(load_recipe(sys.argv[1], sets), "out", quiet=True)

@@ -11,8 +11,8 @@ from rekindle.cli.study import _refuse_failures
 from rekindle.errors import DataError, RekindleError, RunDirectoryError, TrainingError
 from rekindle.evals.reading import read_eval
 from rekindle.report.study import load_study_page
-from rekindle.study.archiving import archive_study
-from rekindle.study.spending import spent_by
+from rekindle.study.analyse.archive_write import archive_study
+from rekindle.study.analyse.spending import spent_by
 from study.cheap import go, study_of
 from study.test_bad_input import BASES, evaluation, made, usual  # noqa: F401
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from rekindle.errors import ConfigError, DataError
-from rekindle.study.design import load_study, plan, preparations, run_directory
+from rekindle.study.plan.study_file import load_study, plan, preparations, run_directory
 
 TREE = {
     "study": "toy",

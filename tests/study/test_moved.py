@@ -10,11 +10,11 @@ import yaml
 from rekindle.cli.study import _begun_elsewhere
 from rekindle.errors import RunDirectoryError
 from rekindle.files import write_json
-from rekindle.study.archive import take_up
-from rekindle.study.archiving import archive_study
-from rekindle.study.design import load_study, plan
-from rekindle.study.directory import refuse_unlike
-from rekindle.study.roots import respelt
+from rekindle.study.analyse.archive_write import archive_study
+from rekindle.study.plan.study_file import load_study, plan
+from rekindle.study.store.archive_read import take_up
+from rekindle.study.store.claim import refuse_unlike
+from rekindle.study.store.relocate import respelt
 from study.cheap import go, study_of, write_run
 
 COMMITTED = Path(__file__).parents[2] / "results" / "studies" / "weak_to_strong_confirm"

@@ -7,8 +7,8 @@ import pytest
 
 from rekindle.cli.study import run_study_command
 from rekindle.errors import ConfigError
-from rekindle.study.design import plan
-from rekindle.study.present import check_present, problems_asked
+from rekindle.study.plan.study_file import plan
+from rekindle.study.run.preflight import check_present, problems_asked
 from study.cheap import TREE, go, study_of
 
 GRPO = {"method": "grpo"}

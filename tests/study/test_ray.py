@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("ray")
 
-from rekindle.study.on_ray import RayPool
-from rekindle.study.runner import run_study
+from rekindle.study.run.on_ray import RayPool
+from rekindle.study.run.runner import run_study
 from study.test_runner import Inline, file, tables  # noqa: F401
 
 pytestmark = [

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from rekindle.errors import ConfigError, DataError
-from rekindle.methods.recipe import load_recipe
-from rekindle.study.archive import RUNS, opened
-from rekindle.study.design import load_study, plan, preparations
+from rekindle.study.plan.study_file import load_study, plan, preparations
+from rekindle.study.store.archive_read import RUNS, opened
+from rekindle.training.recipe import load_recipe
 from study.cheap import TREE, refused, study_of
 
 ROOT = Path(__file__).parents[2]

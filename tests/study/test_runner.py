@@ -16,12 +16,12 @@ import yaml
 import tiny
 from rekindle.engine.rundir import in_use
 from rekindle.errors import EXIT_RESUMABLE, ConfigError, RunDirectoryError
-from rekindle.study import local
-from rekindle.study.design import Budget, load_study, plan
-from rekindle.study.jobs import Job, Outcome, run_job
-from rekindle.study.local import LocalPool
-from rekindle.study.results import unequal_budgets
-from rekindle.study.runner import run_study
+from rekindle.study.analyse.results import unequal_budgets
+from rekindle.study.plan.study_file import Budget, load_study, plan
+from rekindle.study.run import local
+from rekindle.study.run.jobs import Job, Outcome, run_job
+from rekindle.study.run.local import LocalPool
+from rekindle.study.run.runner import run_study
 
 RECIPE = {
     "model": {"dtype": "float64", "device": "cpu"},

@@ -9,9 +9,9 @@ from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import CachedSampler
 from rekindle.errors import ModelError
 from rekindle.evals.evaluate import evaluate
-from rekindle.methods.recipe import make_recipe
 from rekindle.tasks import load_task
 from rekindle.testbed.build import fresh_model, make_tokenizer
+from rekindle.training.recipe import make_recipe
 
 
 @pytest.mark.parametrize("name", testbed.names())

@@ -11,9 +11,9 @@ import typer
 import rekindle
 from rekindle.errors import ConfigError, RunDirectoryError
 from rekindle.methods import METHODS
-from rekindle.methods.papers import PAPERS, papers_of, papers_of_recipe
-from rekindle.methods.recipe import load_recipe
-from rekindle.study.design import load_study, plan
+from rekindle.study.plan.study_file import load_study, plan
+from rekindle.training.papers import PAPERS, papers_of, papers_of_recipe
+from rekindle.training.recipe import load_recipe
 
 _TITLE = "Rekindle: bring the learning signal back when post-training has stopped working"
 _YEAR = 2026

@@ -11,7 +11,7 @@ from rekindle.cli.diagnose_files import write_studies
 from rekindle.cli.diagnose_told import tell
 from rekindle.engine.config import ModelConfig
 from rekindle.errors import ConfigError, DataError
-from rekindle.methods.recipe import checked, with_overrides
+from rekindle.training.recipe import checked, with_overrides
 
 if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
@@ -28,12 +28,12 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
         return
     settings = settings_asked(asked, asked.task, overrides)
     from rekindle.engine.device import seed_everything, set_threads
-    from rekindle.methods.pairs import pairs_to_look_at
-    from rekindle.methods.rewarding import open_scorer
-    from rekindle.methods.train import open_task, sampling
+    from rekindle.loops.pair_step import pairs_to_look_at
+    from rekindle.loops.reward_scores import open_scorer
     from rekindle.signals.baseline import check_alike, read_baseline
     from rekindle.signals.measure import Measured, measure
     from rekindle.signals.table import closing
+    from rekindle.training.train import open_task, sampling
 
     pairs = [] if asked.pairs is None else pairs_to_look_at(asked.pairs)
     baseline = None if asked.run is None else read_baseline(asked.run)
@@ -114,7 +114,7 @@ def _run_on_pairs(asked: Asked, wanted: tuple[str, ...] | None, overrides: Seque
     _check_no_task(asked, wanted, named="task" in tree)
     settings = checked(DiagnoseSettings, tree, "")
     from rekindle.engine.policy import Policy
-    from rekindle.methods.pairs import pairs_to_look_at
+    from rekindle.loops.pair_step import pairs_to_look_at
     from rekindle.signals.baseline import check_alike, read_baseline
     from rekindle.signals.measure import Found
     from rekindle.signals.pair_gap import measure_pairs

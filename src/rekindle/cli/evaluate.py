@@ -18,7 +18,7 @@ from rekindle.engine.config import (
 )
 from rekindle.errors import ConfigError, DataError, RunDirectoryError
 from rekindle.files import write_json
-from rekindle.methods.recipe import checked, with_overrides
+from rekindle.training.recipe import checked, with_overrides
 
 if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
@@ -84,7 +84,7 @@ def run_eval(
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.sampler import CachedSampler
     from rekindle.evals.evaluate import evaluate
-    from rekindle.methods.train import open_task, sampling
+    from rekindle.training.train import open_task, sampling
 
     wanted = settings.task
     loaded = open_task(wanted)

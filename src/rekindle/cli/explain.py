@@ -13,8 +13,8 @@ from rekindle.engine.config import SampleConfig
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.files import read_jsonl, write_jsonl
 from rekindle.methods import GROUP_METHODS, method_module, section_name
-from rekindle.methods.recipe import checked, with_overrides
 from rekindle.ops.groups import ScoredRows
+from rekindle.training.recipe import checked, with_overrides
 
 _NUMBERS = ("correct", "rm_score", "sum_logprob", "num_tokens")
 

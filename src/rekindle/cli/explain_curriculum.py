@@ -11,8 +11,8 @@ import torch
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.files import read_jsonl, write_jsonl
-from rekindle.methods.curriculum import Knobs, curriculum
-from rekindle.methods.recipe import checked, with_overrides
+from rekindle.methods.wmss.curriculum import Knobs, curriculum
+from rekindle.training.recipe import checked, with_overrides
 
 _SETTINGS = ("mode", "alpha", "beta", "gamma")
 

@@ -10,7 +10,7 @@ import typer
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.files import read_jsonl, write_jsonl
 from rekindle.methods import PAIR_METHODS, method_module, section_name
-from rekindle.methods.recipe import checked, with_overrides
+from rekindle.training.recipe import checked, with_overrides
 
 # What decides pairs; the rest of a method's section is about sampling and training.
 _SETTINGS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from rekindle.report.page import build_report
-from rekindle.study.archiving import archive_study
+from rekindle.study.analyse.archive_write import archive_study
 
 
 def run_export(place: Path, out: Path) -> None:

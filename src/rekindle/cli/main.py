@@ -64,8 +64,8 @@ def train(
 ) -> None:
     """Train a model by a recipe; DIR/final holds it at the end."""
     mode = mode_of(resume, overwrite)
-    from rekindle.methods.recipe import load_recipe
-    from rekindle.methods.train import train as train_recipe
+    from rekindle.training.recipe import load_recipe
+    from rekindle.training.train import train as train_recipe
 
     loaded = load_recipe(recipe, sets or [])
     final = train_recipe(

@@ -18,10 +18,10 @@ from rich.table import Table
 
 from rekindle.errors import RunDirectoryError, TrainingError
 from rekindle.files import write_json
-from rekindle.study.local import LocalPool, warm_up
+from rekindle.study.run.local import LocalPool, warm_up
 
 if TYPE_CHECKING:
-    from rekindle.study.directory import Mode
+    from rekindle.study.store.claim import Mode
 
 AT_ONCE = 2
 PAGE = "report.html"
@@ -45,8 +45,8 @@ def run_quickstart(
     warm_up()
     from rekindle.report.tour import build_tour
     from rekindle.report.words import plural
-    from rekindle.study.cost import read_cost, told
     from rekindle.study.evidence import shipped
+    from rekindle.study.store.cost import read_cost, told
     from rekindle.study.tour import load_tour, run_tour, tour_row
 
     studies = load_tour(only, overrides)

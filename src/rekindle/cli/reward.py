@@ -16,11 +16,11 @@ from rekindle.files import read_jsonl, write_json, write_jsonl
 if TYPE_CHECKING:
     from rekindle.engine.config import ModelConfig
     from rekindle.engine.policy import Policy
-    from rekindle.methods.reward_data import Candidate, Contrast
-    from rekindle.methods.reward_training import HeldOut, RewardTraining
     from rekindle.records import Problem
     from rekindle.rewards.reward_model import ScalarHead
     from rekindle.tasks import Task
+    from rekindle.training.reward_data import Candidate, Contrast
+    from rekindle.training.reward_training import HeldOut, RewardTraining
 
 Mode = Literal["new", "resume", "overwrite"]
 CANDIDATES = "candidates.jsonl"
@@ -36,8 +36,8 @@ def settings(
     overrides: Sequence[str],
 ) -> dict[str, Any]:
     """The options as nested data, overrides on top; what is None keeps its default."""
-    from rekindle.methods.recipe import with_overrides
-    from rekindle.methods.reward_training import RewardTraining
+    from rekindle.training.recipe import with_overrides
+    from rekindle.training.reward_training import RewardTraining
 
     optim = RewardTraining().optim.model_dump(mode="json")  # one key set keeps the others
     tree: dict[str, Any] = {"model": {}, "task": {}, "data": {}, "optim": optim}
@@ -61,9 +61,9 @@ def run_train(tree: dict[str, Any], out: Path, *, mode: Mode, command: str, quie
     """Collect answers, train, assess on held-out problems; OUT/final holds model and eval.json."""
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.run import Run
-    from rekindle.methods.recipe import checked
-    from rekindle.methods.reward_training import RewardTraining, assess, fit
-    from rekindle.methods.train import open_task
+    from rekindle.training.recipe import checked
+    from rekindle.training.reward_training import RewardTraining, assess, fit
+    from rekindle.training.train import open_task
 
     config = checked(RewardTraining, tree, "")
     _check(config)
@@ -103,10 +103,10 @@ def run_eval(tree: dict[str, Any], reward: str, out: Path | None) -> None:
     """AUCs of a reward model on the answers of a policy to held-out problems."""
     from rekindle.engine.device import pick_device, pick_dtype, seed_everything, set_threads
     from rekindle.engine.policy import Policy
-    from rekindle.methods.recipe import checked
-    from rekindle.methods.reward_training import RewardTraining, assess
-    from rekindle.methods.train import open_task
     from rekindle.rewards.reward_model import ScalarHead
+    from rekindle.training.recipe import checked
+    from rekindle.training.reward_training import RewardTraining, assess
+    from rekindle.training.train import open_task
 
     config = checked(RewardTraining, tree, "")
     seed_everything(config.seed, deterministic=config.device.deterministic)
@@ -170,7 +170,7 @@ def _from_task(
     config: RewardTraining, task: Task, names: Sequence[str], out: Path, mode: Mode
 ) -> tuple[Any, HeldOut]:
     from rekindle.engine.policy import Policy
-    from rekindle.methods.reward_data import Candidate, Pool, as_row
+    from rekindle.training.reward_data import Candidate, Pool, as_row
 
     drawn = task.draw(
         step=0, count=config.data.problems, seed=config.seed, levels=config.task.levels
@@ -203,8 +203,8 @@ def _candidates(
     config: RewardTraining, task: Task, problems: Sequence[Problem], policies: Sequence[Policy]
 ) -> list[Candidate]:
     from rekindle.engine.sampler import CachedSampler
-    from rekindle.methods.reward_data import Candidate
-    from rekindle.methods.train import sampling
+    from rekindle.training.reward_data import Candidate
+    from rekindle.training.train import sampling
 
     places = {problem.id: place for place, problem in enumerate(problems)}
     rows = [
@@ -232,8 +232,8 @@ def _candidates(
 def _held_out(config: RewardTraining, task: Task, policy: Policy) -> HeldOut:
     """Answers of a policy at temperature 1 to problems of the dev split."""
     from rekindle.engine.sampler import CachedSampler
-    from rekindle.methods.reward_training import held_out_answers
-    from rekindle.methods.train import sampling
+    from rekindle.training.reward_training import held_out_answers
+    from rekindle.training.train import sampling
 
     problems = task.problems(
         "dev", count=config.data.held_out, seed=config.seed, levels=config.task.levels
@@ -250,8 +250,8 @@ def _held_out(config: RewardTraining, task: Task, policy: Policy) -> HeldOut:
 
 
 def _from_pairs(config: RewardTraining) -> tuple[Any, HeldOut]:
-    from rekindle.methods.reward_data import read_contrasts
-    from rekindle.methods.reward_training import HeldOut
+    from rekindle.training.reward_data import read_contrasts
+    from rekindle.training.reward_training import HeldOut
 
     path = str(config.data.pairs)
     pairs = read_contrasts(path)

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from rekindle.errors import ConfigError, RunDirectoryError, TrainingError, did_you_mean
-from rekindle.study.jobs import Executor
-from rekindle.study.local import LocalPool, warm_up
+from rekindle.study.run.jobs import Executor
+from rekindle.study.run.local import LocalPool, warm_up
 
 if TYPE_CHECKING:
-    from rekindle.study.design import Planned, Study
-    from rekindle.study.directory import Mode
+    from rekindle.study.plan.study_file import Planned, Study
+    from rekindle.study.store.claim import Mode
 
 EXECUTORS = ("local", "ray")
 
@@ -48,9 +48,9 @@ def run_study_command(
     _refuse_no_job(jobs)
     if executor == "local" and not dry_run:
         warm_up()
-    from rekindle.study.design import load_study, plan
-    from rekindle.study.present import check_present
-    from rekindle.study.runner import run_study
+    from rekindle.study.plan.study_file import load_study, plan
+    from rekindle.study.run.preflight import check_present
+    from rekindle.study.run.runner import run_study
 
     study = load_study(path, overrides)
     runs = plan(study, out)
@@ -85,16 +85,16 @@ def _only_look(
     study: Study, out: Path, runs: Sequence[Planned], *, archive: Path | None, mode: Mode
 ) -> None:
     """Refuse what the study would be refused at its start, say what would run; write nothing."""
-    from rekindle.study.directory import refuse_start
-    from rekindle.study.foreseen import left_to_run
+    from rekindle.study.run.dry_run import left_to_run
+    from rekindle.study.store.claim import refuse_start
 
     if archive is None:
         refuse_start(study, out, runs, mode=mode)
         typer.echo(left_to_run(study, out, runs, mode=mode), err=True)
         return
-    from rekindle.study.archive import opened, refuse_other, refuse_taken
-    from rekindle.study.design import plan
-    from rekindle.study.present import check_present
+    from rekindle.study.plan.study_file import plan
+    from rekindle.study.run.preflight import check_present
+    from rekindle.study.store.archive_read import opened, refuse_other, refuse_taken
 
     _refuse_both(mode)
     refuse_other(archive)
@@ -108,7 +108,7 @@ def _only_look(
 
 def _begun_elsewhere(study: Study, archive: Path, out: Path, mode: Mode) -> Mode:
     _refuse_both(mode)
-    from rekindle.study.archive import take_up
+    from rekindle.study.store.archive_read import take_up
 
     take_up(archive, out, check=lambda place: _refuse_strange(study, place, archive))
     return "resume"
@@ -125,9 +125,9 @@ def _refuse_both(mode: Mode) -> None:
 
 def _refuse_strange(study: Study, place: Path, archive: Path) -> None:
     """Refuse what an archive holds where it is not this study's."""
-    from rekindle.study.design import plan
-    from rekindle.study.directory import refuse_renamed, refuse_unlike
-    from rekindle.study.places import is_finished
+    from rekindle.study.plan.study_file import plan
+    from rekindle.study.store.claim import refuse_renamed, refuse_unlike
+    from rekindle.study.store.layout import is_finished
 
     runs = plan(study, place)
     refuse_unlike(place, runs)
@@ -148,7 +148,7 @@ def _refuse_no_job(jobs: int | None) -> None:
 
 def _executor(name: str, jobs: int | None) -> Executor:
     if name == "ray":
-        from rekindle.study.on_ray import RayPool
+        from rekindle.study.run.on_ray import RayPool
 
         return RayPool(jobs)
     import torch
@@ -159,8 +159,8 @@ def _executor(name: str, jobs: int | None) -> Executor:
 
 
 def _announce(study: Study, out: Path, runs: Sequence[Planned]) -> None:
-    from rekindle.study.design import preparations
-    from rekindle.study.foreseen import detectable, short_of_budget
+    from rekindle.study.plan.study_file import preparations
+    from rekindle.study.run.dry_run import detectable, short_of_budget
 
     before = preparations(study, out)
     primary, first = study.primary, study.pairs()[0]
@@ -183,8 +183,8 @@ def _announce(study: Study, out: Path, runs: Sequence[Planned]) -> None:
 def show(found: dict[str, Any]) -> None:
     """The verdicts, what the arms cost, and what is missing."""
     from rekindle.report.words import plural
-    from rekindle.study.cost import told
-    from rekindle.study.places import counted
+    from rekindle.study.store.cost import told
+    from rekindle.study.store.layout import counted
 
     console = Console(width=None if Console().is_terminal else 160)
     grid = Table("method", "baseline", "metric", "difference", "p (Holm)", "n", "verdict")
@@ -249,7 +249,7 @@ def _failed(failure: dict[str, Any]) -> str:
 def _refuse_failures(found: dict[str, Any]) -> None:
     if not found["failed"]:
         return
-    from rekindle.study.results import UNREAD
+    from rekindle.study.analyse.results import UNREAD
 
     unread = [failure["why"].startswith(UNREAD) for failure in found["failed"]]
     mend = ["mend the cause (see the .log beside each)"] if not all(unread) else []

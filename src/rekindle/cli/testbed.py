@@ -65,9 +65,9 @@ def _derive(name: str, out: Path, *, mode: Mode, quiet: bool) -> None:
 
 def _build(name: str, out: Path, *, mode: Mode, steps: int | None, quiet: bool) -> None:
     from rekindle.engine.policy import Policy
-    from rekindle.methods.recipe import make_recipe
-    from rekindle.methods.train import train
     from rekindle.testbed.build import fresh_model, make_tokenizer
+    from rekindle.training.recipe import make_recipe
+    from rekindle.training.train import train
 
     if mode == "resume" and not out.exists():
         mode = "new"

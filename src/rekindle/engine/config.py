@@ -1,7 +1,7 @@
 """The sections of a recipe that every method shares; defaults live here and nowhere else.
 
 Frozen, and closed: an unknown key is an error. Method sections are in `methods/`, the whole recipe
-in `methods/recipe.py`.
+in `training/recipe.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Next-token logits of a growing batch: through transformers, or of two models at once.
 
-Small Llama-like models have a quicker one, `engine/decode.py`.
+Small Llama-like models have a quicker one, `engine/small_decoder/decode.py`.
 
 Axes: P prompts, B rows (samples of prompts), S prompt slots, V vocabulary.
 """

@@ -3,7 +3,7 @@
 A prompt is read once and its cache shared by the samples of its group. Rows that have finished are
 dropped from the batch. Every draw has its own random number, by (seed, problem id, sample,
 position): see `engine/draws.py`. Small Llama-like models decode through their twin in
-`engine/decode.py`, all others through the transformers forward.
+`engine/small_decoder/decode.py`, all others through the transformers forward.
 
 Axes: P prompts, B rows (samples of prompts), S prompt slots, T new tokens, V vocabulary.
 """
@@ -19,11 +19,11 @@ from torch import Tensor
 
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.contrast import ContrastPolicy
-from rekindle.engine.decode import CPU_ROWS, Memory, Twin
 from rekindle.engine.decoders import ContrastDecoder, Decoder, ModelDecoder
 from rekindle.engine.draws import Drawn, draw, greedy, stream_keys, uniforms
-from rekindle.engine.fused import Weights, supports
 from rekindle.engine.policy import Policy
+from rekindle.engine.small_decoder.decode import CPU_ROWS, Memory, Twin
+from rekindle.engine.small_decoder.fused import Weights, supports
 from rekindle.engine.stops import StopStrings
 from rekindle.errors import ConfigError, ModelError
 from rekindle.records import Finish, Problem, Rollout

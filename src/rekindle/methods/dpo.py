@@ -26,14 +26,14 @@ from torch.nn.functional import logsigmoid
 from rekindle.engine.config import SampleConfig, Section
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError
-from rekindle.methods.pairs import (
+from rekindle.loops.pair_step import (
     Pair,
     PairScores,
     PairTerms,
     pairs_of_recipe,
     train_on_pairs,
 )
-from rekindle.methods.world import World
+from rekindle.loops.world import World
 
 # --- the formula
 

@@ -40,9 +40,9 @@ from rekindle.engine.state import Scalar
 from rekindle.engine.update import fresh_state
 from rekindle.errors import DataError
 from rekindle.files import read_jsonl
-from rekindle.methods.checks import refuse_group_of_one, refuse_sampling_without_ratio
-from rekindle.methods.step import StepConfig, reference_of, take
-from rekindle.methods.world import World
+from rekindle.loops.checks import refuse_group_of_one, refuse_sampling_without_ratio
+from rekindle.loops.group_step import StepConfig, reference_of, take
+from rekindle.loops.world import World
 from rekindle.ops import groups
 from rekindle.ops.groups import Credit, ScoredRows
 

@@ -10,7 +10,7 @@ Hybrid Reinforcement: When Reward Is Sparse, It's Better to Be Dense, Tao et al.
              GRPO's advantage of w_u * rhat_i       weight_on: reward, eq. 5 to the letter
 
 m_i is the reward model's score, sigma_u its standard deviation (ddof 0) over all answers to problem
-u, sigma the running mean of sigma_u. The rest is GRPO (`methods/step.py`). Axes: P problems, G
+u, sigma the running mean of sigma_u. The rest is GRPO (`loops/group_step.py`). Axes: P problems, G
 answers a problem, N = P * G rows.
 
 What follows from the algebra (each has its test):
@@ -52,16 +52,16 @@ from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.engine.state import Scalar
 from rekindle.engine.update import fresh_state
-from rekindle.methods.checks import (
+from rekindle.loops.checks import (
     refuse_group_of_one,
     refuse_no_reward_model,
     refuse_odd_rows,
     refuse_sampling_without_ratio,
 )
-from rekindle.methods.collect import known
-from rekindle.methods.credit_facts import band_facts
-from rekindle.methods.step import StepConfig, reference_of, take
-from rekindle.methods.world import World
+from rekindle.loops.credit_facts import band_facts
+from rekindle.loops.group_step import StepConfig, reference_of, take
+from rekindle.loops.rollouts import known
+from rekindle.loops.world import World
 from rekindle.ops import groups
 from rekindle.ops.groups import Credit, ScoredRows
 from rekindle.ops.weights import Reduction

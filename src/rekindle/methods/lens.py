@@ -13,7 +13,7 @@ group without a single right answer still says something.
     A_i     = (r~_i - mean) / (std + 1e-6)   mixed groups
               alpha (r~_i - mean)            all-wrong groups
 
-The rest is GRPO (`methods/step.py`). Axes: P problems, G answers a problem, N = P * G rows.
+The rest is GRPO (`loops/group_step.py`). Axes: P problems, G answers a problem, N = P * G rows.
 
 What we changed or left out, and why:
 * Penalties are computed from log-probs, so that no answer is too long for them. D >= 2 max pibar
@@ -50,14 +50,14 @@ from torch import Tensor
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import fresh_state
-from rekindle.methods.checks import (
+from rekindle.loops.checks import (
     refuse_group_of_one,
     refuse_odd_rows,
     refuse_sampling_without_ratio,
 )
-from rekindle.methods.credit_facts import penalty_facts
-from rekindle.methods.step import StepConfig, reference_of, take
-from rekindle.methods.world import World
+from rekindle.loops.credit_facts import penalty_facts
+from rekindle.loops.group_step import StepConfig, reference_of, take
+from rekindle.loops.world import World
 from rekindle.ops import groups
 from rekindle.ops.groups import Credit, ScoredRows
 

@@ -22,9 +22,9 @@ from pydantic import Field
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import fresh_state
-from rekindle.methods.checks import refuse_odd_rows, refuse_sampling_without_ratio
-from rekindle.methods.step import StepConfig, reference_of, take
-from rekindle.methods.world import World
+from rekindle.loops.checks import refuse_odd_rows, refuse_sampling_without_ratio
+from rekindle.loops.group_step import StepConfig, reference_of, take
+from rekindle.loops.world import World
 from rekindle.ops import groups
 from rekindle.ops.groups import Credit, ScoredRows
 

@@ -27,14 +27,14 @@ from torch import Tensor
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import fresh_state
-from rekindle.methods.checks import (
+from rekindle.loops.checks import (
     refuse_group_of_one,
     refuse_odd_rows,
     refuse_sampling_without_ratio,
 )
-from rekindle.methods.collect import Collected
-from rekindle.methods.step import StepConfig, reference_of, take
-from rekindle.methods.world import World
+from rekindle.loops.group_step import StepConfig, reference_of, take
+from rekindle.loops.rollouts import Collected
+from rekindle.loops.world import World
 from rekindle.ops import groups
 from rekindle.ops.groups import Credit, ScoredRows
 from rekindle.ops.weights import Reduction

@@ -15,6 +15,8 @@ Known failure modes: on problems with many right answers it imitates the one tha
 loses pass@k; once training tokens are near certain (`tokens/above_099`) little gradient is left.
 """
 
+from collections.abc import Sequence
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -25,7 +27,8 @@ from rekindle.engine.noise import noisy_embeddings
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
 from rekindle.errors import DataError
-from rekindle.methods.world import World
+from rekindle.loops.problem_order import epochs
+from rekindle.loops.world import World
 from rekindle.ops.logprobs import TokenScores, chunked_token_scores, raised
 from rekindle.ops.weights import Reduction
 from rekindle.records import Problem
@@ -159,3 +162,32 @@ def _check_length(problem: Problem, tokens: int, context: int) -> None:
             wanted=f"at most {context}",
             fix="shorten or drop it, or use a model with a longer context",
         )
+
+
+def sft_on(world: World, problems: Sequence[Problem]) -> Policy:
+    """Cross-entropy on the problems' solutions, in seeded epochs.
+
+    Raises:
+        DataError: there is nothing to train on.
+    """
+    if not problems:
+        raise DataError(
+            "there is no seed data", fix="set seed.instructions, seed.judged or seed.path"
+        )
+    policy, optim = world.policy, world.optim
+    state = world.restore(fresh_state({"policy": policy.model}, optim))
+    for step in world.steps(state):
+        drawn = epochs(problems, step=step, count=optim.problems, seed=world.seed)
+        batch = weigh(Config(), world, drawn[world.group.rank :: world.group.size])
+        with world.clock("update"):
+            metrics = update(
+                state,
+                batch.split(world.micro_tokens),
+                sft_objective(policy),
+                clip=optim.clip,
+                group=world.group,
+                device=policy.device,
+            )
+        trained = world.group.sum({"tokens": float(batch.tokens)})["tokens"]
+        world.log(step, {**metrics, "tokens/trained": trained})
+    return policy

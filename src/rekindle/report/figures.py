@@ -13,7 +13,7 @@ from rekindle.report.stacks import bars, group_classes
 from rekindle.report.tables import time_parts, tokens
 from rekindle.report.verdict import HEADLINE, PASS_AT
 from rekindle.report.words import IN_NATS
-from rekindle.study.times import PARTS
+from rekindle.study.analyse.run_times import PARTS
 
 # key of a metrics row -> title; what is not listed follows under its own key
 QUANTITIES = {

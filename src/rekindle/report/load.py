@@ -20,8 +20,8 @@ from rekindle.files import explained_io
 from rekindle.report.reading import read_object, read_rows
 from rekindle.report.samples import Sample, number, read_sample
 from rekindle.report.stages import Pair, Stage, read_pairs, read_stages
-from rekindle.study.places import SPENT
-from rekindle.study.times import PARTS, TIMES, times_of
+from rekindle.study.analyse.run_times import PARTS, TIMES, times_of
+from rekindle.study.store.layout import SPENT
 
 MARKS = ("manifest.json", "config.yaml", "metrics.jsonl")
 _EVAL_NAME = re.compile(r"step-(\d+)\.json")

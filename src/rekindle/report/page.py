@@ -48,8 +48,8 @@ from rekindle.report.verdict import (
 )
 from rekindle.report.whiskers import whiskers
 from rekindle.report.words import amount, count, listed, percent, plural
-from rekindle.study.archive import is_archive, opened
-from rekindle.study.places import is_study
+from rekindle.study.store.archive_read import is_archive, opened
+from rekindle.study.store.layout import is_study
 
 PAGE_BYTES = 3_900_000  # of the whole page, as far as texts can be left out
 ROLLOUT_BYTES = 2_300_000  # of all rollouts on the page

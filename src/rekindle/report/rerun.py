@@ -17,7 +17,7 @@ from rekindle.report.study_file import Declared, StudyFile
 from rekindle.report.study_tables import declared_table, runs_table
 from rekindle.report.tables import Table, code_version, environment
 from rekindle.report.words import listed, plural
-from rekindle.study.places import MANIFEST, SESSIONS
+from rekindle.study.store.layout import MANIFEST, SESSIONS
 
 _ALONE = ("--resume", "--overwrite")  # of `rekindle study`: what a first run of it does not have
 _WITH_VALUE = ("--from", "--out")

@@ -22,8 +22,8 @@ from rekindle.report.study_words import cautions, summary
 from rekindle.report.tables import Table
 from rekindle.report.verdict import VerdictRow
 from rekindle.report.words import listed, plural
-from rekindle.study.cost import told
-from rekindle.study.places import MANIFEST, counted
+from rekindle.study.store.cost import told
+from rekindle.study.store.layout import MANIFEST, counted
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import yaml
 from rekindle.report.load import RunData
 from rekindle.report.samples import number
 from rekindle.report.words import UNDEFINED, count, duration, estimate, percent, plural
-from rekindle.study.times import PARTS
+from rekindle.study.analyse.run_times import PARTS
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import yaml
 
 from rekindle.errors import DataError
 from rekindle.files import read_jsonl
-from rekindle.methods.rounds import ROUNDS
+from rekindle.methods.self_rewarding.rounds import ROUNDS
 from rekindle.signals.run_curve import Curve, firsts_and_lasts, number, read_curve
 from rekindle.signals.table import Row
 

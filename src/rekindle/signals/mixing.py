@@ -21,7 +21,7 @@ from rekindle.engine.batch import Batch
 from rekindle.engine.device import Alone, micro_tokens
 from rekindle.engine.policy import Policy
 from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster, few_differ
-from rekindle.methods.mix_signal import TOKENS, MixSignal
+from rekindle.methods.wmss.telemetry import TOKENS, MixSignal
 from rekindle.signals.table import Row, row_of
 
 FEW = 8  # samples; with fewer a ratio has no interval

@@ -26,7 +26,7 @@ from rekindle.engine.device import micro_tokens
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
 from rekindle.evals.intervals import Floats, Interval, cluster, wilson
-from rekindle.methods.pairs import Pair, edit_similarity, hidden_cosine, packed
+from rekindle.loops.pair_step import Pair, edit_similarity, hidden_cosine, packed
 from rekindle.signals.round_gap import round_rows
 from rekindle.signals.table import Advice, Finding, Row, row_of, said
 

@@ -25,7 +25,7 @@ from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
 from rekindle.errors import DataError
 from rekindle.evals.intervals import Floats, Interval, cluster
-from rekindle.methods.mix_signal import SATURATED
+from rekindle.methods.wmss.telemetry import SATURATED
 from rekindle.records import Problem
 from rekindle.signals.mixing import mix_rows
 from rekindle.signals.table import Advice, Finding, Health, Row, said

@@ -19,13 +19,13 @@ from rekindle.errors import EXIT_RESUMABLE, ConfigError, did_you_mean
 from rekindle.evals.compare import compare
 from rekindle.files import read_json, remove_tree, write_json
 from rekindle.methods import METHODS, section_name
-from rekindle.methods.recipe import Shared
-from rekindle.study.cost import Ledger
-from rekindle.study.design import Planned, Study, load_study, plan
-from rekindle.study.directory import Mode, claim_study
-from rekindle.study.jobs import Executor
-from rekindle.study.places import RESULTS, SESSIONS
-from rekindle.study.runner import Work
+from rekindle.study.plan.study_file import Planned, Study, load_study, plan
+from rekindle.study.run.jobs import Executor
+from rekindle.study.run.runner import Work
+from rekindle.study.store.claim import Mode, claim_study
+from rekindle.study.store.cost import Ledger
+from rekindle.study.store.layout import RESULTS, SESSIONS
+from rekindle.training.recipe import Shared
 
 # those that take longest first, so that no worker is left alone with one at the end
 LONGEST_FIRST = ("wmss", "hero", "lens", "weak_to_strong", "temporal")

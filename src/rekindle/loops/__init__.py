@@ -1,0 +1,1 @@
+"""What several papers' algorithms share, and no formula of credit."""

@@ -1,0 +1,376 @@
+"""Training on pairs of a chosen and a rejected answer: what DPO and ORPO share.
+
+A method's rule says how hard each answer's log-prob is pushed. The loss depends on the parameters
+through the answers' summed log-probs alone, so its gradient is that of
+
+    -sum_n (up_n log pi(y_w,n) - down_n log pi(y_l,n))
+
+with the pushes up = -dloss/dlog pi(y_w) and down = dloss/dlog pi(y_l) measured first, without a
+graph: chosen and rejected need not share a micro-batch.
+
+Axes: N pairs, B sequences (the chosen, then the rejected), T completion tokens, D width.
+"""
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rekindle.engine.batch import Batch, MicroBatch, completion_mask, count, pack
+from rekindle.engine.policy import Policy
+from rekindle.engine.state import TrainState
+from rekindle.engine.update import LossFn, LossTerms, fresh_state, measure_batch, update
+from rekindle.errors import DataError
+from rekindle.files import read_jsonl
+from rekindle.loops.problem_order import epochs
+from rekindle.loops.world import World
+from rekindle.records import Problem
+
+Pair = Mapping[str, Any]
+_ALARM_AFTER = 10  # steps in a row in which the chosen fell while the margin rose
+_FALLING = "displaced steps"
+_COMPARED = 64  # pairs whose sides are compared, the first ones
+
+
+class PairScores(NamedTuple):
+    """Log-probs of answers, summed over their tokens, and their lengths; reference: 0 without."""
+
+    chosen_N: Float[Tensor, " N"]
+    rejected_N: Float[Tensor, " N"]
+    ref_chosen_N: Float[Tensor, " N"]
+    ref_rejected_N: Float[Tensor, " N"]
+    chosen_tokens_N: Float[Tensor, " N"]
+    rejected_tokens_N: Float[Tensor, " N"]
+
+
+class PairTerms(NamedTuple):
+    """A pair's loss, and the gradient that each side gets."""
+
+    loss_N: Float[Tensor, " N"]
+    margin_N: Float[Tensor, " N"]  # what the rule pushes above 0
+    up_N: Float[Tensor, " N"]  # -dloss / dlog pi(y_w)
+    down_N: Float[Tensor, " N"]  # dloss / dlog pi(y_l)
+
+
+Rule = Callable[[PairScores], PairTerms]
+
+
+# --- training
+
+
+def train_on_pairs(
+    world: World, pairs: Sequence[Pair], rule: Rule, *, reference: Policy | None
+) -> Policy:
+    """Train the world's policy on pairs, in seeded epochs.
+
+    Args:
+        pairs: {"id", "prompt", "chosen", "rejected"}, and "messages" where the prompt is a chat.
+        rule: log-probs of a step's pairs to their loss and pushes; the mean over the pairs of a
+            step, on all processes, is what is lowered.
+        reference: a frozen model that the rule compares with.
+
+    Raises:
+        DataError: there is no pair.
+    """
+    if not pairs:
+        raise DataError("there are no pairs to train on", wanted="one at least")
+    policy, optim = world.policy, world.optim
+    alike = likeness(policy, pairs, micro_tokens=world.micro_tokens)
+    state = world.restore(fresh_state({"policy": policy.model}, optim))
+    for step in world.steps(state):
+        drawn = epochs(pairs, step=step, count=optim.problems, seed=world.seed)
+        batch = packed(policy, drawn[world.group.rank :: world.group.size], total=len(drawn))
+        with world.clock("update"):
+            scores = _measured(world, batch, reference)
+            terms = rule(scores)
+            pushes_B = torch.cat([terms.up_N, -terms.down_N])
+            metrics = update(
+                state,
+                batch.replace(advantage_B=pushes_B).split(world.micro_tokens),
+                pushed(policy),
+                clip=optim.clip,
+                group=world.group,
+                device=policy.device,
+                stats=("entropy", "up", "down"),
+            )
+        facts = _facts(world, scores, terms, len(drawn), referenced=reference is not None)
+        both = metrics.pop("up") + metrics["down"]
+        facts["pairs/gradient_rejected"] = metrics.pop("down") / both if both else math.nan
+        if reference is not None:
+            facts["pairs/displaced"] = _alarm(state, facts)
+        trained = world.group.sum({"tokens": float(batch.tokens)})["tokens"]
+        world.log(step, {**metrics, **facts, **alike, "tokens/trained": trained})
+    return policy
+
+
+def pushed(policy: Policy) -> LossFn:
+    """-push * log p of each token; the push is that of its sequence."""
+
+    def loss(micro: MicroBatch) -> LossTerms:
+        scores = policy.logprobs(micro.tokens_BS, micro.attend_BS, start=micro.start)
+        push_B1 = micro.advantage_B[:, None].to(scores.logprobs_BT)
+        size_BT = push_B1.abs() * (1 - scores.logprobs_BT.detach().exp())
+        stats = {
+            "entropy": scores.entropy_BT,
+            "up": size_BT * (push_B1 > 0),
+            "down": size_BT * (push_B1 < 0),
+        }
+        return LossTerms(-push_B1 * scores.logprobs_BT, stats)
+
+    return loss
+
+
+def packed(policy: Policy, pairs: Sequence[Pair], *, total: int) -> Batch:
+    """Chosen rows, then rejected ones; each token weighs 1 / `total`."""
+    problems = [
+        Problem(id=str(p["id"]), prompt=p["prompt"], messages=p.get("messages")) for p in pairs
+    ]
+    sides = [
+        (problem, pair[side])
+        for side in ("chosen", "rejected")
+        for problem, pair in zip(problems, pairs, strict=True)
+    ]
+    prompts = [policy.encode_prompt(problem) for problem, _ in sides]
+    completions = [policy.encode_completion(problem, text) for problem, text in sides]
+    for (problem, _), prompt, completion in zip(sides, prompts, completions, strict=True):
+        if len(prompt) + len(completion) > policy.context:
+            raise DataError(
+                f"pair '{problem.id}' is longer than the model's context",
+                got=f"{len(prompt) + len(completion)} tokens",
+                wanted=f"at most {policy.context}",
+                fix="drop it, or use a model with a longer context",
+            )
+    batch = pack(prompts, completions, reduction="token", total=count(completions))
+    return batch.replace(weight_BT=completion_mask(completions).double() / total)
+
+
+def _measured(world: World, batch: Batch, reference: Policy | None) -> PairScores:
+    sums = [
+        measure_batch(model, batch, micro_tokens=world.micro_tokens, temperature=1.0)
+        .logprobs_BT.nansum(dim=1)
+        .view(2, -1)
+        for model in (world.policy, *([] if reference is None else [reference]))
+    ]
+    ours, theirs = sums[0], sums[1] if reference is not None else torch.zeros_like(sums[0])
+    lengths = torch.tensor([float(len(c)) for c in batch.completions], dtype=ours.dtype)
+    return PairScores(*ours, *theirs, *lengths.view(2, -1))
+
+
+def _facts(
+    world: World, scores: PairScores, terms: PairTerms, total: int, *, referenced: bool
+) -> dict[str, float]:
+    """Means over the step's pairs, on all processes; changes where there is a reference."""
+    found = {
+        "loss": terms.loss_N,
+        "pairs/margin": terms.margin_N,
+        "pairs/accuracy": (terms.margin_N > 0).double(),
+        "pairs/chosen_logp": scores.chosen_N,
+        "pairs/rejected_logp": scores.rejected_N,
+    }
+    if referenced:
+        chosen_N = scores.chosen_N - scores.ref_chosen_N
+        found |= {
+            "pairs/chosen_change": chosen_N,
+            "pairs/rejected_change": scores.rejected_N - scores.ref_rejected_N,
+            "pairs/chosen_fell": (chosen_N < 0).double(),
+        }
+    sums = world.group.sum({name: float(value.sum()) for name, value in found.items()})
+    return {name: value / total for name, value in sums.items()}
+
+
+def _alarm(state: TrainState, facts: Mapping[str, float]) -> float:
+    """1 once the chosen answers have become less likely for ten steps while the margin grew."""
+    falls = facts["pairs/chosen_change"] < 0 < facts["pairs/margin"]
+    steps = int(state.scalars.get(_FALLING) or 0) + 1 if falls else 0
+    state.scalars[_FALLING] = steps
+    if steps == _ALARM_AFTER:
+        warnings.warn(
+            f"likelihood displacement: for {steps} steps the chosen answers have been less likely "
+            f"than under the reference (by {-facts['pairs/chosen_change']:.2f} nats now) while the "
+            "margin grew; lower optim.lr, or add the chosen answers' own loss (nll)",
+            stacklevel=2,
+        )
+    return float(steps >= _ALARM_AFTER)
+
+
+# --- pairs from a file
+
+
+class PairFile(NamedTuple):
+    """Pairs that can be trained on, and how many were left out, by reason."""
+
+    pairs: list[dict[str, Any]]
+    skipped: Counter[str]
+
+
+def read_pairs(path: Path) -> PairFile:
+    """JSONL with the columns `prompt`, `chosen`, `rejected`, as Hugging Face data sets have them:
+    texts, or lists of messages (the last ones by the assistant).
+
+    Left out and counted: chosen equal to rejected, an empty chosen.
+
+    Raises:
+        DataError: a row cannot be read, an id is there twice, or no pair is left.
+    """
+    pairs: list[dict[str, Any]] = []
+    skipped = Counter[str]()
+    for pair in _rows(path):
+        if pair["chosen"] == pair["rejected"]:
+            skipped["chosen is rejected"] += 1
+        elif not pair["chosen"].strip():
+            skipped["chosen is empty"] += 1
+        else:
+            pairs.append(pair)
+    _refuse_twice(path, pairs)
+    if not pairs:
+        raise DataError(
+            f"{path} has no pair to train on",
+            got=dict(skipped) or "no rows",
+            why="equal answers give no preference",
+        )
+    return PairFile(pairs, skipped)
+
+
+def pairs_to_look_at(path: Path) -> list[dict[str, Any]]:
+    """The pairs of a file as they are, equal sides too; of an empty chosen there is a warning.
+
+    Raises:
+        DataError: a row cannot be read, an id is there twice, or no pair is left.
+    """
+    found = list(_rows(path))
+    pairs = [pair for pair in found if pair["chosen"].strip()]
+    if len(pairs) < len(found):
+        empty = len(found) - len(pairs)
+        warnings.warn(f"{path}: pairs left out ({empty}: chosen is empty)", stacklevel=2)
+    _refuse_twice(path, pairs)
+    if not pairs:
+        raise DataError(f"{path} has no pair to look at", got=f"{len(found)} rows", wanted="one")
+    return pairs
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    return (_pair(path, line, row) for line, row in read_jsonl(path))
+
+
+def _refuse_twice(path: Path, pairs: Sequence[Pair]) -> None:
+    twice = [name for name, n in Counter(pair["id"] for pair in pairs).items() if n > 1]
+    if twice:
+        raise DataError(f"{path} has an id twice", got=twice[:5], fix="give each pair its own id")
+
+
+def pairs_of_recipe(path: str | None) -> list[dict[str, Any]]:
+    """The pairs of a recipe's file; how many were left out, and why, is a warning."""
+    found = read_pairs(Path(str(path)))
+    if found.skipped:
+        reasons = ", ".join(f"{times}: {reason}" for reason, times in found.skipped.most_common())
+        warnings.warn(f"{path}: pairs left out ({reasons})", stacklevel=2)
+    return found.pairs
+
+
+def _pair(path: Path, line: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    if row.get("prompt") is None:
+        raise DataError(
+            f"{path}:{line} has no 'prompt'",
+            got=sorted(row),
+            wanted="prompt, chosen, rejected",
+            fix="split the prompt off where chosen and rejected hold whole conversations",
+        )
+    out: dict[str, Any] = {"id": str(row.get("id", line))}
+    prompt = row["prompt"]
+    if isinstance(prompt, str):
+        out["prompt"] = prompt
+    else:
+        turns = _turns(path, line, "prompt", prompt)
+        out |= {"prompt": turns[-1][1], "messages": turns}
+    for side in ("chosen", "rejected"):
+        value = row.get(side)
+        if isinstance(value, str):
+            out[side] = value
+            continue
+        if value is None:
+            raise DataError(
+                f"{path}:{line} has no '{side}'",
+                got=sorted(row),
+                wanted="prompt, chosen, rejected",
+                why="a pair is a better and a worse answer to one prompt",
+                fix=f"add '{side}' to that line, or remove the line",
+            )
+        turns = _turns(path, line, side, value)
+        if len(turns) != 1 or turns[0][0] != "assistant":
+            raise DataError(
+                f"{path}:{line}: '{side}' is not one answer",
+                got=[role for role, _ in turns],
+                wanted="one message by the assistant, the rest in 'prompt'",
+            )
+        out[side] = turns[0][1]
+    return out
+
+
+def _turns(path: Path, line: int, name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    fine = isinstance(value, list) and value and all(
+        isinstance(turn, Mapping)
+        and isinstance(turn.get("role"), str)
+        and isinstance(turn.get("content"), str)
+        for turn in value
+    )  # fmt: skip
+    if not fine:
+        raise DataError(
+            f"{path}:{line} has no usable '{name}'",
+            got=value,
+            wanted='a text, or [{"role": ..., "content": ...}, ...]',
+        )
+    return tuple((turn["role"], turn["content"]) for turn in value)
+
+
+# --- how alike the two sides are
+
+
+def likeness(policy: Policy, pairs: Sequence[Pair], *, micro_tokens: int) -> dict[str, float]:
+    """Means over the first pairs: of characters by edits, and of the policy's hidden states."""
+    few = pairs[:_COMPARED]
+    edits = [edit_similarity(pair["chosen"], pair["rejected"]) for pair in few]
+    cosine_N = hidden_cosine(policy, few, micro_tokens=micro_tokens)
+    return {
+        "pairs/similarity": sum(edits) / len(edits),
+        "pairs/cosine": float(cosine_N.mean()),
+    }
+
+
+def edit_similarity(a: Sequence[Any], b: Sequence[Any], *, most: int = 2000) -> float:
+    """1 - Levenshtein distance / longer length, over tokens or characters; 1 for equal ones.
+
+    Only the first `most` of each are compared: time grows with the product of the lengths.
+    """
+    a, b = a[:most], b[:most]
+    longest = max(len(a), len(b))
+    if longest == 0:
+        return 1.0
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        above, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (x != y))
+    return 1 - row[-1] / longest
+
+
+@torch.no_grad()
+def hidden_cosine(
+    policy: Policy, pairs: Sequence[Pair], *, micro_tokens: int
+) -> Float[Tensor, " N"]:
+    """Cosine of the last hidden states that have read the whole chosen and rejected answer, fp64
+    (2508.06026, figure 1: features of the last layer)."""
+    batch = packed(policy, pairs, total=1)
+    states: list[Tensor] = [torch.empty(0)] * len(batch)
+    for micro in batch.split(micro_tokens):
+        moved = micro.to(policy.device)
+        hidden_BTD = policy.hidden(moved.tokens_BS, moved.attend_BS, start=micro.start)
+        for b, row in enumerate(micro.rows):
+            states[row] = hidden_BTD[b, len(batch.completions[row]) - 1].double().cpu()
+    chosen_ND, rejected_ND = torch.stack(states).view(2, len(pairs), -1)
+    return torch.nn.functional.cosine_similarity(chosen_ND, rejected_ND, dim=-1)

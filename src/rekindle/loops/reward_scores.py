@@ -1,0 +1,174 @@
+"""A step's answers under a reward model: which one, its scores, and how far they can be trusted.
+
+The verifier's verdict and the reward model's score stay apart: `correct` and `rm_score` of a row.
+How far the scores tell right answers from wrong ones on the policy's own samples is logged at every
+step, since a policy that games a reward model shows there first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+
+from rekindle import testbed
+from rekindle.engine.config import RewardConfig
+from rekindle.engine.device import Group, pick_device, pick_dtype
+from rekindle.errors import ConfigError, RewardUnavailableError, TrainingError
+from rekindle.loops.rollouts import Row
+from rekindle.ops.ranking import auc, group_auc
+from rekindle.records import Rollout, Score
+from rekindle.rewards.controls import OracleScores, RandomScores
+from rekindle.rewards.reward_model import Once, ScalarHead, Scorer
+from rekindle.rewards.reward_server import RewardServer
+from rekindle.tasks import Task
+
+
+def check_reward(config: RewardConfig) -> None:
+    """Refuse settings that exclude each other.
+
+    Raises:
+        ConfigError: two sources, or a setting that has no effect with the chosen one.
+    """
+    given = [name for name in ("model", "url") if getattr(config, name) is not None]
+    if config.source != "model" and given:
+        raise ConfigError(
+            f"reward.{given[0]} has no effect with reward.source: {config.source}",
+            fix=f"remove one: '{config.source}' is a control that replaces reward.{given[0]}",
+        )
+    if config.source != "oracle" and config.noise != RewardConfig.model_fields["noise"].default:
+        raise ConfigError("reward.noise has no effect without reward.source: oracle")
+    if len(given) == 2:
+        raise ConfigError(
+            "reward.model and reward.url exclude each other",
+            got=f"{config.model} and {config.url}",
+            wanted="one source of scores",
+            fix="for a vLLM server, give the model's name as reward.served",
+        )
+    if config.url is None and config.served is not None:
+        raise ConfigError("reward.served has no effect without reward.url", fix="remove it")
+    if config.model is None and config.revision is not None:
+        raise ConfigError("reward.revision has no effect without reward.model", fix="remove it")
+
+
+def refuse_no_source(config: RewardConfig, method: str) -> None:
+    """A method that ranks by a reward model must be given one.
+
+    Raises:
+        ConfigError: the recipe names none; said before anything is loaded.
+    """
+    if config.model is None and config.url is None and config.source == "model":
+        raise ConfigError(
+            f"method '{method}' needs a reward model, and the recipe names none",
+            wanted="reward.model, reward.url, or reward.source: random (a control)",
+            fix="rekindle reward train makes one; --set reward.model=DIR/final",
+        )
+
+
+def open_scorer(config: RewardConfig, task: Task, *, device: str = "auto") -> Scorer | None:
+    """The reward model that a recipe names; None when it names none.
+
+    `task` is whose true check `source: oracle` knows.
+
+    Raises:
+        ConfigError, ModelError: it cannot be meant, or cannot be used.
+    """
+    check_reward(config)
+    if config.source == "random":
+        return RandomScores(config.seed)
+    if config.source == "oracle":
+        return OracleScores(task.grade, task.fingerprint(), config.noise, config.seed)
+    if config.url is not None:
+        server = RewardServer(
+            url=config.url,
+            protocol=config.protocol,
+            served=config.served,
+            batch=config.batch,
+            timeout=config.timeout,
+            retries=config.retries,
+            backoff=config.backoff,
+        )
+        return Once(server, keep=config.cache)
+    if config.model is None:
+        return None
+    head = ScalarHead.load(
+        testbed.located(config.model),
+        revision=config.revision,
+        device=pick_device(device),
+        dtype=pick_dtype(config.dtype),
+        batch_tokens=config.batch_tokens,
+        trust_remote_code=config.trust_remote_code,
+    )
+    return Once(head, keep=config.cache)
+
+
+def reward_scores(scorer: Scorer, rollouts: Sequence[Rollout], group: Group) -> list[Score]:
+    """The reward model's scores of this process's answers.
+
+    Raises:
+        RewardUnavailableError: the source failed in some process; raised in all:
+            nobody waits.
+    """
+    scores: list[Score] = []
+    failure: RewardUnavailableError | None = None
+    try:
+        scores = scorer.score([(rollout.problem, rollout.text) for rollout in rollouts])
+    except RewardUnavailableError as error:
+        failure = error
+    failures = [str(found) for found in group.gather_objects([failure]) if found is not None]
+    if failures:
+        raise failure or RewardUnavailableError(f"in another process: {failures[0]}")
+    return scores
+
+
+def with_reward(score: Score, reward: Score | None) -> Score:
+    """The verifier's score with the reward model's among its parts."""
+    if reward is None:
+        return score
+    return Score(score.value, reason=score.reason, parts={**score.parts, "rm": reward.value})
+
+
+def reward_model_metrics(rows: Sequence[Row]) -> dict[str, float]:
+    """How the reward model's scores of a step's answers stand to the strongest check there is.
+
+    `rm/auc` over all answers, `rm/auc_in_group` over pairs of the same group, and `rm/auc` within
+    the answers that the training verifier rejects or accepts: not nan only where it errs.
+    """
+    rm_N = _column([row.rm_score for row in rows])
+    true_N = _column([row.true for row in rows])
+    correct_N = _column([row.correct for row in rows])
+    wrong_N, right_N = correct_N <= 0.5, correct_N > 0.5
+    known_N = rm_N[~rm_N.isnan()]
+    return {
+        "rm/mean": float(known_N.mean()) if len(known_N) else math.nan,
+        "rm/std": float(known_N.std()) if len(known_N) > 1 else math.nan,
+        "rm/auc": auc(rm_N, true_N),
+        "rm/auc_in_group": group_auc(rm_N, true_N, [row.group for row in rows]),
+        "rm/auc_within_wrong": auc(rm_N[wrong_N], true_N[wrong_N]),
+        "rm/auc_within_right": auc(rm_N[right_N], true_N[right_N]),
+        "score/rm_missing": 1 - len(known_N) / len(rows) if rows else math.nan,
+    }
+
+
+def refuse_too_many_unscored(rows: Sequence[Row], *, at_most: float) -> None:
+    """Stop when the reward model fails on more than this share of a step's answers.
+
+    Raises:
+        TrainingError: with the count of each reason.
+    """
+    reasons = Counter(row.rm_missing for row in rows if row.rm_missing is not None)
+    missing = sum(reasons.values())
+    if missing > at_most * len(rows):
+        raise TrainingError(
+            "too many answers have no score from the reward model",
+            got=f"{missing} of {len(rows)} in one step: {dict(reasons.most_common(5))}",
+            wanted=f"at most {at_most:.0%} (reward.max_missing)",
+            why="a missing score is not a 0, and training on the few that are left would mislead",
+            fix="mend the reward model, then go on with --resume",
+        )
+
+
+def _column(values: Sequence[float]) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)

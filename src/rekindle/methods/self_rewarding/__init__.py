@@ -1,0 +1,1 @@
+"""Self-rewarding and temporal self-rewarding, and what both need: rounds, judges, judge data."""

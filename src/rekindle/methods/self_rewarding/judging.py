@@ -1,0 +1,335 @@
+"""A round's answers under a judge: which one, its judgements as a stage, and how good they are.
+
+The verifier's verdicts never enter the rows: they are only counted, in the facts beside them.
+
+Axes: N answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from rekindle.engine.config import SampleConfig, Section
+from rekindle.engine.device import on_main
+from rekindle.engine.fingerprints import weights_fingerprint
+from rekindle.engine.policy import Policy
+from rekindle.engine.sampler import CachedSampler, Sampler
+from rekindle.errors import ConfigError, DataError, TrainingError
+from rekindle.loops.stages import Row, StageRows, Stages, hash_rows
+from rekindle.loops.world import Shared, World
+from rekindle.ops.ranking import auc, group_auc
+from rekindle.records import Problem, Score
+from rekindle.rewards.judge import (
+    HIGHEST,
+    Format,
+    Judge,
+    Judgement,
+    ScorerJudge,
+    averaged,
+    format_of,
+)
+from rekindle.rewards.judge_endpoint import EndpointJudge, ReplyCache
+from rekindle.rewards.reward_model import Asked
+from rekindle.tasks.task import grade_all
+
+CACHE = "judge_replies.jsonl"
+_AT_ENDPOINT = ("url", "model", "key_env", "cache", "parallel", "timeout", "retries", "backoff")
+_WRITES = ("format", "samples", "temperature", "top_p", "max_new_tokens")
+
+
+class JudgeConfig(Section):
+    """Who judges, and how it is asked."""
+
+    source: Literal["self", "endpoint", "reward", "callable"] = Field(
+        default="self",
+        description="self: the current model; reward: the recipe's reward model; callable: "
+        "train(..., judge=...)",
+    )
+    format: Literal["additive", "marker"] = Field(
+        default="additive", description="marker: for models that read no English"
+    )
+    samples: int = Field(default=3, ge=1, description="judgements averaged; 2401.10020, 2.2")
+    temperature: float = Field(default=1.0, ge=0.0, description="2508.06026, experiments")
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0, description="2508.06026, experiments")
+    max_new_tokens: int | None = Field(default=None, ge=1, description="None: by format")
+    max_missing: float = Field(
+        default=0.5, ge=0.0, le=1.0, description="share of answers that may lack a judgement"
+    )
+    url: str | None = Field(default=None, description="endpoint: the base, e.g. http://host/v1")
+    model: str | None = Field(default=None, description="endpoint: the model's name there")
+    key_env: str | None = Field(default=None, description="endpoint: variable that holds its key")
+    cache: str | None = Field(
+        default=None, description=f"endpoint: file of replies; None: RUN/{CACHE}"
+    )
+    parallel: int = Field(default=8, ge=1, description="endpoint: requests under way")
+    timeout: float = Field(default=60.0, gt=0.0, description="endpoint: seconds of a request")
+    retries: int = Field(default=6, ge=0, description="endpoint: after 429, 5xx, timeouts")
+    backoff: float = Field(
+        default=1.0, ge=0.0, description="endpoint: seconds before the first retry, then doubled"
+    )
+
+
+def check_judge(config: JudgeConfig) -> None:
+    """Refuse settings without effect.
+
+    Raises:
+        ConfigError: what is needed is not there, or a setting has no effect with the source.
+    """
+    idle: tuple[str, ...] = () if config.source == "endpoint" else _AT_ENDPOINT
+    if config.source in ("reward", "callable"):
+        idle += _WRITES
+    for name in idle:
+        if getattr(config, name) != JudgeConfig.model_fields[name].default:
+            raise ConfigError(
+                f"judge.{name} has no effect with judge.source: {config.source}", fix="remove it"
+            )
+    if config.source == "endpoint" and (config.url is None or config.model is None):
+        raise ConfigError(
+            "a judge at an endpoint needs judge.url and judge.model",
+            got=f"url {config.url}, model {config.model}",
+            wanted="e.g. url: http://localhost:8000/v1 and the model's name at that server",
+        )
+
+
+# --- the model itself
+
+
+@dataclass(frozen=True)
+class SelfJudge:
+    """A policy as the judge of answers: all prompts in one batched call of the sampler.
+
+    Equal answers to one problem are judged once. A prompt that leaves no room for the reply in the
+    policy's context is a missing judgement.
+    """
+
+    policy: Policy
+    sampler: Sampler
+    format: Format
+    samples: int
+    decoding: SampleConfig
+
+    def judge(self, asked: Sequence[Asked], *, seed: int) -> list[Judgement]:
+        """`samples` replies about each answer, averaged."""
+        keys = [_key(problem, text) for problem, text in asked]
+        prompts: dict[str, Problem] = {}
+        unasked: dict[str, str] = {}
+        for key, (problem, text) in zip(keys, asked, strict=True):
+            if key in prompts or key in unasked:
+                continue
+            prompt = Problem(id=key, prompt=self.format.ask(problem, text))
+            if self._fits(prompt):
+                prompts[key] = prompt
+            else:
+                unasked[key] = "longer than the judge's context"
+        rollouts = self.sampler.sample(
+            list(prompts.values()), samples=self.samples, config=self.decoding, seed=seed
+        )
+        found = {key: _missing(why) for key, why in unasked.items()}
+        for i, key in enumerate(prompts):
+            these = rollouts[i * self.samples : (i + 1) * self.samples]
+            marks = tuple(self.format.mark(r.text, cut=r.finish == "length") for r in these)
+            texts, tokens = tuple(r.text for r in these), sum(len(r.tokens) for r in these)
+            found[key] = Judgement(averaged(marks), marks, texts, tokens)
+        out, seen = [], set[str]()
+        for key in keys:  # what was generated counts once
+            out.append(found[key]._replace(tokens=0) if key in seen else found[key])
+            seen.add(key)
+        return out
+
+    def fingerprint(self) -> str:
+        """The weights': a judgement is a text by this model."""
+        return weights_fingerprint(self.policy)
+
+    def _fits(self, prompt: Problem) -> bool:
+        room = self.decoding.max_new_tokens
+        # a token is a byte of text at least, and templates are short: most prompts need no count
+        if len(prompt.prompt.encode("utf-8", "replace")) + room + 64 <= self.policy.context:
+            return True
+        try:
+            return len(self.policy.encode_prompt(prompt)) + room <= self.policy.context
+        except DataError:
+            return False
+
+
+def _key(problem: Problem, text: str) -> str:
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{problem.id}/{digest}"
+
+
+def _missing(why: str) -> Judgement:
+    return Judgement(Score.missing(why))
+
+
+def open_judge(config: JudgeConfig, world: World, policy: Policy) -> Judge:
+    """The judge that a recipe names; `policy` where it is the model itself.
+
+    Raises:
+        ConfigError: the recipe has no reward model, or `train` was given no judge.
+    """
+    form = format_of(config.format)
+    if config.source == "self":
+        decoding = SampleConfig(
+            temperature=config.temperature,
+            top_p=config.top_p,
+            max_new_tokens=config.max_new_tokens or form.room,
+            batch_size=world.sample.batch_size,
+        )
+        sampler = Shared(CachedSampler(policy), world.group)
+        return SelfJudge(policy, sampler, form, config.samples, decoding)
+    if config.source == "endpoint":
+        place = Path(config.cache) if config.cache else world.run.directory / CACHE
+        return EndpointJudge(
+            url=str(config.url),
+            model=str(config.model),
+            format=form,
+            cache=ReplyCache(place),
+            samples=config.samples,
+            temperature=config.temperature,
+            top_p=config.top_p,
+            max_tokens=config.max_new_tokens,
+            parallel=config.parallel,
+            timeout=config.timeout,
+            retries=config.retries,
+            backoff=config.backoff,
+            key_env=config.key_env,
+        )
+    if config.source == "reward":
+        if world.scorer is None:
+            raise ConfigError(
+                "judge.source is reward, and the recipe names no reward model",
+                wanted="reward.model, reward.url, or reward.source: random",
+                fix="rekindle reward train makes one; --set reward.model=DIR/final",
+            )
+        return ScorerJudge(world.scorer)
+    if world.judge is None:
+        raise ConfigError(
+            "judge.source is callable, and no judge was given",
+            fix="train(recipe, out, judge=CallableJudge(function, name)) from Python",
+        )
+    return world.judge
+
+
+# --- judgements as a stage
+
+
+def judged(
+    stages: Stages,
+    name: str,
+    judge: Judge,
+    config: JudgeConfig,
+    answers: Mapping[str, Sequence[Row]],
+    problems: Sequence[Problem],
+    *,
+    seed: int,
+) -> list[Row]:
+    """Judge a round's answers as a stage of rows: `id, role, sample, score, reason, marks, replies,
+    source`, in the order of the answers; `source` is the judge.
+
+    Args:
+        answers: role ("current", ...) -> rows of `Stages.answers`.
+        problems: what they answer.
+
+    Raises:
+        TrainingError: more than `config.max_missing` of the answers have no judgement. The stage
+            is finished all the same, so that the replies can be read and are not made again.
+    """
+    world, source = stages.world, judge.fingerprint()
+    flat = [(role, row) for role, rows in answers.items() for row in rows]
+    by_id = {problem.id: problem for problem in problems}
+    asked = [(by_id[row["id"]], row["text"]) for _, row in flat]
+
+    def make() -> StageRows:
+        ask = lambda: judge.judge(asked, seed=seed)  # noqa: E731
+        together = isinstance(judge, SelfJudge)  # samples on all processes
+        found = ask() if together else on_main(world.group, ask)
+        rows = [
+            {
+                "id": row["id"],
+                "role": role,
+                "sample": row["sample"],
+                "score": one.score.value,
+                "reason": one.score.reason,
+                "marks": [mark.value for mark in one.marks],
+                "replies": list(one.replies),
+                "source": source,
+            }
+            for (role, row), one in zip(flat, found, strict=True)
+        ]
+        facts = quality(found, asked, world)
+        return StageRows(rows, generated=sum(one.tokens for one in found), facts=facts)
+
+    inputs = {
+        "answers": {role: hash_rows(rows) for role, rows in answers.items()},
+        "judge": source,
+        "asked": config.model_dump(mode="json", include={"source", *_WRITES}),
+        "seed": seed,
+    }
+    rows = stages.rows(name, inputs=inputs, sources={"judge": source}, make=make)
+    _refuse_too_many_missing(rows, config.max_missing, stage=name)
+    return rows
+
+
+def quality(found: Sequence[Judgement], asked: Sequence[Asked], world: World) -> dict[str, Any]:
+    """How a judge's scores stand to the verifier's verdicts, and what they look like.
+
+    `judge/auc` over all answers, `judge/auc_in_prompt` over answers to one prompt (0.5 where it
+    knows nothing), `judge/parse_rate` of replies, `judge/tie_rate` of prompts whose scores are all
+    equal, and `histogram`, the share of each whole score. nan where undefined.
+    """
+    verdicts = grade_all(world.task, list(asked))
+    right_N = _column([verdict.value for verdict in verdicts])
+    score_N = _column([one.score.value for one in found])
+    prompts = [problem.id for problem, _ in asked]
+    marks = [mark for one in found for mark in one.marks]
+    by_prompt: dict[str, list[float]] = {}
+    for prompt, one in zip(prompts, found, strict=True):
+        if one.score.value is not None:
+            by_prompt.setdefault(prompt, []).append(one.score.value)
+    several = [values for values in by_prompt.values() if len(values) > 1]
+    known = [one.score.value for one in found if one.score.value is not None]
+    counts = Counter(min(max(round(value), 0), int(HIGHEST)) for value in known)
+    return {
+        "judge/auc": auc(score_N, right_N),
+        "judge/auc_in_prompt": group_auc(score_N, right_N, prompts),
+        "judge/mean": _mean(known),
+        "judge/parse_rate": _mean([float(mark.value is not None) for mark in marks]),
+        "judge/missing": _mean([float(one.score.value is None) for one in found]),
+        "judge/tie_rate": _mean([float(min(values) == max(values)) for values in several]),
+        "judge/right": float(right_N.nanmean()) if len(right_N) else math.nan,
+        "histogram": {
+            str(k): counts[k] / len(known) if known else None for k in range(int(HIGHEST) + 1)
+        },
+        "reasons": dict(Counter(one.score.reason for one in found if one.score.reason)),
+    }
+
+
+def _refuse_too_many_missing(rows: Sequence[Row], at_most: float, *, stage: str) -> None:
+    reasons = Counter(row["reason"] for row in rows if row["reason"] is not None)
+    missing = sum(reasons.values())
+    if missing > at_most * len(rows):
+        raise TrainingError(
+            "too many answers have no judgement",
+            got=f"{missing} of {len(rows)}: {dict(reasons.most_common(5))}",
+            wanted=f"at most {at_most:.0%} (judge.max_missing)",
+            why="a missing judgement is not a 0, and pairs of the few left would mislead",
+            fix=f"look at the replies (rows.jsonl of stage '{stage}'; judge.max_new_tokens, "
+            "judge.format), or teach it: seed",
+        )
+
+
+def _column(values: Sequence[float | None]) -> torch.Tensor:
+    numbers = [math.nan if value is None else value for value in values]
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

@@ -1,0 +1,275 @@
+"""Weak-to-Strong's stages: what stands between the steps of its algorithm box.
+
+stages 01-halves 02-weak 03-weak-answers                        all that has a weak model
+       04-demos 05-icl-answers 06-kept-1 07-sft                 stage I
+       07-weak-ft 08-icl-ft 09-weak-2-answers 10-icl-2-answers 11-kept-2 12-sft
+                                                                its second iteration
+       08-samples 09-pairs 10-dpo                               stage II
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rekindle.engine.fingerprints import weights_fingerprint
+from rekindle.engine.policy import Policy
+from rekindle.engine.update import fresh_state
+from rekindle.errors import ConfigError, DataError
+from rekindle.loops.stages import StageRows, Stages, hash_rows
+from rekindle.loops.world import World
+from rekindle.methods import dpo, orpo
+from rekindle.methods.sft import sft_on
+from rekindle.methods.weak_to_strong.halves import (
+    Demos,
+    Knobs,
+    Shown,
+    halves,
+    pick_demos,
+    with_gold,
+)
+from rekindle.methods.weak_to_strong.pairs import Row, read_answer, vote_for
+from rekindle.tasks.task import grade_all, stable_hash
+
+
+class Lab:
+    """One run's stages, its halves, and the verbs of the algorithm box."""
+
+    def __init__(self, config: Knobs, world: World) -> None:
+        self.config, self.world, self.stages = config, world, Stages(world)
+        self.labelled, self.questions = halves(config, world)
+        self._by_id = {problem.id: problem for problem in self.questions}
+        parts = (("1", self.labelled), ("2", self.questions))
+        rows = [{"id": q.id, "half": h, "prompt": q.prompt} for h, part in parts for q in part]
+        self.stages.rows("halves", inputs={"rows": hash_rows(rows)}, make=lambda: StageRows(rows))
+
+    # --- texts
+
+    def greedy(self, name: str, policy: Policy, demos: Demos | None = None) -> list[Row]:
+        """One answer at temperature 0 to each question, or to those that are in no demo."""
+        config = self.world.sample.model_copy(update={"temperature": 0.0, "top_p": 1.0})
+        asked = self.questions
+        if demos is not None:
+            config = demos.ending(config)
+            asked = [demos.before(q) for q in asked if not demos.ask(q)]
+        rows = self.stages.answers(
+            f"{name}-answers",
+            policy,
+            asked,
+            samples=1,
+            config=config,
+            seed=self._seed(name),
+            role=name,
+        )
+        return [{**row, "prompt": self._by_id[row["id"]].prompt} for row in rows]
+
+    def demos(self, rows: Sequence[Row], weak: Policy) -> Demos:
+        """Weak answers to be shown, as a stage of rows; there is no stage where none are."""
+        if self.config.demos == 0:
+            return Demos((), self.config.separator)
+        picked = pick_demos(rows, count=self.config.demos, seed=self.config.seed)
+        self._rows("demos", picked, {"weak": weak})
+        shown = tuple((row["prompt"], row["text"]) for row in picked)
+        return Demos(shown, self.config.separator)
+
+    def kept(
+        self,
+        i: int,
+        rows: list[Row],
+        dropped: Counter[str],
+        models: Mapping[str, Policy],
+        *,
+        of: Sequence[Row],
+    ) -> list[Row]:
+        """What the filter of iteration `i` keeps, both texts of a question, as a stage of rows.
+
+        `of`: the weak side's answers that it was asked about. How many are right before and after
+        the filter is counted for the record, by gold that nothing else sees.
+        """
+        considered = len(rows) // 2 + dropped.total()
+        in_demos = len(self.questions) - considered
+        if in_demos:
+            dropped = dropped + Counter({"a demo whose question is asked": in_demos})
+        facts = {
+            "kept_share": len(rows) / 2 / considered if considered else None,
+            "right_before": self._right(of),
+            "right_kept": self._right([row for row in rows if row["side"] == "weak"]),
+        }
+        return self._rows(f"kept-{i}", rows, models, dropped, facts)
+
+    def some(self, rows: Sequence[Row], count: int, weak: Policy) -> list[Row]:
+        """`count` of the rows, drawn at random, in their order."""
+        rng = random.Random(stable_hash("w2s random", self.config.seed))
+        places = sorted(rng.sample(range(len(rows)), count))
+        return self._rows("random", [rows[place] for place in places], {"weak": weak})
+
+    def sampled(self, policy: Policy) -> dict[str, list[Row]]:
+        """Question id -> the model's samples."""
+        rows = self.stages.answers(
+            "samples",
+            policy,
+            self.questions,
+            samples=self.config.samples,
+            config=self.world.sample,
+            seed=self._seed("samples"),
+            role="strong",
+        )
+        found: dict[str, list[Row]] = {problem.id: [] for problem in self.questions}
+        for row in rows:
+            found[row["id"]].append(row)
+        return found
+
+    def majorities(self, policy: Policy, *, tau: float) -> list[Row]:
+        """The first sample with the commonest answer, where its share is `tau` at least."""
+        rows, dropped = [], Counter[str]()
+        for name, samples in self.sampled(policy).items():
+            same = self.config.equality
+            answers = [read_answer(name, "samples", row, equality=same) for row in samples]
+            at, reason = vote_for(answers, tau=tau)
+            if at is None:
+                dropped[str(reason)] += 1
+            else:
+                rows.append(samples[at])
+        return self._rows("majorities", rows, {"strong": policy}, dropped)
+
+    def questioned(self, weak_rows: Sequence[Row], plus: Policy) -> list[Row]:
+        """What stage II's pairs are made from: the weak answers beside samples of M_plus."""
+        sampled, found = self.sampled(plus), []
+        for weak in weak_rows:
+            row = {"id": weak["id"], "prompt": weak["prompt"], "weak": _said(weak)}
+            row["samples"] = [_said(sample) for sample in sampled[weak["id"]]]
+            messages = self._by_id[weak["id"]].messages
+            if messages is not None:
+                row["messages"] = [list(turn) for turn in messages]
+            found.append(row)
+        return found
+
+    def pairs(
+        self, rows: list[Row], dropped: Counter[str], models: Mapping[str, Policy]
+    ) -> list[Row]:
+        """Stage II's pairs, as a stage of rows."""
+        sides = Counter(row["weak_side"] for row in rows)
+        facts = {f"weak_{side}": sides[side] for side in ("chosen", "rejected")}
+        return self._rows("pairs", rows, models, dropped, facts)
+
+    def _right(self, rows: Sequence[Row]) -> float | None:
+        gold = {problem.id: problem for problem in with_gold(self.config, self.world)[1]}
+        known = [(gold[row["id"]], row["text"]) for row in rows if gold[row["id"]].answer]
+        found = [score.value for score in grade_all(self.world.task, known)]
+        values = [value for value in found if value is not None]
+        return sum(values) / len(values) if values else None
+
+    def gold(self) -> list[Row]:
+        """Reference solutions of half 2, for the ceiling and nothing else."""
+        solved = with_gold(self.config, self.world)[1]
+        lacking = [problem.id for problem in solved if problem.solution is None]
+        if lacking:
+            raise DataError(
+                "half 2 has problems without solutions",
+                got=lacking[:5],
+                why="the ceiling is the strong model trained on them",
+            )
+        return [{"id": p.id, "prompt": p.prompt, "text": p.solution} for p in solved]
+
+    # --- models
+
+    def weak_model(self, *, kept: bool) -> Policy:
+        """m: the weak base after SFT on gold of half 1. `kept`: it is what the run is about."""
+        model = self.world.policy.config.model_copy(
+            update={"name": self.config.weak, "revision": None}
+        )
+        base = self.world.policy if self.config.weak == "base" else Policy.load(model)
+        data = self.labelled
+        return self.stages.train(
+            "weak",
+            base,
+            inputs={"data": hash_rows([{"prompt": p.prompt, "text": p.solution} for p in data])},
+            optim=self.config.weak_sft.optim(self.world.optim),
+            body=lambda inner: sft_on(inner, data),
+            evaluates=kept,
+        )
+
+    def sft(self, name: str, rows: Sequence[Row], *, kept: bool = True) -> Policy:
+        """The strong model as it was, trained on these texts."""
+        data = [replace(self._by_id[row["id"]], solution=row["text"]) for row in rows]
+        return self.stages.train(
+            name,
+            self.world.policy,
+            inputs={"rows": hash_rows(rows)},
+            body=lambda inner: sft_on(inner, data),
+            evaluates=kept,
+        )
+
+    def stage_two(self, loss: str, plus: Policy, pairs: Sequence[Row]) -> Policy:
+        """M_pro: M_plus after DPO, referenced to it, or ORPO."""
+
+        def body(inner: World) -> Policy:
+            if loss == "dpo":
+                return dpo.run_pairs(self.config.dpo, inner, pairs)
+            return orpo.run_pairs(self.config.orpo, inner, pairs)
+
+        return self.stages.train(
+            loss,
+            plus,
+            inputs={"pairs": hash_rows(pairs), "reference": weights_fingerprint(plus)},
+            optim=self.config.stage2.optim(self.world.optim),
+            body=body,
+        )
+
+    def shown(self, demos: Demos) -> Policy:
+        """The strong model as it is, evaluated with the demos; one step that trains nothing.
+
+        Raises:
+            ConfigError: metrics are asked for that do not know of the demos.
+        """
+        if self.world.evaluation.likelihood:
+            raise ConfigError(
+                "eval.likelihood is not measured with demos",
+                why="the probabilities would be those of prompts without them",
+                fix="--set eval.likelihood=false",
+            )
+
+        def body(inner: World) -> Policy:
+            inner.sampler, inner.evaluates = Shown(inner.sampler, demos), "after"
+            state = inner.restore(fresh_state({"policy": inner.policy.model}, inner.optim))
+            for step in inner.steps(state):
+                inner.log(step, {"tokens/trained": 0.0})
+            return inner.policy
+
+        once = self.world.optim.model_copy(update={"steps": 1})
+        inputs = {"demos": list(demos.shown)}
+        return self.stages.train("shown", self.world.policy, inputs=inputs, optim=once, body=body)
+
+    # --- rows
+
+    def _rows(
+        self,
+        name: str,
+        rows: list[Row],
+        models: Mapping[str, Policy],
+        dropped: Mapping[str, int] | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> list[Row]:
+        dropped = dict(dropped or {})
+        if not rows:
+            raise DataError(
+                f"nothing is left after '{name}': there is nothing to train on",
+                got=f"{len(self.questions)} questions: {dropped}",
+                fix="a better weak model, more questions, or other thresholds",
+            )
+        return self.stages.rows(
+            name,
+            inputs={"rows": hash_rows(rows), "dropped": dropped},
+            sources={role: weights_fingerprint(policy) for role, policy in models.items()},
+            make=lambda: StageRows(rows, dropped=dropped, facts=facts or {}),
+        )
+
+    def _seed(self, role: str) -> int:
+        return int(stable_hash("w2s", self.world.seed, role) >> 33)
+
+
+def _said(row: Row) -> Row:
+    return {"text": row["text"], "answer": row["answer"], "source": row["source"]}

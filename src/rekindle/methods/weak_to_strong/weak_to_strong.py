@@ -1,0 +1,278 @@
+"""Weak-to-Strong Reasoning: a strong model learns from a weaker one's unreliable answers.
+
+Yang, Ma and Liu 2024, arXiv 2407.13647 (v2). It numbers no equations; the steps are its figure 3's.
+
+    m       = SFT(weak base; gold of half 1)
+    D_weak  = greedy answers of m to the questions Q of half 2
+    D_icl   = greedy answers of M (as it is) to Q, shown 4 of D_weak
+    I       keep q iff answer(D_weak, q) = answer(D_icl, q), and it is one
+            M_plus = SFT(M; both texts of each kept question)          weak-ft, icl-ft: one of them
+            iteration 2: M_weak-ft and M_icl-ft answer Q anew, again from M
+    II      a+ = the commonest answer of 10 samples of M_plus, c = its share
+            weak answer is a+,     c >= tau_chosen:    weak text over a sample that says otherwise
+            weak answer is not a+, c >= tau_rejected:  a sample that says a+ over the weak text
+            M_pro = DPO or ORPO(M_plus; pairs)
+
+The strong model never sees gold of half 2, but for the ceiling.
+
+Axes: none; texts in, texts out.
+
+What we changed or left out, and why:
+* Answers are equal by canonical form (rewards/answers.py); the released code compares strings.
+* Two thresholds, as in the released code, which made the data; both the same is the paper's text.
+  Below tau_chosen there is no pair of either kind.
+* Halves share no question (279 of the paper's do); one that does is an error.
+* Demos' own questions are left out of D_icl: there the answer stands in the prompt.
+* Pairs of a question have a random generator of its own, and each text once.
+* Of the three models of stage I only those that are used are trained (`stage1`).
+* DPO's reference is M_plus; `pad_to` fills up what the filter keeps, as two of the paper's files.
+
+Known failure modes: the filter keeps easy questions; M_plus that agrees with m on everything has no
+pairs; a majority that is wrong teaches against a weak answer that is right.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from rekindle.engine.config import SampleConfig
+from rekindle.engine.policy import Policy
+from rekindle.errors import ConfigError, DataError
+from rekindle.loops.world import World
+from rekindle.methods.weak_to_strong.halves import Knobs
+from rekindle.methods.weak_to_strong.pairs import (
+    DIFFERENT,
+    NO_ANSWER,
+    Consistent,
+    Equality,
+    Made,
+    Row,
+    at_least,
+    distinct,
+    padded,
+    pair_of,
+    read_answer,
+    read_question,
+    refuse_other_questions,
+    vote,
+)
+from rekindle.methods.weak_to_strong.stages import Lab
+from rekindle.tasks.task import stable_hash
+
+# --- the rules
+
+
+def consistent(
+    weak: Sequence[Row],
+    icl: Sequence[Row],
+    *,
+    equality: Equality = "canonical",
+    pad_to: int | None = None,
+    seed: int = 0,
+) -> Consistent:
+    """Stage I's filter: questions on which both models give the same final answer.
+
+    Args:
+        weak, icl: rows {"id", "prompt", "text", "answer"} of the same questions in the same order.
+
+    Raises:
+        DataError: the rows are of different questions.
+    """
+    refuse_other_questions(weak, icl)
+    kept, differ, dropped = list[Sequence[Row]](), list[Sequence[Row]](), Counter[str]()
+    for ours, theirs in zip(weak, icl, strict=True):
+        rows = ({**ours, "side": "weak"}, {**theirs, "side": "icl"})
+        forms = [read_answer(r["id"], "text", r, equality=equality).form for r in rows]
+        if forms[0] is None:
+            dropped[NO_ANSWER] += 1
+        elif forms[0] == forms[1]:
+            kept.append(rows)
+        else:
+            dropped[DIFFERENT] += 1
+            differ += [rows] if forms[1] is not None else []
+    more = padded(len(kept), differ, pad_to=pad_to, seed=seed)
+    dropped[DIFFERENT] -= len(more)
+    kept += more
+    hybrid = [row for rows in kept for row in rows]
+    return Consistent([w for w, _ in kept], [i for _, i in kept], hybrid, +dropped)
+
+
+def make_pairs(
+    row: Mapping[str, Any],
+    *,
+    tau_chosen: float = 0.6,
+    tau_rejected: float = 0.8,
+    max_pairs: int = 1,
+    unreadable: bool = True,
+    equality: Equality = "canonical",
+    seed: int = 0,
+) -> Made:
+    """Stage II's pairs of one question, see `w2s_pairs.py` for its row.
+
+    Draws depend on the seed and the id alone. Texts without an answer may be rejected where
+    `unreadable`; an empty text is never chosen. Of several pairs the first sample is drawn and the
+    rest, where the weak text is rejected, come in the samples' order; no text is there twice.
+
+    Raises:
+        DataError: the row cannot be read; it is named.
+    """
+    asked = read_question(row, equality=equality)
+    found, weak = vote(asked.samples), asked.weak
+    differ = [sample for sample in found.differ if unreadable or sample.form is not None]
+    rng = random.Random(stable_hash("w2s pairs", seed, asked.id))
+    if not at_least(found.votes, found.n, tau_chosen):
+        return Made([], "low confidence")
+    if found.answer is None:
+        return Made([], "no answer wins the vote")
+    right = weak.form == found.answer
+    if right and not differ:
+        return Made([], "too easy")
+    if weak.form is None and not unreadable:
+        return Made([], NO_ANSWER)
+    if not right and not at_least(found.votes, found.n, tau_rejected):
+        return Made([], "the weak model is outvoted by too few")
+    chosen = [answer for answer in ([weak] if right else found.agree) if answer.text.strip()]
+    if not chosen:
+        return Made([], "the chosen text is empty")
+    if right:
+        others = distinct(rng.sample(differ, len(differ)), other_than=weak.text)
+        sides = [(weak, other) for other in others]
+    else:
+        others = distinct([rng.choice(chosen), *chosen], other_than=weak.text)
+        sides = [(other, weak) for other in others]
+    share = found.votes / found.n
+    pairs = [pair_of(asked, *both, confidence=share) for both in sides[:max_pairs]]
+    return Made(pairs, None if pairs else "the texts are the same")
+
+
+def explain_pairs(
+    rows: Sequence[Mapping[str, Any]], config: Config
+) -> tuple[list[Row], Counter[str]]:
+    """`rekindle explain pairs`: the pairs of all rows, and how many rows have none, by reason.
+
+    Args:
+        rows: {"id", "prompt", "weak": {"text", "answer"}, "samples": [{"text", "answer"}, ...]}.
+
+    Returns:
+        {"id", "prompt", "chosen", "rejected", "weak_side", "confidence"} in the order of the rows.
+
+    Raises:
+        DataError: a row cannot be read, or an id is there twice; it is named.
+    """
+    decides = {"tau_chosen", "tau_rejected", "max_pairs", "unreadable", "equality", "seed"}
+    settings = config.model_dump(include=decides)
+    out: list[Row] = []
+    skipped, seen = Counter[str](), set[str]()
+    for row in rows:
+        made = make_pairs(row, **settings)
+        if str(row["id"]) in seen:
+            raise DataError(f"row '{row['id']}' is there twice", wanted="an id of its own for each")
+        seen.add(str(row["id"]))
+        out.extend(made.pairs)
+        if made.reason is not None:
+            skipped[made.reason] += 1
+    return out, skipped
+
+
+# --- what can be set
+
+
+class Config(Knobs):
+    """The rules' settings; those of models, data and budgets are in `halves.py`."""
+
+    train_on: Literal["consistent", "random", "weak", "demos", "votes", "gold", "nothing"] = Field(
+        default="consistent", description="texts that the strong model learns from; see PRESETS"
+    )
+    stage1: Literal["weak", "icl", "hybrid"] = Field(
+        default="hybrid", description="whose kept texts make M_plus; hybrid has the best pass@10"
+    )
+    loss: Literal["dpo", "orpo", "none"] = Field(default="dpo", description="of stage II")
+    tau_chosen: float = Field(default=0.6, gt=0, le=1, description="released code; weak is chosen")
+    tau_rejected: float = Field(default=0.8, gt=0, le=1, description="the same; weak is rejected")
+    max_pairs: int = Field(default=1, ge=1, description="a question; 1 on GSM8K, 3 on MATH")
+    unreadable: bool = Field(default=True, description="texts without an answer may be rejected")
+
+
+def _alone(train_on: Any) -> Config:
+    return Config(train_on=train_on, loss="none")
+
+
+PRESETS: dict[str, Config] = {
+    "weak_to_strong": Config(),
+    "w2s_stage1": Config(loss="none"),
+    "w2s_full_weak": _alone("weak"),
+    "w2s_weak_icl": _alone("demos"),  # nothing is trained; evaluated with the demos
+    "w2s_random": _alone("random"),  # as many weak texts as the filter keeps
+    "w2s_self_training": _alone("votes"),  # the strong model's own majorities
+    "w2s_ceiling": _alone("gold"),
+    "w2s_floor": _alone("nothing"),  # the weak model itself
+}
+
+
+def check(config: Config, sample: SampleConfig) -> None:
+    """Settings that the schema accepts and nobody can mean."""
+    two_stages = config.loss != "none"
+    samples = two_stages or config.train_on == "votes"
+    faults = {
+        f"loss: {config.loss} has no pairs to train on": two_stages
+        and config.train_on != "consistent",
+        "iterations has no effect": config.iterations > 1 and config.train_on != "consistent",
+        "tau_rejected is below tau_chosen, which comes first": two_stages
+        and config.tau_rejected < config.tau_chosen,
+        "dpo.pairs and orpo.pairs have no effect, pairs are made": bool(
+            config.dpo.pairs or config.orpo.pairs
+        ),
+        "samples at sample.temperature 0 are all the same": samples and sample.temperature == 0,
+    }
+    for fault in (name for name, found in faults.items() if found):
+        raise ConfigError(
+            f"weak_to_strong: {fault}",
+            got=f"train_on: {config.train_on}, loss: {config.loss}",
+            why="the setting would change nothing, or not what its name says",
+            fix="leave one of them out; docs/methods/weak_to_strong.md has the baselines",
+        )
+
+
+# --- the algorithm
+
+
+def run(config: Config, world: World) -> Policy:
+    """Stage I and stage II, or the baseline that `train_on` names."""
+    lab, strong = Lab(config, world), world.policy
+    if config.train_on == "gold":
+        return lab.sft("sft", lab.gold())
+    if config.train_on == "votes":
+        return lab.sft("sft", lab.majorities(strong, tau=config.tau_chosen))
+    weak = lab.weak_model(kept=config.train_on == "nothing")
+    if config.train_on == "nothing":
+        return weak
+    weak_rows = lab.greedy("weak", weak)
+    if config.train_on == "weak":
+        return lab.sft("sft", weak_rows)
+    demos = lab.demos(weak_rows, weak)
+    if config.train_on == "demos":
+        return lab.shown(demos)
+    icl_rows = lab.greedy("icl", strong, demos)
+    asked = {row["id"] for row in icl_rows}
+    shared = config.model_dump(include={"equality", "pad_to", "seed"})
+    found = consistent([row for row in weak_rows if row["id"] in asked], icl_rows, **shared)
+    models = {"weak": weak, "icl": strong}
+    kept = lab.kept(1, found.hybrid, found.dropped, models, of=weak_rows)
+    if config.train_on == "random":
+        return lab.sft("sft", lab.some(weak_rows, len(kept) // 2, weak))
+    for i in range(2, config.iterations + 1):
+        sides = {side: [row for row in kept if row["side"] == side] for side in ("weak", "icl")}
+        models = {side: lab.sft(f"{side}-ft", rows, kept=False) for side, rows in sides.items()}
+        again = [lab.greedy(f"{side}-{i}", model) for side, model in models.items()]
+        found = consistent(*again, **shared)
+        kept = lab.kept(i, found.hybrid, found.dropped, models, of=again[0])
+    plus = lab.sft("sft", [row for row in kept if config.stage1 in ("hybrid", row["side"])])
+    if config.loss == "none":
+        return plus
+    made = explain_pairs(lab.questioned(weak_rows, plus), config)
+    return lab.stage_two(config.loss, plus, lab.pairs(*made, {"weak": weak, "strong": plus}))

@@ -1,0 +1,281 @@
+"""WMSS, Weak-Driven Learning: a weak checkpoint brings gradient back to a saturated model.
+
+Chen et al. 2026, arXiv 2602.08222 (v2).
+
+    1  strong <- SFT(base), weak <- base
+    2  dH_i = H(strong; x_i) - H(weak; x_i)                                  eq. 8
+       p_i ~ alpha [-dH_i]_+ + beta H(strong; x_i) + gamma [dH_i]_+          eq. 9, mode "paper"
+       p_i ~ alpha H_i/sum H + beta [-dH_i]_+/sum + gamma [dH_i]_+/sum       mode "code", H of weak
+       active <- distinct items of N draws with replacement
+    3  loss_t = -log softmax(lam z_strong + (1 - lam) z_weak)[y_t]           eq. 5-6, both trained
+    repeat 2-3 with (weak, strong) <- (strong before, strong after); the strong branch is kept
+
+Axes: N samples, B sequences, T completion tokens, D width.
+
+What we changed or left out, and why:
+* The modes give alpha and beta different meanings with the same values: never carry them over.
+* Both models are trained by default, as in the paper's algorithm 1; other places of it say frozen.
+* The entropies use the loss's shift, mask and template; the released code's are off by one.
+* `optim.steps` is the whole budget, divided evenly over SFT and the iterations; each part begins
+  with a new optimizer and schedule, also in the controls.
+* Every process scores all samples in phase 2: simple, and the same everywhere.
+
+Known failure modes: the kept model is pushed away from the weak one in logit space (sampled
+accuracy up, greedy accuracy often down): look at calibration and pass@k, at `wmss_d0`, and at
+`sft_extrapolate`, which does the like without training.
+
+Controls: NEFTune, Jain et al. 2023, arXiv 2310.05914; label smoothing, Szegedy et al. 2015, arXiv
+1512.00567.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from rekindle.engine.batch import MicroBatch
+from rekindle.engine.config import SampleConfig
+from rekindle.engine.contrast import ContrastPolicy
+from rekindle.engine.fingerprints import weights_fingerprint
+from rekindle.engine.policy import Policy
+from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
+from rekindle.errors import ConfigError
+from rekindle.loops.problem_order import epochs
+from rekindle.loops.stages import Stages, hash_rows
+from rekindle.loops.world import World
+from rekindle.methods import sft
+from rekindle.methods.wmss import weak_model
+from rekindle.methods.wmss.curriculum import Knobs, select
+from rekindle.methods.wmss.telemetry import TOKENS, MixSignal
+from rekindle.methods.wmss.weak_model import Made
+from rekindle.methods.wmss.weak_side import WeakSide
+from rekindle.ops.mixing import mixed_cross_entropy
+from rekindle.ops.weights import Reduction
+from rekindle.records import Problem
+
+Partner = Literal["weak", "shuffled", "uniform", "none"]
+
+# --- the formulas
+
+
+def mixed_objective(
+    policy: Policy,
+    side: WeakSide,
+    *,
+    lam: float,
+    chunk: int = 256,
+    signal: MixSignal | None = None,
+) -> LossFn:
+    """Cross-entropy on mixed logits, eq. 6; `signal` counts in some tokens of each micro-batch."""
+
+    def loss(micro: MicroBatch) -> LossTerms:
+        mask_BT, strong_VD, weak_VE = micro.mask_BT, policy.head(), side.head()
+        strong_ND = policy.hidden(micro.tokens_BS, micro.attend_BS, start=micro.start)[mask_BT]
+        weak_NE = side.hidden(micro)[mask_BT]
+        target_N = micro.tokens_BS[:, micro.start :][mask_BT]
+        loss_N = mixed_cross_entropy(
+            strong_ND,
+            strong_VD,
+            weak_NE,
+            weak_VE,
+            target_N,
+            lam=lam,
+            chunk=chunk,
+            weights_T=micro.weight_BT[mask_BT].to(strong_ND),
+        )
+        if signal is not None:
+            few = slice(0, TOKENS)
+            with torch.no_grad():
+                strong_NV, weak_NV = strong_ND[few] @ strong_VD.T, weak_NE[few] @ weak_VE.T
+            signal.add(strong_NV, weak_NV, target_N[few])
+        loss_BT = loss_N.new_zeros(mask_BT.shape).masked_scatter(mask_BT, loss_N)
+        p_BT = (-loss_BT.detach()).exp()
+        return LossTerms(
+            loss_BT, {"mix/above_099": (p_BT > 0.99).float(), "mix/non_target": 1 - p_BT}
+        )
+
+    return loss
+
+
+def damped_objective(policy: Policy, *, lam: float) -> LossFn:
+    """D0: cross-entropy on lam * z_strong, what a constant weak model amounts to."""
+
+    def loss(micro: MicroBatch) -> LossTerms:
+        scores = policy.logprobs(
+            micro.tokens_BS, micro.attend_BS, start=micro.start, temperature=1 / lam
+        )
+        p_BT = scores.logprobs_BT.detach().exp()
+        return LossTerms(
+            -scores.logprobs_BT,
+            {"mix/above_099": (p_BT > 0.99).float(), "mix/non_target": 1 - p_BT},
+        )
+
+    return loss
+
+
+# --- what can be set
+
+
+class Config(Knobs):
+    """WMSS's settings and those of its controls; the curriculum's are in `curriculum.py`."""
+
+    lam: float = Field(default=0.5, ge=0, le=1, description="share of the strong model; B.6")
+    select: Literal["entropy", "all"] = Field(default="entropy", description="data of phase 3")
+    partner: Partner = Field(default="weak", description="whose logits are mixed in")
+    weak: str = Field(
+        default="base",
+        description="base; half: the strong model half-way through phase 1; or a model's name",
+    )
+    freeze_weak: bool = Field(default=False, description="variant: only the strong one is trained")
+    cache_weak: bool = Field(default=False, description="frozen weak states are kept on disk")
+    lora_rank: int | None = Field(default=None, ge=1, description="variant: two LoRA adapters")
+    lora_alpha: float | None = Field(default=None, gt=0, description="None: 2 lora_rank")
+    iterations: int = Field(default=1, ge=1, description="K of algorithm 1")
+    reduction: Reduction = Field(default="token", description="what counts the same")
+    chunk: int = Field(default=256, ge=1, description="rows of logits held at a time")
+    neftune_noise_alpha: float = Field(default=0.0, ge=0, description="a control, partner none")
+    label_smoothing_factor: float = Field(default=0.0, ge=0, lt=1, description="the same")
+    extrapolate: float = Field(
+        default=0.0, ge=0, description="a control: c of z + c (z - z_weak), in evaluation only"
+    )
+
+
+_PLAIN = Config(select="all", partner="none")
+
+PRESETS: dict[str, Config] = {
+    "wmss": Config(),
+    "wmss_code": Config(mode="code"),
+    "wmss_frozen": Config(freeze_weak=True),
+    "wmss_cached": Config(freeze_weak=True, cache_weak=True),
+    "wmss_lora": Config(lora_rank=16),
+    "wmss_mixing_only": Config(select="all"),
+    "wmss_curriculum_only": Config(partner="none"),
+    "wmss_shuffled": Config(select="all", partner="shuffled"),
+    "wmss_d0": Config(select="all", partner="uniform"),
+    "sft_restart": _PLAIN,
+    "sft_neftune": _PLAIN.model_copy(update={"neftune_noise_alpha": 5.0}),
+    "sft_label_smoothing": _PLAIN.model_copy(update={"label_smoothing_factor": 0.1}),
+    "sft_extrapolate": _PLAIN.model_copy(update={"extrapolate": 0.25}),
+}
+
+
+def check(config: Config, sample: SampleConfig) -> None:
+    """Settings that the schema accepts and nobody can mean."""
+    mixes = config.partner in ("weak", "shuffled")
+    faults = {
+        "lam is 0 with a uniform partner": config.partner == "uniform" and config.lam == 0,
+        "freeze_weak has no use here": config.freeze_weak and (config.lam == 0 or not mixes),
+        "cache_weak needs freeze_weak": config.cache_weak and not config.freeze_weak,
+        "freeze_weak is not a variant of two adapters": bool(
+            config.freeze_weak and config.lora_rank
+        ),
+        "two adapters start from the base": bool(config.lora_rank) and config.weak != "base",
+        "lora_alpha without lora_rank": bool(config.lora_alpha) and not config.lora_rank,
+        "a control of SFT beside a mix": config.partner != "none"
+        and bool(config.neftune_noise_alpha or config.label_smoothing_factor or config.extrapolate),
+    }
+    for fault in (name for name, found in faults.items() if found):
+        raise ConfigError(
+            f"wmss: {fault}",
+            got=", ".join(
+                f"{name} {value}"
+                for name, value in config.model_dump().items()
+                if name in config.model_fields_set
+            ),
+            why="the setting would change nothing, or not what its name says",
+            fix="leave one of them out; docs/methods/wmss.md has the variants",
+        )
+
+
+# --- the algorithm
+
+
+def run(config: Config, world: World) -> Policy:
+    """SFT, then `iterations` times: score all samples, draw, train on mixed logits."""
+    weak_model.note_no_op(config.lam, config.partner)
+    stages, parts = Stages(world), config.iterations + 1
+    if world.optim.steps < parts:
+        raise ConfigError(
+            "optim.steps is too small", got=world.optim.steps, wanted=f"{parts}: one a phase"
+        )
+    optim = world.optim.model_copy(update={"steps": world.optim.steps // parts})
+    rest = world.optim.model_copy(update={"steps": optim.steps + world.optim.steps % parts})
+    problems = world.task.problems(
+        "train", count=config.items, seed=world.seed, levels=world.levels
+    )
+    found = weak_model.first_weak(config, world.policy)
+    base, plain = world.policy, config.model_copy(update={"partner": "none", "extrapolate": 0.0})
+    strong = stages.train(
+        "sft",
+        base,
+        inputs={},
+        optim=optim,
+        body=lambda w: _train(plain, w, problems, Made(strong=base, weak=base)),
+    )
+    weak = found or weak_model.half_of(strong)
+    for k in range(1, parts):
+        active, rows = problems, ""
+        if config.select == "entropy":
+            drawn = select(config, world, stages, problems, weak, strong, k)
+            active, rows = [problems[row["row"]] for row in drawn], hash_rows(drawn)
+        made, data = Made(strong=strong, weak=weak, base=base), active
+        before, strong = (
+            strong,
+            stages.train(
+                f"mix{k}",
+                base if config.lora_rank else strong,
+                inputs={
+                    "strong": weights_fingerprint(strong),
+                    "weak": weights_fingerprint(weak),
+                    "rows": rows,
+                },
+                optim=rest if k == config.iterations else optim,
+                body=lambda w, m=made, d=data: _train(config, w, d, m),  # type: ignore[misc]
+            ),
+        )
+        weak = before
+    return strong
+
+
+def _train(config: Config, world: World, problems: Sequence[Problem], made: Made) -> Policy:
+    """One phase on a fixed list, in seeded epochs; the strong model is the world's."""
+    optim = world.optim
+    policy, adapters = weak_model.prepare(config, world, made)
+    models, signal = {"policy": policy.model}, MixSignal(config.lam)
+    mixes = config.partner in ("weak", "shuffled") and config.lam < 1
+    if config.partner == "none" or config.lam == 1:
+        objective = sft.sft_objective(
+            policy, smoothing=config.label_smoothing_factor, noise=config.neftune_noise_alpha
+        )
+    elif config.partner == "uniform":
+        objective = damped_objective(policy, lam=config.lam)
+    else:
+        side = weak_model.side_of(config, world, problems, made, adapters)
+        models |= side.models()
+        objective = mixed_objective(policy, side, lam=config.lam, chunk=config.chunk, signal=signal)
+    if config.extrapolate:
+        contrast = ContrastPolicy.between(policy, made.weak.frozen_copy(), config.extrapolate)
+        world = replace(world, evaluated=contrast)
+    state = world.restore(fresh_state(models, optim))
+    for step in world.steps(state):
+        drawn = epochs(problems, step=step, count=optim.problems, seed=world.seed)
+        mine = drawn[world.group.rank :: world.group.size]
+        batch = sft.weigh(sft.Config(reduction=config.reduction), world, mine)
+        with world.clock("update"):
+            metrics = update(
+                state,
+                batch.split(world.micro_tokens),
+                objective,
+                clip=optim.clip,
+                group=world.group,
+                device=policy.device,
+            )
+        if mixes:
+            metrics |= signal.metrics(world.group)
+        if made.base is None:
+            weak_model.keep_half(config.weak, world, policy, step)
+        trained = world.group.sum({"tokens": float(batch.tokens)})["tokens"]
+        world.log(step, {**metrics, "tokens/trained": trained})
+    return adapters.shipped("strong") if adapters is not None else policy

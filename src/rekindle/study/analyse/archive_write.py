@@ -1,0 +1,194 @@
+"""A study as small files, written: enough to recompute every number, to show its page, to go on.
+
+Of each run, without weights and checkpoints: its config and manifest, every evaluation with its
+per-problem outcomes, its rounds and the records of its stages, what it cost and where its time
+went, at most `ROWS` rows of a log (all, where another arm's runs read it; of all runs of an arm the
+same steps, so that they have means), and its last rollouts. Of one run of each arm the first pairs
+too, with what its stages say of their texts. Numbers keep six digits.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rekindle.errors import RunDirectoryError
+from rekindle.files import explained_io, read_json, read_jsonl, write_atomic, write_json
+from rekindle.study.analyse.results import spent_by, study_results
+from rekindle.study.analyse.run_times import TIMES, kept_times
+from rekindle.study.plan.study_file import OTHER_RUN, load_study, plan
+from rekindle.study.store.archive_read import OWN, RUNS, is_archive, opened
+from rekindle.study.store.layout import (
+    DECLARED,
+    MANIFEST,
+    RESULTS,
+    SPENT,
+    is_finished,
+    is_study,
+    read_object,
+)
+
+ROWS = 40  # of a log of metrics, at most; evenly spaced, the first and the last among them
+ROLLOUTS = 24  # of a run's samples, the last ones
+PAIRED = 24  # problems whose pairs are kept of one run of each arm
+_DIGITS = 6
+_JSON = ("eval.json", "eval/*.json", "stages/*/stage.json")
+_LOGS = {"metrics.jsonl": "step", "stages/rounds.jsonl": "round"}  # what a row counts
+
+
+def archive_study(place: Path, out: Path) -> Path:
+    """Write the small files of the study in `place` to the directory `out`.
+
+    Args:
+        place: a study directory; runs that are not finished are left out, as in its results.
+        out: a directory; the four files in it are replaced.
+
+    Returns:
+        `out`.
+
+    Raises:
+        RunDirectoryError: `place` is no study or is an archive already, has no results yet, or a
+            run of the results is gone.
+        DataError: its results are damaged.
+    """
+    if is_archive(place):
+        raise RunDirectoryError(
+            f"{place} is an archive already",
+            wanted="the directory of a study, with its runs",
+            why="an archive holds its runs packed",
+            fix=f"copy it as it is; rekindle report {place} makes its page again",
+        )
+    if not is_study(place) or not (place / RESULTS).exists():
+        raise RunDirectoryError(
+            f"{place} holds no study with results",
+            wanted=f"the --out of a `rekindle study` that wrote {RESULTS}",
+            fix="finish it: rekindle study ... --resume",
+        )
+    results = read_object(place / RESULTS, arms=dict, command=object)
+    read_by_others = set(OTHER_RUN.findall((place / DECLARED).read_text(encoding="utf-8")))
+    lines = []
+    for arm, block in results["arms"].items():
+        parts = [Path(run["out"]).parts[-3:] for run in block["runs"]]
+        strides = (
+            dict.fromkeys(_LOGS, 1)
+            if arm in read_by_others
+            else _strides([place.joinpath("runs", *each) for each in parts])
+        )
+        for i, each in enumerate(parts):
+            at = place.joinpath("runs", *each)
+            found = _files_of(at, results["command"], pairs=i == 0, strides=strides)
+            lines.append({"place": "/".join(each), "arm": arm, "files": found})
+    with explained_io(out, "creating"):
+        out.mkdir(parents=True, exist_ok=True)
+    for name in OWN:
+        if (place / name).exists():
+            write_json(out / name, read_json(place / name))
+    write_atomic(out / DECLARED, (place / DECLARED).read_bytes())
+    write_atomic(out / RUNS, _packed(lines))
+    return out
+
+
+def recomputed(place: Path) -> dict[str, Any]:
+    """The results of an archived study, computed again from the outcomes that it holds.
+
+    Raises:
+        DataError: the archive is damaged.
+    """
+    stored = read_json(place / RESULTS)
+    with opened(place) as at:
+        study = load_study(at / DECLARED)
+        found = study_results(study, at, plan(study, at), ())
+    for arm, block in stored["arms"].items():
+        for mine, theirs in zip(found["arms"][arm]["runs"], block["runs"], strict=True):
+            mine["out"] = theirs["out"]
+    return {**found, **{key: stored[key] for key in ("failed", "cost") if key in stored}}
+
+
+def _files_of(
+    place: Path, command: str, *, pairs: bool, strides: Mapping[str, int]
+) -> dict[str, str]:
+    if not is_finished(place):
+        raise RunDirectoryError(
+            f"{place} is named by {RESULTS} and is not finished",
+            why="an archive without it could not show the same numbers",
+            fix="rekindle study ... --resume",
+        )
+    # What a worker was started by is a path of the machine that it ran on.
+    found = {
+        "config.yaml": (place / "config.yaml").read_text(encoding="utf-8"),
+        MANIFEST: _text([{**read_json(place / MANIFEST), "command": command}]),
+        SPENT: json.dumps(vars(spent_by(place))),
+    }
+    times = kept_times(place)
+    if times is not None:
+        found[TIMES] = _text([times])
+    for pattern in _JSON:
+        for path in sorted(place.glob(pattern)):
+            found[path.relative_to(place).as_posix()] = _text([read_json(path)])
+    for name, key in _LOGS.items():
+        if (place / name).exists():
+            rows = [row for _, row in read_jsonl(place / name)]
+            found[name] = _text(_thinned(rows, key, strides[name]))
+    if (place / "samples.jsonl").exists():
+        rows = [row for _, row in read_jsonl(place / "samples.jsonl")]
+        found["samples.jsonl"] = _text(rows[-ROLLOUTS:])
+    return found | (_pairs_of(place) if pairs else {})
+
+
+def _pairs_of(place: Path) -> dict[str, str]:
+    """The stages' rows about the first problems that pairs were made of."""
+    rows = {
+        path: [row for _, row in read_jsonl(path)]
+        for path in sorted(place.glob("stages/*/rows.jsonl"))
+    }
+    made_of = [row["id"] for path, found in rows.items() if "-pairs" in path.parent.name
+               for row in found]  # fmt: skip
+    kept = set(list(dict.fromkeys(made_of))[:PAIRED])
+    return {
+        path.relative_to(place).as_posix(): _text([r for r in found if r.get("id") in kept])
+        for path, found in rows.items()
+        if kept
+    }
+
+
+def _strides(places: Sequence[Path]) -> dict[str, int]:
+    """How far apart the rows are that are kept of each log, by the longest of some runs."""
+    out = {}
+    for name, key in _LOGS.items():
+        paths = [place / name for place in places if (place / name).exists()]
+        logs = [[row[key] for _, row in read_jsonl(path)] for path in paths]
+        last = max((max(steps, default=0) for steps in logs), default=0)
+        whole = all(len(steps) <= ROWS for steps in logs)
+        out[name] = 1 if whole else math.ceil(last / (ROWS - 2))
+    return out
+
+
+def _thinned(rows: Sequence[Mapping[str, Any]], key: str, stride: int) -> list[Mapping[str, Any]]:
+    """The first row, the first at or after each multiple of `stride`, and the last."""
+    if stride == 1:
+        return list(rows)
+    firsts = {row[key] // stride: row for row in reversed(rows)}
+    return [row for row in rows if row is rows[-1] or row is firsts[row[key] // stride]]
+
+
+def _text(rows: Iterable[Any]) -> str:
+    return "".join(json.dumps(_short(row), separators=(",", ":")) + "\n" for row in rows)
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}")
+    if isinstance(value, Mapping):
+        return {key: _short(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_short(item) for item in value]
+    return value
+
+
+def _packed(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+    return lzma.compress(text.encode(), preset=6)  # its window is wide: runs repeat each other

@@ -1,0 +1,59 @@
+"""Where the time of a run went, by the parts that its log of metrics has.
+
+An archive keeps some rows of a log and these sums of all. Imports nothing heavy, for the report
+asks too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rekindle.files import read_json, read_jsonl
+from rekindle.study.store.layout import SPENT
+
+TIMES = "times.json"  # of a run that came from an archive
+PARTS = ("sample", "score", "update", "eval", "checkpoint", "other")
+IN_STEP = ("sample", "score", "update")
+
+
+def without_evaluation(step: float, *, inside: float, evaluation: float) -> float:
+    """A step's seconds without its row's evaluation; `inside`: its other parts.
+
+    An evaluation is inside the time of the step that it follows; the one before the first step is
+    in the first row, beside a step that has no room for it.
+    """
+    return step - evaluation if step - inside >= evaluation else step
+
+
+def times_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds of each part over all rows; `other`: what steps took beyond their parts."""
+    total = dict.fromkeys(PARTS, 0.0)
+    for row in rows:
+        parts = {part: _seconds(row, part) for part in PARTS if part != "other"}
+        inside = sum(parts[part] for part in IN_STEP)
+        step = without_evaluation(_seconds(row, "step"), inside=inside, evaluation=parts["eval"])
+        parts["other"] = max(0.0, step - inside)
+        for part, seconds in parts.items():
+            total[part] += seconds
+    return total
+
+
+def kept_times(place: Path) -> dict[str, float] | None:
+    """`times_of` a finished run; None where it came from an archive that did not keep them."""
+    if (place / TIMES).exists():
+        found: dict[str, float] = read_json(place / TIMES)
+        return found
+    if (place / SPENT).exists():
+        return None
+    by_step = {row.get("step"): row for _, row in read_jsonl(place / "metrics.jsonl")}
+    return times_of(by_step.values())
+
+
+def _seconds(row: Mapping[str, Any], part: str) -> float:
+    found = row.get(f"time/{part}")
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        return 0.0
+    return float(found)

@@ -1,0 +1,255 @@
+"""Run a study: preparations, then every run, as many at once as there is room; then the results.
+
+    OUT/study.yaml      the study as it was read, every key
+    OUT/manifest.json   when, with what code, the hash of what was declared, and later changes
+    OUT/prepared/NAME/BASE/    OUT/runs/ARM/BASE/seed-N/      each with a .log beside it, and a
+                                                              .failed.json until it is finished
+    OUT/sessions.json   when it ran and what that cost beyond the runs
+    OUT/study.json      the results
+
+A run is an ordinary run directory. Killed at any instant, a study goes on with `resume`: what is
+finished is kept, what had begun goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rekindle.errors import EXIT_RESUMABLE
+from rekindle.files import write_json
+from rekindle.study.analyse.results import Failure, study_results
+from rekindle.study.plan.study_file import Planned, Preparation, Study, plan, preparations
+from rekindle.study.run.jobs import Executor, Job, Outcome
+from rekindle.study.run.progress import Table
+from rekindle.study.store.claim import Mode, claim_study
+from rekindle.study.store.cost import Ledger, read_cost
+from rekindle.study.store.layout import RESULTS, is_finished, read_object
+from rekindle.study.store.relocate import known_roots, respelt
+
+_TRIES = 2  # of a job whose worker was lost
+_WAIT = 0.5  # seconds between looks at the table
+
+
+@dataclass
+class Work:
+    """What there is to do and how each directory stands."""
+
+    runs: list[Planned]
+    before: list[Preparation]
+    done: set[Path] = field(default_factory=set)
+    failed: dict[Path, str] = field(default_factory=dict)
+    earlier: dict[Path, str] = field(default_factory=dict)  # failures of sessions before
+    stopped: set[Path] = field(default_factory=set)
+    lost: dict[Path, int] = field(default_factory=dict)
+
+    def look(self, roots: Sequence[str] = ()) -> None:
+        """Find what earlier sessions finished, and what failed; `roots`: the directory's names."""
+        self.done = {run.out for run in self.runs if is_finished(run.out)}
+        self.done |= {item.out for item in self.before if _was_prepared(item, roots)}
+        places = [*self.needs()]
+        self.earlier = {
+            place: f"{read_object(_failure(place), why=str)['why']} (in an earlier session)"
+            for place in places
+            if place not in self.done and _failure(place).exists()
+        }
+
+    def waiting(self) -> list[Job]:
+        """Jobs that are not finished, preparations first."""
+        jobs = [Job(item.out, _log(item.out), command=item.command) for item in self.before]
+        jobs += [Job(run.out, _log(run.out), recipe=run.recipe.resolved()) for run in self.runs]
+        left_out = self.done | self._not_needed()
+        return [job for job in jobs if job.out not in left_out]
+
+    def _not_needed(self) -> set[Path]:
+        """Preparations that only finished runs rest on; an archive brings runs without them."""
+        items: list[Planned | Preparation] = [*self.runs, *reversed(self.before)]
+        used = {place for item in items for place in item.needs}
+        needed = {run.out for run in self.runs}
+        for item in items:  # preparations after what rests on them
+            asked = item.out in needed or item.out not in used
+            if asked and item.out not in self.done:
+                needed |= {item.out, *item.needs}
+        return {item.out for item in self.before} - needed
+
+    def needs(self) -> dict[Path, tuple[Path, ...]]:
+        """Directory -> directories that must be finished before."""
+        items: list[Planned | Preparation] = [*self.before, *self.runs]
+        return {item.out: item.needs for item in items}
+
+    def take(self, outcome: Outcome) -> bool:
+        """Note how a job ended; True when it is worth another try."""
+        place = outcome.job.out
+        if outcome.ending == "finished":
+            self.done.add(place)
+            self.earlier.pop(place, None)
+            _failure(place).unlink(missing_ok=True)
+            for item in self.before:
+                if item.out == place:
+                    write_json(_marker(item), {"command": list(item.command)})
+        elif outcome.ending == "stopped":
+            self.stopped.add(place)
+        elif outcome.ending == "lost":
+            self.lost[place] = self.lost.get(place, 0) + 1
+            if self.lost[place] < _TRIES:
+                return True
+            self.fail(place, f"{outcome.text}, {self.lost[place]} times")
+        else:
+            self.fail(place, outcome.text)
+        return False
+
+    def fail(self, place: Path, why: str) -> None:
+        """Note that it failed, also for later sessions, until it is finished."""
+        self.failed[place] = why
+        write_json(_failure(place), {"why": why})
+
+    def do(self, executor: Executor, ledger: Ledger, *, quiet: bool) -> bool:
+        """Run what is not finished; True after SIGTERM or SIGINT, everything saved."""
+        asked: list[int] = []
+        with _signals_into(asked), Table(self.runs, self.before, quiet=quiet) as table:
+            try:
+                _run_all(self, executor, table, ledger, lambda: bool(asked))
+            finally:
+                for outcome in executor.stop():
+                    self.take(outcome)
+                    ledger.ended(outcome.job.out, outcome.seconds)
+        return bool(asked)
+
+    def results(self, study: Study, out: Path, runs: Sequence[Planned]) -> dict[str, Any]:
+        """What study.json holds of a study's finished runs, but for what the study itself cost."""
+        failed = {**self.earlier, **self.failed}
+        failures = [
+            Failure(run.arm, run.base, run.seed, failed[run.out])
+            for run in runs
+            if run.out in failed
+        ]
+        found = study_results(study, out, runs, failures)
+        found["failed"] += [
+            {"preparation": item.name, "base": item.base, "why": failed[item.out]}
+            for item in self.before
+            if item.out in failed
+        ]
+        return found
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    *,
+    executor: Executor,
+    mode: Mode = "new",
+    command: str = "",
+    quiet: bool = False,
+    since: float | None = None,
+) -> dict[str, Any]:
+    """Run what is not finished yet and return the results, as study.json holds them.
+
+    `since`: `time.monotonic()` when the command began; None: now.
+
+    Raises:
+        RunDirectoryError: `out` exists (new), is no study, is in use, or holds runs that were made
+            with other settings than the study file has now.
+        SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, everything saved.
+    """
+    work = Work(plan(study, out), preparations(study, out))
+    lock = claim_study(study, out, work.runs, mode=mode, command=command, workers=executor.slots)
+    try:
+        work.look(known_roots(out))
+        ledger = Ledger(out, workers=executor.slots, since=since)
+        asked = work.do(executor, ledger, quiet=quiet)
+        results = work.results(study, out, work.runs)
+        ledger.write()  # the statistics took their time too
+        results["cost"] = read_cost(out)
+        write_json(out / RESULTS, results)
+    finally:
+        lock.release()
+    if asked:
+        raise SystemExit(EXIT_RESUMABLE)
+    return results
+
+
+def _run_all(
+    work: Work, executor: Executor, table: Table, ledger: Ledger, asked: Callable[[], bool]
+) -> None:
+    waiting, needs = work.waiting(), work.needs()
+    running: dict[Path, Job] = {}
+    while (waiting or running) and not asked():
+        waiting = _unblocked(waiting, needs, work)
+        for job in [job for job in waiting if set(needs[job.out]) <= work.done]:
+            if len(running) == executor.slots:
+                break
+            executor.submit(job)
+            waiting.remove(job)
+            running[job.out] = job
+            ledger.began(job.out)
+            table.started(job.out)
+        if not running:
+            for job in waiting:
+                missing = next(place for place in needs[job.out] if place not in work.done)
+                work.fail(job.out, f"needs {missing}, which nothing makes")
+            return
+        for outcome in executor.wait(_WAIT):
+            job = running.pop(outcome.job.out)
+            if outcome.ending == "stopped" and not asked():  # of itself: a source that failed
+                outcome = replace(outcome, ending="failed", text=f"it paused; see {job.log}")
+            if work.take(outcome):
+                waiting.insert(0, job)
+            ledger.ended(job.out, outcome.seconds)
+            table.ended(outcome)
+        ledger.tick()
+        table.refresh(done=work.done, failed=work.failed, running=running)
+
+
+def _unblocked(waiting: list[Job], needs: dict[Path, tuple[Path, ...]], work: Work) -> list[Job]:
+    """Those that rest on nothing that failed; the others fail, and with them what rests on them."""
+    left = []
+    for job in waiting:
+        bad = next((place for place in needs[job.out] if place in work.failed), None)
+        if bad is None:
+            left.append(job)
+        else:
+            work.fail(job.out, f"needs {bad}, which failed: {work.failed[bad]}")
+    return left if len(left) == len(waiting) else _unblocked(left, needs, work)
+
+
+@contextmanager
+def _signals_into(asked: list[int]) -> Iterator[None]:
+    """SIGTERM and SIGINT are noted; a second SIGINT interrupts."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _log(place: Path) -> Path:
+    return place.with_name(place.name + ".log")
+
+
+def _marker(item: Preparation) -> Path:
+    return item.out.with_name(item.out.name + ".json")
+
+
+def _failure(place: Path) -> Path:
+    return place.with_name(place.name + ".failed.json")
+
+
+def _was_prepared(item: Preparation, roots: Sequence[str]) -> bool:
+    marker = _marker(item)
+    if not marker.exists():
+        return False
+    before: list[str] = respelt(read_object(marker, command=list)["command"], roots)
+    now: list[str] = respelt(item.command, roots)
+    return before == now

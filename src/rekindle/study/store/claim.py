@@ -1,0 +1,272 @@
+"""Taking a study directory: whether it is ours, who holds it, and what was changed since it began.
+
+What was declared before the first run is hashed into the manifest. A study file may be changed
+later (more seeds, another arm): the change is noted with what had been finished by then, and the
+report shows it. A run that was made with other settings than it would have now is refused: its
+numbers would stand under another recipe's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from rekindle import __version__
+from rekindle.engine.manifest import STATE_FORMAT, make_manifest
+from rekindle.engine.rundir import LOCK, RunLock, flat, refuse_in_use
+from rekindle.errors import ConfigError, DataError, RekindleError, RunDirectoryError
+from rekindle.files import (
+    clear_leftovers,
+    explained_io,
+    is_leftover,
+    remove_tree,
+    write_atomic,
+    write_json,
+)
+from rekindle.study.plan.study_file import Planned, Study, preparations, short_names
+from rekindle.study.store.amendments import as_begun, finished_runs, note_changes
+from rekindle.study.store.cost import read_cost
+from rekindle.study.store.declaration import differences
+from rekindle.study.store.layout import DECLARED, MANIFEST, SESSIONS, read_object
+from rekindle.study.store.read import stored_manifest, stored_study, stored_tree
+from rekindle.study.store.relocate import AGAIN, known_roots, move_unfinished, respelt
+from rekindle.training.recipe import make_recipe
+
+Mode = Literal["new", "resume", "overwrite"]
+OWN = ("runs", "prepared", "models", "study.json", "report.html", SESSIONS, DECLARED, MANIFEST)
+
+
+def claim_study(
+    study: Study,
+    out: Path,
+    runs: Sequence[Planned],
+    *,
+    mode: Mode,
+    command: str,
+    workers: int,
+) -> RunLock:
+    """Make `out` this process's study directory and return the lock that keeps it.
+
+    A study that has another name than before goes on: `roots` says what counts as the same.
+
+    Raises:
+        RunDirectoryError: it exists (new), is no study (resume, overwrite), is in use, cannot be
+            written, or holds runs made with other settings (resume; they are listed).
+        DataError: what the study or a run wrote is damaged, or another version's (resume).
+    """
+    _refuse_mode(out, mode)
+    with explained_io(out, "creating"):
+        out.mkdir(parents=True, exist_ok=True)
+    lock = RunLock(out / LOCK)
+    try:
+        clear_leftovers(out)
+        if mode == "overwrite":
+            for name in OWN:
+                remove_tree(out / name)
+        if _goes_on(study, out, runs, mode):
+            _note_place(study, out, runs)
+            note_changes(study, out, runs)
+        else:
+            manifest = make_manifest(
+                command=command,
+                seed=list(study.seeds),
+                fingerprints={"declared": study.declared()},
+                processes=workers,
+            )
+            own = {"study": study.study, "places": [str(out)], **as_begun(study)}
+            write_json(out / MANIFEST, {**manifest, **own})
+        write_atomic(out / DECLARED, _text(study))
+    except RekindleError:
+        lock.release()
+        raise
+    return lock
+
+
+def refuse_start(study: Study, out: Path, runs: Sequence[Planned], *, mode: Mode) -> None:
+    """Refuse what `claim_study` refuses, and write nothing: of a dry run.
+
+    Raises:
+        RunDirectoryError, DataError: as `claim_study`.
+    """
+    _refuse_mode(out, mode)
+    refuse_in_use(out / LOCK)
+    _goes_on(study, out, runs, mode)
+
+
+def _goes_on(study: Study, out: Path, runs: Sequence[Planned], mode: Mode) -> bool:
+    """Whether the study that lies in `out` goes on, with what forbids it, or a new one, refused."""
+    if mode == "resume" and (out / DECLARED).exists():
+        refuse_unlike(out, runs)
+        refuse_renamed(out, study)
+        read_cost(out)
+        return True
+    if mode != "overwrite":
+        _refuse_undeclared(out)
+    return False
+
+
+def refuse_unlike(out: Path, runs: Sequence[Planned]) -> None:
+    """Refuse a study directory whose runs are not those that are planned in it now.
+
+    Raises:
+        RunDirectoryError: it is another version's, or runs were made with other settings (they are
+            listed).
+        DataError: what the study or a run wrote is damaged.
+    """
+    _refuse_other_version(out)
+    stored_manifest(out)  # its results need it, once everything has run
+    _refuse_other_runs(out, runs)
+
+
+def _text(study: Study) -> str:
+    return yaml.safe_dump(study.declaration(), sort_keys=False, allow_unicode=True)
+
+
+def _refuse_mode(out: Path, mode: Mode) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise RunDirectoryError(f"{out} is a file", wanted="a directory", fix="check --out")
+    filled = any(p.name != LOCK and not is_leftover(p) for p in out.iterdir())
+    if filled and mode == "new":
+        raise RunDirectoryError(
+            f"{out} exists",
+            why="a study is never mixed with another",
+            fix="--resume goes on with it, --overwrite replaces it, or give another --out",
+        )
+    if filled and not _is_ours(out, mode):
+        raise RunDirectoryError(
+            f"{out} is not a study directory",
+            wanted=f"a directory with a {MANIFEST} of a study",
+            why="nothing that is not ours is resumed or deleted",
+            fix="check --out; if it is a study whose manifest is damaged, remove it yourself",
+        )
+
+
+def _is_ours(out: Path, mode: Mode) -> bool:
+    try:
+        return (out / MANIFEST).exists() and "study" in read_object(out / MANIFEST)
+    except DataError:
+        if mode == "resume":  # told as what it is
+            raise
+        return False
+
+
+def _refuse_other_version(out: Path) -> None:
+    manifest = read_object(out / MANIFEST)
+    known = manifest.get("state_format")
+    if known != STATE_FORMAT:
+        raise RunDirectoryError(
+            f"{out} was made with another version of rekindle",
+            got=f"rekindle {manifest.get('rekindle')}, state format {known}",
+            wanted=f"state format {STATE_FORMAT} (rekindle {__version__})",
+            why="its runs cannot go on here, and half of a study is not compared with the other",
+            fix="resume it with the version that made it, or start again with --overwrite",
+        )
+
+
+def _resolved_now(tree: dict[str, Any]) -> dict[str, Any]:
+    """A run's config with the keys that later versions added, at their defaults."""
+    try:
+        return make_recipe(tree).resolved()
+    except ConfigError:  # a key that is gone: told as a difference
+        return tree
+
+
+def _refuse_other_formats(out: Path, runs: Sequence[Planned]) -> None:
+    """Refuse runs that another version made, as `_refuse_other_version` does the study."""
+    odd = []
+    for run in runs:
+        if (run.out / "config.yaml").exists():
+            manifest = read_object(run.out / MANIFEST)
+            known = manifest.get("state_format")
+            if known != STATE_FORMAT:
+                by = f"rekindle {manifest.get('rekindle')}, state format {known}"
+                odd.append(f"{run.out.relative_to(out)}: {by}")
+    if odd:
+        raise RunDirectoryError(
+            "runs of the study were made with another version of rekindle:\n    " + _first_of(odd),
+            wanted=f"state format {STATE_FORMAT} (rekindle {__version__})",
+            why="they cannot go on here, and their numbers could mean something else",
+            fix="resume with the version that made them, or remove the directories of these runs: "
+            "--resume makes only them again",
+        )
+
+
+def _first_of(lines: Sequence[str]) -> str:
+    more = f"\n    and {len(lines) - 5} more" if len(lines) > 5 else ""
+    return "\n    ".join(lines[:5]) + more
+
+
+def _refuse_other_runs(out: Path, runs: Sequence[Planned]) -> None:
+    _refuse_other_formats(out, runs)
+    odd, versions, roots = [], set(), known_roots(out)
+    for run in runs:
+        config = run.out / "config.yaml"
+        if not config.exists():
+            continue
+        manifest = read_object(run.out / MANIFEST)
+        before = flat(_resolved_now(stored_tree(config, fix=AGAIN)))
+        after = flat(run.recipe.resolved())
+        lines = differences(respelt(before, roots), respelt(after, roots))
+        if lines:
+            odd.append(f"{run.out.relative_to(out)}: " + "; ".join(lines[:3]))
+            versions.add(manifest.get("rekindle"))
+    if odd:
+        other = sorted(str(version) for version in versions - {__version__})
+        raise RunDirectoryError(
+            "the study was changed half-way: runs were made with other settings:\n    "
+            + _first_of(odd),
+            got=f"runs of rekindle {', '.join(other)}; this is {__version__}" if other else None,
+            why="their numbers would stand beside runs that were asked something else",
+            fix="restore the study file, give another --out, or start again with --overwrite "
+            "(removing the runs listed makes only them again)",
+        )
+
+
+def _note_place(study: Study, out: Path, runs: Sequence[Planned]) -> None:
+    """Keep each name that the directory is called by, and let begun runs go on under this one."""
+    manifest = stored_manifest(out)
+    places = manifest.get("places", [])
+    if str(out) in places:
+        return
+    # Noted first: a kill in between leaves configs with both names, and both are known.
+    write_json(out / MANIFEST, {**manifest, "places": [*places, str(out)]})
+    made = [item.out for item in preparations(study, out)]
+    move_unfinished(out, [run.out for run in runs] + made, known_roots(out))
+
+
+def refuse_renamed(out: Path, study: Study) -> None:
+    """Refuse bases that would make finished runs of another base look as if they were not there.
+
+    Raises:
+        RunDirectoryError: which, and what to do.
+        DataError: what was declared cannot be read.
+    """
+    before = short_names(stored_study(out)[1].bases)
+    names = short_names(study.bases)
+    for base, was in before.items():
+        lost = [place for place in finished_runs(out) if place.parent.name == was]
+        if lost and names.get(base, was) != was:
+            raise RunDirectoryError(
+                f"base model '{base}' would have another directory",
+                got=f"'{names[base]}', and {len(lost)} finished runs are in '{was}'",
+                why="bases are told apart by the last parts of their names; with the new ones that "
+                "takes more of them, and the finished runs would be left out",
+                fix="give the new base by a path that ends otherwise (e.g. a link), or begin anew "
+                "with another --out",
+            )
+
+
+def _refuse_undeclared(out: Path) -> None:
+    begun = len(list(out.glob(f"runs/*/*/*/{MANIFEST}")))
+    if begun:
+        raise RunDirectoryError(
+            f"{out / DECLARED} is gone",
+            got=f"{begun} runs, and not what was declared before them",
+            why="a claim that is declared now would look as if it had been declared before",
+            fix=f"restore {DECLARED}, or start again with --overwrite or another --out",
+        )

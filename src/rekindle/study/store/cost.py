@@ -1,0 +1,122 @@
+"""What a study itself costs: the time in which a worker had no run.
+
+    overhead = 1 - busy / capacity
+    busy       seconds in which a worker had a run or preparation, over all workers and sessions
+    capacity   sum over sessions of wall seconds x workers
+
+A session is one call of `rekindle study`, from its start, before any library is loaded, to its
+results. It is written down whenever a job begins or ends and every few seconds between, so that of
+a session that is killed no more than the last of these is lost, of wall and busy time alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rekindle.engine.manifest import code_version, now
+from rekindle.errors import DataError
+from rekindle.files import read_json, write_json
+from rekindle.study.store.layout import ODD, SESSIONS
+
+_EVERY = 10.0  # seconds
+_SUMMED = ("wall_seconds", "busy_seconds", "workers")
+
+
+class Ledger:
+    """One session's account; `began` and `ended` are told of each job.
+
+    Args:
+        out: the study directory; sessions that are written there stay.
+        workers: how many jobs can run at once.
+        since: `time.monotonic()` at the session's start; None: now.
+    """
+
+    def __init__(self, out: Path, *, workers: int, since: float | None = None) -> None:
+        self._path = out / SESSIONS
+        self._before = _sessions(self._path) if self._path.exists() else []
+        self._since = time.monotonic() if since is None else since
+        self._running: dict[Path, float] = {}
+        self._busy, self._jobs, self._first = 0.0, 0, float("nan")
+        self._facts = {"started": now(), "workers": workers, **code_version()}
+        self.write()
+
+    def began(self, place: Path) -> None:
+        """A job was given to a worker."""
+        if not self._running and not self._jobs:
+            self._first = time.monotonic() - self._since
+        self._running[place] = time.monotonic()
+
+    def ended(self, place: Path, seconds: float) -> None:
+        """A job ended, after so many seconds of a worker."""
+        self._running.pop(place, None)
+        self._busy += seconds
+        self._jobs += 1
+        self.write()
+
+    def tick(self) -> None:
+        """Write, if the last time was long ago."""
+        if time.monotonic() - self._written > _EVERY:
+            self.write()
+
+    def write(self) -> None:
+        """The account up to now."""
+        self._written = time.monotonic()
+        running = sum(self._written - began for began in self._running.values())
+        session = {
+            **self._facts,
+            "wall_seconds": self._written - self._since,
+            "busy_seconds": self._busy + running,
+            "first_job_seconds": self._first,
+            "jobs": self._jobs,
+        }
+        write_json(self._path, [*self._before, session])
+
+
+def cost_of(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The sums over sessions, as study.json holds them; `overhead` None before any time passed."""
+    capacity = sum(s["wall_seconds"] * s["workers"] for s in sessions)
+    busy = sum(s["busy_seconds"] for s in sessions)
+    return {
+        "wall_seconds": sum(s["wall_seconds"] for s in sessions),
+        "busy_seconds": busy,
+        "overhead": max(0.0, 1 - busy / capacity) if capacity and busy else None,
+        "sessions": list(sessions),
+    }
+
+
+def read_cost(out: Path) -> dict[str, Any] | None:
+    """The cost of a study; None where it was made before costs were written down."""
+    path = out / SESSIONS
+    return cost_of(_sessions(path)) if path.exists() else None
+
+
+def _sessions(path: Path) -> list[dict[str, Any]]:
+    found = read_json(path)
+    fine = isinstance(found, list) and all(
+        isinstance(session, dict)
+        and all(isinstance(session.get(name), int | float) for name in _SUMMED)
+        for session in found
+    )
+    if not fine:
+        raise DataError(
+            f"{path} {ODD}",
+            got=found,
+            wanted=f"a list of sessions, each with {', '.join(_SUMMED)}",
+            fix="restore it, or remove it: the cost is then counted from now on",
+        )
+    return list(found)
+
+
+def told(cost: Mapping[str, Any]) -> str:
+    """One line."""
+    sessions = cost["sessions"]
+    workers = sorted({s["workers"] for s in sessions})
+    several = f" in {len(sessions)} sessions" if len(sessions) > 1 else ""
+    share = "" if cost["overhead"] is None else f": {cost['overhead']:.1%} without a run"
+    return (
+        f"{cost['wall_seconds']:,.0f} s{several} with {' or '.join(map(str, workers))} "
+        f"worker{'s' if workers != [1] else ''}, {cost['busy_seconds']:,.0f} s of runs{share}"
+    )

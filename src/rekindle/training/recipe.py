@@ -1,0 +1,253 @@
+"""A recipe: one YAML file that says what is trained, on what, and how.
+
+Shared sections are in `engine.config`; the method's own section bears the name of its file and is
+the only method section allowed. Its defaults are the preset that `method` names. Overrides
+(`section.key=value`) are applied to the YAML before it is checked.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from rekindle.engine.config import (
+    CheckpointConfig,
+    DeviceConfig,
+    EvalConfig,
+    LogConfig,
+    ModelConfig,
+    OptimConfig,
+    RewardConfig,
+    SampleConfig,
+    Section,
+    TaskConfig,
+)
+from rekindle.engine.yaml_text import read_mapping, read_yaml
+from rekindle.errors import ConfigError, did_you_mean
+from rekindle.loops.reward_scores import check_reward, refuse_no_source
+from rekindle.methods import METHODS, RANKERS, method_module, section_name
+
+
+class Shared(Section):
+    """The sections that every method has."""
+
+    method: str = Field(description="see `rekindle methods`")
+    seed: int = Field(default=0, ge=0, description="of problems and draws")
+    model: ModelConfig = ModelConfig()
+    task: TaskConfig = TaskConfig()
+    reward: RewardConfig = RewardConfig()
+    sample: SampleConfig = SampleConfig()
+    optim: OptimConfig = OptimConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    eval: EvalConfig = EvalConfig()
+    log: LogConfig = LogConfig()
+    device: DeviceConfig = DeviceConfig()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe: the shared sections and the method's own."""
+
+    shared: Shared
+    method: Section
+
+    def resolved(self) -> dict[str, Any]:
+        """Every key with its value, as config.yaml holds it."""
+        plain = self.shared.model_dump(mode="json")
+        return {**plain, section_name(self.shared.method): self.method.model_dump(mode="json")}
+
+
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and check a recipe file.
+
+    Raises:
+        ConfigError: not YAML, a key twice, unknown keys (with a suggestion), wrong values, or a
+            combination that cannot be meant.
+        DataError: the file does not exist.
+    """
+    tree = read_mapping(Path(path), kind="recipe", see="see recipes/ for those shipped")
+    return make_recipe(tree, overrides)
+
+
+def make_recipe(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from plain data; see `load_recipe`."""
+    tree = with_overrides(tree, overrides)
+    method = tree.get("method")
+    if not isinstance(method, str):
+        raise ConfigError("the recipe names no method", got=method, fix=did_you_mean("", METHODS))
+    module, section = method_module(method), section_name(method)
+    others = {section_name(name) for name in METHODS} - {section}
+    known = {*Shared.model_fields, section}
+    for key in tree:
+        if key in others:
+            raise ConfigError(
+                f"section '{key}' has no effect with method: {method}",
+                why="only the chosen method's section is read",
+                fix=f"remove it, or choose method: {key}",
+            )
+        if key not in known:
+            raise ConfigError(f"unknown section '{key}'", fix=did_you_mean(str(key), known))
+    own = tree.get(section) or {}
+    if not isinstance(own, dict):
+        raise ConfigError(
+            f"section '{section}' is not a mapping", got=own, wanted="keys and values"
+        )
+    preset = module.PRESETS[method].model_dump()
+    shared = checked(Shared, {k: v for k, v in tree.items() if k != section and v is not None}, "")
+    method_config = checked(module.Config, {**preset, **own}, section)
+    module.check(method_config, shared.sample)
+    check_reward(shared.reward)
+    if method in RANKERS:
+        refuse_no_source(shared.reward, method)
+    return Recipe(shared=shared, method=method_config)
+
+
+def with_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of nested data with each `a.b=value` set; values are read as YAML."""
+    out: dict[str, Any] = _copy(tree)
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        parts = name.strip().split(".")
+        if not equals or not all(parts):
+            raise ConfigError(
+                "an override is not of the form section.key=value",
+                got=override,
+                fix="e.g. --set optim.lr=1e-4",
+            )
+        node = out
+        for part in parts[:-1]:
+            inner = node.get(part)
+            if inner is None:
+                inner = node[part] = {}
+            if not isinstance(inner, dict):
+                raise ConfigError(
+                    f"override '{name}' goes into a value",
+                    got=f"{part} is {inner!r}",
+                    wanted="a section",
+                )
+            node = inner
+        node[parts[-1]] = _value(text, override)
+    return out
+
+
+_EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+M = typing.TypeVar("M", bound=BaseModel)
+
+
+def checked(model: type[M], values: Mapping[str, Any], section: str) -> M:
+    """Validate plain data; the first mistake becomes a ConfigError that names the key."""
+    try:
+        return model.model_validate(_tuples(values))
+    except ValidationError as error:
+        faults = error.errors()
+        # What seems to be missing is often there under a mistyped name: that one is told first.
+        first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+        place = ".".join(str(part) for part in (section, *first["loc"]) if part != "")
+        if first["type"] == "extra_forbidden":
+            prefix = place.rsplit(".", 1)[0] + "." if "." in place else ""
+            known = [prefix + name for name in _keys_at(model, first["loc"][:-1])]
+            raise ConfigError(f"unknown key '{place}'", fix=did_you_mean(place, known)) from error
+        raise _unusable(place, first, _keys_at(model, first["loc"])) from error
+
+
+def _unusable(place: str, fault: Mapping[str, Any], keys: Sequence[str]) -> ConfigError:
+    if fault["type"] == "missing":
+        given = fault["input"]
+        if isinstance(given, Mapping):
+            given = f"keys {', '.join(map(str, given))}"
+        return ConfigError(f"'{place}' is missing", got=given, fix="add it")
+    wanted, fix = _plainly(place, fault, keys)
+    empty = fault["input"] is None
+    return ConfigError(
+        f"{place} cannot be used",
+        got="nothing (null)" if empty else fault["input"],
+        wanted=wanted,
+        fix="give it a value, or remove the key" if empty else fix,
+    )
+
+
+_WANTED = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "keys and values",
+    "model_type": "keys and values",
+}
+
+
+def _plainly(place: str, fault: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, str | None]:
+    """What was wanted, in words that are not pydantic's where there are some, and what to do."""
+    kind, last = str(fault["type"]), place.rsplit(".", 1)[-1]
+    wanted = _WANTED.get(kind, str(fault["msg"]).lower().removeprefix("input should be "))
+    if kind == "too_short":
+        least = fault["ctx"]["min_length"]
+        return f"at least {'one' if least == 1 else least}", f"add to '{place}'"
+    if kind == "tuple_type":
+        return wanted, f"write {last}: [{fault['input']}]"
+    if kind in ("dict_type", "model_type"):
+        known = f": {', '.join(keys)}" if keys else ""
+        return wanted + known, f"write its settings below '{last}:'"
+    if kind == "string_type" and isinstance(fault["input"], int | float):
+        return wanted, f'put it in quotes: "{fault["input"]}"'
+    return wanted, None
+
+
+def _keys_at(kind: Any, path: Sequence[int | str]) -> list[str]:
+    """The keys of the section to which fields, positions in lists and names lead; [] for others."""
+    for part in path:
+        kind = _not_none(kind)
+        inside = typing.get_args(kind)
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and part in kind.model_fields:
+            kind = kind.model_fields[str(part)].annotation
+        elif inside:
+            kind = inside[-1] if typing.get_origin(kind) is dict else inside[0]
+        else:
+            return []
+    kind = _not_none(kind)
+    is_section = isinstance(kind, type) and issubclass(kind, BaseModel)
+    return list(kind.model_fields) if is_section else []
+
+
+def _not_none(kind: Any) -> Any:
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        some = [inner for inner in typing.get_args(kind) if inner is not type(None)]
+        return some[0] if len(some) == 1 else kind
+    return kind
+
+
+def _value(text: str, override: str) -> Any:
+    try:
+        value = read_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError("an override has a value that is not YAML", got=override) from error
+    # YAML 1.1 reads 1e-4 as text; people mean the number. In quotes it is meant as text.
+    return float(text) if _EXPONENT.fullmatch(text.strip()) else value
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    return value
+
+
+def _copy(tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {key: _copy(item) for key, item in tree.items()}
+    return list(tree) if isinstance(tree, list) else tree
