@@ -15,6 +15,7 @@ from rekindle.engine.config import SampleConfig
 from rekindle.engine.run import Run
 from rekindle.errors import ConfigError, DataError
 from rekindle.loops.stages import hash_rows
+from rekindle.methods.weak_to_strong import weak_to_strong
 from rekindle.methods.weak_to_strong.halves import (
     Demos,
     Shown,
@@ -26,7 +27,6 @@ from rekindle.methods.weak_to_strong.weak_to_strong import (
     PRESETS,
     Consistent,
     explain_pairs,
-    weak_to_strong,
 )
 from rekindle.records import Problem, Rollout
 from rekindle.training.recipe import make_recipe

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from rekindle.errors import DataError
 from rekindle.report.samples import number
-from rekindle.study.plan.study_file import digest
+from rekindle.study.schema import digest
 from rekindle.study.store.layout import read_results
 
 Verdict = Literal["helps", "does not", "cannot tell yet"]

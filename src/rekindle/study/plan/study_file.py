@@ -23,8 +23,6 @@ base that is named in `models` is made first, by a command of the same kind (`ma
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +38,7 @@ from rekindle.evals.crossed import Kind
 from rekindle.study.plan.base_models import PREFIX, in_order, made_from
 from rekindle.study.plan.checks import check_runs, check_study
 from rekindle.study.plan.placeholders import PLACEHOLDER, filled
+from rekindle.study.schema import digest
 from rekindle.training.recipe import Recipe, checked, make_recipe, with_overrides
 
 OTHER_RUN = re.compile(r"\{run:([^{}]+)\}")
@@ -155,11 +154,6 @@ class Study(Section):
     def declared(self) -> str:
         """Hash of everything in the file: a claim that is changed later is another claim."""
         return digest(self.declaration())
-
-
-def digest(declaration: object) -> str:
-    """The hash by which a study file is known: SHA-256 of its JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(declaration, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

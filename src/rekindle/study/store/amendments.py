@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from rekindle.engine.manifest import now
 from rekindle.engine.rundir import flat
 from rekindle.files import write_json
-from rekindle.study.plan.study_file import Planned, Study, digest
+from rekindle.study.plan.study_file import Planned, Study
+from rekindle.study.schema import digest
 from rekindle.study.store.declaration import differences, primary_of, rule_of
 from rekindle.study.store.layout import DECLARED, MANIFEST, is_finished
 from rekindle.study.store.read import known_study, stored_manifest, stored_study
