@@ -1,15 +1,15 @@
 """Break a formula and see its test turn red: one at a time, in a copy of `src`.
 
     make mutations                               all of them, 5 to 10 minutes on one core
-    python tests/mutations.py lens hero          those whose file or formula holds a word
-    python tests/mutations.py --table            the table of tests/README.md
+    python tests/mutations.py lens hero          those whose file or formula holds one of the words
 
-A mutation is a file, a piece of its text that is there once, what it becomes, and the test that
-must fail. Every named test is run on the unbroken copy first. A process forks for each mutation, so
-that torch is imported once.
+The list is the table in tests/README.md: a file, a piece of its text that is there once, what it
+becomes, and the test that must fail. All named tests are run on the unbroken copy first. A process
+forks for each mutation, so that torch is imported once.
 """
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -22,9 +22,16 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "rekindle"
-sys.path.insert(0, str(ROOT / "tests"))
+ROW = re.compile(r"\| (\w\S+\.py) \| `(.+)` \| `(.+)` \| (\w\S+::\w+) \|")
 
-from mutation_list import MUTATIONS, Mutation
+
+class Mutation(NamedTuple):
+    """A formula of a file of the package, what it is broken to, and the test that fails then."""
+
+    file: str
+    formula: str
+    broken: str
+    test: str
 
 
 class Outcome(NamedTuple):
@@ -57,7 +64,7 @@ def run_tests(source: Path, tests: list[str]) -> Outcome:
         with report.open("w") as out, redirect_stdout(out), redirect_stderr(out):
             try:
                 code = _in_child(source, tests)
-            except BaseException:
+            except (Exception, SystemExit):  # noqa: BLE001  the parent prints what is written here
                 traceback.print_exc()
         os._exit(code)
     _, status = os.waitpid(child, 0)
@@ -71,7 +78,7 @@ def _in_child(source: Path, tests: list[str]) -> int:
     os.environ["PYTHONPATH"] = str(source)
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     os.chdir(ROOT)
-    options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "--assert=plain"]
+    options = "-x -q --no-header -p no:cacheprovider -p no:xdist --assert=plain".split()
     code = int(pytest.main([*options, *tests]))
     import rekindle
 
@@ -79,27 +86,19 @@ def _in_child(source: Path, tests: list[str]) -> int:
     return code
 
 
-def table(mutations: tuple[Mutation, ...]) -> str:
-    """All mutations as the rows of a Markdown table."""
-
-    def code(text: str) -> str:
-        return "`" + " ".join(text.split()).replace("|", "\\|") + "`"
-
-    rows = ["| file | formula | broken to | seen by |", "|---|---|---|---|"]
-    for m in mutations:
-        rows.append(f"| {m.file} | {code(m.formula)} | {code(m.broken)} | {m.test} |")
-    return "\n".join(rows) + "\n"
+def listed() -> list[Mutation]:
+    """The rows of the table in tests/README.md; `\\|` is a bar."""
+    lines = (ROOT / "tests" / "README.md").read_text().splitlines()
+    cells = [found.groups() for line in lines if (found := ROW.fullmatch(line))]
+    return [Mutation(*(cell.replace("\\|", "|") for cell in row)) for row in cells]
 
 
 def main(words: list[str]) -> int:
     """Run what the words choose; the number of mutations that no test saw."""
-    if words == ["--table"]:
-        print(table(MUTATIONS), end="")
-        return 0
-    chosen = [m for m in MUTATIONS if not words or any(w in m.file + m.formula for w in words)]
+    chosen = [m for m in listed() if not words or any(w in m.file + m.formula for w in words)]
     import numpy  # noqa: F401  shared by all children
     import pytest  # noqa: F401
-    import scipy.optimize  # noqa: F401
+    import scipy.optimize
     import scipy.stats  # noqa: F401
     import torch
     import transformers  # noqa: F401
