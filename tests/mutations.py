@@ -78,7 +78,8 @@ def _in_child(source: Path, tests: list[str]) -> int:
     os.environ["PYTHONPATH"] = str(source)
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     os.chdir(ROOT)
-    options = "-x -q --no-header -p no:cacheprovider -p no:xdist --assert=plain".split()
+    options = ["-x", "-q", "--no-header", "--assert=plain"]
+    options += ["-p", "no:cacheprovider", "-p", "no:xdist"]
     code = int(pytest.main([*options, *tests]))
     import rekindle
 
