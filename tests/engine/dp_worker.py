@@ -1,4 +1,4 @@
-"""One of the gloo processes of test_processes.py: trains the recipes of a file, one after another."""
+"""One of the gloo processes of test_processes.py, which trains the recipes of a file in turn."""
 
 import json
 import sys

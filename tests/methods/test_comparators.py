@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from methods.rows import random_groups, scored
+from methods.scored_rows import random_groups, scored
 from rekindle.errors import DataError
 from rekindle.methods import blend, grpo, hero, ngrpo, nsr, rl_zvp
 

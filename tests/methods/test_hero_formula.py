@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from methods.rows import random_groups, scored, select
+from methods.scored_rows import random_groups, scored, select
 from rekindle.engine.config import SampleConfig
 from rekindle.errors import DataError
 from rekindle.methods import grpo

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rekindle.signals.agreement import agreement_finding
-from signals.found import refused, row
+from signals.finding_parts import refused, row
 
 NAN = math.nan
 

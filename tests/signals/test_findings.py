@@ -15,7 +15,7 @@ from rekindle.signals.table import Advice, Finding, closing
 from rekindle.signals.verifier import RANKS, verifier_finding
 from rekindle.study.plan.study_file import Study, plan
 from rekindle.training.recipe import make_recipe
-from signals.found import row
+from signals.finding_parts import row
 
 NAN = math.nan
 

@@ -10,7 +10,7 @@ from rekindle.files import write_jsonl
 from rekindle.loops.pair_step import pairs_to_look_at
 from rekindle.signals.pair_gap import pair_finding
 from rekindle.signals.round_gap import auc_of
-from signals.found import refused, row
+from signals.finding_parts import refused, row
 
 NOTHING = np.array([])
 

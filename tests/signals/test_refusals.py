@@ -10,7 +10,7 @@ from rekindle.signals.groups import group_finding
 from rekindle.signals.reward import as_control, reward_finding
 from rekindle.signals.table import Row
 from rekindle.signals.verifier import verifier_finding
-from signals.found import refused, row
+from signals.finding_parts import refused, row
 
 NAN = math.nan
 

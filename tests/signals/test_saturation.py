@@ -16,7 +16,7 @@ from rekindle.methods.sft import sft_objective
 from rekindle.records import Problem
 from rekindle.signals.mixing import ratio
 from rekindle.signals.saturation import saturation
-from signals.found import row
+from signals.finding_parts import row
 
 
 def problems(first, last, solution="12"):

@@ -9,7 +9,7 @@ from rekindle.records import Problem, Score
 from rekindle.signals.groups import group_finding
 from rekindle.signals.solutions import grade_solutions, with_solutions
 from rekindle.signals.table import Finding, Row, closing
-from signals.found import refused, row
+from signals.finding_parts import refused, row
 
 
 def problems(n, solution="1+1=2"):

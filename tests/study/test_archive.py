@@ -15,13 +15,13 @@ from rekindle.report.page import build_report
 from rekindle.study.analyse.archive_write import ROWS, _strides, _thinned, archive_study, recomputed
 from rekindle.study.run.runner import run_study
 from rekindle.study.store.archive_read import RUNS, is_archive, opened, take_up
-from study.test_runner import Inline, file  # noqa: F401
+from study.inline_runs import Inline
 
 COMMITTED = sorted((Path(__file__).parents[2] / "results" / "studies").glob(f"*/{RUNS}"))
 
 
 @pytest.fixture
-def archive(file):  # noqa: F811
+def archive(file):
     run_study(file(), Path("out"), executor=Inline(), quiet=True, command="rekindle study s.yaml")
     return archive_study(Path("out"), Path("small"))
 
@@ -44,7 +44,7 @@ def test_the_results_are_recomputed_from_the_archive(archive):
     assert recomputed(archive) == json.loads(Path("out/study.json").read_text())
 
 
-def test_a_study_goes_on_from_an_archive(archive, file):  # noqa: F811
+def test_a_study_goes_on_from_an_archive(archive, file):
     """Two seeds on another machine, one more here: as if all three had been run in one place."""
     take_up(archive, Path("moved"))
     study = file(seeds=[0, 1, 2])
@@ -60,7 +60,7 @@ def test_a_study_goes_on_from_an_archive(archive, file):  # noqa: F811
         assert mine["seconds"] > 0
 
 
-def test_a_setting_that_a_later_version_added_is_no_change(archive, file):  # noqa: F811
+def test_a_setting_that_a_later_version_added_is_no_change(archive, file):
     take_up(archive, Path("moved"))
     for config in Path("moved").glob("runs/*/*/*/config.yaml"):
         tree = yaml.safe_load(config.read_text())
@@ -82,7 +82,7 @@ def test_what_is_taken_up_must_be_an_archive_and_the_place_free(archive):
         take_up(archive, Path("out"))
 
 
-def test_a_log_that_another_arm_reads_is_kept_whole(file):  # noqa: F811
+def test_a_log_that_another_arm_reads_is_kept_whole(file):
     arms = {
         "grpo": {"method": "grpo", "optim": {"steps": 42}, "grpo": {"group_size": 2}},
         "follows": {"method": "grpo", "grpo": {"group_size": 2, "entropy_curve": "{run:grpo}"},

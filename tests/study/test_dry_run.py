@@ -13,7 +13,7 @@ from rekindle.errors import ConfigError, DataError, RunDirectoryError
 from rekindle.study.analyse.archive_write import archive_study
 from rekindle.study.plan.study_file import plan
 from rekindle.study.run.dry_run import detectable
-from study.cheap import TREE, go, study_of
+from study.costless_runs import TREE, go, study_of
 
 WHOSE = "(in the committed studies: arms that do nearly the same"
 

@@ -9,7 +9,7 @@ from rekindle.cli import study as command
 from rekindle.errors import ConfigError, TrainingError
 from rekindle.report.study import load_study_page
 from rekindle.study.plan.study_file import plan
-from study.cheap import Cheap, go, study_of
+from study.costless_runs import Cheap, go, study_of
 
 PREPARE = {"rm": ["reward", "train", "--out", "{dir}"]}
 ONE = {"seeds": [0], "bases": ["base-0"]}

@@ -8,7 +8,7 @@ from rekindle.errors import ConfigError
 from rekindle.study.plan.base_models import check_made, in_order
 from rekindle.study.plan.study_file import plan, preparations
 from rekindle.study.run.runner import run_study
-from study.cheap import Cheap, study_of
+from study.costless_runs import Cheap, study_of
 
 BUILT = {"run": ["testbed", "build", "chain-s7", "--out", "{dir}"], "model": "{dir}/chain-s7/final"}
 JUDGE = {

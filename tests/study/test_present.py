@@ -9,7 +9,7 @@ from rekindle.cli.study import run_study_command
 from rekindle.errors import ConfigError
 from rekindle.study.plan.study_file import plan
 from rekindle.study.run.preflight import check_present, problems_asked
-from study.cheap import TREE, go, study_of
+from study.costless_runs import TREE, go, study_of
 
 GRPO = {"method": "grpo"}
 
