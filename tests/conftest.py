@@ -3,9 +3,7 @@
 What imports the package is imported within: the shape checks are installed after this file is read.
 """
 
-import json
 import os
-from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -14,7 +12,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
-import yaml
 
 from chromium import Browser, find_chromium
 
@@ -30,49 +27,23 @@ def gen() -> torch.Generator:
 
 
 @pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory):
-    """The directory of `tiny.policy()`, fp64; nobody writes into it."""
+def tiny_bases(tmp_path_factory):
+    """A directory with `tiny.policy(seed=...)` 0 and 1, fp64, as base-0 and base-1, for copies."""
     import tiny
 
-    directory = tmp_path_factory.mktemp("models") / "base"
-    tiny.policy().save(directory)
+    directory = tmp_path_factory.mktemp("models")
+    for seed in (0, 1):
+        tiny.policy(dtype="float64", seed=seed).save(directory / f"base-{seed}")
     return directory
 
 
 @pytest.fixture
-def file(tmp_path, monkeypatch):
+def file(tmp_path, monkeypatch, tiny_bases):
     """Writes study.yaml of a small study in a directory of the test's own, and loads it."""
-    import tiny
-    from rekindle.study.plan.study_file import load_study
-    from study.inline_runs import RECIPE
+    from study.inline_runs import small_study
 
     monkeypatch.chdir(tmp_path)
-    for seed in (0, 1):
-        tiny.policy(dtype="float64", seed=seed).save(tmp_path / f"base-{seed}")
-    rows = [
-        {"prompt": f"{i}+{i % 3}=", "answer": str(i % 5), "solution": str(i % 5)} for i in range(60)
-    ]
-    Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    def write(**changes):
-        tree = {
-            "study": "toy",
-            "bases": ["base-0", "base-1"],
-            "seeds": [0, 1],
-            "recipe": RECIPE,
-            "arms": {
-                "grpo": {"method": "grpo", "grpo": {"group_size": 4}},
-                "sft": {"method": "sft"},
-            },
-            "baseline": "grpo",
-            "primary": {"arm": "sft", "metric": "pass@2"},
-            "secondary": ["pass@1"],
-            **changes,
-        }
-        Path("study.yaml").write_text(yaml.safe_dump(tree))
-        return load_study("study.yaml")
-
-    return write
+    return small_study(tmp_path, tiny_bases)
 
 
 @pytest.fixture(scope="session")

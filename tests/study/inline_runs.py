@@ -1,5 +1,12 @@
 """A small study's recipe, an executor that runs jobs in this process, and what must come out."""
 
+import json
+import shutil
+from pathlib import Path
+
+import yaml
+
+from rekindle.study.plan.study_file import load_study
 from rekindle.study.run.jobs import Outcome, run_job
 
 RECIPE = {
@@ -10,6 +17,40 @@ RECIPE = {
     "eval": {"problems": 5, "samples": 2},
     "checkpoint": {"every": 1},
 }
+
+
+def small_study(place, bases):
+    """Models and data of a study in `place`, the working directory; a function that writes and
+    loads study.yaml.
+
+    Args:
+        bases: a directory with the models base-0 and base-1, which are copied.
+    """
+    shutil.copytree(bases, place, dirs_exist_ok=True)
+    rows = [
+        {"prompt": f"{i}+{i % 3}=", "answer": str(i % 5), "solution": str(i % 5)} for i in range(60)
+    ]
+    Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def write(**changes):
+        tree = {
+            "study": "toy",
+            "bases": ["base-0", "base-1"],
+            "seeds": [0, 1],
+            "recipe": RECIPE,
+            "arms": {
+                "grpo": {"method": "grpo", "grpo": {"group_size": 4}},
+                "sft": {"method": "sft"},
+            },
+            "baseline": "grpo",
+            "primary": {"arm": "sft", "metric": "pass@2"},
+            "secondary": ["pass@1"],
+            **changes,
+        }
+        Path("study.yaml").write_text(yaml.safe_dump(tree))
+        return load_study("study.yaml")
+
+    return write
 
 
 class Inline:
