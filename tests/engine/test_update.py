@@ -139,6 +139,25 @@ def test_a_step_that_is_not_finite_is_not_taken(gen):
     assert all(torch.equal(p, b) for p, b in zip(policy.model.parameters(), before, strict=True))
 
 
+def test_a_gradient_that_is_not_finite_stops_the_step_though_the_loss_is(gen):
+    """The square root of |x - x|: its value is 0, its slope infinite."""
+    policy = tiny.policy()
+    batch = rl_batch(policy, gen)
+    state = fresh_state({"policy": policy.model}, OPTIM)
+    before = [p.detach().clone() for p in policy.model.parameters()]
+    honest = objective(policy, Config(), temperature=1.0)
+
+    def steep(micro):
+        terms = honest(micro)
+        root_BT = (terms.loss_BT - terms.loss_BT.detach()).abs().sqrt()
+        return LossTerms(terms.loss_BT.detach() + root_BT, terms.stats)
+
+    with pytest.raises(TrainingError, match="step 1 is not finite") as error:
+        update(state, batch.split(1000), steep, clip=1.0, group=Alone(), device=policy.device)
+    assert "gradient norm nan" in str(error.value)
+    assert all(torch.equal(p, b) for p, b in zip(policy.model.parameters(), before, strict=True))
+
+
 def moved_by(policy, batch, *, clip, optimizer, finished=0, optim=OPTIM):
     """How far one update with plain SGD moves the weights, and its metrics."""
     twin = copy.copy(policy)
