@@ -66,7 +66,7 @@ def test_explain_shows_its_advantages(toy, rekindle, tmp_path):
 
 def test_it_is_listed_cited_and_documented(toy, rekindle):
     assert (
-        "toy_penalty          toy_penalty:    wrong answers are penalised\n"
+        "toy_penalty          section toy_penalty:    wrong answers are penalised\n"
         in rekindle("methods")[1]
     )
     assert PAPERS["nsr"].arxiv in rekindle("cite", "toy_penalty")[1]

@@ -245,7 +245,7 @@ def methods() -> None:
     from rekindle.methods.catalog import METHODS
 
     for method in METHODS.values():
-        typer.echo(f"{method.name:<20} {method.section + ':':<15} {method.sentence}")
+        typer.echo(f"{method.name:<20} section {method.section + ':':<15} {method.sentence}")
 
 
 @app.command()

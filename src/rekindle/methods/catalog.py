@@ -69,17 +69,17 @@ class Paper(NamedTuple):
         return 2000 + int(self.arxiv[:2])
 
 
-_grpo = partial(Method, module=".grpo", kind="group", papers=("grpo",), needs=("verifier",))
-_lens = partial(
-    Method, module=".lens", kind="group", papers=("lens",), needs=("verifier",),
-    revives=("groups",),
-)  # fmt: skip
+# what the presets of one file share
+_group = partial(Method, kind="group", needs=("verifier",))
+_grpo = partial(_group, module=".grpo", papers=("grpo",))
+_all_wrong = partial(_group, revives=("groups",))
+_lens = partial(_all_wrong, module=".lens", papers=("lens",))
+_nsr = partial(_all_wrong, module=".nsr", papers=("nsr",))
 _hero = partial(
-    Method, module=".hero", kind="group", papers=("hero",), needs=("verifier", "reward model"),
+    _group, module=".hero", papers=("hero",), needs=("verifier", "reward model"),
     revives=("verifier",),
 )  # fmt: skip
 _blend = partial(_hero, module=".blend")  # the baselines of HERO's paper
-_nsr = partial(_lens, module=".nsr", papers=("nsr",))
 _wmss = partial(
     Method, module=".wmss.wmss", kind="sft", papers=("wmss",), needs=("solutions", "weak model"),
     revives=("sft",),
@@ -116,8 +116,8 @@ _ROWS = (
     _nsr("psr", "right answers are pushed up, and nothing else"),
     _nsr("nsr", "wrong answers are pushed down, and nothing else"),
     _nsr("w_reinforce", "wrong answers are pushed down, right ones a little up"),
-    _lens("ngrpo", "a virtual right answer in every group", module=".ngrpo", papers=("ngrpo",)),
-    _lens(
+    _all_wrong("ngrpo", "a virtual right answer in a group", module=".ngrpo", papers=("ngrpo",)),
+    _all_wrong(
         "rl_zvp", "entropy decides which tokens of groups without variance are credited",
         module=".rl_zvp", papers=("rl_zvp",),
     ),
@@ -190,127 +190,78 @@ def section_names() -> set[str]:
 
 
 PAPERS: dict[str, Paper] = {
-    "instructgpt": Paper(
-        "2203.02155",
+    "instructgpt": Paper("2203.02155",
         "Training language models to follow instructions with human feedback",
         "Long Ouyang, Jeff Wu, Xu Jiang, Diogo Almeida, Carroll L. Wainwright, Pamela Mishkin, "
         "Chong Zhang, Sandhini Agarwal, Katarina Slama, Alex Ray, John Schulman, Jacob Hilton, "
-        "Fraser Kelton, Luke Miller, Maddie Simens, Amanda Askell, Peter Welinder, Paul "
-        "Christiano, Jan Leike, Ryan Lowe",
-    ),
-    "grpo": Paper(
-        "2402.03300",
+        "Fraser Kelton, Luke Miller, Maddie Simens, Amanda Askell, Peter Welinder, "
+        "Paul Christiano, Jan Leike, Ryan Lowe"),
+    "grpo": Paper("2402.03300",
         "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models",
         "Zhihong Shao, Peiyi Wang, Qihao Zhu, Runxin Xu, Junxiao Song, Xiao Bi, Haowei Zhang, "
-        "Mingchuan Zhang, Y. K. Li, Y. Wu, Daya Guo",
-    ),
-    "dr_grpo": Paper(
-        "2503.20783",
-        "Understanding R1-Zero-Like Training: A Critical Perspective",
-        "Zichen Liu, Changyu Chen, Wenjun Li, Penghui Qi, Tianyu Pang, Chao Du, Wee Sun Lee, Min "
-        "Lin",
-    ),
-    "dapo": Paper(
-        "2503.14476",
-        "DAPO: An Open-Source LLM Reinforcement Learning System at Scale",
+        "Mingchuan Zhang, Y. K. Li, Y. Wu, Daya Guo"),
+    "dr_grpo": Paper("2503.20783", "Understanding R1-Zero-Like Training: A Critical Perspective",
+        "Zichen Liu, Changyu Chen, Wenjun Li, Penghui Qi, Tianyu Pang, Chao Du, Wee Sun Lee, "
+        "Min Lin"),
+    "dapo": Paper("2503.14476", "DAPO: An Open-Source LLM Reinforcement Learning System at Scale",
         "Qiying Yu, Zheng Zhang, Ruofei Zhu, Yufeng Yuan, Xiaochen Zuo, Yu Yue, Tiantian Fan, "
         "Gaohong Liu, Lingjun Liu, Xin Liu, Haibin Lin, Zhiqi Lin, Bole Ma, Guangming Sheng, "
         "Yuxuan Tong, Chi Zhang, Mofan Zhang, Wang Zhang, Hang Zhu, Jinhua Zhu, Jiaze Chen, "
-        "Jiangjie Chen, Chengyi Wang, Hongli Yu, Weinan Dai, Yuxuan Song, Xiangpeng Wei, Hao "
-        "Zhou, Jingjing Liu, Wei-Ying Ma, Ya-Qin Zhang, Lin Yan, Mu Qiao, Yonghui Wu, Mingxuan "
-        "Wang",
-    ),
-    "rloo": Paper(
-        "2402.14740",
-        "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback"
-        " in LLMs",
-        "Arash Ahmadian, Chris Cremer, Matthias Gallé, Marzieh Fadaee, Julia Kreutzer, Olivier "
-        "Pietquin, Ahmet Üstün, Sara Hooker",
-    ),
-    "lens": Paper(
-        "2510.08696",
+        "Jiangjie Chen, Chengyi Wang, Hongli Yu, Weinan Dai, Yuxuan Song, Xiangpeng Wei, "
+        "Hao Zhou, Jingjing Liu, Wei-Ying Ma, Ya-Qin Zhang, Lin Yan, Mu Qiao, Yonghui Wu, "
+        "Mingxuan Wang"),
+    "rloo": Paper("2402.14740",
+        "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human "
+        "Feedback in LLMs",
+        "Arash Ahmadian, Chris Cremer, Matthias Gallé, Marzieh Fadaee, Julia Kreutzer, "
+        "Olivier Pietquin, Ahmet Üstün, Sara Hooker"),
+    "lens": Paper("2510.08696",
         "Don't Waste Mistakes: Leveraging Negative RL-Groups via Confidence Reweighting",
-        "Yunzhen Feng, Parag Jain, Anthony Hartshorn, Yaqi Duan, Julia Kempe",
-    ),
-    "hero": Paper(
-        "2510.07242",
+        "Yunzhen Feng, Parag Jain, Anthony Hartshorn, Yaqi Duan, Julia Kempe"),
+    "hero": Paper("2510.07242",
         "Hybrid Reinforcement: When Reward Is Sparse, It's Better to Be Dense",
-        "Leitian Tao, Ilia Kulikov, Swarnadeep Saha, Tianlu Wang, Jing Xu, Sharon Li, Jason E "
-        "Weston, Ping Yu",
-    ),
-    "nsr": Paper(
-        "2506.01347",
+        "Leitian Tao, Ilia Kulikov, Swarnadeep Saha, Tianlu Wang, Jing Xu, Sharon Li, "
+        "Jason E Weston, Ping Yu"),
+    "nsr": Paper("2506.01347",
         "The Surprising Effectiveness of Negative Reinforcement in LLM Reasoning",
-        "Xinyu Zhu, Mengzhou Xia, Zhepei Wei, Wei-Lin Chen, Danqi Chen, Yu Meng",
-    ),
-    "ngrpo": Paper(
-        "2509.18851",
-        "NGRPO: Negative-enhanced Group Relative Policy Optimization",
+        "Xinyu Zhu, Mengzhou Xia, Zhepei Wei, Wei-Lin Chen, Danqi Chen, Yu Meng"),
+    "ngrpo": Paper("2509.18851", "NGRPO: Negative-enhanced Group Relative Policy Optimization",
         "Gongrui Nan, Siye Chen, Jing Huang, Mengyu Lu, Dexun Wang, Chunmei Xie, Weiqi Xiong, "
-        "Xianzhou Zeng, Qixuan Zhou, Yadong Li, Xingzhong Xu",
-    ),
-    "rl_zvp": Paper(
-        "2509.21880",
+        "Xianzhou Zeng, Qixuan Zhou, Yadong Li, Xingzhong Xu"),
+    "rl_zvp": Paper("2509.21880",
         "No Prompt Left Behind: Exploiting Zero-Variance Prompts in LLM Reinforcement Learning "
         "via Entropy-Guided Advantage Shaping",
-        "Thanh-Long V. Le, Myeongho Jeon, Kim Vu, Viet Lai, Eunho Yang",
-    ),
-    "wmss": Paper(
-        "2602.08222",
-        "Weak-Driven Learning: How Weak Agents make Strong Agents Stronger",
+        "Thanh-Long V. Le, Myeongho Jeon, Kim Vu, Viet Lai, Eunho Yang"),
+    "wmss": Paper("2602.08222", "Weak-Driven Learning: How Weak Agents make Strong Agents Stronger",
         "Zehao Chen, Gongxun Li, Tianxiang Ai, Yifei Li, Zixuan Huang, Wang Zhou, Fuzhen Zhuang, "
-        "Xianglong Liu, Jianxin Li, Deqing Wang, Yikun Ban",
-    ),
-    "neftune": Paper(
-        "2310.05914",
-        "NEFTune: Noisy Embeddings Improve Instruction Finetuning",
-        "Neel Jain, Ping-yeh Chiang, Yuxin Wen, John Kirchenbauer, Hong-Min Chu, Gowthami "
-        "Somepalli, Brian R. Bartoldson, Bhavya Kailkhura, Avi Schwarzschild, Aniruddha Saha, "
-        "Micah Goldblum, Jonas Geiping, Tom Goldstein",
-    ),
-    "label_smoothing": Paper(
-        "1512.00567",
+        "Xianglong Liu, Jianxin Li, Deqing Wang, Yikun Ban"),
+    "neftune": Paper("2310.05914", "NEFTune: Noisy Embeddings Improve Instruction Finetuning",
+        "Neel Jain, Ping-yeh Chiang, Yuxin Wen, John Kirchenbauer, Hong-Min Chu, "
+        "Gowthami Somepalli, Brian R. Bartoldson, Bhavya Kailkhura, Avi Schwarzschild, "
+        "Aniruddha Saha, Micah Goldblum, Jonas Geiping, Tom Goldstein"),
+    "label_smoothing": Paper("1512.00567",
         "Rethinking the Inception Architecture for Computer Vision",
-        "Christian Szegedy, Vincent Vanhoucke, Sergey Ioffe, Jonathon Shlens, Zbigniew Wojna",
-    ),
-    "dpo": Paper(
-        "2305.18290",
+        "Christian Szegedy, Vincent Vanhoucke, Sergey Ioffe, Jonathon Shlens, Zbigniew Wojna"),
+    "dpo": Paper("2305.18290",
         "Direct Preference Optimization: Your Language Model is Secretly a Reward Model",
         "Rafael Rafailov, Archit Sharma, Eric Mitchell, Stefano Ermon, Christopher D. Manning, "
-        "Chelsea Finn",
-    ),
-    "rpo": Paper(
-        "2404.19733",
-        "Iterative Reasoning Preference Optimization",
-        "Richard Yuanzhe Pang, Weizhe Yuan, Kyunghyun Cho, He He, Sainbayar Sukhbaatar, Jason "
-        "Weston",
-    ),
-    "orpo": Paper(
-        "2403.07691",
-        "ORPO: Monolithic Preference Optimization without Reference Model",
-        "Jiwoo Hong, Noah Lee, James Thorne",
-    ),
-    "self_rewarding": Paper(
-        "2401.10020",
-        "Self-Rewarding Language Models",
-        "Weizhe Yuan, Richard Yuanzhe Pang, Kyunghyun Cho, Xian Li, Sainbayar Sukhbaatar, Jing "
-        "Xu, Jason Weston",
-    ),
-    "meta_rewarding": Paper(
-        "2407.19594",
+        "Chelsea Finn"),
+    "rpo": Paper("2404.19733", "Iterative Reasoning Preference Optimization",
+        "Richard Yuanzhe Pang, Weizhe Yuan, Kyunghyun Cho, He He, Sainbayar Sukhbaatar, "
+        "Jason Weston"),
+    "orpo": Paper("2403.07691", "ORPO: Monolithic Preference Optimization without Reference Model",
+        "Jiwoo Hong, Noah Lee, James Thorne"),
+    "self_rewarding": Paper("2401.10020", "Self-Rewarding Language Models",
+        "Weizhe Yuan, Richard Yuanzhe Pang, Kyunghyun Cho, Xian Li, Sainbayar Sukhbaatar, "
+        "Jing Xu, Jason Weston"),
+    "meta_rewarding": Paper("2407.19594",
         "Meta-Rewarding Language Models: Self-Improving Alignment with LLM-as-a-Meta-Judge",
-        "Tianhao Wu, Weizhe Yuan, Olga Golovneva, Jing Xu, Yuandong Tian, Jiantao Jiao, Jason "
-        "Weston, Sainbayar Sukhbaatar",
-    ),
-    "temporal": Paper(
-        "2508.06026",
+        "Tianhao Wu, Weizhe Yuan, Olga Golovneva, Jing Xu, Yuandong Tian, Jiantao Jiao, "
+        "Jason Weston, Sainbayar Sukhbaatar"),
+    "temporal": Paper("2508.06026",
         "Temporal Self-Rewarding Language Models: Decoupling Chosen-Rejected via Past-Future",
-        "Yidong Wang, Xin Wang, Cunxiang Wang, Junfeng Fang, Qiufeng Wang, Jianing Chu, Xuran "
-        "Meng, Shuxun Yang, Libo Qin, Yue Zhang, Wei Ye, Shikun Zhang",
-    ),
-    "weak_to_strong": Paper(
-        "2407.13647",
-        "Weak-to-Strong Reasoning",
-        "Yuqing Yang, Yan Ma, Pengfei Liu",
-    ),
+        "Yidong Wang, Xin Wang, Cunxiang Wang, Junfeng Fang, Qiufeng Wang, Jianing Chu, "
+        "Xuran Meng, Shuxun Yang, Libo Qin, Yue Zhang, Wei Ye, Shikun Zhang"),
+    "weak_to_strong": Paper("2407.13647", "Weak-to-Strong Reasoning",
+        "Yuqing Yang, Yan Ma, Pengfei Liu"),
 }  # fmt: skip
