@@ -4,6 +4,8 @@ What imports the package is imported within: the shape checks are installed afte
 """
 
 import os
+import shutil
+from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -44,6 +46,29 @@ def file(tmp_path, monkeypatch, tiny_bases):
 
     monkeypatch.chdir(tmp_path)
     return small_study(tmp_path, tiny_bases)
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory, tiny_bases):
+    """A directory in which the small study, as `file()` writes it, has run into out."""
+    from rekindle.study.run.runner import run_study
+    from study.inline_runs import Inline, small_study
+
+    place = tmp_path_factory.mktemp("finished")
+    command = "rekindle study s.yaml"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(place)
+        study = small_study(place, tiny_bases)()
+        run_study(study, Path("out"), executor=Inline(), quiet=True, command=command)
+    return place
+
+
+@pytest.fixture
+def finished(file, finished_study):
+    """The directory of the finished small study, out, in the test's own working directory."""
+    file()
+    shutil.copytree(finished_study / "out", "out")
+    return Path("out")
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,8 @@ from study.inline_runs import Inline
 
 
 @pytest.fixture
-def place(file):
-    run_study(file(), Path("out"), executor=Inline(), quiet=True)
-    return Path("out")
+def place(finished):
+    return finished
 
 
 def test_the_verdicts_are_those_of_the_results(place):

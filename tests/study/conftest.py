@@ -3,7 +3,9 @@
 Imports of the package stand within: shape checks are installed after this file is read.
 """
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -55,3 +57,25 @@ def made(tmp_path, monkeypatch):
 def make_dir(place):
     place.mkdir(parents=True, exist_ok=True)
     return place
+
+
+@pytest.fixture
+def commands_here(monkeypatch):
+    """`rekindle ...` of jobs runs in this process, without a start of its own; what was run."""
+    from rekindle.cli.main import main
+    from rekindle.study.run import jobs
+
+    ran = []
+
+    def run(words, check):
+        assert words[:3] == [sys.executable, "-m", "rekindle"]
+        ran.append(words[3:])
+        monkeypatch.setattr(sys, "argv", ["rekindle", *words[3:]])
+        try:
+            main()
+        except SystemExit as stop:
+            return SimpleNamespace(returncode=int(stop.code or 0))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(jobs, "subprocess", SimpleNamespace(run=run))
+    return ran

@@ -16,30 +16,24 @@ from rekindle.report.page import build_report
 from rekindle.study.analyse.archive_write import ROWS, _strides, _thinned, archive_study, recomputed
 from rekindle.study.run.runner import run_study
 from rekindle.study.store.archive_read import RUNS, is_archive, opened, take_up
-from study.inline_runs import Inline, small_study
+from study.inline_runs import Inline
 
 COMMITTED = sorted((Path(__file__).parents[2] / "results" / "studies").glob(f"*/{RUNS}"))
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_bases):
-    """A study that has run, out, and its archive, small, for copies."""
-    place = tmp_path_factory.mktemp("finished")
+def packed(finished_study, tmp_path_factory):
+    """The archive of a finished study, for copies."""
+    place = tmp_path_factory.mktemp("packed") / "small"
     with pytest.MonkeyPatch.context() as patched:
-        patched.chdir(place)
-        study = small_study(place, tiny_bases)()
-        run_study(
-            study, Path("out"), executor=Inline(), quiet=True, command="rekindle study s.yaml"
-        )
-        archive_study(Path("out"), Path("small"))
-    return place
+        patched.chdir(finished_study)
+        return archive_study(Path("out"), place)
 
 
 @pytest.fixture
-def archive(finished, file):
-    """The archive of a study, which has run in the working directory."""
-    shutil.copytree(finished, Path(), dirs_exist_ok=True)
-    return Path("small")
+def archive(finished, packed):
+    """The archive of the study that has run in the working directory."""
+    return Path(shutil.copytree(packed, "small"))
 
 
 def edited(archive, change):
@@ -115,11 +109,11 @@ def test_a_log_that_another_arm_reads_is_kept_whole(file):
     assert rows == {"grpo": 42, "follows": 22}
 
 
-def test_no_path_of_the_machine_is_kept(archive, finished):
+def test_no_path_of_the_machine_is_kept(archive, finished_study):
     text = lzma.decompress((archive / RUNS).read_bytes()).decode()
     assert sys.prefix not in text
     assert str(Path.cwd()) not in text
-    assert str(finished) not in text
+    assert str(finished_study) not in text
 
 
 def test_an_outcome_that_was_altered_is_seen(archive):

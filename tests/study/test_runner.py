@@ -24,9 +24,13 @@ from rekindle.study.run.runner import run_study
 from study.inline_runs import RECIPE, Inline, tables
 
 
-def test_the_results_name_everything_that_a_reader_needs(file):
-    found = run_study(file(), Path("out"), executor=Inline(), quiet=True)
+def test_the_results_are_returned_as_they_are_written(file):
+    found = run_study(file(seeds=[0]), Path("out"), executor=Inline(), quiet=True)
     assert found == json.loads(Path("out/study.json").read_text())
+
+
+def test_the_results_name_everything_that_a_reader_needs(finished):
+    found = json.loads((finished / "study.json").read_text())
     first = found["comparisons"][0]
     assert (first["method"], first["baseline"], first["metric"]) == ("sft", "grpo", "pass@2")
     assert first["primary"]
@@ -76,9 +80,9 @@ def test_a_lost_worker_costs_one_try_and_two_are_a_failure(file):
     assert [row["why"] for row in found["failed"]] == ["ended by SIGKILL, 2 times"]
 
 
-def test_what_is_finished_is_not_run_again(file):
+def test_what_is_finished_is_not_run_again(file, finished):
     study = file()
-    first = run_study(study, Path("out"), executor=Inline(), quiet=True)
+    first = json.loads((finished / "study.json").read_text())
     again = Inline()
     found = run_study(study, Path("out"), executor=again, mode="resume", quiet=True)
     assert again.asked == []
@@ -97,8 +101,7 @@ def test_a_change_of_what_was_declared_is_noted_with_what_had_been_seen(file):
     assert any(line.startswith("seeds:") for line in note["changes"])
 
 
-def test_runs_made_with_other_settings_are_refused(file):
-    run_study(file(), Path("out"), executor=Inline(), quiet=True)
+def test_runs_made_with_other_settings_are_refused(file, finished):
     arms = {
         "grpo": {"method": "grpo", "grpo": {"group_size": 4}},
         "sft": {"method": "sft", "optim": {"lr": 1e-3}},
@@ -136,7 +139,7 @@ def test_one_pair_decides_nothing(file):
     assert {row["verdict"] for row in found["comparisons"]} == {"cannot tell yet"}
 
 
-def test_a_preparation_runs_once_a_base_and_before_its_arms(file):
+def test_a_preparation_runs_once_a_base_and_before_its_arms(file, commands_here):
     Path("weak.yaml").write_text(
         yaml.safe_dump(
             {
@@ -168,6 +171,7 @@ def test_a_preparation_runs_once_a_base_and_before_its_arms(file):
     found = run_study(study, Path("out"), executor=executor, quiet=True)
     assert found["failed"] == []
     assert executor.asked[:2] == [Path(f"out/prepared/weak/base-{i}") for i in (0, 1)]
+    assert [words[0] for words in commands_here] == ["train"] * 2
     again = Inline()
     run_study(study, Path("out"), executor=again, mode="resume", quiet=True)
     assert again.asked == []
@@ -209,11 +213,9 @@ def test_a_base_that_is_made_comes_before_what_rests_on_it(file):
 # --- real workers
 
 
-def test_two_workers_make_the_same_tables_as_one_process(file):
-    study = file()
-    one = run_study(study, Path("one"), executor=Inline(), quiet=True)
-    two = run_study(study, Path("two"), executor=LocalPool(2), quiet=True)
-    assert tables(two) == tables(one)
+def test_two_workers_make_the_same_tables_as_one_process(file, finished):
+    two = run_study(file(), Path("two"), executor=LocalPool(2), quiet=True)
+    assert tables(two) == tables(json.loads((finished / "study.json").read_text()))
 
 
 def test_a_killed_worker_is_replaced(file):
@@ -267,18 +269,16 @@ def test_a_preparation_that_is_told_to_leave_has_not_failed(tmp_path):
     assert [outcome.ending for outcome in outcomes] == ["lost"]
 
 
-def test_a_worker_that_has_served_long_makes_room_for_a_new_one(file, monkeypatch):
+def test_a_worker_that_has_served_long_makes_room_for_a_new_one(file, finished, monkeypatch):
     monkeypatch.setattr(local, "_JOBS", 3)
     pool = LocalPool(1)
     start, started = pool._start, []
     pool._start = lambda place: started.append(start(place)) or started[-1]
-    study = file(seeds=[0, 1])
-    found = run_study(study, Path("out"), executor=pool, quiet=True)
+    found = run_study(file(), Path("pooled"), executor=pool, quiet=True)
     assert [worker.served for worker in started] == [3, 3, 2]  # two bases, two arms, two seeds
     assert len({worker.process.pid for worker in started}) == 3
     assert [worker.process.exitcode for worker in started] == [0, 0, 0]
-    straight = run_study(study, Path("straight"), executor=Inline(), quiet=True)
-    assert tables(found) == tables(straight)
+    assert tables(found) == tables(json.loads((finished / "study.json").read_text()))
 
 
 def deaf(pipe, alive, env):
