@@ -5,6 +5,7 @@ What imports the package is imported within: the shape checks are installed afte
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -26,6 +27,25 @@ def _one_thread() -> None:
 @pytest.fixture
 def gen() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def rekindle(monkeypatch, capsys):
+    """Run a command in this process; (exit code, standard output, standard error)."""
+    from rekindle.cli.main import main
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["rekindle", *[str(word) for word in words]])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
 
 
 @pytest.fixture(scope="session")

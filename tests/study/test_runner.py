@@ -339,7 +339,7 @@ def command(*words):
     ("how", "after"),
     [("kill", 1), pytest.param("kill", 3, marks=pytest.mark.slow), ("term", 2)],
 )
-def test_ended_at_any_instant_and_resumed_it_gives_the_same_tables(file, how, after):
+def test_ended_at_any_instant_and_resumed_it_gives_the_same_tables(file, how, after, rekindle):
     """Ended once `after` runs have a checkpoint; whatever was under way goes on."""
     study = file(bases=["base-0"])
     straight = run_study(study, Path("straight"), executor=Inline(), quiet=True)
@@ -353,17 +353,15 @@ def test_ended_at_any_instant_and_resumed_it_gives_the_same_tables(file, how, af
     code = process.wait(60)
     assert code == (-9 if how == "kill" else EXIT_RESUMABLE)
     deadline = time.monotonic() + 60
-    done = None
-    while done is None or done.returncode != 0:
+    code = None
+    while code != 0:
         # workers of a killed study leave within a second or a step; until then they hold their runs
         assert time.monotonic() < deadline
-        done = subprocess.run(
-            command("--resume", "--quiet"), capture_output=True, text=True, check=False
-        )
+        code, said, _ = rekindle("study", "study.yaml", "--out", "out", "--resume", "--quiet")
         found = json.loads(Path("out/study.json").read_text())
         if found["unfinished"]:
-            assert "in use by another process" in done.stdout
-            done = None
+            assert "in use by another process" in said
+            code = None
     assert tables(found) == tables(straight)
 
 
