@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -17,7 +18,7 @@ from rekindle.engine.rundir import in_use
 from rekindle.errors import EXIT_RESUMABLE, ConfigError, RunDirectoryError
 from rekindle.study.analyse.results import unequal_budgets
 from rekindle.study.plan.study_file import Budget, plan
-from rekindle.study.run import local
+from rekindle.study.run import jobs, local
 from rekindle.study.run.jobs import Job, Outcome, run_job
 from rekindle.study.run.local import LocalPool
 from rekindle.study.run.runner import run_study
@@ -308,21 +309,30 @@ def test_a_job_that_ends_while_the_study_stops_is_finished_and_nobody_waits(monk
 
 
 HOLDER = """
-import sys, time
+import sys
 from pathlib import Path
 from rekindle.engine.rundir import LOCK, RunLock
 lock = RunLock(Path(sys.argv[1]) / LOCK)
 print("held", flush=True)
-time.sleep(1.5)
+sys.stdin.readline()
 """
 
 
-def test_a_run_that_an_orphan_still_holds_is_waited_for(file, tmp_path):
+def test_a_run_that_an_orphan_still_holds_is_waited_for(file, tmp_path, monkeypatch):
+    """It lets go while the job waits, and not before."""
     run = plan(file(), tmp_path / "out")[0]
     run.out.mkdir(parents=True)
     words = [sys.executable, "-c", HOLDER, str(run.out)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, **pipes) as holder:
         assert holder.stdout.readline() == "held\n"
+
+        def wait(seconds):
+            if not holder.stdin.closed:
+                holder.stdin.close()
+            holder.wait(60)
+
+        monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=time.monotonic, sleep=wait))
         assert in_use(run.out)
         job = Job(run.out, tmp_path / "log", recipe=run.recipe.resolved())
         assert run_job(job).ending == "finished"
