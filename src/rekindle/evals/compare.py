@@ -194,7 +194,8 @@ def values_of(result: Eval, metric: str, level: str | None) -> Floats:
         samples = outcome_PK.shape[1]
         ks = [k for k in range(1, samples + 1) if metric == f"pass@{k}"]
         known = {f"pass@{k}": pass_at_k(outcome_PK, k) for k in ks}
-        known |= {metric: avg_at_k(outcome_PK)} if metric == f"avg@{samples}" else {}
+        if metric == f"avg@{samples}":
+            known[metric] = avg_at_k(outcome_PK)
         if metric not in known:
             raise DataError(
                 f"metric '{metric}' was not measured",
