@@ -110,6 +110,7 @@ def test_swapping_the_arms_turns_the_sign():
     rng = np.random.default_rng(0)
     a, b = rng.random(60), rng.random(60)
     one, other = paired(a, b), paired(b, a)
+    assert one.value == pytest.approx(np.mean(a) - np.mean(b))  # what came after, less what was
     assert one.value == pytest.approx(-other.value)
     assert one.ci_low == pytest.approx(-other.ci_high, abs=0.01)
 
@@ -151,6 +152,13 @@ def test_where_few_differ_each_bound_knows_how_many_differ_on_its_side():
     found = cluster(change, bounds=(-1.0, 1.0))
     assert found.ci_low == pytest.approx(-wilson(1, 80).ci_high)
     assert found.ci_high == pytest.approx(wilson(3, 80).ci_high)
+
+
+def test_patterns_as_extreme_as_what_was_seen_count():
+    """Of 2^3 sign patterns two have a sum as far from 0; a problem without a change has no say."""
+    assert sign_flip_p(np.array([1.0, 1.0, 1.0, 0.0])) == 2 / 8
+    assert sign_flip_p(np.array([0.5, -0.5])) == 1.0
+    assert sign_flip_p(np.array([3.0, 1.0, -1.0])) == 6 / 8
 
 
 def test_permutation_p_is_scipys():
