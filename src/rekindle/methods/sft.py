@@ -80,7 +80,7 @@ def _scores_and_smoothing(policy: Policy, micro: MicroBatch) -> tuple[TokenScore
 
 
 class Config(Section):
-    """SFT's knobs."""
+    """SFT's settings."""
 
     label_smoothing_factor: float = Field(default=0.0, ge=0, lt=1, description="a control")
     neftune_noise_alpha: float = Field(default=0.0, ge=0, description="a control; NEFTune's is 5")
@@ -140,7 +140,7 @@ def weigh(config: Config, world: World, problems: list[Problem]) -> Batch:
 
 
 def check(config: Config, sample: SampleConfig) -> None:
-    """Every SFT setting that the schema accepts can be meant."""
+    """Every SFT setting that the schema accepts can be used."""
 
 
 def _solution(problem: Problem) -> str:

@@ -231,18 +231,15 @@ class Rounds:
         self._round.update({("" if kept else "future_") + k: v for k, v in facts.items()})
         shown = {k: v for k, v in self._round.items() if k.startswith("judge/")} | facts
 
-        def body(inner: World) -> Policy:
-            inner.facts = shown
-            return run_pairs(config.dpo, inner, pairs)
-
         trained = self.stages.train(
             stage,
             policy,
             inputs={"pairs": hash_rows(pairs), "reference": weights_fingerprint(policy)},
             optim=optim,
             seed=world.seed * 1_000_003 + self._i,
-            body=body,
+            body=lambda inner: run_pairs(config.dpo, inner, pairs),
             evaluates=kept,
+            facts=shown,
         )
         self.spent["spent/dpo_runs"] += 1
         self.spent["spent/updates"] += optim.steps if kept else 0

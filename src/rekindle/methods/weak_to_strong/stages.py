@@ -225,7 +225,7 @@ class Lab:
         Raises:
             ConfigError: metrics are asked for that do not know of the demos.
         """
-        if self.world.evaluation.likelihood:
+        if self.world.evaluation.config.likelihood:
             raise ConfigError(
                 "eval.likelihood is not measured with demos",
                 why="the probabilities would be those of prompts without them",
@@ -233,7 +233,10 @@ class Lab:
             )
 
         def body(inner: World) -> Policy:
-            inner.sampler, inner.evaluates = Shown(inner.sampler, demos), "after"
+            shown = replace(
+                inner.evaluation, when="after", around=lambda sampler: Shown(sampler, demos)
+            )
+            inner = replace(inner, evaluation=shown)
             state = inner.restore(fresh_state({"policy": inner.policy.model}, inner.optim))
             for step in inner.steps(state):
                 inner.log(step, {"tokens/trained": 0.0})
