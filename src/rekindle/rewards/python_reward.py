@@ -89,6 +89,10 @@ class PythonReward:
         values = self._listed(returned, len(asked))
         return [self._score(i, problems[i], value) for i, value in enumerate(values)]
 
+    def score(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
+        """The same, as a reward model is asked."""
+        return self.grade_many(asked)
+
     def grade(self, problem: Problem, text: str) -> Score:
         """Of one answer."""
         return self.grade_many([(problem, text)])[0]
