@@ -26,7 +26,7 @@ from rekindle.methods import GROUP_METHODS, method_module, section_name
 from rekindle.ops.groups import Credit, ScoredRows
 from rekindle.training.recipe import checked
 
-TokenNumbers = Numbers | Sequence[Sequence[Sequence[float | None]]]
+TokenNumbers = Sequence[float | None | Sequence[float | None | Sequence[float | None]]] | Array
 Groups = Sequence[Hashable] | Array
 
 
