@@ -32,7 +32,7 @@ class Array(Protocol):
         """Nested lists of numbers."""
 
 
-Numbers = Sequence[float | None | Sequence[float | None]] | Array
+Numbers = Sequence[float | Sequence[float | None] | None] | Array
 
 
 def pass_at_k(outcomes: Numbers, k: int) -> Interval:

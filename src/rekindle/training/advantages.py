@@ -22,11 +22,11 @@ from torch import Tensor
 from rekindle.engine.config import SampleConfig, Section
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.evals.estimates import Array, Nested, Numbers, nested_numbers
-from rekindle.methods import GROUP_METHODS, method_module, section_name
+from rekindle.methods.catalog import find_method, method_module, methods_of
 from rekindle.ops.groups import Credit, ScoredRows
 from rekindle.training.recipe import checked
 
-TokenNumbers = Sequence[float | None | Sequence[float | None | Sequence[float | None]]] | Array
+TokenNumbers = Sequence[float | Sequence[float | Sequence[float | None] | None] | None] | Array
 Groups = Sequence[Hashable] | Array
 
 
@@ -135,11 +135,12 @@ def hero_advantages(
 
 def credit_of(method: str, rows: ScoredRows, settings: Mapping[str, object]) -> Credit:
     """Rewards, advantages and the method's own columns of scored rows; see `group_advantages`."""
-    if method not in GROUP_METHODS:
+    known = methods_of("group")
+    if method not in known:
         raise ConfigError(
-            f"method '{method}' gives no group advantages", fix=did_you_mean(method, GROUP_METHODS)
+            f"method '{method}' gives no group advantages", fix=did_you_mean(method, known)
         )
-    module, section = method_module(method), section_name(method)
+    module, section = method_module(method), find_method(method).section
     config: Section = checked(
         module.Config, {**module.PRESETS[method].model_dump(), **settings}, section
     )

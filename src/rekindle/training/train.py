@@ -18,7 +18,7 @@ from rekindle.loops.evaluation import Evaluation
 from rekindle.loops.logbook import Logbook
 from rekindle.loops.reward_scores import Graders, open_scorer
 from rekindle.loops.world import World
-from rekindle.methods import method_module, section_name
+from rekindle.methods.catalog import find_method, method_module
 from rekindle.rewards.judge import Judge, ScorerJudge
 from rekindle.rewards.python_reward import PythonReward, Reward, is_place, load_reward
 from rekindle.rewards.reward_model import Scorer
@@ -118,7 +118,7 @@ def train(
 
 
 def _refuse_idle_judge(recipe: Recipe, judge: Judge | None) -> None:
-    section = recipe.resolved()[section_name(recipe.shared.method)]
+    section = recipe.resolved()[find_method(recipe.shared.method).section]
     source = (section.get("judge") or {}).get("source")
     if judge is not None and source != "callable":
         raise ConfigError(
