@@ -87,9 +87,9 @@ class Collected:
     @cached_property
     def position(self) -> list[int]:
         """The place of each of this process's rollouts in `rows`."""
-        places = {row[:2]: place for place, row in enumerate(self.gathered)}
+        at = {row[:2]: i for i, row in enumerate(self.gathered)}
         return [
-            places[group, rollout.sample]
+            at[group, rollout.sample]
             for group, rollout in zip(self.groups, self.rollouts, strict=True)
         ]
 
@@ -114,13 +114,12 @@ class Collected:
         """These groups; what was asked and generated for the others still counts as cost."""
         keep = set(groups)
         mine = [i for i, group in enumerate(self.groups) if group in keep]
-        return Collected(
+        return replace(
+            self,
             rollouts=[self.rollouts[i] for i in mine],
             scores=[self.scores[i] for i in mine],
             groups=[self.groups[i] for i in mine],
             gathered=[row for row in self.gathered if row.group in keep],
-            problems=self.problems,
-            generated=self.generated,
         )
 
     def join(self, other: "Collected") -> "Collected":
@@ -187,21 +186,28 @@ def known(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def refuse_too_many_missing(rows: Sequence[AnswerRow], *, at_most: float) -> None:
-    """Stop when graders fail on more than this share of a step's answers.
+def refuse_too_many_missing(
+    reasons: Sequence[str | None], at_most: float, setting: str, grader: str
+) -> None:
+    """Stop when more than this share of a step's answers has no score.
+
+    Args:
+        reasons: why each answer has none; None: it has one.
+        at_most, setting: the share, and what sets it.
+        grader: whose scores they are.
 
     Raises:
         TrainingError: with the count of each reason.
     """
-    reasons = Counter(row.missing for row in rows if row.missing is not None)
-    missing = sum(reasons.values())
-    if missing > at_most * len(rows):
+    counts = Counter(reason for reason in reasons if reason is not None)
+    missing = counts.total()
+    if missing > at_most * len(reasons):
         raise TrainingError(
-            "too many answers have no score",
-            got=f"{missing} of {len(rows)} in one step: {dict(reasons)}",
-            wanted=f"at most {at_most:.0%} (task.max_missing)",
+            f"too many answers have no score from the {grader}",
+            got=f"{missing} of {len(reasons)} in one step: {dict(counts.most_common(5))}",
+            wanted=f"at most {at_most:.0%} ({setting})",
             why="a missing score is not a 0, and training on the few that are left would mislead",
-            fix="mend the grader, then go on with --resume",
+            fix=f"mend the {grader}, then go on with --resume",
         )
 
 

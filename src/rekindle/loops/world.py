@@ -149,14 +149,15 @@ class World:
         scalars, rngs = dict(state.scalars), rng_state()
         wanted = self.optim.problems
         try:
-            found = self._sampled(state, wanted, samples, offset=0)
+            collected = self._sampled(state, wanted, samples, offset=0)
             if extra_rollouts == 0:
-                return found
+                return collected
             limit = wanted + math.floor(wanted * extra_rollouts)
-            while len(found.mixed_groups()) < wanted and found.problems < limit:
-                more = min(wanted, limit - found.problems)
-                found = found.join(self._sampled(state, more, samples, offset=found.problems))
-            return found.only(found.mixed_groups()[:wanted])
+            while len(collected.mixed_groups()) < wanted and collected.problems < limit:
+                offset = collected.problems
+                more = self._sampled(state, min(wanted, limit - offset), samples, offset=offset)
+                collected = collected.join(more)
+            return collected.only(collected.mixed_groups()[:wanted])
         except RewardUnavailableError as error:
             state.scalars = scalars
             restore_rng(rngs)

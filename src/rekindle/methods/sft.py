@@ -15,7 +15,7 @@ Known failure modes: on problems with many right answers it imitates the one tha
 loses pass@k; once training tokens are near certain (`tokens/above_099`) little gradient is left.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from pydantic import Field
@@ -25,6 +25,7 @@ from rekindle.engine.batch import Batch, MicroBatch, count, pack
 from rekindle.engine.config import SampleConfig, Section
 from rekindle.engine.noise import noisy_embeddings
 from rekindle.engine.policy import Policy
+from rekindle.engine.state import TrainState
 from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
 from rekindle.errors import DataError
 from rekindle.loops.problem_order import epochs
@@ -97,21 +98,40 @@ PRESETS: dict[str, Config] = {"sft": Config()}
 
 def run(config: Config, world: World) -> Policy:
     """Draw `optim.problems` solved problems a step and raise the likelihood of their solutions."""
+    return _train(config, world, lambda state, step: world.draw(state, world.optim.problems))
+
+
+def sft_on(world: World, problems: Sequence[Problem]) -> Policy:
+    """Cross-entropy on the problems' solutions, in seeded epochs.
+
+    Raises:
+        DataError: there is nothing to train on.
+    """
+    if not problems:
+        raise DataError(
+            "there is no seed data", fix="set seed.instructions, seed.judged or seed.path"
+        )
+    count, seed = world.optim.problems, world.seed
+    return _train(
+        Config(), world, lambda state, step: epochs(problems, step=step, count=count, seed=seed)
+    )
+
+
+def _train(
+    config: Config, world: World, draw: Callable[[TrainState, int], list[Problem]]
+) -> Policy:
     policy, optim = world.policy, world.optim
+    objective = sft_objective(
+        policy, smoothing=config.label_smoothing_factor, noise=config.neftune_noise_alpha
+    )
     state = world.restore(fresh_state({"policy": policy.model}, optim))
     for step in world.steps(state):
-        problems = world.draw(state, optim.problems)
-        mine = problems[world.group.rank :: world.group.size]
-        batch = weigh(config, world, mine)
+        batch = weigh(config, world, draw(state, step)[world.group.rank :: world.group.size])
         with world.clock("update"):
             metrics = update(
                 state,
                 batch.split(world.micro_tokens),
-                sft_objective(
-                    policy,
-                    smoothing=config.label_smoothing_factor,
-                    noise=config.neftune_noise_alpha,
-                ),
+                objective,
                 clip=optim.clip,
                 group=world.group,
                 device=policy.device,
@@ -162,32 +182,3 @@ def _check_length(problem: Problem, tokens: int, context: int) -> None:
             wanted=f"at most {context}",
             fix="shorten or drop it, or use a model with a longer context",
         )
-
-
-def sft_on(world: World, problems: Sequence[Problem]) -> Policy:
-    """Cross-entropy on the problems' solutions, in seeded epochs.
-
-    Raises:
-        DataError: there is nothing to train on.
-    """
-    if not problems:
-        raise DataError(
-            "there is no seed data", fix="set seed.instructions, seed.judged or seed.path"
-        )
-    policy, optim = world.policy, world.optim
-    state = world.restore(fresh_state({"policy": policy.model}, optim))
-    for step in world.steps(state):
-        drawn = epochs(problems, step=step, count=optim.problems, seed=world.seed)
-        batch = weigh(Config(), world, drawn[world.group.rank :: world.group.size])
-        with world.clock("update"):
-            metrics = update(
-                state,
-                batch.split(world.micro_tokens),
-                sft_objective(policy),
-                clip=optim.clip,
-                group=world.group,
-                device=policy.device,
-            )
-        trained = world.group.sum({"tokens": float(batch.tokens)})["tokens"]
-        world.log(step, {**metrics, "tokens/trained": trained})
-    return policy
