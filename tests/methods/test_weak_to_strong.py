@@ -18,7 +18,7 @@ from rekindle.loops.stages import hash_rows
 from rekindle.methods.weak_to_strong import weak_to_strong
 from rekindle.methods.weak_to_strong.halves import (
     Demos,
-    Shown,
+    DemoSampler,
     pick_demos,
     question,
     refuse_overlap,
@@ -434,8 +434,8 @@ def test_demos_have_readable_answers_and_follow_the_seed():
 def test_demos_stand_in_front_as_they_are():
     demos = Demos((("1=", "1"), ("2=", "2")), "\n")
     assert demos.before(Problem("3", "3=")).prompt == "1=1\n2=2\n3="
-    assert demos.ask(Problem("4", " 1= "))
-    assert not demos.ask(Problem("4", "11="))
+    assert demos.include(Problem("4", " 1= "))
+    assert not demos.include(Problem("4", "11="))
     chat = Problem("3", "3=", messages=(("system", "s"), ("user", "3=")))
     assert demos.before(chat).messages == (
         ("system", "s"),
@@ -452,7 +452,7 @@ def test_what_is_evaluated_with_demos_is_named_as_the_plain_problem():
         asked.extend(problems)
         return [Rollout(p, 0, (1,), (2,), (0.0,), "7", "eos") for p in problems]
 
-    shown = Shown(SimpleNamespace(sample=sample), Demos((("1=", "1"),), ";"))
+    shown = DemoSampler(SimpleNamespace(sample=sample), Demos((("1=", "1"),), ";"))
     problem = Problem("3", "3=", answer="3")
     [found] = shown.sample([problem], samples=1, config=SampleConfig(), seed=0)
     assert asked[0].prompt == "1=1;3="

@@ -1,4 +1,4 @@
-"""Weak-to-Strong's knobs of models, data and budgets, its two halves, and its demos.
+"""Weak-to-Strong's settings of models, data and budgets, its two halves, and its demos.
 
 Questions of half 2 lose answer and solution before anything else is done with them.
 """
@@ -15,11 +15,11 @@ from pydantic import Field
 from rekindle.engine.config import OptimConfig, SampleConfig, Section
 from rekindle.engine.sampler import Sampler
 from rekindle.errors import DataError
-from rekindle.loops.problem_order import disjoint_chunks
+from rekindle.loops.stages import AnswerRow, disjoint_chunks
 from rekindle.loops.world import World
 from rekindle.methods.dpo import Config as DPOConfig
 from rekindle.methods.orpo import Config as ORPOConfig
-from rekindle.methods.weak_to_strong.pairs import Equality, Row
+from rekindle.methods.weak_to_strong.pairs import Equality
 from rekindle.records import Problem, Rollout
 from rekindle.rewards.answers import canonical_answer
 from rekindle.tasks.task import stable_hash
@@ -41,7 +41,7 @@ class Updates(Section):
         return shared.model_copy(update={**own, **budgets})
 
 
-class Knobs(Section):
+class HalvesConfig(Section):
     """Models, data and budgets. `optim` is that of the strong model's SFT, in every baseline."""
 
     weak: str = Field(
@@ -87,7 +87,7 @@ def question(problem: Problem) -> Problem:
     return replace(problem, answer="", solution=None, meta={})
 
 
-def halves(config: Knobs, world: World) -> Halves:
+def halves(config: HalvesConfig, world: World) -> Halves:
     """Training problems in two halves, the second without gold; none is evaluated.
 
     Raises:
@@ -95,7 +95,7 @@ def halves(config: Knobs, world: World) -> Halves:
             evaluated.
     """
     first, second = with_gold(config, world)
-    found = Halves(first, [question(problem) for problem in second])
+    parts = Halves(first, [question(problem) for problem in second])
     evaluation = world.evaluation
     evaluated = world.task.problems(
         evaluation.split,
@@ -104,9 +104,9 @@ def halves(config: Knobs, world: World) -> Halves:
         levels=evaluation.levels or world.levels,
     )
     refuse_overlap(
-        {"half 1": found.labelled, "half 2": found.questions, evaluation.split: evaluated}
+        {"half 1": parts.labelled, "half 2": parts.questions, evaluation.split: evaluated}
     )
-    return found
+    return parts
 
 
 def refuse_overlap(parts: Mapping[str, Sequence[Problem]]) -> None:
@@ -115,7 +115,7 @@ def refuse_overlap(parts: Mapping[str, Sequence[Problem]]) -> None:
     Raises:
         DataError: lists the prompts.
     """
-    prompts = {name: {_asked(problem) for problem in problems} for name, problems in parts.items()}
+    prompts = {name: {_text(problem) for problem in problems} for name, problems in parts.items()}
     names = list(prompts)
     for i, one in enumerate(names):
         for other in names[i + 1 :]:
@@ -131,7 +131,7 @@ def refuse_overlap(parts: Mapping[str, Sequence[Problem]]) -> None:
                 )
 
 
-def _asked(problem: Problem) -> str:
+def _text(problem: Problem) -> str:
     turns = problem.messages or (("user", problem.prompt),)
     return _plain(" ".join(content for _, content in turns))
 
@@ -140,7 +140,7 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).lower()
 
 
-def with_gold(config: Knobs, world: World) -> list[list[Problem]]:
+def with_gold(config: HalvesConfig, world: World) -> list[list[Problem]]:
     """Both halves as the task has them; of the second only the ceiling may see the gold."""
     try:
         return disjoint_chunks(world, [config.half1, config.half2])
@@ -160,32 +160,32 @@ def with_gold(config: Knobs, world: World) -> list[list[Problem]]:
 class Demos:
     """Answered questions that are put in front of another one, as they stand."""
 
-    shown: tuple[tuple[str, str], ...]  # prompt, answer
+    examples: tuple[tuple[str, str], ...]  # prompt, answer
     separator: str
 
-    def ask(self, problem: Problem) -> bool:
+    def include(self, problem: Problem) -> bool:
         """Whether one of them is this question: its answer would stand in the prompt."""
-        return _plain(problem.prompt) in {_plain(prompt) for prompt, _ in self.shown}
+        return _plain(problem.prompt) in {_plain(prompt) for prompt, _ in self.examples}
 
     def before(self, problem: Problem) -> Problem:
         """The problem with the demos in front: turns of a chat, or one text."""
         if problem.messages is not None:
-            turns = [t for p, a in self.shown for t in (("user", p), ("assistant", a))]
+            turns = [t for p, a in self.examples for t in (("user", p), ("assistant", a))]
             system = [turn for turn in problem.messages if turn[0] == "system"]
             rest = [turn for turn in problem.messages if turn[0] != "system"]
             return replace(problem, messages=(*system, *turns, *rest))
-        text = "".join(f"{p}{a}{self.separator}" for p, a in self.shown)
+        text = "".join(f"{p}{a}{self.separator}" for p, a in self.examples)
         return replace(problem, prompt=text + problem.prompt)
 
     def ending(self, config: SampleConfig) -> SampleConfig:
         """Decoding that also ends where the next demo would begin."""
-        if not self.shown:
+        if not self.examples:
             return config
         return config.model_copy(update={"stop": (*config.stop, self.separator)})
 
 
 @dataclass(frozen=True)
-class Shown:
+class DemoSampler:
     """A sampler whose problems come with demos; what it returns names the plain problems."""
 
     sampler: Sampler
@@ -205,7 +205,7 @@ class Shown:
         return [replace(r, problem=plain[r.problem.id]) for r in rollouts]
 
 
-def pick_demos(rows: Sequence[Row], *, count: int, seed: int) -> list[Row]:
+def pick_demos(rows: Sequence[AnswerRow], *, count: int, seed: int) -> list[AnswerRow]:
     """Answers that can be read, drawn at random, right or wrong: nobody knows.
 
     Raises:
@@ -213,12 +213,12 @@ def pick_demos(rows: Sequence[Row], *, count: int, seed: int) -> list[Row]:
     """
     order = list(rows)
     random.Random(stable_hash("w2s demos", seed)).shuffle(order)
-    found = [row for row in order if canonical_answer(row["answer"]) is not None][:count]
-    if len(found) < count:
+    picked = [row for row in order if canonical_answer(row["answer"]) is not None][:count]
+    if len(picked) < count:
         raise DataError(
             "too few of the weak model's answers can be read",
-            got=f"{len(found)} of {len(rows)}",
+            got=f"{len(picked)} of {len(rows)}",
             wanted=f"{count} demos",
             fix="train the weak model for longer, or lower demos",
         )
-    return found
+    return picked
