@@ -43,7 +43,8 @@ from rekindle.records import Finish, Problem
 
 T = TypeVar("T")
 RowT = TypeVar("RowT", bound=Mapping[str, object])  # a TypedDict
-Fact = float | None | Mapping[str, float | None]  # a number, or numbers by name
+Number = int | float | None
+Fact = Number | Mapping[str, Number]  # a number, or numbers by name
 _ROWS, _RECORD = "rows.jsonl", "stage.json"
 
 

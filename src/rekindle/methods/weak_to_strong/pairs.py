@@ -123,7 +123,7 @@ def read_question(row: Mapping[str, Any], *, equality: Equality = "canonical") -
 
 
 def read_answer(
-    name: str, field: str, entry: object, *, equality: Equality = "canonical"
+    name: object, field: str, entry: object, *, equality: Equality = "canonical"
 ) -> Answer:
     """An entry of row `name` as an answer; `strict`: its form is what is written, spaces folded.
 
