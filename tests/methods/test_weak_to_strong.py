@@ -452,7 +452,7 @@ def test_what_is_evaluated_with_demos_is_named_as_the_plain_problem():
         asked.extend(problems)
         return [Rollout(p, 0, (1,), (2,), (0.0,), "7", "eos") for p in problems]
 
-    shown = DemoSampler(SimpleNamespace(sample=sample), Demos((("1=", "1"),), ";"))
+    shown = DemoSampler(SimpleNamespace(sample=sample, sync=None), Demos((("1=", "1"),), ";"))
     problem = Problem("3", "3=", answer="3")
     [found] = shown.sample([problem], samples=1, config=SampleConfig(), seed=0)
     assert asked[0].prompt == "1=1;3="

@@ -82,7 +82,7 @@ def run_eval(
             f"{out} exists", fix="give another --out, or --overwrite to replace it"
         )
     from rekindle.engine.device import seed_everything, set_threads
-    from rekindle.engine.sampler import CachedSampler
+    from rekindle.engine.sampler import sampler_for
     from rekindle.evals.evaluate import evaluate
     from rekindle.training.train import open_task, sampling
 
@@ -101,7 +101,7 @@ def run_eval(
     seed_everything(seed, deterministic=settings.device.deterministic)
     result = evaluate(
         listed,
-        sampler=CachedSampler(policy),
+        sampler=sampler_for(policy),
         task=loaded,
         sample_config=sampling(settings.sample, loaded),
         samples=samples,

@@ -1,23 +1,33 @@
-"""The step that all group methods share: credit in, updates out.
+"""The loop that all group methods share: answers out, credit in.
+
+    for step in group_loop(config, world):
+        step.update(credit(step.rows, config))
 
 What a paper says about credit is in its own file; the loss is `ops.surrogate`. Here the rows of a
 rollout batch are weighed over all answers of all processes, then cut into minibatches of whole
 groups, and each is one update.
+
+Axes: N rows of all processes, B sequences of this process, T completion tokens.
 """
 
-from typing import Any, Literal, NamedTuple
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
+from torch import Tensor
 
 from rekindle.engine.batch import Batch, MicroBatch, count, pack
 from rekindle.engine.config import Section
 from rekindle.engine.policy import Policy
-from rekindle.engine.state import TrainState
-from rekindle.engine.update import LossFn, LossTerms, update
-from rekindle.loops.rollouts import Collected
+from rekindle.engine.state import Scalar, TrainState
+from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
+from rekindle.loops.rollouts import Collected, reward_metrics, sample_rows
 from rekindle.loops.world import World
-from rekindle.ops.groups import Credit
+from rekindle.ops.groups import Credit, ScoredRows
 from rekindle.ops.surrogate import clipped_surrogate
 from rekindle.ops.weights import Reduction
 
@@ -25,7 +35,7 @@ STATS = ("kl", "clip_ratio", "ratio/mean", "entropy/trained", "logprobs/sampler_
 
 
 class StepConfig(Section):
-    """How credit becomes updates: the same knobs in every group method."""
+    """How credit becomes updates: the same settings in every group method."""
 
     group_size: int = Field(default=8, description="answers a problem (G); the papers use 8 to 64")
     reduction: Reduction = Field(default="sequence", description="2402.03300 eq. 3")
@@ -53,32 +63,116 @@ class Reference(NamedTuple):
     weight: float
 
 
-def reference_of(policy: Policy, weight: float) -> Reference | None:
-    """A copy of the policy as it is now; None where the loss has no KL term."""
-    return Reference(policy.frozen_copy(), weight) if weight > 0 else None
+class Updates(NamedTuple):
+    """The metrics of each update of a rollout batch, and what was trained on."""
+
+    metrics: list[dict[str, float]]
+    batches: list[Batch]
 
 
-def take(
+@dataclass(frozen=True)
+class GroupStep:
+    """One step of a group method: its answers are here, its update is due.
+
+    Attributes:
+        number: of the step, from 1.
+        collected: the answers of all processes; `rows` are the same as the formulas take them.
+    """
+
+    number: int
+    collected: Collected
+    config: StepConfig
+    world: World
+    state: TrainState
+    reference: Reference | None
+
+    @property
+    def rows(self) -> ScoredRows:
+        """Scores, log-probs and lengths of all answers, whole groups."""
+        return self.collected.rows
+
+    @property
+    def scalars(self) -> dict[str, Scalar]:
+        """The method's running numbers; part of the state, so that resume is exact."""
+        return self.state.scalars
+
+    def entropies(self) -> Float[Tensor, "B T"]:
+        """At each token of this process's answers, under the policy that sampled them; nan as
+        padding."""
+        with self.world.clock("update"):
+            return self.world.measure(self.collected).entropy_BT
+
+    def update(
+        self,
+        credit: Credit,
+        facts: Mapping[str, float] | None = None,
+        *,
+        entropy_weight: float | None = None,
+        shape_BT: Float[Tensor, "B T"] | None = None,
+    ) -> None:
+        """Take the step's updates, and write its row with the method's `facts`; once a step.
+
+        Args:
+            entropy_weight: instead of the config's, for a bonus that changes over training.
+            shape_BT: factor of the advantage at each token of this process's answers (RL-ZVP).
+        """
+        updates = update_on(
+            self.config,
+            self.world,
+            self.state,
+            self.collected,
+            credit,
+            self.reference,
+            entropy_weight=entropy_weight,
+            shape_BT=shape_BT,
+        )
+        metrics = step_metrics(self.world, self.collected, credit, updates, facts or {})
+        limit = self.world.logbook.config.samples
+        samples = sample_rows(self.number, self.collected, credit, limit=limit)
+        self.world.log(self.number, metrics, samples)
+
+
+def group_loop(
+    config: StepConfig,
+    world: World,
+    *,
+    kl: float = 0.0,
+    extra_rollouts: float = 0.0,
+    logprobs: Literal["trainer", "sampler"] = "sampler",
+) -> Iterator[GroupStep]:
+    """Sample groups and score them, `optim.steps` times; the body of the loop calls `update`.
+
+    Args:
+        kl: weight of the KL to the policy as it is now.
+        extra_rollouts: of dynamic sampling, as `World.collect`.
+        logprobs: whose `sum_logprob_N` the rows have; the trainer's costs a forward.
+    """
+    policy = world.policy
+    reference = Reference(policy.frozen_copy(), kl) if kl > 0 else None
+    state = world.restore(fresh_state({"policy": policy.model}, world.optim))
+    for number in world.steps(state):
+        collected = world.collect(state, samples=config.group_size, extra_rollouts=extra_rollouts)
+        if logprobs == "trainer":
+            collected = world.rescored(collected)
+        yield GroupStep(number, collected, config, world, state, reference)
+
+
+def update_on(
     config: StepConfig,
     world: World,
     state: TrainState,
     collected: Collected,
-    earned: Credit,
+    credit: Credit,
     reference: Reference | None,
     *,
     entropy_weight: float | None = None,
-    shape_BT: torch.Tensor | None = None,
-) -> tuple[list[dict[str, float]], list[Batch]]:
-    """The updates of one rollout batch; their metrics, and what was trained on.
-
-    Args:
-        entropy_weight: instead of the config's, for a bonus that changes over training.
-        shape_BT: factor of the advantage at each token of this process's rollouts (RL-ZVP).
-    """
+    shape_BT: Float[Tensor, "B T"] | None = None,
+) -> Updates:
+    """The updates of one rollout batch, as `GroupStep.update`."""
     weight = config.entropy_bonus if entropy_weight is None else entropy_weight
     with world.clock("update"):
         batches = weigh(
-            config, world, collected, earned, reference, all_rows=weight > 0, shape_BT=shape_BT
+            config, world, collected, credit, reference, all_rows=weight > 0, shape_BT=shape_BT
         )
         loss = objective(
             world.policy,
@@ -87,7 +181,7 @@ def take(
             kl=0.0 if reference is None else reference.weight,
             entropy_weight=weight,
         )
-        updates = [
+        metrics = [
             update(
                 state,
                 batch.split(world.micro_tokens),
@@ -100,18 +194,50 @@ def take(
             for _ in range(config.epochs)
             for batch in batches
         ]
-    return updates, batches
+    return Updates(metrics, batches)
+
+
+def step_metrics(
+    world: World,
+    collected: Collected,
+    credit: Credit,
+    updates: Updates,
+    facts: Mapping[str, float],
+) -> dict[str, float]:
+    """The metrics row of a step, with the method's facts; means over the updates."""
+    counts = world.group.sum(
+        {
+            "trained": float(sum(batch.tokens for batch in updates.batches)),
+            "truncated": float(sum(r.finish == "length" for r in collected.rollouts)),
+        }
+    )
+    rows, each = collected.rows, updates.metrics
+    tokens, answers = float(rows.num_tokens_N.sum()), len(rows.group)
+    return {
+        **{name: sum(one[name] for one in each) / len(each) for name in each[-1]},
+        **reward_metrics(rows, credit),
+        # -log p of what was sampled, averaged: unbiased for the entropy, over all answers
+        "entropy": -float(rows.sum_logprob_N.sum()) / tokens if tokens else math.nan,
+        "tokens/generated": float(collected.generated),
+        "tokens/trained": counts["trained"],
+        "length/mean": tokens / answers if answers else math.nan,
+        "length/truncated": counts["truncated"] / answers if answers else math.nan,
+        "problems/asked": float(collected.problems),
+        "updates": float(len(each)),
+        **facts,
+        **world.graders.metrics(collected.gathered),
+    }
 
 
 def weigh(
     config: StepConfig,
     world: World,
     collected: Collected,
-    earned: Credit,
+    credit: Credit,
     reference: Reference | None,
     *,
     all_rows: bool = False,
-    shape_BT: torch.Tensor | None = None,
+    shape_BT: Float[Tensor, "B T"] | None = None,
 ) -> list[Batch]:
     """The minibatches of a rollout batch: weights over all answers, then only rows with signal.
 
@@ -127,7 +253,7 @@ def weigh(
             reduction=config.reduction,
             total=world.total(count(completions)),
             budget=config.budget or world.sample.max_new_tokens,
-            advantage_B=earned.advantage_N[[collected.position[row] for row in rows]],
+            advantage_B=credit.advantage_N[[collected.position[row] for row in rows]],
             sampled_logprobs=[rollout.sampled_logprobs for rollout in rollouts],
         )
         if shape_BT is not None:
@@ -153,7 +279,6 @@ def objective(
 ) -> LossFn:
     """The loss of a micro-batch; `old` is the forward pass itself when a batch is used once."""
     entropy: Literal["grad", "detached"] = "grad" if entropy_weight else "detached"
-    bounds: dict[str, Any] = {"clip_low": config.clip_low, "clip_high": config.clip_high}
 
     def loss(micro: MicroBatch) -> LossTerms:
         scores = policy.logprobs(
@@ -174,7 +299,8 @@ def objective(
             micro.advantage_B[:, None] * micro.shape_BT,
             micro.filled(micro.ref_logprobs_BT, still_BT) if kl > 0 else None,
             scores.entropy_BT,
-            **bounds,
+            clip_low=config.clip_low,
+            clip_high=config.clip_high,
             beta=kl,
             entropy_weight=entropy_weight,
         )

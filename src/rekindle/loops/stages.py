@@ -16,7 +16,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, cast
 
@@ -27,7 +27,6 @@ from rekindle.engine.device import on_main, seed_everything
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
-from rekindle.engine.sampler import CachedSampler
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.files import (
     clear_leftovers,
@@ -38,7 +37,8 @@ from rekindle.files import (
     write_json,
     write_jsonl,
 )
-from rekindle.loops.world import Shared, World
+from rekindle.loops.evaluation import When
+from rekindle.loops.world import World
 from rekindle.records import Finish, Problem
 
 T = TypeVar("T")
@@ -156,7 +156,7 @@ class Stages:
         world, source = self.world, weights_fingerprint(policy)
 
         def make() -> StageRows[AnswerRow]:
-            sampler = Shared(CachedSampler(policy), world.group)
+            sampler = world.shared_sampler_for(policy)
             rollouts = sampler.sample(problems, samples=samples, config=config, seed=seed)
             rows: list[AnswerRow] = [
                 {
@@ -194,6 +194,7 @@ class Stages:
         optim: OptimConfig | None = None,
         seed: int | None = None,
         evaluates: bool = True,
+        facts: Mapping[str, float] | None = None,
     ) -> Policy:
         """Train a copy of `start` as a run of its own; the trained policy, loaded from its `final`.
 
@@ -205,6 +206,7 @@ class Stages:
             optim: of this stage; the run's when None.
             seed: of this stage; the run's when None.
             evaluates: False for a model that is thrown away: it stays out of the learning curves.
+            facts: numbers that stand in each of the stage's rows.
 
         Raises:
             RunDirectoryError: the stage was begun from other weights, settings or data.
@@ -231,12 +233,11 @@ class Stages:
         )
         with run:
             if not run.finished:
-                seed_everything(seed, deterministic=world.deterministic)
-                policy = start.trainable_copy()
-                inner = replace(world, policy=policy, run=run, optim=optim, seed=seed)
-                inner.sampler = CachedSampler(policy)
-                inner.evaluates = "never" if not evaluates else "always" if first else "after"
-                run.finish(body(inner).save)
+                seed_everything(seed)
+                when: When = "never" if not evaluates else "always" if first else "after"
+                copy = start.trainable_copy()
+                with world.stage(run, copy, optim=optim, seed=seed, when=when, facts=facts) as own:
+                    run.finish(body(own).save)
         self._trained.append(_Trained(name, directory, optim.steps, evaluates))
         on_main(world.group, self._combine)
         return Policy.load(start.config.model_copy(update={"name": str(directory / "final")}))

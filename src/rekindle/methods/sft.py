@@ -164,7 +164,7 @@ def weigh(config: Config, world: World, problems: list[Problem]) -> Batch:
 
 
 def check(config: Config, sample: SampleConfig) -> None:
-    """Every SFT setting that the schema accepts can be meant."""
+    """Every SFT setting that the schema accepts can be used."""
 
 
 def _solution(problem: Problem) -> str:

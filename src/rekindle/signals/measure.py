@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
-from rekindle.engine.sampler import CachedSampler
+from rekindle.engine.sampler import sampler_for
 from rekindle.errors import ConfigError, DataError, ModelError
 from rekindle.evals.intervals import cluster
 from rekindle.records import Problem, Split
@@ -98,7 +98,7 @@ def measure(given: Measured, wanted: Sequence[str] | None, *, problems: int, sam
     answers = None
     if any(name in names and name not in missing for name in _SAMPLED):
         answers = sample_answers(
-            CachedSampler(given.policy),
+            sampler_for(given.policy),
             given.grader(),
             lists.of("train"),
             samples=samples,

@@ -27,11 +27,10 @@ from pydantic import Field
 from rekindle.engine.config import OptimConfig, Section
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
-from rekindle.engine.sampler import CachedSampler
 from rekindle.errors import DataError
 from rekindle.files import read_jsonl
 from rekindle.loops.stages import StageRows, Stages
-from rekindle.loops.world import Shared, World
+from rekindle.loops.world import World
 from rekindle.methods.self_rewarding.judging import JudgeConfig
 from rekindle.records import Problem, Score
 from rekindle.rewards.judge import HIGHEST, Format, format_of
@@ -123,8 +122,7 @@ def _graded(
     pool: Sequence[Problem],
     source: str,
 ) -> StageRows[JudgeDataRow]:
-    sampler = Shared(CachedSampler(policy), world.group)
-    rollouts = sampler.sample(
+    rollouts = world.shared_sampler_for(policy).sample(
         pool, samples=config.answers, config=world.sample, seed=world.seed + 7_919
     )
     verdicts = grade_all(world.task, [(r.problem, r.text) for r in rollouts])

@@ -22,10 +22,10 @@ from rekindle.engine.config import SampleConfig, Section
 from rekindle.engine.device import on_main
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
-from rekindle.engine.sampler import CachedSampler, Sampler
+from rekindle.engine.sampler import Sampler
 from rekindle.errors import ConfigError, DataError, TrainingError
 from rekindle.loops.stages import AnswerRow, Fact, StageRows, Stages, hash_rows
-from rekindle.loops.world import Shared, World
+from rekindle.loops.world import World
 from rekindle.ops.ranking import auc, group_auc
 from rekindle.records import Problem, Score
 from rekindle.rewards.judge import (
@@ -184,7 +184,7 @@ def open_judge(config: JudgeConfig, world: World, policy: Policy) -> Judge:
             max_new_tokens=config.max_new_tokens or form.room,
             batch_size=world.sample.batch_size,
         )
-        sampler = Shared(CachedSampler(policy), world.group)
+        sampler = world.shared_sampler_for(policy)
         return SelfJudge(policy, sampler, form, config.samples, decoding)
     if config.source == "endpoint":
         cache = Path(config.cache) if config.cache else world.run.directory / CACHE
@@ -204,19 +204,19 @@ def open_judge(config: JudgeConfig, world: World, policy: Policy) -> Judge:
             key_env=config.key_env,
         )
     if config.source == "reward":
-        if world.scorer is None:
+        if world.graders.scorer is None:
             raise ConfigError(
                 "judge.source is reward, and the recipe names no reward model",
                 wanted="reward.model, reward.url, or reward.source: random",
                 fix="rekindle reward train makes one; --set reward.model=DIR/final",
             )
-        return ScorerJudge(world.scorer)
-    if world.judge is None:
+        return ScorerJudge(world.graders.scorer)
+    if world.graders.judge is None:
         raise ConfigError(
             "judge.source is callable, and no judge was given",
             fix="train(recipe, out, judge=CallableJudge(function, name)) from Python",
         )
-    return world.judge
+    return world.graders.judge
 
 
 # --- judgements as a stage

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from pydantic import Field
 
@@ -258,17 +257,15 @@ class Rounds:
         self._round.update({f"{prefix}{k}": v for k, v in facts.items()})
         facts = {**_numbers(self._round, "judge/"), **facts}
 
-        def body(inner: World) -> Policy:
-            return run_pairs(config.dpo, replace(inner, facts=facts), pairs)
-
         trained = self.stages.train(
             stage,
             policy,
             inputs={"pairs": hash_rows(pairs), "reference": weights_fingerprint(policy)},
             optim=optim,
             seed=world.seed * 1_000_003 + self._i,
-            body=body,
+            body=lambda inner: run_pairs(config.dpo, inner, pairs),
             evaluates=kept,
+            facts=facts,
         )
         self.spent["spent/dpo_runs"] += 1
         self.spent["spent/updates"] += optim.steps if kept else 0

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from rekindle.engine.config import OptimConfig, SampleConfig, Section
+from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import Sampler
 from rekindle.errors import DataError
 from rekindle.loops.stages import AnswerRow, disjoint_chunks
@@ -23,8 +24,6 @@ from rekindle.methods.weak_to_strong.pairs import Equality
 from rekindle.records import Problem, Rollout
 from rekindle.rewards.answers import canonical_answer
 from rekindle.tasks.task import stable_hash
-
-_EVAL_SEED = 0  # of the problems that the world evaluates
 
 
 class Updates(Section):
@@ -96,16 +95,9 @@ def halves(config: HalvesConfig, world: World) -> Halves:
     """
     first, second = with_gold(config, world)
     parts = Halves(first, [question(problem) for problem in second])
-    evaluation = world.evaluation
-    evaluated = world.task.problems(
-        evaluation.split,
-        count=evaluation.problems,
-        seed=_EVAL_SEED,
-        levels=evaluation.levels or world.levels,
-    )
-    refuse_overlap(
-        {"half 1": parts.labelled, "half 2": parts.questions, evaluation.split: evaluated}
-    )
+    split = world.evaluation.config.split
+    evaluated = world.evaluation.problems(world.task, world.levels)
+    refuse_overlap({"half 1": parts.labelled, "half 2": parts.questions, split: evaluated})
     return parts
 
 
@@ -190,6 +182,10 @@ class DemoSampler:
 
     sampler: Sampler
     demos: Demos
+
+    def sync(self, policy: Policy) -> None:
+        """Of the sampler behind it."""
+        self.sampler.sync(policy)
 
     def sample(
         self, problems: Sequence[Problem], *, samples: int, config: SampleConfig, seed: int

@@ -247,7 +247,7 @@ class WeakToStrongRun:
         Raises:
             ConfigError: metrics are asked for that do not know of the demos.
         """
-        if self.world.evaluation.likelihood:
+        if self.world.evaluation.config.likelihood:
             raise ConfigError(
                 "eval.likelihood is not measured with demos",
                 why="the probabilities would be those of prompts without them",
@@ -255,7 +255,10 @@ class WeakToStrongRun:
             )
 
         def body(inner: World) -> Policy:
-            inner = replace(inner, sampler=DemoSampler(inner.sampler, demos), evaluates="after")
+            with_demos = replace(
+                inner.evaluation, when="after", around=lambda sampler: DemoSampler(sampler, demos)
+            )
+            inner = replace(inner, evaluation=with_demos)
             state = inner.restore(fresh_state({"policy": inner.policy.model}, inner.optim))
             for step in inner.steps(state):
                 inner.log(step, {"tokens/trained": 0.0})

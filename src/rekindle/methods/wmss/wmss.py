@@ -262,7 +262,7 @@ def _train(
         objective = mixed_objective(policy, side, lam=config.lam, chunk=config.chunk, signal=signal)
     if config.extrapolate:
         contrast = ContrastPolicy.between(policy, models.weak.frozen_copy(), config.extrapolate)
-        world = replace(world, evaluated=contrast)
+        world = replace(world, evaluation=replace(world.evaluation, policy=contrast))
     state = world.restore(fresh_state(trained, optim))
     for step in world.steps(state):
         drawn = epochs(problems, step=step, count=optim.problems, seed=world.seed)
