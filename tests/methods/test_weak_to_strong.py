@@ -452,7 +452,8 @@ def test_what_is_evaluated_with_demos_is_named_as_the_plain_problem():
         asked.extend(problems)
         return [Rollout(p, 0, (1,), (2,), (0.0,), "7", "eos") for p in problems]
 
-    shown = DemoSampler(SimpleNamespace(sample=sample, sync=None), Demos((("1=", "1"),), ";"))
+    plain = SimpleNamespace(sample=sample, sync=lambda policy: None)
+    shown = DemoSampler(plain, Demos((("1=", "1"),), ";"))
     problem = Problem("3", "3=", answer="3")
     [found] = shown.sample([problem], samples=1, config=SampleConfig(), seed=0)
     assert asked[0].prompt == "1=1;3="

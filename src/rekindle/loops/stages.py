@@ -94,7 +94,7 @@ class Stages:
         self.directory = world.run.directory / "stages"
         self.records: dict[str, StageRecord] = {}  # of stages that made rows, by name
         self._trained: list[_Trained] = []
-        self._count = 0
+        self._count = self._steps = 0
 
     # --- stages that make rows
 
@@ -238,7 +238,8 @@ class Stages:
                 copy = start.trainable_copy()
                 with world.stage(run, copy, optim=optim, seed=seed, when=when, facts=facts) as own:
                     run.finish(body(own).save)
-        self._trained.append(_Trained(name, directory, optim.steps, evaluates))
+        self._trained.append(_Trained(name, directory, self._steps, evaluates))
+        self._steps += optim.steps
         on_main(world.group, self._combine)
         return Policy.load(start.config.model_copy(update={"name": str(directory / "final")}))
 
@@ -246,22 +247,20 @@ class Stages:
         # Written anew from the stages' own files each time: a kill can only leave an old one.
         top = self.world.run.directory
         for log in ("metrics.jsonl", "samples.jsonl"):
-            rows: list[Mapping[str, object]] = []
-            offset = 0
-            for stage in self._trained:
-                for row in _read_rows(stage.directory / log):
-                    rows.append({**row, "step": offset + row["step"], "stage": stage.name})
-                offset += stage.steps
+            rows = [
+                {**row, "step": stage.offset + row["step"], "stage": stage.name}
+                for stage in self._trained
+                for row in _read_rows(stage.directory / log)
+            ]
             if rows or log == "metrics.jsonl":
                 write_jsonl(top / log, rows)
-        offset, last = 0, None
+        last = None
         for stage in self._trained:
             for path in sorted((stage.directory / "eval").glob("step-*.json")):
                 if stage.evaluates:
                     last = read_json(path)
-                    last["step"] += offset
+                    last["step"] += stage.offset
                     write_json(top / "eval" / f"step-{last['step']:06d}.json", last)
-            offset += stage.steps
         if last is not None:
             write_json(top / "eval.json", last)
 
@@ -270,11 +269,10 @@ class Stages:
         return self.directory / f"{self._count:02d}-{name}"
 
 
-@dataclass(frozen=True)
-class _Trained:
+class _Trained(NamedTuple):
     name: str
     directory: Path
-    steps: int
+    offset: int  # steps of the stages before
     evaluates: bool
 
 
@@ -390,8 +388,7 @@ def _write_stage(
     directory: Path, rows: Sequence[Mapping[str, object]], record: Mapping[str, object]
 ) -> None:
     write_jsonl(directory / _ROWS, rows)
-    sha256 = sha256_file(directory / _ROWS)
-    write_json(directory / _RECORD, {**record, "rows_sha256": sha256})
+    write_json(directory / _RECORD, {**record, "rows_sha256": sha256_file(directory / _ROWS)})
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, TypedDict
 from rekindle.errors import DataError
 
 Ties = Literal["first", "shortest"]
-NOT_ASKED = "not asked for"
+NOT_WANTED = "not wanted"
 
 
 class JudgedCandidate(NamedTuple):
@@ -47,22 +47,15 @@ class Picks(NamedTuple):
     """The pairs of one prompt; `d2` is Temporal Self-Rewarding's second."""
 
     d1: Pick
-    d2: Pick = Pick(reason=NOT_ASKED)
-
-
-class PickedTexts(TypedDict):
-    """The two sides of a pair."""
-
-    chosen: str
-    rejected: str
+    d2: Pick = Pick(reason=NOT_WANTED)
 
 
 class PicksRow(TypedDict):
-    """A prompt's picks as plain data; null: there is no pair."""
+    """A prompt's picks as plain data: {"chosen", "rejected"}, or null where there is no pair."""
 
     id: object
-    d1: PickedTexts | None
-    d2: PickedTexts | None
+    d1: dict[str, str] | None
+    d2: dict[str, str] | None
 
 
 # --- what both papers pick by
@@ -141,7 +134,7 @@ def picks_rows(
         f"{name}: {one.reason}"
         for both in picks
         for name, one in zip(("d1", "d2"), both, strict=True)
-        if one.reason not in (None, NOT_ASKED)
+        if one.reason not in (None, NOT_WANTED)
     )
     rows: list[PicksRow] = [
         {"id": prompt.id, "d1": _texts(both.d1), "d2": _texts(both.d2)}
@@ -150,7 +143,7 @@ def picks_rows(
     return rows, skipped
 
 
-def _texts(one: Pick) -> PickedTexts | None:
+def _texts(one: Pick) -> dict[str, str] | None:
     if one.chosen is None or one.rejected is None:
         return None
     return {"chosen": one.chosen.text, "rejected": one.rejected.text}

@@ -133,7 +133,7 @@ class SelfJudge:
         rollouts = self.sampler.sample(
             list(prompts.values()), samples=self.samples, config=self.decoding, seed=seed
         )
-        judgements = {key: _missing(why) for key, why in too_long.items()}
+        judgements = {key: Judgement(Score.missing(why)) for key, why in too_long.items()}
         for i, key in enumerate(prompts):
             these = rollouts[i * self.samples : (i + 1) * self.samples]
             marks = tuple(self.format.mark(r.text, cut=r.finish == "length") for r in these)
@@ -164,10 +164,6 @@ class SelfJudge:
 def _key(problem: Problem, text: str) -> str:
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return f"{problem.id}/{digest}"
-
-
-def _missing(why: str) -> Judgement:
-    return Judgement(Score.missing(why))
 
 
 def open_judge(config: JudgeConfig, world: World, policy: Policy) -> Judge:
@@ -292,7 +288,7 @@ def judge_answers(
 
 
 def quality(
-    judgements: Sequence[Judgement], asked: Sequence[Asked], world: World
+    judgements: Sequence[Judgement], answers: Sequence[Asked], world: World
 ) -> dict[str, Fact]:
     """How a judge's scores stand to the verifier's verdicts, and what they look like.
 
@@ -300,10 +296,10 @@ def quality(
     knows nothing), `judge/parse_rate` of replies, `judge/tie_rate` of prompts whose scores are all
     equal, and `histogram`, the share of each whole score. nan where undefined.
     """
-    verdicts = grade_all(world.task, list(asked))
+    verdicts = grade_all(world.task, list(answers))
     right_N = _column([verdict.value for verdict in verdicts])
     score_N = _column([one.score.value for one in judgements])
-    prompts = [problem.id for problem, _ in asked]
+    prompts = [problem.id for problem, _ in answers]
     marks = [mark for one in judgements for mark in one.marks]
     by_prompt: dict[str, list[float]] = {}
     for prompt, one in zip(prompts, judgements, strict=True):
@@ -315,10 +311,10 @@ def quality(
     return {
         "judge/auc": auc(score_N, right_N),
         "judge/auc_in_prompt": group_auc(score_N, right_N, prompts),
-        "judge/mean": _mean(known),
-        "judge/parse_rate": _mean([float(mark.value is not None) for mark in marks]),
-        "judge/missing": _mean([float(one.score.value is None) for one in judgements]),
-        "judge/tie_rate": _mean([float(min(values) == max(values)) for values in several]),
+        "judge/mean": mean(known),
+        "judge/parse_rate": mean([float(mark.value is not None) for mark in marks]),
+        "judge/missing": mean([float(one.score.value is None) for one in judgements]),
+        "judge/tie_rate": mean([float(min(values) == max(values)) for values in several]),
         "judge/right": float(right_N.nanmean()) if len(right_N) else math.nan,
         "histogram": {
             str(k): counts[k] / len(known) if known else None for k in range(int(HIGHEST) + 1)
@@ -346,5 +342,6 @@ def _column(values: Sequence[float | None]) -> torch.Tensor:
     return torch.tensor(numbers, dtype=torch.float64)
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
+    """Their mean; nan of none."""
     return sum(values) / len(values) if values else math.nan

@@ -36,7 +36,7 @@ from rekindle.loops.world import World
 from rekindle.methods.dpo import Config as DPOConfig
 from rekindle.methods.dpo import run_pairs
 from rekindle.methods.self_rewarding.candidates import (
-    NOT_ASKED,
+    NOT_WANTED,
     JudgedCandidate,
     Pick,
     PromptCandidates,
@@ -48,6 +48,7 @@ from rekindle.methods.self_rewarding.judging import (
     JudgeConfig,
     check_judge,
     judge_answers,
+    mean,
     open_judge,
 )
 from rekindle.methods.sft import sft_on
@@ -59,9 +60,6 @@ from rekindle.tasks.task import grade_all, stable_hash
 ROUNDS = "rounds.jsonl"
 # A round's draws, apart from each other. A judge says the same of a text, whoever wrote it.
 _DRAW = {"current": 1, "initial": 2, "future": 3, "judge": 4}
-
-
-Judged = Mapping[tuple[str, str], Sequence[JudgedCandidate]]  # by prompt id and role
 
 
 class ScoredPairRow(PairRow):
@@ -129,6 +127,7 @@ class Rounds:
         self.rows: list[dict[str, Fact]] = []  # of rounds.jsonl
         self.spent = {"spent/dpo_runs": 0, "spent/updates": 0, "spent/generated": 0}
         self._round: dict[str, Fact] = {}
+        self._judged: dict[tuple[str, str], list[JudgedCandidate]] = {}  # by prompt id and role
 
     # --- before the rounds
 
@@ -160,7 +159,7 @@ class Rounds:
 
     def begin(self, i: int, policy: Policy) -> Judge:
         """Open round `i` (from 1); the judge is the current model unless the recipe names one."""
-        self._i, self._round = i, {"round": i}
+        self._i, self._round, self._judged = i, {"round": i}, {}
         return open_judge(self.config.judge, self.world, policy)
 
     def answers(self, name: str, role: str, policy: Policy) -> list[AnswerRow]:
@@ -180,36 +179,30 @@ class Rounds:
 
     def judged(
         self, name: str, judge: Judge, answers: Mapping[str, Sequence[AnswerRow]]
-    ) -> dict[tuple[str, str], list[JudgedCandidate]]:
-        """(prompt id, role) -> its candidates under one judge."""
-        stage, prompts = f"{name}-{self._i}", self.chunks[self._i - 1]
+    ) -> list[PromptCandidates]:
+        """Judge these answers; all that is judged of the round so far, prompt by prompt."""
+        stage, problems = f"{name}-{self._i}", self.chunks[self._i - 1]
         seed, config = self._seed("judge"), self.config.judge
-        rows = judge_answers(self.stages, stage, judge, config, answers, prompts, seed=seed)
+        rows = judge_answers(self.stages, stage, judge, config, answers, problems, seed=seed)
         self._spend(stage)
         facts = self.stages.records[stage].facts
         prefix = "future_" if "future" in answers else ""
         self._round.update({f"{prefix}{k}": v for k, v in _numbers(facts, "judge/").items()})
         self._round[f"{prefix}histogram"] = facts["histogram"]
-        flat = [(role, row) for role, these in answers.items() for row in these]
-        out: dict[tuple[str, str], list[JudgedCandidate]] = {}
-        for (role, row), judged in zip(flat, rows, strict=True):
+        flat = [row for these in answers.values() for row in these]
+        for row, judged in zip(flat, rows, strict=True):
             score, cut = judged["score"], row["finish"] == "length"
-            candidate = JudgedCandidate(
-                row["text"], None if score is None else float(score), cut, row["source"]
-            )
-            out.setdefault((row["id"], role), []).append(candidate)
-        return out
-
-    def prompts(self, judged: Judged) -> list[PromptCandidates]:
-        """What the papers' rules read, in the order of the round's prompts."""
+            known = None if score is None else float(score)
+            candidate = JudgedCandidate(row["text"], known, cut, row["source"])
+            self._judged.setdefault((row["id"], judged["role"]), []).append(candidate)
         return [
             PromptCandidates(
-                id=p.id,
-                current=judged[p.id, "current"],
-                initial=judged.get((p.id, "initial")),
-                future=judged.get((p.id, "future")),
+                problem.id,
+                self._judged[problem.id, "current"],
+                self._judged.get((problem.id, "initial")),
+                self._judged.get((problem.id, "future")),
             )
-            for p in self.chunks[self._i - 1]
+            for problem in problems
         ]
 
     def pairs(
@@ -226,7 +219,7 @@ class Rounds:
             for problem, one in zip(problems, picks, strict=True)
             if one.chosen is not None and one.rejected is not None
         ]
-        dropped = Counter(one.reason for one in picks if one.reason not in (None, NOT_ASKED))
+        dropped = Counter(one.reason for one in picks if one.reason not in (None, NOT_WANTED))
         if not rows:
             raise DataError(
                 f"no pair is left in round {self._i}: there is nothing to train on",
@@ -301,25 +294,25 @@ class Rounds:
         for texts in ([row["chosen"] for row in rows], [row["rejected"] for row in rows]):
             problems = [by_id[row["id"]] for row in rows]
             scores = grade_all(self.world.task, list(zip(problems, texts, strict=True)))
-            right.append(_mean([s.value for s in scores if s.value is not None]))
+            right.append(mean([s.value for s in scores if s.value is not None]))
         gaps = [row["chosen_score"] - row["rejected_score"] for row in rows]
         roles = {weights_fingerprint(p): role for role, p in reversed(list(sources.items()))}
         past = [float(roles[row["rejected_source"]] == "initial") for row in rows]
         ahead = [float(roles[row["chosen_source"]] == "future") for row in rows]
         return {
             "pairs/kept": len(rows) / prompts,
-            "pairs/gap": _mean(gaps),
+            "pairs/gap": mean(gaps),
             "pairs/gap_all": sum(gaps) / prompts,
             "pairs/true_gap": right[0] - right[1],
-            "pairs/length_gap": _mean([float(len(r["chosen"]) - len(r["rejected"])) for r in rows]),
+            "pairs/length_gap": mean([float(len(r["chosen"]) - len(r["rejected"])) for r in rows]),
             **likeness(sources["current"], rows, micro_tokens=self.world.micro_tokens),
-            "pairs/from_past": _mean(past),
-            "pairs/from_future": _mean(ahead),
+            "pairs/from_past": mean(past),
+            "pairs/from_future": mean(ahead),
         }
 
     def _mean_norm(self, stage: str) -> float:
         rows = [row for _, row in read_jsonl(self.world.run.directory / "metrics.jsonl")]
-        return _mean([row["grad_norm"] for row in rows if row["stage"] == stage])
+        return mean([row["grad_norm"] for row in rows if row["stage"] == stage])
 
     def _optim(self) -> OptimConfig:
         """Steps divided evenly over the rounds; what is left over goes to the last."""
@@ -361,7 +354,3 @@ def _pair(problem: Problem, chosen: JudgedCandidate, rejected: JudgedCandidate) 
 
 def _hash_solutions(data: Sequence[Problem]) -> str:
     return hash_rows([{"prompt": p.prompt, "text": p.solution} for p in data])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan

@@ -95,7 +95,7 @@ def run(config: Config, world: World) -> Policy:
         judge = rounds.begin(i, policy)
         answers = {"current": rounds.answers("candidates", "current", policy)}
         judged = rounds.judged("judged", judge, answers)
-        chosen = [picks(prompt, config).d1 for prompt in rounds.prompts(judged)]
-        pairs = rounds.pairs("pairs", chosen, {"current": policy})
+        picked = [picks(prompt, config).d1 for prompt in judged]
+        pairs = rounds.pairs("pairs", picked, {"current": policy})
         policy = rounds.end(rounds.train("dpo", policy, pairs, kept=True))
     return policy

@@ -142,13 +142,13 @@ def run(config: Config, world: World) -> Policy:
             models["initial"] = start
             answers["initial"] = rounds.answers("initial", "initial", start)
         judged = rounds.judged("judged", judge, answers)
-        picked = [picks(prompt, config) for prompt in rounds.prompts(judged)]
+        picked = [picks(prompt, config) for prompt in judged]
         pairs = rounds.pairs("pairs", [both.d1 for both in picked], models)
         if config.future:
             models["future"] = rounds.train("future", policy, pairs, kept=False)
             ahead = {"future": rounds.answers("ahead", "future", models["future"])}
-            judged |= rounds.judged("judged-ahead", judge, ahead)
-            picked = [picks(prompt, config) for prompt in rounds.prompts(judged)]
+            judged = rounds.judged("judged-ahead", judge, ahead)
+            picked = [picks(prompt, config) for prompt in judged]
             pairs = rounds.pairs("pairs-next", [both.d2 for both in picked], models)
         policy = rounds.end(rounds.train("dpo", policy, pairs, kept=True))
     return policy

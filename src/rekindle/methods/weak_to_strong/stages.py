@@ -180,8 +180,8 @@ class WeakToStrongRun:
     def _right(self, rows: Sequence[AnswerRow]) -> float | None:
         gold = {problem.id: problem for problem in with_gold(self.config, self.world)[1]}
         known = [(gold[row["id"]], row["text"]) for row in rows if gold[row["id"]].answer]
-        scores = [score.value for score in grade_all(self.world.task, known)]
-        values = [value for value in scores if value is not None]
+        scores = grade_all(self.world.task, known)
+        values = [score.value for score in scores if score.value is not None]
         return sum(values) / len(values) if values else None
 
     def gold(self) -> list[TextRow]:

@@ -102,19 +102,30 @@ def add_adapters(
     return adapters
 
 
-def open_weak(
-    world: World, models: PhaseModels, problems: Sequence[Problem], *, frozen: bool, cached: bool
+def weak_side(
+    world: World,
+    models: PhaseModels,
+    problems: Sequence[Problem],
+    adapters: Adapters | None,
+    *,
+    frozen: bool,
+    cached: bool,
+    shuffled: bool,
 ) -> "WeakSide":
-    """The weak model beside the strong one: a copy of its own, or its states on disk."""
-    if not cached:
-        return LiveWeak.of(models.weak, frozen=frozen)
-    return CachedWeak.load_or_compute(
-        world.run.directory / "weak_states",
-        models.weak,
-        sft.weigh(sft.Config(), world, list(problems)),
-        micro_tokens=world.micro_tokens,
-        group=world.group,
-    )
+    """The weak half of the mix."""
+    _note_twins(models)
+    side: WeakSide
+    if adapters is not None:
+        side = AdapterWeak(adapters, "weak")
+    elif cached:
+        batch = sft.weigh(sft.Config(), world, list(problems))
+        directory, micro = world.run.directory / "weak_states", world.micro_tokens
+        side = CachedWeak.load_or_compute(
+            directory, models.weak, batch, micro_tokens=micro, group=world.group
+        )
+    else:
+        side = LiveWeak.of(models.weak, frozen=frozen)
+    return ShuffledWeak(side) if shuffled else side
 
 
 def note_no_op(lam: float, partner: str) -> None:
@@ -130,8 +141,7 @@ def note_no_op(lam: float, partner: str) -> None:
         )
 
 
-def note_twins(models: PhaseModels) -> None:
-    """Say so where both models are the same."""
+def _note_twins(models: PhaseModels) -> None:
     if weights_fingerprint(models.weak) == weights_fingerprint(models.strong):
         warnings.warn(
             "weak and strong are the same weights: the mix is the model itself, so both are "
@@ -222,7 +232,16 @@ class CachedWeak:
             "weights": weights_fingerprint(weak),
             "samples": hashlib.sha256(json.dumps(samples).encode()).hexdigest(),
         }
-        on_main(group, lambda: _ensure(directory, weak, batch, samples, hashes, micro_tokens))
+
+        def ensure() -> None:
+            if not (directory / _RECORD).exists():
+                remove_tree(directory)
+                directory.mkdir(parents=True)
+                facts = _write_states(directory / _STATES, weak, batch, samples, micro_tokens)
+                write_json(directory / _RECORD, {**hashes, **facts})
+            _check_states(directory, hashes)
+
+        on_main(group, ensure)
         return cls(directory, weak, samples)
 
     def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
@@ -295,18 +314,7 @@ class ShuffledWeak:
         return out_BTE
 
 
-def _ensure(
-    directory: Path,
-    weak: Policy,
-    batch: Batch,
-    samples: Sequences,
-    hashes: Mapping[str, str],
-    micro_tokens: int,
-) -> None:
-    if not (directory / _RECORD).exists():
-        remove_tree(directory)
-        directory.mkdir(parents=True)
-        _write(directory, weak, batch, samples, hashes, micro_tokens)
+def _check_states(directory: Path, hashes: Mapping[str, str]) -> None:
     record = read_json(directory / _RECORD)
     for name, value in hashes.items():
         if record[name] != value:
@@ -325,21 +333,15 @@ def _ensure(
 
 
 @torch.no_grad()
-def _write(
-    directory: Path,
-    weak: Policy,
-    batch: Batch,
-    samples: Sequences,
-    hashes: Mapping[str, str],
-    micro_tokens: int,
-) -> None:
+def _write_states(
+    path: Path, weak: Policy, batch: Batch, samples: Sequences, micro_tokens: int
+) -> Mapping[str, int | str | list[int]]:
     lengths = [len(completion) for _, completion in samples]
     starts = [sum(lengths[:i]) for i in range(len(lengths))]
     start_of = dict(zip(samples, starts, strict=True))
-    head = weak.head()
-    path, width = directory / _STATES, head.shape[1]
-    count = sum(lengths) * width
-    flat = torch.from_file(str(path), shared=True, size=count, dtype=head.dtype)
+    head, count = weak.head(), sum(lengths)
+    width = head.shape[1]
+    flat = torch.from_file(str(path), shared=True, size=count * width, dtype=head.dtype)
     states_NE = flat.view(-1, width)
     for micro in batch.split(micro_tokens):
         moved = micro.to(weak.device)
@@ -348,11 +350,5 @@ def _write(
             start = start_of[batch.prompts[row], batch.completions[row]]
             length = len(batch.completions[row])
             states_NE[start : start + length] = hidden_BTE[b, :length]
-    record = {
-        **hashes,
-        "width": width,
-        "tokens": sum(lengths),
-        "starts": starts,
-        "states_sha256": sha256_file(path),
-    }
-    write_json(directory / _RECORD, record)
+    sha256 = sha256_file(path)
+    return {"width": width, "tokens": count, "starts": starts, "states_sha256": sha256}

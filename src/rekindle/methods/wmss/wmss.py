@@ -35,7 +35,6 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from rekindle.engine.adapters import Adapters
 from rekindle.engine.batch import MicroBatch
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.contrast import ContrastPolicy
@@ -49,7 +48,7 @@ from rekindle.methods import sft
 from rekindle.methods.wmss import weak_model
 from rekindle.methods.wmss.curriculum import CurriculumConfig, select
 from rekindle.methods.wmss.telemetry import TOKENS, MixSignal
-from rekindle.methods.wmss.weak_model import AdapterWeak, PhaseModels, ShuffledWeak, WeakSide
+from rekindle.methods.wmss.weak_model import PhaseModels, WeakSide
 from rekindle.ops.mixing import mixed_cross_entropy
 from rekindle.ops.weights import Reduction
 from rekindle.records import Problem
@@ -257,7 +256,15 @@ def _train(
     elif config.partner == "uniform":
         objective = damped_objective(policy, lam=config.lam)
     else:
-        side = _weak_side(config, world, problems, models, adapters)
+        side = weak_model.weak_side(
+            world,
+            models,
+            problems,
+            adapters,
+            frozen=config.freeze_weak,
+            cached=config.cache_weak,
+            shuffled=config.partner == "shuffled",
+        )
         trained |= side.models()
         objective = mixed_objective(policy, side, lam=config.lam, chunk=config.chunk, signal=signal)
     if config.extrapolate:
@@ -274,22 +281,3 @@ def _train(
             weak_model.keep_half(config.weak, world, policy, step)
         world.log(step, metrics)
     return adapters.shipped("strong") if adapters is not None else policy
-
-
-def _weak_side(
-    config: Config,
-    world: World,
-    problems: Sequence[Problem],
-    models: PhaseModels,
-    adapters: Adapters | None,
-) -> WeakSide:
-    """The weak half of the mix."""
-    weak_model.note_twins(models)
-    side: WeakSide
-    if adapters is not None:
-        side = AdapterWeak(adapters, "weak")
-    else:
-        side = weak_model.open_weak(
-            world, models, problems, frozen=config.freeze_weak, cached=config.cache_weak
-        )
-    return ShuffledWeak(side) if config.partner == "shuffled" else side
