@@ -48,7 +48,7 @@ Fact = Number | Mapping[str, Number]  # a number, or numbers by name
 _ROWS, _RECORD = "rows.jsonl", "stage.json"
 
 
-class AnswerRow(TypedDict):
+class GeneratedRow(TypedDict):
     """A sampled answer."""
 
     id: str
@@ -151,14 +151,14 @@ class Stages:
         config: SampleConfig,
         seed: int,
         role: str = "model",
-    ) -> list[AnswerRow]:
+    ) -> list[GeneratedRow]:
         """Sampled answers as a stage of rows."""
         world, source = self.world, weights_fingerprint(policy)
 
-        def make() -> StageRows[AnswerRow]:
+        def make() -> StageRows[GeneratedRow]:
             sampler = world.shared_sampler_for(policy)
             rollouts = sampler.sample(problems, samples=samples, config=config, seed=seed)
-            rows: list[AnswerRow] = [
+            rows: list[GeneratedRow] = [
                 {
                     "id": rollout.problem.id,
                     "prompt": rollout.problem.prompt,

@@ -24,7 +24,7 @@ from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import Sampler
 from rekindle.errors import ConfigError, DataError, TrainingError
-from rekindle.loops.stages import AnswerRow, Fact, StageRows, Stages, hash_rows
+from rekindle.loops.stages import GeneratedRow, Fact, StageRows, Stages, hash_rows
 from rekindle.loops.world import World
 from rekindle.ops.ranking import auc, group_auc
 from rekindle.records import Problem, Score
@@ -236,7 +236,7 @@ def judge_answers(
     name: str,
     judge: Judge,
     config: JudgeConfig,
-    answers: Mapping[str, Sequence[AnswerRow]],
+    answers: Mapping[str, Sequence[GeneratedRow]],
     problems: Sequence[Problem],
     *,
     seed: int,

@@ -25,7 +25,7 @@ from rekindle.errors import ConfigError, DataError
 from rekindle.files import read_jsonl, write_jsonl
 from rekindle.loops.pair_step import likeness
 from rekindle.loops.stages import (
-    AnswerRow,
+    GeneratedRow,
     Fact,
     StageRows,
     Stages,
@@ -162,7 +162,7 @@ class Rounds:
         self._i, self._round, self._judged = i, {"round": i}, {}
         return open_judge(self.config.judge, self.world, policy)
 
-    def answers(self, name: str, role: str, policy: Policy) -> list[AnswerRow]:
+    def answers(self, name: str, role: str, policy: Policy) -> list[GeneratedRow]:
         """K candidates of each of the round's prompts."""
         stage = f"{name}-{self._i}"
         rows = self.stages.answers(
@@ -178,7 +178,7 @@ class Rounds:
         return rows
 
     def judged(
-        self, name: str, judge: Judge, answers: Mapping[str, Sequence[AnswerRow]]
+        self, name: str, judge: Judge, answers: Mapping[str, Sequence[GeneratedRow]]
     ) -> list[PromptCandidates]:
         """Judge these answers; all that is judged of the round so far, prompt by prompt."""
         stage, problems = f"{name}-{self._i}", self.chunks[self._i - 1]

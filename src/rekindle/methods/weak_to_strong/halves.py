@@ -16,7 +16,7 @@ from rekindle.engine.config import OptimConfig, SampleConfig, Section
 from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import Sampler
 from rekindle.errors import DataError
-from rekindle.loops.stages import AnswerRow, disjoint_chunks
+from rekindle.loops.stages import GeneratedRow, disjoint_chunks
 from rekindle.loops.world import World
 from rekindle.methods.dpo import Config as DPOConfig
 from rekindle.methods.orpo import Config as ORPOConfig
@@ -26,7 +26,7 @@ from rekindle.rewards.answers import canonical_answer
 from rekindle.tasks.task import stable_hash
 
 
-class Updates(Section):
+class UpdatesConfig(Section):
     """The length and rate of a training that is not `optim`'s; the rest is `optim`'s."""
 
     steps: int = Field(ge=1, description="updates")
@@ -65,8 +65,8 @@ class HalvesConfig(Section):
         description="fill up what is kept, as two of the paper's MATH files",
     )
     seed: int = Field(default=0, ge=0, description="of demos, subsets and pairs, beside the run's")
-    weak_sft: Updates = Updates(steps=100, lr=3e-4, batch=64)
-    stage2: Updates = Updates(steps=10, lr=2e-5)
+    weak_sft: UpdatesConfig = UpdatesConfig(steps=100, lr=3e-4, batch=64)
+    stage2: UpdatesConfig = UpdatesConfig(steps=10, lr=2e-5)
     dpo: DPOConfig = DPOConfig()
     orpo: ORPOConfig = ORPOConfig()
 
@@ -201,7 +201,7 @@ class DemoSampler:
         return [replace(r, problem=plain[r.problem.id]) for r in rollouts]
 
 
-def pick_demos(rows: Sequence[AnswerRow], *, count: int, seed: int) -> list[AnswerRow]:
+def pick_demos(rows: Sequence[GeneratedRow], *, count: int, seed: int) -> list[GeneratedRow]:
     """Answers that can be read, drawn at random, right or wrong: nobody knows.
 
     Raises:

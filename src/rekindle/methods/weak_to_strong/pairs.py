@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
 
 from rekindle.errors import DataError
-from rekindle.loops.stages import AnswerRow
+from rekindle.loops.stages import GeneratedRow
 from rekindle.rewards.answers import answer_of_text, canonical_answer
 from rekindle.tasks.pairs import PairRow
 from rekindle.tasks.task import stable_hash
@@ -34,7 +34,7 @@ class TextRow(TypedDict):
     text: str
 
 
-class KeptRow(AnswerRow):
+class KeptRow(GeneratedRow):
     """An answer that the filter keeps, and whose it is."""
 
     side: Literal["weak", "icl"]
@@ -148,7 +148,7 @@ def read_answer(
     return Answer(entry["text"], form, entry.get("source"))
 
 
-def refuse_other_questions(weak: Sequence[AnswerRow], icl: Sequence[AnswerRow]) -> None:
+def refuse_other_questions(weak: Sequence[GeneratedRow], icl: Sequence[GeneratedRow]) -> None:
     """Both must answer the same questions in the same order.
 
     Raises:

@@ -19,7 +19,7 @@ from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import fresh_state
 from rekindle.errors import ConfigError, DataError
-from rekindle.loops.stages import AnswerRow, Fact, RowT, StageRows, Stages, hash_rows
+from rekindle.loops.stages import GeneratedRow, Fact, RowT, StageRows, Stages, hash_rows
 from rekindle.loops.world import World
 from rekindle.methods import dpo, orpo
 from rekindle.methods.sft import sft_on
@@ -65,7 +65,7 @@ class WeakToStrongRun:
 
     # --- texts
 
-    def greedy(self, name: str, policy: Policy, demos: Demos | None = None) -> list[AnswerRow]:
+    def greedy(self, name: str, policy: Policy, demos: Demos | None = None) -> list[GeneratedRow]:
         """One answer at temperature 0 to each question, or to those that are in no demo."""
         config = self.world.sample.model_copy(update={"temperature": 0.0, "top_p": 1.0})
         questions = self.questions
@@ -83,7 +83,7 @@ class WeakToStrongRun:
         )
         return [{**row, "prompt": self._by_id[row["id"]].prompt} for row in rows]
 
-    def demos(self, rows: Sequence[AnswerRow], weak: Policy) -> Demos:
+    def demos(self, rows: Sequence[GeneratedRow], weak: Policy) -> Demos:
         """Weak answers to be shown, as a stage of rows; there is no stage where none are."""
         if self.config.demos == 0:
             return Demos((), self.config.separator)
@@ -99,7 +99,7 @@ class WeakToStrongRun:
         dropped: Counter[str],
         models: Mapping[str, Policy],
         *,
-        of: Sequence[AnswerRow],
+        of: Sequence[GeneratedRow],
     ) -> list[KeptRow]:
         """What the filter of iteration `i` keeps, both texts of a question, as a stage of rows.
 
@@ -117,13 +117,13 @@ class WeakToStrongRun:
         }
         return self._rows(f"kept-{i}", rows, models, dropped, facts)
 
-    def some(self, rows: Sequence[AnswerRow], count: int, weak: Policy) -> list[AnswerRow]:
+    def some(self, rows: Sequence[GeneratedRow], count: int, weak: Policy) -> list[GeneratedRow]:
         """`count` of the rows, drawn at random, in their order."""
         rng = random.Random(stable_hash("w2s random", self.config.seed))
         drawn = sorted(rng.sample(range(len(rows)), count))
         return self._rows("random", [rows[i] for i in drawn], {"weak": weak})
 
-    def sampled(self, policy: Policy) -> dict[str, list[AnswerRow]]:
+    def sampled(self, policy: Policy) -> dict[str, list[GeneratedRow]]:
         """Question id -> the model's samples."""
         rows = self.stages.answers(
             "samples",
@@ -134,14 +134,14 @@ class WeakToStrongRun:
             seed=self._seed("samples"),
             role="strong",
         )
-        samples: dict[str, list[AnswerRow]] = {problem.id: [] for problem in self.questions}
+        samples: dict[str, list[GeneratedRow]] = {problem.id: [] for problem in self.questions}
         for row in rows:
             samples[row["id"]].append(row)
         return samples
 
-    def majorities(self, policy: Policy, *, tau: float) -> list[AnswerRow]:
+    def majorities(self, policy: Policy, *, tau: float) -> list[GeneratedRow]:
         """The first sample with the commonest answer, where its share is `tau` at least."""
-        rows, dropped = list[AnswerRow](), Counter[str]()
+        rows, dropped = list[GeneratedRow](), Counter[str]()
         for name, samples in self.sampled(policy).items():
             same = self.config.equality
             answers = [read_answer(name, "samples", row, equality=same) for row in samples]
@@ -152,7 +152,7 @@ class WeakToStrongRun:
                 rows.append(samples[at])
         return self._rows("majorities", rows, {"strong": policy}, dropped)
 
-    def voted(self, weak_rows: Sequence[AnswerRow], plus: Policy) -> list[Question]:
+    def voted(self, weak_rows: Sequence[GeneratedRow], plus: Policy) -> list[Question]:
         """What stage II's pairs are made from: the weak answers beside samples of M_plus."""
         sampled, same = self.sampled(plus), self.config.equality
         return [
@@ -177,7 +177,7 @@ class WeakToStrongRun:
         facts = {"weak_chosen": sides["chosen"], "weak_rejected": sides["rejected"]}
         return self._rows("pairs", rows, models, dropped, facts)
 
-    def _right(self, rows: Sequence[AnswerRow]) -> float | None:
+    def _right(self, rows: Sequence[GeneratedRow]) -> float | None:
         gold = {problem.id: problem for problem in with_gold(self.config, self.world)[1]}
         known = [(gold[row["id"]], row["text"]) for row in rows if gold[row["id"]].answer]
         scores = grade_all(self.world.task, known)

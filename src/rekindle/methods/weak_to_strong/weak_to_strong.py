@@ -43,7 +43,7 @@ from pydantic import Field
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, DataError
-from rekindle.loops.stages import AnswerRow
+from rekindle.loops.stages import GeneratedRow
 from rekindle.loops.world import World
 from rekindle.methods.weak_to_strong.halves import HalvesConfig
 from rekindle.methods.weak_to_strong.pairs import (
@@ -73,8 +73,8 @@ TrainOn = Literal["consistent", "random", "weak", "demos", "votes", "gold", "not
 
 
 def consistent(
-    weak: Sequence[AnswerRow],
-    icl: Sequence[AnswerRow],
+    weak: Sequence[GeneratedRow],
+    icl: Sequence[GeneratedRow],
     *,
     equality: Equality = "canonical",
     pad_to: int | None = None,
