@@ -16,8 +16,10 @@ import torch
 from rekindle.engine.batch import Batch, count, pack
 from rekindle.engine.device import Group
 from rekindle.errors import TrainingError
-from rekindle.ops.groups import Credit, GroupClass, ScoredRows, classify, group_rows
+from rekindle.ops.groups import Credit, ScoredRows, classify, group_rows
 from rekindle.records import Problem, Rollout, Score
+
+SampleRow = dict[str, int | float | str | dict[str, float | None] | None]  # of samples.jsonl
 
 
 class Grade(NamedTuple):
@@ -203,66 +205,34 @@ def refuse_too_many_missing(rows: Sequence[AnswerRow], *, at_most: float) -> Non
         )
 
 
-@dataclass(frozen=True)
-class SampleRow:
-    """One line of samples.jsonl: an answer, each part of its reward, and what was made of it.
-
-    `columns` are the method's own numbers; they stand behind `advantage` in the line.
-    """
-
-    step: int
-    group: int
-    problem: Problem
-    rollout: Rollout
-    score: Score
-    reward: float
-    advantage: float
-    columns: dict[str, float]
-    group_class: GroupClass
-    sum_logprob: float
-
-    def written(self) -> dict[str, int | float | str | dict[str, float | None] | None]:
-        """The line as it is written."""
-        return {
-            "step": self.step,
-            "group": self.group,
-            "problem": self.problem.id,
-            "level": self.problem.level,
-            "prompt": self.problem.prompt,
-            "answer": self.problem.answer,
-            "sample": self.rollout.sample,
-            "text": self.rollout.text,
-            "score": self.score.value,
-            "missing": self.score.reason,
-            "parts": dict(self.score.parts),
-            "reward": self.reward,
-            "advantage": self.advantage,
-            **self.columns,
-            "group_class": self.group_class,
-            "tokens": len(self.rollout.tokens),
-            "sum_logprob": self.sum_logprob,
-            "finish": self.rollout.finish,
-        }
-
-
 def sample_rows(step: int, collected: Collected, credit: Credit, *, limit: int) -> list[SampleRow]:
-    """About `limit` of this process's rollouts, whole groups spread over the step."""
-    rows = []
+    """About `limit` of this process's rollouts, whole groups spread over the step, as the lines of
+    samples.jsonl; the method's own columns stand behind `advantage`."""
+    rows: list[SampleRow] = []
     for i in _spread(collected.groups, limit):
-        rollout, at = collected.rollouts[i], collected.position[i]
+        rollout, score = collected.rollouts[i], collected.scores[i]
+        at, problem = collected.position[i], rollout.problem
         rows.append(
-            SampleRow(
-                step=step,
-                group=collected.groups[i],
-                problem=rollout.problem,
-                rollout=rollout,
-                score=collected.scores[i],
-                reward=float(credit.reward_N[at]),
-                advantage=float(credit.advantage_N[at]),
-                columns={name: float(column[at]) for name, column in credit.columns.items()},
-                group_class=credit.group_class_N[at],
-                sum_logprob=collected.gathered[at].sum_logprob,
-            )
+            {
+                "step": step,
+                "group": collected.groups[i],
+                "problem": problem.id,
+                "level": problem.level,
+                "prompt": problem.prompt,
+                "answer": problem.answer,
+                "sample": rollout.sample,
+                "text": rollout.text,
+                "score": score.value,
+                "missing": score.reason,
+                "parts": dict(score.parts),
+                "reward": float(credit.reward_N[at]),
+                "advantage": float(credit.advantage_N[at]),
+                **{name: float(column[at]) for name, column in credit.columns.items()},
+                "group_class": credit.group_class_N[at],
+                "tokens": len(rollout.tokens),
+                "sum_logprob": collected.gathered[at].sum_logprob,
+                "finish": rollout.finish,
+            }
         )
     return rows
 

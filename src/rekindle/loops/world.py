@@ -86,7 +86,7 @@ class World:
         if self.evaluation.due(step, last=last):
             self._evaluate(step)
         row = self.logbook.row(metrics, checkpoint=self.run.checkpoint_seconds())
-        self.run.log(step, row, samples=[sample.written() for sample in samples])
+        self.run.log(step, row, samples=samples)
 
     def _evaluate(self, step: int) -> None:
         policy = self.evaluation.policy or self.policy
