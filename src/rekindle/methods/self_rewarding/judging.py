@@ -24,7 +24,7 @@ from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import Sampler
 from rekindle.errors import ConfigError, DataError, TrainingError
-from rekindle.loops.stages import GeneratedRow, Fact, StageRows, Stages, hash_rows
+from rekindle.loops.stages import Fact, GeneratedRow, StageRows, Stages, hash_rows
 from rekindle.loops.world import World
 from rekindle.ops.ranking import auc, group_auc
 from rekindle.records import Problem, Score

@@ -25,8 +25,8 @@ from rekindle.errors import ConfigError, DataError
 from rekindle.files import read_jsonl, write_jsonl
 from rekindle.loops.pair_step import likeness
 from rekindle.loops.stages import (
-    GeneratedRow,
     Fact,
+    GeneratedRow,
     StageRows,
     Stages,
     disjoint_chunks,

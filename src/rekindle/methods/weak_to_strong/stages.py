@@ -19,7 +19,7 @@ from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import fresh_state
 from rekindle.errors import ConfigError, DataError
-from rekindle.loops.stages import GeneratedRow, Fact, RowT, StageRows, Stages, hash_rows
+from rekindle.loops.stages import Fact, GeneratedRow, RowT, StageRows, Stages, hash_rows
 from rekindle.loops.world import World
 from rekindle.methods import dpo, orpo
 from rekindle.methods.sft import sft_on
