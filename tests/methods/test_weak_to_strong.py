@@ -19,8 +19,8 @@ from rekindle.methods.weak_to_strong import weak_to_strong
 from rekindle.methods.weak_to_strong.halves import (
     Demos,
     DemoSampler,
+    hide_gold,
     pick_demos,
-    question,
     refuse_overlap,
 )
 from rekindle.methods.weak_to_strong.weak_to_strong import (
@@ -287,7 +287,7 @@ def test_gold_of_half_2_changes_nothing(base, data, tmp_path, settings):
 
 def test_a_question_has_nothing_of_its_answer_left():
     asked = Problem("1", "2+2=", answer="4", solution="4", meta={"entry": 4}, level="3")
-    assert question(asked) == Problem("1", "2+2=", answer="", level="3")
+    assert hide_gold(asked) == Problem("1", "2+2=", answer="", level="3")
 
 
 def test_questions_in_both_halves_are_listed(base, tmp_path):

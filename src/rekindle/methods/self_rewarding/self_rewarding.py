@@ -45,12 +45,12 @@ from rekindle.methods.self_rewarding.candidates import (
 )
 from rekindle.methods.self_rewarding.rounds import Rounds, RoundsConfig, check
 
-__all__ = ["PRESETS", "Config", "check", "explain_pairs", "picks", "run"]
+__all__ = ["PRESETS", "Config", "check", "explain_pairs", "pick_pairs", "run"]
 
 # --- the rule
 
 
-def picks(prompt: PromptCandidates, config: Config) -> Picks:
+def pick_pairs(prompt: PromptCandidates, config: Config) -> Picks:
     """Highest against lowest of the current model's candidates."""
     chosen = best(prompt.current, ties=config.ties, choose_cut=config.choose_cut)
     return Picks(pick(chosen, worst(prompt.current)))
@@ -71,7 +71,7 @@ def explain_pairs(
         DataError: a row cannot be read; it is named.
     """
     prompts = [read_candidates(row) for row in rows]
-    return picks_rows(prompts, [picks(prompt, config) for prompt in prompts])
+    return picks_rows(prompts, [pick_pairs(prompt, config) for prompt in prompts])
 
 
 # --- what can be set
@@ -95,7 +95,7 @@ def run(config: Config, world: World) -> Policy:
         judge = rounds.begin(i, policy)
         answers = {"current": rounds.answers("candidates", "current", policy)}
         judged = rounds.judged("judged", judge, answers)
-        picked = [picks(prompt, config).d1 for prompt in judged]
+        picked = [pick_pairs(prompt, config).d1 for prompt in judged]
         pairs = rounds.pairs("pairs", picked, {"current": policy})
         policy = rounds.end(rounds.train("dpo", policy, pairs, kept=True))
     return policy

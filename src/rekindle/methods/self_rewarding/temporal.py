@@ -50,7 +50,7 @@ from rekindle.methods.self_rewarding.candidates import (
 )
 from rekindle.methods.self_rewarding.rounds import Rounds, RoundsConfig, check
 
-__all__ = ["PRESETS", "Config", "check", "explain_pairs", "picks", "run"]
+__all__ = ["PRESETS", "Config", "check", "explain_pairs", "pick_pairs", "run"]
 
 # --- the rules
 
@@ -76,7 +76,7 @@ def guided(
     return future if score_of(future) > score_of(current) else current
 
 
-def picks(prompt: PromptCandidates, config: Config) -> Picks:
+def pick_pairs(prompt: PromptCandidates, config: Config) -> Picks:
     """The pairs of one prompt, for the future model (`d1`) and for the next one (`d2`)."""
     top = best(prompt.current, ties=config.ties, choose_cut=config.choose_cut)
     low = worst(prompt.current)
@@ -105,7 +105,7 @@ def explain_pairs(
         DataError: a row cannot be read; it is named.
     """
     prompts = [read_candidates(row, initial=config.past, future=config.future) for row in rows]
-    return picks_rows(prompts, [picks(prompt, config) for prompt in prompts])
+    return picks_rows(prompts, [pick_pairs(prompt, config) for prompt in prompts])
 
 
 # --- what can be set
@@ -142,13 +142,13 @@ def run(config: Config, world: World) -> Policy:
             models["initial"] = start
             answers["initial"] = rounds.answers("initial", "initial", start)
         judged = rounds.judged("judged", judge, answers)
-        picked = [picks(prompt, config) for prompt in judged]
+        picked = [pick_pairs(prompt, config) for prompt in judged]
         pairs = rounds.pairs("pairs", [both.d1 for both in picked], models)
         if config.future:
             models["future"] = rounds.train("future", policy, pairs, kept=False)
             ahead = {"future": rounds.answers("ahead", "future", models["future"])}
             judged = rounds.judged("judged-ahead", judge, ahead)
-            picked = [picks(prompt, config) for prompt in judged]
+            picked = [pick_pairs(prompt, config) for prompt in judged]
             pairs = rounds.pairs("pairs-next", [both.d2 for both in picked], models)
         policy = rounds.end(rounds.train("dpo", policy, pairs, kept=True))
     return policy

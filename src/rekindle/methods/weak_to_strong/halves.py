@@ -81,20 +81,20 @@ class Halves(NamedTuple):
 # --- data
 
 
-def question(problem: Problem) -> Problem:
+def hide_gold(problem: Problem) -> Problem:
     """The problem without anything that its answer could be read from."""
     return replace(problem, answer="", solution=None, meta={})
 
 
-def halves(config: HalvesConfig, world: World) -> Halves:
+def split_halves(config: HalvesConfig, world: World) -> Halves:
     """Training problems in two halves, the second without gold; none is evaluated.
 
     Raises:
         DataError: the task has too few, or a question is in two of half 1, half 2 and what is
             evaluated.
     """
-    first, second = with_gold(config, world)
-    parts = Halves(first, [question(problem) for problem in second])
+    first, second = draw_halves(config, world)
+    parts = Halves(first, [hide_gold(problem) for problem in second])
     split = world.evaluation.config.split
     evaluated = world.evaluation.problems(world.task, world.levels)
     refuse_overlap({"half 1": parts.labelled, "half 2": parts.questions, split: evaluated})
@@ -132,7 +132,7 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).lower()
 
 
-def with_gold(config: HalvesConfig, world: World) -> list[list[Problem]]:
+def draw_halves(config: HalvesConfig, world: World) -> list[list[Problem]]:
     """Both halves as the task has them; of the second only the ceiling may see the gold."""
     try:
         return disjoint_chunks(world, [config.half1, config.half2])

@@ -164,7 +164,9 @@ def refuse_other_questions(weak: Sequence[GeneratedRow], icl: Sequence[Generated
         )
 
 
-def padded(kept: int, differ: Sequence[RowsT], *, pad_to: int | None, seed: int) -> list[RowsT]:
+def draw_padding(
+    kept: int, differ: Sequence[RowsT], *, pad_to: int | None, seed: int
+) -> list[RowsT]:
     """Of the questions on which the models differ, as many as lack to `pad_to`, drawn at random."""
     lacking = max(0, (pad_to or 0) - kept)
     rng = random.Random(stable_hash("w2s pad", seed))
@@ -217,7 +219,7 @@ def pair_of(
     return row
 
 
-def distinct(answers: Sequence[Answer], *, other_than: str) -> list[Answer]:
+def drop_repeats(answers: Sequence[Answer], *, other_than: str) -> list[Answer]:
     """Each text once, in order, without the text that is on the other side of the pair."""
     first: dict[str, Answer] = {}
     for answer in answers:

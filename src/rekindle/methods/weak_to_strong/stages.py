@@ -13,7 +13,6 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypedDict
 
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
@@ -27,9 +26,9 @@ from rekindle.methods.weak_to_strong.halves import (
     Demos,
     DemoSampler,
     HalvesConfig,
-    halves,
+    draw_halves,
     pick_demos,
-    with_gold,
+    split_halves,
 )
 from rekindle.methods.weak_to_strong.pairs import (
     KeptRow,
@@ -42,25 +41,15 @@ from rekindle.methods.weak_to_strong.pairs import (
 from rekindle.tasks.task import grade_all, stable_hash
 
 
-class HalfRow(TypedDict):
-    """A question, and the half that it is in."""
-
-    id: str
-    half: str
-    prompt: str
-
-
 class WeakToStrongRun:
     """One run's stages, its halves, and the verbs of the algorithm box."""
 
     def __init__(self, config: HalvesConfig, world: World) -> None:
         self.config, self.world, self.stages = config, world, Stages(world)
-        self.labelled, self.questions = halves(config, world)
+        self.labelled, self.questions = split_halves(config, world)
         self._by_id = {problem.id: problem for problem in self.questions}
         parts = (("1", self.labelled), ("2", self.questions))
-        rows: list[HalfRow] = [
-            {"id": q.id, "half": half, "prompt": q.prompt} for half, part in parts for q in part
-        ]
+        rows = [{"id": q.id, "half": half, "prompt": q.prompt} for half, p in parts for q in p]
         self.stages.rows("halves", inputs={"rows": hash_rows(rows)}, make=lambda: StageRows(rows))
 
     # --- texts
@@ -178,7 +167,7 @@ class WeakToStrongRun:
         return self._rows("pairs", rows, models, dropped, facts)
 
     def _right(self, rows: Sequence[GeneratedRow]) -> float | None:
-        gold = {problem.id: problem for problem in with_gold(self.config, self.world)[1]}
+        gold = {problem.id: problem for problem in draw_halves(self.config, self.world)[1]}
         known = [(gold[row["id"]], row["text"]) for row in rows if gold[row["id"]].answer]
         scores = grade_all(self.world.task, known)
         values = [score.value for score in scores if score.value is not None]
@@ -186,7 +175,7 @@ class WeakToStrongRun:
 
     def gold(self) -> list[TextRow]:
         """Reference solutions of half 2, for the ceiling and nothing else."""
-        solved = with_gold(self.config, self.world)[1]
+        solved = draw_halves(self.config, self.world)[1]
         lacking = [problem.id for problem in solved if problem.solution is None]
         if lacking:
             raise DataError(

@@ -56,8 +56,8 @@ from rekindle.methods.weak_to_strong.pairs import (
     QuestionPairs,
     WeakPairRow,
     at_least,
-    distinct,
-    padded,
+    draw_padding,
+    drop_repeats,
     pair_of,
     read_answer,
     read_question,
@@ -101,7 +101,7 @@ def consistent(
         else:
             dropped[DIFFERENT] += 1
             differ += [rows] if forms[1] is not None else []
-    more = padded(len(kept), differ, pad_to=pad_to, seed=seed)
+    more = draw_padding(len(kept), differ, pad_to=pad_to, seed=seed)
     dropped[DIFFERENT] -= len(more)
     kept += more
     hybrid = [row for rows in kept for row in rows]
@@ -141,10 +141,10 @@ def make_pairs(
     if not chosen:
         return QuestionPairs([], "the chosen text is empty")
     if right:
-        others = distinct(rng.sample(differ, len(differ)), other_than=weak.text)
+        others = drop_repeats(rng.sample(differ, len(differ)), other_than=weak.text)
         sides = [(weak, other) for other in others]
     else:
-        others = distinct([rng.choice(chosen), *chosen], other_than=weak.text)
+        others = drop_repeats([rng.choice(chosen), *chosen], other_than=weak.text)
         sides = [(other, weak) for other in others]
     share = winner.votes / winner.n
     pairs = [pair_of(question, *both, confidence=share) for both in sides[:max_pairs]]
