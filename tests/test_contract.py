@@ -80,9 +80,7 @@ def updating(method):
     section = section_name(method)
     if section in PAIRS | ROUNDS:
         return pairs
-    if section == "weak_to_strong":
-        return sft
-    return method_module(method) if section in ("sft", "wmss") else step
+    return sft if section in ("sft", "wmss", "weak_to_strong") else step
 
 
 def weights(out):

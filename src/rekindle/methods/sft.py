@@ -15,7 +15,7 @@ Known failure modes: on problems with many right answers it imitates the one tha
 loses pass@k; once training tokens are near certain (`tokens/above_099`) little gradient is left.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from pydantic import Field
@@ -28,7 +28,7 @@ from rekindle.engine.policy import Policy
 from rekindle.engine.state import TrainState
 from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
 from rekindle.errors import DataError
-from rekindle.loops.problem_order import epochs
+from rekindle.loops.stages import epochs
 from rekindle.loops.world import World
 from rekindle.ops.logprobs import TokenScores, chunked_token_scores, raised
 from rekindle.ops.weights import Reduction
@@ -98,7 +98,15 @@ PRESETS: dict[str, Config] = {"sft": Config()}
 
 def run(config: Config, world: World) -> Policy:
     """Draw `optim.problems` solved problems a step and raise the likelihood of their solutions."""
-    return _train(config, world, lambda state, step: world.draw(state, world.optim.problems))
+    policy, optim = world.policy, world.optim
+    objective = sft_objective(
+        policy, smoothing=config.label_smoothing_factor, noise=config.neftune_noise_alpha
+    )
+    state = world.restore(fresh_state({"policy": policy.model}, optim))
+    for step in world.steps(state):
+        problems = world.draw(state, optim.problems)
+        world.log(step, update_on(config, world, state, problems, objective))
+    return policy
 
 
 def sft_on(world: World, problems: Sequence[Problem]) -> Policy:
@@ -111,34 +119,30 @@ def sft_on(world: World, problems: Sequence[Problem]) -> Policy:
         raise DataError(
             "there is no seed data", fix="set seed.instructions, seed.judged or seed.path"
         )
-    count, seed = world.optim.problems, world.seed
-    return _train(
-        Config(), world, lambda state, step: epochs(problems, step=step, count=count, seed=seed)
-    )
-
-
-def _train(
-    config: Config, world: World, draw: Callable[[TrainState, int], list[Problem]]
-) -> Policy:
-    policy, optim = world.policy, world.optim
-    objective = sft_objective(
-        policy, smoothing=config.label_smoothing_factor, noise=config.neftune_noise_alpha
-    )
+    policy, optim, objective = world.policy, world.optim, sft_objective(world.policy)
     state = world.restore(fresh_state({"policy": policy.model}, optim))
     for step in world.steps(state):
-        batch = weigh(config, world, draw(state, step)[world.group.rank :: world.group.size])
-        with world.clock("update"):
-            metrics = update(
-                state,
-                batch.split(world.micro_tokens),
-                objective,
-                clip=optim.clip,
-                group=world.group,
-                device=policy.device,
-            )
-        trained = world.group.sum({"tokens": float(batch.tokens)})["tokens"]
-        world.log(step, {**metrics, "tokens/trained": trained})
+        drawn = epochs(problems, step=step, count=optim.problems, seed=world.seed)
+        world.log(step, update_on(Config(), world, state, drawn, objective))
     return policy
+
+
+def update_on(
+    config: Config, world: World, state: TrainState, problems: list[Problem], objective: LossFn
+) -> dict[str, float]:
+    """One update on solved problems, divided over the processes; its metrics."""
+    batch = weigh(config, world, problems[world.group.rank :: world.group.size])
+    with world.clock("update"):
+        metrics = update(
+            state,
+            batch.split(world.micro_tokens),
+            objective,
+            clip=world.optim.clip,
+            group=world.group,
+            device=world.policy.device,
+        )
+    trained = world.group.sum({"tokens": float(batch.tokens)})["tokens"]
+    return {**metrics, "tokens/trained": trained}
 
 
 def weigh(config: Config, world: World, problems: list[Problem]) -> Batch:
