@@ -63,6 +63,10 @@ class TrainingError(RekindleError, RuntimeError):
     """A run that had to stop: non-finite step, too many missing scores, ..."""
 
 
+class RewardFunctionError(RekindleError, ValueError):
+    """A reward in Python that raised, or returned something else than one score an answer."""
+
+
 class RewardUnavailableError(RekindleError, ConnectionError):
     """A reward source that cannot be reached now; the run pauses and can be resumed."""
 

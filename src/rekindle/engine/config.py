@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from rekindle.rewards.python_reward import is_place
 
 
 class Section(BaseModel):
@@ -24,6 +27,19 @@ def _as_names(value: Any) -> Any:
 
 
 Levels = Annotated[tuple[str, ...] | None, BeforeValidator(_as_names)]
+
+
+VERIFIERS = ("exact", "numeric", "math", "code")
+
+
+def _as_verifier(name: str) -> str:
+    if name not in VERIFIERS and not is_place(name):
+        wanted = f"one of {', '.join(VERIFIERS)}, or package.module:function of your own"
+        raise PydanticCustomError("verifier", wanted)
+    return name
+
+
+Verifier = Annotated[str, AfterValidator(_as_verifier)]
 
 
 class ModelConfig(Section):
@@ -55,8 +71,10 @@ class TaskConfig(Section):
     )
     levels: Levels = Field(default=None, description="None: all of the task's")
     path: str | None = Field(default=None, description="jsonl: the file, or a directory of splits")
-    verifier: Literal["exact", "numeric", "math", "code"] | None = Field(
-        default=None, description="jsonl and hub: how an answer is compared (default: numeric)"
+    verifier: Verifier | None = Field(
+        default=None,
+        description="jsonl and hub: how an answer is compared: exact, numeric (default), math, "
+        "code; any task: package.module:function, a reward in Python",
     )
     args: dict[str, Any] = Field(default_factory=dict, description="task-specific settings")
     timeout: float | None = Field(

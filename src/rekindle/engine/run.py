@@ -241,6 +241,13 @@ class Run:
             say(f"{why}\npaused after step {state.step}, a checkpoint is written")
         raise SystemExit(EXIT_RESUMABLE)
 
+    def keep(self, state: TrainState) -> None:
+        """A checkpoint of the last finished step, before an error ends the run; `state` must be
+        what it was then."""
+        self._checkpoint(state)
+        if self.group.is_main:
+            say(f"stopped after step {state.step}, a checkpoint is written")
+
     def checkpoint_seconds(self) -> float:
         """Time spent on checkpoints since the last call: those of earlier steps."""
         spent, self._saving = self._saving, 0.0

@@ -8,7 +8,7 @@ step, since a policy that games a reward model shows there first.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ import torch
 from rekindle import testbed
 from rekindle.engine.config import RewardConfig
 from rekindle.engine.device import Group, pick_device, pick_dtype
-from rekindle.errors import ConfigError, RewardUnavailableError
+from rekindle.errors import ConfigError, RewardFunctionError, RewardUnavailableError
 from rekindle.loops.rollouts import AnswerRow, Grade, refuse_too_many_missing
 from rekindle.ops.ranking import auc, group_auc
 from rekindle.records import Rollout, Score
@@ -49,13 +49,14 @@ class Graders:
         """This process's answers under the training verifier, and the reward model if there is one.
 
         Raises:
-            RewardUnavailableError: as `reward_scores`.
+            RewardUnavailableError, RewardFunctionError: as `in_all`.
         """
         answers = [(rollout.problem, rollout.text) for rollout in rollouts]
-        verdicts = grade_all(self.verifier or task, answers)
-        if self.scorer is None:
+        verdicts = in_all(group, lambda: grade_all(self.verifier or task, answers))
+        scorer = self.scorer
+        if scorer is None:
             return [Grade(verdict, None) for verdict in verdicts]
-        rewards = reward_scores(self.scorer, rollouts, group)
+        rewards = in_all(group, lambda: scorer.score(answers))
         return [Grade(*pair) for pair in zip(verdicts, rewards, strict=True)]
 
     def check_missing(self, rows: Sequence[AnswerRow]) -> None:
@@ -155,22 +156,24 @@ def open_scorer(config: RewardConfig, task: Task, *, device: str = "auto") -> Sc
     return Once(head, keep=config.cache)
 
 
-def reward_scores(scorer: Scorer, rollouts: Sequence[Rollout], group: Group) -> list[Score]:
-    """The reward model's scores of this process's answers.
+def in_all(group: Group, score: Callable[[], list[Score]]) -> list[Score]:
+    """This process's scores; a failure in one process is raised in all: nobody waits.
 
     Raises:
-        RewardUnavailableError: the source failed in some process; raised in all:
-            nobody waits.
+        RewardUnavailableError: a reward model cannot be reached now.
+        RewardFunctionError: a reward in Python failed.
     """
     scores: list[Score] = []
-    failure: RewardUnavailableError | None = None
+    failure: RewardUnavailableError | RewardFunctionError | None = None
     try:
-        scores = scorer.score([(rollout.problem, rollout.text) for rollout in rollouts])
-    except RewardUnavailableError as error:
+        scores = score()
+    except (RewardUnavailableError, RewardFunctionError) as error:
         failure = error
-    failures = [str(found) for found in group.gather_objects([failure]) if found is not None]
+    failures = [error for error in group.gather_objects([failure]) if error is not None]
+    if failure is not None:
+        raise failure
     if failures:
-        raise failure or RewardUnavailableError(f"in another process: {failures[0]}")
+        raise type(failures[0])(f"in another process: {failures[0]}")
     return scores
 
 

@@ -20,7 +20,7 @@ from rekindle.engine.run import Run
 from rekindle.engine.sampler import Sampler, Samplers, SharedSampler
 from rekindle.engine.state import TrainState, restore_rng, rng_state
 from rekindle.engine.update import measure_batch
-from rekindle.errors import RewardUnavailableError
+from rekindle.errors import RewardFunctionError, RewardUnavailableError
 from rekindle.loops.evaluation import Evaluation, When
 from rekindle.loops.logbook import Budget, Logbook
 from rekindle.loops.reward_scores import Graders
@@ -144,7 +144,8 @@ class World:
 
         With `extra_rollouts` (DAPO's dynamic sampling) only mixed groups are kept, and more
         problems are drawn until a step's worth of groups is mixed or the budget is spent. Called
-        before the step's update: a reward model that is away pauses the run after the last one.
+        before the step's update: a reward model that is away pauses the run after the last one, and
+        a reward in Python that fails ends it with a checkpoint of that one.
         """
         scalars, rngs = dict(state.scalars), rng_state()
         wanted = self.optim.problems
@@ -158,10 +159,13 @@ class World:
                 more = self._sampled(state, min(wanted, limit - offset), samples, offset=offset)
                 collected = collected.join(more)
             return collected.only(collected.mixed_groups()[:wanted])
-        except RewardUnavailableError as error:
+        except (RewardUnavailableError, RewardFunctionError) as error:
             state.scalars = scalars
             restore_rng(rngs)
-            self.run.pause(state, str(error))
+            if isinstance(error, RewardUnavailableError):
+                self.run.pause(state, str(error))
+            self.run.keep(state)
+            raise
 
     def _sampled(self, state: TrainState, problems: int, samples: int, *, offset: int) -> Collected:
         drawn = self.draw(state, problems)

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from rekindle.errors import ConfigError, did_you_mean
+from rekindle.rewards.python_reward import is_place, load_reward
+from rekindle.tasks.own import Rewarded
 from rekindle.tasks.task import Task, pick_levels
 
 __all__ = ["KNOWN", "Task", "load_task"]
@@ -23,14 +25,15 @@ KNOWN = {
 
 
 def load_task(
-    *,
     name: str,
+    *,
     levels: Sequence[str] | None = None,
     path: str | None = None,
     verifier: str | None = None,
     args: Mapping[str, Any] | None = None,
     timeout: float | None = None,
     workers: int | None = None,
+    needs_answer: bool = True,
 ) -> Task:
     """A task by name.
 
@@ -38,8 +41,10 @@ def load_task(
         name: one of `KNOWN`.
         levels: checked against the task's; the caller passes them on to `draw` and `problems`.
         path: the file or directory of `jsonl`.
-        verifier: `exact`, `numeric`, `math` (extra [math]) or `code`, for `jsonl` and `hub`.
+        verifier: `exact`, `numeric`, `math` (extra [math]) or `code`, for `jsonl` and `hub`; for
+            any task `package.module:function`, a reward in Python (`rewards.python_reward`).
         timeout, workers: of `math` and `code`: seconds an answer or test case, and processes.
+        needs_answer: rows of `jsonl` and `hub` must have something to check an answer against.
         args: the task's own settings; a generated task takes `mix` (level -> weight in training).
 
     Raises:
@@ -50,6 +55,18 @@ def load_task(
     settings = dict(args or {})
     if path is not None and name != "jsonl":
         raise ConfigError(f"task.path has no effect with task '{name}'", got=path, fix="remove it")
+    if verifier is not None and is_place(verifier):
+        reward = load_reward(verifier)
+        task = load_task(
+            name,
+            levels=levels,
+            path=path,
+            args=args,
+            timeout=timeout,
+            workers=workers,
+            needs_answer=False,
+        )
+        return Rewarded(task, reward)
     if verifier is not None and name not in ("jsonl", "hub"):
         raise ConfigError(
             f"task.verifier has no effect with task '{name}'",
@@ -57,21 +74,27 @@ def load_task(
             why="it brings its own",
             fix="remove it",
         )
-    task = _with_workers(_load(name, path, verifier, settings), timeout, workers)
+    task = _with_workers(_load(name, path, verifier, settings, needs_answer), timeout, workers)
     pick_levels(name, task.levels, levels)
     return task
 
 
-def _load(name: str, path: str | None, verifier: str | None, settings: dict[str, Any]) -> Task:
+def _load(
+    name: str,
+    path: str | None,
+    verifier: str | None,
+    settings: dict[str, Any],
+    needs_answer: bool,
+) -> Task:
     if name == "jsonl":
         from rekindle.tasks.jsonl import load_jsonl
 
         _refuse_unknown(name, settings, ())
-        return load_jsonl(path, verifier=verifier or "numeric")
+        return load_jsonl(path, verifier=verifier or "numeric", needs_answer=needs_answer)
     if name == "hub":
         from rekindle.tasks.hub import load_hub
 
-        return load_hub(settings, verifier=verifier or "numeric")
+        return load_hub(settings, verifier=verifier or "numeric", needs_answer=needs_answer)
     if name == "gym":
         from rekindle.tasks.gym import load_gym
 

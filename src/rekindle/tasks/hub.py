@@ -28,7 +28,7 @@ _SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 _COLUMNS = ("prompt", "answer", "solution", "messages", "id", "level")
 
 
-def load_hub(settings: Mapping[str, Any], *, verifier: str) -> Listed:
+def load_hub(settings: Mapping[str, Any], *, verifier: str, needs_answer: bool = True) -> Listed:
     """Load a dataset and read its rows as problems.
 
     Args:
@@ -58,7 +58,7 @@ def load_hub(settings: Mapping[str, Any], *, verifier: str) -> Listed:
                 f"dataset '{dataset}' has no split '{theirs}'", fix=did_you_mean(theirs, loaded)
             )
     splits = {
-        ours: _read(loaded[theirs], f"{dataset}[{theirs}]", columns, limit)
+        ours: _read(loaded[theirs], f"{dataset}[{theirs}]", columns, limit, needs_answer)
         for ours, theirs in {**_SPLITS, **chosen}.items()
         if theirs in loaded
     }
@@ -134,7 +134,9 @@ def _load(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     return loaded if isinstance(loaded, Mapping) else {"train": loaded}
 
 
-def _read(rows: Any, name: str, columns: Mapping[str, str], limit: int | None) -> list[Problem]:
+def _read(
+    rows: Any, name: str, columns: Mapping[str, str], limit: int | None, needs_answer: bool
+) -> list[Problem]:
     for theirs in columns.values():
         if theirs not in rows.column_names:
             raise ConfigError(
@@ -146,7 +148,9 @@ def _read(rows: Any, name: str, columns: Mapping[str, str], limit: int | None) -
     for number, row in enumerate(taken):
         where = f"{name} row {number}"
         mapped = {**row, **{ours: row[theirs] for ours, theirs in columns.items()}}
-        problem = problem_of(mapped, where=where, number=number, task=name)
+        problem = problem_of(
+            mapped, where=where, number=number, task=name, needs_answer=needs_answer
+        )
         refuse_same_id(problem, where, seen)
         problems.append(problem)
     return problems

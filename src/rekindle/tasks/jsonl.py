@@ -18,7 +18,7 @@ from rekindle.tasks.task import stable_hash
 _SPLITS = ("train", "dev", "test")
 
 
-def load_jsonl(path: str | None, *, verifier: str) -> Listed:
+def load_jsonl(path: str | None, *, verifier: str, needs_answer: bool = True) -> Listed:
     """Read and check all rows.
 
     Raises:
@@ -38,7 +38,7 @@ def load_jsonl(path: str | None, *, verifier: str) -> Listed:
             f"{place} holds no splits", wanted="train.jsonl, dev.jsonl or test.jsonl in it"
         )
     seen: dict[str, str] = {}
-    loaded = {file: _read(file, seen) for file in present}
+    loaded = {file: _read(file, seen, needs_answer) for file in present}
     source = f"{stable_hash(*[sha256_file(file) for file in present]):016x}"
     if place.is_dir():
         splits = {file.stem: problems for file, problems in loaded.items()}
@@ -47,11 +47,13 @@ def load_jsonl(path: str | None, *, verifier: str) -> Listed:
     return Listed(name="jsonl", splits=splits, verifier=verifier, source=source)
 
 
-def _read(file: Path, seen: dict[str, str]) -> list[Problem]:
+def _read(file: Path, seen: dict[str, str], needs_answer: bool) -> list[Problem]:
     problems = []
     for line, row in read_jsonl(file):
         where = f"{file}:{line}"
-        problem = problem_of(row, where=where, number=line, task=file.stem)
+        problem = problem_of(
+            row, where=where, number=line, task=file.stem, needs_answer=needs_answer
+        )
         refuse_same_id(problem, where, seen)
         problems.append(problem)
     return problems

@@ -21,10 +21,13 @@ _SAMPLING = 512  # tokens of an answer, where the recipe does not say
 _EPOCHS_KEPT = 4  # shuffled orders, which are as long as the data
 
 
-def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) -> Problem:
+def problem_of(
+    row: Mapping[str, object], *, where: str, number: int, task: str, needs_answer: bool = True
+) -> Problem:
     """A Problem from a row: `prompt` or `messages`, `answer`, optional `solution`, `id`, `level`.
 
     Messages that end with the assistant give the solution. Numbers are accepted as answers.
+    Without `needs_answer` (a reward in Python grades) all other columns are in `meta`.
 
     Raises:
         DataError: a field is missing or of the wrong kind; `where` names the place.
@@ -47,7 +50,7 @@ def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) ->
         )
     answer = _text(row, "answer", where)
     tests = None if row.get("tests") is None else read_tests(row["tests"], where=where)
-    if answer is None and solution is None and tests is None:
+    if needs_answer and answer is None and solution is None and tests is None:
         raise DataError(
             f"{where} has no 'answer'",
             got=dict(row),
@@ -72,8 +75,14 @@ def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) ->
         level="" if row.get("level") is None else str(row["level"]),
         solution=solution,
         messages=messages or None,
-        meta={} if tests is None else {"tests": tests},
+        meta=_meta(row, tests, keep=not needs_answer),
     )
+
+
+def _meta(row: Mapping[str, object], tests: object, *, keep: bool) -> dict[str, object]:
+    fields = ("id", "prompt", "messages", "answer", "solution", "level", "tests")
+    others = {name: value for name, value in row.items() if name not in fields} if keep else {}
+    return others if tests is None else {**others, "tests": tests}
 
 
 def _prompt_fix(row: Mapping[str, Any]) -> str:
