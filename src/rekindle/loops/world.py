@@ -97,7 +97,6 @@ class World:
                 self.task,
                 levels=self.levels,
                 sample=self.sample,
-                name=self.policy.config.name,
             )
         self.run.log_eval(step, result)
 
@@ -143,9 +142,8 @@ class World:
         """Sample `samples` answers to each of a step's problems and score them.
 
         With `extra_rollouts` (DAPO's dynamic sampling) only mixed groups are kept, and more
-        problems are drawn until a step's worth of groups is mixed or the budget is spent. Called
-        before the step's update: a reward model that is away pauses the run after the last one, and
-        a reward in Python that fails ends it with a checkpoint of that one.
+        problems are drawn until a step's worth of groups is mixed or the budget is spent. A reward
+        that fails leaves a checkpoint of the last step: call it before the step's update.
         """
         scalars, rngs = dict(state.scalars), rng_state()
         wanted = self.optim.problems
@@ -154,9 +152,8 @@ class World:
             if extra_rollouts == 0:
                 return collected
             limit = wanted + math.floor(wanted * extra_rollouts)
-            while len(collected.mixed_groups()) < wanted and collected.problems < limit:
-                offset = collected.problems
-                more = self._sampled(state, min(wanted, limit - offset), samples, offset=offset)
+            while len(collected.mixed_groups()) < wanted and (at := collected.problems) < limit:
+                more = self._sampled(state, min(wanted, limit - at), samples, offset=at)
                 collected = collected.join(more)
             return collected.only(collected.mixed_groups()[:wanted])
         except (RewardUnavailableError, RewardFunctionError) as error:
