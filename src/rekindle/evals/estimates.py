@@ -9,27 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, SupportsFloat, runtime_checkable
+from typing import SupportsFloat
 
 import numpy as np
 
 from rekindle.errors import DataError
 from rekindle.evals import passk
 from rekindle.evals.intervals import Floats, Interval, cluster, paired
+from rekindle.records import Array
 
 Nested = float | list["Nested"]
-
-
-@runtime_checkable
-class Array(Protocol):
-    """A numpy array or a tensor; torch is not loaded to ask."""
-
-    @property
-    def ndim(self) -> int:
-        """How many axes."""
-
-    def tolist(self) -> object:
-        """Nested lists of numbers."""
 
 
 Numbers = Sequence[float | Sequence[float | None] | None] | Array

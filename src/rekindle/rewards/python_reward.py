@@ -27,9 +27,9 @@ from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Protocol, SupportsFloat, runtime_checkable
 
 from rekindle.errors import ConfigError, RekindleError, RewardFunctionError, did_you_mean
-from rekindle.records import Problem, Score
+from rekindle.records import Array, Problem, Score
 
-Reward = Callable[[Sequence[Problem], Sequence[str]], Sequence[float | None]]
+Reward = Callable[[Sequence[Problem], Sequence[str]], Sequence[float | None] | Array]
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, re.Pattern, type(None))
 _RETURNED = "one finite number an answer, in order; None where an answer has no score"
 
@@ -215,7 +215,7 @@ def load_reward(place: str) -> PythonReward:
                 wanted="the name of a function in that module",
                 fix=did_you_mean(part, callables) if callables else "check the name",
             )
-        value = known[part]
+        value = getattr(value, part)
     return PythonReward.of(value, name=place)  # type: ignore[arg-type]
 
 

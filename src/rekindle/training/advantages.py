@@ -21,9 +21,10 @@ from torch import Tensor
 
 from rekindle.engine.config import SampleConfig, Section
 from rekindle.errors import ConfigError, DataError, did_you_mean
-from rekindle.evals.estimates import Array, Nested, Numbers, nested_numbers
+from rekindle.evals.estimates import Nested, Numbers, nested_numbers
 from rekindle.methods.catalog import find_method, method_module, methods_of
 from rekindle.ops.groups import Credit, ScoredRows
+from rekindle.records import Array
 from rekindle.training.recipe import checked
 
 TokenNumbers = Sequence[float | Sequence[float | Sequence[float | None] | None] | None] | Array
@@ -205,9 +206,9 @@ class _Column(NamedTuple):
         by_token = tokens and any(isinstance(row, list) for row in rows)
         sums, counts = list[float](), list[float]()
         for row in rows:
-            parts = row if isinstance(row, list) and by_token else [row]
+            parts = row if isinstance(row, list) else [row]
             numbers = [part for part in parts if not isinstance(part, list)]
-            if len(numbers) < len(parts) or _depth(nested) != depth + by_token:
+            if isinstance(row, list) != by_token or len(numbers) < len(parts):
                 raise DataError(
                     f"'{name}' is nested otherwise than 'scores'",
                     got=f"{_depth(nested)} levels, and 'scores' has {depth}",
