@@ -7,9 +7,9 @@ import pytest
 
 from rekindle.errors import DataError
 from rekindle.files import write_jsonl
-from rekindle.loops.pair_step import pairs_to_look_at
 from rekindle.signals.pair_gap import pair_finding
 from rekindle.signals.round_gap import auc_of
+from rekindle.tasks.pairs import pairs_to_look_at
 from signals.found import refused, row
 
 NOTHING = np.array([])

@@ -28,11 +28,11 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
         return
     settings = settings_asked(asked, asked.task, overrides)
     from rekindle.engine.device import seed_everything, set_threads
-    from rekindle.loops.pair_step import pairs_to_look_at
     from rekindle.loops.reward_scores import open_scorer
     from rekindle.signals.baseline import check_alike, read_baseline
     from rekindle.signals.measure import Measured, measure
     from rekindle.signals.table import closing
+    from rekindle.tasks.pairs import pairs_to_look_at
     from rekindle.training.train import open_task, sampling
 
     pairs = [] if asked.pairs is None else pairs_to_look_at(asked.pairs)
@@ -114,11 +114,11 @@ def _run_on_pairs(asked: Asked, wanted: tuple[str, ...] | None, overrides: Seque
     _check_no_task(asked, wanted, named="task" in tree)
     settings = checked(DiagnoseSettings, tree, "")
     from rekindle.engine.policy import Policy
-    from rekindle.loops.pair_step import pairs_to_look_at
     from rekindle.signals.baseline import check_alike, read_baseline
     from rekindle.signals.measure import Found
     from rekindle.signals.pair_gap import measure_pairs
     from rekindle.signals.table import ORDER, closing
+    from rekindle.tasks.pairs import pairs_to_look_at
 
     pairs = [] if asked.pairs is None else pairs_to_look_at(asked.pairs)
     rounds: list[dict[str, Any]] = []

@@ -11,7 +11,7 @@ import torch
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.files import read_jsonl, write_jsonl
-from rekindle.methods.wmss.curriculum import Knobs, curriculum
+from rekindle.methods.wmss.curriculum import CurriculumConfig, curriculum
 from rekindle.training.recipe import checked, with_overrides
 
 _SETTINGS = ("mode", "alpha", "beta", "gamma")
@@ -26,7 +26,8 @@ def run_explain_curriculum(source: Path, target: Path, overrides: Sequence[str])
             raise ConfigError(
                 f"setting '{name}' has no effect here", fix=did_you_mean(name, _SETTINGS)
             )
-    knobs = checked(Knobs, with_overrides(Knobs().model_dump(), plain), "wmss")
+    defaults = CurriculumConfig().model_dump()
+    settings = checked(CurriculumConfig, with_overrides(defaults, plain), "wmss")
     numbered = read_jsonl(source)
     weak, strong = (
         torch.tensor(
@@ -35,7 +36,12 @@ def run_explain_curriculum(source: Path, target: Path, overrides: Sequence[str])
         for name in ("entropy_weak", "entropy_strong")
     )
     found = curriculum(
-        weak, strong, mode=knobs.mode, alpha=knobs.alpha, beta=knobs.beta, gamma=knobs.gamma
+        weak,
+        strong,
+        mode=settings.mode,
+        alpha=settings.alpha,
+        beta=settings.beta,
+        gamma=settings.gamma,
     )
     weights = found.weight_N.tolist()
     write_jsonl(

@@ -35,7 +35,7 @@ _LOOK_EVERY = 8  # on a GPU, steps between looks at what has finished: a look wa
 
 @dataclass(frozen=True)
 class _Row:
-    """One completion to be made."""
+    """One completion of a batch."""
 
     problem: int
     sample: int
@@ -106,8 +106,8 @@ class CachedSampler:
         """The decoder for the weights as they are now, and how many rows to give it at once."""
         policy = self._policy
         if not isinstance(policy, ContrastPolicy):
-            with self._decoder_of(policy, self._memory, batch_size) as found:
-                yield found
+            with self._decoder_of(policy, self._memory, batch_size) as decoder:
+                yield decoder
             return
         with (
             self._decoder_of(policy, self._memory, batch_size) as (strong, rows),
@@ -198,9 +198,9 @@ class _Batch:
         stops: StopStrings | None,
     ) -> None:
         self.policy, self.config, self.stops = policy, config, stops
-        asked = list(dict.fromkeys(row.problem for row in rows))
-        self.prompts = [prompts[problem] for problem in asked]
-        place = {problem: index for index, problem in enumerate(asked)}
+        numbers = list(dict.fromkeys(row.problem for row in rows))
+        self.prompts = [prompts[number] for number in numbers]
+        place = {number: index for index, number in enumerate(numbers)}
         # fp64, which draws need, is not to be had on Apple's GPUs: there, logits come to the CPU
         device = torch.device("cpu") if policy.device.type == "mps" else policy.device
         self.device = device

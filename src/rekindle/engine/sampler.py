@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from rekindle.engine.cached_sampler import CachedSampler
 from rekindle.engine.config import SampleConfig
@@ -37,8 +37,6 @@ class Sampler(Protocol):
 
 
 SamplerSource = Sampler | Callable[[Policy], Sampler]
-_WANTED = "an object with sync(policy) and sample(problems, samples, config, seed)"
-_WHY = "every rollout of the run comes from it"
 
 
 def sampler_for(policy: Policy) -> Sampler:
@@ -53,22 +51,17 @@ class Samplers:
         source: one sampler for all policies of the run, or a function that makes one for a policy.
 
     Raises:
-        ConfigError: the source is neither.
+        ConfigError: the source is neither; also when it makes something else.
     """
 
     def __init__(self, source: SamplerSource = sampler_for) -> None:
-        # A class has the attributes of a sampler and is a function that makes one.
-        self._one = source if isinstance(source, Sampler) and not isinstance(source, type) else None
-        self._make = None if self._one is not None else source
-        if self._one is None and not callable(source):
-            raise ConfigError(
-                "this is no sampler",
-                got=source,
-                wanted=f"{_WANTED}, or a function from a policy to such an object",
-                why=_WHY,
-            )
-        self._made: tuple[Policy, Sampler] | None = None
-        self._synced: PolicySampler | None = None
+        # A class has the attributes of a sampler, and is a function that makes one.
+        one = isinstance(source, Sampler) and not isinstance(source, type)
+        if not one and not callable(source):
+            raise _no_sampler(source)
+        make = (lambda policy: source) if one else source
+        self._make = cast(Callable[[Policy], object], make)
+        self.release()
 
     def of(self, policy: Policy) -> Sampler:
         """A sampler of this policy's weights as they are now; ask again after each update."""
@@ -76,32 +69,21 @@ class Samplers:
 
     def release(self) -> None:
         """Forget the last policy, so that its memory is free when its training is over."""
-        self._made = self._synced = None
+        self._alive: tuple[Policy, Sampler] | None = None
+        self._synced: PolicySampler | None = None
 
     def ready(self, asking: PolicySampler, *, again: bool = False) -> Sampler:
-        """The sampler that has the weights of `asking`'s policy; `again`: bring them anew."""
-        sampler = self._sampler_of(asking.policy)
+        """The sampler, with the weights of `asking`'s policy; `again`: brought anew."""
+        if self._alive is None or self._alive[0] is not asking.policy:
+            self._alive = None  # before the next one is made: there may be no room for two
+            sampler = self._make(asking.policy)
+            if not isinstance(sampler, Sampler):
+                raise _no_sampler(sampler)
+            self._alive = (asking.policy, sampler)
         if again or self._synced is not asking:
-            sampler.sync(asking.policy)
+            self._alive[1].sync(asking.policy)
             self._synced = asking
-        return sampler
-
-    def _sampler_of(self, policy: Policy) -> Sampler:
-        if self._one is not None:
-            return self._one
-        if self._made is None or self._made[0] is not policy:
-            assert callable(self._make)
-            self._made = None  # before the next one is made: two may not fit
-            made = self._make(policy)
-            if not isinstance(made, Sampler):
-                raise ConfigError(
-                    "the function for samplers made something else",
-                    got=made,
-                    wanted=_WANTED,
-                    why=_WHY,
-                )
-            self._made = (policy, made)
-        return self._made[1]
+        return self._alive[1]
 
 
 class PolicySampler:
@@ -121,7 +103,7 @@ class PolicySampler:
         """As the sampler's own.
 
         Raises:
-            TrainingError: rollouts are too few or too many, of other problems, or in another order.
+            TrainingError: as `check_rollouts`.
         """
         sampler = self._samplers.ready(self)
         rollouts = sampler.sample(problems, samples=samples, config=config, seed=seed)
@@ -157,35 +139,41 @@ def check_rollouts(rollouts: Sequence[Rollout], problems: Sequence[Problem], sam
     """Refuse rollouts that are not what was asked for.
 
     Raises:
-        TrainingError: too few or too many, another problem or sample in some place, or log-probs
-            that do not match the tokens; the first such place is named.
+        TrainingError: too few or too many, another problem or sample in some place, or a token
+            without its log-prob; the first such place is named.
     """
-    wanted = len(problems) * samples
-    fix = "return `samples` rollouts of each problem, in the order of the problems, numbered from 0"
-    if len(rollouts) != wanted:
-        raise TrainingError(
-            "the sampler returned another number of rollouts than were asked for",
-            got=len(rollouts),
-            wanted=f"{wanted}: {samples} of each of {len(problems)} problems",
-            why="an answer is scored and trained on as the answer to the problem in its place",
-            fix=fix,
-        )
-    for i, rollout in enumerate(rollouts):
-        problem, sample = problems[i // samples], i % samples
-        other = rollout.problem is not problem and rollout.problem != problem
-        if other or rollout.sample != sample:
-            raise TrainingError(
-                f"the sampler's rollout {i} is of another problem or sample",
-                got=f"problem '{rollout.problem.id}', sample {rollout.sample}",
-                wanted=f"problem '{problem.id}' as it was given, sample {sample}",
-                why="an answer is scored and trained on as the answer to the problem in its place",
-                fix=fix,
-            )
-        if len(rollout.tokens) != len(rollout.sampled_logprobs):
-            raise TrainingError(
-                f"the sampler's rollout {i} does not have one log-prob a token",
-                got=f"{len(rollout.tokens)} tokens, {len(rollout.sampled_logprobs)} log-probs",
-                wanted="as many",
-                why="their sum is the answer's log-prob, which methods read",
-                fix="return the log-prob of each sampled token at the sampling temperature",
-            )
+    places = [(problem, sample) for problem in problems for sample in range(samples)]
+    if len(rollouts) != len(places):
+        wanted = f"{len(places)}: {samples} of each of {len(problems)} problems"
+        raise _other_rollouts("their number", len(rollouts), wanted)
+    for i, (rollout, (problem, sample)) in enumerate(zip(rollouts, places, strict=True)):
+        same = rollout.problem is problem or rollout.problem == problem
+        if not same or rollout.sample != sample:
+            got = f"sample {rollout.sample} of problem '{rollout.problem.id}'"
+            wanted = f"sample {sample} of problem '{problem.id}', the problem as it was given"
+            raise _other_rollouts(f"rollout {i + 1}", got, wanted)
+        tokens, logprobs = len(rollout.tokens), len(rollout.sampled_logprobs)
+        if tokens != logprobs:
+            wanted = f"{tokens} for as many tokens"
+            raise _other_rollouts(f"the log-probs of rollout {i + 1}", logprobs, wanted)
+
+
+def _other_rollouts(what: str, got: object, wanted: str) -> TrainingError:
+    return TrainingError(
+        f"the sampler returned other rollouts than were asked for: {what}",
+        got=got,
+        wanted=wanted,
+        why="each is scored, and trained on, as an answer to the problem in its place",
+        fix="return `samples` rollouts of each problem, in the order of the problems, numbered "
+        "from 0, with one log-prob a token",
+    )
+
+
+def _no_sampler(source: object) -> ConfigError:
+    return ConfigError(
+        "this is no sampler",
+        got=source,
+        wanted="an object with sync(policy) and sample(problems, samples=, config=, seed=), or a "
+        "function from a policy to such an object",
+        why="every rollout of a run comes from it",
+    )

@@ -57,9 +57,8 @@ class Evaluation:
         *,
         levels: tuple[str, ...] | None,
         sample: SampleConfig,
-        name: str,
     ) -> dict[str, Any]:
-        """The structure of eval.json for a policy and its sampler; `name` is what it says."""
+        """The structure of eval.json for a policy and its sampler."""
         return evaluate(
             self.problems(task, levels),
             sampler=self.around(sampler),
@@ -68,7 +67,7 @@ class Evaluation:
             samples=self.config.samples,
             seed=_SEED,
             split=self.config.split,
-            model=name,
+            model=policy.config.name,
             temperatures=self.config.temperatures,
             policy=policy if self.config.likelihood else None,
         )

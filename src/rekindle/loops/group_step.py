@@ -11,7 +11,7 @@ Axes: N rows of all processes, B sequences of this process, T completion tokens.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -63,20 +63,13 @@ class Reference(NamedTuple):
     weight: float
 
 
-class Updates(NamedTuple):
-    """The metrics of each update of a rollout batch, and what was trained on."""
-
-    metrics: list[dict[str, float]]
-    batches: list[Batch]
-
-
 @dataclass(frozen=True)
 class GroupStep:
     """One step of a group method: its answers are here, its update is due.
 
     Attributes:
         number: of the step, from 1.
-        collected: the answers of all processes; `rows` are the same as the formulas take them.
+        collected: the answers.
     """
 
     number: int
@@ -88,7 +81,7 @@ class GroupStep:
 
     @property
     def rows(self) -> ScoredRows:
-        """Scores, log-probs and lengths of all answers, whole groups."""
+        """Scores, log-probs and lengths of the answers of all processes, whole groups."""
         return self.collected.rows
 
     @property
@@ -97,8 +90,7 @@ class GroupStep:
         return self.state.scalars
 
     def entropies(self) -> Float[Tensor, "B T"]:
-        """At each token of this process's answers, under the policy that sampled them; nan as
-        padding."""
+        """At each token of this process's answers, by the policy that sampled; nan as padding."""
         with self.world.clock("update"):
             return self.world.measure(self.collected).entropy_BT
 
@@ -116,20 +108,98 @@ class GroupStep:
             entropy_weight: instead of the config's, for a bonus that changes over training.
             shape_BT: factor of the advantage at each token of this process's answers (RL-ZVP).
         """
-        updates = update_on(
-            self.config,
-            self.world,
-            self.state,
-            self.collected,
-            credit,
-            self.reference,
-            entropy_weight=entropy_weight,
-            shape_BT=shape_BT,
-        )
-        metrics = step_metrics(self.world, self.collected, credit, updates, facts or {})
-        limit = self.world.logbook.config.samples
+        config, world = self.config, self.world
+        bonus = config.entropy_bonus if entropy_weight is None else entropy_weight
+        with world.clock("update"):
+            batches = self._weigh(credit, shape_BT, all_rows=bonus > 0)
+            loss = objective(
+                world.policy,
+                config,
+                temperature=world.sample.temperature,
+                kl=0.0 if self.reference is None else self.reference.weight,
+                entropy_weight=bonus,
+            )
+            updates = [
+                update(
+                    self.state,
+                    batch.split(world.micro_tokens),
+                    loss,
+                    clip=world.optim.clip,
+                    group=world.group,
+                    device=world.policy.device,
+                    stats=STATS,
+                )
+                for _ in range(config.epochs)
+                for batch in batches
+            ]
+        metrics = self._metrics(credit, updates, batches, facts or {})
+        limit = world.logbook.config.samples
         samples = sample_rows(self.number, self.collected, credit, limit=limit)
-        self.world.log(self.number, metrics, samples)
+        world.log(self.number, metrics, samples)
+
+    def _weigh(
+        self, credit: Credit, shape_BT: Float[Tensor, "B T"] | None, *, all_rows: bool
+    ) -> list[Batch]:
+        """The minibatches: weights over all answers, then only rows with signal.
+
+        With `all_rows`, or a reference, rows with an advantage of 0 have a gradient too and stay.
+        """
+        config, world, collected = self.config, self.world, self.collected
+        batches = []
+        for rows in collected.minibatches(config.minibatches):
+            rollouts = [collected.rollouts[row] for row in rows]
+            completions = [rollout.tokens for rollout in rollouts]
+            batch = pack(
+                [rollout.prompt_tokens for rollout in rollouts],
+                completions,
+                reduction=config.reduction,
+                total=world.total(count(completions)),
+                budget=config.budget or world.sample.max_new_tokens,
+                advantage_B=credit.advantage_N[[collected.position[row] for row in rows]],
+                sampled_logprobs=[rollout.sampled_logprobs for rollout in rollouts],
+            )
+            if shape_BT is not None:
+                width = batch.weight_BT.shape[1]
+                batch = batch.replace(shape_BT=shape_BT[torch.tensor(rows), :width])
+            if self.reference is not None:
+                batch = batch.replace(ref_logprobs_BT=world.score(self.reference.policy, batch))
+            elif not all_rows:
+                batch = batch.with_signal()
+            if not config.used_once:
+                batch = batch.replace(old_logprobs_BT=world.score(world.policy, batch))
+            batches.append(batch)
+        return batches
+
+    def _metrics(
+        self,
+        credit: Credit,
+        updates: Sequence[Mapping[str, float]],
+        batches: Sequence[Batch],
+        facts: Mapping[str, float],
+    ) -> dict[str, float]:
+        """The step's row: means over the updates, the answers, the method's facts."""
+        collected, rows = self.collected, self.rows
+        sums = self.world.group.sum(
+            {
+                "trained": float(sum(batch.tokens for batch in batches)),
+                "truncated": float(sum(r.finish == "length" for r in collected.rollouts)),
+            }
+        )
+        tokens, answers = float(rows.num_tokens_N.sum()), len(rows.group)
+        return {
+            **{name: sum(each[name] for each in updates) / len(updates) for name in updates[-1]},
+            **reward_metrics(rows, credit),
+            # -log p of what was sampled, averaged: unbiased for the entropy, over all answers
+            "entropy": -float(rows.sum_logprob_N.sum()) / tokens if tokens else math.nan,
+            "tokens/generated": float(collected.generated),
+            "tokens/trained": sums["trained"],
+            "length/mean": tokens / answers if answers else math.nan,
+            "length/truncated": sums["truncated"] / answers if answers else math.nan,
+            "problems/asked": float(collected.problems),
+            "updates": float(len(updates)),
+            **facts,
+            **self.world.graders.metrics(collected.gathered),
+        }
 
 
 def group_loop(
@@ -155,118 +225,6 @@ def group_loop(
         if logprobs == "trainer":
             collected = world.rescored(collected)
         yield GroupStep(number, collected, config, world, state, reference)
-
-
-def update_on(
-    config: StepConfig,
-    world: World,
-    state: TrainState,
-    collected: Collected,
-    credit: Credit,
-    reference: Reference | None,
-    *,
-    entropy_weight: float | None = None,
-    shape_BT: Float[Tensor, "B T"] | None = None,
-) -> Updates:
-    """The updates of one rollout batch, as `GroupStep.update`."""
-    weight = config.entropy_bonus if entropy_weight is None else entropy_weight
-    with world.clock("update"):
-        batches = weigh(
-            config, world, collected, credit, reference, all_rows=weight > 0, shape_BT=shape_BT
-        )
-        loss = objective(
-            world.policy,
-            config,
-            temperature=world.sample.temperature,
-            kl=0.0 if reference is None else reference.weight,
-            entropy_weight=weight,
-        )
-        metrics = [
-            update(
-                state,
-                batch.split(world.micro_tokens),
-                loss,
-                clip=world.optim.clip,
-                group=world.group,
-                device=world.policy.device,
-                stats=STATS,
-            )
-            for _ in range(config.epochs)
-            for batch in batches
-        ]
-    return Updates(metrics, batches)
-
-
-def step_metrics(
-    world: World,
-    collected: Collected,
-    credit: Credit,
-    updates: Updates,
-    facts: Mapping[str, float],
-) -> dict[str, float]:
-    """The metrics row of a step, with the method's facts; means over the updates."""
-    counts = world.group.sum(
-        {
-            "trained": float(sum(batch.tokens for batch in updates.batches)),
-            "truncated": float(sum(r.finish == "length" for r in collected.rollouts)),
-        }
-    )
-    rows, each = collected.rows, updates.metrics
-    tokens, answers = float(rows.num_tokens_N.sum()), len(rows.group)
-    return {
-        **{name: sum(one[name] for one in each) / len(each) for name in each[-1]},
-        **reward_metrics(rows, credit),
-        # -log p of what was sampled, averaged: unbiased for the entropy, over all answers
-        "entropy": -float(rows.sum_logprob_N.sum()) / tokens if tokens else math.nan,
-        "tokens/generated": float(collected.generated),
-        "tokens/trained": counts["trained"],
-        "length/mean": tokens / answers if answers else math.nan,
-        "length/truncated": counts["truncated"] / answers if answers else math.nan,
-        "problems/asked": float(collected.problems),
-        "updates": float(len(each)),
-        **facts,
-        **world.graders.metrics(collected.gathered),
-    }
-
-
-def weigh(
-    config: StepConfig,
-    world: World,
-    collected: Collected,
-    credit: Credit,
-    reference: Reference | None,
-    *,
-    all_rows: bool = False,
-    shape_BT: Float[Tensor, "B T"] | None = None,
-) -> list[Batch]:
-    """The minibatches of a rollout batch: weights over all answers, then only rows with signal.
-
-    With `all_rows`, or a reference, rows with an advantage of 0 have a gradient too and stay.
-    """
-    batches = []
-    for rows in collected.minibatches(config.minibatches):
-        rollouts = [collected.rollouts[row] for row in rows]
-        completions = [rollout.tokens for rollout in rollouts]
-        batch = pack(
-            [rollout.prompt_tokens for rollout in rollouts],
-            completions,
-            reduction=config.reduction,
-            total=world.total(count(completions)),
-            budget=config.budget or world.sample.max_new_tokens,
-            advantage_B=credit.advantage_N[[collected.position[row] for row in rows]],
-            sampled_logprobs=[rollout.sampled_logprobs for rollout in rollouts],
-        )
-        if shape_BT is not None:
-            width = batch.weight_BT.shape[1]
-            batch = batch.replace(shape_BT=shape_BT[torch.tensor(rows), :width])
-        if reference is not None:
-            batch = batch.replace(ref_logprobs_BT=world.score(reference.policy, batch))
-        elif not all_rows:
-            batch = batch.with_signal()
-        if not config.used_once:
-            batch = batch.replace(old_logprobs_BT=world.score(world.policy, batch))
-        batches.append(batch)
-    return batches
 
 
 def objective(

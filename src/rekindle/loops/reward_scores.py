@@ -8,7 +8,6 @@ step, since a policy that games a reward model shows there first.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,12 +16,7 @@ import torch
 from rekindle import testbed
 from rekindle.engine.config import RewardConfig
 from rekindle.engine.device import Group, pick_device, pick_dtype
-from rekindle.errors import (
-    ConfigError,
-    RewardFunctionError,
-    RewardUnavailableError,
-    TrainingError,
-)
+from rekindle.errors import ConfigError, RewardFunctionError, RewardUnavailableError
 from rekindle.loops.rollouts import AnswerRow, Grade, refuse_too_many_missing
 from rekindle.ops.ranking import auc, group_auc
 from rekindle.records import Rollout, Score
@@ -71,8 +65,9 @@ class Graders:
         Raises:
             TrainingError: with the count of each reason.
         """
-        refuse_too_many_missing(rows, at_most=self.max_missing)
-        refuse_too_many_unscored(rows, at_most=self.max_missing_rm)
+        verdicts, rewards = [row.missing for row in rows], [row.rm_missing for row in rows]
+        refuse_too_many_missing(verdicts, self.max_missing, "task.max_missing", "grader")
+        refuse_too_many_missing(rewards, self.max_missing_rm, "reward.max_missing", "reward model")
 
     def metrics(self, rows: Sequence[AnswerRow]) -> dict[str, float]:
         """How the reward model's scores and the training verifier stand to the true check."""
@@ -202,24 +197,6 @@ def reward_model_metrics(rows: Sequence[AnswerRow]) -> dict[str, float]:
         "rm/auc_within_right": auc(rm_N[right_N], true_N[right_N]),
         "score/rm_missing": 1 - len(known_N) / len(rows) if rows else math.nan,
     }
-
-
-def refuse_too_many_unscored(rows: Sequence[AnswerRow], *, at_most: float) -> None:
-    """Stop when the reward model fails on more than this share of a step's answers.
-
-    Raises:
-        TrainingError: with the count of each reason.
-    """
-    reasons = Counter(row.rm_missing for row in rows if row.rm_missing is not None)
-    missing = sum(reasons.values())
-    if missing > at_most * len(rows):
-        raise TrainingError(
-            "too many answers have no score from the reward model",
-            got=f"{missing} of {len(rows)} in one step: {dict(reasons.most_common(5))}",
-            wanted=f"at most {at_most:.0%} (reward.max_missing)",
-            why="a missing score is not a 0, and training on the few that are left would mislead",
-            fix="mend the reward model, then go on with --resume",
-        )
 
 
 def _column(values: Sequence[float]) -> torch.Tensor:

@@ -16,8 +16,10 @@ import torch
 from rekindle.engine.batch import Batch, count, pack
 from rekindle.engine.device import Group
 from rekindle.errors import TrainingError
-from rekindle.ops.groups import Credit, GroupClass, ScoredRows, classify, group_rows
+from rekindle.ops.groups import Credit, ScoredRows, classify, group_rows
 from rekindle.records import Problem, Rollout, Score
+
+SampleRow = dict[str, int | float | str | dict[str, float | None] | None]  # of samples.jsonl
 
 
 class Grade(NamedTuple):
@@ -85,9 +87,9 @@ class Collected:
     @cached_property
     def position(self) -> list[int]:
         """The place of each of this process's rollouts in `rows`."""
-        places = {row[:2]: place for place, row in enumerate(self.gathered)}
+        at = {row[:2]: i for i, row in enumerate(self.gathered)}
         return [
-            places[group, rollout.sample]
+            at[group, rollout.sample]
             for group, rollout in zip(self.groups, self.rollouts, strict=True)
         ]
 
@@ -112,13 +114,12 @@ class Collected:
         """These groups; what was asked and generated for the others still counts as cost."""
         keep = set(groups)
         mine = [i for i, group in enumerate(self.groups) if group in keep]
-        return Collected(
+        return replace(
+            self,
             rollouts=[self.rollouts[i] for i in mine],
             scores=[self.scores[i] for i in mine],
             groups=[self.groups[i] for i in mine],
             gathered=[row for row in self.gathered if row.group in keep],
-            problems=self.problems,
-            generated=self.generated,
         )
 
     def join(self, other: "Collected") -> "Collected":
@@ -185,84 +186,59 @@ def known(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def refuse_too_many_missing(rows: Sequence[AnswerRow], *, at_most: float) -> None:
-    """Stop when graders fail on more than this share of a step's answers.
+def refuse_too_many_missing(
+    reasons: Sequence[str | None], at_most: float, setting: str, grader: str
+) -> None:
+    """Stop when more than this share of a step's answers has no score.
+
+    Args:
+        reasons: why each answer has none; None: it has one.
+        at_most, setting: the share, and what sets it.
+        grader: whose scores they are.
 
     Raises:
         TrainingError: with the count of each reason.
     """
-    reasons = Counter(row.missing for row in rows if row.missing is not None)
-    missing = sum(reasons.values())
-    if missing > at_most * len(rows):
+    counts = Counter(reason for reason in reasons if reason is not None)
+    missing = counts.total()
+    if missing > at_most * len(reasons):
         raise TrainingError(
-            "too many answers have no score",
-            got=f"{missing} of {len(rows)} in one step: {dict(reasons)}",
-            wanted=f"at most {at_most:.0%} (task.max_missing)",
+            f"too many answers have no score from the {grader}",
+            got=f"{missing} of {len(reasons)} in one step: {dict(counts.most_common(5))}",
+            wanted=f"at most {at_most:.0%} ({setting})",
             why="a missing score is not a 0, and training on the few that are left would mislead",
-            fix="mend the grader, then go on with --resume",
+            fix=f"mend the {grader}, then go on with --resume",
         )
 
 
-@dataclass(frozen=True)
-class SampleRow:
-    """One line of samples.jsonl: an answer, each part of its reward, and what was made of it.
-
-    `columns` are the method's own numbers; they stand behind `advantage` in the line.
-    """
-
-    step: int
-    group: int
-    problem: Problem
-    rollout: Rollout
-    score: Score
-    reward: float
-    advantage: float
-    columns: dict[str, float]
-    group_class: GroupClass
-    sum_logprob: float
-
-    def written(self) -> dict[str, int | float | str | dict[str, float | None] | None]:
-        """The line as it is written."""
-        return {
-            "step": self.step,
-            "group": self.group,
-            "problem": self.problem.id,
-            "level": self.problem.level,
-            "prompt": self.problem.prompt,
-            "answer": self.problem.answer,
-            "sample": self.rollout.sample,
-            "text": self.rollout.text,
-            "score": self.score.value,
-            "missing": self.score.reason,
-            "parts": dict(self.score.parts),
-            "reward": self.reward,
-            "advantage": self.advantage,
-            **self.columns,
-            "group_class": self.group_class,
-            "tokens": len(self.rollout.tokens),
-            "sum_logprob": self.sum_logprob,
-            "finish": self.rollout.finish,
-        }
-
-
 def sample_rows(step: int, collected: Collected, credit: Credit, *, limit: int) -> list[SampleRow]:
-    """About `limit` of this process's rollouts, whole groups spread over the step."""
-    rows = []
+    """About `limit` of this process's rollouts, whole groups spread over the step, as the lines of
+    samples.jsonl; the method's own columns stand behind `advantage`."""
+    rows: list[SampleRow] = []
     for i in _spread(collected.groups, limit):
-        rollout, at = collected.rollouts[i], collected.position[i]
+        rollout, score = collected.rollouts[i], collected.scores[i]
+        at, problem = collected.position[i], rollout.problem
         rows.append(
-            SampleRow(
-                step=step,
-                group=collected.groups[i],
-                problem=rollout.problem,
-                rollout=rollout,
-                score=collected.scores[i],
-                reward=float(credit.reward_N[at]),
-                advantage=float(credit.advantage_N[at]),
-                columns={name: float(column[at]) for name, column in credit.columns.items()},
-                group_class=credit.group_class_N[at],
-                sum_logprob=collected.gathered[at].sum_logprob,
-            )
+            {
+                "step": step,
+                "group": collected.groups[i],
+                "problem": problem.id,
+                "level": problem.level,
+                "prompt": problem.prompt,
+                "answer": problem.answer,
+                "sample": rollout.sample,
+                "text": rollout.text,
+                "score": score.value,
+                "missing": score.reason,
+                "parts": dict(score.parts),
+                "reward": float(credit.reward_N[at]),
+                "advantage": float(credit.advantage_N[at]),
+                **{name: float(column[at]) for name, column in credit.columns.items()},
+                "group_class": credit.group_class_N[at],
+                "tokens": len(rollout.tokens),
+                "sum_logprob": collected.gathered[at].sum_logprob,
+                "finish": rollout.finish,
+            }
         )
     return rows
 

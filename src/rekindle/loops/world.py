@@ -86,7 +86,7 @@ class World:
         if self.evaluation.due(step, last=last):
             self._evaluate(step)
         row = self.logbook.row(metrics, checkpoint=self.run.checkpoint_seconds())
-        self.run.log(step, row, samples=[sample.written() for sample in samples])
+        self.run.log(step, row, samples=samples)
 
     def _evaluate(self, step: int) -> None:
         policy = self.evaluation.policy or self.policy
@@ -97,7 +97,6 @@ class World:
                 self.task,
                 levels=self.levels,
                 sample=self.sample,
-                name=self.policy.config.name,
             )
         self.run.log_eval(step, result)
 
@@ -143,21 +142,20 @@ class World:
         """Sample `samples` answers to each of a step's problems and score them.
 
         With `extra_rollouts` (DAPO's dynamic sampling) only mixed groups are kept, and more
-        problems are drawn until a step's worth of groups is mixed or the budget is spent. Called
-        before the step's update: a reward model that is away pauses the run after the last one, and
-        a reward in Python that fails ends it with a checkpoint of that one.
+        problems are drawn until a step's worth of groups is mixed or the budget is spent. A reward
+        that fails leaves a checkpoint of the last step: call it before the step's update.
         """
         scalars, rngs = dict(state.scalars), rng_state()
         wanted = self.optim.problems
         try:
-            found = self._sampled(state, wanted, samples, offset=0)
+            collected = self._sampled(state, wanted, samples, offset=0)
             if extra_rollouts == 0:
-                return found
+                return collected
             limit = wanted + math.floor(wanted * extra_rollouts)
-            while len(found.mixed_groups()) < wanted and found.problems < limit:
-                more = min(wanted, limit - found.problems)
-                found = found.join(self._sampled(state, more, samples, offset=found.problems))
-            return found.only(found.mixed_groups()[:wanted])
+            while len(collected.mixed_groups()) < wanted and (at := collected.problems) < limit:
+                more = self._sampled(state, min(wanted, limit - at), samples, offset=at)
+                collected = collected.join(more)
+            return collected.only(collected.mixed_groups()[:wanted])
         except (RewardUnavailableError, RewardFunctionError) as error:
             state.scalars = scalars
             restore_rng(rngs)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.pairing import check_pair
@@ -24,6 +24,7 @@ from rekindle.signals.solutions import Solutions, grade_solutions, with_solution
 from rekindle.signals.table import ORDER, Finding, Health, Row, point, row_of
 from rekindle.signals.verifier import verifier_finding
 from rekindle.tasks.brittle import BrittleVerifier
+from rekindle.tasks.pairs import PairRow
 from rekindle.tasks.rows import Listed
 from rekindle.tasks.task import Grader, Task
 
@@ -45,7 +46,7 @@ class Measured(NamedTuple):
     levels: tuple[str, ...] | None
     sample: SampleConfig
     scorer: Scorer | None
-    pairs: Sequence[Mapping[str, Any]]
+    pairs: Sequence[PairRow]
     baseline: Baseline | None
     check: Grader | None = None
     group_size: int | None = None
