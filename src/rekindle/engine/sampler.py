@@ -55,10 +55,9 @@ class Samplers:
     """
 
     def __init__(self, source: SamplerSource = sampler_for) -> None:
+        check_source(source)
         # A class has the attributes of a sampler, and is a function that makes one.
         one = isinstance(source, Sampler) and not isinstance(source, type)
-        if not one and not callable(source):
-            raise _no_sampler(source)
         make = (lambda policy: source) if one else source
         self._make = cast(Callable[[Policy], object], make)
         self.release()
@@ -167,6 +166,16 @@ def _other_rollouts(what: str, got: object, wanted: str) -> TrainingError:
         fix="return `samples` rollouts of each problem, in the order of the problems, numbered "
         "from 0, with one log-prob a token",
     )
+
+
+def check_source(source: object) -> None:
+    """Refuse what is neither a sampler nor a function that makes one.
+
+    Raises:
+        ConfigError: it lacks `sync` or `sample`.
+    """
+    if not isinstance(source, Sampler) and not callable(source):
+        raise _no_sampler(source)
 
 
 def _no_sampler(source: object) -> ConfigError:

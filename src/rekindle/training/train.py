@@ -12,7 +12,7 @@ from rekindle.engine.device import Group, process_group, seed_everything, set_th
 from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
-from rekindle.engine.sampler import Samplers, SamplerSource, sampler_for
+from rekindle.engine.sampler import Samplers, SamplerSource, check_source, sampler_for
 from rekindle.errors import ConfigError
 from rekindle.loops.evaluation import Evaluation
 from rekindle.loops.logbook import Logbook
@@ -74,6 +74,8 @@ def train(
         SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, a checkpoint written.
     """
     recipe, judge = recipe_of(recipe, overrides), own_judge(judge)
+    sampler = sampler_for if sampler is None else sampler
+    check_source(sampler)
     _refuse_idle_judge(recipe, judge)
     group = process_group(recipe.shared.model.device)
     recipe, task = _with_own_parts(recipe, task, reward)
@@ -110,7 +112,7 @@ def train(
             group=group,
             scorer=scorer,
             judge=judge,
-            sampler=sampler_for if sampler is None else sampler,
+            sampler=sampler,
         )
         trained: Policy = method_module(shared.method).run(recipe.method, world)
         run.finish(trained.save)  # not the policy that it was given, where there are stages
