@@ -4,23 +4,21 @@ import ast
 import copy
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-import rekindle.training.train as training
 import tiny
 from rekindle.engine.cached_sampler import CachedSampler
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.sampler import Sampler, Samplers, check_rollouts, sampler_for
 from rekindle.errors import ConfigError, TrainingError
-from rekindle.methods import section_name
+from rekindle.methods.catalog import find_method
 from rekindle.records import Problem
 from rekindle.training.recipe import make_recipe
-from rekindle.training.train import make_world, train
+from rekindle.training.train import train
 
 PACKAGE = Path(__file__).parents[2] / "src" / "rekindle"
 PROBLEMS = [Problem(id=str(i), prompt=f"{i}+1=") for i in range(3)]
@@ -138,7 +136,7 @@ def tree_of(base, method, section):
         "eval": {"problems": 4, "samples": 2, "every": 1},
         "log": {"samples": 1000},
         "reward": {"source": "random"} if method == "temporal" else {},
-        section_name(method): section,
+        find_method(method).section: section,
     }
 
 
@@ -164,12 +162,11 @@ def test_a_run_whose_sampler_lives_elsewhere_is_the_same_run(method, base, tmp_p
     recipe = make_recipe(tree_of(base, method, RUNS[method]))
     train(recipe, tmp_path / "here", quiet=True)
     sampler = Elsewhere()
-    monkeypatch.setattr(training, "make_world", partial(make_world, sampler=sampler))
     real, made = CachedSampler.__init__, []
     monkeypatch.setattr(
         CachedSampler, "__init__", lambda self, policy: (made.append(policy), real(self, policy))[1]
     )
-    train(recipe, tmp_path / "elsewhere", quiet=True)
+    train(recipe, tmp_path / "elsewhere", quiet=True, sampler=sampler)
     assert len(made) == len(sampler.syncs) > 0  # the run makes none of its own
     here, elsewhere = (
         load_file(tmp_path / name / "final" / "model.safetensors") for name in ("here", "elsewhere")

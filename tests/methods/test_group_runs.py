@@ -3,17 +3,15 @@
 import json
 import math
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
 
-import rekindle.training.train as training
 import tiny
 from rekindle.engine.cached_sampler import CachedSampler
 from rekindle.records import Problem
 from rekindle.training.recipe import make_recipe
-from rekindle.training.train import make_world, train
+from rekindle.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +23,7 @@ def base(tmp_path_factory):
     return directory
 
 
-def run(base, out, method, **settings):
+def run(base, out, method, *, sampler=None, **settings):
     """Four steps, every answer logged: metrics rows and sample rows."""
     tree = {
         "method": method,
@@ -39,7 +37,7 @@ def run(base, out, method, **settings):
     }
     if method == "hero":
         tree["reward"] = {"source": "random"}
-    train(make_recipe(tree), out, quiet=True)
+    train(make_recipe(tree), out, quiet=True, sampler=sampler)
     return [
         [json.loads(line) for line in (out / name).read_text().splitlines()]
         for name in ("metrics.jsonl", "samples.jsonl")
@@ -107,11 +105,6 @@ class Misreporting(CachedSampler):
         return [replace(r, sampled_logprobs=(-9.0,) * len(r.tokens)) for r in rollouts]
 
 
-@pytest.fixture
-def misreporting(monkeypatch):
-    monkeypatch.setattr(training, "make_world", partial(make_world, sampler=Misreporting))
-
-
 def own_forward(base, row):
     """The log-prob of a logged answer under the start model, at the run's temperature of 0.8; None
     where its text does not have all its tokens (special ones)."""
@@ -125,13 +118,14 @@ def own_forward(base, row):
     return float(picked.sum())
 
 
-def test_lens_rescores_answers_by_the_trainers_forward(base, tmp_path, misreporting, monkeypatch):
+def test_lens_rescores_answers_by_the_trainers_forward(base, tmp_path):
     """Whatever the sampler says: credit rests on the policy's own log-probs before each update.
 
     In fp64 an honest sampler's log-probs are the same numbers but for rounding, at every step.
     """
-    metrics, samples = run(base, tmp_path / "trainer", "lens", logprobs="trainer")
-    monkeypatch.undo()
+    metrics, samples = run(
+        base, tmp_path / "trainer", "lens", logprobs="trainer", sampler=Misreporting
+    )
     _, honest = run(base, tmp_path / "honest", "lens", logprobs="sampler")
     assert [row["text"] for row in samples] == [row["text"] for row in honest]
     for row, other in zip(samples, honest, strict=True):
@@ -147,7 +141,7 @@ def test_lens_rescores_answers_by_the_trainers_forward(base, tmp_path, misreport
     assert metrics[0]["logprobs/sampler_gap"] > 1  # what the sampler said is only compared
 
 
-def test_lens_takes_the_samplers_log_probs_where_it_is_told_to(base, tmp_path, misreporting):
-    _, samples = run(base, tmp_path / "run", "lens", logprobs="sampler")
+def test_lens_takes_the_samplers_log_probs_where_it_is_told_to(base, tmp_path):
+    _, samples = run(base, tmp_path / "run", "lens", logprobs="sampler", sampler=Misreporting)
     for row in samples:
         assert row["sum_logprob"] == -9.0 * row["tokens"]

@@ -17,7 +17,7 @@ from rekindle.errors import (
     RunDirectoryError,
     TrainingError,
 )
-from rekindle.loops.reward_scores import open_scorer, reward_model_metrics, reward_scores
+from rekindle.loops.reward_scores import in_all, open_scorer, reward_model_metrics
 from rekindle.loops.rollouts import AnswerRow
 from rekindle.rewards.controls import OracleScores, RandomScores
 from rekindle.training.recipe import make_recipe
@@ -195,7 +195,7 @@ def test_a_failure_in_another_process_is_raised_here_too():
             return [*items, RewardUnavailableError("server down")]
 
     with pytest.raises(RewardUnavailableError, match="server down"):
-        reward_scores(RandomScores(), [], Two())
+        in_all(Two(), lambda: RandomScores().score([]))
 
 
 def test_metrics_by_hand():
