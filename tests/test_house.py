@@ -10,7 +10,7 @@ from sitegen.undocumented import undocumented
 
 PACKAGE = Path(__file__).parents[1] / "src" / "rekindle"
 ORDER = [
-    {"errors", "records", "files"},
+    {"errors", "records", "files", "version"},
     {"ops"},
     {"rewards", "tasks"},
     {"testbed"},

@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from rekindle.version import __version__
+
 if TYPE_CHECKING:
     from rekindle.engine.policy import Policy as Policy
     from rekindle.engine.sampler import Sampler as Sampler
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from rekindle.training.losses import mixed_cross_entropy as mixed_cross_entropy
     from rekindle.training.recipe import load_recipe as load_recipe
     from rekindle.training.train import train as train
-
-__version__ = "0.1.0"
 
 # public name -> module that defines it; read by __getattr__, __dir__ and the documentation
 _PUBLIC = {

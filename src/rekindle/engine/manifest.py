@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rekindle import __version__
+from rekindle.version import __version__
 
 PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "tokenizers", "numpy", "scipy")
 STATE_FORMAT = 2  # raised when old checkpoints cannot be read any more

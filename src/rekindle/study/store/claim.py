@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import yaml
 
-from rekindle import __version__
 from rekindle.engine.manifest import STATE_FORMAT, make_manifest
 from rekindle.engine.rundir import LOCK, RunLock, flat, refuse_in_use
 from rekindle.errors import ConfigError, DataError, RekindleError, RunDirectoryError
@@ -34,6 +33,7 @@ from rekindle.study.store.layout import DECLARED, MANIFEST, SESSIONS, read_objec
 from rekindle.study.store.read import stored_manifest, stored_study, stored_tree
 from rekindle.study.store.relocate import AGAIN, known_roots, move_unfinished, respelt
 from rekindle.training.recipe import make_recipe
+from rekindle.version import __version__
 
 Mode = Literal["new", "resume", "overwrite"]
 OWN = ("runs", "prepared", "models", "study.json", "report.html", SESSIONS, DECLARED, MANIFEST)
