@@ -13,7 +13,7 @@ from rekindle.engine.config import ModelConfig, TaskConfig
 from rekindle.engine.policy import Policy
 from rekindle.signals.remedies import Place, study_tree
 from rekindle.signals.table import Advice, Finding
-from rekindle.training.train import open_task
+from rekindle.training.parts import open_task
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "sft_addition_testbed.yaml"
 

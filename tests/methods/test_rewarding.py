@@ -20,8 +20,9 @@ from rekindle.errors import (
 from rekindle.loops.reward_scores import in_all, open_scorer, reward_model_metrics
 from rekindle.loops.rollouts import AnswerRow
 from rekindle.rewards.controls import OracleScores, RandomScores
+from rekindle.training.parts import open_task
 from rekindle.training.recipe import make_recipe
-from rekindle.training.train import open_task, train
+from rekindle.training.train import train
 from scripted_server import lengths, server
 
 RETRY = {"retries": 1, "backoff": 0.0}

@@ -276,7 +276,7 @@ class Swapped(Recording):
 
 
 def test_a_sampler_that_returns_other_problems_is_refused(base, tmp_path):
-    with pytest.raises(Exception, match="another problem or sample") as caught:
+    with pytest.raises(Exception, match="other rollouts than were asked for") as caught:
         train(recipe(base), tmp_path / "run", task=ROWS, sampler=Swapped(), quiet=True)
     assert all(part in str(caught.value) for part in ("got:", "wanted:", "why:", "do:"))
 

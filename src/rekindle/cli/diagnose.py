@@ -33,7 +33,8 @@ def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
     from rekindle.signals.measure import Measured, measure
     from rekindle.signals.table import closing
     from rekindle.tasks.pairs import pairs_to_look_at
-    from rekindle.training.train import open_task, sampling
+    from rekindle.training.parts import open_task
+    from rekindle.training.train import sampling
 
     pairs = [] if asked.pairs is None else pairs_to_look_at(asked.pairs)
     baseline = None if asked.run is None else read_baseline(asked.run)

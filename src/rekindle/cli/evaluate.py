@@ -84,7 +84,8 @@ def run_eval(
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.sampler import sampler_for
     from rekindle.evals.evaluate import evaluate
-    from rekindle.training.train import open_task, sampling
+    from rekindle.training.parts import open_task
+    from rekindle.training.train import sampling
 
     wanted = settings.task
     loaded = open_task(wanted)

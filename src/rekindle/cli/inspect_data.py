@@ -16,7 +16,7 @@ def run_inspect(*, task: str, model: str, split: str, count: int, overrides: Seq
         raise ConfigError("--split is unknown", got=split, wanted="train, dev or test")
     settings = settings_for(model, task, overrides)
     from rekindle.engine.policy import Policy
-    from rekindle.training.train import open_task
+    from rekindle.training.parts import open_task
 
     wanted = settings.task
     loaded = open_task(wanted)

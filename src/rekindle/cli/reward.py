@@ -61,9 +61,9 @@ def run_train(tree: dict[str, Any], out: Path, *, mode: Mode, command: str, quie
     """Collect answers, train, assess on held-out problems; OUT/final holds model and eval.json."""
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.run import Run
+    from rekindle.training.parts import open_task
     from rekindle.training.recipe import checked
     from rekindle.training.reward_training import RewardTraining, assess, fit
-    from rekindle.training.train import open_task
 
     config = checked(RewardTraining, tree, "")
     _check(config)
@@ -104,9 +104,9 @@ def run_eval(tree: dict[str, Any], reward: str, out: Path | None) -> None:
     from rekindle.engine.device import pick_device, pick_dtype, seed_everything, set_threads
     from rekindle.engine.policy import Policy
     from rekindle.rewards.reward_model import ScalarHead
+    from rekindle.training.parts import open_task
     from rekindle.training.recipe import checked
     from rekindle.training.reward_training import RewardTraining, assess
-    from rekindle.training.train import open_task
 
     config = checked(RewardTraining, tree, "")
     seed_everything(config.seed, deterministic=config.device.deterministic)

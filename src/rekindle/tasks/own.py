@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rekindle.errors import ConfigError, DataError
 from rekindle.records import Problem, Score, Split
-from rekindle.rewards.python_reward import PythonReward
+from rekindle.rewards.python_reward import PythonReward, is_place, load_reward
 from rekindle.tasks.rows import Listed, by_hash, check_verifier, problem_of, refuse_same_id
 from rekindle.tasks.task import Task, stable_hash
 
@@ -90,13 +90,16 @@ def own_task(source: TaskSource, *, verifier: str | None = None, needs_answer: b
     Args:
         source: rows as in a JSONL file (`prompt` or `messages`, `answer`, ...); their split is
             decided by a hash of the prompt. A mapping names the splits itself.
-        verifier: how an answer is compared, for rows: exact, numeric (default), math, code.
+        verifier: how an answer is compared, for rows: exact, numeric (default), math, code; for
+            any task the place of a reward, `package.module:function`.
         needs_answer: rows must have something to check an answer against.
 
     Raises:
         ConfigError: it is neither rows nor a task; what a task lacks is listed.
         DataError: a row cannot be read, or an id occurs twice.
     """
+    if verifier is not None and is_place(verifier):
+        return Rewarded(own_task(source, needs_answer=False), load_reward(verifier))
     if isinstance(source, Task):
         if verifier is not None:
             raise ConfigError(

@@ -47,21 +47,7 @@ def mixed_cross_entropy(
             `chunk` without heads.
     """
     strong_X, weak_X, targets_X = (torch.as_tensor(x) for x in (strong, weak, targets))
-    if (strong_head is None) != (weak_head is None):
-        raise ConfigError(
-            "one head is missing",
-            got="strong_head" if weak_head is None else "weak_head",
-            wanted="both, with hidden states, or none, with logits",
-        )
-    if chunk is not None and strong_head is None:
-        raise ConfigError("chunk has no effect with logits", fix="remove it, or pass both heads")
-    shapes = {tuple(x.shape) for x in (strong_X[..., 0], weak_X[..., 0], targets_X)}
-    if len(shapes) > 1:
-        raise ConfigError(
-            "strong, weak and targets are of other tokens",
-            got=f"{tuple(strong_X.shape)}, {tuple(weak_X.shape)}, {tuple(targets_X.shape)}",
-            wanted="[..., V], [..., V] and [...] with the same leading axes",
-        )
+    _check(strong_X, weak_X, targets_X, heads=(strong_head, weak_head), chunk=chunk)
     strong_T, weak_T = (x.reshape(-1, x.shape[-1]) for x in (strong_X, weak_X))
     if strong_head is None or weak_head is None:
         loss_T = mixing.mixed_logit_loss(
@@ -79,3 +65,28 @@ def mixed_cross_entropy(
             chunk=chunk,
         )
     return loss_T.reshape(targets_X.shape)
+
+
+def _check(
+    strong_X: Tensor,
+    weak_X: Tensor,
+    targets_X: Tensor,
+    *,
+    heads: tuple[Floats | None, Floats | None],
+    chunk: int | None,
+) -> None:
+    if (heads[0] is None) != (heads[1] is None):
+        raise ConfigError(
+            "one head is missing",
+            got="strong_head" if heads[1] is None else "weak_head",
+            wanted="both, with hidden states, or none, with logits",
+        )
+    if chunk is not None and heads[0] is None:
+        raise ConfigError("chunk has no effect with logits", fix="remove it, or pass both heads")
+    shapes = {tuple(x.shape) for x in (strong_X[..., 0], weak_X[..., 0], targets_X)}
+    if len(shapes) > 1:
+        raise ConfigError(
+            "strong, weak and targets are of other tokens",
+            got=f"{tuple(strong_X.shape)}, {tuple(weak_X.shape)}, {tuple(targets_X.shape)}",
+            wanted="[..., V], [..., V] and [...] with the same leading axes",
+        )

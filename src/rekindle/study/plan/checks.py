@@ -17,7 +17,7 @@ from rekindle.evals.evaluate import metric_names
 from rekindle.study.plan.base_models import check_made, same_model
 from rekindle.study.plan.fairness import check_equal
 from rekindle.study.plan.placeholders import NAME, RESERVED
-from rekindle.training.train import open_task
+from rekindle.training.parts import open_task
 
 if TYPE_CHECKING:
     from rekindle.engine.config import TaskConfig

@@ -16,7 +16,7 @@ from rekindle.records import Problem
 from rekindle.study.plan.study_file import Planned, Study
 from rekindle.study.store.layout import is_finished
 from rekindle.testbed import located
-from rekindle.training.train import open_task
+from rekindle.training.parts import open_task
 
 _ELSEWHERE = ("hub", "gym")  # tasks whose problems need the network, or an extra
 
