@@ -22,6 +22,7 @@ from rekindle.training.recipe import checked, with_overrides
 
 if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
+    from rekindle.evals.reading import Eval, LevelCells
 
 
 class EvalSettings(Section):
@@ -162,8 +163,9 @@ def _check(split: str, samples: int, problems: int, sample: SampleConfig) -> Non
         )
 
 
-def _print(result: dict[str, Any]) -> None:
-    blocks = [("all", result), *result["levels"].items()]
+def _print(result: Eval) -> None:
+    overall: LevelCells = {"n_problems": result["n_problems"], "metrics": result["metrics"]}
+    blocks = [("all", overall), *result["levels"].items()]
     names = list(result["metrics"])
     wide = max(map(len, names))
     for level, block in blocks:
@@ -176,6 +178,6 @@ def _print(result: dict[str, Any]) -> None:
             low, high = cell["ci_low"], cell["ci_high"]
             interval = "no interval" if low is None else f"[{low:.3f}, {high:.3f}]"
             typer.echo(f"  {name:<{wide}} {cell['value']:.3f}  95 % {interval}  n={cell['n']}")
-    ece = (result.get("calibration") or {}).get("ece")
-    if ece is not None:
-        typer.echo(f"calibration error of greedy answers (ece) {ece:.3f}")
+    calibration = result.get("calibration")
+    if calibration is not None and calibration["ece"] is not None:
+        typer.echo(f"calibration error of greedy answers (ece) {calibration['ece']:.3f}")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypedDict
 
 from rekindle import __version__
 
@@ -19,15 +19,55 @@ PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "tokenizers", 
 STATE_FORMAT = 2  # raised when old checkpoints cannot be read any more
 
 
+class CodeVersion(TypedDict):
+    """The package's version, and its commit where it runs from a checkout."""
+
+    rekindle: str
+    commit: str | None
+    dirty: bool | None  # files differ from the commit
+
+
+class Session(TypedDict):
+    """One process that worked on a run."""
+
+    started: str
+    from_step: int
+
+
+class Manifest(CodeVersion):
+    """The content of manifest.json, the keys in any order; times are UTC, `%Y-%m-%dT%H:%M:%SZ`."""
+
+    id: str
+    state_format: int
+    diff_sha: str | None
+    python: str
+    packages: dict[str, str | None]
+    platform: str
+    processes: int
+    command: str
+    seed: int | list[int] | None
+    fingerprints: dict[str, str]
+    started: str
+    sessions: list[Session]
+    finished: str | None
+
+
 def make_manifest(
-    *, command: str, seed: object, fingerprints: Mapping[str, str], processes: int
-) -> dict[str, Any]:
+    *,
+    command: str,
+    seed: int | list[int] | None,
+    fingerprints: Mapping[str, str],
+    processes: int,
+) -> Manifest:
     """The manifest of a new run; no host names, no user names, no environment variables."""
+    checkout = _checkout()
     return {
         "rekindle": __version__,
         "id": secrets.token_hex(4),
         "state_format": STATE_FORMAT,
-        **_code(),
+        "commit": checkout.commit,
+        "dirty": checkout.dirty,
+        "diff_sha": checkout.diff_sha,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",
@@ -41,9 +81,10 @@ def make_manifest(
     }
 
 
-def code_version() -> dict[str, Any]:
+def code_version() -> CodeVersion:
     """The package's version and commit."""
-    return {"rekindle": __version__, **{key: _code()[key] for key in ("commit", "dirty")}}
+    checkout = _checkout()
+    return {"rekindle": __version__, "commit": checkout.commit, "dirty": checkout.dirty}
 
 
 def now() -> str:
@@ -59,19 +100,25 @@ def _version(package: str) -> str | None:
         return None
 
 
+class _Checkout(NamedTuple):
+    commit: str | None
+    dirty: bool | None
+    diff_sha: str | None
+
+
 @cache
-def _code() -> dict[str, Any]:
+def _checkout() -> _Checkout:
     root = Path(__file__).resolve().parents[3]
     commit = diff = changes = None
     if (root / ".git").exists() and (root / "src" / "rekindle").is_dir():
         commit = _git(root, "rev-parse", "HEAD")
         diff = _git(root, "diff", "HEAD")
         changes = _git(root, "status", "--porcelain")  # new files too
-    return {
-        "commit": commit.decode().strip() if commit else None,
-        "dirty": None if changes is None else bool(changes),
-        "diff_sha": hashlib.sha256(diff).hexdigest()[:16] if diff else None,
-    }
+    return _Checkout(
+        commit=commit.decode().strip() if commit else None,
+        dirty=None if changes is None else bool(changes),
+        diff_sha=hashlib.sha256(diff).hexdigest()[:16] if diff else None,
+    )
 
 
 def _git(root: Path, *words: str) -> bytes | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -132,9 +132,23 @@ def _over_pairs(
     return Interval(found.value, found.ci_low, found.ci_high, found.n_problems), found.p_value
 
 
-def compare_table(before: Eval, after: Eval) -> list[dict[str, Any]]:
+class CompareRow(TypedDict):
+    """A paired difference as one row of a table; level None: all problems."""
+
+    level: str | None
+    metric: str
+    before: float
+    after: float
+    difference: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    n: int
+
+
+def compare_table(before: Eval, after: Eval) -> list[CompareRow]:
     """One row per level (None: all) and metric that both measured."""
-    rows = []
+    rows: list[CompareRow] = []
     shared = [name for name in before["metrics"] if name in after["metrics"]]
     levels: list[str | None] = [None, *before["levels"]]
     for level in levels:
@@ -184,8 +198,9 @@ def values_of(result: Eval, metric: str, level: str | None) -> Floats:
     outcome_PK = np.array(
         [[np.nan if x is None else x for x in row] for row in result["outcomes"]], dtype=np.float64
     )
-    if metric == "greedy" and result.get("greedy_outcomes") is not None:
-        values = _floats(result["greedy_outcomes"])
+    greedy = result.get("greedy_outcomes")
+    if metric == "greedy" and greedy is not None:
+        values = _floats(greedy)
     elif metric in result.get("values", {}):
         values = _floats(result["values"][metric])
     elif metric.startswith("maj@") and metric in result["metrics"]:

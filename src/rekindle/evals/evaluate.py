@@ -11,13 +11,15 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rekindle.errors import DataError
 from rekindle.evals.intervals import Floats, Interval, cluster, wilson
 from rekindle.evals.passk import avg_at_k, maj_at_k, pass_at_k
+from rekindle.evals.reading import AnswerLengths, Calibration, Cell, Eval, LevelCells, MissingScores
 from rekindle.records import Problem, Rollout, Score
 from rekindle.tasks.task import grade_all
 
@@ -42,7 +44,7 @@ def evaluate(
     model: str = "",
     temperatures: Sequence[float] = (),
     policy: Policy | None = None,
-) -> dict[str, Any]:
+) -> Eval:
     """Sample, grade and summarise; the structure of eval.json.
 
     Args:
@@ -69,9 +71,9 @@ def evaluate(
     greedy_P = _table(greedy_scores, len(problems), 1)[:, 0] if greedy else None
     answers = [said[p * samples : (p + 1) * samples] for p in range(len(problems))]
     more = _at_temperatures(problems, sampler, task, sample_config, samples, seed, temperatures)
-    own, calibrated = _own_view(policy, problems, temperatures, coldly, greedy_P)
+    own, calibration = _likelihoods(policy, problems, temperatures, coldly, greedy_P)
     values = {**per_problem(outcome_PK, answers, ks, greedy_P), **more, **own}
-    return {
+    result: Eval = {
         "model": model,
         "task": task.name,
         "split": split,
@@ -80,25 +82,20 @@ def evaluate(
         "n_samples": samples,
         "sampling": sample_config.model_dump(mode="json"),
         "k": list(ks),
-        **_by_level(problems, values, samples),
-        **_outcomes(problems, outcome_PK, greedy_P, values[f"maj@{samples}"]),
-        "values": {name: [_plain(x) for x in v] for name, v in {**more, **own}.items()},
-        **calibrated,
-        "missing": _missing([*scores, *greedy_scores]),
-        "length": _lengths(rollouts),
-        "time": _times(began, sampled, scored),
-    }
-
-
-def _outcomes(
-    problems: Sequence[Problem], outcome_PK: Floats, greedy_P: Floats | None, majority_P: Floats
-) -> dict[str, Any]:
-    return {
+        "metrics": _summary(values, np.ones(len(problems), dtype=bool), samples),
+        "levels": _by_level(problems, values, samples),
         "problems": [{"id": problem.id, "level": problem.level} for problem in problems],
-        "outcomes": [[_plain(x) for x in row] for row in outcome_PK],
-        "greedy_outcomes": None if greedy_P is None else [_plain(x) for x in greedy_P],
-        "majority": [_plain(x) for x in majority_P],
+        "outcomes": [_plain_row(row) for row in outcome_PK],
+        "greedy_outcomes": None if greedy_P is None else _plain_row(greedy_P),
+        "majority": _plain_row(values[f"maj@{samples}"]),
+        "values": {name: _plain_row(v) for name, v in {**more, **own}.items()},
     }
+    if calibration is not None:
+        result["calibration"] = calibration
+    result["missing"] = _missing([*scores, *greedy_scores])
+    result["length"] = _lengths(rollouts)
+    result["time"] = _times(began, sampled, scored)
+    return result
 
 
 def _greedily(
@@ -132,38 +129,42 @@ def _at_temperatures(
     return more
 
 
-def _own_view(
+class _Likelihoods(NamedTuple):
+    values: dict[str, Floats]  # metric -> one a problem
+    calibration: Calibration | None
+
+
+def _likelihoods(
     policy: Policy | None,
     problems: Sequence[Problem],
     temperatures: Sequence[float],
     greedy: Sequence[Rollout],
     greedy_P: Floats | None,
-) -> tuple[dict[str, Floats], Mapping[str, Any]]:
+) -> _Likelihoods:
     """Metrics by the model's own probabilities, and its calibration."""
     if policy is None:
-        return {}, {}
+        return _Likelihoods({}, None)
     from rekindle.evals import likelihood  # loads torch
 
-    found = likelihood.reference_values(policy, problems, temperatures)
+    values = likelihood.reference_values(policy, problems, temperatures)
     if greedy_P is None:
-        return found, {}
+        return _Likelihoods(values, None)
     confidence_P = likelihood.confidence(greedy)
-    found["brier"] = likelihood.brier(confidence_P, greedy_P)
-    return found, {"calibration": likelihood.calibration(confidence_P, greedy_P)}
+    values["brier"] = likelihood.brier(confidence_P, greedy_P)
+    return _Likelihoods(values, likelihood.calibration(confidence_P, greedy_P))
 
 
 def _by_level(
     problems: Sequence[Problem], values: Mapping[str, Floats], samples: int
-) -> dict[str, Any]:
-    everything = np.ones(len(problems), dtype=bool)
-    levels = {}
+) -> dict[str, LevelCells]:
+    levels: dict[str, LevelCells] = {}
     for level in dict.fromkeys(problem.level for problem in problems):
         rows = np.array([problem.level == level for problem in problems])
         levels[level] = {
             "n_problems": int(rows.sum()),
             "metrics": _summary(values, rows, samples),
         }
-    return {"metrics": _summary(values, everything, samples), "levels": levels}
+    return levels
 
 
 def per_problem(
@@ -182,7 +183,9 @@ def per_problem(
     return values
 
 
-def _summary(values: Mapping[str, Floats], rows: Any, samples: int) -> dict[str, Any]:
+def _summary(
+    values: Mapping[str, Floats], rows: NDArray[np.bool_], samples: int
+) -> dict[str, Cell]:
     return {name: _cell(_interval(name, v[rows], samples)) for name, v in values.items()}
 
 
@@ -194,7 +197,7 @@ def _interval(name: str, values: Floats, samples: int) -> Interval:
     return cluster(values, bounds=(0.0, math.inf if name == "nll" else 1.0))
 
 
-def _cell(interval: Interval) -> dict[str, float | int | None]:
+def _cell(interval: Interval) -> Cell:
     return {
         "value": _plain(interval.value),
         "ci_low": _plain(interval.ci_low),
@@ -215,12 +218,16 @@ def _plain(value: float) -> float | int | None:
     return int(number) if number in (0.0, 1.0) else number
 
 
-def _missing(scores: Sequence[Score]) -> dict[str, Any]:
+def _plain_row(values: Floats) -> list[float | None]:
+    return [_plain(value) for value in values]
+
+
+def _missing(scores: Sequence[Score]) -> MissingScores:
     reasons = Counter(score.reason for score in scores if score.reason is not None)
     return {"count": sum(reasons.values()), "reasons": dict(reasons)}
 
 
-def _lengths(rollouts: Sequence[Rollout]) -> dict[str, float | None]:
+def _lengths(rollouts: Sequence[Rollout]) -> AnswerLengths:
     if not rollouts:
         return {"mean": None, "truncated": None}
     return {

@@ -13,8 +13,7 @@ Axes: P problems.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from rekindle.engine.device import micro_tokens
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
 from rekindle.evals.intervals import Floats
+from rekindle.evals.reading import Calibration, CalibrationBin
 from rekindle.records import Problem, Rollout
 
 _BINS = 10
@@ -65,14 +65,14 @@ def brier(confidence_P: Floats, correct_P: Floats) -> Floats:
     return np.asarray((confidence_P - correct_P) ** 2)
 
 
-def calibration(confidence_P: Floats, correct_P: Floats) -> Mapping[str, Any]:
+def calibration(confidence_P: Floats, correct_P: Floats) -> Calibration:
     """Expected calibration error and its bins; None where nothing was graded."""
     known = ~np.isnan(correct_P)
     sure, right = confidence_P[known], correct_P[known]
     if not len(sure):
         return {"ece": None, "n": 0, "bins": []}
     place = np.minimum((sure * _BINS).astype(int), _BINS - 1)
-    bins = [
+    bins: list[CalibrationBin] = [
         {
             "n": int((place == b).sum()),
             "confidence": float(sure[place == b].mean()),
@@ -85,7 +85,7 @@ def calibration(confidence_P: Floats, correct_P: Floats) -> Mapping[str, Any]:
     return {"ece": ece, "n": len(sure), "bins": bins}
 
 
-def _spread(values: Any, rows: Sequence[int], size: int) -> Floats:
+def _spread(values: Floats, rows: Sequence[int], size: int) -> Floats:
     out = np.full(size, np.nan)
     out[list(rows)] = values
     return out
