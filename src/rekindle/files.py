@@ -158,7 +158,7 @@ def write_json(path: Path | str, value: object) -> None:
     write_atomic(path, _json_bytes(value, indent=2))
 
 
-def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, object]]) -> None:
     """One JSON object a line, written as one atomic file."""
     write_atomic(path, b"".join(_json_bytes(row) for row in rows))
 
@@ -203,7 +203,7 @@ def read_jsonl(path: Path | str) -> list[tuple[int, dict[str, Any]]]:
             line are named.
     """
     path = Path(path)
-    rows: list[tuple[int, dict[str, Any]]] = []
+    rows = []
     # Only \n ends a line: str.splitlines would also cut at U+2028 and the like inside strings.
     for number, line in enumerate(_read_text(path).split("\n"), start=1):
         if not line.strip():
@@ -252,7 +252,7 @@ class AppendLog:
         self.path = Path(path)
         self._hash, self._hashed = hashlib.sha256(), 0  # of the first so many bytes
 
-    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def append(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Add rows in one write: a kill leaves at most one torn line, a full disk none."""
         raw = b"".join(_json_bytes(row) for row in rows)
         with explained_io(self.path, "appending to"):
@@ -380,7 +380,7 @@ def _umask() -> int:
     return current
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
     if isinstance(value, Mapping):

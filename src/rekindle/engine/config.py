@@ -17,7 +17,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def _as_names(value: Any) -> Any:
+def _as_names(value: object) -> object:
     # `levels: [3, 4]` and `levels: 4` mean what they look like.
     many = value if isinstance(value, list | tuple) else [value]
     return None if value is None else tuple(str(item) for item in many)

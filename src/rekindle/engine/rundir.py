@@ -9,11 +9,11 @@ import os
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import yaml
 
-from rekindle.engine.manifest import STATE_FORMAT, make_manifest
+from rekindle.engine.manifest import STATE_FORMAT, Manifest, make_manifest
 from rekindle.errors import DataError, RekindleError, RunDirectoryError
 from rekindle.files import (
     clear_leftovers,
@@ -49,7 +49,7 @@ _ABSENT = "(absent)"
 def claim(
     directory: Path,
     *,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     fingerprints: Mapping[str, str],
     mode: Mode,
     command: str,
@@ -67,8 +67,8 @@ def claim(
     lock = RunLock(directory / LOCK)
     try:
         _refuse_mode(directory, mode)  # again: until the lock was ours it could have changed
-        for place in (directory, directory / "eval", directory / "checkpoints"):
-            clear_leftovers(place)
+        for part in (directory, directory / "eval", directory / "checkpoints"):
+            clear_leftovers(part)
         if mode == "overwrite":
             for name in OWN:
                 remove_tree(directory / name)
@@ -77,7 +77,7 @@ def claim(
         else:
             manifest = make_manifest(
                 command=command,
-                seed=config.get("seed"),
+                seed=seed if isinstance(seed := config.get("seed"), int) else None,
                 fingerprints=fingerprints,
                 processes=processes,
             )
@@ -213,13 +213,14 @@ def _refuse_changes(directory: Path, config: str, fingerprints: Mapping[str, str
             why="a resumed run must be the same run, and this file says which it was",
             fix="restore it, or start again with --overwrite",
         ) from error
-    manifest = read_json(directory / MANIFEST)
-    before = {**flat(saved), **_named(manifest["fingerprints"])}
-    after = {**flat(yaml.safe_load(config)), **_named(fingerprints)}
-    before["state format"], after["state format"] = manifest.get("state_format"), STATE_FORMAT
+    manifest: Manifest = read_json(directory / MANIFEST)
+    before = {**_shown(saved), **_named(manifest["fingerprints"])}
+    after = {**_shown(yaml.safe_load(config)), **_named(fingerprints)}
+    before["state format"] = repr(manifest.get("state_format"))
+    after["state format"] = repr(STATE_FORMAT)
     lines = []
     for key in dict.fromkeys([*after, *before]):
-        was, now = _shown(before, key), _shown(after, key)
+        was, now = before.get(key, _ABSENT), after.get(key, _ABSENT)
         if was != now:
             lines.append(f"{key}: {was} -> {now}")
     if lines:
@@ -232,18 +233,16 @@ def _refuse_changes(directory: Path, config: str, fingerprints: Mapping[str, str
 
 
 def _named(fingerprints: Mapping[str, str]) -> dict[str, str]:
-    return {f"{name} (hash)": value for name, value in fingerprints.items()}
+    return {f"{name} (hash)": repr(value) for name, value in fingerprints.items()}
 
 
-def _shown(flat: Mapping[str, Any], key: str) -> str:
-    return repr(flat[key]) if key in flat else _ABSENT
+def _shown(tree: object) -> dict[str, str]:
+    return {key: repr(value) for key, value in flat(tree).items()}
 
 
-def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flat(tree: object, prefix: str = "") -> dict[str, object]:
     """Nested mappings as one, keys joined by dots."""
     if not isinstance(tree, Mapping) or (not tree and prefix):
         return {prefix: tree}
-    out: dict[str, Any] = {}
-    for key, value in tree.items():
-        out |= flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return out
+    parts = (flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in tree.items())
+    return {key: value for part in parts for key, value in part.items()}

@@ -21,7 +21,7 @@ from rekindle.engine.device import Group, micro_tokens
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
 from rekindle.engine.sampler import CachedSampler, Sampler
-from rekindle.engine.state import Scalar, TrainState, restore_rng, rng_state
+from rekindle.engine.state import RngState, Scalar, TrainState, restore_rng, rng_state
 from rekindle.engine.update import measure_batch
 from rekindle.errors import RewardUnavailableError
 from rekindle.evals.evaluate import evaluate
@@ -77,7 +77,7 @@ class World:
     judge: Judge | None = None  # of the caller's own
     facts: Mapping[str, float] = field(default_factory=dict)  # of this stage, in each of its rows
     evaluated: Policy | None = None  # what evaluation asks; None: the policy
-    _begun: tuple[dict[str, Scalar], dict[str, Any]] = field(default_factory=lambda: ({}, {}))
+    _begun: tuple[dict[str, Scalar], RngState] = field(default_factory=lambda: ({}, rng_state()))
     _times: dict[str, float] = field(default_factory=dict)
     _step_began: float = 0.0
     _state: TrainState | None = None

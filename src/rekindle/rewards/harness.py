@@ -20,13 +20,13 @@ import time
 
 def serve() -> None:
     """Read the request, run each case, report."""
-    asked = json.loads(sys.stdin.buffer.read())
-    nonce = asked["nonce"]
+    request = json.loads(sys.stdin.buffer.read())
+    nonce = request["nonce"]
     # Nobody of the same user may read this memory, or write to these files by way of /proc.
     ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
     _report(nonce, {"ready": True})
-    for number, case in enumerate(asked["cases"]):
-        _report(nonce, {"case": number, **_run_case(asked["program"], case, asked["limits"])})
+    for number, case in enumerate(request["cases"]):
+        _report(nonce, {"case": number, **_run_case(request["program"], case, request["limits"])})
         _end_others()
 
 

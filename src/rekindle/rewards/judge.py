@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.records import Problem, Score
-from rekindle.rewards.reward_model import Asked, Scorer
+from rekindle.rewards.reward_model import Answered, Scorer
 
 LOWEST, HIGHEST = 0.0, 5.0
 
@@ -81,7 +81,7 @@ class Judgement(NamedTuple):
 class Judge(Protocol):
     """Anything that judges answers."""
 
-    def judge(self, asked: Sequence[Asked], *, seed: int) -> list[Judgement]:
+    def judge(self, answers: Sequence[Answered], *, seed: int) -> list[Judgement]:
         """A judgement of each answer, in order; missing with a reason where there is none.
 
         Raises:
@@ -130,7 +130,7 @@ _ABSENT = "no score"
 def ask_additive(problem: Problem, text: str) -> str:
     """The additive prompt; an answer cannot close the tag that holds it."""
     said = text.replace("</response>", "< /response>")
-    return ADDITIVE.format(prompt=asked_text(problem), text=said)
+    return ADDITIVE.format(prompt=question_text(problem), text=said)
 
 
 def read_additive(reply: str) -> Score:
@@ -167,7 +167,7 @@ def _value(match: re.Match[str]) -> Score:
 
 def ask_marker(problem: Problem, text: str) -> str:
     """Prompt, answer and the marker that asks for a score."""
-    return f"{asked_text(problem)}{text}?"
+    return f"{question_text(problem)}{text}?"
 
 
 def read_marker(reply: str) -> Score:
@@ -198,7 +198,7 @@ def format_of(name: str) -> Format:
     return FORMATS[name]
 
 
-def asked_text(problem: Problem) -> str:
+def question_text(problem: Problem) -> str:
     """What the user asked, as one text; of a chat, each turn under its role."""
     if problem.messages is None:
         return problem.prompt
@@ -222,9 +222,9 @@ class ScorerJudge:
 
     scorer: Scorer
 
-    def judge(self, asked: Sequence[Asked], *, seed: int) -> list[Judgement]:
+    def judge(self, answers: Sequence[Answered], *, seed: int) -> list[Judgement]:
         """Scores in order; `seed` has no say."""
-        return [Judgement(score, (score,)) for score in self.scorer.score(asked)]
+        return [Judgement(score, (score,)) for score in self.scorer.score(answers)]
 
     def fingerprint(self) -> str:
         """The reward model's."""
@@ -240,21 +240,21 @@ class CallableJudge:
         name: what stands for the function in hashes: change it when the function changes.
     """
 
-    function: Callable[[Sequence[Asked]], Sequence[float | None]]
+    function: Callable[[Sequence[Answered]], Sequence[float | None]]
     name: str
 
-    def judge(self, asked: Sequence[Asked], *, seed: int) -> list[Judgement]:
+    def judge(self, answers: Sequence[Answered], *, seed: int) -> list[Judgement]:
         """The function's numbers.
 
         Raises:
             DataError: another count of them than of answers, or something else than numbers.
         """
-        values = list(self.function(asked))
-        if len(values) != len(asked):
+        values = list(self.function(answers))
+        if len(values) != len(answers):
             raise DataError(
                 f"judge '{self.name}' returned another number of scores than it was asked for",
                 got=len(values),
-                wanted=len(asked),
+                wanted=len(answers),
             )
         return [_judgement(value, self.name) for value in values]
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import math
 import os
 import random
 import threading
@@ -22,17 +21,19 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from rekindle.errors import ConfigError, RewardUnavailableError, missing_extra
 from rekindle.files import AppendLog, cut_torn_line
 from rekindle.records import Problem, Score
 from rekindle.rewards.judge import Format, Judgement, averaged
-from rekindle.rewards.reward_model import Asked
+from rekindle.rewards.reward_model import Answered
+from rekindle.rewards.reward_server import RETRIED, PassingError, pause, retry_after
+
+if TYPE_CHECKING:
+    import httpx
 
 SYSTEM = "You judge answers helpfully, precisely and without regard to who wrote them."
-LONGEST_WAIT = 120.0  # seconds between two tries, whatever the server asks for
-_AGAIN = (408, 425, 429)
 _THIS_ONE = (400, 413, 422)  # may be due to one text, e.g. one that is too long
 
 
@@ -44,12 +45,22 @@ class Reply(NamedTuple):
     tokens: int  # generated, as the endpoint counts; 0 where it does not
 
 
-class _PassingError(Exception):
-    """One try failed in a way that may pass; `wait` is what the server asked for, seconds."""
+class ChatMessage(TypedDict):
+    """One turn of a chat."""
 
-    def __init__(self, why: str, wait: float = 0.0) -> None:
-        super().__init__(why)
-        self.wait = wait
+    role: str
+    content: str
+
+
+class ChatCall(TypedDict):
+    """The body of one call; its hash is the key of the reply."""
+
+    model: str
+    messages: list[ChatMessage]
+    temperature: float
+    top_p: float
+    max_tokens: int
+    seed: int
 
 
 class _RefusedError(Exception):
@@ -137,7 +148,7 @@ class EndpointJudge:
                 fix=f"export {self.key_env}=..., or leave judge.key_env out",
             )
 
-    def judge(self, asked: Sequence[Asked], *, seed: int) -> list[Judgement]:
+    def judge(self, answers: Sequence[Answered], *, seed: int) -> list[Judgement]:
         """A judgement of each answer; missing where no reply of it could be read.
 
         The k-th call about an answer carries `seed` and k: the same call is made once, also in a
@@ -151,7 +162,7 @@ class EndpointJudge:
 
         bodies = [
             self._body(problem, text, seed * 1_000_003 + k)
-            for problem, text in asked
+            for problem, text in answers
             for k in range(self.samples)
         ]
         keys = [_key(self.url, body) for body in bodies]
@@ -174,7 +185,7 @@ class EndpointJudge:
             raise self._refusal(next(iter(refused.values())))
         return [
             self._judgement(keys[i * self.samples : (i + 1) * self.samples], refused)
-            for i in range(len(asked))
+            for i in range(len(answers))
         ]
 
     def _judgement(self, keys: Sequence[str], refused: Mapping[str, str]) -> Judgement:
@@ -207,7 +218,7 @@ class EndpointJudge:
             return {}
         return {"Authorization": f"Bearer {os.environ[self.key_env]}"}
 
-    def _body(self, problem: Problem, text: str, seed: int) -> dict[str, Any]:
+    def _body(self, problem: Problem, text: str, seed: int) -> ChatCall:
         return {
             "model": self.model,
             "messages": [
@@ -220,7 +231,7 @@ class EndpointJudge:
             "seed": seed,
         }
 
-    def _call(self, client: Any, key: str, body: dict[str, Any], stop: threading.Event) -> None:
+    def _call(self, client: httpx.Client, key: str, body: ChatCall, stop: threading.Event) -> None:
         tries = self.retries + 1
         for attempt in range(1, tries + 1):
             if stop.is_set():
@@ -228,7 +239,7 @@ class EndpointJudge:
             try:
                 self.cache.put(key, self._post(client, body))
                 return
-            except _PassingError as error:
+            except PassingError as error:
                 if attempt == tries:
                     raise RewardUnavailableError(
                         f"the judge at {self.url} gives no judgement",
@@ -236,19 +247,18 @@ class EndpointJudge:
                         why=f"the {len(self.cache)} replies that came are kept",
                         fix="bring it back, then go on with --resume",
                     ) from error
-                pause = self.backoff * 2 ** (attempt - 1) * self.jitter.uniform(0.5, 1.5)
-                self.sleep(min(max(pause, error.wait), LONGEST_WAIT))
+                self.sleep(pause(attempt, error, backoff=self.backoff, jitter=self.jitter))
 
-    def _post(self, client: Any, body: dict[str, Any]) -> Reply:
+    def _post(self, client: httpx.Client, body: ChatCall) -> Reply:
         import httpx
 
         try:
             answer = client.post(f"{self.url.rstrip('/')}/chat/completions", json=body)
         except httpx.HTTPError as error:  # timeouts and lost connections
-            raise _PassingError(f"{type(error).__name__}: {error}") from error
-        if answer.status_code in _AGAIN or answer.status_code >= 500:
-            wait = _seconds(answer.headers.get("Retry-After"))
-            raise _PassingError(f"HTTP {answer.status_code}: {answer.text[:200]}", wait)
+            raise PassingError(f"{type(error).__name__}: {error}") from error
+        if answer.status_code in RETRIED or answer.status_code >= 500:
+            wait = retry_after(answer.headers.get("Retry-After"))
+            raise PassingError(f"HTTP {answer.status_code}: {answer.text[:200]}", wait)
         said = f"HTTP {answer.status_code}: {answer.text[:200]}"
         if answer.status_code in _THIS_ONE:
             raise _RefusedError(said)
@@ -261,7 +271,7 @@ class EndpointJudge:
             tokens = (tree.get("usage") or {}).get("completion_tokens") or 0
             return Reply(str(text), choice.get("finish_reason") == "length", int(tokens))
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise _PassingError(f"no chat completion: {answer.text[:200]}") from error
+            raise PassingError(f"no chat completion: {answer.text[:200]}") from error
 
 
 def _stop_on_failure(call: Future[None], stop: threading.Event) -> None:
@@ -287,14 +297,5 @@ def _wait_for(calls: Mapping[str, Future[None]]) -> dict[str, str]:
     return refused
 
 
-def _key(url: str, body: dict[str, Any]) -> str:
+def _key(url: str, body: ChatCall) -> str:
     return hashlib.sha256(json.dumps([url, body], sort_keys=True).encode()).hexdigest()
-
-
-def _seconds(text: str | None) -> float:
-    """What Retry-After asks for in seconds; 0 where it says nothing usable (or gives a date)."""
-    try:
-        found = float(text or 0)
-    except ValueError:
-        return 0.0
-    return found if math.isfinite(found) and found > 0 else 0.0

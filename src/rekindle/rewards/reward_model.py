@@ -30,14 +30,14 @@ from rekindle.errors import ModelError
 from rekindle.files import sha256_file
 from rekindle.records import Problem, Score
 
-Asked = tuple[Problem, str]  # what was asked, and the answer
+Answered = tuple[Problem, str]  # a problem, and an answer to it
 
 
 @runtime_checkable
 class Scorer(Protocol):
     """Anything that gives answers a number."""
 
-    def score(self, asked: Sequence[Asked]) -> list[Score]:
+    def score(self, answers: Sequence[Answered]) -> list[Score]:
         """A value or missing(reason) for each answer, in order.
 
         Raises:
@@ -58,8 +58,8 @@ def text_key(problem: Problem, text: str) -> str:
 
 
 @dataclass
-class Once:
-    """A scorer that is asked for each text once.
+class CachedScorer:
+    """A scorer that scores each text once.
 
     `keep` texts are remembered between calls, the least recently used go first. 0 remembers none,
     so that a run that is resumed in between gives the same bits: what else is in a batch moves a
@@ -70,11 +70,11 @@ class Once:
     keep: int = 0
     _known: OrderedDict[str, Score] = field(default_factory=OrderedDict)
 
-    def score(self, asked: Sequence[Asked]) -> list[Score]:
+    def score(self, answers: Sequence[Answered]) -> list[Score]:
         """As the scorer's; equal texts get equal scores."""
-        keys = [text_key(problem, text) for problem, text in asked]
+        keys = [text_key(problem, text) for problem, text in answers]
         found = {key: self._known[key] for key in keys if key in self._known}
-        new = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in found}
+        new = {key: pair for key, pair in zip(keys, answers, strict=True) if key not in found}
         if new:
             found.update(zip(new, self.scorer.score(list(new.values())), strict=True))
         for key in keys:
@@ -131,7 +131,7 @@ class ScalarHead:
                 wanted="a directory in Hugging Face layout, or a hub id such as owner/name",
                 fix="train one: rekindle reward train --model ... --task ... --out ...",
             )
-        options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        options: dict[str, bool | str] = {"trust_remote_code": trust_remote_code}
         if revision is not None:
             options["revision"] = revision
         tokenizer = _load_tokenizer(source, options)
@@ -224,9 +224,9 @@ class ScalarHead:
         return scores_B
 
     @torch.no_grad()
-    def score(self, asked: Sequence[Asked]) -> list[Score]:
+    def score(self, answers: Sequence[Answered]) -> list[Score]:
         """Scores in batches of similar length; what does not fit or is not finite is missing."""
-        rows = [self.encode(problem, text) for problem, text in asked]
+        rows = [self.encode(problem, text) for problem, text in answers]
         out = [Score.missing("not scored")] * len(rows)
         for batch in self._batches(rows, out):
             width = len(rows[batch[-1]])
@@ -277,7 +277,7 @@ class ScalarHead:
         return digest.hexdigest()
 
 
-def _load_tokenizer(source: str, options: dict[str, Any]) -> Any:
+def _load_tokenizer(source: str, options: dict[str, bool | str]) -> Any:
     # Loaded here: transformers takes seconds to import.
     from transformers import AutoTokenizer
 
@@ -294,7 +294,7 @@ def _load_tokenizer(source: str, options: dict[str, Any]) -> Any:
 
 
 def _load_model(
-    source: str, dtype: torch.dtype, options: dict[str, Any], *, fresh_head: bool
+    source: str, dtype: torch.dtype, options: dict[str, bool | str], *, fresh_head: bool
 ) -> Any:
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging

@@ -1,7 +1,8 @@
-"""Exact and numeric answer checks, without evaluating anything that a model wrote.
+"""Answer checks. Exact and numeric ones evaluate nothing that a model wrote.
 
     exact    the extracted answers are the same text, white space, case and edges aside
     numeric  both are the same rational number; a gold that is no number is compared as text
+    math     math-verify (extra `[math]`): LaTeX, sets, intervals, expressions
 
 The answer is taken from a text in this order: the last `\\boxed{...}`, what follows the last
 `####`, what follows the last "answer is" or "answer:", the last number (numeric) or the last line
@@ -10,15 +11,24 @@ The answer is taken from a text in this order: the last `\\boxed{...}`, what fol
 Numbers are integers, decimals, fractions (`\\frac` too), powers of ten (1e6), with thousands
 separators, currency or per cent. A per cent sign on one side only may stand for itself or for a
 hundredth: 40 % is 40 and is 0.4, but 0.4 % is not 40 %.
+
+math-verify evaluates what models write and may take for ever: `math` runs in `rewards.workers`,
+which can be killed. Its own time limits are off; they work by signals, in the main thread, and not
+always.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import NamedTuple
 
+from rekindle.errors import missing_extra
 from rekindle.records import Score
 
 LONGEST = 2_000  # characters of an answer that are looked at; longer ones have no number in them
@@ -223,3 +233,38 @@ def _fraction(found: re.Match[str]) -> str:
     if whole is None:
         return f"{over}/{under}"
     return f"{int(whole) * int(under) + int(over)}/{under}"  # a mixed number
+
+
+# --- math-verify
+
+
+def math(gold: str, text: str) -> Score:
+    """1 when the answer equals the gold, else 0; missing when the gold cannot be read.
+
+    The answer is the last `\\boxed{...}`, else the last expression or number at the end of the
+    text. What is longer than `LONGEST` characters is no answer.
+
+    Raises:
+        MissingExtraError: math-verify is not installed.
+    """
+    library = _math_verify()
+    marked = "\\boxed" in gold or "$" in gold
+    wanted = library.parse(gold if marked else f"\\boxed{{{gold}}}", parsing_timeout=None)
+    if not wanted:
+        return Score.missing("parse: the gold answer cannot be read")
+    answer = boxed(text)
+    if answer is not None and len(answer) > LONGEST:
+        return Score(0.0)
+    text = text[-LONGEST:] if answer is None else f"\\boxed{{{answer}}}"
+    said = library.parse(text, parsing_timeout=None)
+    return Score(float(bool(said) and bool(library.verify(wanted, said, timeout_seconds=None))))
+
+
+@cache
+def _math_verify() -> ModuleType:
+    try:
+        math_verify = import_module("math_verify")
+    except ImportError as error:
+        raise missing_extra("math-verify", extra="math", needed_for="verifier: math") from error
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it logs every text it cannot read
+    return math_verify

@@ -8,11 +8,11 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import cast
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.records import Problem, Score, Split
-from rekindle.rewards.code import Limits, grade_programs, read_tests, require_sandbox
+from rekindle.rewards.code import Case, Limits, grade_programs, read_tests, require_sandbox
 from rekindle.rewards.verify import VERIFIERS, canonical
 from rekindle.rewards.workers import POOLED, check_pooled, shared_pool
 from rekindle.tasks.task import pick_levels, stable_hash
@@ -21,7 +21,7 @@ _SAMPLING = 512  # tokens of an answer, where the recipe does not say
 _EPOCHS_KEPT = 4  # shuffled orders, which are as long as the data
 
 
-def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) -> Problem:
+def problem_of(row: Mapping[str, object], *, where: str, number: int, task: str) -> Problem:
     """A Problem from a row: `prompt` or `messages`, `answer`, optional `solution`, `id`, `level`.
 
     Messages that end with the assistant give the solution. Numbers are accepted as answers.
@@ -76,14 +76,14 @@ def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) ->
     )
 
 
-def _prompt_fix(row: Mapping[str, Any]) -> str:
+def _prompt_fix(row: Mapping[str, object]) -> str:
     for name in ("question", "problem", "instruction", "input", "query"):
         if name in row:
             return f"rename '{name}' to 'prompt'"
     return did_you_mean("prompt", row) if row else "add a 'prompt' to each row"
 
 
-def _text(row: Mapping[str, Any], field: str, where: str) -> str | None:
+def _text(row: Mapping[str, object], field: str, where: str) -> str | None:
     value = row.get(field)
     if value is None:
         return None
@@ -94,20 +94,21 @@ def _text(row: Mapping[str, Any], field: str, where: str) -> str | None:
     return str(value)
 
 
-def _messages(row: Mapping[str, Any], where: str) -> tuple[tuple[str, str], ...]:
+def _messages(row: Mapping[str, object], where: str) -> tuple[tuple[str, str], ...]:
     value = row.get("messages")
     if value is None:
         return ()
     turns = []
     for turn in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
-        fine = isinstance(turn, Mapping) and isinstance(turn.get("role"), str)
-        if not fine or not isinstance(turn.get("content"), str):
+        fields: Mapping[str, object] = turn if isinstance(turn, Mapping) else {}
+        role, content = fields.get("role"), fields.get("content")
+        if not isinstance(role, str) or not isinstance(content, str):
             raise DataError(
                 f"{where}: 'messages' is not a chat",
                 got=value,
                 wanted='a list of {"role": ..., "content": ...}',
             )
-        turns.append((turn["role"], turn["content"]))
+        turns.append((role, content))
     return tuple(turns)
 
 
@@ -175,30 +176,30 @@ class Listed:
         """By the verifier; missing where the row has no answer."""
         return self.grade_many([(problem, text)])[0]
 
-    def grade_many(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
+    def grade_many(self, answers: Sequence[tuple[Problem, str]]) -> list[Score]:
         """The same for many answers: in killable processes where the verifier evaluates them, in a
         sandbox where it runs them."""
         if self.verifier == "code":
-            return self._grade_programs(asked)
-        known = [i for i, (problem, _) in enumerate(asked) if problem.answer is not None]
-        pairs = [(str(asked[i][0].answer), asked[i][1]) for i in known]
+            return self._grade_programs(answers)
+        known = [i for i, (problem, _) in enumerate(answers) if problem.answer is not None]
+        pairs = [(str(answers[i][0].answer), answers[i][1]) for i in known]
         if self.verifier in POOLED:
             found = shared_pool(self.verifier, self.timeout, self.workers).grade(pairs)
         else:
             found = [VERIFIERS[self.verifier](gold, text) for gold, text in pairs]
-        scores = [Score.missing("no answer in the data")] * len(asked)
+        scores = [Score.missing("no answer in the data")] * len(answers)
         for i, score in zip(known, found, strict=True):
             scores[i] = score
         return scores
 
-    def _grade_programs(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
-        having = [i for i, (problem, _) in enumerate(asked) if "tests" in problem.meta]
+    def _grade_programs(self, answers: Sequence[tuple[Problem, str]]) -> list[Score]:
+        having = [i for i, (problem, _) in enumerate(answers) if "tests" in problem.meta]
         found = grade_programs(
-            [(asked[i][1], asked[i][0].meta["tests"]) for i in having],
+            [(answers[i][1], cast(list[Case], answers[i][0].meta["tests"])) for i in having],
             limits=Limits(seconds=self.timeout),
             workers=self.workers,
         )
-        scores = [Score.missing("no tests in the data")] * len(asked)
+        scores = [Score.missing("no tests in the data")] * len(answers)
         for i, score in zip(having, found, strict=True):
             scores[i] = score
         return scores

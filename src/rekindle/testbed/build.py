@@ -1,13 +1,16 @@
 """The testbed's tokenizer and untrained models, made from nothing but these lines."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rekindle.testbed import LLAMA
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 
 
-def make_tokenizer() -> Any:
+def make_tokenizer() -> "PreTrainedTokenizerFast":
     """Printable ASCII by characters, the numbers 10 to 99 as one token each; BOS is prepended.
 
     Decoding gives back every ASCII text exactly; other characters become `<unk>`.
@@ -40,7 +43,7 @@ def make_tokenizer() -> Any:
     )
 
 
-def fresh_model(seed: int) -> Any:
+def fresh_model(seed: int) -> "LlamaForCausalLM":
     """A Llama with random weights, the same for the same seed."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

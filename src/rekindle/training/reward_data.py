@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from rekindle.errors import DataError
 from rekindle.files import read_jsonl
@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _TRIES = 8  # to spoil a text that stays right, or stays the same
 
 
-class Candidate(NamedTuple):
+class LabelledAnswer(NamedTuple):
     """An answer that a reward model may be trained on."""
 
     problem: int  # place in the list of problems
@@ -146,7 +146,7 @@ _WEIGHTS = {name: 3 if name in _OFTEN else 1 for name in sorted(CORRUPTIONS)}
 
 def spoil(
     task: Task, problem: Problem, texts: Sequence[str], rng: random.Random
-) -> Candidate | None:
+) -> LabelledAnswer | None:
     """One of `texts`, spoilt in one to two ways so that the task's check rejects it.
 
     None when chance does not make one; `problem` of the candidate is then for the caller to know.
@@ -158,7 +158,7 @@ def spoil(
         for name in names:
             text = CORRUPTIONS[name](text, rng, problem.answer or "") if text else text
         if text != before and task.grade(problem, text).value == 0:
-            return Candidate(-1, text, right=False, source="+".join(names))
+            return LabelledAnswer(-1, text, right=False, source="+".join(names))
     return None
 
 
@@ -179,7 +179,9 @@ class Pool:
     wrong: dict[int, list[str]]
 
     @classmethod
-    def of(cls, task: Task, problems: Sequence[Problem], candidates: Sequence[Candidate]) -> Pool:
+    def of(
+        cls, task: Task, problems: Sequence[Problem], candidates: Sequence[LabelledAnswer]
+    ) -> Pool:
         """Each text once a problem.
 
         Raises:
@@ -246,6 +248,25 @@ def read_contrasts(path: Path | str) -> list[Contrast]:
     return out
 
 
-def as_row(candidate: Candidate, problem: Problem) -> dict[str, Any]:
+class AnswerRow(TypedDict):
     """One line of candidates.jsonl."""
-    return {**candidate._asdict(), "id": problem.id, "prompt": problem.prompt}
+
+    problem: int
+    text: str
+    right: bool
+    source: str
+    id: str
+    prompt: str
+
+
+def as_row(answer: LabelledAnswer, problem: Problem) -> AnswerRow:
+    """An answer with its problem, as a line of candidates.jsonl."""
+    index, text, right, source = answer
+    return {
+        "problem": index,
+        "text": text,
+        "right": right,
+        "source": source,
+        "id": problem.id,
+        "prompt": problem.prompt,
+    }
