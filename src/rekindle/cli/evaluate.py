@@ -140,10 +140,11 @@ def run_compare(before: Path, after: Path) -> None:
     same = before.resolve() == after.resolve()  # a file beside itself, not two that agree
     rows = compare_table(first, first if same else read_eval(after))
     typer.echo(f"{'level':<8} {'metric':<10} {'difference':>10}   95 % interval       p      n")
-    for row in rows:
+    for level, metric, change in rows:
         typer.echo(
-            f"{row['level'] or 'all':<8} {row['metric']:<10} {row['difference']:>+10.3f}   "
-            f"[{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]  {row['p_value']:.3f}  {row['n']}"
+            f"{level or 'all':<8} {metric:<10} {change.value:>+10.3f}   "
+            f"[{change.ci_low:+.3f}, {change.ci_high:+.3f}]  {change.p_value:.3f}  "
+            f"{change.n_problems}"
         )
 
 

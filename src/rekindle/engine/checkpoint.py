@@ -109,12 +109,12 @@ def save_checkpoint(
     return target
 
 
-def refuse_full_disk(place: Path, *, needed: int, purpose: str) -> None:
-    """Raise `RunDirectoryError` when fewer than `needed` bytes are free where `place` is."""
-    free = free_bytes(place)
+def refuse_full_disk(directory: Path, *, needed: int, purpose: str) -> None:
+    """Raise `RunDirectoryError` when fewer than `needed` bytes are free where `directory` is."""
+    free = free_bytes(directory)
     if free < needed:
         raise RunDirectoryError(
-            f"no space left for {purpose} in {place}",
+            f"no space left for {purpose} in {directory}",
             got=f"{free:,} bytes free",
             wanted=f"about {needed:,}",
             why="nothing was written; the last complete checkpoint is kept",

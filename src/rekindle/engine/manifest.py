@@ -121,12 +121,12 @@ def _checkout() -> _Checkout:
     )
 
 
-def _git(root: Path, *words: str) -> bytes | None:
+def _git(root: Path, *arguments: str) -> bytes | None:
     # Inside a hook, GIT_DIR and the like name another repository.
     clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *words],
+            ["git", "-C", str(root), *arguments],
             capture_output=True,
             env=clean,
             timeout=10,

@@ -69,7 +69,7 @@ class Policy:
             options["revision"] = config.revision
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            found: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
                 dtype=pick_dtype(config.dtype),
                 use_safetensors=True,
@@ -79,7 +79,7 @@ class Policy:
             )
         except (OSError, ValueError) as error:
             raise not_loaded(config, source, error) from error
-        model, facts = found
+        model, facts = loaded
         check_loaded(config, facts)
         return cls.of(model, tokenizer, config)
 
@@ -149,7 +149,7 @@ class Policy:
         if whole[: len(before)] != before:
             raise DataError(
                 f"problem '{problem.id}': the chat template rewrites an answered prompt",
-                why="prompt and completion cannot then be told apart for the loss mask",
+                why="the loss mask could not separate prompt and completion",
                 fix="use a template that keeps earlier turns, or --set model.chat_template=never",
             )
         completion = whole[len(before) :]

@@ -91,14 +91,7 @@ def claim(
 
 def in_use(directory: Path) -> bool:
     """Whether a process holds this run directory; False where there is none."""
-    if not (directory / LOCK).exists():
-        return False
-    with explained_io(directory / LOCK, "looking at"), open_lock(directory / LOCK) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return _holder(directory / LOCK) is not None
 
 
 class RunLock:
@@ -139,20 +132,28 @@ def refuse_in_use(path: Path) -> None:
     Raises:
         RunDirectoryError: it is held, or the file cannot be opened.
     """
+    holder = _holder(path)
+    if holder is not None:
+        raise _in_use(path, holder)
+
+
+def _holder(path: Path) -> str | None:
+    """What the process wrote that holds a lock file; None where nobody holds it."""
     if not path.exists():
-        return
+        return None
     with explained_io(path, "opening"), open(path, encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _in_use(path, file.read().strip()) from None
+            return file.read().strip()
+    return None
 
 
 def _in_use(path: Path, holder: str) -> RunDirectoryError:
     return RunDirectoryError(
         f"{path.parent} is in use by another process",
         got=f"process {holder}" if holder else None,
-        why="two processes in one run directory would spoil it",
+        why="two processes in one run directory would corrupt it",
         fix="wait for it, stop it, or give another --out",
     )
 
@@ -189,7 +190,7 @@ def _refuse_mode(directory: Path, mode: Mode) -> None:
         raise RunDirectoryError(
             f"{directory} is not a run directory",
             wanted=f"a directory with a {MANIFEST} of rekindle",
-            why="nothing that is not ours is resumed or deleted",
+            why="rekindle resumes and deletes only its own directories",
             fix="check --out; if it is a run whose manifest is broken, remove it yourself",
         )
 
@@ -225,7 +226,7 @@ def _refuse_changes(directory: Path, config: str, fingerprints: Mapping[str, str
             lines.append(f"{key}: {was} -> {now}")
     if lines:
         raise RunDirectoryError(
-            f"{directory} was made with other settings, data or model:\n    "
+            f"{directory} was made with different settings, data or model:\n    "
             + "\n    ".join(lines),
             why="a resumed run must be the same run",
             fix="give the settings it was started with, or another --out",

@@ -153,7 +153,7 @@ class TrainState:
 
 def rng_state() -> RngState:
     """The global random sources of this process: torch (CPU and used devices), numpy, python."""
-    version, words, gauss = random.getstate()
+    version, state, gauss = random.getstate()
     numpy = np.random.get_state(legacy=False)
     key = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
@@ -167,7 +167,7 @@ def rng_state() -> RngState:
             "has_gauss": int(numpy["has_gauss"]),
             "gauss": float(numpy["gauss"]),
         },
-        "python": {"version": version, "words": torch.tensor(words), "gauss": gauss},
+        "python": {"version": version, "words": torch.tensor(state), "gauss": gauss},
     }
 
 

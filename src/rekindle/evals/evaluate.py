@@ -363,15 +363,15 @@ def calibration(confidence_P: Floats, correct_P: Floats) -> Calibration:
     sure, right = confidence_P[known], correct_P[known]
     if not len(sure):
         return {"ece": None, "n": 0, "bins": []}
-    place = np.minimum((sure * _BINS).astype(int), _BINS - 1)
+    bin_P = np.minimum((sure * _BINS).astype(int), _BINS - 1)
     bins: list[CalibrationBin] = [
         {
-            "n": int((place == b).sum()),
-            "confidence": float(sure[place == b].mean()),
-            "correct": float(right[place == b].mean()),
+            "n": int((bin_P == b).sum()),
+            "confidence": float(sure[bin_P == b].mean()),
+            "correct": float(right[bin_P == b].mean()),
         }
         for b in range(_BINS)
-        if (place == b).any()
+        if (bin_P == b).any()
     ]
     ece = sum(b["n"] * abs(b["confidence"] - b["correct"]) for b in bins) / len(sure)
     return {"ece": ece, "n": len(sure), "bins": bins}

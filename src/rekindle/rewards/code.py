@@ -200,11 +200,11 @@ def run_program(
     )
     seconds = _STARTING + len(cases) * (limits.seconds + 1)
     try:
-        said = _exchange(process, json.dumps(request).encode(), seconds, _most(cases, limits))
+        output = _exchange(process, json.dumps(request).encode(), seconds, _most(cases, limits))
     finally:
         process.kill()  # the first process of the namespace: all others go with it
         process.wait()
-    lines = [line[len(nonce) :] for line in said.split("\n") if line.startswith(nonce)]
+    lines = [line[len(nonce) :] for line in output.split("\n") if line.startswith(nonce)]
     if not lines:
         return None
     replies: list[CaseReply] = [{"failed": "ended before this case"} for _ in cases]
@@ -220,7 +220,7 @@ def _exchange(process: subprocess.Popen[bytes], request: bytes, seconds: float, 
     assert stdin is not None
     assert stdout is not None
     deadline = time.monotonic() + seconds
-    said = b""
+    output = b""
     with stdout, selectors.DefaultSelector() as selector:
         try:
             with stdin:
@@ -228,12 +228,12 @@ def _exchange(process: subprocess.Popen[bytes], request: bytes, seconds: float, 
         except BrokenPipeError:
             return ""
         selector.register(stdout, selectors.EVENT_READ)
-        while len(said) < most and selector.select(max(0.0, deadline - time.monotonic())):
+        while len(output) < most and selector.select(max(0.0, deadline - time.monotonic())):
             part = os.read(stdout.fileno(), 65536)
             if not part:
                 break
-            said += part
-    return said.decode("utf-8", "replace")
+            output += part
+    return output.decode("utf-8", "replace")
 
 
 def _most(cases: Sequence[Case], limits: Limits) -> int:
@@ -294,10 +294,10 @@ def _bubblewrap(*, proc: bool) -> Sandbox | None:
     command = [program, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
     command += ["--setenv", "PATH", "/usr/bin:/bin", "--ro-bind", "/usr", "/usr"]
     for name in ("/lib", "/lib64", "/bin", "/sbin"):
-        place = Path(name)
-        if place.is_symlink():
-            command += ["--symlink", os.readlink(place), name]
-        elif place.exists():
+        directory = Path(name)
+        if directory.is_symlink():
+            command += ["--symlink", os.readlink(directory), name]
+        elif directory.exists():
             command += ["--ro-bind", name, name]
     if Path("/etc/ld.so.cache").exists():
         command += ["--ro-bind", "/etc/ld.so.cache", "/etc/ld.so.cache"]
@@ -340,18 +340,18 @@ def _containers() -> list[Sandbox | None]:
     return out
 
 
-def _equal(wanted: object, said: object) -> bool:
-    if isinstance(wanted, bool) or isinstance(said, bool):
-        return wanted is said
-    if isinstance(wanted, int | float) and isinstance(said, int | float):
-        if isinstance(wanted, int) and isinstance(said, int):
-            return wanted == said
-        return math.isclose(wanted, said, rel_tol=1e-6, abs_tol=1e-9)
-    if isinstance(wanted, list) and isinstance(said, list):
-        return len(wanted) == len(said) and all(map(_equal, wanted, said))
-    if isinstance(wanted, dict) and isinstance(said, dict):
-        return wanted.keys() == said.keys() and all(_equal(wanted[k], said[k]) for k in wanted)
-    return type(wanted) is type(said) and bool(wanted == said)
+def _equal(wanted: object, value: object) -> bool:
+    if isinstance(wanted, bool) or isinstance(value, bool):
+        return wanted is value
+    if isinstance(wanted, int | float) and isinstance(value, int | float):
+        if isinstance(wanted, int) and isinstance(value, int):
+            return wanted == value
+        return math.isclose(wanted, value, rel_tol=1e-6, abs_tol=1e-9)
+    if isinstance(wanted, list) and isinstance(value, list):
+        return len(wanted) == len(value) and all(map(_equal, wanted, value))
+    if isinstance(wanted, dict) and isinstance(value, dict):
+        return wanted.keys() == value.keys() and all(_equal(wanted[k], value[k]) for k in wanted)
+    return type(wanted) is type(value) and bool(wanted == value)
 
 
 def _lines(text: str) -> list[str]:

@@ -79,9 +79,9 @@ class ReplyCache:
         cut_torn_line(path)
         self._known: dict[str, Reply] = {}
         for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
-            found = _entry(line)
-            if found is not None:
-                self._known[found[0]] = found[1]
+            entry = _entry(line)
+            if entry is not None:
+                self._known[entry[0]] = entry[1]
 
     def __len__(self) -> int:
         return len(self._known)
@@ -202,14 +202,21 @@ class EndpointJudge:
 
     def fingerprint(self) -> str:
         """Hash of address, model, format and decoding: what the server does is not seen."""
-        said = [self.url, self.model, self.format.name, self.samples, self.temperature, self.top_p]
-        return hashlib.sha256(json.dumps([*said, self.max_tokens]).encode()).hexdigest()
+        parts = [
+            self.url,
+            self.model,
+            self.format.name,
+            self.samples,
+            self.temperature,
+            self.top_p,
+        ]
+        return hashlib.sha256(json.dumps([*parts, self.max_tokens]).encode()).hexdigest()
 
-    def _refusal(self, said: str) -> RewardUnavailableError:
+    def _refusal(self, refusal: str) -> RewardUnavailableError:
         return RewardUnavailableError(
             f"the judge at {self.url} refuses the request",
-            got=said,
-            why="trying again would not change that",
+            got=refusal,
+            why="a retry would not help",
             fix="check judge.url, judge.model and judge.key_env, then --resume",
         )
 
@@ -242,10 +249,10 @@ class EndpointJudge:
             except PassingError as error:
                 if attempt == tries:
                     raise RewardUnavailableError(
-                        f"the judge at {self.url} gives no judgement",
+                        f"the judge at {self.url} returns no judgement",
                         got=f"{error} (tried {tries} times)",
                         why=f"the {len(self.cache)} replies that came are kept",
-                        fix="bring it back, then go on with --resume",
+                        fix="restart the server, then continue with --resume",
                     ) from error
                 self.sleep(pause(attempt, error, backoff=self.backoff, jitter=self.jitter))
 
@@ -259,11 +266,11 @@ class EndpointJudge:
         if answer.status_code in RETRIED or answer.status_code >= 500:
             wait = retry_after(answer.headers.get("Retry-After"))
             raise PassingError(f"HTTP {answer.status_code}: {answer.text[:200]}", wait)
-        said = f"HTTP {answer.status_code}: {answer.text[:200]}"
+        status = f"HTTP {answer.status_code}: {answer.text[:200]}"
         if answer.status_code in _THIS_ONE:
-            raise _RefusedError(said)
+            raise _RefusedError(status)
         if answer.status_code != 200:
-            raise self._refusal(said)
+            raise self._refusal(status)
         try:
             tree = answer.json()
             choice = tree["choices"][0]

@@ -73,17 +73,17 @@ class CachedScorer:
     def score(self, answers: Sequence[Answered]) -> list[Score]:
         """As the scorer's; equal texts get equal scores."""
         keys = [text_key(problem, text) for problem, text in answers]
-        found = {key: self._known[key] for key in keys if key in self._known}
-        new = {key: pair for key, pair in zip(keys, answers, strict=True) if key not in found}
+        scores = {key: self._known[key] for key in keys if key in self._known}
+        new = {key: pair for key, pair in zip(keys, answers, strict=True) if key not in scores}
         if new:
-            found.update(zip(new, self.scorer.score(list(new.values())), strict=True))
+            scores.update(zip(new, self.scorer.score(list(new.values())), strict=True))
         for key in keys:
-            if found[key].value is not None and self.keep:
-                self._known[key] = found[key]
+            if scores[key].value is not None and self.keep:
+                self._known[key] = scores[key]
                 self._known.move_to_end(key)
         while len(self._known) > self.keep:
             self._known.popitem(last=False)
-        return [found[key] for key in keys]
+        return [scores[key] for key in keys]
 
     def fingerprint(self) -> str:
         """The scorer's."""
@@ -161,7 +161,7 @@ class ScalarHead:
                 f"reward model '{name}' has {labels} labels",
                 got=dict(model.config.id2label),
                 wanted="one label (num_labels = 1), the score",
-                why="which of several is the reward cannot be guessed",
+                why="rekindle cannot know which of them is the reward",
                 fix="use a scalar-head reward model",
             )
         # The model finds the last token as the last that is not its own pad id.
@@ -288,7 +288,7 @@ def _load_tokenizer(source: str, options: dict[str, bool | str]) -> Any:
             f"the tokenizer of reward model '{source}' could not be loaded",
             got=str(error).strip().splitlines()[0],
             wanted="a directory or hub id that holds model and tokenizer",
-            why="it scores text in tokens of its own",
+            why="a reward model reads text with its own tokenizer",
             fix="check reward.model, the network and access; or save the tokenizer beside it",
         ) from error
 
@@ -317,7 +317,7 @@ def _load_model(
             f"'{source}' has no trained reward head",
             got=f"no weights for {', '.join(missing[:3])}",
             wanted="a model saved as AutoModelForSequenceClassification",
-            why="a head of fresh random weights would score noise",
+            why="a head with random weights would score noise",
             fix="train one: rekindle reward train --model ... --task ... --out ...",
         )
     return model

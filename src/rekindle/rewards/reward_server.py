@@ -109,9 +109,9 @@ class RewardServer:
             except PassingError as error:
                 if attempt == tries:
                     raise RewardUnavailableError(
-                        f"the reward server at {self.url} gives no scores",
+                        f"the reward server at {self.url} returns no scores",
                         got=f"{error} (tried {tries} times)",
-                        fix="bring it back, then go on with --resume",
+                        fix="restart the server, then continue with --resume",
                     ) from error
                 self.sleep(pause(attempt, error, backoff=self.backoff, jitter=self.jitter))
         raise AssertionError("unreachable: the last try returns or raises")
@@ -125,14 +125,14 @@ class RewardServer:
                 return bytes(answer.read(_LARGEST))
         except urllib.error.HTTPError as error:
             with error:
-                said = error.read(300).decode("utf-8", "replace").strip()
-            why = f"HTTP {error.code} {error.reason}: {said}"
+                text = error.read(300).decode("utf-8", "replace").strip()
+            why = f"HTTP {error.code} {error.reason}: {text}"
             if error.code in RETRIED or error.code >= 500:
                 raise PassingError(why, retry_after(error.headers.get("Retry-After"))) from error
             raise RewardUnavailableError(
                 f"the reward server at {self.url} refuses the request",
                 got=why,
-                why="trying again would not change that",
+                why="a retry would not help",
                 fix="check reward.url, reward.protocol and reward.served, then --resume",
             ) from error
         except (OSError, http.client.HTTPException) as error:  # timeouts and URLError too

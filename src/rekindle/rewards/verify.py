@@ -68,7 +68,7 @@ class _Read(NamedTuple):
 
 def exact(gold: str, text: str) -> Score:
     """1 when the extracted answer is the gold text, else 0."""
-    return Score(float(_said(text) == tidy(_gold(gold))))
+    return Score(float(_stated(text) == tidy(_gold(gold))))
 
 
 def numeric(gold: str, text: str) -> Score:
@@ -80,8 +80,8 @@ def numeric(gold: str, text: str) -> Score:
     if wanted is None:
         return exact(gold, text)
     answer = numeric_answer(text)
-    said = None if answer is None else _read(answer)
-    return Score(float(said is not None and _same(wanted, said)))
+    stated = None if answer is None else _read(answer)
+    return Score(float(stated is not None and _same(wanted, stated)))
 
 
 VERIFIERS: dict[str, Callable[[str, str], Score]] = {"exact": exact, "numeric": numeric}
@@ -96,9 +96,9 @@ def numeric_answer(text: str) -> str | None:
     if cue is not None:
         # In "the answer is 56, not 57" the first number is meant.
         clause = _CLAUSE_END.split(_plain(cue[:LONGEST]), maxsplit=1)[0].rsplit("=", 1)[-1]
-        found = _NUMBER.search(clause)
-        if found is not None:
-            return found[0]
+        number = _NUMBER.search(clause)
+        if number is not None:
+            return number[0]
     numbers = _NUMBER.findall(_plain(text[-LONGEST:]))
     return str(numbers[-1]) if numbers else None
 
@@ -113,7 +113,7 @@ def canonical(text: str, verifier: str) -> str | None:
         number = _read(answer) if answer is not None else None
         if number is not None:
             return f"{number.value}{'%' if number.percent else ''}"
-    return _said(text) or None
+    return _stated(text) or None
 
 
 def as_number(text: str) -> Fraction | None:
@@ -157,17 +157,17 @@ def _read(text: str) -> _Read | None:
     stripped = _plain(text).strip().strip("$").strip().rstrip(".")
     if len(stripped) > _DIGITS:
         return None
-    found = _WHOLE.fullmatch(stripped)
-    if found is None or not (found["whole"] or found["part"]):
+    match = _WHOLE.fullmatch(stripped)
+    if match is None or not (match["whole"] or match["part"]):
         return None
     value = Fraction(
-        (found["whole"].replace(",", "") or "0") + (found["part"] or "") + (found["power"] or "")
+        (match["whole"].replace(",", "") or "0") + (match["part"] or "") + (match["power"] or "")
     )
-    if found["under"] is not None:
-        if int(found["under"]) == 0:
+    if match["under"] is not None:
+        if int(match["under"]) == 0:
             return None
-        value /= int(found["under"])
-    return _Read(-value if found["sign"] == "-" else value, found["percent"] is not None)
+        value /= int(match["under"])
+    return _Read(-value if match["sign"] == "-" else value, match["percent"] is not None)
 
 
 def _same(one: _Read, other: _Read) -> bool:
@@ -190,10 +190,10 @@ def _only_number(formal: str) -> str | None:
     return None if _FORMULA.search(around) else number[0]
 
 
-def _said(text: str) -> str:
-    for found in (_formal(text), _after_cue(text)):
-        if found is not None:
-            return tidy(found)
+def _stated(text: str) -> str:
+    for answer in (_formal(text), _after_cue(text)):
+        if answer is not None:
+            return tidy(answer)
     lines = [line for line in text[-LONGEST:].split("\n") if line.strip()]
     return tidy(lines[-1]) if lines else ""
 
@@ -228,8 +228,8 @@ def _plain(text: str) -> str:
     return _FRACTION.sub(_fraction, text)
 
 
-def _fraction(found: re.Match[str]) -> str:
-    whole, over, under = found[1], found[2] or found[3], found[4] or found[5]
+def _fraction(match: re.Match[str]) -> str:
+    whole, over, under = match[1], match[2] or match[3], match[4] or match[5]
     if whole is None:
         return f"{over}/{under}"
     return f"{int(whole) * int(under) + int(over)}/{under}"  # a mixed number
@@ -256,8 +256,8 @@ def math(gold: str, text: str) -> Score:
     if answer is not None and len(answer) > LONGEST:
         return Score(0.0)
     text = text[-LONGEST:] if answer is None else f"\\boxed{{{answer}}}"
-    said = library.parse(text, parsing_timeout=None)
-    return Score(float(bool(said) and bool(library.verify(wanted, said, timeout_seconds=None))))
+    stated = library.parse(text, parsing_timeout=None)
+    return Score(float(bool(stated) and bool(library.verify(wanted, stated, timeout_seconds=None))))
 
 
 @cache

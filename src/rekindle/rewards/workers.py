@@ -38,7 +38,7 @@ _STARTING = 60.0  # seconds for the template's imports; later requests take mill
 
 
 @dataclass
-class _Worker:
+class _WorkerProcess:
     pid: int
     connection: socket.socket
     replies: IO[bytes]
@@ -72,7 +72,7 @@ class VerifierPool:
         self._nursery = Nursery([verifier, str(memory)])
         self._size = workers or 2 * (cores or 1)
         self._timeout, self._recycle = timeout, recycle
-        self._workers: list[_Worker] = []
+        self._workers: list[_WorkerProcess] = []
         self._owner = os.getpid()
         atexit.register(self.close)
 
@@ -125,11 +125,11 @@ class VerifierPool:
                     wanted=f"python {' '.join(self._nursery.command)}",
                     fix="run that command to see why",
                 ) from error
-            self._workers.append(_Worker(pid, connection, connection.makefile("rb")))
+            self._workers.append(_WorkerProcess(pid, connection, connection.makefile("rb")))
 
     def _hand_over(
         self,
-        worker: _Worker,
+        worker: _WorkerProcess,
         waiting: deque[int],
         answers: Sequence[tuple[str, str]],
         scores: list[Score | None],
@@ -143,7 +143,7 @@ class VerifierPool:
         except ConnectionError:
             self._lose(worker, scores, "error: the process ended")
 
-    def _look(self) -> list[_Worker]:
+    def _look(self) -> list[_WorkerProcess]:
         busy = [worker for worker in self._workers if worker.item is not None]
         if not busy:
             return []
@@ -151,10 +151,10 @@ class VerifierPool:
         with selectors.DefaultSelector() as selector:
             for worker in busy:
                 selector.register(worker.connection, selectors.EVENT_READ, worker)
-            found = selector.select(max(0.0, soonest - time.monotonic()))
-        return [key.data for key, _ in found]
+            ready = selector.select(max(0.0, soonest - time.monotonic()))
+        return [key.data for key, _ in ready]
 
-    def _receive(self, worker: _Worker, scores: list[Score | None]) -> None:
+    def _receive(self, worker: _WorkerProcess, scores: list[Score | None]) -> None:
         assert worker.item is not None
         try:
             line = worker.replies.readline()
@@ -175,12 +175,12 @@ class VerifierPool:
             if worker.item is not None and worker.deadline <= now:
                 self._lose(worker, scores, "timeout")
 
-    def _lose(self, worker: _Worker, scores: list[Score | None], why: str) -> None:
+    def _lose(self, worker: _WorkerProcess, scores: list[Score | None], why: str) -> None:
         if worker.item is not None:
             scores[worker.item] = Score.missing(why)
         self._end(worker)
 
-    def _end(self, worker: _Worker) -> None:
+    def _end(self, worker: _WorkerProcess) -> None:
         worker.replies.close()
         worker.connection.close()
         self._nursery.end(worker.pid)

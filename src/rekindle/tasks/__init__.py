@@ -53,7 +53,7 @@ def load_task(
         raise ConfigError(
             f"task.verifier has no effect with task '{name}'",
             got=verifier,
-            why="it brings its own",
+            why="the task has its own verifier",
             fix="remove it",
         )
     task = _with_workers(_load(name, path, verifier, settings), timeout, workers)

@@ -41,8 +41,8 @@ def check(problem: Problem, text: str) -> Score:
 
 def answer(text: str) -> str | None:
     """The number after the last `;`, None when there is none."""
-    found = _RESULT.search(text)
-    return found[1].replace(" ", "") if found else None
+    match = _RESULT.search(text)
+    return match[1].replace(" ", "") if match else None
 
 
 def addition(mix: dict[str, float]) -> Generated:

@@ -48,8 +48,8 @@ def check(problem: Problem, text: str) -> Score:
 
 def answer(text: str) -> str | None:
     """The value after the last `=`, None when the text does not end in one."""
-    found = _LAST.search(text)
-    return str(int(found[1])) if found else None
+    match = _LAST.search(text)
+    return str(int(match[1])) if match else None
 
 
 def chain(mix: dict[str, float]) -> Generated:

@@ -260,7 +260,7 @@ class Gym:
         if len(listed) < count:
             raise DataError(
                 f"reasoning-gym dataset '{self.dataset}' has too few {split} questions",
-                got=f"{count} asked",
+                got=f"{count} requested",
                 wanted=f"at most about {len(listed)}",
                 fix="ask for fewer, or make the dataset's settings wider",
             )

@@ -30,20 +30,20 @@ def load_jsonl(path: str | None, *, verifier: str) -> Listed:
         raise ConfigError(
             "task 'jsonl' needs a file", fix="--set task.path=data.jsonl (or a directory of splits)"
         )
-    place = Path(path)
-    files = [place / f"{split}.jsonl" for split in _SPLITS] if place.is_dir() else [place]
-    present = [file for file in files if file.exists() or not place.is_dir()]
-    if not present:
+    root = Path(path)
+    files = [root / f"{split}.jsonl" for split in _SPLITS] if root.is_dir() else [root]
+    existing = [file for file in files if file.exists() or not root.is_dir()]
+    if not existing:
         raise DataError(
-            f"{place} holds no splits", wanted="train.jsonl, dev.jsonl or test.jsonl in it"
+            f"{root} holds no splits", wanted="train.jsonl, dev.jsonl or test.jsonl in it"
         )
     seen: dict[str, str] = {}
-    loaded = {file: _read(file, seen) for file in present}
-    source = f"{stable_hash(*[sha256_file(file) for file in present]):016x}"
-    if place.is_dir():
+    loaded = {file: _read(file, seen) for file in existing}
+    source = f"{stable_hash(*[sha256_file(file) for file in existing]):016x}"
+    if root.is_dir():
         splits = {file.stem: problems for file, problems in loaded.items()}
     else:
-        splits = by_hash(loaded[place])
+        splits = by_hash(loaded[root])
     return Listed(name="jsonl", splits=splits, verifier=verifier, source=source)
 
 

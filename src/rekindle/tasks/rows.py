@@ -42,7 +42,7 @@ def problem_of(row: Mapping[str, object], *, where: str, number: int, task: str)
             f"{where} has no 'prompt'",
             got=dict(row),
             wanted="a 'prompt' (text), or 'messages' (a list of role and content)",
-            why="the prompt is what the model is asked",
+            why="the prompt is the input of the model",
             fix=_prompt_fix(row),
         )
     answer = _text(row, "answer", where)
@@ -52,7 +52,7 @@ def problem_of(row: Mapping[str, object], *, where: str, number: int, task: str)
             f"{where} has no 'answer'",
             got=dict(row),
             wanted="an 'answer' to check against ('tests' for programs, a 'solution' for SFT)",
-            why="without one of them nothing can be checked or learnt",
+            why="without one of them there is nothing to check or to learn",
             fix=(
                 "rename 'completion' to 'solution' (what SFT learns), or give 'messages'"
                 if "completion" in row
@@ -184,23 +184,23 @@ class Listed:
         known = [i for i, (problem, _) in enumerate(answers) if problem.answer is not None]
         pairs = [(str(answers[i][0].answer), answers[i][1]) for i in known]
         if self.verifier in POOLED:
-            found = shared_pool(self.verifier, self.timeout, self.workers).grade(pairs)
+            graded = shared_pool(self.verifier, self.timeout, self.workers).grade(pairs)
         else:
-            found = [VERIFIERS[self.verifier](gold, text) for gold, text in pairs]
+            graded = [VERIFIERS[self.verifier](gold, text) for gold, text in pairs]
         scores = [Score.missing("no answer in the data")] * len(answers)
-        for i, score in zip(known, found, strict=True):
+        for i, score in zip(known, graded, strict=True):
             scores[i] = score
         return scores
 
     def _grade_programs(self, answers: Sequence[tuple[Problem, str]]) -> list[Score]:
         having = [i for i, (problem, _) in enumerate(answers) if "tests" in problem.meta]
-        found = grade_programs(
+        graded = grade_programs(
             [(answers[i][1], cast(list[Case], answers[i][0].meta["tests"])) for i in having],
             limits=Limits(seconds=self.timeout),
             workers=self.workers,
         )
         scores = [Score.missing("no tests in the data")] * len(answers)
-        for i, score in zip(having, found, strict=True):
+        for i, score in zip(having, graded, strict=True):
             scores[i] = score
         return scores
 
@@ -220,7 +220,7 @@ class Listed:
         return DataError(
             f"task '{self.name}' has no {split} problems",
             got=", ".join(f"{name}: {size}" for name, size in sizes.items()),
-            wanted=f"at least one {split} problem of the levels asked for",
+            wanted=f"at least one {split} problem of these levels",
             fix="give that split some rows, or choose another split or level",
         )
 

@@ -158,24 +158,24 @@ class Generated:
         listed: list[Problem] = []
         for level in pick_levels(self.name, self.levels, levels):
             rng = random.Random(stable_hash(self.name, "list", split, seed, level))
-            found: dict[str, Problem] = {}
+            distinct: dict[str, Problem] = {}
             fruitless = 0
-            while len(found) < count:
+            while len(distinct) < count:
                 problem = self.make(level, rng)
-                if split_of(problem.key) == split and problem.key not in found:
-                    found[problem.key] = self._problem(level, problem)
+                if split_of(problem.key) == split and problem.key not in distinct:
+                    distinct[problem.key] = self._problem(level, problem)
                     fruitless = 0
                     continue
                 fruitless += 1
                 if fruitless == _FRUITLESS:
                     raise DataError(
                         f"task '{self.name}' level {level} has too few {split} problems",
-                        got=f"{count} asked",
-                        wanted=f"at most {len(found)} (or very few more: rare ones may exist)",
+                        got=f"{count} requested",
+                        wanted=f"at most {len(distinct)} (or very few more: rare ones may exist)",
                         why="problems of one list are distinct, and no split shares any",
                         fix="ask for fewer problems, or a harder level",
                     )
-            listed.extend(found.values())
+            listed.extend(distinct.values())
         return listed
 
     def draw(

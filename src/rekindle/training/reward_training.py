@@ -264,17 +264,17 @@ def assess(head: Scorer, held_out: HeldOut) -> Assessment:
 
     def over(kept: Sequence[bool], *, within: bool = False) -> Cell:
         rows = [i for i, keep in enumerate(kept) if keep]
-        found = auc_interval(
+        interval = auc_interval(
             [score[i] for i in rows],
             [held_out.right[i] for i in rows],
             [ids[i] for i in rows],
             within=within,
         )
         return {
-            "value": found.value,
-            "ci_low": found.ci_low,
-            "ci_high": found.ci_high,
-            "n": found.n,
+            "value": interval.value,
+            "ci_low": interval.ci_low,
+            "ci_high": interval.ci_high,
+            "n": interval.n,
         }
 
     own = held_out.natural
