@@ -199,19 +199,19 @@ def test_the_code_version_is_that_of_the_checkout(tmp_path, monkeypatch):
     git("commit", "-qm", "first")
     monkeypatch.setattr(manifest_module, "__file__", str(package / "manifest.py"))
     monkeypatch.setenv("GIT_DIR", "/nonexistent")
-    code, checkout = manifest_module._checkout.__wrapped__, manifest_module._Checkout
-    assert code() == checkout(commit=git("rev-parse", "HEAD"), dirty=False, diff_sha=None)
+    code = manifest_module._checkout.__wrapped__
+    assert code() == {"commit": git("rev-parse", "HEAD"), "dirty": False, "diff_sha": None}
     (package / "new.py").write_bytes(b"\xff")
-    assert code().dirty is True
+    assert code()["dirty"] is True
     (package / "manifest.py").write_bytes(b"\xff\n")
-    first = code().diff_sha
+    first = code()["diff_sha"]
     assert first
     (package / "manifest.py").write_bytes(b"\xfe\n")
-    assert code().diff_sha not in {first, None}
+    assert code()["diff_sha"] not in {first, None}
     monkeypatch.setattr(
         manifest_module, "__file__", str(tmp_path / "lib" / "python" / "a" / "b" / "c.py")
     )
-    assert code() == checkout(commit=None, dirty=None, diff_sha=None)
+    assert code() == {"commit": None, "dirty": None, "diff_sha": None}
 
 
 def test_a_missing_exporter_is_said_before_anything_is_written(tmp_path, monkeypatch):

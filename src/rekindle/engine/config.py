@@ -60,9 +60,7 @@ class TaskConfig(Section):
     )
     args: dict[str, Any] = Field(default_factory=dict, description="task-specific settings")
     timeout: float | None = Field(
-        default=None,
-        gt=0.0,
-        description="seconds for an answer or test case; math, code: 5",
+        default=None, gt=0.0, description="seconds for an answer or test case; math, code: 5"
     )
     workers: int | None = Field(
         default=None, ge=1, description="processes of math and code; None: by cores"

@@ -6,6 +6,7 @@ import importlib
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from rekindle.engine.progress import say
@@ -101,10 +102,7 @@ def _tensorboard(directory: Path, config: Mapping[str, object]) -> Exporter:
 
 
 def _wandb(directory: Path, config: Mapping[str, object]) -> Exporter:
-    try:
-        import wandb
-    except ImportError as error:
-        raise missing_extra("wandb", extra="trackers", needed_for="W&B") from error
+    wandb = _package("wandb", "W&B")
 
     def start(step: int) -> Connection:
         session = wandb.init(
@@ -121,10 +119,7 @@ def _wandb(directory: Path, config: Mapping[str, object]) -> Exporter:
 
 
 def _trackio(directory: Path, config: Mapping[str, object]) -> Exporter:
-    try:
-        import trackio
-    except ImportError as error:
-        raise missing_extra("trackio", extra="trackers", needed_for="trackio") from error
+    trackio = _package("trackio", "trackio")
 
     def start(step: int) -> Connection:
         session = trackio.init(
@@ -137,6 +132,13 @@ def _trackio(directory: Path, config: Mapping[str, object]) -> Exporter:
 
     network = importlib.import_module("httpx").HTTPError  # what trackio sends rows with
     return Exporter(start, (*_COMMON, network, sqlite3.Error))
+
+
+def _package(name: str, needed_for: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise missing_extra(name, extra="trackers", needed_for=needed_for) from error
 
 
 def _run_id(directory: Path) -> str:

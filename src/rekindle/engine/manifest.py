@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 from rekindle import __version__
 
@@ -19,12 +19,20 @@ PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "tokenizers", 
 STATE_FORMAT = 2  # raised when old checkpoints cannot be read any more
 
 
+class Checkout(TypedDict):
+    """The checkout that the package runs from; null where there is none."""
+
+    commit: str | None
+    dirty: bool | None  # files differ from the commit
+    diff_sha: str | None
+
+
 class CodeVersion(TypedDict):
     """The package's version, and its commit where it runs from a checkout."""
 
     rekindle: str
     commit: str | None
-    dirty: bool | None  # files differ from the commit
+    dirty: bool | None
 
 
 class Session(TypedDict):
@@ -34,12 +42,12 @@ class Session(TypedDict):
     from_step: int
 
 
-class Manifest(CodeVersion):
+class Manifest(Checkout):
     """The content of manifest.json, the keys in any order; times are UTC, `%Y-%m-%dT%H:%M:%SZ`."""
 
+    rekindle: str
     id: str
     state_format: int
-    diff_sha: str | None
     python: str
     packages: dict[str, str | None]
     platform: str
@@ -53,21 +61,14 @@ class Manifest(CodeVersion):
 
 
 def make_manifest(
-    *,
-    command: str,
-    seed: int | list[int] | None,
-    fingerprints: Mapping[str, str],
-    processes: int,
+    *, command: str, seed: int | list[int] | None, fingerprints: Mapping[str, str], processes: int
 ) -> Manifest:
     """The manifest of a new run; no host names, no user names, no environment variables."""
-    checkout = _checkout()
     return {
         "rekindle": __version__,
         "id": secrets.token_hex(4),
         "state_format": STATE_FORMAT,
-        "commit": checkout.commit,
-        "dirty": checkout.dirty,
-        "diff_sha": checkout.diff_sha,
+        **_checkout(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",
@@ -84,7 +85,7 @@ def make_manifest(
 def code_version() -> CodeVersion:
     """The package's version and commit."""
     checkout = _checkout()
-    return {"rekindle": __version__, "commit": checkout.commit, "dirty": checkout.dirty}
+    return {"rekindle": __version__, "commit": checkout["commit"], "dirty": checkout["dirty"]}
 
 
 def now() -> str:
@@ -100,25 +101,19 @@ def _version(package: str) -> str | None:
         return None
 
 
-class _Checkout(NamedTuple):
-    commit: str | None
-    dirty: bool | None
-    diff_sha: str | None
-
-
 @cache
-def _checkout() -> _Checkout:
+def _checkout() -> Checkout:
     root = Path(__file__).resolve().parents[3]
     commit = diff = changes = None
     if (root / ".git").exists() and (root / "src" / "rekindle").is_dir():
         commit = _git(root, "rev-parse", "HEAD")
         diff = _git(root, "diff", "HEAD")
         changes = _git(root, "status", "--porcelain")  # new files too
-    return _Checkout(
-        commit=commit.decode().strip() if commit else None,
-        dirty=None if changes is None else bool(changes),
-        diff_sha=hashlib.sha256(diff).hexdigest()[:16] if diff else None,
-    )
+    return {
+        "commit": commit.decode().strip() if commit else None,
+        "dirty": None if changes is None else bool(changes),
+        "diff_sha": hashlib.sha256(diff).hexdigest()[:16] if diff else None,
+    }
 
 
 def _git(root: Path, *arguments: str) -> bytes | None:

@@ -300,10 +300,7 @@ class Policy:
 
     @torch.no_grad()
     def extend(
-        self,
-        past: Any,
-        tokens_B: Int[Tensor, " B"],
-        attend_BS: Bool[Tensor, "B S"],
+        self, past: Any, tokens_B: Int[Tensor, " B"], attend_BS: Bool[Tensor, "B S"]
     ) -> Float[Tensor, "B V"]:
         """Append one token to each row of the cache; logits of the one after it.
 

@@ -14,12 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from rekindle.engine.checkpoint import (
-    drop_old,
-    find_checkpoint,
-    refuse_full_disk,
-    save_checkpoint,
-)
+from rekindle.engine.checkpoint import drop_old, find_checkpoint, refuse_full_disk, save_checkpoint
 from rekindle.engine.config import CheckpointConfig, LogConfig
 from rekindle.engine.device import Alone, Group, on_main
 from rekindle.engine.exporters import Exporters
@@ -347,7 +342,7 @@ def _was_finished(directory: Path) -> bool:
     return done and (directory / "final").is_dir()
 
 
-def _pass_at_1(result: Mapping[str, object]) -> float | None:
+def _pass_at_1(result: Mapping[str, object]) -> Number | None:
     metrics = result.get("metrics")
     cell = metrics.get("pass@1") if isinstance(metrics, Mapping) else None
     value = cell.get("value") if isinstance(cell, Mapping) else None

@@ -31,18 +31,14 @@ from rekindle.files import read_json, write_json
 Scalar = float | int | str | None
 
 
-class NumpyRng(TypedDict):
-    """Numpy's global generator, an MT19937."""
-
+class _NumpyRng(TypedDict):  # an MT19937
     key: Tensor
     pos: int
     has_gauss: int
     gauss: float
 
 
-class PythonRng(TypedDict):
-    """The generator of `random`."""
-
+class _PythonRng(TypedDict):
     version: int
     words: Tensor
     gauss: float | None
@@ -54,8 +50,8 @@ class RngState(TypedDict):
     torch: Tensor
     cuda: list[Tensor]
     mps: Tensor | None
-    numpy: NumpyRng
-    python: PythonRng
+    numpy: _NumpyRng
+    python: _PythonRng
 
 
 class _ParamGroup(TypedDict):

@@ -35,15 +35,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from rekindle.errors import ConfigError
-from rekindle.evals.intervals import (
-    FEW,
-    LEVEL,
-    RESAMPLES,
-    Floats,
-    Interval,
-    cluster,
-    few_differ,
-)
+from rekindle.evals.intervals import FEW, LEVEL, RESAMPLES, Floats, Interval, cluster, few_differ
 
 Kind = Literal["crossed", "bootstrap"]
 Nested = Mapping[str, Mapping[int, Floats]]  # base -> seed -> difference on each problem

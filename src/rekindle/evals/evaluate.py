@@ -201,10 +201,7 @@ def _by_level(
     levels: dict[str, LevelCells] = {}
     for level in dict.fromkeys(problem.level for problem in problems):
         rows = np.array([problem.level == level for problem in problems])
-        levels[level] = {
-            "n_problems": int(rows.sum()),
-            "metrics": _summary(values, rows, samples),
-        }
+        levels[level] = {"n_problems": int(rows.sum()), "metrics": _summary(values, rows, samples)}
     return levels
 
 

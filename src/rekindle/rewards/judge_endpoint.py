@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple
 
 from rekindle.errors import ConfigError, RewardUnavailableError, missing_extra
 from rekindle.files import AppendLog, cut_torn_line
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import httpx
 
 SYSTEM = "You judge answers helpfully, precisely and without regard to who wrote them."
+_JSON = "application/json"
 _THIS_ONE = (400, 413, 422)  # may be due to one text, e.g. one that is too long
 
 
@@ -45,22 +46,9 @@ class Reply(NamedTuple):
     tokens: int  # generated, as the endpoint counts; 0 where it does not
 
 
-class ChatMessage(TypedDict):
-    """One turn of a chat."""
-
-    role: str
-    content: str
-
-
-class ChatCall(TypedDict):
-    """The body of one call; its hash is the key of the reply."""
-
-    model: str
-    messages: list[ChatMessage]
-    temperature: float
-    top_p: float
-    max_tokens: int
-    seed: int
+class _Call(NamedTuple):
+    key: str  # of its reply: a hash of the address and the body
+    body: bytes
 
 
 class _RefusedError(Exception):
@@ -160,25 +148,25 @@ class EndpointJudge:
         """
         import httpx
 
-        bodies = [
-            self._body(problem, text, seed * 1_000_003 + k)
+        calls = [
+            self._call_of(problem, text, seed * 1_000_003 + k)
             for problem, text in answers
             for k in range(self.samples)
         ]
-        keys = [_key(self.url, body) for body in bodies]
-        new = {key: body for key, body in zip(keys, bodies, strict=True) if not self.cache.get(key)}
+        keys = [call.key for call in calls]
+        new = dict(call for call in calls if not self.cache.get(call.key))
         stop = threading.Event()
         limits = httpx.Limits(max_connections=self.parallel)
         with (
             httpx.Client(timeout=self.timeout, limits=limits, headers=self._headers()) as client,
             ThreadPoolExecutor(self.parallel) as pool,
         ):
-            calls = dict[str, Future[None]]()
+            pending = dict[str, Future[None]]()
             try:
                 for key, body in new.items():
-                    calls[key] = pool.submit(self._call, client, key, body, stop)
-                    calls[key].add_done_callback(lambda call: _stop_on_failure(call, stop))
-                refused = _wait_for(calls)
+                    pending[key] = pool.submit(self._send, client, key, body, stop)
+                    pending[key].add_done_callback(lambda call: _stop_on_failure(call, stop))
+                refused = _wait_for(pending)
             finally:
                 stop.set()  # Ctrl-C too: no call begins that nobody would read
         if refused and not any(self.cache.get(key) for key in keys):
@@ -202,14 +190,7 @@ class EndpointJudge:
 
     def fingerprint(self) -> str:
         """Hash of address, model, format and decoding: what the server does is not seen."""
-        parts = [
-            self.url,
-            self.model,
-            self.format.name,
-            self.samples,
-            self.temperature,
-            self.top_p,
-        ]
+        parts = [self.url, self.model, self.format.name, self.samples, self.temperature, self.top_p]
         return hashlib.sha256(json.dumps([*parts, self.max_tokens]).encode()).hexdigest()
 
     def _refusal(self, refusal: str) -> RewardUnavailableError:
@@ -225,8 +206,8 @@ class EndpointJudge:
             return {}
         return {"Authorization": f"Bearer {os.environ[self.key_env]}"}
 
-    def _body(self, problem: Problem, text: str, seed: int) -> ChatCall:
-        return {
+    def _call_of(self, problem: Problem, text: str, seed: int) -> _Call:
+        body = {
             "model": self.model,
             "messages": [
                 {"role": "system", "content": SYSTEM},
@@ -237,8 +218,10 @@ class EndpointJudge:
             "max_tokens": self.max_tokens or self.format.room,
             "seed": seed,
         }
+        address = json.dumps([self.url, body], sort_keys=True).encode()
+        return _Call(hashlib.sha256(address).hexdigest(), json.dumps(body).encode())
 
-    def _call(self, client: httpx.Client, key: str, body: ChatCall, stop: threading.Event) -> None:
+    def _send(self, client: httpx.Client, key: str, body: bytes, stop: threading.Event) -> None:
         tries = self.retries + 1
         for attempt in range(1, tries + 1):
             if stop.is_set():
@@ -256,11 +239,12 @@ class EndpointJudge:
                     ) from error
                 self.sleep(pause(attempt, error, backoff=self.backoff, jitter=self.jitter))
 
-    def _post(self, client: httpx.Client, body: ChatCall) -> Reply:
+    def _post(self, client: httpx.Client, body: bytes) -> Reply:
         import httpx
 
         try:
-            answer = client.post(f"{self.url.rstrip('/')}/chat/completions", json=body)
+            address = f"{self.url.rstrip('/')}/chat/completions"
+            answer = client.post(address, content=body, headers={"Content-Type": _JSON})
         except httpx.HTTPError as error:  # timeouts and lost connections
             raise PassingError(f"{type(error).__name__}: {error}") from error
         if answer.status_code in RETRIED or answer.status_code >= 500:
@@ -302,7 +286,3 @@ def _wait_for(calls: Mapping[str, Future[None]]) -> dict[str, str]:
     if failure is not None:
         raise failure
     return refused
-
-
-def _key(url: str, body: ChatCall) -> str:
-    return hashlib.sha256(json.dumps([url, body], sort_keys=True).encode()).hexdigest()

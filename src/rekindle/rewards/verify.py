@@ -32,6 +32,18 @@ from rekindle.errors import missing_extra
 from rekindle.records import Score
 
 LONGEST = 2_000  # characters of an answer that are looked at; longer ones have no number in them
+# What verifiers and scorers of other packages raise on texts that they cannot read.
+UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 _DIGITS = 400  # numbers with more digits are compared as text
 _NUMBER = re.compile(
     r"(?:(?<![\w.)\]}])[-+])?\\?\$?"  # 10-3 holds no -3

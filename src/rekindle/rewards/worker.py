@@ -20,21 +20,7 @@ import sys
 from collections.abc import Callable
 
 from rekindle.records import Score
-from rekindle.rewards.verify import VERIFIERS, math
-
-# What verifiers raise on texts that they cannot read; anything else ends the process, which the
-# pool sees.
-_UNREADABLE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NameError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
+from rekindle.rewards.verify import UNREADABLE, VERIFIERS, math
 
 
 def verifier_of(name: str) -> Callable[[str, str], Score]:
@@ -50,7 +36,7 @@ def verdict(verify: Callable[[str, str], Score], gold: str, text: str) -> Score:
         return Score.missing("parse: too deeply nested")
     except MemoryError:
         return Score.missing("memory")
-    except _UNREADABLE as error:
+    except UNREADABLE as error:  # anything else ends the process, which the pool sees
         return Score.missing(f"error: {type(error).__name__}")
 
 

@@ -22,24 +22,13 @@ from typing import Literal, Protocol, TypedDict, cast
 
 from rekindle.errors import ConfigError, DataError, did_you_mean, missing_extra
 from rekindle.records import Problem, Score, Split
-from rekindle.rewards.verify import boxed
+from rekindle.rewards.verify import UNREADABLE, boxed
 from rekindle.tasks.task import pick_levels, split_of, stable_hash
 
 _FRUITLESS = 12  # batches in a row without a new question, before a dataset counts as exhausted
 _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 # What datasets raise on settings, and scorers on texts, that they cannot read.
-_UNREADABLE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NameError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    tokenize.TokenError,
-)
+_UNREADABLE = (*UNREADABLE, tokenize.TokenError)
 
 
 # --- which texts a scorer may evaluate

@@ -13,14 +13,7 @@ from typing import Protocol
 
 from rekindle.errors import ConfigError, DataError, did_you_mean, missing_extra
 from rekindle.records import Problem
-from rekindle.tasks.rows import (
-    Listed,
-    by_hash,
-    check_verifier,
-    problem_of,
-    refuse_same_id,
-    split_of_row,
-)
+from rekindle.tasks.rows import Listed, by_hash, check_verifier, problems_of, split_of_row
 from rekindle.tasks.task import stable_hash
 
 _KEYS = ("dataset", "config", "revision", "data_files", "splits", "columns", "limit")
@@ -153,12 +146,5 @@ def _read(rows: _Rows, name: str, columns: Mapping[str, str], limit: int | None)
                 f"{name} has no column '{theirs}'", fix=did_you_mean(theirs, rows.column_names)
             )
     first = rows if limit is None else rows.select(range(min(limit, len(rows))))
-    problems: list[Problem] = []
-    seen: dict[str, str] = {}
-    for number, row in enumerate(first):
-        where = f"{name} row {number}"
-        mapped = {**row, **{ours: row[theirs] for ours, theirs in columns.items()}}
-        problem = problem_of(mapped, where=where, number=number, task=name)
-        refuse_same_id(problem, where, seen)
-        problems.append(problem)
-    return problems
+    mapped = ({**row, **{ours: row[theirs] for ours, theirs in columns.items()}} for row in first)
+    return problems_of(enumerate(mapped), f"{name} row ", task=name, seen={})

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from rekindle.errors import ConfigError, DataError
 from rekindle.files import read_jsonl, sha256_file
-from rekindle.records import Problem
-from rekindle.tasks.rows import Listed, by_hash, check_verifier, problem_of, refuse_same_id
+from rekindle.tasks.rows import Listed, by_hash, check_verifier, problems_of
 from rekindle.tasks.task import stable_hash
 
 _SPLITS = ("train", "dev", "test")
@@ -38,20 +37,13 @@ def load_jsonl(path: str | None, *, verifier: str) -> Listed:
             f"{root} holds no splits", wanted="train.jsonl, dev.jsonl or test.jsonl in it"
         )
     seen: dict[str, str] = {}
-    loaded = {file: _read(file, seen) for file in existing}
+    loaded = {
+        file: problems_of(read_jsonl(file), f"{file}:", task=file.stem, seen=seen)
+        for file in existing
+    }
     source = f"{stable_hash(*[sha256_file(file) for file in existing]):016x}"
     if root.is_dir():
         splits = {file.stem: problems for file, problems in loaded.items()}
     else:
         splits = by_hash(loaded[root])
     return Listed(name="jsonl", splits=splits, verifier=verifier, source=source)
-
-
-def _read(file: Path, seen: dict[str, str]) -> list[Problem]:
-    problems = []
-    for line, row in read_jsonl(file):
-        where = f"{file}:{line}"
-        problem = problem_of(row, where=where, number=line, task=file.stem)
-        refuse_same_id(problem, where, seen)
-        problems.append(problem)
-    return problems

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -266,20 +266,28 @@ def by_hash(problems: Sequence[Problem]) -> dict[str, list[Problem]]:
     return out
 
 
-def refuse_same_id(problem: Problem, where: str, seen: dict[str, str]) -> None:
-    """Note where an id occurs.
+def problems_of(
+    rows: Iterable[tuple[int, Mapping[str, object]]], where: str, *, task: str, seen: dict[str, str]
+) -> list[Problem]:
+    """A Problem of each numbered row; `seen` notes where an id occurs.
 
     Raises:
-        DataError: it occurred before; both places are named.
+        DataError: a row cannot be used, or its id occurred before; both places are named.
     """
-    if problem.id in seen:
-        raise DataError(
-            f"the id '{problem.id}' occurs twice",
-            got=f"{seen[problem.id]} and {where}",
-            why="results are matched by id",
-            fix="give each row an id of its own, or none",
-        )
-    seen[problem.id] = where
+    problems = []
+    for number, row in rows:
+        here = f"{where}{number}"
+        problem = problem_of(row, where=here, number=number, task=task)
+        if problem.id in seen:
+            raise DataError(
+                f"the id '{problem.id}' occurs twice",
+                got=f"{seen[problem.id]} and {here}",
+                why="results are matched by id",
+                fix="give each row an id of its own, or none",
+            )
+        seen[problem.id] = here
+        problems.append(problem)
+    return problems
 
 
 def check_verifier(name: str) -> str:

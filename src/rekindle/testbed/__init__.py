@@ -7,29 +7,16 @@ them again from nothing.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 from rekindle.errors import ModelError, did_you_mean
 
 SEEDS = (0, 1, 2)
 _WEIGHTS = Path(__file__).parent / "weights"
 
-
-class LlamaShape(TypedDict):
-    """Arguments of transformers' `LlamaConfig`."""
-
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    max_position_embeddings: int
-    tie_word_embeddings: bool
-
-
 # A Llama of about 0.16M parameters: at a fixed budget of CPU time the smaller model learns more,
 # since it sees more tokens.
-LLAMA: LlamaShape = {
+LLAMA = {
     "hidden_size": 64,
     "intermediate_size": 172,
     "num_hidden_layers": 3,
@@ -44,18 +31,12 @@ class Pretraining(NamedTuple):
     """How the bases of a task are made.
 
     The hardest level is rare or, in addition, never seen, so that there is something left to learn.
-
-    Attributes:
-        mix: share of each level.
-        steps: of SFT.
-        minutes: how long they took, on one core of a machine with other work.
-        must_reach: pass@1 (T = 1, dev problems) of a rebuilt model, per level.
     """
 
-    mix: dict[str, float]
+    mix: dict[str, float]  # share of each level
     steps: int
-    minutes: str
-    must_reach: dict[str, float]
+    minutes: str  # on one core of a machine with other work
+    must_reach: dict[str, float]  # level -> pass@1 (T = 1, dev problems) of a rebuilt model
 
 
 _PRETRAINING = {

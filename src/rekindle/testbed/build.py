@@ -50,12 +50,8 @@ def fresh_model(seed: int) -> "LlamaForCausalLM":
 
     tokenizer = make_tokenizer()
     torch.manual_seed(seed)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            **LLAMA,
-            vocab_size=len(tokenizer),
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    )
+    special = {"pad": tokenizer.pad_token_id, "bos": tokenizer.bos_token_id}
+    special["eos"] = tokenizer.eos_token_id
+    ids = {f"{name}_token_id": token for name, token in special.items()}
+    config = LlamaConfig.from_dict({**LLAMA, "vocab_size": len(tokenizer), **ids})
+    return LlamaForCausalLM(config)
