@@ -48,7 +48,7 @@ class RekindleError(Exception):
 
 
 class ConfigError(RekindleError, ValueError):
-    """A recipe, option or combination of options that cannot be meant."""
+    """A recipe, option or combination of options that is not valid."""
 
 
 class DataError(RekindleError, ValueError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 Split = Literal["train", "dev", "test"]
 Finish = Literal["eos", "stop", "length"]
@@ -41,7 +41,7 @@ class Problem:
     level: str = ""
     solution: str | None = None
     messages: tuple[tuple[str, str], ...] | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,9 +131,9 @@ def test_a_difference_is_the_difference_of_the_means_and_knows_its_sign():
 def test_all_metrics_and_levels_have_a_row():
     before, after = run(TABLE, LEVELS), run(TABLE, LEVELS)
     rows = compare_table(before, after)
-    assert {row["level"] for row in rows} == {None, "a", "b"}
-    assert {"pass@1", "pass@4", "avg@4", "maj@4", "greedy"} <= {row["metric"] for row in rows}
-    assert all(row["difference"] == 0 for row in rows)
+    assert {row.level for row in rows} == {None, "a", "b"}
+    assert {"pass@1", "pass@4", "avg@4", "maj@4", "greedy"} <= {row.metric for row in rows}
+    assert all(row.change.value == 0 for row in rows)
 
 
 def test_several_pairs_widen_the_interval_when_they_disagree():
@@ -148,7 +148,7 @@ def test_several_pairs_widen_the_interval_when_they_disagree():
 def test_other_problems_are_refused_and_the_first_difference_is_named():
     table = random_table(0, 0.5, 5)
     other = {("x" if k == "p2" else k): v for k, v in table.items()}
-    with pytest.raises(DataError, match=r"other problems(.|\n)*p2.*x"):
+    with pytest.raises(DataError, match=r"different problems(.|\n)*p2.*x"):
         compare(run(table), run(other))
 
 
@@ -177,12 +177,12 @@ def test_both_sides_are_over_what_both_have_and_over_bases_as_the_difference_is(
 def test_pairs_of_other_problems_cannot_be_crossed_with_bases():
     one, other = ([run({f"{k}{i}": [i % 2] for i in range(9)}, samples=1)] * 2 for k in "pq")
     assert compare_many([one, other]).value == 0
-    with pytest.raises(DataError, match="pairs are of other problems"):
+    with pytest.raises(DataError, match="pairs have different problems"):
         compare_many([one, other], bases=["x", "y"])
 
 
 def test_other_levels_of_the_same_problems_are_refused():
-    with pytest.raises(DataError, match=r"other levels(.|\n)*q: a and b"):
+    with pytest.raises(DataError, match=r"different levels(.|\n)*q: a and b"):
         compare(run(TABLE, LEVELS), run(TABLE, {**LEVELS, "q": "b"}))
 
 

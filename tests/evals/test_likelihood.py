@@ -11,8 +11,13 @@ from rekindle.engine.cached_sampler import CachedSampler
 from rekindle.engine.config import SampleConfig
 from rekindle.errors import DataError
 from rekindle.evals.compare import compare
-from rekindle.evals.evaluate import evaluate
-from rekindle.evals.likelihood import brier, calibration, confidence, reference_values
+from rekindle.evals.evaluate import (
+    brier,
+    calibration,
+    confidence,
+    evaluate,
+    reference_values,
+)
 from rekindle.records import Problem, Rollout, Score
 
 

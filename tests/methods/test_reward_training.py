@@ -19,8 +19,8 @@ from rekindle.training import reward_training
 from rekindle.training.recipe import checked
 from rekindle.training.reward_data import (
     CORRUPTIONS,
-    Candidate,
     Contrast,
+    LabelledAnswer,
     Pool,
     read_contrasts,
     spoil,
@@ -148,8 +148,10 @@ def test_where_nothing_can_be_spoilt_there_is_none():
 
 def test_contrasts_are_within_a_problem_and_of_the_wanted_share():
     problems = TASK.problems("train", count=20, seed=0, levels=["4"])
-    rows = [Candidate(i, p.solution, True, "reference") for i, p in enumerate(problems)]
-    rows += [Candidate(i, f"natural {i}", False, "p") for i in range(10)]  # none for the others
+    rows = [LabelledAnswer(i, p.solution, True, "reference") for i, p in enumerate(problems)]
+    rows += [
+        LabelledAnswer(i, f"natural {i}", False, "p") for i in range(10)
+    ]  # none for the others
     drawn = Pool.of(TASK, problems, rows).draw(2000, corrupted=0.25, rng=random.Random(0))
     assert len(drawn) == 2000
     for contrast in drawn:
@@ -166,7 +168,7 @@ def test_contrasts_are_within_a_problem_and_of_the_wanted_share():
 
 def test_without_a_right_answer_there_is_nothing_to_learn():
     with pytest.raises(DataError, match="none of the candidates is right"):
-        Pool.of(TASK, [PROBLEM], [Candidate(0, "x", False, "p")])
+        Pool.of(TASK, [PROBLEM], [LabelledAnswer(0, "x", False, "p")])
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_arms_that_were_asked_other_problems_are_not_compared(made):
 
     row = made(asked)
     assert (row["delta"], row["n_pairs"], row["verdict"]) == (None, 0, "cannot tell yet")
-    assert row["why"].startswith("the evaluations are on other problems, got [('p0', 'q0')")
+    assert row["why"].startswith("the evaluations have different problems, got [('p0', 'q0')")
 
 
 def test_data_that_was_changed_between_two_runs_of_a_pair_is_told(made):

@@ -37,12 +37,12 @@ def test_a_last_slash_makes_no_other_base():
 def test_a_key_that_is_there_twice_is_named_with_its_lines():
     Path("twice.yaml").write_text("method: sft\noptim:\n  lr: 1.0\n  steps: 3\n  lr: 2.0\n")
     for load in (load_recipe, load_study):
-        with pytest.raises(ConfigError, match="the key 'lr' is there twice") as error:
+        with pytest.raises(ConfigError, match="the key 'lr' occurs twice") as error:
             load("twice.yaml")
         assert "twice.yaml" in str(error.value)
         assert "lines 3 and 5" in str(error.value)
     study_of()
-    with pytest.raises(ConfigError, match="'method' is there twice"):
+    with pytest.raises(ConfigError, match="'method' occurs twice"):
         load_study("study.yaml", ["arms.a={method: sft, method: grpo}"])
 
 

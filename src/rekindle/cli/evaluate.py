@@ -22,6 +22,7 @@ from rekindle.training.recipe import checked, with_overrides
 
 if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
+    from rekindle.evals.reading import Eval, LevelCells
 
 
 class EvalSettings(Section):
@@ -140,10 +141,11 @@ def run_compare(before: Path, after: Path) -> None:
     same = before.resolve() == after.resolve()  # a file beside itself, not two that agree
     rows = compare_table(first, first if same else read_eval(after))
     typer.echo(f"{'level':<8} {'metric':<10} {'difference':>10}   95 % interval       p      n")
-    for row in rows:
+    for level, metric, change in rows:
         typer.echo(
-            f"{row['level'] or 'all':<8} {row['metric']:<10} {row['difference']:>+10.3f}   "
-            f"[{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]  {row['p_value']:.3f}  {row['n']}"
+            f"{level or 'all':<8} {metric:<10} {change.value:>+10.3f}   "
+            f"[{change.ci_low:+.3f}, {change.ci_high:+.3f}]  {change.p_value:.3f}  "
+            f"{change.n_problems}"
         )
 
 
@@ -163,8 +165,9 @@ def _check(split: str, samples: int, problems: int, sample: SampleConfig) -> Non
         )
 
 
-def _print(result: dict[str, Any]) -> None:
-    blocks = [("all", result), *result["levels"].items()]
+def _print(result: Eval) -> None:
+    overall: LevelCells = {"n_problems": result["n_problems"], "metrics": result["metrics"]}
+    blocks = [("all", overall), *result["levels"].items()]
     names = list(result["metrics"])
     wide = max(map(len, names))
     for level, block in blocks:
@@ -177,6 +180,6 @@ def _print(result: dict[str, Any]) -> None:
             low, high = cell["ci_low"], cell["ci_high"]
             interval = "no interval" if low is None else f"[{low:.3f}, {high:.3f}]"
             typer.echo(f"  {name:<{wide}} {cell['value']:.3f}  95 % {interval}  n={cell['n']}")
-    ece = (result.get("calibration") or {}).get("ece")
-    if ece is not None:
-        typer.echo(f"calibration error of greedy answers (ece) {ece:.3f}")
+    calibration = result.get("calibration")
+    if calibration is not None and calibration["ece"] is not None:
+        typer.echo(f"calibration error of greedy answers (ece) {calibration['ece']:.3f}")

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rekindle.records import Problem
     from rekindle.rewards.reward_model import ScalarHead
     from rekindle.tasks import Task
-    from rekindle.training.reward_data import Candidate, Contrast
-    from rekindle.training.reward_training import HeldOut, RewardTraining
+    from rekindle.training.reward_data import Contrast, LabelledAnswer
+    from rekindle.training.reward_training import Assessment, HeldOut, RewardTraining
 
 Mode = Literal["new", "resume", "overwrite"]
 CANDIDATES = "candidates.jsonl"
@@ -88,14 +88,15 @@ def run_train(tree: dict[str, Any], out: Path, *, mode: Mode, command: str, quie
         else:
             draw, held_out = _from_task(config, task, _answering(config, head), out, mode)
         fit(config, head, draw=draw, held_out=held_out, run=run)
-        result = {"model": config.model.name, "loss": config.loss, **assess(head, held_out)}
+        assessment = assess(head, held_out)
+        result = {"model": config.model.name, "loss": config.loss, **assessment}
 
         def save(directory: Path) -> None:
             head.save(directory)
             write_json(directory / "eval.json", result)
 
         run.finish(save)
-    _print(result)
+    _print(assessment)
     typer.echo(f"model: {out / 'final'}\nuse it: --set reward.model={out / 'final'}")
 
 
@@ -117,11 +118,10 @@ def run_eval(tree: dict[str, Any], reward: str, out: Path | None) -> None:
         dtype=pick_dtype(config.model.dtype),
     )
     task = open_task(config.task)
-    result = {"policy": config.model.name, "reward": reward}
-    result |= assess(head, _held_out(config, task, Policy.load(config.model)))
+    assessment = assess(head, _held_out(config, task, Policy.load(config.model)))
     if out is not None:
-        write_json(out, result)
-    _print(result)
+        write_json(out, {"policy": config.model.name, "reward": reward, **assessment})
+    _print(assessment)
 
 
 def _check(config: RewardTraining) -> None:
@@ -170,7 +170,7 @@ def _from_task(
     config: RewardTraining, task: Task, names: Sequence[str], out: Path, mode: Mode
 ) -> tuple[Any, HeldOut]:
     from rekindle.engine.policy import Policy
-    from rekindle.training.reward_data import Candidate, Pool, as_row
+    from rekindle.training.reward_data import LabelledAnswer, Pool, as_row
 
     drawn = task.draw(
         step=0, count=config.data.problems, seed=config.seed, levels=config.task.levels
@@ -179,8 +179,8 @@ def _from_task(
     policies = [Policy.load(_model(config, name)) for name in names]
     path = out / CANDIDATES
     if mode == "resume" and path.exists():
-        fields = Candidate._fields
-        rows = [Candidate(*(row[name] for name in fields)) for _, row in read_jsonl(path)]
+        fields = LabelledAnswer._fields
+        rows = [LabelledAnswer(*(row[name] for name in fields)) for _, row in read_jsonl(path)]
     else:
         rows = _candidates(config, task, problems, policies)
         write_jsonl(path, (as_row(row, problems[row.problem]) for row in rows))
@@ -201,14 +201,14 @@ def _model(config: RewardTraining, name: str) -> ModelConfig:
 
 def _candidates(
     config: RewardTraining, task: Task, problems: Sequence[Problem], policies: Sequence[Policy]
-) -> list[Candidate]:
+) -> list[LabelledAnswer]:
     from rekindle.engine.sampler import sampler_for
-    from rekindle.training.reward_data import Candidate
+    from rekindle.training.reward_data import LabelledAnswer
     from rekindle.training.train import sampling
 
     places = {problem.id: place for place, problem in enumerate(problems)}
     rows = [
-        Candidate(place, problem.solution, right=True, source="reference")
+        LabelledAnswer(place, problem.solution, right=True, source="reference")
         for place, problem in enumerate(problems)
         if problem.solution is not None
     ]
@@ -225,7 +225,7 @@ def _candidates(
                 if score is not None:
                     source = f"{policy.config.name} T={temperature:g}"
                     place = places[rollout.problem.id]
-                    rows.append(Candidate(place, rollout.text, score > 0.5, source))
+                    rows.append(LabelledAnswer(place, rollout.text, score > 0.5, source))
     return rows
 
 
@@ -280,7 +280,7 @@ def _sha(path: str | None) -> str:
     return sha256_file(str(path))
 
 
-def _print(result: dict[str, Any]) -> None:
+def _print(result: Assessment) -> None:
     typer.echo(f"held out: {result['answers']} answers, {result['right']:.1%} right")
     for name, found in result["metrics"].items():
         value, low, high = found["value"], found["ci_low"], found["ci_high"]

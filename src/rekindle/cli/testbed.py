@@ -54,7 +54,7 @@ def run_build(
 def _derive(name: str, out: Path, *, mode: Mode, quiet: bool) -> None:
     made = testbed.DERIVED[name]
     known = {"dir": str(out), "recipes": str(files("rekindle") / "recipes")}
-    words = [word.format(**known) for word in made.words]
+    words = [word.format(**known) for word in made.arguments]
     words += {"new": [], "resume": ["--resume"], "overwrite": ["--overwrite"]}[mode]
     words += ["--quiet"] if quiet else []
     done = subprocess.run([sys.executable, "-m", "rekindle", *words], check=False)

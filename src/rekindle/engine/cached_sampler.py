@@ -2,7 +2,7 @@
 
 A prompt is read once and its cache shared by the samples of its group. Rows that have finished are
 dropped from the batch. Every draw has its own random number, by (seed, problem id, sample,
-position): see `engine/draws.py`. Small Llama-like models decode through their twin in
+position): see `ops/draws.py`. Small Llama-like models decode through their twin in
 `engine/small_decoder/decode.py`, all others through the transformers forward.
 
 Axes: P prompts, B rows (samples of prompts), S prompt slots, T new tokens, V vocabulary.
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from rekindle.engine.config import SampleConfig
-from rekindle.engine.contrast import ContrastPolicy
-from rekindle.engine.decoders import ContrastDecoder, Decoder, ModelDecoder
-from rekindle.engine.draws import Drawn, draw, greedy, stream_keys, uniforms
+from rekindle.engine.contrast import ContrastDecoder, ContrastPolicy
+from rekindle.engine.decoders import Decoder, ModelDecoder
 from rekindle.engine.policy import Policy
 from rekindle.engine.small_decoder.decode import CPU_ROWS, Memory, Twin
 from rekindle.engine.small_decoder.fused import Weights, supports
 from rekindle.engine.stops import StopStrings
 from rekindle.errors import ConfigError, ModelError
+from rekindle.ops.draws import SampledTokens, draw, greedy, stream_keys, uniforms
 from rekindle.records import Finish, Problem, Rollout
 
 _DROP_AT = 8  # finished rows are dropped when they are one in so many,
@@ -259,7 +259,7 @@ class _Batch:
         count = min(_NUMBERS_AHEAD, self.room - start)
         return torch.from_numpy(uniforms(keys_B2, start=start, count=count)).to(self.device)
 
-    def _draw(self, logits_BV: Tensor, uniform_B: Tensor) -> Drawn:
+    def _draw(self, logits_BV: Tensor, uniform_B: Tensor) -> SampledTokens:
         if self.config.temperature == 0.0:
             return greedy(logits_BV)
         config = self.config
@@ -306,9 +306,9 @@ class _Record:
         self.tokens_BT = torch.full((rows, room), -1, device=device)
         self.logprobs_BT = torch.zeros(rows, room, dtype=torch.float64, device=device)
         self._written = 0
-        self._pending: list[Drawn] = []
+        self._pending: list[SampledTokens] = []
 
-    def add(self, drawn: Drawn) -> None:
+    def add(self, drawn: SampledTokens) -> None:
         self._pending.append(drawn)
 
     def flush(self) -> None:

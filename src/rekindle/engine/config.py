@@ -20,7 +20,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def _as_names(value: Any) -> Any:
+def _as_names(value: object) -> object:
     # `levels: [3, 4]` and `levels: 4` mean what they look like.
     many = value if isinstance(value, list | tuple) else [value]
     return None if value is None else tuple(str(item) for item in many)
@@ -78,9 +78,7 @@ class TaskConfig(Section):
     )
     args: dict[str, Any] = Field(default_factory=dict, description="task-specific settings")
     timeout: float | None = Field(
-        default=None,
-        gt=0.0,
-        description="seconds for an answer or test case; math, code: 5",
+        default=None, gt=0.0, description="seconds for an answer or test case; math, code: 5"
     )
     workers: int | None = Field(
         default=None, ge=1, description="processes of math and code; None: by cores"

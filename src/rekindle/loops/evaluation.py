@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from rekindle.engine.config import EvalConfig, SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import Sampler
 from rekindle.evals.evaluate import evaluate
+from rekindle.evals.reading import Eval
 from rekindle.records import Problem
 from rekindle.tasks import Task
 
@@ -57,7 +58,7 @@ class Evaluation:
         *,
         levels: tuple[str, ...] | None,
         sample: SampleConfig,
-    ) -> dict[str, Any]:
+    ) -> Eval:
         """The structure of eval.json for a policy and its sampler."""
         return evaluate(
             self.problems(task, levels),

@@ -22,7 +22,7 @@ from rekindle.ops.ranking import auc, group_auc
 from rekindle.records import Rollout, Score
 from rekindle.rewards.controls import OracleScores, RandomScores
 from rekindle.rewards.judge import Judge
-from rekindle.rewards.reward_model import Once, ScalarHead, Scorer
+from rekindle.rewards.reward_model import CachedScorer, ScalarHead, Scorer
 from rekindle.rewards.reward_server import RewardServer
 from rekindle.tasks import Task
 from rekindle.tasks.task import Grader, grade_all
@@ -142,7 +142,7 @@ def open_scorer(config: RewardConfig, task: Task, *, device: str = "auto") -> Sc
             retries=config.retries,
             backoff=config.backoff,
         )
-        return Once(server, keep=config.cache)
+        return CachedScorer(server, keep=config.cache)
     if config.model is None:
         return None
     head = ScalarHead.load(
@@ -153,7 +153,7 @@ def open_scorer(config: RewardConfig, task: Task, *, device: str = "auto") -> Sc
         batch_tokens=config.batch_tokens,
         trust_remote_code=config.trust_remote_code,
     )
-    return Once(head, keep=config.cache)
+    return CachedScorer(head, keep=config.cache)
 
 
 def in_all(group: Group, score: Callable[[], list[Score]]) -> list[Score]:

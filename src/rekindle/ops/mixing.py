@@ -191,7 +191,7 @@ class _ChunkedMix(torch.autograd.Function):
                     side.add_head(g_CV, part)
             scale = 1.0
         ctx.spent = True
-        out = [found for side in sides for found in side.finish(grad_T, scale)]
+        out = [gradient for side in sides for gradient in side.finish(grad_T, scale)]
         return (*out, None, None, None, None, None)
 
 

@@ -10,10 +10,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from rekindle.errors import RekindleError
 from rekindle.evals.compare import compare_many
+from rekindle.evals.reading import Eval
 from rekindle.report.load import Evaluation, Metric, RunData
 from rekindle.report.samples import number
 from rekindle.report.tables import flatten
@@ -195,7 +196,9 @@ def _row(
             if not _has_outcomes(evaluation.raw, metric):
                 return _because(blank, f"{evaluation.path.name} has no whole table of outcomes")
     try:
-        change = compare_many([(b.raw, a.raw) for b, a in pairs], metric=metric, level=level)
+        change = compare_many(
+            [(cast(Eval, b.raw), cast(Eval, a.raw)) for b, a in pairs], metric=metric, level=level
+        )
     except RekindleError as error:
         return _because(blank, error.what)
     return VerdictRow(

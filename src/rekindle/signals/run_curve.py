@@ -16,7 +16,7 @@ import numpy as np
 from rekindle.errors import DataError
 from rekindle.evals.compare import LOWER_IS_BETTER, Difference, compare
 from rekindle.evals.intervals import cluster
-from rekindle.evals.reading import read_eval
+from rekindle.evals.reading import Eval, read_eval
 from rekindle.signals.round_gap import ONE
 from rekindle.signals.table import Row, point, row_of
 
@@ -35,7 +35,7 @@ class Curve(NamedTuple):
     words: str
 
 
-def number(row: Mapping[str, Any], key: str, where: str) -> float | None:
+def number(row: Mapping[str, object], key: str, where: str) -> float | None:
     """A finite number of a run's file; None where it is null or not there.
 
     Raises:
@@ -120,22 +120,23 @@ def _direction(found: Difference, metric: str) -> str:
     return "flat" if low > -LEVEL_WITHIN and high < LEVEL_WITHIN else "not settled"
 
 
-def _evaluations(directory: Path) -> list[dict[str, Any]]:
+def _evaluations(directory: Path) -> list[Eval]:
     """The evaluations of a run, by step."""
     found = [_evaluation(path) for path in directory.glob("step-*.json")]
     return sorted(found, key=lambda result: result["step"])
 
 
-def _evaluation(path: Path) -> dict[str, Any]:
+def _evaluation(path: Path) -> Eval:
     """An evaluation whose cells are numbers with their bounds.
 
     Raises:
         DataError: it is something else, or was written by another version.
     """
-    found = dict(read_eval(path))
+    found = read_eval(path)
     if number(found, "step", str(path)) is None:
         raise _not_ours(path, found.get("step"), "'step', a number")
-    for name, cell in found["metrics"].items():
+    cells: Mapping[str, object] = found["metrics"]
+    for name, cell in cells.items():
         missing = "value", "ci_low", "ci_high", "n"
         if not isinstance(cell, dict) or any(key not in cell for key in missing):
             raise _not_ours(path, {name: cell}, f"{', '.join(missing)} of '{name}'")
@@ -154,13 +155,14 @@ def _not_ours(path: Path, got: object, wanted: str) -> DataError:
     )
 
 
-def _known(result: Mapping[str, Any], metric: str) -> bool:
+def _known(result: Eval, metric: str) -> bool:
     cell = result["metrics"].get(metric)
     return cell is not None and cell["value"] is not None
 
 
-def _cell(result: Mapping[str, Any], metric: str) -> Row:
+def _cell(result: Eval, metric: str) -> Row:
     cell = result["metrics"][metric]
-    low, high = (math.nan if cell[k] is None else cell[k] for k in ("ci_low", "ci_high"))
+    numbers = (cell["value"], cell["ci_low"], cell["ci_high"])
+    value, low, high = (math.nan if number is None else number for number in numbers)
     words = f"held out, after step {result['step']}"
-    return Row(f"run/{metric}@{result['step']}", cell["value"], low, high, cell["n"], words)
+    return Row(f"run/{metric}@{result['step']}", value, low, high, cell["n"], words)

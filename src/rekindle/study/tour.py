@@ -17,6 +17,7 @@ from rekindle.engine.progress import say
 from rekindle.engine.rundir import RunLock
 from rekindle.errors import EXIT_RESUMABLE, ConfigError, did_you_mean
 from rekindle.evals.compare import compare
+from rekindle.evals.reading import Eval
 from rekindle.files import read_json, remove_tree, write_json
 from rekindle.methods.catalog import find_method, section_names
 from rekindle.study.evidence import STUDIES
@@ -148,7 +149,7 @@ def tour_row(toured: Toured) -> dict[str, Any]:
     }
 
 
-def ends(place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def ends(place: Path) -> tuple[Eval, Eval]:
     """The first and the last evaluation of a run."""
     paths = sorted((place / "eval").glob("step-*.json"))
     return read_json(paths[0]), read_json(paths[-1])

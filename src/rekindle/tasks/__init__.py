@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from rekindle.errors import ConfigError, did_you_mean
 from rekindle.rewards.python_reward import is_place, load_reward
@@ -30,7 +29,7 @@ def load_task(
     levels: Sequence[str] | None = None,
     path: str | None = None,
     verifier: str | None = None,
-    args: Mapping[str, Any] | None = None,
+    args: Mapping[str, object] | None = None,
     timeout: float | None = None,
     workers: int | None = None,
     needs_answer: bool = True,
@@ -71,7 +70,7 @@ def load_task(
         raise ConfigError(
             f"task.verifier has no effect with task '{name}'",
             got=verifier,
-            why="it brings its own",
+            why="the task has its own verifier",
             fix="remove it",
         )
     task = _with_workers(_load(name, path, verifier, settings, needs_answer), timeout, workers)
@@ -83,7 +82,7 @@ def _load(
     name: str,
     path: str | None,
     verifier: str | None,
-    settings: dict[str, Any],
+    settings: Mapping[str, object],
     needs_answer: bool,
 ) -> Task:
     if name == "jsonl":
@@ -125,22 +124,21 @@ def _with_workers(task: Task, timeout: float | None, workers: int | None) -> Tas
     return replace(task, timeout=timeout or task.timeout, workers=workers)
 
 
-def _mix(given: Any) -> dict[str, float]:
+def _mix(given: object) -> dict[str, float]:
     if given is None:
         return {}
-    fine = isinstance(given, Mapping) and all(
-        isinstance(weight, int | float) and 0 <= weight < math.inf for weight in given.values()
-    )
-    if not fine or not sum(given.values()):
+    weights = given if isinstance(given, Mapping) else {}
+    fine = all(isinstance(w, int | float) and 0 <= w < math.inf for w in weights.values())
+    if not fine or not sum(weights.values()):
         raise ConfigError(
             "task.args.mix is not a mix of levels",
             got=given,
             wanted="weights of 0 or more by level, not all 0, such as {3: 0.5, 4: 0.5}",
         )
-    return {str(level): float(weight) for level, weight in given.items()}
+    return {str(level): float(weight) for level, weight in weights.items()}
 
 
-def _refuse_unknown(name: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
+def _refuse_unknown(name: str, settings: Iterable[str], known: Sequence[str]) -> None:
     for key in settings:
         if key not in known:
             raise ConfigError(

@@ -7,13 +7,13 @@ train(recipe, out, task={"train": rows, "dev": more_rows}, reward=my_reward)
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rekindle.errors import ConfigError, DataError
 from rekindle.records import Problem, Score, Split
 from rekindle.rewards.python_reward import PythonReward, is_place, load_reward
-from rekindle.tasks.rows import Listed, by_hash, check_verifier, problem_of, refuse_same_id
+from rekindle.tasks.rows import Listed, by_hash, check_verifier, problems_of
 from rekindle.tasks.task import Task, stable_hash
 
 Rows = Iterable[Mapping[str, object]]
@@ -121,7 +121,16 @@ def own_task(source: TaskSource, *, verifier: str | None = None, needs_answer: b
         )
     parts = source if isinstance(source, Mapping) else {"": source}
     seen: dict[str, str] = {}
-    read = {split: _read(split, rows, seen, needs_answer) for split, rows in parts.items()}
+    read = {}
+    for split, rows in parts.items():
+        where = f"{split} row " if split else "row "
+        read[split] = problems_of(
+            _numbered(rows, where),
+            where,
+            task=split or "rows",
+            seen=seen,
+            needs_answer=needs_answer,
+        )
     unknown = [split for split in read if split not in ("", *_SPLITS)]
     if unknown:
         raise ConfigError(
@@ -136,18 +145,13 @@ def own_task(source: TaskSource, *, verifier: str | None = None, needs_answer: b
     )
 
 
-def _read(split: str, rows: Rows, seen: dict[str, str], needs_answer: bool) -> list[Problem]:
-    problems = []
+def _numbered(rows: Rows, where: str) -> Iterator[tuple[int, Mapping[str, object]]]:
     for number, row in enumerate(rows, 1):
-        where = f"row {number}" + (f" of {split}" if split else "")
         if not isinstance(row, Mapping):
-            raise DataError(f"{where} is no mapping", got=row, wanted="'prompt', 'answer', ...")
-        problem = problem_of(
-            row, where=where, number=number, task=split or "rows", needs_answer=needs_answer
-        )
-        refuse_same_id(problem, where, seen)
-        problems.append(problem)
-    return problems
+            raise DataError(
+                f"{where}{number} is no mapping", got=row, wanted="'prompt', 'answer', ..."
+            )
+        yield number, row
 
 
 def check_ids(

@@ -38,7 +38,7 @@ from rekindle.rewards.judge import (
     format_of,
 )
 from rekindle.rewards.judge_endpoint import EndpointJudge, ReplyCache
-from rekindle.rewards.reward_model import Asked
+from rekindle.rewards.reward_model import Answered
 from rekindle.tasks.task import grade_all
 
 CACHE = "judge_replies.jsonl"
@@ -117,12 +117,12 @@ class SelfJudge:
     samples: int
     decoding: SampleConfig
 
-    def judge(self, asked: Sequence[Asked], *, seed: int) -> list[Judgement]:
+    def judge(self, answers: Sequence[Answered], *, seed: int) -> list[Judgement]:
         """`samples` replies about each answer, averaged."""
-        keys = [_key(problem, text) for problem, text in asked]
+        keys = [_key(problem, text) for problem, text in answers]
         prompts: dict[str, Problem] = {}
         too_long: dict[str, str] = {}
-        for key, (problem, text) in zip(keys, asked, strict=True):
+        for key, (problem, text) in zip(keys, answers, strict=True):
             if key in prompts or key in too_long:
                 continue
             prompt = Problem(id=key, prompt=self.format.ask(problem, text))
@@ -288,7 +288,7 @@ def judge_answers(
 
 
 def quality(
-    judgements: Sequence[Judgement], answers: Sequence[Asked], world: World
+    judgements: Sequence[Judgement], answers: Sequence[Answered], world: World
 ) -> dict[str, Fact]:
     """How a judge's scores stand to the verifier's verdicts, and what they look like.
 

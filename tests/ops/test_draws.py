@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from rekindle.engine import draws
-from rekindle.engine.draws import draw, greedy, stream_keys, uniforms
+from rekindle.ops import draws
+from rekindle.ops.draws import draw, greedy, stream_keys, uniforms
 
 WORD = 2**64
 

@@ -50,7 +50,7 @@ def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return state ^ (state >> np.uint64(31))
 
 
-class Drawn(NamedTuple):
+class SampledTokens(NamedTuple):
     """One token a row, and the log-prob that it was drawn by."""
 
     tokens_B: Int[Tensor, " B"]
@@ -63,7 +63,7 @@ def draw(
     *,
     temperature: float,
     top_p: float = 1.0,
-) -> Drawn:
+) -> SampledTokens:
     """The token at which the cumulative probability passes each row's uniform.
 
     Probabilities and their sums are fp64. Log-probs are those of softmax(logits / temperature),
@@ -77,17 +77,19 @@ def draw(
         _draw_chunk(logits_CV, uniform_C, temperature, top_p)
         for logits_CV, uniform_C in zip(logits_BV.split(chunk), uniform_B.split(chunk), strict=True)
     ]
-    return Drawn(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    return SampledTokens(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def greedy(logits_BV: Float[Tensor, "B V"]) -> Drawn:
+def greedy(logits_BV: Float[Tensor, "B V"]) -> SampledTokens:
     """The likeliest token, with its log-prob at temperature 1."""
     tokens_B = logits_BV.argmax(-1)
     picked_B = logits_BV.gather(-1, tokens_B[:, None]).squeeze(-1).double()
-    return Drawn(tokens_B, picked_B - logits_BV.double().logsumexp(-1))
+    return SampledTokens(tokens_B, picked_B - logits_BV.double().logsumexp(-1))
 
 
-def _draw_chunk(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Drawn:
+def _draw_chunk(
+    logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float
+) -> SampledTokens:
     if temperature == 1.0:
         prob_BV = torch.softmax(logits_BV, dim=-1, dtype=torch.float64)
     else:
@@ -105,4 +107,4 @@ def _draw_chunk(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p:
         # right: the first place where the mass exceeds the number, so never a token of mass 0
         token_B1 = torch.searchsorted(mass_BV, uniform_B1 * mass_BV[:, -1:], right=True)
         token_B1.clamp_(max=prob_BV.shape[1] - 1)  # nan compares as larger than all
-    return Drawn(token_B1.squeeze(-1), prob_BV.gather(-1, token_B1).log_().squeeze(-1))
+    return SampledTokens(token_B1.squeeze(-1), prob_BV.gather(-1, token_B1).log_().squeeze(-1))
