@@ -74,7 +74,7 @@ class Samplers:
     def ready(self, asking: PolicySampler, *, again: bool = False) -> Sampler:
         """The sampler, with the weights of `asking`'s policy; `again`: brought anew."""
         if self._alive is None or self._alive[0] is not asking.policy:
-            self._alive = None  # before the next one is made: there may be no room for two
+            self.release()  # before the next one is made: there may be no room for two
             sampler = self._make(asking.policy)
             if not isinstance(sampler, Sampler):
                 raise _no_sampler(sampler)
@@ -105,7 +105,7 @@ class PolicySampler:
             TrainingError: as `check_rollouts`.
         """
         sampler = self._samplers.ready(self)
-        rollouts = sampler.sample(problems, samples=samples, config=config, seed=seed)
+        rollouts = list(sampler.sample(problems, samples=samples, config=config, seed=seed))
         check_rollouts(rollouts, problems, samples)
         return rollouts
 
@@ -141,11 +141,11 @@ def check_rollouts(rollouts: Sequence[Rollout], problems: Sequence[Problem], sam
         TrainingError: too few or too many, another problem or sample in some place, or a token
             without its log-prob; the first such place is named.
     """
-    places = [(problem, sample) for problem in problems for sample in range(samples)]
-    if len(rollouts) != len(places):
-        wanted = f"{len(places)}: {samples} of each of {len(problems)} problems"
+    expected = [(problem, sample) for problem in problems for sample in range(samples)]
+    if len(rollouts) != len(expected):
+        wanted = f"{len(expected)}: {samples} of each of {len(problems)} problems"
         raise _other_rollouts("their number", len(rollouts), wanted)
-    for i, (rollout, (problem, sample)) in enumerate(zip(rollouts, places, strict=True)):
+    for i, (rollout, (problem, sample)) in enumerate(zip(rollouts, expected, strict=True)):
         same = rollout.problem is problem or rollout.problem == problem
         if not same or rollout.sample != sample:
             got = f"sample {rollout.sample} of problem '{rollout.problem.id}'"
