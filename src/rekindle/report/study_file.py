@@ -204,7 +204,7 @@ def read_study(place: Path) -> StudyFile:
             why="no run of it has been finished and summed up yet",
             fix=f"rekindle study STUDY.yaml --out {place} --resume",
         )
-    tree = read_results(place)
+    tree = read_results(place).plain()
     try:
         return StudyFile.model_validate(tree)
     except ValidationError as error:

@@ -18,8 +18,9 @@ from rekindle.study.analyse.matched_runs import Evals, told
 from rekindle.study.analyse.spending import Spent, spent_by, unequal_budgets
 from rekindle.study.analyse.verdicts import compared_all, recovered_by
 from rekindle.study.plan.study_file import Planned, Study
+from rekindle.study.schema import RESULTS_FORMAT
 from rekindle.study.store.declaration import beside_verdicts, declared_first, primary_told
-from rekindle.study.store.layout import MANIFEST, RESULTS_FORMAT, is_finished, read_object
+from rekindle.study.store.layout import MANIFEST, is_finished, read_object
 from rekindle.study.store.read import stored_manifest
 
 __all__ = ["Failure", "Spent", "spent_by", "study_results", "unequal_budgets"]
