@@ -11,7 +11,7 @@ import typer
 import rekindle
 from rekindle.errors import ConfigError, RunDirectoryError
 from rekindle.methods import METHODS
-from rekindle.study.plan.study_file import load_study, plan
+from rekindle.study.plan.planning import load_study, plan
 from rekindle.training.papers import PAPERS, papers_of, papers_of_recipe
 from rekindle.training.recipe import load_recipe
 

@@ -1,20 +1,15 @@
-"""What is known of a study before it runs, in words: what it could find, spend, and has left."""
+"""What a study file alone tells: which differences it could find, and which arms fall short."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from rekindle.evals.compare import LOWER_IS_BETTER
 from rekindle.evals.crossed import SPREADS, minimum_detectable, noise_of
-from rekindle.study.plan.fairness import most_generated, planned_updates
-from rekindle.study.plan.study_file import Planned, Study, preparations
-from rekindle.study.run.preflight import problems_asked
-from rekindle.study.run.runner import Work
-from rekindle.study.store.claim import Mode
-from rekindle.study.store.layout import MANIFEST
-from rekindle.study.store.relocate import known_roots
+from rekindle.study.plan.fairness import max_generated_tokens, planned_updates
+from rekindle.study.plan.study_file import PlannedRun, Study
+from rekindle.study.run.preflight import count_problems
 
 _ONE_PAIR = (
     "one base model and one seed: a pair of runs never gets a verdict, however large its "
@@ -26,7 +21,7 @@ _WHOSE = (
 )
 
 
-def detectable(study: Study, runs: Sequence[Planned]) -> str:
+def detectable(study: Study, runs: Sequence[PlannedRun]) -> str:
     """The differences that a study of this size would find, where the metric's spread is known."""
     metric, samples = study.primary.metric, runs[0].recipe.shared.eval.samples
     if len(study.bases) * len(study.seeds) == 1:
@@ -39,7 +34,7 @@ def detectable(study: Study, runs: Sequence[Planned]) -> str:
             "the committed studies tell is of accuracies), and so not which one would be found; a "
             "look at the same arms on dev problems (eval.split: dev) tells it"
         )
-    problems, counted = problems_asked(study, runs[0])
+    problems, counted = count_problems(study, runs[0])
     least = [
         minimum_detectable(
             n_bases=len(study.bases),
@@ -67,7 +62,7 @@ def detectable(study: Study, runs: Sequence[Planned]) -> str:
     )
 
 
-def short_of_budget(study: Study, runs: Sequence[Planned]) -> list[str]:
+def short_of_budget(study: Study, runs: Sequence[PlannedRun]) -> list[str]:
     """The arms that cannot spend what the budget makes equal, as far as their recipes tell."""
     unit, limit = study.budget.unit, study.budget.at_most
     if limit is None:
@@ -84,36 +79,10 @@ def short_of_budget(study: Study, runs: Sequence[Planned]) -> list[str]:
         return [
             f"arm '{arm}' can generate at most {most:,} tokens in its optim.steps, and the budget "
             f"is {limit:,}: it ends before it has spent it; raise its optim.steps"
-            for arm, most in most_generated(runs).items()
+            for arm, most in max_generated_tokens(runs).items()
             if most < due
         ]
     return []
-
-
-def left_to_run(study: Study, out: Path, runs: Sequence[Planned], *, mode: Mode) -> str:
-    """How many runs are finished, and what would run now.
-
-    Raises:
-        DataError: what the study or a run wrote in `out` is damaged.
-    """
-    if mode == "overwrite":
-        begun = len(list(out.glob(f"runs/*/*/*/{MANIFEST}")))
-        return f"to run: {_many(len(runs), 'run')}; {_many(begun, 'run')} that are there would go"
-    work = Work(list(runs), preparations(study, out))
-    work.look(known_roots(out))
-    done = sum(run.out in work.done for run in runs)
-    before = sum(job.recipe is None for job in work.waiting())
-    ahead = f" and {_many(before, 'preparation')}" if before else ""
-    what = (
-        f"to run: {_many(len(runs) - done, 'run')}{ahead}"
-        if done < len(runs)
-        else ("nothing is left to run")
-    )
-    return f"finished: {done} of {_many(len(runs), 'run')}; {what}"
-
-
-def _many(count: int, thing: str) -> str:
-    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def _or(items: Sequence[str]) -> str:

@@ -1,19 +1,18 @@
-"""What the runs of a study would look for and not find: said once, before any of them begins.
+"""Data files, models and levels that runs need: what is missing is reported before any run begins.
 
 Not part of `plan`: a study is planned, archived and read also where its data and models are not.
-What another command of the study makes first, and what only the network knows, is not asked for.
+What the study makes itself, and what only the network knows, is not looked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rekindle.engine.loading import missing_directory
 from rekindle.errors import ConfigError, DataError, RekindleError
 from rekindle.records import Problem
-from rekindle.study.plan.study_file import Planned, Study
+from rekindle.study.plan.study_file import PlannedRun, Study
 from rekindle.study.store.layout import is_finished
 from rekindle.testbed import located
 from rekindle.training.train import open_task
@@ -21,29 +20,29 @@ from rekindle.training.train import open_task
 _ELSEWHERE = ("hub", "gym")  # tasks whose problems need the network, or an extra
 
 
-def check_present(study: Study, runs: Sequence[Planned]) -> None:
-    """Refuse tasks, levels, data files and models that unfinished runs would not find.
+def check_inputs(study: Study, runs: Sequence[PlannedRun]) -> None:
+    """Refuse unfinished runs whose task, level, data files or models are missing.
 
     Raises:
-        ConfigError: of which arm, and what its run would have said.
+        ConfigError: which arm, and the error of its run.
     """
     seen = set[str]()
     for run in runs:
         if is_finished(run.out):
             continue
         models = set(_models(study, run))
-        asked = repr((run.recipe.shared.task, run.recipe.shared.eval))
+        problems = repr((run.recipe.shared.task, run.recipe.shared.eval))
         try:
             for name in sorted(models - seen):
                 _check_model(name, run.needs)
-            if asked not in seen:
-                problems_of(run)
+            if problems not in seen:
+                evaluation_problems(run)
         except RekindleError as error:
             raise ConfigError(f"arm '{run.arm}': {error}") from error
-        seen |= {*models, asked}
+        seen |= {*models, problems}
 
 
-def problems_of(run: Planned) -> list[Problem] | None:
+def evaluation_problems(run: PlannedRun) -> list[Problem] | None:
     """What a run is evaluated on; None where that is made first, or not on this machine.
 
     Raises:
@@ -62,23 +61,23 @@ def problems_of(run: Planned) -> list[Problem] | None:
     )
 
 
-def problems_asked(study: Study, run: Planned) -> tuple[int, bool]:
+def count_problems(study: Study, run: PlannedRun) -> tuple[int, bool]:
     """On how many problems the declared comparison rests, and whether they could be counted.
 
-    Where not, it is as many as are asked for, of the levels that are named.
+    Where not, it is `eval.problems` for each level.
     """
     level, shared = study.primary.level, run.recipe.shared
     try:
-        found = problems_of(run)
+        problems = evaluation_problems(run)
     except (ConfigError, DataError):  # of a finished run: its data may be gone
-        found = None
-    if found is not None:
-        return sum(level in (None, problem.level) for problem in found), True
+        problems = None
+    if problems is not None:
+        return sum(level in (None, problem.level) for problem in problems), True
     levels = shared.eval.levels or shared.task.levels or ("all",)
     return shared.eval.problems * (1 if level is not None else len(levels)), False
 
 
-def _models(study: Study, run: Planned) -> Iterator[str]:
+def _models(study: Study, run: PlannedRun) -> Iterator[str]:
     """The names of the models that a run loads."""
     if run.base not in study.models:
         yield run.recipe.shared.model.name
@@ -87,7 +86,7 @@ def _models(study: Study, run: Planned) -> Iterator[str]:
     yield from _weak_in(run.recipe.method.model_dump())
 
 
-def _weak_in(section: Mapping[str, Any]) -> Iterator[str]:
+def _weak_in(section: Mapping[str, object]) -> Iterator[str]:
     for key, value in section.items():
         if isinstance(value, Mapping):
             yield from _weak_in(value)
