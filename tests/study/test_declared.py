@@ -11,6 +11,7 @@ from rekindle.errors import RunDirectoryError
 from rekindle.report.page import build_report
 from rekindle.report.study import load_study_page
 from rekindle.study.analyse.archive_write import archive_study, recomputed
+from rekindle.study.schema import StudyResults
 from study.cheap import go, study_of
 
 GREEDY = {"primary": {"arm": "b", "metric": "greedy"}}
@@ -36,7 +37,7 @@ def test_a_primary_that_was_chosen_after_runs_is_not_shown_as_declared(capsys):
     )  # fmt: skip
     assert primary["first"] == {"arm": "b", "baseline": "a", "metric": "pass@1", "level": None}
     assert rows(found) == [("b", "greedy", True), ("b", "pass@1", False)]
-    show(found)
+    show(StudyResults.read(found))
     said = " ".join(capsys.readouterr().out.split())
     assert "changed after 12 finished runs; declared was pass@1 of b against a" in said
     assert "declared before the first run" not in said
@@ -100,7 +101,7 @@ def test_a_new_base_that_would_rename_the_others_is_refused():
 
 
 def told(found, capsys):
-    show(found)
+    show(StudyResults.read(found))
     return " ".join(capsys.readouterr().out.split())
 
 

@@ -11,7 +11,7 @@ from rekindle.cli.study import run_study_command, show
 from rekindle.engine.rundir import RunLock
 from rekindle.errors import ConfigError, DataError, RunDirectoryError
 from rekindle.study.analyse.archive_write import archive_study
-from rekindle.study.plan.study_file import plan
+from rekindle.study.plan.planning import plan
 from rekindle.study.run.dry_run import detectable
 from study.cheap import TREE, go, study_of
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from rekindle.errors import ConfigError
-from rekindle.study.plan.study_file import load_study, plan
+from rekindle.study.plan.planning import load_study, plan
 from rekindle.study.run.dry_run import short_of_budget
 from rekindle.testbed import located
 from study.cheap import TREE, refused, study_of

@@ -8,7 +8,7 @@ import pytest
 from rekindle.cli import study as command
 from rekindle.errors import ConfigError, TrainingError
 from rekindle.report.study import load_study_page
-from rekindle.study.plan.study_file import plan
+from rekindle.study.plan.planning import plan
 from study.cheap import Cheap, go, study_of
 
 PREPARE = {"rm": ["reward", "train", "--out", "{dir}"]}

@@ -116,8 +116,8 @@ def _show(rows: Sequence[TourPair], evidence: dict[str, EvidenceRow]) -> None:
         "method", "what was compared", "difference, 95 %", "rests on", "verdict",
         title="What the committed studies say",
     )  # fmt: skip
-    for name, row in evidence.items():
-        studies.add_row(name, *evidence_words(row))
+    for name, study in evidence.items():
+        studies.add_row(name, *evidence_words(study))
     console.print(studies)
     console.print(f"{ELSEWHERE} in docs/evidence.md.", style="dim")
     for row in rows:

@@ -17,6 +17,7 @@ from rekindle.engine.progress import say
 from rekindle.engine.rundir import RunLock
 from rekindle.errors import EXIT_RESUMABLE, ConfigError, did_you_mean
 from rekindle.evals.compare import compare
+from rekindle.evals.reading import Eval, read_eval
 from rekindle.files import remove_tree, write_json
 from rekindle.methods import METHODS, section_name
 from rekindle.study.evidence import EvidenceRow

@@ -73,9 +73,7 @@ def run_study(
         warm_up()
     checked, runs = _load(study, Path(out), overrides, mode=mode, archive=archive, quiet=quiet)
     if archive is not None:
-        source = Path(archive)
-        _refuse_other_mode(mode)
-        unpack_into(source, Path(out), check=lambda at: _refuse_other_archive(checked, at, source))
+        begin_from(checked, Path(archive), Path(out), mode=mode)
         mode = "resume"
         check_inputs(checked, runs)
     return execute_study(
@@ -117,6 +115,17 @@ def preview_study(
         say(_left_to_run(checked, place, there, mode="resume"))
 
 
+def begin_from(study: Study, archive: Path, out: Path, *, mode: Mode) -> None:
+    """Make `out` a study directory with the finished runs of an archive of the same study.
+
+    Raises:
+        ConfigError: `mode` is not `new`.
+        RunDirectoryError, DataError: `out` exists, or the archive is another study's, or damaged.
+    """
+    _refuse_other_mode(mode)
+    unpack_into(archive, out, check=lambda place: _refuse_other_archive(study, place, archive))
+
+
 def _load(
     source: Path | str | Mapping[str, object],
     out: Path,
@@ -148,9 +157,9 @@ def _left_to_run(study: Study, out: Path, runs: Sequence[PlannedRun], *, mode: M
     done = sum(run.out in work.done for run in runs)
     before = sum(job.recipe is None for job in work.waiting())
     ahead = f" and {_many(before, 'preparation')}" if before else ""
-    left = (
-        f"to run: {_many(len(runs) - done, 'run')}{ahead}" if done < len(runs) else "nothing left"
-    )
+    left = f"to run: {_many(len(runs) - done, 'run')}{ahead}"
+    if done == len(runs):
+        left = "nothing is left to run"
     return f"finished: {done} of {_many(len(runs), 'run')}; {left}"
 
 
