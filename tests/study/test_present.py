@@ -145,7 +145,7 @@ def test_a_dry_run_counts_and_checks(capsys):
 def test_resuming_what_is_not_there_is_said_to_begin_a_new_study(capsys):
     study = study_of()
     command(mode="resume")
-    assert "out is not there: a new study begins" in capsys.readouterr().err
+    assert "out does not exist: a new study begins" in capsys.readouterr().err
     go(study, "out")
     command(mode="resume")
     assert "a new study begins" not in capsys.readouterr().err

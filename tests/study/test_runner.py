@@ -176,7 +176,7 @@ def test_runs_made_with_other_settings_are_refused(file):
         "grpo": {"method": "grpo", "grpo": {"group_size": 4}},
         "sft": {"method": "sft", "optim": {"lr": 1e-3}},
     }
-    with pytest.raises(RunDirectoryError, match="changed half-way") as error:
+    with pytest.raises(RunDirectoryError, match="made with other settings") as error:
         results_of(file(arms=arms), "out", executor=Inline(), mode="resume")
     assert "optim.lr: 0.01 -> 0.001" in str(error.value)
 

@@ -38,7 +38,7 @@ def test_the_shipped_table_is_that_of_the_committed_studies():
 def test_a_confirmed_study_counts_before_the_first_look(tmp_path):
     for names in STUDIES.values():
         study(tmp_path, names[-1], delta=0.1)
-    assert gather(tmp_path)["lens"]["study"] == "lens"
+    assert gather(tmp_path)["lens"].study == "lens"
     study(tmp_path, "lens_confirm", delta=0.2)
     found = gather(tmp_path)
     assert (found["lens"].study, found["lens"].delta) == ("lens_confirm", 0.2)

@@ -13,8 +13,8 @@ from rich.table import Table as Grid
 
 from rekindle.engine.progress import say
 from rekindle.study.plan.study_file import PlannedRun, Preparation, Study
-from rekindle.study.run.dry_run import detectable, short_of_budget
 from rekindle.study.run.jobs import Outcome
+from rekindle.study.run.preflight import detectable, short_of_budget
 
 _SIGNS = {"finished": "done", "failed": "FAILED", "stopped": "stopped", "lost": "worker lost"}
 
