@@ -14,13 +14,11 @@ from pathlib import Path
 from rekindle.engine.config import TaskConfig
 from rekindle.errors import ConfigError
 from rekindle.evals.evaluate import metric_names
-from rekindle.methods import GROUP_METHODS, section_name
+from rekindle.methods.catalog import find_method
 from rekindle.study.plan.study_file import PlannedRun, Study
 from rekindle.training.train import open_task
 
 _PASS_AT = re.compile(r"pass@([1-9][0-9]{0,8})")
-_IN_STAGES = ("self_rewarding", "temporal", "weak_to_strong")
-_NEVER_SAMPLE = ("sft", "wmss", "dpo", "orpo")
 _NO_MATTER = ("log", "checkpoint", "device")  # sections that change no weight
 
 
@@ -63,7 +61,7 @@ def _check_tokens(study: Study, runs: Sequence[PlannedRun]) -> None:
         )
     for run in runs:
         method = run.recipe.shared.method
-        if unit == "generated" and section_name(method) in _NEVER_SAMPLE:
+        if unit == "generated" and find_method(method).kind in ("sft", "pairs"):
             raise ConfigError(
                 f"arm '{run.arm}' generates no tokens, and they are the budget",
                 got=f"method: {method}",
@@ -118,7 +116,7 @@ def max_generated_tokens(runs: Sequence[PlannedRun]) -> dict[str, int]:
 
 def _max_tokens(run: PlannedRun) -> int | None:
     shared, settings = run.recipe.shared, run.recipe.method.model_dump()
-    if shared.method not in GROUP_METHODS:
+    if find_method(shared.method).kind != "group":
         return None
     again = 1 + float(settings.get("extra_rollouts", 0.0))
     answers = shared.optim.problems * int(settings["group_size"]) * again
@@ -150,7 +148,7 @@ def _one_stage(run: PlannedRun) -> bool:
 
 def has_stages(run: PlannedRun) -> bool:
     """Whether a run's method makes its own data, stage after stage, and so takes its own time."""
-    return section_name(run.recipe.shared.method) in _IN_STAGES
+    return find_method(run.recipe.shared.method).kind == "stages"
 
 
 def _check_evaluation(study: Study, runs: Sequence[PlannedRun]) -> None:
