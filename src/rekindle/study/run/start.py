@@ -61,7 +61,7 @@ def run_study(
         not finish, which are left out of the comparisons), ...
 
     Raises:
-        ConfigError: the study file, a recipe or an option cannot be meant.
+        ConfigError: the study file, a recipe or an option makes no sense.
         RunDirectoryError: `out` exists (new), is no study, is in use, or holds runs that were made
             with other settings.
         DataError: a file of the study is missing or damaged.

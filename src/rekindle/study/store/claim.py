@@ -273,8 +273,8 @@ def refuse_renamed(out: Path, study: Study) -> None:
                 got=f"'{names[base]}', and {len(lost)} finished runs are in '{was}'",
                 why="a base's directory is named by the last parts of its path, as many as tell it "
                 "from the others; now that is more parts, and finished runs would be left out",
-                fix="give the new base by a path that ends otherwise (e.g. a link), or begin anew "
-                "with another --out",
+                fix="give the new base by a path that ends otherwise (e.g. a link), or start a "
+                "new study with another --out",
             )
 
 
@@ -283,7 +283,7 @@ def _refuse_undeclared(out: Path) -> None:
     if begun:
         raise RunDirectoryError(
             f"{out / DECLARED} is gone",
-            got=f"{begun} runs, and not what was declared before them",
+            got=f"{begun} runs without the study file that was declared before them",
             why="a claim that is declared now would look as if it was declared before the runs",
             fix=f"restore {DECLARED}, or start again with --overwrite or another --out",
         )
