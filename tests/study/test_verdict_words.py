@@ -1,4 +1,4 @@
-"""Which word an interval gives, at each of its boundaries: `helps`, `does not`, `cannot tell yet`."""
+"""Which word an interval gives, at each of its boundaries: helps, does not, cannot tell yet."""
 
 import math
 
