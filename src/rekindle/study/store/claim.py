@@ -10,14 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import yaml
 
 from rekindle import __version__
 from rekindle.engine.manifest import STATE_FORMAT, make_manifest
 from rekindle.engine.rundir import LOCK, RunLock, flat, refuse_in_use
-from rekindle.errors import ConfigError, DataError, RekindleError, RunDirectoryError
+from rekindle.errors import (
+    ConfigError,
+    DataError,
+    RekindleError,
+    RunDirectoryError,
+    did_you_mean,
+)
 from rekindle.files import (
     clear_leftovers,
     explained_io,
@@ -139,6 +145,9 @@ def _text(study: Study) -> str:
 
 
 def _refuse_mode(out: Path, mode: Mode) -> None:
+    modes = get_args(Mode)
+    if mode not in modes:  # of a caller in Python
+        raise ConfigError(f"there is no mode '{mode}'", fix=did_you_mean(mode, modes))
     if not out.exists():
         return
     if not out.is_dir():
