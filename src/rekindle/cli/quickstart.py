@@ -10,21 +10,35 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from rekindle.cli.options import Mode, Quiet, Set, command_line, mode_of
 from rekindle.errors import RunDirectoryError, TrainingError
 from rekindle.files import write_json
-from rekindle.study.run.local import LocalPool, warm_up
-
-if TYPE_CHECKING:
-    from rekindle.study.store.claim import Mode
 
 AT_ONCE = 2
 PAGE = "report.html"
+
+
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Where runs and report go.")] = Path("runs/quickstart"),
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier quickstart.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on with one that was stopped.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="One method's pair; repeatable.")] = None,
+    sets: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """A tour: five methods, each beside its baseline on the testbed, and the page that shows it."""
+    run_quickstart(
+        out,
+        mode=mode_of(resume, overwrite),
+        only=only or [],
+        overrides=sets or [],
+        command=command_line(),
+        quiet=quiet,
+    )
 
 
 def run_quickstart(
@@ -42,6 +56,8 @@ def run_quickstart(
         raise RunDirectoryError(
             f"{out} exists", fix="--resume goes on with it, --overwrite replaces it"
         )
+    from rekindle.study.run.local import LocalPool, warm_up
+
     warm_up()
     from rekindle.report.tour import build_tour
     from rekindle.report.words import plural
@@ -79,6 +95,9 @@ def run_quickstart(
 
 
 def _show(rows: Sequence[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     from rekindle.report.tour import ELSEWHERE, evidence_words, metric_note, training_sentence
     from rekindle.report.tour_words import GAPS
     from rekindle.study.tour import ONE_SEED

@@ -7,21 +7,52 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from rekindle.cli.options import Mode, Quiet, Set, command_line, mode_of
 from rekindle.errors import ConfigError, RunDirectoryError, TrainingError, did_you_mean
-from rekindle.study.run.jobs import Executor
-from rekindle.study.run.local import LocalPool, warm_up
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from rekindle.study.plan.study_file import Planned, Study
-    from rekindle.study.store.claim import Mode
+    from rekindle.study.run.jobs import Executor
 
 EXECUTORS = ("local", "ray")
+
+
+def study(
+    file: Annotated[Path, typer.Argument(help="A YAML file, see studies/.")],
+    out: Annotated[Path, typer.Option(help="The study directory.")],
+    resume: Annotated[bool, typer.Option(help="Go on with what is not finished.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace a study that is there.")] = False,
+    archive: Annotated[
+        Path | None,
+        typer.Option("--from", help="Begin with the finished runs of an exported study."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at once; a core (or card) each when left out.")
+    ] = None,
+    executor: Annotated[str, typer.Option(help="local, or ray (extra [ray]).")] = "local",
+    dry_run: Annotated[bool, typer.Option(help="Check the file, say what would run.")] = False,
+    sets: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Arms x seeds x base models at an equal budget, and what can be concluded."""
+    run_study_command(
+        file,
+        out,
+        mode=mode_of(resume, overwrite),
+        archive=archive,
+        jobs=jobs,
+        executor=executor,
+        dry_run=dry_run,
+        overrides=sets or [],
+        command=command_line(),
+        quiet=quiet,
+    )
 
 
 def run_study_command(
@@ -47,6 +78,8 @@ def run_study_command(
         )
     _refuse_no_job(jobs)
     if executor == "local" and not dry_run:
+        from rekindle.study.run.local import warm_up
+
         warm_up()
     from rekindle.study.plan.study_file import load_study, plan
     from rekindle.study.run.preflight import check_present
@@ -153,6 +186,8 @@ def _executor(name: str, jobs: int | None) -> Executor:
         return RayPool(jobs)
     import torch
 
+    from rekindle.study.run.local import LocalPool
+
     cards = tuple(range(torch.cuda.device_count()))
     cores = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count()
     return LocalPool(jobs or len(cards) or cores or 1, cards=cards)
@@ -182,6 +217,9 @@ def _announce(study: Study, out: Path, runs: Sequence[Planned]) -> None:
 
 def show(found: dict[str, Any]) -> None:
     """The verdicts, what the arms cost, and what is missing."""
+    from rich.console import Console
+    from rich.table import Table
+
     from rekindle.report.words import plural
     from rekindle.study.store.cost import told
     from rekindle.study.store.layout import counted
@@ -263,6 +301,8 @@ def _refuse_failures(found: dict[str, Any]) -> None:
 
 
 def _gap_table(rows: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
     grid = Table("arm", "metric", "gap recovered (PGR)", "n", "")
     for row in rows:
         level = f" L{row['level']}" if row["level"] is not None else ""
