@@ -29,7 +29,7 @@ VARIANTS: dict[str, tuple[str, Tree]] = {
         "hero",
         {"task": {"brittle": 0.75}, "reward": {"source": "oracle", "model": None}},
     ),
-    "wmss+half": ("wmss", {"wmss": {"weak": "half"}}),
+    "wmss+half": ("wmss", {"wmss": {"weak": "half"}, "optim": {"steps": 6}}),
     "wmss+lam+sequence": ("wmss", {"wmss": {"lam": 0.8, "reduction": "sequence"}}),
     "dpo+nll+smoothing": ("dpo", {"dpo": {"nll": 1.0, "smoothing": 0.1}}),
     "self_rewarding+replay": ("self_rewarding", {"self_rewarding": {"replay": 1}}),
