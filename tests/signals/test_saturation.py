@@ -14,9 +14,8 @@ from rekindle.engine.update import fresh_state, update
 from rekindle.errors import DataError, ModelError
 from rekindle.methods.sft import sft_objective
 from rekindle.records import Problem
-from rekindle.signals.mixing import ratio
-from rekindle.signals.saturation import saturation
-from signals.found import row
+from rekindle.signals.sft_signal import ratio, saturation
+from signals.lookups import row
 
 
 def problems(first, last, solution="12"):

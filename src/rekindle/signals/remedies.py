@@ -162,7 +162,7 @@ def _hero(subject: Subject, rates: Rates, small: bool) -> _Design:
 
 
 def _wmss(subject: Subject, rates: Rates, small: bool) -> _Design:
-    arms = {
+    arms: dict[str, Mapping[str, object]] = {
         "sft_restart": {"method": "sft_restart"},
         "wmss": {"method": "wmss", "wmss": {"weak": subject.weak}},
         "wmss_frozen": {"method": "wmss_frozen", "wmss": {"weak": subject.weak}},
