@@ -67,7 +67,7 @@ def test_evaluations_go_by_their_step_not_by_their_name(tmp_path):
     run = sft_run(tmp_path, *(evaluation(n, 20 * n) for n in (2, 5, 10)), names=names)
     curve = read_baseline(run).sft
     assert curve.state == "still improving"
-    assert "from step 5 to 10" in curve.words
+    assert "from step 5 to 10" in curve.verdict
 
 
 @pytest.mark.parametrize(

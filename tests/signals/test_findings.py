@@ -370,7 +370,7 @@ def test_closing_lines():
         "fits: nothing that these numbers support.",
         "does not fit: hero (reward): noise",
     ]
-    json.dumps(out.as_row())
+    json.dumps(out.as_dict())
 
 
 @pytest.mark.parametrize("remedy", ["lens", "sft", "hero", "wmss", "temporal", "weak_to_strong"])

@@ -20,14 +20,14 @@ _LATEX = {"é": r"{\'e}", "Ü": r"{\"U}", "ü": r"{\"u}"}
 def cite(
     methods: Annotated[
         list[str] | None,
-        typer.Argument(help="See `rekindle methods`; all when left out.", metavar="METHOD"),
+        typer.Argument(help="See `rekindle methods`; default: all.", metavar="METHOD"),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="A run or study directory: what it used.")
+        Path | None, typer.Option(help="Cite what this run or study directory used.")
     ] = None,
-    format: Annotated[Literal["bibtex", "text"], typer.Option(help="How.")] = "bibtex",
+    format: Annotated[Literal["bibtex", "text"], typer.Option(help="Output format.")] = "bibtex",
 ) -> None:
-    """The papers that methods come from, and Rekindle, to be cited."""
+    """Print citations of the methods' papers and of Rekindle."""
     from rekindle.methods import METHODS
 
     names = _of_methods(methods or list(METHODS)) if run is None else _of_run(run)

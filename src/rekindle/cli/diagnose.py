@@ -12,35 +12,20 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rekindle.cli.options import Set, TestedModel, split_names
+from rekindle.cli.options import Levels, Set, TestedModel, split_names
 from rekindle.errors import ConfigError, DataError, RunDirectoryError
 from rekindle.files import explained_io, write_atomic, write_json
 
 if TYPE_CHECKING:
     from rekindle.signals.diagnosis import Diagnosis
-    from rekindle.signals.findings import Advice, Finding, FindingRow, MeasurementRow
+    from rekindle.signals.findings import Advice, Finding
     from rekindle.signals.remedies import Subject
 
 LEAST_DEV = 20  # dev problems of a study: four seeds find a difference of about 0.1 with as many
-
-
-class DiagnosisFile(TypedDict, total=False):
-    """What `--out` holds; SFT's state stands at the top as well."""
-
-    model: str
-    task: str | None
-    weak: str | None
-    signal: str
-    state: str
-    verdict: str
-    rows: list[MeasurementRow]
-    signals: dict[str, FindingRow]
-    not_measured: dict[str, str]
-    conclusion: list[str]
 
 
 def diagnose(
@@ -51,14 +36,15 @@ def diagnose(
     ] = None,
     weak: Annotated[
         str | None,
-        typer.Option(help="A weaker model: its logits mixed in, and its answers as labels."),
+        typer.Option(help="A weaker model: mix in its logits, use its answers as labels."),
     ] = None,
-    problems: Annotated[int, typer.Option(help="Of train (SFT: and of dev), a level.")] = 200,
-    samples: Annotated[int, typer.Option(help="Answers a problem.")] = 8,
+    problems: Annotated[int, typer.Option(help="Per level, of train (sft: and dev).")] = 200,
+    samples: Annotated[int, typer.Option(help="Answers per problem.")] = 8,
     group_size: Annotated[
-        int | None, typer.Option(help="Answers of a group in training; as in --run, else 8.")
+        int | None,
+        typer.Option(help="Answers per training group; default: as in --run, or 8."),
     ] = None,
-    levels: Annotated[str | None, typer.Option(help="Comma-separated.")] = None,
+    levels: Levels = None,
     check: Annotated[
         str | None,
         typer.Option(help="A stronger check: exact, numeric, math, code (a task from a file)."),
@@ -69,15 +55,15 @@ def diagnose(
         str | None,
         typer.Option(help="Comma-separated: sft,groups,verifier,reward,pairs,agreement."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the numbers, JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the numbers, as JSON.")] = None,
     write: Annotated[
         Path | None,
-        typer.Option(help="A study file of the remedy that fits, if one does; more beside it."),
+        typer.Option(help="Write a study file of the remedy that fits; further ones beside it."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace --out and --write.")] = False,
     sets: Set = None,
 ) -> None:
-    """Which learning signal is missing, what would bring it back, and what would not."""
+    """Say which learning signal is missing, what would bring it back, and what would not."""
     check_targets(out, write, (pairs, None if task is None else Path(task)), overwrite)
     names = _split("signals", signals, "names of signals")
     listed = _split("levels", levels, "levels of the task")
@@ -136,19 +122,15 @@ def _print(diagnosis: Diagnosis) -> None:
 
 
 def _write_numbers(out: Path, diagnosis: Diagnosis) -> None:
-    by_name = {finding.signal: finding.as_row() for finding in diagnosis.findings}
-    numbers: DiagnosisFile = {
-        "model": diagnosis.model, "task": diagnosis.task, "weak": diagnosis.weak
-    }  # fmt: skip
-    sft = by_name.get("sft")
-    if sft is not None:  # at the top, where this file had it before there were other signals
-        numbers |= {
-            "signal": sft["signal"], "state": sft["state"], "verdict": sft["verdict"],
-            "rows": sft["rows"],
-        }  # fmt: skip
-    numbers |= {
+    by_name = {finding.signal: finding.as_dict() for finding in diagnosis.findings}
+    sft = by_name.get("sft", {})  # at the top too, where it was before there were other signals
+    numbers = {
+        "model": diagnosis.model,
+        "task": diagnosis.task,
+        "weak": diagnosis.weak,
+        **{key: sft[key] for key in ("signal", "state", "verdict", "rows") if sft},
         "signals": by_name,
-        "not_measured": dict(diagnosis.not_measured),
+        "not_measured": diagnosis.not_measured,
         "conclusion": diagnosis.conclusion,
     }
     write_json(out, numbers)

@@ -23,7 +23,7 @@ _EXTRAS = {
 
 
 def doctor() -> None:
-    """Versions, devices, threads and optional parts of this installation."""
+    """Print versions, devices, threads and optional parts of this installation."""
     import torch
 
     from rekindle.rewards.code import find_sandbox

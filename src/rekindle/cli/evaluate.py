@@ -19,20 +19,20 @@ def evaluate(
     task: Annotated[str, typer.Option(help="A task, see `rekindle tasks`, or a .jsonl file.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
     split: Annotated[
-        str, typer.Option(help="dev or test (train to see how much is memory).")
+        str, typer.Option(help="dev or test (or train, to see how much is memorised).")
     ] = "test",
-    samples: Annotated[int | None, typer.Option(help="Answers a problem, 8.")] = None,
-    problems: Annotated[int | None, typer.Option(help="Problems a level, 200.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Answers per problem; default: 8.")] = None,
+    problems: Annotated[int | None, typer.Option(help="Problems per level; default: 200.")] = None,
     levels: Levels = None,
-    seed: Annotated[int, typer.Option(help="Of the problems and the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the problems and the samples.")] = 0,
     weak: Annotated[
         str | None, typer.Option(help="A weaker model: evaluate logits z + c (z - z_weak).")
     ] = None,
     extrapolate: Annotated[float, typer.Option(metavar="C", help="c, with --weak.")] = 0.25,
-    overwrite: Annotated[bool, typer.Option(help="Replace the file.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
     sets: Set = None,
 ) -> None:
-    """pass@k, avg@k, maj@k and greedy accuracy, per level, with intervals."""
+    """Measure pass@k, avg@k, maj@k and greedy accuracy, per level, with intervals."""
     if out.exists() and not overwrite:
         raise RunDirectoryError(
             f"{out} exists", fix="give another --out, or --overwrite to replace it"
@@ -61,7 +61,7 @@ def compare(
     before: Annotated[Path, typer.Argument(help="An eval.json.")],
     after: Annotated[Path, typer.Argument(help="An eval.json on the same problems.")],
 ) -> None:
-    """The paired difference between two evaluations, with intervals."""
+    """Compare two evaluations: the paired difference, with intervals."""
     from rekindle.evals.compare import compare_table
     from rekindle.evals.reading import read_eval
 

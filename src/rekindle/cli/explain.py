@@ -14,7 +14,7 @@ from rekindle.cli.rows import SourceRow, read_rows, write_columns
 from rekindle.errors import ConfigError, DataError, did_you_mean
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Show what a formula makes of your rows."
+    no_args_is_help=True, add_completion=False, help="Apply a method's formula to your own rows."
 )
 
 _CURRICULUM_SETTINGS = ("mode", "alpha", "beta", "gamma")
@@ -32,10 +32,10 @@ _PAIR_SETTINGS = {
 def explain_advantages(
     method: Annotated[str, typer.Option(help="grpo, lens, hero, ngrpo, ...: `rekindle methods`.")],
     input: Annotated[Path, typer.Option(help="JSONL rows: group, correct, ...")],
-    output: Annotated[Path, typer.Option(help="The same rows with reward and advantage.")],
+    output: Annotated[Path, typer.Option(help="The rows with reward and advantage.")],
     sets: Set = None,
 ) -> None:
-    """Rewards, advantages, penalties and weights of your own rows, as training computes them."""
+    """Compute rewards, advantages, penalties and weights of your rows, as training does."""
     import torch
 
     from rekindle.engine.config import SampleConfig
@@ -70,10 +70,10 @@ def explain_advantages(
 @app.command("curriculum")
 def explain_curriculum(
     input: Annotated[Path, typer.Option(help="JSONL rows: id, entropy_weak, entropy_strong.")],
-    output: Annotated[Path, typer.Option(help="The same rows with weight and class.")],
+    output: Annotated[Path, typer.Option(help="The rows with weight and class.")],
     sets: Set = None,
 ) -> None:
-    """WMSS's sampling weights of your own rows: --set mode=paper|code, alpha, beta, gamma."""
+    """Compute WMSS's sampling weights of your rows: --set mode=paper|code, alpha, beta, gamma."""
     import torch
 
     from rekindle.methods.wmss.curriculum import Knobs, curriculum
@@ -101,11 +101,11 @@ def explain_curriculum(
 @app.command("pairs")
 def explain_pairs(
     method: Annotated[str, typer.Option(help="weak_to_strong, self_rewarding or temporal.")],
-    input: Annotated[Path, typer.Option(help="JSONL rows of answers, as the method reads them.")],
-    output: Annotated[Path, typer.Option(help="The pairs.")],
+    input: Annotated[Path, typer.Option(help="JSONL rows of answers, in the method's format.")],
+    output: Annotated[Path, typer.Option(help="The JSONL file of pairs to write.")],
     sets: Set = None,
 ) -> None:
-    """The pairs that training would make of your own answers; what is skipped, and why."""
+    """Make the pairs that training would make of your answers; say what is skipped, and why."""
     from rekindle.files import write_jsonl
     from rekindle.methods import PAIR_METHODS, method_module, section_name
     from rekindle.training.recipe import checked, with_overrides

@@ -15,10 +15,10 @@ from rekindle.errors import ConfigError
 def grade(
     verifier: Annotated[str, typer.Option(help="exact, numeric, or math (extra [math]).")],
     input: Annotated[Path, typer.Option(help='JSONL rows: {"gold": ..., "text": ...}.')],
-    output: Annotated[Path, typer.Option(help="The same rows with score and reason.")],
-    timeout: Annotated[float, typer.Option(help="Seconds for an answer.", min=0.01)] = 5.0,
-    workers: Annotated[int | None, typer.Option(help="Processes.", min=1)] = None,
-    memory: Annotated[int, typer.Option(help="MiB a process may hold.", min=256)] = 2048,
+    output: Annotated[Path, typer.Option(help="The rows with score and reason.")],
+    timeout: Annotated[float, typer.Option(help="Seconds allowed per answer.", min=0.01)] = 5.0,
+    workers: Annotated[int | None, typer.Option(help="Number of processes.", min=1)] = None,
+    memory: Annotated[int, typer.Option(help="Memory limit of a process, MiB.", min=256)] = 2048,
 ) -> None:
     """Check answers in processes that can be killed: 1, 0, or null with the reason."""
     from rekindle.rewards.workers import VerifierPool

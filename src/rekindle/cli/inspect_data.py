@@ -16,7 +16,7 @@ def inspect_data(
     count: Annotated[int, typer.Option(help="Problems to show.")] = 3,
     sets: Set = None,
 ) -> None:
-    """What the model would see: tokens, and which of them carry loss."""
+    """Show what the model would see: tokens, and which of them carry loss."""
     listed = check_split(split)
     from rekindle.engine.policy import Policy
     from rekindle.training.evaluation import EvalSettings, settings_of

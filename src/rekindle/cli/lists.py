@@ -6,7 +6,7 @@ import typer
 
 
 def tasks() -> None:
-    """The tasks there are."""
+    """List the tasks."""
     from rekindle.tasks import KNOWN
 
     for name, text in KNOWN.items():
@@ -14,7 +14,7 @@ def tasks() -> None:
 
 
 def methods() -> None:
-    """The methods there are, and the recipe section that configures each."""
+    """List the methods, and the recipe section that configures each."""
     from rekindle.methods import METHODS, section_name
 
     for name in METHODS:

@@ -29,49 +29,48 @@ class Command(NamedTuple):
 COMMANDS = {
     "quickstart": Command(
         "quickstart:quickstart",
-        "A tour: five methods, each beside its baseline on the testbed, and the page that shows "
-        "it.",
+        "Take a tour: five methods, each beside its baseline on the testbed, and a page about it.",
     ),
     "train": Command("train:train", "Train a model by a recipe; DIR/final holds it at the end."),
     "eval": Command(
         "evaluate:evaluate",
-        "pass@k, avg@k, maj@k and greedy accuracy, per level, with intervals.",
+        "Measure pass@k, avg@k, maj@k and greedy accuracy, per level, with intervals.",
     ),
     "diagnose": Command(
         "diagnose:diagnose",
-        "Which learning signal is missing, what would bring it back, and what would not.",
+        "Say which learning signal is missing, what would bring it back, and what would not.",
     ),
     "compare": Command(
-        "evaluate:compare", "The paired difference between two evaluations, with intervals."
+        "evaluate:compare", "Compare two evaluations: the paired difference, with intervals."
     ),
-    "report": Command("report:report", "One self-contained page about one or more runs."),
+    "report": Command("report:report", "Build one self-contained page about one or more runs."),
     "export": Command(
         "report:export",
-        "A study as small files: its results, what they follow from, and its page; no weights.",
+        "Export a study as small files: its results, their data and its page; no weights.",
     ),
     "study": Command(
         "study:study",
-        "Arms x seeds x base models at an equal budget, and what can be concluded.",
+        "Run a study: arms x seeds x base models at an equal budget, and its verdicts.",
     ),
-    "tasks": Command("lists:tasks", "The tasks there are."),
+    "tasks": Command("lists:tasks", "List the tasks."),
     "methods": Command(
-        "lists:methods", "The methods there are, and the recipe section that configures each."
+        "lists:methods", "List the methods, and the recipe section that configures each."
     ),
-    "cite": Command("cite:cite", "The papers that methods come from, and Rekindle, to be cited."),
+    "cite": Command("cite:cite", "Print citations of the methods' papers and of Rekindle."),
     "inspect-data": Command(
         "inspect_data:inspect_data",
-        "What the model would see: tokens, and which of them carry loss.",
+        "Show what the model would see: tokens, and which of them carry loss.",
     ),
     "grade": Command(
         "grade:grade",
         "Check answers in processes that can be killed: 1, 0, or null with the reason.",
     ),
     "doctor": Command(
-        "doctor:doctor", "Versions, devices, threads and optional parts of this installation."
+        "doctor:doctor", "Print versions, devices, threads and optional parts of this installation."
     ),
-    "explain": Command("explain:app", "Show what a formula makes of your rows."),
+    "explain": Command("explain:app", "Apply a method's formula to your own rows."),
     "reward": Command("reward:app", "Train and assess reward models."),
-    "testbed": Command("testbed:app", "The small models that ship with rekindle."),
+    "testbed": Command("testbed:app", "List or rebuild the small models that ship with rekindle."),
 }
 
 

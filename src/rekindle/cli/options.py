@@ -18,8 +18,8 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-Levels = Annotated[str | None, typer.Option(help="Comma-separated.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
+Levels = Annotated[str | None, typer.Option(help="Levels, comma-separated; default: all.")]
 TestedModel = Annotated[str, typer.Option(help="testbed/<name>, a directory, or a hub id.")]
 
 

@@ -25,12 +25,12 @@ PAGE = "report.html"
 def quickstart(
     out: Annotated[Path, typer.Option(help="Where runs and report go.")] = Path("runs/quickstart"),
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier quickstart.")] = False,
-    resume: Annotated[bool, typer.Option(help="Go on with one that was stopped.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue a quickstart that was stopped.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="One method's pair; repeatable.")] = None,
     sets: Set = None,
     quiet: Quiet = False,
 ) -> None:
-    """A tour: five methods, each beside its baseline on the testbed, and the page that shows it."""
+    """Take a tour: five methods, each beside its baseline on the testbed, and a page about it."""
     run_quickstart(
         out,
         mode=mode_of(resume, overwrite),

@@ -12,7 +12,7 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
 ) -> None:
-    """One self-contained page about one or more runs."""
+    """Build one self-contained page about one or more runs."""
     from rekindle.report.page import build_report
 
     typer.echo(f"report: {build_report(runs, out).resolve()}")
@@ -22,7 +22,7 @@ def export(
     study: Annotated[Path, typer.Argument(help="A study directory.")],
     out: Annotated[Path, typer.Option(help="Where the small files go.")],
 ) -> None:
-    """A study as small files: its results, what they follow from, and its page; no weights."""
+    """Export a study as small files: its results, their data and its page; no weights."""
     from rekindle.report.page import build_report
     from rekindle.study.analyse.archive_write import archive_study
 

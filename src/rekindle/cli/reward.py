@@ -44,9 +44,9 @@ def reward_train(
     levels: Levels = None,
     loss: Annotated[str | None, typer.Option(help="correctness or bradley_terry.")] = None,
     pairs: Annotated[Path | None, typer.Option(help="JSONL: prompt, chosen, rejected.")] = None,
-    policy: Annotated[list[str] | None, typer.Option(help="Its answers too; repeatable.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
+    policy: Annotated[list[str] | None, typer.Option(help="Adds its answers; repeatable.")] = None,
+    resume: Annotated[bool, typer.Option(help="Continue from the newest checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing run.")] = False,
     sets: Set = None,
     quiet: Quiet = False,
 ) -> None:
@@ -64,7 +64,7 @@ def reward_eval(
     out: Annotated[Path | None, typer.Option(help="The JSON file to write.")] = None,
     sets: Set = None,
 ) -> None:
-    """AUC of a reward model on a policy's own answers to held-out problems."""
+    """Measure the AUC of a reward model on a policy's own answers to held-out problems."""
     run_eval(settings(model, task, levels, overrides=sets or []), reward, out)
 
 

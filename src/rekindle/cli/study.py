@@ -26,21 +26,21 @@ EXECUTORS = ("local", "ray")
 def study(
     file: Annotated[Path, typer.Argument(help="A YAML file, see studies/.")],
     out: Annotated[Path, typer.Option(help="The study directory.")],
-    resume: Annotated[bool, typer.Option(help="Go on with what is not finished.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace a study that is there.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue with unfinished runs.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing study.")] = False,
     archive: Annotated[
         Path | None,
-        typer.Option("--from", help="Begin with the finished runs of an exported study."),
+        typer.Option("--from", help="Start from the finished runs of an exported study."),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Runs at once; a core (or card) each when left out.")
+        int | None, typer.Option(help="Runs at once; default: one per core or card.")
     ] = None,
     executor: Annotated[str, typer.Option(help="local, or ray (extra [ray]).")] = "local",
     dry_run: Annotated[bool, typer.Option(help="Check the file, say what would run.")] = False,
     sets: Set = None,
     quiet: Quiet = False,
 ) -> None:
-    """Arms x seeds x base models at an equal budget, and what can be concluded."""
+    """Run a study: arms x seeds x base models at an equal budget, and its verdicts."""
     run_study_command(
         file,
         out,

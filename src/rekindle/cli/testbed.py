@@ -16,27 +16,29 @@ from rekindle.errors import ConfigError, RunDirectoryError, TrainingError
 from rekindle.files import read_json
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="The small models that ship with rekindle."
+    no_args_is_help=True,
+    add_completion=False,
+    help="List or rebuild the small models that ship with rekindle.",
 )
 
 
 @app.command("list")
 def testbed_list() -> None:
-    """The models, what they were trained on, and what they can do."""
+    """List the models, what they were trained on, and what they can do."""
     for name in [*testbed.names(), *testbed.DERIVED]:
         typer.echo(testbed.describe(name))
 
 
 @app.command("build")
 def testbed_build(
-    models: Annotated[list[str] | None, typer.Argument(help="Names; all when left out.")] = None,
+    models: Annotated[list[str] | None, typer.Argument(help="Names; default: all.")] = None,
     out: Annotated[Path, typer.Option(help="Where the models go.")] = Path("runs/testbed"),
-    steps: Annotated[int | None, typer.Option(help="Fewer: a weaker base.", min=1)] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace models that are there.")] = False,
-    resume: Annotated[bool, typer.Option(help="Go on with a build that was stopped.")] = False,
+    steps: Annotated[int | None, typer.Option(help="Fewer make a weaker base.", min=1)] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace existing models.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue a build that was stopped.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pre-train testbed models again from nothing, and check what they must reach."""
+    """Pre-train testbed models from scratch, and check what they must reach."""
     # By the engine's own SFT from fresh weights. What is not shipped (other seeds, fewer steps) has
     # nothing that it must reach; what is derived from a base is made by its own command.
     mode = mode_of(resume, overwrite)

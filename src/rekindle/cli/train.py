@@ -15,9 +15,9 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A YAML file, see recipes/.")],
     out: Annotated[Path, typer.Option(help="The run directory.")],
     resume: Annotated[
-        bool, typer.Option(help="Go on from the newest complete checkpoint.")
+        bool, typer.Option(help="Continue from the newest complete checkpoint.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing run.")] = False,
     sets: Set = None,
     quiet: Quiet = False,
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple
 
 from rekindle.evals.intervals import Interval
 
@@ -24,12 +24,6 @@ class Measurement(NamedTuple):
 
     def __str__(self) -> str:
         return show(self)
-
-    def as_row(self) -> MeasurementRow:
-        """Plain data, for JSON."""
-        name, value, low, high, n, meaning = self
-        return {"name": name, "value": value, "ci_low": low, "ci_high": high, "n": n,
-                "words": meaning}  # fmt: skip
 
 
 class Advice(NamedTuple):
@@ -55,51 +49,18 @@ class Finding(NamedTuple):
     remedy: Advice | None = None
     against: tuple[Advice, ...] = ()
 
-    def as_row(self) -> FindingRow:
+    def as_dict(self) -> dict[str, object]:
         """Plain data, for JSON."""
+        columns = ("name", "value", "ci_low", "ci_high", "n", "words")
         return {
             "signal": self.signal,
             "state": self.state,
             "health": self.health,
             "verdict": self.verdict,
-            "rows": [row.as_row() for row in self.rows],
-            "fits": None if self.remedy is None else _advice_row(self.remedy),
-            "does_not_fit": [_advice_row(advice) for advice in self.against],
+            "rows": [dict(zip(columns, row, strict=True)) for row in self.rows],
+            "fits": None if self.remedy is None else self.remedy._asdict(),
+            "does_not_fit": [advice._asdict() for advice in self.against],
         }
-
-
-class MeasurementRow(TypedDict):
-    """A measurement in a JSON file."""
-
-    name: str
-    value: float
-    ci_low: float
-    ci_high: float
-    n: int
-    words: str
-
-
-class AdviceRow(TypedDict):
-    """Advice in a JSON file."""
-
-    what: str
-    why: str
-
-
-class FindingRow(TypedDict):
-    """A finding in a JSON file."""
-
-    signal: str
-    state: str
-    health: Health
-    verdict: str
-    rows: list[MeasurementRow]
-    fits: AdviceRow | None
-    does_not_fit: list[AdviceRow]
-
-
-def _advice_row(advice: Advice) -> AdviceRow:
-    return {"what": advice.what, "why": advice.why}
 
 
 def show(estimate: Interval | Measurement) -> str:

@@ -7,7 +7,7 @@ and the papers' otherwise; either way the baseline's must be settled on dev prob
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple
 
 from rekindle.engine.config import RewardConfig
 from rekindle.training.evaluation import EvalSettings
@@ -55,22 +55,6 @@ class Subject(NamedTuple):
         return self.settings.model.name
 
 
-class StudyTree(TypedDict):
-    """A study file as nested data."""
-
-    study: str
-    claim: str
-    bases: list[str]
-    seeds: list[int]
-    recipe: Mapping[str, object]
-    arms: Mapping[str, Mapping[str, object]]
-    baseline: str
-    primary: dict[str, str]
-    secondary: list[str]
-    meaningful: float
-    budget: dict[str, str | int]
-
-
 class _Design(NamedTuple):
     arms: Mapping[str, Mapping[str, object]]
     baseline: str
@@ -95,8 +79,10 @@ def too_little(remedy: str, subject: Subject) -> str | None:
     return None
 
 
-def study_tree(remedy: str, subject: Subject, *, seeds: Sequence[int] = (0, 1, 2, 3)) -> StudyTree:
-    """The study of a remedy on this model and task.
+def study_tree(
+    remedy: str, subject: Subject, *, seeds: Sequence[int] = (0, 1, 2, 3)
+) -> Mapping[str, object]:
+    """The study of a remedy on this model and task, as a study file has it.
 
     Raises:
         KeyError: there is none; see `writable`.
