@@ -19,7 +19,7 @@ except SystemExit:
 print("LOADED", sorted(name for name in sys.modules if name.startswith("rekindle.cli.")))
 print("HEAVY", [name for name in {heavy!r} if name in sys.modules])
 """
-HEAVY = ("torch", "transformers", "numpy", "scipy", "pydantic")
+HEAVY = ("torch", "transformers", "numpy", "scipy", "yaml")  # pydantic: typer itself loads it
 
 
 def loaded_by(*words):
