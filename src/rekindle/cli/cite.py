@@ -28,7 +28,7 @@ def cite(
     format: Annotated[Literal["bibtex", "text"], typer.Option(help="Output format.")] = "bibtex",
 ) -> None:
     """Print citations of the methods' papers and of Rekindle."""
-    from rekindle.methods import METHODS
+    from rekindle.methods.catalog import METHODS
 
     names = _of_methods(methods or list(METHODS)) if run is None else _of_run(run)
     if run is not None and methods:
@@ -45,7 +45,7 @@ def cite(
 
 def bibtex(name: str) -> str:
     """The entry of a paper in `PAPERS`, in ASCII."""
-    from rekindle.training.papers import PAPERS
+    from rekindle.methods.catalog import PAPERS
 
     paper = PAPERS[name]
     surname = paper.authors[0].rsplit(" ", 1)[-1].lower()
@@ -62,7 +62,7 @@ def bibtex(name: str) -> str:
 
 def reference(name: str) -> str:
     """A paper in `PAPERS` as a line of a bibliography."""
-    from rekindle.training.papers import PAPERS
+    from rekindle.methods.catalog import PAPERS
 
     paper = PAPERS[name]
     return f"{', '.join(paper.authors)}. {paper.year}. {paper.title}. arXiv:{paper.arxiv}."
@@ -91,15 +91,14 @@ _OWN_TEXT = f"The Rekindle contributors. {_YEAR}. {_TITLE}. Version {rekindle.__
 
 
 def _of_methods(methods: Sequence[str]) -> list[str]:
-    from rekindle.training.papers import papers_of
+    from rekindle.methods.catalog import find_method
 
-    return list(dict.fromkeys(name for method in methods for name in papers_of(method)))
+    return list(dict.fromkeys(name for method in methods for name in find_method(method).papers))
 
 
 def _of_run(run: Path) -> list[str]:
     from rekindle.study.plan.study_file import load_study, plan
-    from rekindle.training.papers import papers_of_recipe
-    from rekindle.training.recipe import load_recipe
+    from rekindle.training.recipe import load_recipe, papers_of_recipe
 
     if (run / "study.yaml").exists():
         recipes = [one.recipe for one in plan(load_study(run / "study.yaml"), run)]

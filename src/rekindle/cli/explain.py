@@ -39,15 +39,16 @@ def explain_advantages(
     import torch
 
     from rekindle.engine.config import SampleConfig
-    from rekindle.methods import GROUP_METHODS, method_module, section_name
+    from rekindle.methods.catalog import find_method, method_module, methods_of
     from rekindle.ops.groups import ScoredRows
     from rekindle.training.recipe import checked, with_overrides
 
-    if method not in GROUP_METHODS:
+    known = methods_of("group")
+    if method not in known:
         raise ConfigError(
-            f"method '{method}' gives no group advantages", fix=did_you_mean(method, GROUP_METHODS)
+            f"method '{method}' gives no group advantages", fix=did_you_mean(method, known)
         )
-    module, section = method_module(method), section_name(method)
+    module, section = method_module(method), find_method(method).section
     overrides = _within_section(sets, section)
     tree = with_overrides(module.PRESETS[method].model_dump(), overrides)
     config = checked(module.Config, tree, section)
@@ -107,14 +108,13 @@ def explain_pairs(
 ) -> None:
     """Make the pairs that training would make of your answers; say what is skipped, and why."""
     from rekindle.files import write_jsonl
-    from rekindle.methods import PAIR_METHODS, method_module, section_name
+    from rekindle.methods.catalog import METHODS, find_method, method_module
     from rekindle.training.recipe import checked, with_overrides
 
-    if method not in PAIR_METHODS:
-        raise ConfigError(
-            f"method '{method}' makes no pairs", fix=did_you_mean(method, PAIR_METHODS)
-        )
-    module, section = method_module(method), section_name(method)
+    makers = [name for name, row in METHODS.items() if row.makes_pairs]
+    if method not in makers:
+        raise ConfigError(f"method '{method}' makes no pairs", fix=did_you_mean(method, makers))
+    module, section = method_module(method), find_method(method).section
     overrides = _within_section(sets, section)
     _check_settings(overrides, _PAIR_SETTINGS[section])
     tree = with_overrides(module.PRESETS[method].model_dump(), overrides)

@@ -14,8 +14,8 @@ def tasks() -> None:
 
 
 def methods() -> None:
-    """List the methods, and the recipe section that configures each."""
-    from rekindle.methods import METHODS, section_name
+    """List the methods, the recipe section that configures each, and what it does."""
+    from rekindle.methods.catalog import METHODS
 
-    for name in METHODS:
-        typer.echo(f"{name:<12} section {section_name(name)}:")
+    for method in METHODS.values():
+        typer.echo(f"{method.name:<20} section {method.section + ':':<15} {method.sentence}")

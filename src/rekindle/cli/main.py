@@ -54,7 +54,8 @@ COMMANDS = {
     ),
     "tasks": Command("lists:tasks", "List the tasks."),
     "methods": Command(
-        "lists:methods", "List the methods, and the recipe section that configures each."
+        "lists:methods",
+        "List the methods, the recipe section that configures each, and what it does.",
     ),
     "cite": Command("cite:cite", "Print citations of the methods' papers and of Rekindle."),
     "inspect-data": Command(

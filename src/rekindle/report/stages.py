@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rekindle.methods.catalog import METHODS
 from rekindle.report.reading import read_object, read_rows
 from rekindle.report.samples import number, prompt_text, shorten, text_of
 
@@ -91,7 +92,8 @@ def read_pairs(run: Path, config: Mapping[str, Any], notes: list[str]) -> list[P
     method = str(config.get("method"))
     section = config.get(method)
     named = section.get("pairs") if isinstance(section, Mapping) else None
-    if method not in ("dpo", "orpo") or not isinstance(named, str):
+    from_file = method in METHODS and "pairs file" in METHODS[method].needs
+    if not from_file or not isinstance(named, str):
         return []
     if not Path(named).is_file():
         notes.append(f"The pairs that it was trained on ({named}) are not here.")
