@@ -79,8 +79,8 @@ def ours(prompts: int) -> tuple[int, float]:
 
 def sampler_alone(prompts: int) -> tuple[int, float]:
     """The same prompts, decoded and nothing else."""
+    from rekindle.engine.cached_sampler import CachedSampler
     from rekindle.engine.config import SampleConfig
-    from rekindle.engine.sampler import CachedSampler
     from rekindle.records import Problem
     from rekindle.rewards.judge import format_of
 

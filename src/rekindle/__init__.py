@@ -17,7 +17,7 @@ _PUBLIC = {
     "Score": "rekindle.records",
     "RekindleError": "rekindle.errors",
     "Policy": "rekindle.engine.policy",
-    "CachedSampler": "rekindle.engine.sampler",
+    "CachedSampler": "rekindle.engine.cached_sampler",
     "load_task": "rekindle.tasks",
     "load_recipe": "rekindle.training.recipe",
     "train": "rekindle.training.train",

@@ -9,9 +9,9 @@ import pytest
 
 from rekindle import testbed
 from rekindle.cli.testbed import testbed_build
+from rekindle.engine.cached_sampler import CachedSampler
 from rekindle.engine.config import ModelConfig, SampleConfig
 from rekindle.engine.policy import Policy
-from rekindle.engine.sampler import CachedSampler
 from rekindle.evals.evaluate import evaluate
 from rekindle.tasks import load_task
 from rekindle.training.recipe import load_recipe

@@ -10,9 +10,10 @@ from transformers import Gemma2Config, PreTrainedTokenizerFast
 
 import tiny
 from rekindle.engine import sampler
+from rekindle.engine.cached_sampler import CachedSampler
 from rekindle.engine.config import ModelConfig, SampleConfig
 from rekindle.engine.policy import Policy
-from rekindle.engine.sampler import CachedSampler, Sampler
+from rekindle.engine.sampler import Sampler
 from rekindle.engine.small_decoder import decode
 from rekindle.engine.stops import StopStrings
 from rekindle.errors import ConfigError, DataError, ModelError

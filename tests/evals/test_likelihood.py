@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import tiny
+from rekindle.engine.cached_sampler import CachedSampler
 from rekindle.engine.config import SampleConfig
-from rekindle.engine.sampler import CachedSampler
 from rekindle.errors import DataError
 from rekindle.evals.compare import compare
 from rekindle.evals.evaluate import evaluate

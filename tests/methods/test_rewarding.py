@@ -18,7 +18,7 @@ from rekindle.errors import (
     TrainingError,
 )
 from rekindle.loops.reward_scores import open_scorer, reward_model_metrics, reward_scores
-from rekindle.loops.rollouts import Row
+from rekindle.loops.rollouts import AnswerRow
 from rekindle.rewards.controls import OracleScores, RandomScores
 from rekindle.training.recipe import make_recipe
 from rekindle.training.train import open_task, train
@@ -202,12 +202,12 @@ def test_metrics_by_hand():
     """Four rejected answers, one of them right and scored above two of the three others; two
     accepted ones, both right."""
     rows = [
-        Row(0, 0, 0.0, 0.0, 1, None, rm_score=1.0, true=0.0),
-        Row(0, 1, 0.0, 0.0, 1, None, rm_score=2.0, true=0.0),
-        Row(0, 2, 0.0, 0.0, 1, None, rm_score=3.0, true=1.0),
-        Row(1, 0, 0.0, 0.0, 1, None, rm_score=4.0, true=0.0),
-        Row(1, 1, 1.0, 0.0, 1, None, rm_score=5.0, true=1.0),
-        Row(1, 2, 1.0, 0.0, 1, None, rm_missing="x", true=1.0),
+        AnswerRow(0, 0, 0.0, 0.0, 1, None, rm_score=1.0, true=0.0),
+        AnswerRow(0, 1, 0.0, 0.0, 1, None, rm_score=2.0, true=0.0),
+        AnswerRow(0, 2, 0.0, 0.0, 1, None, rm_score=3.0, true=1.0),
+        AnswerRow(1, 0, 0.0, 0.0, 1, None, rm_score=4.0, true=0.0),
+        AnswerRow(1, 1, 1.0, 0.0, 1, None, rm_score=5.0, true=1.0),
+        AnswerRow(1, 2, 1.0, 0.0, 1, None, rm_missing="x", true=1.0),
     ]
     found = reward_model_metrics(rows)
     assert found["rm/auc"] == pytest.approx(5 / 6)

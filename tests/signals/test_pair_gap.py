@@ -7,9 +7,9 @@ import pytest
 
 from rekindle.errors import DataError
 from rekindle.files import write_jsonl
-from rekindle.loops.pair_step import pairs_to_look_at
 from rekindle.signals.pair_signal import pair_finding
 from rekindle.signals.run_rounds import JudgedRound, auc_of
+from rekindle.tasks.pairs import pairs_to_look_at
 from signals.lookups import refused, row
 
 NOTHING = np.array([])

@@ -77,12 +77,14 @@ def explain_curriculum(
     """Compute WMSS's sampling weights of your rows: --set mode=paper|code, alpha, beta, gamma."""
     import torch
 
-    from rekindle.methods.wmss.curriculum import Knobs, curriculum
+    from rekindle.methods.wmss.curriculum import CurriculumConfig, curriculum
     from rekindle.training.recipe import checked, with_overrides
 
     overrides = _within_section(sets, "wmss")
     _check_settings(overrides, _CURRICULUM_SETTINGS)
-    settings = checked(Knobs, with_overrides(Knobs().model_dump(), overrides), "wmss")
+    settings = checked(
+        CurriculumConfig, with_overrides(CurriculumConfig().model_dump(), overrides), "wmss"
+    )
     rows = read_rows(input)
     weak, strong = (
         torch.tensor([_entropy(row, name) for row in rows], dtype=torch.float64)

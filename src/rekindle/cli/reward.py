@@ -240,7 +240,7 @@ def _model(config: RewardTraining, name: str) -> ModelConfig:
 def _candidates(
     config: RewardTraining, task: Task, problems: Sequence[Problem], policies: Sequence[Policy]
 ) -> list[Candidate]:
-    from rekindle.engine.sampler import CachedSampler
+    from rekindle.engine.sampler import sampler_for
     from rekindle.training.reward_data import Candidate
     from rekindle.training.train import sampling
 
@@ -253,7 +253,7 @@ def _candidates(
     for policy in policies:
         for temperature in config.data.temperatures:
             wanted = config.sample.model_copy(update={"temperature": temperature})
-            for rollout in CachedSampler(policy).sample(
+            for rollout in sampler_for(policy).sample(
                 problems,
                 samples=config.data.samples,
                 config=sampling(wanted, task),
@@ -269,14 +269,14 @@ def _candidates(
 
 def _held_out(config: RewardTraining, task: Task, policy: Policy) -> HeldOut:
     """Answers of a policy at temperature 1 to problems of the dev split."""
-    from rekindle.engine.sampler import CachedSampler
+    from rekindle.engine.sampler import sampler_for
     from rekindle.training.reward_training import held_out_answers
     from rekindle.training.train import sampling
 
     problems = task.problems(
         "dev", count=config.data.held_out, seed=config.seed, levels=config.task.levels
     )
-    rollouts = CachedSampler(policy).sample(
+    rollouts = sampler_for(policy).sample(
         problems,
         samples=config.data.held_out_samples,
         config=sampling(config.sample.model_copy(update={"temperature": 1.0}), task),

@@ -75,8 +75,9 @@ def pick_dtype(name: str) -> torch.dtype:
     return _DTYPES[name]
 
 
-def seed_everything(seed: int, *, deterministic: bool) -> None:
-    """Seed python, numpy and torch; ask torch for deterministic kernels where it has them."""
+def seed_everything(seed: int, *, deterministic: bool = False) -> None:
+    """Seed python, numpy and torch; ask torch for deterministic kernels where it has them: once
+    asked, it stays so."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

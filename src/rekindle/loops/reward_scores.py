@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -17,13 +18,63 @@ from rekindle import testbed
 from rekindle.engine.config import RewardConfig
 from rekindle.engine.device import Group, pick_device, pick_dtype
 from rekindle.errors import ConfigError, RewardUnavailableError, TrainingError
-from rekindle.loops.rollouts import Row
+from rekindle.loops.rollouts import AnswerRow, Grade, refuse_too_many_missing
 from rekindle.ops.ranking import auc, group_auc
 from rekindle.records import Rollout, Score
 from rekindle.rewards.controls import OracleScores, RandomScores
+from rekindle.rewards.judge import Judge
 from rekindle.rewards.reward_model import Once, ScalarHead, Scorer
 from rekindle.rewards.reward_server import RewardServer
 from rekindle.tasks import Task
+from rekindle.tasks.task import Grader, grade_all
+
+
+@dataclass(frozen=True)
+class Graders:
+    """Who grades a run's answers, and how many of a step's may go without a score.
+
+    Attributes:
+        verifier: of training, where it is not the task's own; evaluation keeps the task's.
+        scorer: the reward model.
+        judge: the caller's own, for methods whose answers are judged.
+        max_missing, max_missing_rm: shares, of the verifier's and of the reward model's scores.
+    """
+
+    verifier: Grader | None = None
+    scorer: Scorer | None = None
+    judge: Judge | None = None
+    max_missing: float = 0.5
+    max_missing_rm: float = 1.0
+
+    def grade(self, task: Task, rollouts: Sequence[Rollout], group: Group) -> list[Grade]:
+        """This process's answers under the training verifier, and the reward model if there is one.
+
+        Raises:
+            RewardUnavailableError: as `reward_scores`.
+        """
+        answers = [(rollout.problem, rollout.text) for rollout in rollouts]
+        verdicts = grade_all(self.verifier or task, answers)
+        if self.scorer is None:
+            return [Grade(verdict, None) for verdict in verdicts]
+        rewards = reward_scores(self.scorer, rollouts, group)
+        return [Grade(*pair) for pair in zip(verdicts, rewards, strict=True)]
+
+    def check_missing(self, rows: Sequence[AnswerRow]) -> None:
+        """Stop a run most of whose answers have no score.
+
+        Raises:
+            TrainingError: with the count of each reason.
+        """
+        refuse_too_many_missing(rows, at_most=self.max_missing)
+        refuse_too_many_unscored(rows, at_most=self.max_missing_rm)
+
+    def metrics(self, rows: Sequence[AnswerRow]) -> dict[str, float]:
+        """How the reward model's scores and the training verifier stand to the true check."""
+        metrics = reward_model_metrics(rows) if self.scorer is not None else {}
+        if self.verifier is not None:
+            true = [row.true for row in rows if not math.isnan(row.true)]
+            metrics["score/true"] = sum(true) / len(true) if true else math.nan
+        return metrics
 
 
 def check_reward(config: RewardConfig) -> None:
@@ -123,14 +174,7 @@ def reward_scores(scorer: Scorer, rollouts: Sequence[Rollout], group: Group) -> 
     return scores
 
 
-def with_reward(score: Score, reward: Score | None) -> Score:
-    """The verifier's score with the reward model's among its parts."""
-    if reward is None:
-        return score
-    return Score(score.value, reason=score.reason, parts={**score.parts, "rm": reward.value})
-
-
-def reward_model_metrics(rows: Sequence[Row]) -> dict[str, float]:
+def reward_model_metrics(rows: Sequence[AnswerRow]) -> dict[str, float]:
     """How the reward model's scores of a step's answers stand to the strongest check there is.
 
     `rm/auc` over all answers, `rm/auc_in_group` over pairs of the same group, and `rm/auc` within
@@ -152,7 +196,7 @@ def reward_model_metrics(rows: Sequence[Row]) -> dict[str, float]:
     }
 
 
-def refuse_too_many_unscored(rows: Sequence[Row], *, at_most: float) -> None:
+def refuse_too_many_unscored(rows: Sequence[AnswerRow], *, at_most: float) -> None:
     """Stop when the reward model fails on more than this share of a step's answers.
 
     Raises:

@@ -27,7 +27,7 @@ import numpy as np
 
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
-from rekindle.engine.sampler import CachedSampler
+from rekindle.engine.sampler import sampler_for
 from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster, wilson
 from rekindle.evals.passk import avg_at_k
 from rekindle.records import Problem
@@ -59,7 +59,7 @@ def measure_agreement(
     coldest = config.model_copy(update={"temperature": 0.0, "top_p": 1.0})
     right, answers_by = [], []
     for model in (policy, weak):
-        rollouts = CachedSampler(model).sample(problems, samples=1, config=coldest, seed=0)
+        rollouts = sampler_for(model).sample(problems, samples=1, config=coldest, seed=0)
         pairs = [(rollout.problem, rollout.text) for rollout in rollouts]
         scores = grade_all(grader, pairs)
         right.append(np.array([math.nan if s.value is None else s.value for s in scores]))

@@ -18,9 +18,9 @@ from rekindle.training.recipe import checked, with_overrides
 
 if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
-    from rekindle.loops.pair_step import Pair
     from rekindle.signals.diagnosis import Diagnosis, Inputs
     from rekindle.tasks import Task
+    from rekindle.tasks.pairs import PairRow
     from rekindle.tasks.task import Grader
 
 
@@ -35,7 +35,7 @@ class DiagnoseOptions(NamedTuple):
     levels: tuple[str, ...] | None
     check: str | None
     run: Path | None
-    pairs: str | Path | Sequence[Pair] | None
+    pairs: str | Path | Sequence[PairRow] | None
     signals: tuple[str, ...] | None
     overrides: Sequence[str]
     for_study: bool
@@ -52,7 +52,7 @@ def diagnose(
     levels: Sequence[str] | None = None,
     check: str | None = None,
     run: str | Path | None = None,
-    pairs: str | Path | Sequence[Pair] | None = None,
+    pairs: str | Path | Sequence[PairRow] | None = None,
     signals: Sequence[str] | None = None,
     overrides: Sequence[str] = (),
     for_study: bool = False,
@@ -231,7 +231,7 @@ def _load(options: DiagnoseOptions, settings: DiagnoseSettings, task: Task) -> I
     )
 
 
-def _read_pairs(pairs: str | Path | Sequence[Pair] | None) -> Sequence[Pair]:
+def _read_pairs(pairs: str | Path | Sequence[PairRow] | None) -> Sequence[PairRow]:
     """The pairs of a file, or rows as they are given.
 
     Raises:
@@ -240,7 +240,7 @@ def _read_pairs(pairs: str | Path | Sequence[Pair] | None) -> Sequence[Pair]:
     if pairs is None:
         return ()
     if isinstance(pairs, str | Path):
-        from rekindle.loops.pair_step import pairs_to_look_at
+        from rekindle.tasks.pairs import pairs_to_look_at
 
         return pairs_to_look_at(Path(pairs))
     for i, pair in enumerate(pairs):

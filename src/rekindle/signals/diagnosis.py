@@ -9,10 +9,9 @@ from typing import NamedTuple
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
-from rekindle.engine.sampler import CachedSampler
+from rekindle.engine.sampler import sampler_for
 from rekindle.errors import ConfigError, DataError, ModelError
 from rekindle.evals.intervals import cluster
-from rekindle.loops.pair_step import Pair
 from rekindle.records import Problem, Split
 from rekindle.rewards.reward_model import Scorer
 from rekindle.signals.agreement_signal import measure_agreement
@@ -39,6 +38,7 @@ from rekindle.signals.verifier_signal import (
     with_solutions,
 )
 from rekindle.tasks.brittle import BrittleVerifier
+from rekindle.tasks.pairs import PairRow
 from rekindle.tasks.rows import Listed
 from rekindle.tasks.task import Grader, Task
 
@@ -60,7 +60,7 @@ class Inputs(NamedTuple):
     levels: tuple[str, ...] | None
     sample: SampleConfig
     scorer: Scorer | None
-    pairs: Sequence[Pair]
+    pairs: Sequence[PairRow]
     baseline: Baseline | None
     check: Grader | None = None
     group_size: int | None = None
@@ -165,7 +165,7 @@ def measure(
     answers = None
     if any(name in names and name not in missing for name in _SAMPLED):
         answers = sample_answers(
-            CachedSampler(given.policy),
+            sampler_for(given.policy),
             given.grader(),
             lists.of("train"),
             samples=samples,

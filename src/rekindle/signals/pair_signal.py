@@ -25,9 +25,10 @@ from rekindle.engine.device import micro_tokens
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
 from rekindle.evals.intervals import Floats, Interval, cluster, wilson
-from rekindle.loops.pair_step import Pair, edit_similarity, hidden_cosine, packed
+from rekindle.loops.pair_step import edit_similarity, hidden_cosine, packed
 from rekindle.signals.findings import Advice, Finding, Measurement, measurement, show
 from rekindle.signals.run_rounds import JudgedRound, round_rows
+from rekindle.tasks.pairs import PairRow
 
 ALIKE = 0.9  # edit similarity of a pair that counts as alike
 MOST = 0.5  # alike or identical pairs: a lower bound above
@@ -39,7 +40,7 @@ _CHARACTERS = 1000
 
 
 def measure_pairs(
-    policy: Policy, pairs: Sequence[Pair], rounds: Sequence[JudgedRound] = ()
+    policy: Policy, pairs: Sequence[PairRow], rounds: Sequence[JudgedRound] = ()
 ) -> Finding:
     """Compare the two sides of the first 64 pairs under the model, and a run's rounds.
 

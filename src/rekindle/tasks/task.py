@@ -56,6 +56,7 @@ class Task(Protocol):
         """Hash of what defines the data; a resumed run must find the same."""
 
 
+@runtime_checkable
 class Grader(Protocol):
     """Anything that checks an answer."""
 

@@ -100,7 +100,7 @@ def evaluate_model(
     problems = settings.eval.problems if problems is None else problems
     _check_counts(samples, problems, settings.sample)
     from rekindle.engine.device import seed_everything, set_threads
-    from rekindle.engine.sampler import CachedSampler
+    from rekindle.engine.sampler import sampler_for
     from rekindle.evals.evaluate import evaluate
     from rekindle.training.train import open_task, sampling
 
@@ -113,7 +113,7 @@ def evaluate_model(
     seed_everything(seed, deterministic=settings.device.deterministic)
     return evaluate(
         listed,
-        sampler=CachedSampler(policy),
+        sampler=sampler_for(policy),
         task=loaded,
         sample_config=sampling(settings.sample, loaded),
         samples=samples,

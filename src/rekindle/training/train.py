@@ -10,9 +10,11 @@ from rekindle.engine.device import Group, process_group, seed_everything, set_th
 from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
-from rekindle.engine.sampler import CachedSampler
+from rekindle.engine.sampler import Samplers, SamplerSource, sampler_for
 from rekindle.errors import ConfigError
-from rekindle.loops.reward_scores import open_scorer
+from rekindle.loops.evaluation import Evaluation
+from rekindle.loops.logbook import Logbook
+from rekindle.loops.reward_scores import Graders, open_scorer
 from rekindle.loops.world import World
 from rekindle.methods.catalog import find_method, method_module
 from rekindle.rewards.judge import Judge
@@ -77,8 +79,9 @@ def train(
         parameters = sum(p.numel() for p in policy.model.parameters())
         set_threads(shared.device.threads, parameters=parameters)
         seed_everything(shared.seed, deterministic=shared.device.deterministic)
-        world = make_world(recipe, policy=policy, task=task, run=run, group=group, scorer=scorer)
-        world.judge = judge
+        world = make_world(
+            recipe, policy=policy, task=task, run=run, group=group, scorer=scorer, judge=judge
+        )
         trained: Policy = method_module(shared.method).run(recipe.method, world)
         run.finish(trained.save)  # not the policy that it was given, where there are stages
     return Path(out) / "final"
@@ -117,27 +120,31 @@ def make_world(
     run: Run,
     group: Group,
     scorer: Scorer | None = None,
+    judge: Judge | None = None,
+    sampler: SamplerSource = sampler_for,
 ) -> World:
-    """The world of a recipe around a loaded policy, task and reward model."""
+    """The world of a recipe around a loaded policy, task, reward model, judge and sampler."""
     shared = recipe.shared
     brittle = shared.task.brittle
     return World(
         policy=policy,
         task=task,
-        sampler=CachedSampler(policy),
+        levels=shared.task.levels,
         run=run,
         group=group,
         seed=shared.seed,
         optim=shared.optim,
         sample=sampling(shared.sample, task),
-        evaluation=shared.eval,
-        logging=shared.log,
-        levels=shared.task.levels,
-        max_missing=shared.task.max_missing,
-        deterministic=shared.device.deterministic,
-        scorer=scorer,
-        verifier=BrittleVerifier(task, brittle) if brittle else None,
-        max_missing_rm=shared.reward.max_missing,
+        samplers=Samplers(sampler),
+        graders=Graders(
+            verifier=BrittleVerifier(task, brittle) if brittle else None,
+            scorer=scorer,
+            judge=judge,
+            max_missing=shared.task.max_missing,
+            max_missing_rm=shared.reward.max_missing,
+        ),
+        evaluation=Evaluation(shared.eval),
+        logbook=Logbook(shared.log),
     )
 
 
