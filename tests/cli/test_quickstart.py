@@ -18,8 +18,8 @@ from rekindle.cli import quickstart
 from rekindle.errors import EXIT_RESUMABLE, EXIT_USER_ERROR, ConfigError
 from rekindle.report.tour import evidence_words
 from rekindle.study.evidence import STUDIES, shipped
-from rekindle.study.plan.study_file import plan
-from rekindle.study.run import local
+from rekindle.study.plan.planning import plan
+from rekindle.study.run import executors
 from rekindle.study.run.jobs import Outcome, run_job
 from rekindle.study.tour import METHOD_ORDER, load_tour
 from rekindle.training.recipe import with_overrides
@@ -61,8 +61,8 @@ class Inline:
 
 @pytest.fixture
 def here(monkeypatch):
-    monkeypatch.setattr(local, "LocalPool", Inline)
-    monkeypatch.setattr(local, "warm_up", lambda: None)
+    monkeypatch.setattr(executors, "LocalPool", Inline)
+    monkeypatch.setattr(executors, "warm_up", lambda: None)
     monkeypatch.setattr(Inline, "interrupt", False)
 
 
@@ -71,11 +71,9 @@ def tour(tmp_path_factory):
     """All five pairs, once."""
     out = tmp_path_factory.mktemp("tour") / "quickstart"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(local, "LocalPool", Inline)
-        patched.setattr(local, "warm_up", lambda: None)
-        quickstart.run_quickstart(
-            out, mode="new", only=(), overrides=[*SMALL, *SMALL_PARTS], command="again", quiet=True
-        )
+        patched.setattr(executors, "LocalPool", Inline)
+        patched.setattr(executors, "warm_up", lambda: None)
+        quickstart.quickstart(out, sets=[*SMALL, *SMALL_PARTS], quiet=True)
     return out
 
 

@@ -12,7 +12,8 @@ from rekindle.signals.remedies import study_tree, too_little, writable
 from rekindle.signals.reward_signal import reward_finding
 from rekindle.signals.sft_signal import Saturation, has_signal, judge, ratio, sft_finding
 from rekindle.signals.verifier_signal import RANKS, verifier_finding
-from rekindle.study.plan.study_file import Study, plan
+from rekindle.study.plan.planning import plan
+from rekindle.study.plan.study_file import Study
 from rekindle.training.recipe import make_recipe
 from signals.lookups import row, subject
 

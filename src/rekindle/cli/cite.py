@@ -97,7 +97,7 @@ def _of_methods(methods: Sequence[str]) -> list[str]:
 
 
 def _of_run(run: Path) -> list[str]:
-    from rekindle.study.plan.study_file import load_study, plan
+    from rekindle.study.plan.planning import load_study, plan
     from rekindle.training.recipe import load_recipe, papers_of_recipe
 
     if (run / "study.yaml").exists():

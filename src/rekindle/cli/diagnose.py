@@ -256,7 +256,7 @@ def _write_study(path: Path, signal: str, remedy: Advice, subject: Subject) -> N
     import yaml
 
     from rekindle.signals.remedies import study_tree
-    from rekindle.study.plan.study_file import load_study, plan
+    from rekindle.study.plan.planning import load_study, plan
 
     tree = json.loads(json.dumps(study_tree(remedy.what, subject)))  # parts that arms share: copied
     text = yaml.safe_dump(tree, sort_keys=False, width=100)

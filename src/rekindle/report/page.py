@@ -48,7 +48,7 @@ from rekindle.report.verdict import (
 )
 from rekindle.report.whiskers import whiskers
 from rekindle.report.words import amount, count, listed, percent, plural
-from rekindle.study.store.archive_read import is_archive, opened
+from rekindle.study.store.archive_read import is_archive, unpacked
 from rekindle.study.store.layout import is_study
 
 PAGE_BYTES = 3_900_000  # of the whole page, as far as texts can be left out
@@ -87,7 +87,7 @@ def build_report(
             fix=f"rekindle report {studies[0]}",
         )
     if studies:
-        with opened(studies[0]) as place:
+        with unpacked(studies[0]) as place:
             study = load_study_page(place, packed=is_archive(studies[0]))
         html = render(study.arms, title=title, study=study)
     else:

@@ -22,7 +22,7 @@ from rekindle.report.study_words import cautions, summary
 from rekindle.report.tables import Table
 from rekindle.report.verdict import VerdictRow
 from rekindle.report.words import listed, plural
-from rekindle.study.store.cost import told
+from rekindle.study.store.cost import cost_line
 from rekindle.study.store.layout import MANIFEST, counted
 
 
@@ -227,7 +227,7 @@ def _notes(found: StudyFile, declared: Declared) -> list[str]:
         unit = counted(found.budget.unit)
         notes.append(f"Unequal budget, of the {unit} that an arm should have: {listed(ratios)}.")
     if found.cost is not None:
-        notes.append(f"The study took {told(found.cost)}.")
+        notes.append(f"The study took {cost_line(found.cost)}.")
     for change in found.changes:
         shown, more = change.changes[:6], len(change.changes) - 6
         notes.append(

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from rekindle.errors import DataError
 from rekindle.report.samples import number
-from rekindle.study.schema import digest
+from rekindle.study.schema import StudyCost, digest
 from rekindle.study.store.layout import read_results
 
 Verdict = Literal["helps", "does not", "cannot tell yet"]
@@ -176,7 +176,7 @@ class StudyFile(_Part):
     budget: Budget
     comparisons: list[Claim]
     pgr: list[Gap] | None = None
-    cost: dict[str, Any] | None = None
+    cost: StudyCost | None = None
     arms: dict[str, ArmOf]
     failed: list[Failed]
     unfinished: int
@@ -204,7 +204,7 @@ def read_study(place: Path) -> StudyFile:
             why="no run of it has been finished and summed up yet",
             fix=f"rekindle study STUDY.yaml --out {place} --resume",
         )
-    tree = read_results(place)
+    tree = read_results(place).plain()
     try:
         return StudyFile.model_validate(tree)
     except ValidationError as error:

@@ -42,8 +42,8 @@ from rekindle.report.words import (
     plural,
     points,
 )
-from rekindle.study.evidence import FEWEST_BASES, FEWEST_SEEDS, is_a_look
-from rekindle.study.tour import ONE_SEED, Toured
+from rekindle.study.evidence import FEWEST_BASES, FEWEST_SEEDS, EvidenceRow
+from rekindle.study.tour import ONE_SEED, Toured, TourPair
 
 ELSEWHERE = (
     "A verdict is about the named baseline alone: whether something plainer does as much, and what "
@@ -80,8 +80,8 @@ class Part:
 
 def build_tour(
     toured: Sequence[Toured],
-    rows: Sequence[Mapping[str, Any]],
-    evidence: Mapping[str, Mapping[str, Any]],
+    rows: Sequence[TourPair],
+    evidence: Mapping[str, EvidenceRow],
     out: Path,
     *,
     command: str,
@@ -91,7 +91,7 @@ def build_tour(
 
     Args:
         toured: the pairs; their directories are beside `out`.
-        rows: `study.tour.tour_row` of each.
+        rows: `study.tour.tour_pair` of each.
         evidence: `study.evidence.shipped`, of the same methods.
         out: the HTML file; it is replaced when it exists.
         command, cost: what made this, and what it cost, in words.
@@ -114,10 +114,10 @@ def build_tour(
         studies=[_study(name, row, out.parent) for name, row in evidence.items()],
         metrics=[
             line
-            for metric in dict.fromkeys(row["metric"] for row in evidence.values())
+            for metric in dict.fromkeys(row.metric for row in evidence.values())
             if (line := metric_words(metric))
         ],
-        looks=any(is_a_look(row) for row in evidence.values()),
+        looks=any(row.is_a_look for row in evidence.values()),
         fewest_bases=FEWEST_BASES,
         fewest_seeds=FEWEST_SEEDS,
         elsewhere=ELSEWHERE,
@@ -126,7 +126,7 @@ def build_tour(
         spent_notes=[
             f"{arm} spent {ratio:.2f} times the updates of its baseline."
             for row in rows
-            for arm, ratio in row["unequal"].items()
+            for arm, ratio in row.unequal.items()
         ],
         environment=_made_by(begun[0]) if begun else None,
         command=command,
@@ -138,51 +138,51 @@ def build_tour(
     return out
 
 
-def metric_note(rows: Sequence[Mapping[str, Any]]) -> str:
+def metric_note(rows: Sequence[TourPair]) -> str:
     """What the numbers are and what they are measured on."""
-    asked = [row for row in rows if row["n_problems"]] or rows
+    measured = [row for row in rows if row.n_problems] or rows
     problems, answers = (
-        " or ".join(str(n) for n in sorted({row[key] for row in asked}))
-        for key in ("n_problems", "n_samples")
+        " or ".join(map(str, sorted(counts)))
+        for counts in ({row.n_problems for row in measured}, {row.n_samples for row in measured})
     )
     sizes = f"{problems} problems, {answers} answers each"
-    split = next((row["split"] for row in rows if "split" in row), "test")
+    split = next((row.split for row in rows if "split" in row.model_fields_set), "test")
     return f"pass@1, the share of sampled answers that are right, on the {split} split: {sizes}."
 
 
-def training_sentence(row: Mapping[str, Any]) -> str:
+def training_sentence(row: TourPair) -> str:
     """What the baseline's own training did, from its first evaluation to its last."""
-    gain, spent = row["training"], row["spent"][row["baseline"]]
-    word = "better" if gain["ci_low"] > 0 else "worse" if gain["ci_high"] < 0 else "cannot tell"
+    gain, spent = row.training, row.spent[row.baseline]
+    assert gain is not None
+    low, high = gain.ci_low or 0.0, gain.ci_high or 0.0
+    word = "better" if low > 0 else "worse" if high < 0 else "cannot tell"
     return (
-        f"Plain {row['baseline'].upper()}, the baseline of {row['method'].upper()}, took "
-        f"{row['metric']} from {percent(row['start'])} to {percent(row['before'])} in "
-        f"{count(spent['updates'])} updates: {points(gain['delta'])} points (95 % interval "
-        f"{points(gain['ci_low'])} to {points(gain['ci_high'])}, over problems), {word}."
+        f"Plain {row.baseline.upper()}, the baseline of {row.method.upper()}, took "
+        f"{row.metric} from {percent(row.start)} to {percent(row.before)} in "
+        f"{count(spent.updates)} updates: {points(gain.delta)} points (95 % interval "
+        f"{points(gain.ci_low)} to {points(gain.ci_high)}, over problems), {word}."
     )
 
 
-def evidence_words(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+def evidence_words(row: EvidenceRow) -> tuple[str, str, str, str]:
     """A committed study in a line: what was compared, the difference, on what, the verdict."""
-    level = f" on level {row['level']}" if row["level"] is not None else ""
+    level = f" on level {row.level}" if row.level is not None else ""
     change = "undefined"
-    if row["delta"] is not None:
-        change = f"{row['delta']:+.3f}"
-        if row["ci_low"] is not None:
-            change += f" [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
-    asked = plural(row["n_problems"], f"{row['split']} problem")
-    rests = f"{plural(row['n_bases'], 'base')} × {plural(row['n_seeds'], 'seed')}, {asked}"
-    verdict = row["verdict"] + (f" ({row['why']})" if row["why"] else "")
-    verdict += ", a look" if is_a_look(row) else ""
-    method = row["method"] + (" (oracle reward model)" if row.get("oracle") else "")
-    compared = f"{row['metric']}{level}: {method} against {row['baseline']}"
+    if row.delta is not None:
+        change = f"{row.delta:+.3f}"
+        if row.ci_low is not None:
+            change += f" [{row.ci_low:+.3f}, {row.ci_high:+.3f}]"
+    asked = plural(row.n_problems, f"{row.split} problem")
+    rests = f"{plural(row.n_bases, 'base')} × {plural(row.n_seeds, 'seed')}, {asked}"
+    verdict = row.verdict + (f" ({row.why})" if row.why else "")
+    verdict += ", a look" if row.is_a_look else ""
+    method = row.method + (" (oracle reward model)" if row.oracle else "")
+    compared = f"{row.metric}{level}: {method} against {row.baseline}"
     return compared, change, rests, verdict
 
 
-def _part(
-    toured: Toured, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], place: Path
-) -> Part:
-    gap, defined = GAPS[toured.name], row["delta"] is not None
+def _part(toured: Toured, row: TourPair, rows: Sequence[TourPair], place: Path) -> Part:
+    gap, defined = GAPS[toured.name], row.delta is not None
     data = {
         run.arm: replace(load_run(run.out), name=run.arm)
         for run in toured.runs
@@ -196,16 +196,16 @@ def _part(
     return Part(
         name=toured.name,
         short=toured.name.replace("_", "-"),
-        method=row["method"],
-        baseline=row["baseline"],
+        method=row.method,
+        baseline=row.baseline,
         gap=gap,
         defined=defined,
-        reason="; ".join(f"{f['arm']}: {f['why']}" for f in row["failed"]) or "not finished yet",
-        start=percent(row["start"]),
-        before=percent(row["before"]),
-        after=percent(row["after"]),
-        change=_change(row["delta"], row["ci_low"], row["ci_high"]) if defined else "",
-        whisker=_whisker(row, rows) if defined else None,
+        reason="; ".join(f"{one.arm}: {one.why}" for one in row.failed) or "not finished yet",
+        start=percent(row.start),
+        before=percent(row.before),
+        after=percent(row.after),
+        change=_change(row.delta, row.ci_low, row.ci_high) if defined else "",
+        whisker=_whisker(row, rows),
         lines=_lines(toured, data) if defined else [],
         styles=styles,
         figures=_signal_figure(toured.name, gap, list(data.values()), styles),
@@ -267,12 +267,14 @@ def _lines(toured: Toured, data: Mapping[str, RunData]) -> list[str]:
     ]
 
 
-def _whisker(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Whisker:
+def _whisker(row: TourPair, rows: Sequence[TourPair]) -> Whisker | None:
     """An interval as a drawing, all rows on one scale."""
-    ends = [r[key] for r in rows if r["delta"] is not None for key in ("ci_low", "ci_high")]
+    if row.delta is None or row.ci_low is None or row.ci_high is None:
+        return None
+    ends = [end for pair in rows for end in (pair.ci_low, pair.ci_high) if end is not None]
     reach = nice_step(max(abs(end) for end in ends))
     low, value, high = (
-        round(100 + _HALF * row[key] / reach, 1) for key in ("ci_low", "delta", "ci_high")
+        round(100 + _HALF * end / reach, 1) for end in (row.ci_low, row.delta, row.ci_high)
     )
     return Whisker(low, value, high)
 
@@ -285,17 +287,17 @@ def _change(value: float | None, low: float | None, high: float | None) -> str:
     return f"{points(value)} [{points(low)}, {points(high)}]"
 
 
-def _study(name: str, row: Mapping[str, Any], place: Path) -> dict[str, str]:
+def _study(name: str, row: EvidenceRow, place: Path) -> dict[str, str]:
     compared, _, rests, verdict = evidence_words(row)
     return {
         "name": name,
         "compared": compared,
-        "change": _change(row["delta"], row["ci_low"], row["ci_high"]),
+        "change": _change(row.delta, row.ci_low, row.ci_high),
         "rests": rests,
         "verdict": verdict,
-        "word": _WORDS.get(row["verdict"], "") if not is_a_look(row) else "",
-        "study": row["study"],
-        "link": _link(_REPOSITORY / "results" / "studies" / row["study"] / "study.json", place),
+        "word": _WORDS.get(row.verdict, "") if not row.is_a_look else "",
+        "study": row.study,
+        "link": _link(_REPOSITORY / "results" / "studies" / row.study / "study.json", place),
     }
 
 
@@ -304,13 +306,12 @@ def _link(target: Path, place: Path) -> str:
     return Path(os.path.relpath(target, place.resolve())).as_posix() if target.exists() else ""
 
 
-def _spent(rows: Sequence[Mapping[str, Any]]) -> Table:
-    names = ("updates", "generated", "trained", "seconds")
+def _spent(rows: Sequence[TourPair]) -> Table:
     body = [
-        (row["name"], arm, *(count(spent[name]) for name in names))
+        (row.name, arm, *(count(value) for value in known))
         for row in rows
-        for arm, spent in row["spent"].items()
-        if spent["updates"] is not None
+        for arm, spent in row.spent.items()
+        if None not in (known := (spent.updates, spent.generated, spent.trained, spent.seconds))
     ]
     head = ("pair", "run", "updates", "tokens generated", "tokens trained", "seconds")
     return Table("One thread each, two runs at a time", head, body, numeric=(2, 3, 4, 5))
@@ -321,8 +322,8 @@ def _made_by(place: Path) -> Table:
     return environment_of(run.name, run.manifest, seed=run.seed)
 
 
-def _is_grpo(row: Mapping[str, Any]) -> bool:
-    return row["baseline"] == "grpo" and row["training"] is not None
+def _is_grpo(row: TourPair) -> bool:
+    return row.baseline == "grpo" and row.training is not None
 
 
 def _number(n: int) -> str:

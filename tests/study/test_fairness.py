@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from rekindle.errors import ConfigError
-from rekindle.study.plan.study_file import load_study, plan
-from rekindle.study.run.dry_run import short_of_budget
+from rekindle.study.plan.planning import load_study, plan
+from rekindle.study.run.preflight import short_of_budget
 from rekindle.testbed import located
 from study.cheap import TREE, refused, study_of
 from study.test_bad_input import evaluation, made  # noqa: F401
@@ -84,7 +84,7 @@ def test_one_model_under_two_names_is_one_base():
         ["runs/a/final", "link"],
         ["org/name", "org//name"],
     ):
-        refused("bases has one twice", bases=names)
+        refused("bases lists one twice", bases=names)
     assert study_of(bases=[shipped, "testbed/addition-s1", "org/name", "runs/b/final"])
 
 
