@@ -65,8 +65,6 @@ def diagnose(
 ) -> None:
     """Say which learning signal is missing, what would bring it back, and what would not."""
     check_targets(out, write, (pairs, None if task is None else Path(task)), overwrite)
-    names = _split("signals", signals, "names of signals")
-    listed = _split("levels", levels, "levels of the task")
     from rekindle.signals.diagnose import diagnose
 
     diagnosis = diagnose(
@@ -76,11 +74,11 @@ def diagnose(
         problems=problems,
         samples=samples,
         group_size=group_size,
-        levels=listed,
+        levels=_split("levels", levels, "levels of the task"),
         check=check,
         run=run,
         pairs=pairs,
-        signals=names,
+        signals=_split("signals", signals, "names of signals"),
         overrides=sets or (),
         for_study=write is not None,
     )

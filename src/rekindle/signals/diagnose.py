@@ -59,22 +59,21 @@ def diagnose(
 ) -> Diagnosis:
     """Measure which learning signals a model has on a task, and what would help where one is out.
 
-    Nothing is trained. Each signal is measured for which there is what it needs: sft (solutions),
-    groups (a task), verifier (`check`), reward (a reward model), pairs (`pairs` or `run`),
-    agreement (`weak`). See docs/diagnose.md.
+    Nothing is trained. A signal is measured where there is what it needs: solutions for sft, a task
+    for groups, `check` for verifier, a reward model for reward, `pairs` or `run` for pairs, `weak`
+    for agreement.
 
     Args:
         model: testbed/<name>, a directory, or a hub id.
         task: a task's name, a .jsonl file, a directory of splits, or a Task; only pairs need none.
         weak: a weaker model: its logits mixed in, and its answers as labels.
-        problems: training problems a level (and as many dev problems for sft).
-        samples: answers to each problem.
+        problems, samples: training problems a level (for sft of dev too), and answers to each.
         group_size: answers of a group in training; None: as in `run`, else 8.
         levels: of the task; None: all.
         check: a stronger check than the training verifier: exact, numeric, math or code.
         run: directory of a baseline run.
         pairs: a JSONL file of prompt, chosen, rejected, or such rows.
-        signals: names of those to measure; None: all that can be.
+        signals: which to measure; None: all that can be.
         overrides: settings as `section.key=value`, e.g. `reward.model=DIR`.
         for_study: also count the problems of a study of a remedy, for `Diagnosis.subject`.
 
