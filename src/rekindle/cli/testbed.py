@@ -23,14 +23,14 @@ app = typer.Typer(
 
 
 @app.command("list")
-def testbed_list() -> None:
+def list_models() -> None:
     """List the models, what they were trained on, and what they can do."""
     for name in [*testbed.names(), *testbed.DERIVED]:
         typer.echo(testbed.describe(name))
 
 
 @app.command("build")
-def testbed_build(
+def build_models(
     models: Annotated[list[str] | None, typer.Argument(help="Names; default: all.")] = None,
     out: Annotated[Path, typer.Option(help="Where the models go.")] = Path("runs/testbed"),
     steps: Annotated[int | None, typer.Option(help="Fewer make a weaker base.", min=1)] = None,
