@@ -150,7 +150,7 @@ def test_killed_and_resumed_it_ends_in_the_same_table(tour, tmp_path, rekindle, 
     assert log.exists()
     assert not (out / "summary.json").exists()
     code, _, err = rekindle(*words)
-    assert (code, "--resume goes on with it" in err) == (EXIT_USER_ERROR, True)
+    assert (code, "--resume continues it" in err) == (EXIT_USER_ERROR, True)
     code, said, _ = rekindle(*words, "--resume")
     assert code == 0
     assert pairs(out) == {"lens": pairs(tour)["lens"]}
