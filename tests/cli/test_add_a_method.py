@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from rekindle.methods.catalog import METHODS, PAPERS, Method
-from rekindle.signals.table import ORDER
+from rekindle.signals.findings import ORDER
 from rekindle.study.plan.planning import load_study
 from rekindle.study.run.runner import execute_study
 from sitegen.build import missing_pages

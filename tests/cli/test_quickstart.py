@@ -19,6 +19,7 @@ from rekindle.errors import EXIT_RESUMABLE, EXIT_USER_ERROR, ConfigError
 from rekindle.report.tour import evidence_words
 from rekindle.study.evidence import STUDIES, shipped
 from rekindle.study.plan.planning import plan
+from rekindle.study.run import executors
 from rekindle.study.run.jobs import Outcome, run_job
 from rekindle.study.tour import METHOD_ORDER, load_tour
 from rekindle.training.recipe import with_overrides
@@ -60,8 +61,8 @@ class Inline:
 
 @pytest.fixture
 def here(monkeypatch):
-    monkeypatch.setattr(quickstart, "LocalPool", Inline)
-    monkeypatch.setattr(quickstart, "warm_up", lambda: None)
+    monkeypatch.setattr(executors, "LocalPool", Inline)
+    monkeypatch.setattr(executors, "warm_up", lambda: None)
     monkeypatch.setattr(Inline, "interrupt", False)
 
 
@@ -70,11 +71,9 @@ def tour(tmp_path_factory):
     """All five pairs, once."""
     out = tmp_path_factory.mktemp("tour") / "quickstart"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(quickstart, "LocalPool", Inline)
-        patched.setattr(quickstart, "warm_up", lambda: None)
-        quickstart.run_quickstart(
-            out, mode="new", only=(), overrides=[*SMALL, *SMALL_PARTS], command="again", quiet=True
-        )
+        patched.setattr(executors, "LocalPool", Inline)
+        patched.setattr(executors, "warm_up", lambda: None)
+        quickstart.quickstart(out, sets=[*SMALL, *SMALL_PARTS], quiet=True)
     return out
 
 
@@ -151,7 +150,7 @@ def test_killed_and_resumed_it_ends_in_the_same_table(tour, tmp_path, rekindle, 
     assert log.exists()
     assert not (out / "summary.json").exists()
     code, _, err = rekindle(*words)
-    assert (code, "--resume goes on with it" in err) == (EXIT_USER_ERROR, True)
+    assert (code, "--resume continues it" in err) == (EXIT_USER_ERROR, True)
     code, said, _ = rekindle(*words, "--resume")
     assert code == 0
     assert pairs(out) == {"lens": pairs(tour)["lens"]}

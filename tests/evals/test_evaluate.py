@@ -212,11 +212,11 @@ def test_what_is_no_evaluation_is_refused_with_its_name(tmp_path, change, says):
 
 
 def test_a_file_beside_itself_differs_by_nothing_and_beside_its_copy_it_may(tmp_path, capsys):
-    from rekindle.cli.evaluate import run_compare
+    from rekindle.cli.evaluate import compare as compare_files
 
     for name in ("x.json", "y.json"):
         (tmp_path / name).write_text(json.dumps(run(TABLE, LEVELS)))
-    run_compare(tmp_path / "x.json", tmp_path / ".." / tmp_path.name / "x.json")
+    compare_files(tmp_path / "x.json", tmp_path / ".." / tmp_path.name / "x.json")
     assert "[+0.000, +0.000]" in capsys.readouterr().out
-    run_compare(tmp_path / "x.json", tmp_path / "y.json")
+    compare_files(tmp_path / "x.json", tmp_path / "y.json")
     assert "[+0.000, +0.000]" not in capsys.readouterr().out

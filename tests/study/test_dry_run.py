@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rekindle.cli.study import run_study_command, show
+from rekindle.cli.study import show
+from rekindle.cli.study import study as study_command
 from rekindle.engine.rundir import RunLock
 from rekindle.errors import ConfigError, DataError, RunDirectoryError
 from rekindle.study.analyse.archive_write import archive_study
@@ -25,9 +26,7 @@ def _aside(tmp_path, monkeypatch):
 
 
 def dry(out="out", **how):
-    given = {"mode": "new", "archive": None, "jobs": 1, "executor": "local", "dry_run": True}
-    given |= {"overrides": (), "command": "", "quiet": False, **how}
-    run_study_command(Path("study.yaml"), Path(out), **given)
+    study_command(Path("study.yaml"), Path(out), **{"jobs": 1, "dry_run": True, **how})
 
 
 def foreseen(metric="pass@1", problems=4, **changes):
@@ -67,13 +66,13 @@ def test_a_dry_run_says_what_is_left(capsys):
     with pytest.raises(SystemExit):
         go(study, "out", stop_after=5)
     before = sorted(Path("out").rglob("*"))
-    dry(mode="resume")
+    dry(resume=True)
     assert "finished: 5 of 12 runs; to run: 7 runs" in capsys.readouterr().err
-    dry(mode="overwrite")
+    dry(overwrite=True)
     assert "to run: 12 runs; 5 existing runs would be removed" in capsys.readouterr().err
     assert sorted(Path("out").rglob("*")) == before
     go(study, "out", mode="resume")
-    dry(mode="resume")
+    dry(resume=True)
     assert "finished: 12 of 12 runs; nothing is left to run" in capsys.readouterr().err
     study_of(prepare={"rm": ["reward", "train", "--out", "{dir}"]})
     dry("other")
@@ -90,16 +89,16 @@ def test_a_dry_run_is_refused_what_the_study_would_be():
         dry("new", jobs=-1)
     study_of(recipe={**TREE["recipe"], "optim": {"steps": 1, "lr": 0.1}})
     with pytest.raises(RunDirectoryError, match="made with other settings"):
-        dry(mode="resume")
+        dry(resume=True)
     study_of()
     Path("out/sessions.json").rename("aside")
     Path("out/sessions.json").write_text("[3]")
     with pytest.raises(DataError, match="sessions"):
-        dry(mode="resume")
+        dry(resume=True)
     Path("aside").replace("out/sessions.json")
     Path("out/study.yaml").rename("aside")
     with pytest.raises(RunDirectoryError, match="is gone"):
-        dry(mode="resume")
+        dry(resume=True)
 
 
 def test_a_dry_run_sees_who_holds_the_directory_and_leaves_it():
@@ -128,7 +127,7 @@ def test_a_dry_run_looks_into_an_archive(capsys):
     with pytest.raises(RunDirectoryError, match="out exists"):
         dry("out", archive=Path("small"))
     with pytest.raises(ConfigError, match="exclude each other"):
-        dry("new", archive=Path("small"), mode="resume")
+        dry("new", archive=Path("small"), resume=True)
 
 
 def test_what_was_spent_unequally_has_its_noun(capsys):

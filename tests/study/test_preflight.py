@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rekindle.cli.study import run_study_command
+from rekindle.cli.study import study as study_command
 from rekindle.errors import ConfigError
 from rekindle.study.plan.planning import plan
 from rekindle.study.run.preflight import check_inputs, count_problems
@@ -126,9 +126,7 @@ def test_problems_are_those_that_there_are(changes, count, capsys):
 
 
 def command(**how):
-    given = {"mode": "new", "archive": None, "jobs": 1, "executor": "local", "dry_run": True}
-    given |= {"overrides": (), "command": "", "quiet": False, **how}
-    run_study_command(Path("study.yaml"), Path("out"), **given)
+    study_command(Path("study.yaml"), Path("out"), **{"jobs": 1, "dry_run": True, **how})
 
 
 def test_a_dry_run_counts_and_checks(capsys):
@@ -144,8 +142,8 @@ def test_a_dry_run_counts_and_checks(capsys):
 
 def test_resuming_what_is_not_there_is_said_to_begin_a_new_study(capsys):
     study = study_of()
-    command(mode="resume")
+    command(resume=True)
     assert "out does not exist: a new study begins" in capsys.readouterr().err
     go(study, "out")
-    command(mode="resume")
+    command(resume=True)
     assert "a new study begins" not in capsys.readouterr().err

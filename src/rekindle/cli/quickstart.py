@@ -10,40 +10,38 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from rekindle.cli.options import Quiet, Set, command_line, mode_of
 from rekindle.errors import RunDirectoryError, TrainingError
 from rekindle.files import write_json
-from rekindle.study.run.executors import LocalPool, warm_up
 
 if TYPE_CHECKING:
     from rekindle.study.evidence import EvidenceRow
-    from rekindle.study.store.claim import Mode
     from rekindle.study.tour import TourPair
 
 AT_ONCE = 2
 PAGE = "report.html"
 
 
-def run_quickstart(
-    out: Path,
-    *,
-    mode: Mode,
-    only: Sequence[str],
-    overrides: Sequence[str],
-    command: str,
-    quiet: bool,
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Where runs and report go.")] = Path("runs/quickstart"),
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier quickstart.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue one that was stopped.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="One method's pair; repeatable.")] = None,
+    sets: Set = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Run the pairs, build the page, print the verdicts and the page's path."""
-    since = time.monotonic()
+    """Take a tour: five methods, each beside its baseline on the testbed, and a page about it."""
+    since, mode, command = time.monotonic(), mode_of(resume, overwrite), command_line()
     if out.exists() and any(out.iterdir()) and mode == "new":
         raise RunDirectoryError(
-            f"{out} exists", fix="--resume goes on with it, --overwrite replaces it"
+            f"{out} exists", fix="--resume continues it, --overwrite replaces it"
         )
+    from rekindle.study.run.executors import LocalPool, warm_up
+
     warm_up()
     from rekindle.report.tour import build_tour
     from rekindle.report.words import plural
@@ -51,7 +49,7 @@ def run_quickstart(
     from rekindle.study.store.cost import cost_line, read_cost
     from rekindle.study.tour import load_tour, run_tour, tour_pair
 
-    studies = load_tour(only, overrides)
+    studies = load_tour(only or [], sets or [])
     if not quiet:
         typer.echo(
             f"{plural(len(studies), 'method')}, each beside its baseline: {2 * len(studies)} runs "
@@ -87,6 +85,9 @@ def run_quickstart(
 
 
 def _show(rows: Sequence[TourPair], evidence: dict[str, EvidenceRow]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     from rekindle.report.tour import ELSEWHERE, evidence_words, metric_note, training_sentence
     from rekindle.report.tour_words import GAPS
     from rekindle.study.tour import ONE_SEED

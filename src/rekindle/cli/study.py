@@ -1,4 +1,4 @@
-"""`rekindle study`: run a study file and print what it found."""
+"""`rekindle study`: run a study file and print its verdicts."""
 
 from __future__ import annotations
 
@@ -6,58 +6,58 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from rekindle.cli.options import Quiet, Set, command_line, mode_of
 from rekindle.errors import TrainingError
-from rekindle.study.run.executors import check_executor, warm_up
 
 if TYPE_CHECKING:
-    from rekindle.study.schema import (
-        Change,
-        GapResult,
-        PrimaryResult,
-        StudyResults,
-    )
-    from rekindle.study.store.claim import Mode
+    from rich.table import Table
+
+    from rekindle.study.schema import Change, GapResult, PrimaryResult, StudyResults
 
 
-def run_study_command(
-    path: Path,
-    out: Path,
-    *,
-    mode: Mode,
-    archive: Path | None,
-    jobs: int | None,
-    executor: str,
-    dry_run: bool,
-    overrides: Sequence[str],
-    command: str,
-    quiet: bool,
+def study(
+    file: Annotated[Path, typer.Argument(help="A YAML file, see studies/.")],
+    out: Annotated[Path, typer.Option(help="The study directory.")],
+    resume: Annotated[bool, typer.Option(help="Continue with unfinished runs.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing study.")] = False,
+    archive: Annotated[
+        Path | None,
+        typer.Option("--from", help="Start from the finished runs of an exported study."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at once; default: one per core or card.")
+    ] = None,
+    executor: Annotated[str, typer.Option(help="local, or ray (extra [ray]).")] = "local",
+    dry_run: Annotated[bool, typer.Option(help="Check the file, say what would run.")] = False,
+    sets: Set = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Load, say what will be run, run it, print the verdicts."""
-    since = time.monotonic()
+    """Run a study: arms x seeds x base models at an equal budget, and its verdicts."""
+    since, mode = time.monotonic(), mode_of(resume, overwrite)
+    from rekindle.study.run.executors import check_executor, warm_up
+
     check_executor(executor, jobs)
     if executor == "local" and not dry_run:
         warm_up()  # while this process loads what follows
     from rekindle.study.run.start import preview_study, run_study
 
     if dry_run:
-        preview_study(path, out, mode=mode, archive=archive, overrides=overrides)
+        preview_study(file, out, mode=mode, archive=archive, overrides=sets or [])
         return
     results = run_study(
-        path,
+        file,
         out,
         mode=mode,
         archive=archive,
         jobs=jobs,
         executor=executor,
-        overrides=overrides,
+        overrides=sets or [],
         quiet=quiet,
-        command=command,
+        command=command_line(),
         since=since,
     )
     show(results)
@@ -66,7 +66,10 @@ def run_study_command(
 
 
 def show(results: StudyResults) -> None:
-    """The verdicts, what the arms cost, and what is missing."""
+    """Print the verdicts, what the arms cost, and what is missing."""
+    from rich.console import Console
+    from rich.table import Table
+
     from rekindle.report.words import plural
     from rekindle.study.store.cost import cost_line
     from rekindle.study.store.layout import counted
@@ -142,6 +145,8 @@ def refuse_failures(results: StudyResults) -> None:
 
 
 def _gap_table(rows: Sequence[GapResult]) -> Table:
+    from rich.table import Table
+
     grid = Table("arm", "metric", "gap recovered (PGR)", "n", "")
     for row in rows:
         level = f" L{row.level}" if row.level is not None else ""

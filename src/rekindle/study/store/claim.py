@@ -93,15 +93,15 @@ def _new_manifest(study: Study, out: Path, *, command: str, workers: int) -> Stu
         fingerprints={"declared": study.declared_hash()},
         processes=workers,
     )
-    return StudyManifest(
-        **made_by,
-        study=study.study,
-        places=[str(out)],
-        primary=study.declared_comparison(),
-        rule=study.rule(),
-        declaration=study.declaration(),
-        changes=[],
-    )
+    own = {
+        "study": study.study,
+        "places": [str(out)],
+        "primary": study.declared_comparison(),
+        "rule": study.rule(),
+        "declaration": study.declaration(),
+        "changes": [],
+    }
+    return StudyManifest.model_validate({**made_by, **own})
 
 
 def refuse_start(study: Study, out: Path, runs: Sequence[PlannedRun], *, mode: Mode) -> None:

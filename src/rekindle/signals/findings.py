@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from rekindle.evals.intervals import Interval
 
@@ -11,7 +12,7 @@ ORDER = ("sft", "groups", "verifier", "reward", "pairs", "agreement")  # the sig
 Health = Literal["well", "between", "out"]
 
 
-class Row(NamedTuple):
+class Measurement(NamedTuple):
     """One line of the table; nan bounds where there is no interval."""
 
     name: str
@@ -19,7 +20,10 @@ class Row(NamedTuple):
     ci_low: float
     ci_high: float
     n: int
-    words: str
+    meaning: str
+
+    def __str__(self) -> str:
+        return show(self)
 
 
 class Advice(NamedTuple):
@@ -41,62 +45,66 @@ class Finding(NamedTuple):
     state: str
     health: Health
     verdict: str
-    rows: list[Row]
+    rows: list[Measurement]
     remedy: Advice | None = None
     against: tuple[Advice, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain data, for JSON."""
+        columns = ("name", "value", "ci_low", "ci_high", "n", "words")
         return {
             "signal": self.signal,
             "state": self.state,
             "health": self.health,
             "verdict": self.verdict,
-            "rows": [row._asdict() for row in self.rows],
+            "rows": [dict(zip(columns, row, strict=True)) for row in self.rows],
             "fits": None if self.remedy is None else self.remedy._asdict(),
             "does_not_fit": [advice._asdict() for advice in self.against],
         }
 
 
-def row_of(name: str, found: Interval, words: str) -> Row:
-    """A row of an interval."""
-    return Row(name, found.value, found.ci_low, found.ci_high, found.n, words)
-
-
-def point(name: str, value: float, n: int, words: str) -> Row:
-    """A row without an interval."""
-    return Row(name, value, math.nan, math.nan, n, words)
-
-
-def said(row: Row) -> str:
+def show(estimate: Interval | Measurement) -> str:
     """`0.43 [0.40, 0.46]`; without bounds the value alone."""
-    if math.isnan(row.value):
+    if math.isnan(estimate.value):
         return "undefined"
-    if math.isnan(row.ci_low):
-        return f"{row.value:.3g}"
-    return f"{row.value:.3g} [{row.ci_low:.3g}, {row.ci_high:.3g}]"
+    if math.isnan(estimate.ci_low):
+        return f"{estimate.value:.3g}"
+    return f"{estimate.value:.3g} [{estimate.ci_low:.3g}, {estimate.ci_high:.3g}]"
 
 
-def closing(findings: list[Finding]) -> list[str]:
+def measurement(name: str, interval: Interval, meaning: str) -> Measurement:
+    """A row of an interval."""
+    low, high = interval.ci_low, interval.ci_high
+    return Measurement(name, interval.value, low, high, interval.n, meaning)
+
+
+def point(name: str, value: float, n: int, meaning: str) -> Measurement:
+    """A row without an interval."""
+    return Measurement(name, value, math.nan, math.nan, n, meaning)
+
+
+def conclusion(findings: Sequence[Finding]) -> list[str]:
     """The last lines: what is missing, what fits and what does not, each with its reason."""
     lines = []
-    out = [f"{found.signal} ({found.state})" for found in findings if found.health == "out"]
-    between = [f"{found.signal} ({found.state})" for found in findings if found.health == "between"]
-    fits = [(found.signal, found.remedy) for found in findings if found.remedy is not None]
+    out, between = (
+        ", ".join(f"{f.signal} ({f.state})" for f in findings if f.health == health)
+        for health in ("out", "between")
+    )
+    fits = [(f.signal, f.remedy) for f in findings if f.remedy is not None]
     if out:
-        lines.append(f"missing: {', '.join(out)}")
+        lines.append(f"missing: {out}")
     elif between:
-        lines.append(f"No signal is missing by these numbers. In between: {', '.join(between)}.")
+        lines.append(f"No signal is missing by these numbers. In between: {between}.")
     elif not fits:
         lines.append("No signal is missing: nothing to change.")
-    lines += _lines("fits", fits)
+    lines += _advice_lines("fits", fits)
     if out and not fits:
         lines.append("fits: nothing that these numbers support.")
-    against = [(found.signal, advice) for found in findings for advice in found.against]
-    return lines + _lines("does not fit", against)
+    against = [(f.signal, advice) for f in findings for advice in f.against]
+    return lines + _advice_lines("does not fit", against)
 
 
-def _lines(opening: str, given: list[tuple[str, Advice]]) -> list[str]:
+def _advice_lines(opening: str, given: Sequence[tuple[str, Advice]]) -> list[str]:
     """One line an advice; what several signals say in the same words is said once."""
     signals: dict[Advice, list[str]] = {}
     for signal, advice in given:

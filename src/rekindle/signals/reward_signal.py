@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from rekindle.evals.ranking import auc_interval
 from rekindle.rewards.reward_model import Scorer
 from rekindle.signals.answers import Answers
-from rekindle.signals.table import Advice, Finding, Row, point, row_of, said
+from rekindle.signals.findings import Advice, Finding, Measurement, measurement, point
 
 CHANCE, USELESS, USEFUL = 0.5, 0.6, 0.7
 CONTROLS = {
@@ -32,27 +32,27 @@ HERO = "auc/within_wrong/in_group"  # it normalises a prompt's answers, stratum 
 
 
 def measure_reward(scorer: Scorer, answers: Answers, *, control: str | None = None) -> Finding:
-    """Score the answers and say what the scores are worth; of a `control` it is said.
+    """Score the answers and judge the scores; the verdict names a `control`.
 
     Raises:
         RewardUnavailableError: the source of the scores cannot be reached.
     """
-    scores = scorer.score(answers.asked)
+    scores = scorer.score(answers.pairs)
     values = [math.nan if score.value is None else score.value for score in scores]
     true = answers.accepted if answers.true is None else answers.true
-    found = reward_finding(values, true, answers.accepted, answers.ids())
-    return found if control is None else as_control(found, control)
+    finding = reward_finding(values, true, answers.accepted, answers.ids())
+    return finding if control is None else as_control(finding, control)
 
 
-def as_control(found: Finding, control: str) -> Finding:
+def as_control(finding: Finding, control: str) -> Finding:
     """The finding of a control: one that knows the truth is no reward model that is sound."""
-    words = (
-        f"{found.verdict} These are the scores of a control (reward.source: {control}): "
+    verdict = (
+        f"{finding.verdict} These are the scores of a control (reward.source: {control}): "
         f"{CONTROLS[control]}, so nothing is recommended on them."
     )
     if control == "oracle":
-        return found._replace(state="control", health="between", verdict=words)
-    return found._replace(verdict=words)
+        return finding._replace(state="control", health="between", verdict=verdict)
+    return finding._replace(verdict=verdict)
 
 
 def reward_finding(
@@ -66,15 +66,15 @@ def reward_finding(
     rejected = [value <= 0.5 for value in accepted]  # nan: in neither
     passed = [value > 0.5 for value in accepted]
 
-    def over(name: str, kept: Sequence[bool], words: str, *, within: bool = False) -> Row:
+    def over(name: str, kept: Sequence[bool], meaning: str, *, within: bool = False) -> Measurement:
         rows = [i for i, keep in enumerate(kept) if keep]
-        found = auc_interval(
+        interval = auc_interval(
             [score[i] for i in rows],
             [right[i] for i in rows],
             [problem[i] for i in rows],
             within=within,
         )
-        return row_of(name, found, words)
+        return measurement(name, interval, meaning)
 
     lost = sum(math.isnan(value) for value in score)
     rows = [
@@ -88,32 +88,34 @@ def reward_finding(
     return _judged(rows)
 
 
-def _judged(rows: list[Row]) -> Finding:
+def _judged(rows: list[Measurement]) -> Finding:
     overall, grouped = rows[0], rows[1]
-    shown = f"within one problem's answers its AUC is {said(grouped)}, over all {said(overall)}"
+    shown = f"within one problem's answers its AUC is {grouped}, over all {overall}"
     if math.isnan(grouped.ci_low):
-        words = (
+        verdict = (
             f"Nothing can be said of the reward model: {shown}. It takes problems that have both "
             "right and wrong answers."
         )
-        return Finding("reward", "unclear", "between", words, rows)
+        return Finding("reward", "unclear", "between", verdict, rows)
     if grouped.ci_high < CHANCE:
-        words = f"The reward model puts wrong answers above right ones: {shown}. Is its sign right?"
-        against = _refused(f"it would raise wrong answers (AUC {said(grouped)})")
-        return Finding("reward", "inverted", "out", words, rows, None, against)
+        verdict = (
+            f"The reward model puts wrong answers above right ones: {shown}. Is its sign right?"
+        )
+        against = _refused(f"it would raise wrong answers (AUC {grouped})")
+        return Finding("reward", "inverted", "out", verdict, rows, None, against)
     if grouped.ci_high < USELESS:
-        words = f"The reward model does not tell right answers from wrong ones: {shown}."
-        against = _refused(f"it would rank noise (AUC {said(grouped)})")
-        return Finding("reward", "useless", "out", words, rows, None, against)
+        verdict = f"The reward model does not tell right answers from wrong ones: {shown}."
+        against = _refused(f"it would rank noise (AUC {grouped})")
+        return Finding("reward", "useless", "out", verdict, rows, None, against)
     if grouped.ci_low <= CHANCE:
-        words = f"The reward model cannot be told from chance: {shown}. Give more --problems."
-        against = _refused(f"it may rank noise (AUC {said(grouped)})")
-        return Finding("reward", "unclear", "between", words, rows, None, against)
+        verdict = f"The reward model cannot be told from chance: {shown}. Give more --problems."
+        against = _refused(f"it may rank noise (AUC {grouped})")
+        return Finding("reward", "unclear", "between", verdict, rows, None, against)
     if grouped.ci_low > USEFUL:
-        words = f"The reward model tells right answers from wrong ones: {shown}."
-        return Finding("reward", "useful", "well", words, rows)
-    words = f"The reward model knows something, not surely much: {shown}."
-    return Finding("reward", "weak", "between", words, rows)
+        verdict = f"The reward model tells right answers from wrong ones: {shown}."
+        return Finding("reward", "useful", "well", verdict, rows)
+    verdict = f"The reward model knows something, not surely much: {shown}."
+    return Finding("reward", "weak", "between", verdict, rows)
 
 
 def _refused(why: str) -> tuple[Advice, ...]:

@@ -15,46 +15,62 @@ Axes: N pairs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster
-from rekindle.signals.table import Row, row_of
+from rekindle.signals.findings import Measurement, measurement
 
 FEW = 8  # pairs of a round; with fewer the gap that is left has no interval
 ONE = "one number, no interval"
-_KINDS = {
-    "gap": ("pairs/gap", "judge's score, chosen - rejected"),
-    "similarity": ("pairs/similarity", "edit similarity of the round's pairs"),
-    "judge_auc": ("judge/auc", "right above wrong, by the judge"),
-}
 
 
-def round_rows(rounds: Sequence[Mapping[str, Any]]) -> list[Row]:
+class JudgedRound(NamedTuple):
+    """One round as the run has logged it; None or empty: not logged.
+
+    `gap`, `similarity`: means over the round's pairs; `gaps`: the gap of each pair; `auc`: of the
+    judge, on `prompts` judged prompts with a share `right` of right answers.
+    """
+
+    gap: float | None = None
+    similarity: float | None = None
+    auc: float | None = None
+    right: float | None = None
+    gaps: Sequence[float] = ()
+    prompts: int | None = None
+
+
+def round_rows(rounds: Sequence[JudgedRound]) -> list[Measurement]:
     """Rows on the first round and the last one that have a number; none where only one has."""
+    gaps = [(one, _gap(one.gap, one.gaps)) for one in rounds if one.gap is not None]
+    similarities = [_bare(one.similarity) for one in rounds if one.similarity is not None]
+    aucs = [auc_of(one.auc, one.right, one.prompts) for one in rounds if one.auc is not None]
+    rows = _first_and_last("gap", [gap for _, gap in gaps], "judge's score, chosen - rejected")
+    if rows and gaps[0][0].gaps and gaps[-1][0].gaps:
+        first, last = (np.array(gaps[i][0].gaps) for i in (0, -1))
+        rows.append(measurement("run/gap_kept", _kept(first, last), "last gap over first"))
+    rows += _first_and_last("similarity", similarities, "edit similarity of the round's pairs")
+    return rows + _first_and_last("judge_auc", aucs, "right above wrong, by the judge")
+
+
+def _first_and_last(name: str, intervals: Sequence[Interval], meaning: str) -> list[Measurement]:
     rows = []
-    for name, (key, words) in _KINDS.items():
-        known = [row for row in rounds if row.get(key) is not None]
-        if len(known) < 2:
-            continue
-        for when, one in (("first", known[0]), ("last", known[-1])):
-            found = _interval(name, one[key], one)
-            bare = f", {ONE}" if math.isnan(found.ci_low) else ""
-            rows.append(row_of(f"run/{name}_{when}", found, f"{words}, {when} round{bare}"))
-        if name == "gap" and known[0].get("gaps") and known[-1].get("gaps"):
-            first, last = (np.array(row["gaps"]) for row in (known[0], known[-1]))
-            rows.append(row_of("run/gap_kept", _kept(first, last), "last gap over first"))
+    if len(intervals) > 1:
+        for when, interval in (("first", intervals[0]), ("last", intervals[-1])):
+            bare = f", {ONE}" if math.isnan(interval.ci_low) else ""
+            text = f"{meaning}, {when} round{bare}"
+            rows.append(measurement(f"run/{name}_{when}", interval, text))
     return rows
 
 
-def _interval(name: str, value: float, row: Mapping[str, Any]) -> Interval:
-    if name == "gap" and row.get("gaps"):
-        return cluster(np.array(row["gaps"]), bounds=(-math.inf, math.inf))
-    if name == "judge_auc":
-        return auc_of(value, row.get("judge/right"), row.get("prompts"))
+def _gap(mean: float, gaps: Sequence[float]) -> Interval:
+    return cluster(np.array(gaps), bounds=(-math.inf, math.inf)) if gaps else _bare(mean)
+
+
+def _bare(value: float) -> Interval:
     return Interval(value, math.nan, math.nan, 1)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from rekindle.engine.config import SampleConfig
@@ -13,16 +14,29 @@ from rekindle.errors import ConfigError, DataError, ModelError
 from rekindle.evals.intervals import cluster
 from rekindle.records import Problem, Split
 from rekindle.rewards.reward_model import Scorer
-from rekindle.signals.agreement import measure_agreement
+from rekindle.signals.agreement_signal import measure_agreement
 from rekindle.signals.answers import Answers, sample_answers, share_row
 from rekindle.signals.baseline import Baseline
-from rekindle.signals.groups import GROUP, group_finding
-from rekindle.signals.pair_gap import measure_pairs
-from rekindle.signals.reward import measure_reward
-from rekindle.signals.saturation import has_signal, saturation, sft_finding
-from rekindle.signals.solutions import Solutions, grade_solutions, with_solutions
-from rekindle.signals.table import ORDER, Finding, Health, Row, point, row_of
-from rekindle.signals.verifier import verifier_finding
+from rekindle.signals.findings import (
+    ORDER,
+    Finding,
+    Health,
+    Measurement,
+    conclusion,
+    measurement,
+    point,
+)
+from rekindle.signals.group_signal import GROUP, group_finding
+from rekindle.signals.pair_signal import measure_pairs
+from rekindle.signals.remedies import Subject
+from rekindle.signals.reward_signal import measure_reward
+from rekindle.signals.sft_signal import has_signal, saturation, sft_finding
+from rekindle.signals.verifier_signal import (
+    Solutions,
+    grade_solutions,
+    verifier_finding,
+    with_solutions,
+)
 from rekindle.tasks.brittle import BrittleVerifier
 from rekindle.tasks.pairs import PairRow
 from rekindle.tasks.rows import Listed
@@ -36,7 +50,7 @@ STRONGER = (
 )
 
 
-class Measured(NamedTuple):
+class Inputs(NamedTuple):
     """What is measured, and with what; None or empty: not given."""
 
     policy: Policy
@@ -57,22 +71,66 @@ class Measured(NamedTuple):
         return BrittleVerifier(self.task, self.brittle) if self.brittle else self.task
 
     def group(self) -> int:
-        """Answers of a group in training: as asked for, as in the baseline run, or 8."""
+        """Answers of a group in training: as given, as in the baseline run, or 8."""
         theirs = None if self.baseline is None else self.baseline.group_size
         return self.group_size or theirs or GROUP
 
 
-class Found(NamedTuple):
-    """Findings in the order of `ORDER`; `missing`: what each of the others needs."""
+class Remedy(NamedTuple):
+    """What the numbers of a signal support, and why."""
 
-    findings: list[Finding]
-    missing: dict[str, str]
+    signal: str
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosis:
+    """The state of each signal, what would help, and what would not.
+
+    Attributes:
+        model, task, weak: what was diagnosed, by name; None: not given.
+        findings: one a signal that was measured: its rows with 95 % intervals, its state and health
+            (out, well or between), what fits and what does not.
+        not_measured: what each of the other signals needs.
+        subject: what a study of a remedy is made from, where that was wanted.
+    """
+
+    model: str
+    task: str | None
+    weak: str | None
+    findings: tuple[Finding, ...]
+    not_measured: Mapping[str, str]
+    subject: Subject | None = None
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """What fits, by signal; empty where the intervals support nothing."""
+        fits = [(f.signal, f.remedy) for f in self.findings if f.remedy is not None]
+        return tuple(Remedy(signal, advice.what, advice.why) for signal, advice in fits)
+
+    @property
+    def conclusion(self) -> list[str]:
+        """Sentences: what is missing, what fits and what does not, each with its reason."""
+        return conclusion(self.findings)
+
+    @property
+    def states(self) -> list[str]:
+        """A line for each signal, those that were not measured too."""
+        lines = [f"{f.signal:<9}  {f.state}: {f.verdict}" for f in self.findings]
+        return lines + [f"{k:<9}  not measured: {why}" for k, why in self.not_measured.items()]
+
+    def __repr__(self) -> str:
+        """The states and the conclusion, as `rekindle diagnose` prints them."""
+        task = "" if self.task is None else f" on {self.task}"
+        title = f"Diagnosis of {self.model}{task}"
+        return "\n".join([title, "", *self.states, "", *self.conclusion])
 
 
 class _Lists:
     """The problems of a split, listed once."""
 
-    def __init__(self, given: Measured, problems: int) -> None:
+    def __init__(self, given: Inputs, problems: int) -> None:
         self._given, self._problems = given, problems
         self._lists: dict[Split, list[Problem]] = {}
 
@@ -85,7 +143,16 @@ class _Lists:
         return self._lists[split]
 
 
-def measure(given: Measured, wanted: Sequence[str] | None, *, problems: int, samples: int) -> Found:
+class Measured(NamedTuple):
+    """Findings in the order of `ORDER`; `missing`: what each of the others needs."""
+
+    findings: list[Finding]
+    missing: dict[str, str]
+
+
+def measure(
+    given: Inputs, wanted: Sequence[str] | None, *, problems: int, samples: int
+) -> Measured:
     """Measure the `wanted` signals; None: every one for which there is what it needs.
 
     Raises:
@@ -117,12 +184,12 @@ def measure(given: Measured, wanted: Sequence[str] | None, *, problems: int, sam
         )
     kept = [name for name in ORDER if name in names and name not in missing]
     mixing = _unmixed(given) if "sft" in kept else None
-    found = _findings(given, kept, lists, answers, mixed=mixing is None)
+    findings = _findings(given, kept, lists, answers, mixed=mixing is None)
     missing = {name: missing[name] for name in ORDER if name in missing}
-    return Found(found, missing if mixing is None else {**missing, MIX: mixing})
+    return Measured(findings, missing if mixing is None else {**missing, MIX: mixing})
 
 
-def _missing(given: Measured, names: Sequence[str], lists: _Lists) -> dict[str, str]:
+def _missing(given: Inputs, names: Sequence[str], lists: _Lists) -> dict[str, str]:
     missing = {}
     run = given.baseline is not None and given.baseline.sft is not None
     if "sft" in names and not run:
@@ -153,7 +220,7 @@ def _unsolved(lists: _Lists) -> str | None:
     return None
 
 
-def _unmixed(given: Measured) -> str | None:
+def _unmixed(given: Inputs) -> str | None:
     """Why the weak model's logits cannot be mixed in; None: they can, or there is no weak one."""
     if given.weak is None:
         return None
@@ -165,29 +232,29 @@ def _unmixed(given: Measured) -> str | None:
 
 
 def _findings(
-    given: Measured,
+    given: Inputs,
     names: Sequence[str],
     lists: _Lists,
     answers: Answers | None,
     *,
     mixed: bool,
 ) -> list[Finding]:
-    found: dict[str, Finding] = {}
+    findings: dict[str, Finding] = {}
     solutions = None
     if "sft" in names or "groups" in names:  # what both say rests on the solutions
         solutions = grade_solutions(given.grader(), lists.of("train"), check=given.check)
     if "sft" in names:
-        found["sft"] = _sft(given, lists, mixed=mixed)
+        findings["sft"] = _sft(given, lists, mixed=mixed)
         if solutions is not None:
-            found["sft"] = with_solutions(found["sft"], solutions)
+            findings["sft"] = with_solutions(findings["sft"], solutions)
     if answers is not None:
-        sft = _trainable(given, lists, found.get("sft"))
-        found |= _of_answers(given, names, answers, sft, solutions)
+        sft = _trainable(given, lists, findings.get("sft"))
+        findings |= _of_answers(given, names, answers, sft, solutions)
     if "pairs" in names:
         rounds = given.baseline.rounds if given.baseline else []
-        found["pairs"] = measure_pairs(given.policy, given.pairs, rounds)
+        findings["pairs"] = measure_pairs(given.policy, given.pairs, rounds)
     if "agreement" in names and given.weak is not None and answers is not None:
-        found["agreement"] = measure_agreement(
+        findings["agreement"] = measure_agreement(
             given.policy,
             given.weak,
             given.task,
@@ -195,25 +262,26 @@ def _findings(
             lists.of("train"),
             config=given.sample,
             sampled_PK=answers.table(answers.accepted),
-            sft=_trainable(given, lists, found.get("sft")),
+            sft=_trainable(given, lists, findings.get("sft")),
         )
-    return [found[name] for name in ORDER if name in found]
+    return [findings[name] for name in ORDER if name in findings]
 
 
-def _sft(given: Measured, lists: _Lists, *, mixed: bool) -> Finding:
+def _sft(given: Inputs, lists: _Lists, *, mixed: bool) -> Finding:
     """On the model, and what the baseline run says; on the run alone where there is no solution."""
     curve = None if given.baseline is None else given.baseline.sft
     if curve is not None and _unsolved(lists) is not None:
         health: Health = "well" if curve.state == "still improving" else "between"
-        return Finding("sft", curve.state, health, curve.words, curve.rows)
+        return Finding("sft", curve.state, health, curve.verdict, curve.rows)
     weak = given.weak if mixed else None
-    found = sft_finding(saturation(given.policy, lists.of("train"), lists.of("dev"), weak=weak))
+    finding = sft_finding(saturation(given.policy, lists.of("train"), lists.of("dev"), weak=weak))
     if curve is None:
-        return found
-    return found._replace(rows=[*found.rows, *curve.rows], verdict=f"{found.verdict} {curve.words}")
+        return finding
+    verdict = f"{finding.verdict} {curve.verdict}"
+    return finding._replace(rows=[*finding.rows, *curve.rows], verdict=verdict)
 
 
-def _trainable(given: Measured, lists: _Lists, sft: Finding | None) -> str | None:
+def _trainable(given: Inputs, lists: _Lists, sft: Finding | None) -> str | None:
     """SFT's state in words, where a study of it would find a solution in each training row, and
     signal."""
     if sft is None or not has_signal(sft):
@@ -232,7 +300,7 @@ def _trainable(given: Measured, lists: _Lists, sft: Finding | None) -> str | Non
 
 
 def _of_answers(
-    given: Measured,
+    given: Inputs,
     names: Sequence[str],
     answers: Answers,
     sft: str | None,
@@ -240,29 +308,29 @@ def _of_answers(
 ) -> dict[str, Finding]:
     """Reward model first, for the verifier's remedy rests on it, and the groups' on both.
 
-    The verifier is judged wherever there is a stronger check, asked for or not.
+    The verifier is judged wherever there is a stronger check, named among the signals or not.
     """
-    found: dict[str, Finding] = {}
+    findings: dict[str, Finding] = {}
     if "reward" in names and given.scorer is not None:
-        found["reward"] = measure_reward(given.scorer, answers, control=given.control)
+        findings["reward"] = measure_reward(given.scorer, answers, control=given.control)
     verifier = None
     if answers.true is not None:
         verifier = verifier_finding(
             answers.accepted,
             answers.true,
             answers.ids(),
-            reward=found.get("reward"),
+            reward=findings.get("reward"),
             control=given.control,
         )
         if "verifier" in names:
-            found["verifier"] = verifier
+            findings["verifier"] = verifier
     if "groups" in names:
         more = list(given.baseline.groups) if given.baseline else []
         more += [
-            point(f"missing: {reason}", count, len(answers.asked), "answers without a score")
+            point(f"missing: {reason}", count, len(answers.pairs), "answers without a score")
             for reason, count in answers.missing.most_common(3)
         ]
-        found["groups"] = group_finding(
+        findings["groups"] = group_finding(
             answers.table(answers.accepted),
             size=given.group(),
             levels=answers.levels(),
@@ -279,9 +347,9 @@ def _of_answers(
                 "wrong answers that the limit cut off, share",
             ),
         )
-    return found
+    return findings
 
 
-def _truncated(answers: Answers) -> Row:
+def _truncated(answers: Answers) -> Measurement:
     share = cluster(answers.table(answers.cut).mean(axis=1))
-    return row_of("truncated", share, "answers that the limit cut off, share")
+    return measurement("truncated", share, "answers that the limit cut off, share")

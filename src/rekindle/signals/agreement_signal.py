@@ -32,7 +32,7 @@ from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster
 from rekindle.evals.passk import avg_at_k
 from rekindle.records import Problem
 from rekindle.rewards.answers import same_answer
-from rekindle.signals.table import Advice, Finding, Health, Row, point, row_of, said
+from rekindle.signals.findings import Advice, Finding, Health, Measurement, measurement, point
 from rekindle.tasks.task import Grader, Task, grade_all
 
 ENOUGH = 32  # agreed answers
@@ -57,14 +57,14 @@ def measure_agreement(
         sft: as in `agreement_finding`.
     """
     coldest = config.model_copy(update={"temperature": 0.0, "top_p": 1.0})
-    right, said_by = [], []
+    right, answers_by = [], []
     for model in (policy, weak):
-        found = sampler_for(model).sample(problems, samples=1, config=coldest, seed=0)
-        asked = [(rollout.problem, rollout.text) for rollout in found]
-        scores = grade_all(grader, asked)
+        rollouts = sampler_for(model).sample(problems, samples=1, config=coldest, seed=0)
+        pairs = [(rollout.problem, rollout.text) for rollout in rollouts]
+        scores = grade_all(grader, pairs)
         right.append(np.array([math.nan if s.value is None else s.value for s in scores]))
-        said_by.append([task.answer_of(problem, text) for problem, text in asked])
-    both = list(zip(*said_by, strict=True))
+        answers_by.append([task.answer_of(problem, text) for problem, text in pairs])
+    both = list(zip(*answers_by, strict=True))
     return agreement_finding(
         np.array([same_answer(mine, theirs) for mine, theirs in both]),
         weak_P=right[1],
@@ -102,86 +102,86 @@ def agreement_finding(
     label_P = (weak_P[same_P] > 0.5).astype(float)
     gain = cluster(label_P - sampled_P[same_P], bounds=(-1.0, 1.0))
     rows = [
-        row_of("agree", agree, "both say the same, of answered"),
+        measurement("agree", agree, "both say the same, of answered"),
         _right("right/weak", weak_P, "the weak model's answers"),
         _right("right/own", own_P, "the model's own answers, to the same problems"),
         _right("right/agreed", weak_P[same_P], "what both say, where they agree"),
-        row_of("right/picked", _picked(same_P, weak_P), "agreed minus all weak answers"),
-        row_of(
+        measurement("right/picked", _picked(same_P, weak_P), "agreed minus all weak answers"),
+        measurement(
             "right/sampled", cluster(sampled_P[same_P]), "the model's samples, where they agree"
         ),
-        row_of("right/gain", gain, "agreed minus sampled, where they agree"),
+        measurement("right/gain", gain, "agreed minus sampled, where they agree"),
         _right("right/weak/disagreed", weak_P[~same_P], "the weak model's, where they disagree"),
         _right("right/own/disagreed", own_P[~same_P], "the model's own, where they disagree"),
         point("unanswered", silent, len(there_P), "problems without an answer by one of the two"),
     ]
     if agree.n == 0:
-        words = (
+        verdict = (
             f"Agreement cannot be measured: on none of {silent} problems do both models have a "
             "canonical answer, which programs and games with many solutions do not have."
         )
-        return Finding("agreement", "not-measurable", "between", words, rows)
+        return Finding("agreement", "not-measurable", "between", verdict, rows)
     return _judged(rows, sft)
 
 
-def _judged(rows: list[Row], sft: str | None) -> Finding:
+def _judged(rows: list[Measurement], sft: str | None) -> Finding:
     table = {row.name.removeprefix("right/"): row for row in rows}
     weak, agreed, picked, gain = (table[name] for name in ("weak", "agreed", "picked", "gain"))
     shown = (
-        f"the weak model's answers are right in {said(weak)}, the agreed ones in {said(agreed)}; "
-        f"there the model's samples are right in {said(table['sampled'])}"
+        f"the weak model's answers are right in {weak}, the agreed ones in {agreed}; "
+        f"there the model's samples are right in {table['sampled']}"
     )
 
     def refused(state: str, health: Health, opening: str, why: str) -> Finding:
-        words = f"{opening}: {shown}.{_beyond(table)}"
+        verdict = f"{opening}: {shown}.{_beyond(table)}"
         return Finding(
-            "agreement", state, health, words, rows, None, (Advice("weak_to_strong", why),)
+            "agreement", state, health, verdict, rows, None, (Advice("weak_to_strong", why),)
         )
 
     if agreed.n < ENOUGH:
         why = f"{agreed.n} agreed answers are too few to train on or to judge by"
         return refused("few", "between", f"Only {agreed.n} agree ({ENOUGH} are needed)", why)
     if not picked.ci_low > 0:
-        why = f"agreed minus all weak answers is {said(picked)}"
+        why = f"agreed minus all weak answers is {picked}"
         opening = "Agreement does not pick the weak model's better answers"
         return refused("no-gain", "between", opening, why)
     if not gain.ci_low > WORTH:
         why = (
             f"where both agree the model samples that answer already: label minus samples is "
-            f"{said(gain)}, and it needs a lower bound above {WORTH:g}"
+            f"{gain}, and it needs a lower bound above {WORTH:g}"
         )
         return refused("nothing-to-learn", "well", "There is little to learn from agreement", why)
     opening = "Agreement picks answers that the model does not give surely"
     if sft is not None:
         why = (
             f"it is for where there are no labels; this task has solutions, and SFT on them has "
-            f"signal ({sft}): that comes first. Without labels the gain would be {said(gain)}"
+            f"signal ({sft}): that comes first. Without labels the gain would be {gain}"
         )
         return refused("filters", "well", opening, why)
     why = (
         f"on the problems where both agree, the agreed answer is right more often than the "
-        f"model's samples, by {said(gain)}: that much can be sharpened. What was confirmed here "
+        f"model's samples, by {gain}: that much can be sharpened. What was confirmed here "
         "(docs/evidence.md) is such a gain in sampled accuracy, none in greedy, and not surely "
         "more than from the model's own majorities: the study has w2s_self_training. Labels beyond "
         "the weak model's are assumed not to exist: with them, use them"
     )
-    words = f"{opening}: {shown}.{_beyond(table)}"
-    return Finding("agreement", "filters", "well", words, rows, Advice("weak_to_strong", why))
+    verdict = f"{opening}: {shown}.{_beyond(table)}"
+    return Finding("agreement", "filters", "well", verdict, rows, Advice("weak_to_strong", why))
 
 
-def _beyond(table: Mapping[str, Row]) -> str:
+def _beyond(table: Mapping[str, Measurement]) -> str:
     """What the weak model knows and the model does not, which a filter by agreement drops."""
     weak, own = table["weak/disagreed"], table["own/disagreed"]
     if not weak.ci_low > own.ci_high:
         return ""
     return (
-        f" Where they disagree the weak model is right in {said(weak)} and the model in "
-        f"{said(own)}: that is new to it, and agreement leaves it out (w2s_full_weak keeps it)."
+        f" Where they disagree the weak model is right in {weak} and the model in "
+        f"{own}: that is new to it, and agreement leaves it out (w2s_full_weak keeps it)."
     )
 
 
-def _right(name: str, values_P: Floats, words: str) -> Row:
-    return row_of(name, wilson(float((values_P > 0.5).sum()), len(values_P)), words)
+def _right(name: str, values_P: Floats, meaning: str) -> Measurement:
+    return measurement(name, wilson(float((values_P > 0.5).sum()), len(values_P)), meaning)
 
 
 def _picked(same_P: np.ndarray, weak_P: Floats) -> Interval:

@@ -7,34 +7,39 @@ For each supervised token of training samples, teacher-forced, with p the probab
     nll            -log p, on training and on held-out samples: a gap is memory
     chain          probability of a whole reference answer, exp(sum log p)
 
-and with a weak checkpoint what WMSS would see, see `mixing`.
+and with a weak checkpoint what WMSS would see (arXiv 2602.08222), from each sample's own means over
+its tokens, so that both gradients are averaged the same way and samples can be drawn anew:
 
-Axes: P samples. Intervals are over samples (bootstrap-t), each weighed by its tokens' mean.
+    mix/gradient       lam (1 - p_mix), mean over samples
+    mix/ratio          that over SFT's 1 - p, of the same samples; bootstrap over samples
+    mix/reactivated    share of the mixed gradient on tokens above 0.99; bootstrap over samples
+
+Axes: P samples, N tokens of one sample, B, T, V vocabulary, D width. Intervals are over samples
+(bootstrap-t), each weighed by its tokens' mean.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from rekindle.engine.batch import Batch, count, pack
-from rekindle.engine.device import micro_tokens
+from rekindle.engine.device import Alone, micro_tokens
 from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
 from rekindle.errors import DataError
-from rekindle.evals.intervals import Floats, Interval, cluster
-from rekindle.methods.wmss.telemetry import SATURATED
+from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster, few_differ
+from rekindle.methods.wmss.telemetry import SATURATED, TOKENS, MixSignal
 from rekindle.records import Problem
-from rekindle.signals.mixing import mix_rows
-from rekindle.signals.table import Advice, Finding, Health, Row, said
-
-__all__ = ["Row", "Saturation", "has_signal", "judge", "saturation", "sft_finding"]
+from rekindle.signals.findings import Advice, Finding, Health, Measurement, measurement
 
 LITTLE, MUCH = 0.01, 0.05  # mean non-target mass: below, SFT has hardly any gradient; above, plenty
 KNOWN = 0.95  # probability of a held-out reference answer; above, there is nothing to gain
 BACK, TIMES = 0.5, 2.0  # what mixing must bring: share on tokens above 0.99, times SFT's gradient
+FEW = 8  # samples; with fewer a ratio has no interval
 MEMORY = 2.0  # held-out nll as a multiple of the training nll
 NO_PROOF = (
     "A larger gradient is no proof: where it was tried here (docs/evidence.md) joint training was "
@@ -47,14 +52,9 @@ NO_PROOF = (
 class Saturation(NamedTuple):
     """The table, and what it says."""
 
-    rows: list[Row]
+    rows: list[Measurement]
     state: str  # saturated | memorised | fading | unsettled | alive | unclear
     verdict: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        rows = [row._asdict() for row in self.rows]
-        return {"signal": "sft", "state": self.state, "verdict": self.verdict, "rows": rows}
 
 
 def saturation(
@@ -102,24 +102,24 @@ def has_signal(finding: Finding) -> bool:
     return next(row.ci_low for row in finding.rows if row.name == "mass/non_target") >= LITTLE
 
 
-def sft_finding(found: Saturation) -> Finding:
+def sft_finding(measured: Saturation) -> Finding:
     """The same as a finding: WMSS fits a saturated model, if a weak one was measured beside it."""
-    if found.state not in ("saturated", "memorised"):
-        health: Health = "well" if found.state == "alive" else "between"
-        return Finding("sft", found.state, health, found.verdict, found.rows)
-    rows = {row.name: row for row in found.rows}
-    fresh, left = rows["chain_prob/held_out"], f"the gradient is {said(rows['mass/non_target'])}"
+    if measured.state not in ("saturated", "memorised"):
+        health: Health = "well" if measured.state == "alive" else "between"
+        return Finding("sft", measured.state, health, measured.verdict, measured.rows)
+    rows = {row.name: row for row in measured.rows}
+    fresh, left = rows["chain_prob/held_out"], f"the gradient is {rows['mass/non_target']}"
     against = [Advice("sft, more steps on the same data", f"{left} a token")]
     remedy = None
     if fresh.ci_low > KNOWN:
-        why = f"held-out answers have probability {said(fresh)}: there is nothing left to gain"
+        why = f"held-out answers have probability {fresh}: there is nothing left to gain"
         against.append(Advice("wmss", why))
     elif "mix/ratio" not in rows:
         against.append(Advice("wmss", "no weak model was mixed in: give --weak of the same tokens"))
     else:
         ratio, back = rows["mix/ratio"], rows["mix/reactivated"]
         shown = (
-            f"mixed with the weak model the gradient is {said(ratio)} times SFT's, {said(back)} of "
+            f"mixed with the weak model the gradient is {ratio} times SFT's, {back} of "
             "it on tokens above 0.99"
         )
         if ratio.ci_low > TIMES and back.ci_low > BACK:
@@ -127,7 +127,8 @@ def sft_finding(found: Saturation) -> Finding:
         else:
             why = f"it needs lower bounds above {TIMES:g} and {BACK:g}"
             against.append(Advice("wmss", f"{shown}: {why}"))
-    return Finding("sft", found.state, "out", found.verdict, found.rows, remedy, tuple(against))
+    state, verdict, rejected = measured.state, measured.verdict, tuple(against)
+    return Finding("sft", state, "out", verdict, measured.rows, remedy, rejected)
 
 
 def _batch(policy: Policy, problems: Sequence[Problem], split: str) -> Batch:
@@ -159,51 +160,54 @@ def _measured(policy: Policy, batch: Batch) -> dict[str, Floats]:
     }
 
 
-def _row(name: str, values_P: Floats, words: str, *, low: float = 0.0, top: float = 1.0) -> Row:
-    found: Interval = cluster(values_P, bounds=(low, top))
-    return Row(name, found.value, found.ci_low, found.ci_high, found.n, words)
+def _row(
+    name: str, values_P: Floats, meaning: str, *, low: float = 0.0, top: float = 1.0
+) -> Measurement:
+    return measurement(name, cluster(values_P, bounds=(low, top)), meaning)
 
 
-def judge(rows: dict[str, Row]) -> tuple[str, str]:
+def judge(rows: dict[str, Measurement]) -> tuple[str, str]:
     """A state that the intervals bear out, and the sentence for it."""
     mass = rows["mass/non_target"]
     sure = rows["tokens/above_099"].value
-    left = f"1 - p is {said(mass)} a token, {sure:.1%} of tokens are above 0.99"
+    left = f"1 - p is {mass} a token, {sure:.1%} of tokens are above 0.99"
     limits = f"below {LITTLE:g} is next to none, above {MUCH:g} is plenty"
     if math.isnan(mass.ci_low) or (mass.ci_low < LITTLE and mass.ci_high > MUCH):
-        words = f"Whether SFT has signal left is not settled: {left}. Give more --problems."
-        return "unclear", words
+        verdict = f"Whether SFT has signal left is not settled: {left}. Give more --problems."
+        return "unclear", verdict
     if mass.ci_high < LITTLE:
         state, known = _held_out(rows)
-        words = f"SFT has stopped giving signal on this data: {left}. {known}"
+        verdict = f"SFT has stopped giving signal on this data: {left}. {known}"
     elif mass.ci_low > MUCH:
-        state, words = "alive", f"SFT still has signal: {left}. Train on before anything else."
+        state, verdict = "alive", f"SFT still has signal: {left}. Train on before anything else."
     elif mass.ci_high > MUCH:
-        words = f"SFT has signal left, whether little or plenty is not settled: {left} ({limits})."
-        state, words = "unsettled", f"{words} Give more --problems."
+        verdict = (
+            f"SFT has signal left, whether little or plenty is not settled: {left} ({limits})."
+        )
+        state, verdict = "unsettled", f"{verdict} Give more --problems."
     else:
         any_ = "" if mass.ci_low >= LITTLE else ", if any"
-        state, words = "fading", f"SFT has little signal left{any_}: {left} ({limits})."
-    return state, words + (_of_the_mix(rows) if "mix/ratio" in rows else "")
+        state, verdict = "fading", f"SFT has little signal left{any_}: {left} ({limits})."
+    return state, verdict + (_of_the_mix(rows) if "mix/ratio" in rows else "")
 
 
-def _held_out(rows: dict[str, Row]) -> tuple[str, str]:
+def _held_out(rows: dict[str, Measurement]) -> tuple[str, str]:
     """Saturated or memorised: what the held-out intervals bear out."""
     nll, fresh, chain = rows["nll"], rows["nll/held_out"], rows["chain_prob/held_out"]
-    shown = f"(nll {said(fresh)} against {said(nll)}, probability of an answer {said(chain)})"
+    shown = f"(nll {fresh} against {nll}, probability of an answer {chain})"
     if chain.ci_high < KNOWN and fresh.ci_low > MEMORY * nll.ci_high:
-        words = f"Held-out answers are not learnt with it {shown}: more data, not more steps."
-        return "memorised", words
+        verdict = f"Held-out answers are not learnt with it {shown}: more data, not more steps."
+        return "memorised", verdict
     if chain.ci_low > KNOWN or fresh.ci_high <= MEMORY * nll.ci_low:
-        words = f"Held-out answers are as well known {shown}: what is left to gain is elsewhere."
-        return "saturated", words
+        verdict = f"Held-out answers are as well known {shown}: what is left to gain is elsewhere."
+        return "saturated", verdict
     return "saturated", f"Whether held-out answers are as well known is not settled {shown}."
 
 
-def _of_the_mix(rows: dict[str, Row]) -> str:
+def _of_the_mix(rows: dict[str, Measurement]) -> str:
     ratio, back, more = (rows[f"mix/{name}"] for name in ("ratio", "reactivated", "amplified"))
     shown = (
-        f" Mixed with the weak model the gradient is {said(ratio)} times SFT's; {said(back)} of it "
+        f" Mixed with the weak model the gradient is {ratio} times SFT's; {back} of it "
         f"is on tokens above 0.99, and it is larger on {more.value:.0%} of a sample's tokens."
     )
     if ratio.ci_low > 1:
@@ -214,3 +218,69 @@ def _of_the_mix(rows: dict[str, Row]) -> str:
     if ratio.ci_high < 1:
         return f"{shown} It is smaller: mixing leaves less to learn from here."
     return f"{shown} Whether it is larger or smaller than SFT's is not settled."
+
+
+# --- the weak model mixed in
+
+
+@torch.no_grad()
+def mix_rows(policy: Policy, weak: Policy, batch: Batch, *, lam: float) -> list[Measurement]:
+    """Rows on mixing the weak model's logits in, over the batch's samples."""
+    signal, samples = MixSignal(lam), list[dict[str, float]]()
+    for micro in batch.split(micro_tokens(None, policy.device)):
+        moved = micro.to(policy.device)
+        strong_BTD, weak_BTD = (
+            p.hidden(moved.tokens_BS, moved.attend_BS, start=moved.start) for p in (policy, weak)
+        )
+        target_BT = moved.tokens_BS[:, moved.start :]
+        for b, mask_T in enumerate(moved.mask_BT):
+            strong_ND, weak_ND = strong_BTD[b][mask_T], weak_BTD[b][mask_T]
+            target_N = target_BT[b][mask_T]
+            for first in range(0, len(target_N), TOKENS):
+                part = slice(first, first + TOKENS)
+                strong_NV, weak_NV = (
+                    strong_ND[part] @ policy.head().T,
+                    weak_ND[part] @ weak.head().T,
+                )
+                signal.add(strong_NV, weak_NV, target_N[part])
+            samples.append(signal.metrics(Alone()))
+    of = {name: np.array([one[name] for one in samples]) for name in samples[0]}
+    return _rows(of, lam)
+
+
+def _rows(of: dict[str, Floats], lam: float) -> list[Measurement]:
+    mixed_P, plain_P, inf = of["mix/gradient"], of["mass/non_target"], math.inf
+    back_P = np.nan_to_num(of["mix/reactivated"]) * mixed_P  # nan: nothing to share out
+    larger = cluster(of["mix/amplified"])
+    margins = {
+        name: cluster(of[f"margin/{name}"], bounds=(-inf, inf)) for name in ("strong", "weak")
+    }
+    return [
+        measurement("margin/strong", margins["strong"], "z[y] - largest other logit, nats"),
+        measurement("margin/weak", margins["weak"], "the same, weak model"),
+        measurement("mix/gradient", cluster(mixed_P), f"target's gradient when mixed, lam {lam:g}"),
+        measurement("mix/ratio", ratio(mixed_P, plain_P), "that over SFT's, of the same samples"),
+        measurement("mix/amplified", larger, "tokens where it is more than SFT's"),
+        measurement(
+            "mix/reactivated", ratio(back_P, mixed_P, top=1.0), "share of it on tokens above 0.99"
+        ),
+    ]
+
+
+def ratio(above_P: Floats, below_P: Floats, *, seed: int = 0, top: float = math.inf) -> Interval:
+    """mean(above) / mean(below), at most `top`, with a percentile bootstrap over samples."""
+    n = len(above_P)
+    if n == 0 or below_P.sum() <= 0:
+        return Interval(math.nan, math.nan, math.nan, n)
+    value = float(above_P.mean() / below_P.mean())
+    if n < FEW:
+        return Interval(value, math.nan, math.nan, n)
+    drawn = np.random.default_rng(seed).integers(n, size=(RESAMPLES, n), dtype=np.int32)
+    under = below_P[drawn].sum(axis=1)
+    ratios = above_P[drawn].sum(axis=1)[under > 0] / under[under > 0]
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(ratios, [tail, 1 - tail])
+    if np.ptp(ratios) < 1e-12 * abs(value) + 1e-15:  # no draw differs, and samples not seen may
+        each = np.full(n, value)
+        return few_differ(each, level=LEVEL, bounds=(0.0, top)) or Interval(value, low, high, n)
+    return Interval(value, float(low), float(high), n)

@@ -4,9 +4,17 @@ Group-relative methods learn from groups in which some answers are better than o
 answers to each of P problems, for groups of G answers as training has them (K where K is less):
 
     accuracy                    the mean score
-    all_wrong, mixed, all_right shares of groups, see `group_shares`; tied: all scores are equal
+    all_wrong, all_right        shares of groups of which every score is 0; is 1
+    mixed                       share of groups whose greatest score is above the least
+    tied                        the others' complement: all scores are equal, whatever they are
     .../expected                the same if every problem had the mean accuracy p: (1 - p)^G, p^G
     all_wrong/of_g              share of all-wrong groups of g answers
+
+Of a problem's K answers n_v have the score v. G of them, drawn without replacement, are all equal
+to v with chance C(n_v, G) / C(K, G); the mean over problems is unbiased (G up to K). A missing
+score may have been anything: each share has two bounds, of the scores that would make it least and
+most; the interval reaches from below the one to above the other, and the share itself is over the
+problems with enough scores, nan where there is none.
 
 Observed shares above the expected ones say that problems differ: some are too hard and some too
 easy, which a mean accuracy hides. With several levels each is judged by itself as well, at
@@ -18,16 +26,16 @@ Axes: P problems, K samples.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from rekindle.evals.intervals import LEVEL, Floats, Interval, cluster
+from rekindle.evals.intervals import LEVEL, Floats, Interval, cluster, wilson
 from rekindle.evals.passk import avg_at_k
-from rekindle.signals.group_shares import MANY, Shares, shares
-from rekindle.signals.solutions import Solutions
-from rekindle.signals.table import Advice, Finding, Health, Row, point, row_of, said
+from rekindle.signals.findings import Advice, Finding, Health, Measurement, measurement, point, show
+from rekindle.signals.verifier_signal import Solutions
 
 GROUP = 8  # answers of a group in training, where nothing says otherwise
 MOST, MIXED = 0.5, 0.3  # all-wrong, all-right or tied: a lower bound above; healthy: of mixed
@@ -37,6 +45,7 @@ RARE = 0.1  # mixed groups; with an upper bound below, taking only these leaves 
 ENOUGH_RIGHT, ENOUGH_MIXED = 0.02, 0.15
 SIZES = (2, 4, 8, 16)
 SHOWN = 5  # levels that are named
+MANY = 0.1  # of groups without all scores; above, the verdict has their number
 
 
 class _State(NamedTuple):
@@ -54,8 +63,8 @@ def group_finding(
     sft: str | None = None,
     verifier: str | None = None,
     solutions: Solutions | None = None,
-    more: Sequence[Row] = (),
-    cut: Row | None = None,
+    more: Sequence[Measurement] = (),
+    cut: Measurement | None = None,
 ) -> Finding:
     """The state of the groups, and what follows from it.
 
@@ -71,18 +80,19 @@ def group_finding(
         cut: share of the wrong answers that the limit of their length ended.
     """
     known = min(size, outcome_PK.shape[1])
-    found = shares(outcome_PK, known)
-    rows = [*_rows(outcome_PK, found, true_PK), *_level_rows(outcome_PK, known, levels), *more]
+    groups = shares(outcome_PK, known)
+    rows = [*_rows(outcome_PK, groups, true_PK), *_level_rows(outcome_PK, known, levels), *more]
     rows += [] if cut is None else [cut]
     rows += [] if solutions is None else solutions.rows()
     if np.isnan(outcome_PK).all():
-        words = "No answer has a score: nothing can be said of groups."
-        return Finding("groups", "unknown", "between", words, rows)
-    state = _state(found, size)
-    words = f"{state.opening}: {_told(found)}.{_lost(found)}{_of_solutions(solutions)}"
-    apart, told = _apart(outcome_PK, known, size, levels, state)
-    if apart is not None:
-        return Finding("groups", apart, "out", f"{words}{told}", rows)
+        verdict = "No answer has a score: nothing can be said of groups."
+        return Finding("groups", "unknown", "between", verdict, rows)
+    state = _state(groups, size)
+    shown = f"{_show_shares(groups)}.{_unscored(groups)}{_of_solutions(solutions)}"
+    verdict = f"{state.opening}: {shown}"
+    dead, text = _dead_levels(outcome_PK, known, size, levels, state)
+    if dead is not None:
+        return Finding("groups", dead, "out", f"{verdict}{text}", rows)
     remedy, against = None, tuple[Advice, ...]()
     if state.name == "all-wrong" and solutions is not None and solutions.rejected:
         remedy, against = _rejected(solutions)
@@ -91,23 +101,23 @@ def group_finding(
     elif state.name == "all-wrong":
         remedy, against = _all_wrong({row.name: row for row in rows}, sft, verifier)
     elif state.name == "all-right":
-        why = f"{said(row_of('', found.all_right, ''))} of the groups are all right"
+        why = f"{show(groups.all_right)} of the groups are all right"
         remedy = Advice("harder problems", why)
         why = "answers that are all right leave nothing to compare, whatever compares them"
         against = (Advice("any method on these problems", why),)
-    return Finding("groups", state.name, state.health, words + told, rows, remedy, against)
+    return Finding("groups", state.name, state.health, verdict + text, rows, remedy, against)
 
 
-def _state(found: Shares, size: int) -> _State:
+def _state(groups: Shares, size: int) -> _State:
     """What the shares of groups of G bear out; of fewer answers, what holds for G all the more."""
-    wrong, mixed, right, tied = found.all_wrong, found.mixed, found.all_right, found.tied
+    wrong, mixed, right, tied = groups.all_wrong, groups.mixed, groups.all_right, groups.tied
     if mixed.ci_low > MIXED:  # the more answers in a group, the more groups are mixed
         return _State("healthy", "well", "Groups have something to compare")
-    if found.size < size:
+    if groups.size < size:
         return _State(
             "cannot-tell",
             "between",
-            f"What groups of {size} are like cannot be told from {found.size} answers to a "
+            f"What groups of {size} are like cannot be told from {groups.size} answers to a "
             f"problem, give --samples {size}",
         )
     if wrong.ci_low > MOST:
@@ -124,28 +134,27 @@ def _state(found: Shares, size: int) -> _State:
     )
 
 
-def _told(found: Shares) -> str:
+def _show_shares(groups: Shares) -> str:
     wrong, mixed, right = (
-        said(row_of("", share, "")) for share in (found.all_wrong, found.mixed, found.all_right)
+        show(share) for share in (groups.all_wrong, groups.mixed, groups.all_right)
     )
-    return (
-        f"of groups of {found.size} answers {wrong} are all wrong, {mixed} mixed, {right} all right"
-    )
+    of_size = f"of groups of {groups.size} answers"
+    return f"{of_size} {wrong} are all wrong, {mixed} mixed, {right} all right"
 
 
-def _lost(found: Shares) -> str:
-    if found.lost <= MANY * found.problems:
+def _unscored(groups: Shares) -> str:
+    if groups.lost <= MANY * groups.problems:
         return ""
     return (
-        f" {found.lost} of {found.problems} groups miss a score: the intervals hold whatever those "
-        "scores would have been."
+        f" {groups.lost} of {groups.problems} groups miss a score: the intervals hold whatever "
+        "those scores would have been."
     )
 
 
-def _apart(
+def _dead_levels(
     outcome_PK: Floats, known: int, size: int, levels: Sequence[str], whole: _State
 ) -> tuple[str | None, str]:
-    """The state where a level is out and another is not, or out otherwise; what is said of it."""
+    """The state where a level is out and another is not, or out otherwise; and a sentence on it."""
     names = list(dict.fromkeys(levels))
     if len(names) < 2:
         return None, ""
@@ -156,9 +165,9 @@ def _apart(
     }
     out = {name: state for name, state in by_level.items() if state.health == "out"}
     if out and {state.name for state in by_level.values()} != {whole.name}:
-        told = ", ".join(f"{state.name} on level {name}" for name, state in out.items())
+        text = ", ".join(f"{state.name} on level {name}" for name, state in out.items())
         first = next(iter(out))
-        return told, f" By level: {told}. What fits there is said with --levels {first}."
+        return text, f" By level: {text}. What fits there is said with --levels {first}."
     unlike = [
         f"{state.name} on level {name}"
         for name, state in by_level.items()
@@ -169,38 +178,38 @@ def _apart(
 
 
 def _all_wrong(
-    table: dict[str, Row], sft: str | None, verifier: str | None
+    table: dict[str, Measurement], sft: str | None, verifier: str | None
 ) -> tuple[Advice | None, tuple[Advice, ...]]:
     accuracy, wrong, mixed = (table[name] for name in ("accuracy", "all_wrong", "mixed"))
     true = table.get("all_wrong/true")
     against: tuple[Advice, ...] = ()
     if mixed.ci_high < RARE:
-        why = f"only {said(mixed)} of the groups have anything to compare"
+        why = f"only {mixed} of the groups have anything to compare"
         against = (Advice("grpo_dynamic, or more steps", why),)
     if verifier == "brittle":
         why = "the verifier rejects right answers: a penalty on rejected ones would fall on them"
         return None, (Advice("lens", why), *against)
     if true is not None and not true.ci_low > MOST:
         why = (
-            f"by the stronger check {said(true)} of the groups are all wrong: a penalty on "
+            f"by the stronger check {true} of the groups are all wrong: a penalty on "
             "rejected answers would fall on right ones"
         )
         return None, (Advice("lens", why), *against)
     if accuracy.ci_low > ENOUGH_RIGHT and mixed.ci_low > ENOUGH_MIXED:
         why = (
-            f"{said(wrong)} of the groups are all wrong, and right answers exist (accuracy "
-            f"{said(accuracy)}, {said(mixed)} of the groups are mixed). Try a small KL first: "
+            f"{wrong} of the groups are all wrong, and right answers exist (accuracy "
+            f"{accuracy}, {mixed} of the groups are mixed). Try a small KL first: "
             "at the paper's scale LENS was level with GRPO on five small bases (docs/evidence.md), "
             "and where more was tried, a KL, easier levels or an entropy bonus did as much, so "
             "the study has grpo with a KL beside it"
         )
         return Advice("lens", why), against
-    first = Advice("easier problems first", f"next to nothing to reinforce: {said(accuracy)} right")
+    first = Advice("easier problems first", f"next to nothing to reinforce: {accuracy} right")
     if sft is not None:
-        why = f"{said(accuracy)} of the answers are right, and SFT on the solutions has signal"
+        why = f"{accuracy} of the answers are right, and SFT on the solutions has signal"
         first = Advice("sft", f"{why} ({sft})")
     why = (
-        f"right are {said(accuracy)} of the answers, mixed {said(mixed)} of the groups, and it "
+        f"right are {accuracy} of the answers, mixed {mixed} of the groups, and it "
         f"needs lower bounds above {ENOUGH_RIGHT:g} and {ENOUGH_MIXED:g}: it would rank wrong "
         "answers alone, which has destroyed a base with hardly any right answers here "
         "(docs/LOG.md)"
@@ -208,13 +217,13 @@ def _all_wrong(
     return first, (Advice("lens", why), *against)
 
 
-def _cut_off(cut: Row) -> tuple[Advice, tuple[Advice, ...]]:
+def _cut_off(cut: Measurement) -> tuple[Advice, tuple[Advice, ...]]:
     """Answers that are wrong because they do not end say nothing of what the model can do."""
     why = (
-        f"{said(cut)} of the wrong answers are cut off: --set sample.max_new_tokens=N, twice the "
+        f"{cut} of the wrong answers are cut off: --set sample.max_new_tokens=N, twice the "
         "limit or more (or sample.stop, where they run on past their end), and diagnose again"
     )
-    against = f"{said(cut)} of the wrong answers are cut off, which says nothing of the problems"
+    against = f"{cut} of the wrong answers are cut off, which says nothing of the problems"
     refused = ("lens", "sft", "easier problems first")
     return Advice("a longer limit", why), tuple(Advice(what, against) for what in refused)
 
@@ -236,37 +245,38 @@ def _rejected(solutions: Solutions) -> tuple[Advice, tuple[Advice, ...]]:
     return solutions.mend(), (lens, solutions.unlearnt("sft"), easier)
 
 
-def _rows(outcome_PK: Floats, found: Shares, true_PK: Floats | None) -> list[Row]:
-    samples, size = outcome_PK.shape[1], found.size
+def _rows(outcome_PK: Floats, groups: Shares, true_PK: Floats | None) -> list[Measurement]:
+    samples, size = outcome_PK.shape[1], groups.size
     accuracy = cluster(avg_at_k(outcome_PK))
     none, every = _power(accuracy, size, flip=True), _power(accuracy, size, flip=False)
-    same = "if every problem had the mean accuracy"
+    same, of_size = "if every problem had the mean accuracy", f"groups of {size}"
     rows = [
-        row_of("accuracy", accuracy, f"mean score of {samples} answers to a problem"),
-        row_of("all_wrong", found.all_wrong, f"groups of {size} without a right answer, share"),
-        row_of("all_wrong/expected", none, same),
-        row_of("mixed", found.mixed, f"groups of {size} with something to compare, share"),
-        row_of("tied", found.tied, "share of groups whose scores are all equal"),
-        row_of("all_right", found.all_right, f"groups of {size} without a wrong answer, share"),
-        row_of("all_right/expected", every, same),
-        point("incomplete", found.lost, found.problems, "groups with a missing score"),
+        measurement("accuracy", accuracy, f"mean score of {samples} answers to a problem"),
+        measurement("all_wrong", groups.all_wrong, f"{of_size} without a right answer, share"),
+        measurement("all_wrong/expected", none, same),
+        measurement("mixed", groups.mixed, f"{of_size} with something to compare, share"),
+        measurement("tied", groups.tied, "share of groups whose scores are all equal"),
+        measurement("all_right", groups.all_right, f"{of_size} without a wrong answer, share"),
+        measurement("all_right/expected", every, same),
+        point("incomplete", groups.lost, groups.problems, "groups with a missing score"),
     ]
     for other in (g for g in SIZES if g <= samples):
         wrong = shares(outcome_PK, other).all_wrong
-        rows.append(row_of(f"all_wrong/of_{other}", wrong, f"expected share in groups of {other}"))
+        meaning = f"expected share in groups of {other}"
+        rows.append(measurement(f"all_wrong/of_{other}", wrong, meaning))
     if true_PK is not None:
         true = shares(true_PK, size)
-        rows.append(row_of("all_wrong/true", true.all_wrong, "by the stronger check"))
-        rows.append(row_of("mixed/true", true.mixed, "by the stronger check"))
+        rows.append(measurement("all_wrong/true", true.all_wrong, "by the stronger check"))
+        rows.append(measurement("mixed/true", true.mixed, "by the stronger check"))
     return rows
 
 
-def _level_rows(outcome_PK: Floats, size: int, levels: Sequence[str]) -> list[Row]:
-    rows, names = list[Row](), list(dict.fromkeys(levels))
+def _level_rows(outcome_PK: Floats, size: int, levels: Sequence[str]) -> list[Measurement]:
+    rows, names = list[Measurement](), list(dict.fromkeys(levels))
     for name in names if len(names) > 1 else ():
-        found = shares(outcome_PK[[level == name for level in levels]], size)
-        rows.append(row_of(f"all_wrong/level_{name}", found.all_wrong, "on this level"))
-        rows.append(row_of(f"mixed/level_{name}", found.mixed, "on this level"))
+        groups = shares(outcome_PK[[level == name for level in levels]], size)
+        rows.append(measurement(f"all_wrong/level_{name}", groups.all_wrong, "on this level"))
+        rows.append(measurement(f"mixed/level_{name}", groups.mixed, "on this level"))
     return rows
 
 
@@ -276,3 +286,85 @@ def _power(accuracy: Interval, samples: int, *, flip: bool) -> Interval:
 
     low, high = power(accuracy.ci_low), power(accuracy.ci_high)
     return Interval(power(accuracy.value), high if flip else low, low if flip else high, accuracy.n)
+
+
+# --- shares of groups
+
+
+class Shares(NamedTuple):
+    """Of groups of `size` answers; `lost`: groups with a missing score, of `problems`."""
+
+    size: int
+    all_wrong: Interval
+    mixed: Interval
+    all_right: Interval
+    tied: Interval
+    lost: int
+    problems: int
+
+
+class _Chance(NamedTuple):
+    """One problem's least, likeliest and greatest chance of a kind of group; nan: not known."""
+
+    low: float
+    value: float
+    high: float
+
+
+def shares(outcome_PK: Floats, size: int, *, level: float = LEVEL) -> Shares:
+    """Shares of groups of `size` answers, `size` up to K; intervals at `level`."""
+    rows = [_of_problem(row, size) for row in outcome_PK]
+    wrong, right, tied = ([row[i] for row in rows] for i in range(3))
+    mixed = [_Chance(1 - c.high, 1 - c.value, 1 - c.low) for c in tied]
+    lost = int(np.isnan(outcome_PK).any(axis=1).sum())
+    return Shares(
+        size,
+        all_wrong=_interval(wrong, level),
+        mixed=_interval(mixed, level),
+        all_right=_interval(right, level),
+        tied=_interval(tied, level),
+        lost=lost,
+        problems=len(outcome_PK),
+    )
+
+
+def _of_problem(scores: Floats, size: int) -> tuple[_Chance, _Chance, _Chance]:
+    """Chances of all wrong, all right, all equal."""
+    known = Counter(float(score) for score in scores if not math.isnan(score))
+    total, there = len(scores), sum(known.values())
+    lost, ways = total - there, math.comb(len(scores), size)
+
+    def chance(least: int, most: int, seen: int) -> _Chance:
+        low, high = least / ways, most / ways
+        enough = there >= size
+        value = seen / math.comb(there, size) if enough else math.nan
+        return _Chance(low, value, high)
+
+    def of(score: float) -> _Chance:
+        n = known.get(score, 0)
+        return chance(math.comb(n, size), math.comb(n + lost, size), math.comb(n, size))
+
+    equal = sum(math.comb(n, size) for n in known.values())
+    # Most are equal when all that is missing has the commonest score, fewest when all differ.
+    top = max(known.values(), default=0)
+    most = equal - math.comb(top, size) + math.comb(top + lost, size)
+    return of(0.0), of(1.0), chance(equal, most, equal)
+
+
+def _interval(chances: list[_Chance], level: float) -> Interval:
+    n = len(chances)
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    low, value, high = (np.array(column) for column in zip(*chances, strict=True))
+    if np.array_equal(low, high):
+        return _mean(low, level)
+    known = value[~np.isnan(value)]
+    middle = float(known.mean()) if len(known) else math.nan
+    return Interval(middle, _mean(low, level).ci_low, _mean(high, level).ci_high, n)
+
+
+def _mean(values_P: Floats, level: float) -> Interval:
+    """A proportion where each problem's chance is 0 or 1."""
+    if np.isin(values_P, (0.0, 1.0)).all():
+        return wilson(float(values_P.sum()), len(values_P), level=level)
+    return cluster(values_P, level=level)
