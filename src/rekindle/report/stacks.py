@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rekindle.report.charts import LABEL
+from rekindle.report.formatting import count, percent
 from rekindle.report.load import RunData
-from rekindle.report.samples import number, rounded
-from rekindle.report.spec import Figure, Spec, binned, frame, nearest, tooltip_of
-from rekindle.report.words import count, percent
+from rekindle.report.samples import rounded
+from rekindle.report.spec import Datum, Figure, Spec, binned, frame, nearest, tooltip_of
 
 GROUP_CLASSES = {
     "all_wrong": "all wrong",
@@ -23,19 +23,20 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
     wide = _shares(run)
     if not wide:
         return None
-    fold = [
+    first, last = wide[0], wide[-1]
+    fold: Sequence[Spec] = [
         {"fold": list(GROUP_CLASSES), "as": ["class", "share"]},
         {"filter": "indexof(classes, datum.class) >= 0"},
         {"calculate": f"indexof({list(GROUP_CLASSES)}, datum.class)", "as": "order"},
     ]
-    step = {
+    step: Spec = {
         "field": "step",
         "type": "quantitative",
         "title": "step",
         "axis": {"tickMinStep": 1},
-        "scale": {"domain": [wide[0]["step"], wide[-1]["step"]], "nice": False},
+        "scale": {"domain": [first["step"], last["step"]], "nice": False},
     }
-    share = {
+    share: Spec = {
         "field": "share",
         "type": "quantitative",
         "title": "share of groups",
@@ -43,7 +44,7 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
         "scale": {"domain": [0, 1]},
         "axis": {"format": ".0%", "grid": False},
     }
-    colour = {
+    colour: Spec = {
         "field": "class",
         "type": "nominal",
         "scale": {
@@ -63,15 +64,14 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
         },
         nearest({"x": step, "tooltip": tooltip}, mark="rule"),
     ]
-    first, last = wide[0], wide[-1]
-    told = "; ".join(
+    ends = "; ".join(
         f"{label} {percent(first[name])} at step {first['step']}, {percent(last[name])} at step "
         f"{last['step']}"
         for name, label in GROUP_CLASSES.items()
     )
-    spec = frame(wide, layers, {"x": step}, height=150)
-    spec["params"] = [{"name": "classes", "value": list(GROUP_CLASSES)}]
-    return Figure(id=figure_id, title=run.name, alt=f"{run.name}: {told}.", spec=spec)
+    params: Spec = {"params": [{"name": "classes", "value": list(GROUP_CLASSES)}]}
+    drawing = {**frame(layers, {"x": step}, height=150), **params}
+    return Figure(figure_id, run.name, f"{run.name}: {ends}.", wide, drawing)
 
 
 def bars(
@@ -88,13 +88,14 @@ def bars(
 
     Not `stacked`: the parts side by side, where their sum means nothing.
     """
-    values = [
+    values: list[Datum] = [
         {"run": run, "part": part, "value": rounded(amount), "shown": count(amount)}
         for run, part, amount in rows
         if amount > 0
     ]
     runs = list(dict.fromkeys(run for run, _, _ in rows))
     parts = list(colours)
+    side_by_side: Spec = {} if stacked else {"yOffset": {"field": "part", "scale": {"domain": parts}}}
     layers: list[Spec] = [
         {
             "transform": [
@@ -108,6 +109,7 @@ def bars(
                     "type": "quantitative",
                     "title": unit,
                     "axis": {"labelExpr": LABEL, "tickCount": 6},
+                    **({} if stacked else {"stack": None}),
                 },
                 "color": {
                     "field": "part",
@@ -117,29 +119,27 @@ def bars(
                 },
                 "order": {"field": "order"},
                 "tooltip": tooltip_of(run="run", part="part", shown=unit),
+                **side_by_side,
             },
         }
     ]
-    y = {
+    y: Spec = {
         "field": "run",
         "type": "nominal",
         "title": None,
         "sort": runs,
         "axis": {"domain": False, "ticks": False, "labelPadding": 8, "labelLimit": 130},
     }
-    if not stacked:
-        layers[0]["encoding"]["x"]["stack"] = None
-        layers[0]["encoding"]["yOffset"] = {"field": "part", "scale": {"domain": parts}}
-    spec = frame(values, layers, {"y": y}, height=28 * max(1, len(runs)))
-    spec["params"] = [{"name": param, "value": parts}]
+    params: Spec = {"params": [{"name": param, "value": parts}]}
+    drawing = {**frame(layers, {"y": y}, height=28 * max(1, len(runs))), **params}
     alt = f"{title}: " + "; ".join(f"{v['run']}, {v['part']} {v['shown']} {unit}" for v in values)
-    return Figure(id=figure_id, title=title, alt=alt, spec=spec, wide=True)
+    return Figure(figure_id, title, alt, values, drawing, wide=True)
 
 
 def _shares(run: RunData) -> list[dict[str, float | None]]:
     """A row a step (or bin of steps) with the share of each class, where there is any."""
     columns = {
-        name: binned([(int(row["step"]), number(row.get(f"groups/{name}"))) for row in run.rows])
+        name: binned([(row.at, row.values.get(f"groups/{name}")) for row in run.rows])
         for name in GROUP_CLASSES
     }
     wide = [

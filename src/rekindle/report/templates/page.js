@@ -26,7 +26,7 @@
     tooltip: { disableDefaultStyle: true }, loader: { http: {} },
   };
 
-  // Data come by columns (packing.py); Vega wants rows.
+  // Data come by columns (Figure.packed); Vega wants rows.
   function unpack(spec) {
     const { rows, columns } = spec.data.values;
     const names = Object.keys(columns);

@@ -1,26 +1,26 @@
-"""A study in words: what it found, how its verdicts are to be read, and when not to."""
+"""A study in sentences: what it found, how to read its verdicts, and what speaks against them."""
 
 from __future__ import annotations
 
-from rekindle.report.study_file import StudyFile
-from rekindle.report.words import amount, difference, listed, plural
+from rekindle.report.formatting import amount, difference, level_title, listed, plural
 from rekindle.study.evidence import has_oracle, too_few
+from rekindle.study.schema import ComparisonResult, StudyResults
 
 
-def summary(found: StudyFile) -> list[str]:
+def summary(results: StudyResults) -> list[str]:
     """What was run, and what the declared comparison found, in sentences."""
-    claim = found.claim.strip()
+    claim = results.claim.strip()
     told = [claim if claim.endswith((".", "?", "!", ":")) else f"{claim}."] if claim else []
-    runs = sum(block.finished for block in found.arms.values())
+    runs = sum(block.finished for block in results.arms.values())
     told.append(
-        f"{plural(len(found.arms), 'arm')}, {plural(len(found.bases), 'base model')}, "
-        f"{plural(len(found.seeds), 'seed')}: {plural(runs, 'finished run')}."
+        f"{plural(len(results.arms), 'arm')}, {plural(len(results.bases), 'base model')}, "
+        f"{plural(len(results.seeds), 'seed')}: {plural(runs, 'finished run')}."
     )
-    declared, after = found.primary.declared, found.primary.changed_after
+    declared, after = results.primary.declared, results.primary.changed_after
     word = "Declared" if declared else f"Changed after {plural(after, 'finished run')}"
-    word += f" ({'; '.join(found.primary.changed)})" if found.primary.changed else ""
+    word += f" ({'; '.join(results.primary.changed)})" if results.primary.changed else ""
     when = f"{word} before the first run" if declared else word
-    for row in found.comparisons:
+    for row in results.comparisons:
         if not row.primary:
             continue
         where = "all levels" if row.level is None else f"level {row.level}"
@@ -44,38 +44,38 @@ def summary(found: StudyFile) -> list[str]:
     return told
 
 
-def cautions(found: StudyFile) -> str:
+def cautions(results: StudyResults) -> str:
     """How to read the verdicts, and what speaks against resting much on them."""
-    least = matters(found)
+    least = smallest_that_matters(results)
     text = (
         "“Helps” means that the whole 95 % interval lies on the better side of 0, “does not” that "
         f"no improvement of {least} or more lies in it; else the data cannot tell yet."
     )
-    others = len(found.comparisons) - sum(row.primary for row in found.comparisons)
+    others = len(results.comparisons) - sum(row.primary for row in results.comparisons)
     if others:
-        which = "declared row" if found.primary.declared else "row in bold"
+        which = "declared row" if results.primary.declared else "row in bold"
         text += (
             f" Only the {which} decides. The other {plural(others, 'row')} are to look at: each "
             "has an interval of its own, not widened for their number, and of twenty rows where "
             "nothing differs about one leaves out 0 by chance."
         )
-    if too_few(len(found.bases), len(found.seeds)):
+    if too_few(len(results.bases), len(results.seeds)):
         text += (
-            f" With {plural(len(found.bases), 'base model')} and "
-            f"{plural(len(found.seeds), 'seed')} this is a look at how the arms behave, not "
+            f" With {plural(len(results.bases), 'base model')} and "
+            f"{plural(len(results.seeds), 'seed')} this is a look at how the arms behave, not "
             "evidence for a method."
         )
-    return text + _controls(found)
+    return text + _controls(results)
 
 
-def matters(found: StudyFile) -> str:
+def smallest_that_matters(results: StudyResults) -> str:
     """The smallest difference that would matter, in the unit of differences."""
-    return difference(found.primary.metric, found.meaningful, unit=True).removeprefix("+")
+    return difference(results.primary.metric, results.meaningful, unit=True).removeprefix("+")
 
 
-def _controls(found: StudyFile) -> str:
+def _controls(results: StudyResults) -> str:
     """Said where the verdicts are: arms whose reward model knows the truth are no method's."""
-    oracles = [arm for arm, block in found.arms.items() if has_oracle(block.settings)]
+    oracles = [arm for arm, block in results.arms.items() if has_oracle(block.settings)]
     if not oracles:
         return ""
     verb = "have" if len(oracles) > 1 else "has"
