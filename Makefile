@@ -7,7 +7,7 @@ OUT ?= runs/quickstart
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup dev quickstart test test-all check format bench evidence docs clean
+.PHONY: setup dev quickstart test test-all golden golden-renew check format bench evidence docs clean
 
 setup: $(VENV)/.setup ## the environment, nothing else
 dev: $(VENV)/.dev ## the environment with what tests and benchmarks need
@@ -26,16 +26,22 @@ quickstart: setup ## the tour: five methods, each beside its baseline, and one p
 	$(BIN)/rekindle quickstart --out $(OUT) --overwrite
 
 test: dev ## the whole default suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow and not golden'
 
 test-all: dev ## with the slow tests too
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu'
+
+golden: dev ## numbers and pages are as recorded: every method, explain, grade, eval, studies
+	$(BIN)/python -m pytest tests/golden
+
+golden-renew: dev ## record them anew; only for a change that is meant to alter them
+	$(BIN)/python tests/golden/record.py
 
 check: dev ## format, lint, types, fast tests
 	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow and not oracle and not learns and not faults'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow and not oracle and not learns and not faults and not golden'
 
 format: dev
 	$(BIN)/ruff format src tests benchmarks docs
