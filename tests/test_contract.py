@@ -10,18 +10,18 @@ from safetensors.torch import load_file
 import tiny
 from rekindle.loops import group_step as step
 from rekindle.loops import pair_step as pairs
-from rekindle.methods import METHODS, method_module, section_name, sft
+from rekindle.methods import sft
+from rekindle.methods.catalog import METHODS, find_method, method_module
 from rekindle.training.recipe import load_recipe, make_recipe
 from rekindle.training.train import train
 
 ROOT = Path(__file__).parents[1]
 # Presets of one file share its code: one of each, and those that take another way through it.
-FIRST = {METHODS[name]: name for name in reversed(METHODS)}
-FIRST[METHODS["weak_to_strong"]] = "w2s_full_weak"  # random models agree on no answer
+FIRST = {METHODS[name].module: name for name in reversed(METHODS)}
+FIRST[METHODS["weak_to_strong"].module] = "w2s_full_weak"  # random models agree on no answer
 TRAINED = [*FIRST.values(), "dapo", "lens_shuffled", "gated", "wmss_frozen"]
-RANKS = {"hero", "blend"}  # sections of methods that need a reward model
-PAIRS = {"dpo", "orpo"}
-ROUNDS = {"self_rewarding", "temporal"}
+# sections whose methods rank or judge answers: random scores do for that here
+SCORED = {m.section for m in METHODS.values() if {"reward model", "judge"} & set(m.needs)}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def data(tmp_path_factory):
 
 
 def tree_of(method, base, data, **optim):
-    section = section_name(method)
+    row = find_method(method)
     return {
         "method": method,
         "seed": 3,
@@ -53,13 +53,13 @@ def tree_of(method, base, data, **optim):
         "optim": {"steps": 4, "problems": 5, "lr": 1e-2, **optim},
         "eval": {"problems": 4, "samples": 2},
         "checkpoint": {"every": 2},
-        **({"reward": {"source": "random"}} if section in RANKS | ROUNDS else {}),
-        section: own(section, data),
+        **({"reward": {"source": "random"}} if row.section in SCORED else {}),
+        row.section: own(row, data),
     }
 
 
-def own(section, data):
-    if section in PAIRS:
+def own(row, data):
+    if row.kind == "pairs":
         path = data.with_name("pairs.jsonl")
         rows = [
             {"id": f"p{i}", "prompt": f"{i}=", "chosen": str(i), "rejected": "0+0"}
@@ -67,22 +67,22 @@ def own(section, data):
         ]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return {"pairs": str(path)}
-    if section in ROUNDS:
+    if "judge" in row.needs:
         judge = {"source": "reward"}
         return {"iterations": 2, "prompts": 6, "candidates": 3, "choose_cut": True, "judge": judge}
-    if section == "weak_to_strong":
+    if row.kind == "stages":
         return {"half1": 8, "half2": 12, "weak_sft": {"steps": 4, "lr": 1e-2, "batch": 5}}
-    return {} if section in ("sft", "wmss") else {"group_size": 24}
+    return {"group_size": 24} if row.kind == "group" else {}
 
 
 def updating(method):
     """The module whose `update` takes the method's steps."""
-    section = section_name(method)
-    if section in PAIRS | ROUNDS:
+    row = find_method(method)
+    if row.kind == "pairs" or "judge" in row.needs:
         return pairs
-    if section == "weak_to_strong":
+    if row.kind == "stages":
         return sft
-    return method_module(method) if section in ("sft", "wmss") else step
+    return step if row.kind == "group" else method_module(method)
 
 
 def weights(out):
@@ -97,7 +97,7 @@ def rows_of(out):
 @pytest.mark.parametrize("method", list(METHODS))
 def test_has_a_page_presets_and_a_config_that_round_trips(method, base, data):
     module = method_module(method)
-    assert (ROOT / "docs" / "methods" / f"{section_name(method)}.md").exists()
+    assert (ROOT / "docs" / "methods" / f"{find_method(method).section}.md").exists()
     assert method in module.PRESETS
     recipe = make_recipe(tree_of(method, base, data))
     assert make_recipe(recipe.resolved()).resolved() == recipe.resolved()
@@ -122,7 +122,7 @@ def test_steps_are_taken_and_do_not_depend_on_the_split(method, base, data, tmp_
         torch.testing.assert_close(split[name], whole[name], atol=1e-9, rtol=1e-9)
     assert any(not torch.equal(whole[name], start[name]) for name in whole)
     # with those of the future models, and of the weak model
-    steps = 8 if section_name(method) in ("temporal", "weak_to_strong") else 4
+    steps = 8 if find_method(method).section in ("temporal", "weak_to_strong") else 4
     assert [row["step"] for row in rows_of(tmp_path / "whole")] == list(range(1, steps + 1))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rekindle.cli.main import app
-from rekindle.methods import METHODS
+from rekindle.methods.catalog import METHODS
 from sitegen import build as site_build
 from sitegen.build import DocsError, build, missing_pages, pages_of
 from sitegen.links import faults
@@ -191,12 +191,12 @@ def test_a_method_page_has_its_settings_presets_and_words(name):
 
 def test_measured_differences_come_with_interval_and_counts():
     rows = 0
-    for module in dict.fromkeys(METHODS.values()):
-        for found in measured(ROOT / "results" / "studies", module):
+    for file in method_files():
+        for found in measured(ROOT / "results" / "studies", file):
             drawn = plot(found.comparisons, "x")
             assert drawn.count("<circle") == len(found.comparisons)
             for row in found.comparisons:
-                assert METHODS[found.arms[row["method"]]] == module
+                assert METHODS[found.arms[row["method"]]].section == file
                 shown = f"{row['delta']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
                 shown = re.sub(r"[+-]0\.000\b", "0", shown).replace("-", "\N{MINUS SIGN}")
                 assert f">{shown}</td>" in drawn
@@ -207,7 +207,7 @@ def test_measured_differences_come_with_interval_and_counts():
 
 def test_studies_say_what_they_are_not_and_how_to_run_them_again():
     studies = ROOT / "results" / "studies"
-    told = {found.name: section(found) for found in measured(studies, METHODS["hero"])}
+    told = {found.name: section(found) for found in measured(studies, "hero")}
     assert "A look at its arms, not evidence" in told["hero"]
     assert "A look" not in told["hero_confirm"]
     assert "`hero` and `rm_only`: a control" in told["hero_confirm"]
@@ -229,7 +229,7 @@ def test_a_comparison_without_an_interval_shows_no_number():
 
 
 def test_a_verdict_stands_with_its_reason():
-    found = {f.name: f for f in measured(ROOT / "results" / "studies", METHODS["temporal"])}
+    found = {f.name: f for f in measured(ROOT / "results" / "studies", "temporal")}
     drawn = plot(found["temporal_confirm"].comparisons, "pass@1")
     why = "above 0, but smaller than what was declared to matter"
     assert f">helps</span><small>{why}</small></td>" in drawn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def build(root: Path, work: Path, site: Path, package: Path | None = None) -> No
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     config = yaml.safe_load((root / "mkdocs.yml").read_text())
+    _list_methods(config, pages)
     _refuse("pages that are not in mkdocs.yml's nav, or only there", _unlisted(config, set(pages)))
     config |= {"docs_dir": "docs", "site_dir": "site"}
     (work / "mkdocs.yml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -100,9 +101,22 @@ def pages_of(root: Path) -> dict[str, str]:
 def _overview(texts: dict[str, str]) -> str:
     lines = ["# Methods\n", "One file a paper, one page a file.\n", "| | methods |", "|---|---|"]
     for name, methods in method_files().items():
-        title = texts[f"methods/{name}.md"].split("\n", 1)[0].removeprefix("# ").split(":")[0]
+        title = _title(texts[f"methods/{name}.md"])
         lines.append(f"| [{title}]({name}.md) | {', '.join(f'`{m}`' for m in methods)} |")
     return "\n".join(lines) + "\n"
+
+
+def _title(page: str) -> str:
+    """The heading of a method's page, up to the names that it lists."""
+    return page.split("\n", 1)[0].removeprefix("# ").split(":")[0]
+
+
+def _list_methods(config: dict[str, Any], pages: Mapping[str, str]) -> None:
+    """The nav's methods, in the catalog's order."""
+    [listed] = [part["Methods"] for part in config["nav"] if "Methods" in part]
+    for name in method_files():
+        page = f"methods/{name}.md"
+        listed.append({_title(pages[page]): page})
 
 
 def _unlisted(config: dict[str, Any], pages: set[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from rekindle.methods import METHODS
+from rekindle.methods.catalog import METHODS
 from rekindle.report.words import nice_step, plural
 from rekindle.study.evidence import has_oracle, too_few
 from sitegen.markdown import prose
@@ -27,13 +27,13 @@ class Measured(NamedTuple):
     arms: dict[str, str]
 
 
-def measured(results: Path, module: str) -> list[Measured]:
-    """Studies with arms of a method's file, by its module: comparisons of the primary metric."""
+def measured(results: Path, file: str) -> list[Measured]:
+    """Studies with arms of a method's file (its section): comparisons of the primary metric."""
     out = []
     for path in sorted(results.glob("*/study.json")):
         study = json.loads(path.read_text())
         arms = methods_of_arms(path.parent / "study.yaml")
-        mine = {arm for arm, method in arms.items() if METHODS.get(method) == module}
+        mine = {arm for arm, method in arms.items() if _is_of(file, method)}
         primary = study["primary"]
         rows = [
             row
@@ -54,15 +54,19 @@ def methods_of_arms(declared: Path) -> dict[str, str]:
     return {arm: tree.get("method", shared) for arm, tree in study["arms"].items()}
 
 
-def baseline_in(results: Path, module: str) -> list[str]:
+def baseline_in(results: Path, file: str) -> list[str]:
     """Studies in which a method's arms are only what others are compared with."""
     names = []
     for path in sorted(results.glob("*/study.yaml")):
-        mine = {a for a, method in methods_of_arms(path).items() if METHODS.get(method) == module}
+        mine = {arm for arm, method in methods_of_arms(path).items() if _is_of(file, method)}
         study = json.loads((path.parent / "study.json").read_text())
         if any(row["baseline"] in mine for row in study["comparisons"]):
             names.append(path.parent.name)
     return names
+
+
+def _is_of(file: str, method: str) -> bool:
+    return method in METHODS and METHODS[method].section == file
 
 
 def section(found: Measured) -> str:

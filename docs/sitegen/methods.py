@@ -12,8 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from rekindle.cli.cite import reference
-from rekindle.methods import METHODS, method_module
-from rekindle.training.papers import papers_of
+from rekindle.methods.catalog import METHODS, find_method, method_module
 from sitegen.markdown import code, of_docstring, prose, table
 from sitegen.measured import baseline_in, measured, section
 
@@ -21,8 +20,8 @@ from sitegen.measured import baseline_in, measured, section
 def method_files() -> dict[str, list[str]]:
     """Each method file's name, e.g. "grpo", with the methods that it holds."""
     out: dict[str, list[str]] = {}
-    for method, module in METHODS.items():
-        out.setdefault(module.rsplit(".", 1)[-1], []).append(method)
+    for method in METHODS.values():
+        out.setdefault(method.section, []).append(method.name)
     return out
 
 
@@ -36,7 +35,7 @@ def generated_part(name: str, root: Path) -> str:
     module = method_module(methods[0])
     parts = [
         "## What has been measured\n",
-        _measured(module, root),
+        _measured(name, root),
         "## Methods and presets\n",
         _presets(module, methods),
         "## Every setting\n",
@@ -49,7 +48,7 @@ def generated_part(name: str, root: Path) -> str:
         "## To cite\n",
         *(
             f"* {reference(paper)}"
-            for paper in dict.fromkeys(p for m in methods for p in papers_of(m))
+            for paper in dict.fromkeys(p for m in methods for p in find_method(m).papers)
         ),
         f"\nAs BibTeX: `rekindle cite {methods[0]}`.\n",
     ]
@@ -88,12 +87,12 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _measured(module: ModuleType, root: Path) -> str:
+def _measured(name: str, root: Path) -> str:
     results = root / "results" / "studies"
-    found = measured(results, module.__name__)
+    found = measured(results, name)
     if found:
         return "\n".join(section(one) for one in found)
-    names = baseline_in(results, module.__name__)
+    names = baseline_in(results, name)
     if not names:
         return "No committed study has an arm of this method yet.\n"
     listed = ", ".join(f"`{name}`" for name in names)
@@ -109,8 +108,9 @@ def _presets(module: ModuleType, methods: list[str]) -> str:
     for method in methods:
         values = module.PRESETS[method].model_dump()
         other = [f"{key}: {_plain(value)}" for key, value in values.items() if value != plain[key]]
-        rows.append((code(method), " ".join(code(one) for one in other) or "the defaults"))
-    return table(("`method:`", "differs from the defaults in"), rows)
+        settings_ = " ".join(code(one) for one in other) or "the defaults"
+        rows.append((code(method), find_method(method).sentence, settings_))
+    return table(("`method:`", "what it does", "differs from the defaults in"), rows)
 
 
 def _recipes(methods: list[str], root: Path) -> str:

@@ -7,9 +7,8 @@ import re
 import pytest
 
 from rekindle.cli.cite import bibtex
-from rekindle.methods import METHODS, method_module
-from rekindle.training.papers import PAPERS, papers_of, papers_of_recipe
-from rekindle.training.recipe import make_recipe
+from rekindle.methods.catalog import METHODS, PAPERS, method_module
+from rekindle.training.recipe import make_recipe, papers_of_recipe
 
 FIELDS = {"title", "author", "year", "eprint", "archivePrefix", "url"}
 
@@ -39,7 +38,7 @@ def parsed(text):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_can_be_cited(method):
-    names = papers_of(method)
+    names = METHODS[method].papers
     assert names
     for name in names:
         ((_, fields),) = parsed(bibtex(name)).items()
@@ -50,7 +49,7 @@ def test_every_method_can_be_cited(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_methods_file_and_its_citation_say_the_same(method):
     doc = " ".join(ast.get_docstring(ast.parse(inspect.getsource(method_module(method)))).split())
-    for name in papers_of(method):
+    for name in METHODS[method].papers:
         paper = PAPERS[name]
         assert f"arXiv {paper.arxiv}" in doc, f"{method} comes from {paper.arxiv}"
         surname = paper.authors[0].rsplit(" ", 1)[-1]
@@ -69,17 +68,18 @@ def test_all_papers_and_rekindle_once(rekindle):
     code, out, err = rekindle("cite")
     assert code == 0, err
     entries = parsed(out)
-    wanted = {PAPERS[name].arxiv for method in METHODS for name in papers_of(method)}
+    wanted = {PAPERS[name].arxiv for method in METHODS.values() for name in method.papers}
     assert {e["eprint"] for e in entries.values() if "eprint" in e} == wanted
     assert list(entries)[-1] == "rekindle"
     assert len(entries) == len(wanted) + 1
 
 
 def test_presets_share_or_have_their_own_paper(rekindle):
-    assert papers_of("dapo") == ["dapo"]
-    assert papers_of("lens_shuffled") == papers_of("lens") == ["lens"]
-    assert papers_of("w_reinforce") == papers_of("psr") == papers_of("nsr")
-    assert papers_of("sft_neftune") == ["neftune"]
+    papers = {method.name: method.papers for method in METHODS.values()}
+    assert papers["dapo"] == ("dapo",)
+    assert papers["lens_shuffled"] == papers["lens"] == ("lens",)
+    assert papers["w_reinforce"] == papers["psr"] == papers["nsr"]
+    assert papers["sft_neftune"] == ("neftune",)
     code, out, _ = rekindle("cite", "lens", "lens_mixed", "--format", "text")
     assert code == 0
     assert out.count("arXiv:2510.08696") == 1

@@ -7,7 +7,7 @@ import pytest
 import tiny
 from rekindle.cli.explain import run_explain_advantages
 from rekindle.errors import DataError
-from rekindle.methods import section_name
+from rekindle.methods.catalog import find_method
 from rekindle.training.recipe import make_recipe
 from rekindle.training.train import train
 
@@ -31,7 +31,7 @@ def test_a_steps_advantages_are_those_of_explain(method, tmp_path):
     tiny.policy(dtype="float64").save(base)
     rows = [{"prompt": f"{i}+{i % 3}=", "answer": str(i % 5)} for i in range(40)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    section = section_name(method)
+    section = find_method(method).section
     recipe = make_recipe(
         {
             "method": method,

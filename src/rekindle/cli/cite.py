@@ -10,10 +10,9 @@ import typer
 
 import rekindle
 from rekindle.errors import ConfigError, RunDirectoryError
-from rekindle.methods import METHODS
+from rekindle.methods.catalog import METHODS, PAPERS, find_method
 from rekindle.study.plan.study_file import load_study, plan
-from rekindle.training.papers import PAPERS, papers_of, papers_of_recipe
-from rekindle.training.recipe import load_recipe
+from rekindle.training.recipe import load_recipe, papers_of_recipe
 
 _TITLE = "Rekindle: bring the learning signal back when post-training has stopped working"
 _YEAR = 2026
@@ -85,7 +84,7 @@ _OWN_TEXT = f"The Rekindle contributors. {_YEAR}. {_TITLE}. Version {rekindle.__
 
 
 def _of_methods(methods: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(name for method in methods for name in papers_of(method)))
+    return list(dict.fromkeys(name for method in methods for name in find_method(method).papers))
 
 
 def _of_run(run: Path) -> list[str]:

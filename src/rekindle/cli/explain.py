@@ -12,7 +12,7 @@ import torch
 from rekindle.engine.config import SampleConfig
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.files import read_jsonl, write_jsonl
-from rekindle.methods import GROUP_METHODS, method_module, section_name
+from rekindle.methods.catalog import find_method, method_module, methods_of
 from rekindle.ops.groups import ScoredRows
 from rekindle.training.recipe import checked, with_overrides
 
@@ -24,13 +24,14 @@ def run_explain_advantages(
 ) -> None:
     """Add `reward`, `advantage`, `group_class` and the method's own columns (`penalty`, `weight`,
     ...) to each row, in order; a null is missing."""
-    if method not in GROUP_METHODS:
+    known = methods_of("group")
+    if method not in known:
         raise ConfigError(
-            f"method '{method}' gives no group advantages", fix=did_you_mean(method, GROUP_METHODS)
+            f"method '{method}' gives no group advantages", fix=did_you_mean(method, known)
         )
     module = method_module(method)
     preset = module.PRESETS[method].model_dump()
-    section = section_name(method)
+    section = find_method(method).section
     plain = [override.removeprefix(f"{section}.") for override in overrides]
     config = checked(module.Config, with_overrides(preset, plain), section)
     module.check(config, SampleConfig())

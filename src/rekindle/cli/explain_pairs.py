@@ -9,7 +9,7 @@ import typer
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.files import read_jsonl, write_jsonl
-from rekindle.methods import PAIR_METHODS, method_module, section_name
+from rekindle.methods.catalog import METHODS, find_method, method_module
 from rekindle.training.recipe import checked, with_overrides
 
 # What decides pairs; the rest of a method's section is about sampling and training.
@@ -29,11 +29,10 @@ _SETTINGS = {
 
 def run_explain_pairs(method: str, source: Path, target: Path, overrides: Sequence[str]) -> None:
     """Write the pairs, and say on standard error how many there are not, by reason."""
-    if method not in PAIR_METHODS:
-        raise ConfigError(
-            f"method '{method}' makes no pairs", fix=did_you_mean(method, PAIR_METHODS)
-        )
-    section = section_name(method)
+    makers = [name for name, row in METHODS.items() if row.makes_pairs]
+    if method not in makers:
+        raise ConfigError(f"method '{method}' makes no pairs", fix=did_you_mean(method, makers))
+    section = find_method(method).section
     plain = [override.removeprefix(f"{section}.") for override in overrides]
     known = _SETTINGS[section]
     for override in plain:

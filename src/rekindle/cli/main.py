@@ -241,11 +241,11 @@ def tasks() -> None:
 
 @app.command()
 def methods() -> None:
-    """The methods there are, and the recipe section that configures each."""
-    from rekindle.methods import METHODS, section_name
+    """The methods there are, the recipe section that configures each, and what it does."""
+    from rekindle.methods.catalog import METHODS
 
-    for name in METHODS:
-        typer.echo(f"{name:<12} section {section_name(name)}:")
+    for method in METHODS.values():
+        typer.echo(f"{method.name:<20} section {method.section + ':':<15} {method.sentence}")
 
 
 @app.command()

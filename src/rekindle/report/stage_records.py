@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
+from rekindle.methods.catalog import METHODS
 from rekindle.report.reading import (
     Json,
     number,
@@ -100,8 +101,8 @@ def read_pairs(run: Path, settings: Settings, notes: list[str]) -> list[TrainedP
     if stages:
         known = _KnownTexts(run, notes)
         return [pair for stage in stages for pair in _of_stage(run, stage, known, notes)]
-    file = settings.pairs_file
-    if settings.method not in ("dpo", "orpo") or not file:
+    file, method = settings.pairs_file, METHODS.get(settings.method)
+    if method is None or "pairs file" not in method.needs or not file:
         return []
     if not Path(file).is_file():
         notes.append(f"The pairs that it was trained on ({file}) are not here.")

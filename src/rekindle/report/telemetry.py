@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rekindle.methods import METHODS
+from rekindle.methods.catalog import METHODS, MethodKind, SignalName
 from rekindle.report.charts import Over, metric_curve
 from rekindle.report.figures import QUANTITIES, ROUND_QUANTITIES, styles_of
 from rekindle.report.formatting import count, listed, percent, plural
@@ -27,7 +27,8 @@ class RevivedSignal:
     Attributes:
         title: the paper's short name and what is revived.
         says: the claim in a sentence, and how the figures would show it.
-        modules: the method modules that this is about.
+        revives: shown for arms whose methods revive this one,
+        kinds: and for those of these kinds.
         keys: of metrics rows, or of rounds, in the order in which they are read.
         over: what a row of the curves is.
         instead: key -> keys to show for arms that do not log it; the same by their formula.
@@ -35,8 +36,9 @@ class RevivedSignal:
 
     title: str
     says: str
-    modules: tuple[str, ...]
     keys: tuple[str, ...]
+    revives: SignalName | None = None
+    kinds: tuple[MethodKind, ...] = ()
     over: Over = "step"
     instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -58,26 +60,26 @@ SIGNALS = (
         "With group-relative credit a group whose answers are all wrong has advantage 0. LENS "
         "penalises confident wrong answers more, so that a share of the advantages lies in "
         "all-wrong groups; entropy should hold and all-wrong groups should become fewer.",
-        ("lens", "nsr", "ngrpo", "rl_zvp"),
         ("advantage/share_all_wrong", "groups/all_wrong", "groups/mixed", "entropy",
          "advantage/abs", "penalty/median"),
+        revives="groups",
     ),
     RevivedSignal(
         "HERO (2510.07242): a dense reward inside the verifier's strata",
         "A 0/1 verifier says nothing within a group whose verdicts agree. HERO ranks answers there "
         "by a reward model, which helps as far as that tells right from wrong (AUC above 0.5), and "
         "gives weight to problems whose scores spread.",
-        ("hero", "blend"),
         ("reward/std", "rm/auc", "rm/auc_in_group", "advantage/share_all_wrong", "weight/mean",
          "sigma/used", "advantage/against_verdict", "groups/mixed"),
+        revives="verifier",
     ),
     RevivedSignal(
         "WMSS (2602.08222): gradient where SFT is saturated",
         "SFT's gradient on a token is the probability off its target, which goes to 0. Mixing in a "
         "weaker model's logits keeps it up; without mixing it is 1 − p, the first curve.",
-        ("wmss",),
         ("mix/gradient", "mass/non_target", "tokens/above_099", "mix/reactivated", "mix/amplified",
          "margin/strong", "margin/weak", "grad_norm"),
+        revives="sft",
         instead={"mix/gradient": ("mass/non_target",)},
     ),
     RevivedSignal(
@@ -85,25 +87,24 @@ SIGNALS = (
         "In self-rewarding, chosen and rejected become alike from round to round and the gradient "
         "of DPO shrinks. Rejecting from the past and choosing from the future should keep gap and "
         "gradient up and likeness down, with a judge that stays able.",
-        ("temporal", "self_rewarding"),
         ("pairs/gap", "pairs/gap_all", "pairs/similarity", "pairs/cosine", "grad_norm",
          "pairs/kept", "judge/auc_in_prompt", "judge/tie_rate"),
+        revives="pairs",
         over="round",
     ),
     RevivedSignal(
         "Preference pairs: how hard DPO and ORPO push",
         "The margin of chosen over rejected grows; when the chosen answers become less likely than "
         "under the reference, likelihood is displaced.",
-        ("dpo", "orpo", "weak_to_strong", "temporal", "self_rewarding"),
         ("pairs/margin", "pairs/accuracy", "pairs/chosen_change", "pairs/rejected_change",
          "pairs/gradient_rejected"),
+        kinds=("pairs", "stages"),
     ),
 )  # fmt: skip
 LABELS = RevivedSignal(
     "Weak-to-strong (2407.13647): labels that are better than the weak model's",
     "A filter keeps the weak answers that the strong model agrees with. It helps as far as more of "
     "those it keeps are right than of those it was given; gold is used for this table alone.",
-    ("weak_to_strong",),
     ("right_before", "right_kept", "kept_share", "weak_chosen", "weak_rejected"),
 )
 _FACTS = {
@@ -122,7 +123,7 @@ def telemetry(arms: Sequence[RunData], styles: Sequence[Style]) -> list[Telemetr
     shown = [
         _telemetry(f"signal-{i}", signal, arms, styles)
         for i, signal in enumerate(SIGNALS)
-        if any(_module(arm) in signal.modules for arm in arms)
+        if _concerns(signal, arms)
     ]
     shown = [signal for signal in shown if signal.figures]
     labels = label_table(arms)
@@ -156,11 +157,10 @@ def label_table(arms: Sequence[RunData]) -> Table | None:
 
 def drawn_keys(arms: Sequence[RunData], over: Over) -> set[str]:
     """Keys of metrics rows, or of rounds, that `telemetry` draws for these arms."""
-    modules = {_module(arm) for arm in arms}
     return {
         key
         for signal in SIGNALS
-        if signal.over == over and modules & set(signal.modules)
+        if signal.over == over and _concerns(signal, arms)
         for key in signal.keys
     }
 
@@ -218,8 +218,9 @@ def _logged(arm: RunData, keys: Sequence[str], over: Over) -> str | None:
     return next(has, None)
 
 
-def _module(arm: RunData) -> str:
-    return METHODS.get(arm.method, "").rsplit(".", 1)[-1]
+def _concerns(signal: RevivedSignal, arms: Sequence[RunData]) -> bool:
+    methods = [METHODS[arm.method] for arm in arms if arm.method in METHODS]
+    return any(m.kind in signal.kinds or signal.revives in m.revives for m in methods)
 
 
 def _without(arms: Sequence[RunData]) -> list[str]:

@@ -18,7 +18,8 @@ from rekindle.engine.rundir import RunLock
 from rekindle.errors import EXIT_RESUMABLE, ConfigError, did_you_mean
 from rekindle.evals.compare import compare
 from rekindle.files import read_json, remove_tree, write_json
-from rekindle.methods import METHODS, section_name
+from rekindle.methods.catalog import find_method, section_names
+from rekindle.study.evidence import STUDIES
 from rekindle.study.plan.study_file import Planned, Study, load_study, plan
 from rekindle.study.run.jobs import Executor
 from rekindle.study.run.runner import Work
@@ -29,7 +30,7 @@ from rekindle.training.recipe import Shared
 
 # those that take longest first, so that no worker is left alone with one at the end
 LONGEST_FIRST = ("wmss", "hero", "lens", "weak_to_strong", "temporal")
-METHOD_ORDER = ("wmss", "weak_to_strong", "temporal", "hero", "lens")
+METHOD_ORDER = tuple(STUDIES)
 ONE_SEED = "one seed decides nothing"
 
 
@@ -155,8 +156,7 @@ def ends(place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _belongs_elsewhere(section: str, method: str) -> bool:
     """Whether a section is another method's."""
-    own = section_name(method)
-    others = {section_name(name) for name in METHODS} - {own}
+    others = section_names() - {find_method(method).section}
     return section in others and section not in Shared.model_fields
 
 

@@ -33,7 +33,7 @@ from rekindle.engine.config import (
 from rekindle.engine.yaml_text import read_mapping, read_yaml
 from rekindle.errors import ConfigError, did_you_mean
 from rekindle.loops.reward_scores import check_reward, refuse_no_source
-from rekindle.methods import METHODS, RANKERS, method_module, section_name
+from rekindle.methods.catalog import METHODS, find_method, method_module, section_names
 
 
 class Shared(Section):
@@ -62,7 +62,8 @@ class Recipe:
     def resolved(self) -> dict[str, Any]:
         """Every key with its value, as config.yaml holds it."""
         plain = self.shared.model_dump(mode="json")
-        return {**plain, section_name(self.shared.method): self.method.model_dump(mode="json")}
+        section = find_method(self.shared.method).section
+        return {**plain, section: self.method.model_dump(mode="json")}
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -83,8 +84,9 @@ def make_recipe(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recip
     method = tree.get("method")
     if not isinstance(method, str):
         raise ConfigError("the recipe names no method", got=method, fix=did_you_mean("", METHODS))
-    module, section = method_module(method), section_name(method)
-    others = {section_name(name) for name in METHODS} - {section}
+    found = find_method(method)
+    module, section = method_module(method), found.section
+    others = section_names() - {section}
     known = {*Shared.model_fields, section}
     for key in tree:
         if key in others:
@@ -105,9 +107,27 @@ def make_recipe(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recip
     method_config = checked(module.Config, {**preset, **own}, section)
     module.check(method_config, shared.sample)
     check_reward(shared.reward)
-    if method in RANKERS:
+    if "reward model" in found.needs:
         refuse_no_source(shared.reward, method)
     return Recipe(shared=shared, method=method_config)
+
+
+def papers_of_recipe(recipe: Recipe) -> list[str]:
+    """The papers (in `PAPERS`) of a recipe's method, and of what its settings switch on."""
+    method, own = find_method(recipe.shared.method), recipe.method.model_dump()
+    dpo: Mapping[str, float] = own if method.name == "dpo" else own.get("dpo", {})
+    by_dpo = bool(dpo) and own.get("loss", "dpo") == "dpo"
+    switched_on = {
+        "dpo": by_dpo,
+        "rpo": by_dpo and dpo["nll"] > 0,
+        "orpo": own.get("loss") == "orpo",
+        "meta_rewarding": own.get("ties") == "shortest",
+        "dapo": own.get("extra_rollouts", 0) > 0,
+        "neftune": own.get("neftune_noise_alpha", 0) > 0,
+        "label_smoothing": own.get("label_smoothing_factor", 0) > 0,
+    }
+    used = [name for name, on in switched_on.items() if on]
+    return list(dict.fromkeys([*method.papers, *used]))
 
 
 def with_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

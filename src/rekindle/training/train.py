@@ -14,7 +14,7 @@ from rekindle.engine.sampler import CachedSampler
 from rekindle.errors import ConfigError
 from rekindle.loops.reward_scores import open_scorer
 from rekindle.loops.world import World
-from rekindle.methods import method_module, section_name
+from rekindle.methods.catalog import find_method, method_module
 from rekindle.rewards.judge import Judge
 from rekindle.rewards.reward_model import Scorer
 from rekindle.tasks import Task, load_task
@@ -85,7 +85,7 @@ def train(
 
 
 def _refuse_idle_judge(recipe: Recipe, judge: Judge | None) -> None:
-    section = recipe.resolved()[section_name(recipe.shared.method)]
+    section = recipe.resolved()[find_method(recipe.shared.method).section]
     source = (section.get("judge") or {}).get("source")
     if judge is not None and source != "callable":
         raise ConfigError(

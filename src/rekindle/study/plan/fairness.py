@@ -10,13 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rekindle.errors import ConfigError
-from rekindle.methods import GROUP_METHODS, section_name
+from rekindle.methods.catalog import find_method
 
 if TYPE_CHECKING:
     from rekindle.study.plan.study_file import Planned, Study
 
-_IN_STAGES = ("self_rewarding", "temporal", "weak_to_strong")
-_NEVER_SAMPLE = ("sft", "wmss", "dpo", "orpo")
 _NO_MATTER = ("log", "checkpoint", "device")  # sections that change no weight
 
 
@@ -47,7 +45,7 @@ def _check_tokens(study: Study, runs: Sequence[Planned]) -> None:
         )
     for run in runs:
         method = run.recipe.shared.method
-        if unit == "generated" and section_name(method) in _NEVER_SAMPLE:
+        if unit == "generated" and find_method(method).kind in ("sft", "pairs"):
             raise ConfigError(
                 f"arm '{run.arm}' generates no tokens, and they are the budget",
                 got=f"method: {method}",
@@ -101,7 +99,7 @@ def most_generated(runs: Sequence[Planned]) -> dict[str, int]:
 
 def _most_tokens(run: Planned) -> int | None:
     shared, knobs = run.recipe.shared, run.recipe.method.model_dump()
-    if shared.method not in GROUP_METHODS:
+    if find_method(shared.method).kind != "group":
         return None
     again = 1 + float(knobs.get("extra_rollouts", 0.0))
     answers = shared.optim.problems * int(knobs["group_size"]) * again
@@ -133,7 +131,7 @@ def _one_stage(run: Planned) -> bool:
 
 def in_stages(run: Planned) -> bool:
     """Whether a run's method makes its own data, stage after stage, and so takes its own time."""
-    return section_name(run.recipe.shared.method) in _IN_STAGES
+    return find_method(run.recipe.shared.method).kind == "stages"
 
 
 def _check_evaluation(study: Study, runs: Sequence[Planned]) -> None:
