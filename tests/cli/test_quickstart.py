@@ -16,7 +16,7 @@ from chromium import Browser, find_chromium
 
 from rekindle.cli import quickstart
 from rekindle.errors import EXIT_RESUMABLE, EXIT_USER_ERROR, ConfigError
-from rekindle.report.tour import evidence_words
+from rekindle.report.tour import evidence_line
 from rekindle.study.evidence import STUDIES, shipped
 from rekindle.study.plan.study_file import plan
 from rekindle.study.run.jobs import Outcome, run_job
@@ -157,7 +157,7 @@ def test_killed_and_resumed_it_ends_in_the_same_table(tour, tmp_path, rekindle, 
     assert pairs(out) == {"lens": pairs(tour)["lens"]}
     assert "one seed decides nothing" in said
     assert "A verdict is about the named baseline alone" in said
-    change = evidence_words(shipped()["lens"])[1]  # what its study says, beside the one seed
+    change = evidence_line(shipped()["lens"])[1]  # what its study says, beside the one seed
     assert all(word in said for word in change.split())
 
 

@@ -80,7 +80,9 @@ def test_logged_quantities_are_drawn_as_logged_and_nulls_stay_gaps(runs, styles)
     assert "KL to the reference, nats a token" not in by_title, "null everywhere"
     loss = by_title["loss"].spec["data"]["values"]
     assert len(loss) == 60 + 40
-    assert [v["value"] for v in loss[:60]] == pytest.approx([r.values["loss"] for r in runs[0].rows], 1e-4)
+    assert [v["value"] for v in loss[:60]] == pytest.approx(
+        [r.values["loss"] for r in runs[0].rows], 1e-4
+    )
     reward = by_title["mean reward"].spec
     assert {v["run"] for v in reward["data"]["values"]} == {"grpo"}
     assert reward["params"][0]["value"] == ["grpo"]

@@ -44,7 +44,7 @@ def run_quickstart(
         )
     warm_up()
     from rekindle.report.tour import build_tour
-    from rekindle.report.words import plural
+    from rekindle.report.formatting import plural
     from rekindle.study.evidence import shipped
     from rekindle.study.store.cost import read_cost, told
     from rekindle.study.tour import load_tour, run_tour, tour_row
@@ -79,8 +79,8 @@ def run_quickstart(
 
 
 def _show(rows: Sequence[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -> None:
-    from rekindle.report.tour import ELSEWHERE, evidence_words, metric_note, training_sentence
-    from rekindle.report.tour_words import GAPS
+    from rekindle.report.tour import ELSEWHERE, evidence_line, metric_note, training_sentence
+    from rekindle.report.tour_texts import TEXTS
     from rekindle.study.tour import ONE_SEED
 
     console = Console(width=None if Console().is_terminal else 150)
@@ -92,7 +92,7 @@ def _show(rows: Sequence[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -
         grid.add_row(
             row["method"],
             row["baseline"],
-            GAPS[row["name"]].missing,
+            TEXTS[row["name"]].missing,
             *(_share(row[key]) for key in ("start", "before", "after")),
             _interval(row),
             row["verdict"] if row["delta"] is not None else "not finished",
@@ -108,7 +108,7 @@ def _show(rows: Sequence[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -
         title="What the committed studies say",
     )  # fmt: skip
     for name, row in evidence.items():
-        studies.add_row(name, *evidence_words(row))
+        studies.add_row(name, *evidence_line(row))
     console.print(studies)
     console.print(f"{ELSEWHERE} in docs/evidence.md.", style="dim")
     for row in rows:

@@ -182,7 +182,7 @@ def _announce(study: Study, out: Path, runs: Sequence[Planned]) -> None:
 
 def show(found: dict[str, Any]) -> None:
     """The verdicts, what the arms cost, and what is missing."""
-    from rekindle.report.words import plural
+    from rekindle.report.formatting import plural
     from rekindle.study.store.cost import told
     from rekindle.study.store.layout import counted
 

@@ -98,7 +98,9 @@ def _mean_rows(tables: Sequence[Sequence[LogRow]]) -> list[LogRow]:
     means = []
     for step, rows in _shared(tables, lambda row: row.at).items():
         keys = dict.fromkeys(key for row in rows for key in row.values)
-        means.append(LogRow(step, {key: _mean(row.values.get(key) for row in rows) for key in keys}))
+        means.append(
+            LogRow(step, {key: _mean(row.values.get(key) for row in rows) for key in keys})
+        )
     return means
 
 

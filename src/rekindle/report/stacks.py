@@ -95,7 +95,9 @@ def bars(
     ]
     runs = list(dict.fromkeys(run for run, _, _ in rows))
     parts = list(colours)
-    side_by_side: Spec = {} if stacked else {"yOffset": {"field": "part", "scale": {"domain": parts}}}
+    side_by_side: Spec = (
+        {} if stacked else {"yOffset": {"field": "part", "scale": {"domain": parts}}}
+    )
     layers: list[Spec] = [
         {
             "transform": [

@@ -76,7 +76,9 @@ def read_stages(run: Path, notes: list[str]) -> list[Stage]:
         Stage(
             name=_name_of(path),
             kept=whole(record.get("kept")),
-            dropped={reason: whole(times) for reason, times in numbers(record.get("dropped")).items()},
+            dropped={
+                reason: whole(times) for reason, times in numbers(record.get("dropped")).items()
+            },
             generated=number(record.get("generated")) or 0.0,
             seconds=number(record.get("seconds")) or 0.0,
             facts={key: value for key, value in numbers(record).items() if key not in skip},
@@ -174,9 +176,7 @@ def _judged(row: Mapping[str, Json]) -> dict[str, Fact]:
     return facts
 
 
-def _of_stage(
-    run: Path, stage: Path, known: _KnownTexts, notes: list[str]
-) -> list[TrainedPair]:
+def _of_stage(run: Path, stage: Path, known: _KnownTexts, notes: list[str]) -> list[TrainedPair]:
     path = stage / "rows.jsonl"
     if not path.is_file():
         notes.append(f"The pairs of {stage.name} are not here.")
@@ -212,7 +212,9 @@ def _pair(
     if row.get("weak_side"):
         facts["weak side"] = text_of(row["weak_side"])
     prompt = row.get("messages") or row.get("prompt")
-    return TrainedPair(path, line, stage, problem, shorten(prompt_text(prompt)), chosen, rejected, facts)
+    return TrainedPair(
+        path, line, stage, problem, shorten(prompt_text(prompt)), chosen, rejected, facts
+    )
 
 
 def _side(

@@ -129,7 +129,11 @@ def telemetry(arms: Sequence[RunData], styles: Sequence[Style]) -> list[Telemetr
     labels = label_table(arms)
     if labels is not None:
         without = _without(arms)
-        notes = [f"Without a filter, and so without these numbers: {listed(without)}."] if without else []
+        notes = (
+            [f"Without a filter, and so without these numbers: {listed(without)}."]
+            if without
+            else []
+        )
         shown.append(Telemetry(LABELS.title, LABELS.says, (), notes, [labels]))
     return shown
 

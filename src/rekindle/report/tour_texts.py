@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from rekindle.report.charts import Over
 
-class Gap(NamedTuple):
+
+class MethodText(NamedTuple):
     """Where a method's baseline loses its signal, and what the method does about it.
 
     Attributes:
@@ -29,11 +31,11 @@ class Gap(NamedTuple):
     example: tuple[str, str]
     signal: str = ""
     keys: tuple[str, ...] = ()
-    over: str = "step"
+    over: Over = "step"
 
 
-GAPS = {
-    "wmss": Gap(
+TEXTS = {
+    "wmss": MethodText(
         title="Weak-driven learning (WMSS)",
         paper="2602.08222",
         missing="SFT is sure of its tokens: hardly any gradient is left",
@@ -47,7 +49,7 @@ GAPS = {
         signal="push on the right token, mean of a step",
         keys=("mix/gradient", "mass/non_target"),
     ),
-    "weak_to_strong": Gap(
+    "weak_to_strong": MethodText(
         title="Weak-to-strong reasoning, stage I",
         paper="2407.13647",
         missing="no labels but a weaker model's, many of them wrong",
@@ -60,7 +62,7 @@ GAPS = {
         "pre-training, and nobody shows it a right answer.",
         example=("4 7+5 8:", "7+8+0=15,4+5+1=10;1 0 5"),
     ),
-    "temporal": Gap(
+    "temporal": MethodText(
         title="Temporal self-rewarding",
         paper="2508.06026",
         missing="chosen and rejected answers become alike",
@@ -76,7 +78,7 @@ GAPS = {
         keys=("pairs/gap",),
         over="round",
     ),
-    "hero": Gap(
+    "hero": MethodText(
         title="HERO",
         paper="2510.07242",
         missing="a strict verifier says 0 to nearly everything",
@@ -92,7 +94,7 @@ GAPS = {
         signal="share of the advantages in all-wrong groups",
         keys=("advantage/share_all_wrong",),
     ),
-    "lens": Gap(
+    "lens": MethodText(
         title="LENS",
         paper="2510.08696",
         missing="all answers to a problem are wrong: advantage 0",
@@ -109,7 +111,7 @@ GAPS = {
 }
 
 
-def metric_words(metric: str) -> str:
+def metric_sentence(metric: str) -> str:
     """What a metric of a study measures, in a sentence; empty for what needs none."""
     if metric.startswith("pass@"):
         k = metric.removeprefix("pass@")
