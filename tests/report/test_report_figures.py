@@ -77,7 +77,7 @@ def test_logged_quantities_are_drawn_as_logged_and_nulls_stay_gaps(runs, styles)
     by_title = {figure.title: figure for figure in figures}
     assert "learning rate 0.0005" in left_out, "what never moves is said, not drawn"
     assert "learning rate" not in by_title
-    assert "KL to the reference, nats a token" not in by_title, "null everywhere"
+    assert "KL to the reference, nats per token" not in by_title, "null everywhere"
     loss = by_title["loss"].spec["data"]["values"]
     assert len(loss) == 60 + 40
     assert [v["value"] for v in loss[:60]] == pytest.approx(

@@ -56,7 +56,7 @@ def test_a_change_and_a_failure_are_shown(place):
     html = build_report([place], place / "report.html").read_text()
     assert "&lt;b&gt;it broke&lt;/b&gt;" in html
     assert "changed on today, after 3 finished runs: primary.metric" in html
-    assert "of the updates that an arm should have: grpo 2.00 times" in html
+    assert "grpo 2.00 times the updates that an arm should have" in html
 
 
 def test_a_moved_study_finds_its_runs(place, tmp_path):

@@ -143,7 +143,7 @@ def test_labels_of_weak_to_strong_are_a_table(tmp_path):
     [found] = telemetry(load_study_page(study).arms, run_styles([[name] for name in arms]))
     [row] = found.tables[0].rows
     assert row == ("stage1", "kept-1", "25.0 %", "60.0 %", "50.0 %", "1", "a tie 3")
-    assert found.notes == ["Without a filter, and so without these numbers: w2s_full_weak."]
+    assert found.notes == ["No filter, so none of these numbers: w2s_full_weak."]
 
 
 def test_packed_data_can_be_unpacked():

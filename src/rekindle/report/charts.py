@@ -148,9 +148,9 @@ def metric_curve(
     counted = {"n": "runs"} if any(point.n is not None for point in points) else {}
     tooltip = tooltip_of(run="run", step=over, value=f"{title}|.4~g", **counted)
     layers.append(nearest({"x": step, "y": level, "tooltip": tooltip}))
-    present = sorted({point.run for point in points})
+    names = sorted({point.run for point in points})
     time = "training steps" if over == "step" else "rounds"
-    alt = f"{title} over {time}, for {', '.join(present)}. {_ends(points)}"
+    alt = f"{title} over {time}, for {', '.join(names)}. {_ends(points)}"
     drawing = by_run(layers, {"x": step, "color": run_colour(styles)}, styles, height=112)
     return Figure(figure_id, title, alt, [point.datum() for point in points], drawing)
 
@@ -232,10 +232,10 @@ def before_after(
         for level, run, when, cell in rows
         if cell.value is not None
     ]
-    present = {row["place"] for row in values}
+    drawn = {row["place"] for row in values}
     levels = list(dict.fromkeys(row["level"] for row in values))
     share = _share(metric, None)
-    domain = [place for place in order if place in present]
+    domain = [place for place in order if place in drawn]
     shared: Spec = {
         "y": {
             "field": "level",
@@ -261,7 +261,7 @@ def before_after(
     ]
     if not bounded(values):
         del layers[0]
-    height = max(90, len(levels) * (16 + 11 * len(present)))
+    height = max(90, len(levels) * (16 + 11 * len(drawn)))
     drawing = by_run(layers, shared, styles, height=height)
     alt = f"{title}: " + "; ".join(
         f"{row['run']}, {row['level']}, {row['when']} {row['shown']}" for row in values

@@ -25,14 +25,14 @@ QUANTITIES = {
     "mass/non_target": "probability off the target",
     "mix/above_099": "share of tokens with mixed p > 0.99",
     "mix/non_target": "mixed probability off the target",
-    "margin/strong": "target's margin, strong, nats",
-    "margin/weak": "target's margin, weak, nats",
-    "mix/gradient": "target's gradient when mixed",
-    "mix/amplified": "tokens with more than SFT's",
-    "mix/reactivated": "share of it where p > 0.99",
-    "entropy": "entropy, nats a token",
+    "margin/strong": "target's margin, strong model, nats",
+    "margin/weak": "target's margin, weak model, nats",
+    "mix/gradient": "target's gradient with mixing",
+    "mix/amplified": "share of tokens with more gradient than SFT's",
+    "mix/reactivated": "share of the gradient where p > 0.99",
+    "entropy": "entropy, nats per token",
     "entropy/trained": "entropy of trained tokens, nats",
-    "kl": "KL to the reference, nats a token",
+    "kl": "KL to the reference, nats per token",
     "grad_norm": "gradient norm",
     "clip_ratio": "share of tokens clipped",
     "ratio/mean": "mean probability ratio",
@@ -50,13 +50,13 @@ QUANTITIES = {
     "weight/saturated": "share of problems with the largest weight",
     "strata/flat": "share of answers in a tied stratum",
     "sigma/batch": "spread of reward model scores",
-    "sigma/used": "running spread that weights were taken from",
+    "sigma/used": "running spread that the weights come from",
     "sigma/running": "running spread after the step",
     "entropy_bonus": "weight of the entropy bonus",
     "pairs/margin": "margin of chosen over rejected",
     "pairs/accuracy": "share of pairs with a margin above 0",
-    "pairs/chosen_logp": "log-prob of the chosen, nats an answer",
-    "pairs/rejected_logp": "log-prob of the rejected, nats an answer",
+    "pairs/chosen_logp": "log-prob of the chosen, nats per answer",
+    "pairs/rejected_logp": "log-prob of the rejected, nats per answer",
     "pairs/chosen_change": "log-prob of the chosen, less the reference's",
     "pairs/rejected_change": "log-prob of the rejected, less the reference's",
     "pairs/chosen_fell": "share of chosen less likely than under the reference",
@@ -73,20 +73,20 @@ QUANTITIES = {
     "rm/auc_held_out": "AUC of the reward model on held-out answers",
     "length/mean": "mean length, tokens",
     "length/truncated": "share cut off by the limit",
-    "problems/asked": "problems asked a step",
-    "updates": "optimizer updates a step",
-    "tokens/generated": "tokens generated a step",
-    "tokens/trained": "tokens trained on a step",
+    "problems/asked": "problems per step",
+    "updates": "optimizer updates per step",
+    "tokens/generated": "tokens generated per step",
+    "tokens/trained": "tokens trained on per step",
     "lr": "learning rate",
 }
 # key of a row of rounds.jsonl -> title; the others are not drawn
 ROUND_QUANTITIES = {
     "pairs/gap": "gap in score, chosen less rejected",
-    "pairs/gap_all": "the same over all prompts, 0 without a pair",
+    "pairs/gap_all": "gap over all prompts, 0 without a pair",
     "pairs/true_gap": "gap in the true check",
     "pairs/kept": "share of prompts with a pair",
-    "pairs/similarity": "likeness of chosen and rejected, edits",
-    "pairs/cosine": "likeness of their hidden states",
+    "pairs/similarity": "similarity of chosen and rejected, by edits",
+    "pairs/cosine": "similarity of their hidden states",
     "grad_norm": "gradient norm",
     "judge/auc": "AUC of the judge",
     "judge/auc_in_prompt": "AUC of the judge, answers to one prompt",
@@ -284,7 +284,7 @@ def accuracy_panels(
         figures += _pass_at_k_figures(b, benchmark, here)
         steps = sorted({e.step for _, when, e in sides if when == "after"})
         after = " or ".join(f"{step:,}" for step in steps) or "none yet"
-        note = f"Hollow and dashed: before the first step. Filled: after step {after}."
+        note = f"Hollow points and dashed lines: before the first step. Filled: after step {after}."
         panels.append(Panel(benchmark.title, figures, note))
     return panels
 

@@ -81,13 +81,13 @@ def _forest(figure_id: str, metric: str, claims: Sequence[VerdictRow]) -> Figure
     ]
     if not bounded(values):
         del layers[1]
-    told = "; ".join(
+    texts = "; ".join(
         f"{name} {claim.change_text}, {claim.verdict}"
         for name, claim in zip(names, claims, strict=True)
     )
     drawing = frame(layers, shared, height=_LINE * len(names))
     return Figure(
-        figure_id, metric, f"Differences in {metric}: {told}.", values, drawing, wide=True
+        figure_id, metric, f"Differences in {metric}: {texts}.", values, drawing, wide=True
     )
 
 

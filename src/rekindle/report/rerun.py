@@ -99,7 +99,7 @@ def _again(results: StudyResults) -> tuple[str, str]:
 def _file_note(file: str) -> str:
     if not file:
         return ""
-    return f"Where {file} is not there: it is the study file below, saved under that name."
+    return f"If {file} is not there, save the study file below under that name."
 
 
 def _code_note(

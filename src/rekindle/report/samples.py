@@ -117,7 +117,7 @@ def thin(samples: Sequence[Sample], budget: int) -> Thinned:
     shown_steps = len({sample.step for sample in chosen})
     note = (
         f"{len(chosen):,} of {len(samples):,} logged rollouts are on this page ({shown_steps:,} of "
-        f"{len(steps):,} steps, evenly spread), to keep it quick; samples.jsonl has them all."
+        f"{len(steps):,} steps, evenly spread), to keep it fast; samples.jsonl has them all."
     )
     return Thinned(chosen, note)
 

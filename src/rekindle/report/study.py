@@ -147,8 +147,8 @@ def _runs(directory: Path, results: StudyResults, notes: list[str]) -> dict[str,
         finished = sum(block.finished for block in results.arms.values())
         notes.append(
             f"Not here: {len(gone)} of {plural(finished, 'run directory')} "
-            f"({'; '.join(gone[:6])}{more}). Verdicts and costs are those of study.json, which was "
-            "written when they were there; curves, telemetry and texts are without them."
+            f"({'; '.join(gone[:6])}{more}). Verdicts and costs come from study.json, which was "
+            "written while they existed. Curves, telemetry and texts are without them."
         )
     return _same_problems(results, out, notes)
 
@@ -186,8 +186,8 @@ def _same_problems(
             if len(kept) < len(run.evaluations):
                 left_out = plural(len(run.evaluations) - len(kept), "evaluation")
                 notes.append(
-                    f"{run.name}: {left_out} on other problems than those of {first}, left out of "
-                    "curves and tables: a difference would not be the method's."
+                    f"{run.name}: {left_out} on other problems than those of {first}. Curves and "
+                    "tables leave them out, because a difference would not come from the method."
                 )
             out[arm].append(replace(run, evaluations=kept))
     return out
@@ -241,12 +241,12 @@ def _notes(results: StudyResults, declared: StudyText) -> list[str]:
         short = [f"{arm} {b.finished} of {b.planned}" for arm, b in results.arms.items()
                  if b.finished < b.planned]  # fmt: skip
         notes.append(
-            f"{plural(left, 'run')} not finished ({'; '.join(short)}): their pairs are left out."
+            f"{plural(left, 'run')} not finished ({'; '.join(short)}). Their pairs are left out."
         )
     ratios = [f"{arm} {ratio:.2f} times" for arm, ratio in results.budget.unequal.items()]
     if ratios:
         unit = counted(results.budget.unit)
-        notes.append(f"Unequal budget, of the {unit} that an arm should have: {listed(ratios)}.")
+        notes.append(f"Unequal budget: {listed(ratios)} the {unit} that an arm should have.")
     if results.cost is not None:
         notes.append(f"The study took {told(results.cost.plain())}.")
     for change in results.changes:
@@ -260,8 +260,8 @@ def _notes(results: StudyResults, declared: StudyText) -> list[str]:
         )
     if declared.text and not declared.fits:
         notes.append(
-            "The study.yaml beside these results is not the one that was declared: its hash is "
-            f"another than {declared.last[:12]}."
+            "The study.yaml beside these results is not the one that was declared: its hash is not "
+            f"{declared.last[:12]}."
         )
     return notes
 
@@ -276,9 +276,9 @@ def _other_versions(directory: Path, runs: Mapping[str, Sequence[RunData]]) -> l
         return []
     more = [f"{len(others) - 3} more"] if len(others) > 3 else []
     return [
-        f"Of another version of rekindle: {listed([*others[:3], *more])} (state format "
-        f"{listed(sorted({formats[name] for name in others}))}; this one writes {STATE_FORMAT}): "
-        "their numbers could mean something else."
+        f"Another version of rekindle wrote {listed([*others[:3], *more])} (state format "
+        f"{listed(sorted({formats[name] for name in others}))}; this one writes {STATE_FORMAT}). "
+        "Their numbers could mean something else."
     ]
 
 
@@ -287,18 +287,18 @@ def _curves_note(results: StudyResults, runs: Mapping[str, Sequence[RunData]]) -
     if not sizes:
         return ""
     text = (
-        "Lines are means over the runs of an arm; bands are 95 % t-intervals over those runs: how "
+        "Lines are means over the runs of an arm. Bands are 95 % t-intervals over those runs: they "
+        "show how far trainings differ, and the verdict does not rest on them."
     )
-    text += "far trainings differ, which is not what the verdict rests on."
     if len(set(sizes.values())) == 1 and sizes.keys() == results.arms.keys():
-        return f"{text} {plural(next(iter(sizes.values())), 'run')} an arm."
-    told = listed([f"{arm} {size}" for arm, size in sizes.items()])
-    return f"{text} The arms do not have the same runs, so their lines are not paired: {told}."
+        return f"{text} {plural(next(iter(sizes.values())), 'run')} per arm."
+    each = listed([f"{arm} {size}" for arm, size in sizes.items()])
+    return f"{text} The arms do not have the same runs, so their lines are not paired: {each}."
 
 
 def _texts_note(runs: Mapping[str, Sequence[RunData]]) -> str:
     first = {these[0].name.split(", ", 1)[1] for these in runs.values() if these}
-    return f"Of one run of each arm: {' or '.join(sorted(first))}." if first else ""
+    return f"From one run of each arm: {' or '.join(sorted(first))}." if first else ""
 
 
 def _times_note(runs: Mapping[str, Sequence[RunData]]) -> str:
@@ -307,6 +307,6 @@ def _times_note(runs: Mapping[str, Sequence[RunData]]) -> str:
         return ""
     whose = "" if len(without) == len(runs) else f" of {listed(without)}"
     return (
-        f"Where the time{whose} went is not shown: these runs come from an archive that kept some "
-        "rows of each log, and not the sums of all. The seconds above are of whole runs."
+        f"The parts of the time{whose} are not known: these runs come from an archive that kept "
+        "some rows of each log without the sums of all rows. The seconds above are of whole runs."
     )

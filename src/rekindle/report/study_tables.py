@@ -73,8 +73,8 @@ def comparison_table(results: StudyResults) -> Table:
         "unequal budget",
     )  # fmt: skip
     title = (
-        "Comparisons: what they rest on. p flips the signs of runs, and so speaks of these base "
-        "models and problems only; verdicts rest on the intervals"
+        "What each comparison rests on. p comes from flipping the signs of runs, so it holds for "
+        "these base models and problems only; verdicts rest on the intervals"
     )
     return Table(title, head, rows, numeric=(3, 4, 5, 6, 7))
 
@@ -112,7 +112,7 @@ def gap_tables(results: StudyResults) -> list[Table]:
                 row.why,
             )
         )
-    head = ("arm", "metric", "PGR", "95 % interval", "runs", "to know")
+    head = ("arm", "metric", "PGR", "95 % interval", "runs", "note")
     title = "Performance gap recovered: 0 is the weak model, 1 the ceiling"
     return [Table(title, head, rows, numeric=(2, 3, 4))] if rows else []
 
@@ -169,11 +169,11 @@ def declared_table(results: StudyResults, declared: StudyText) -> Table:
 
 def runs_table(results: StudyResults, runs: Mapping[str, Sequence[RunData]]) -> Table:
     """Every finished run: what it cost, where it is, which code made it."""
-    present = {run.name: run for these in runs.values() for run in these}
+    loaded = {run.name: run for these in runs.values() for run in these}
     rows = []
     for arm, result in results.arms.items():
         for row in result.runs:
-            run = present.get(run_name(arm, row))
+            run = loaded.get(run_name(arm, row))
             code = "the directory is gone" if run is None else run.manifest.code
             shown = [count(value) for value in (row.generated, row.trained, row.updates)]
             rows.append((arm, row.base, str(row.seed), *shown, duration(row.seconds), code))

@@ -57,26 +57,27 @@ class Telemetry:
 SIGNALS = (
     RevivedSignal(
         "LENS (2510.08696): all-wrong groups give a signal",
-        "With group-relative credit a group whose answers are all wrong has advantage 0. LENS "
-        "penalises confident wrong answers more, so that a share of the advantages lies in "
-        "all-wrong groups; entropy should hold and all-wrong groups should become fewer.",
+        "With group-relative credit, a group of only wrong answers has advantage 0. LENS penalises "
+        "confident wrong answers more, so part of the advantage comes from all-wrong groups. If it "
+        "works, the entropy holds and all-wrong groups become fewer.",
         ("advantage/share_all_wrong", "groups/all_wrong", "groups/mixed", "entropy",
          "advantage/abs", "penalty/median"),
         revives="groups",
     ),
     RevivedSignal(
         "HERO (2510.07242): a dense reward inside the verifier's strata",
-        "A 0/1 verifier says nothing within a group whose verdicts agree. HERO ranks answers there "
-        "by a reward model, which helps as far as that tells right from wrong (AUC above 0.5), and "
-        "gives weight to problems whose scores spread.",
+        "A 0/1 verifier gives no signal in a group whose verdicts agree. HERO ranks the answers of "
+        "such a group by a reward model, which helps only if the reward model tells right from "
+        "wrong (AUC above 0.5). Problems whose scores spread more have more weight.",
         ("reward/std", "rm/auc", "rm/auc_in_group", "advantage/share_all_wrong", "weight/mean",
          "sigma/used", "advantage/against_verdict", "groups/mixed"),
         revives="verifier",
     ),
     RevivedSignal(
         "WMSS (2602.08222): gradient where SFT is saturated",
-        "SFT's gradient on a token is the probability off its target, which goes to 0. Mixing in a "
-        "weaker model's logits keeps it up; without mixing it is 1 − p, the first curve.",
+        "SFT's gradient on a token is the probability that the model gives to other tokens, which "
+        "goes to 0. Mixing in a weaker model's logits keeps it up. The first curve is that "
+        "gradient; without mixing it is 1 − p.",
         ("mix/gradient", "mass/non_target", "tokens/above_099", "mix/reactivated", "mix/amplified",
          "margin/strong", "margin/weak", "grad_norm"),
         revives="sft",
@@ -84,9 +85,10 @@ SIGNALS = (
     ),
     RevivedSignal(
         "Temporal self-rewarding (2508.06026): chosen and rejected stay apart",
-        "In self-rewarding, chosen and rejected become alike from round to round and the gradient "
-        "of DPO shrinks. Rejecting from the past and choosing from the future should keep gap and "
-        "gradient up and likeness down, with a judge that stays able.",
+        "In self-rewarding, chosen and rejected answers become more alike from round to round, and "
+        "the gradient of DPO shrinks. Rejected answers from the past model and chosen ones from "
+        "the future model should keep the gap and the gradient up and the similarity down, while the "
+        "judge stays accurate.",
         ("pairs/gap", "pairs/gap_all", "pairs/similarity", "pairs/cosine", "grad_norm",
          "pairs/kept", "judge/auc_in_prompt", "judge/tie_rate"),
         revives="pairs",
@@ -94,8 +96,8 @@ SIGNALS = (
     ),
     RevivedSignal(
         "Preference pairs: how hard DPO and ORPO push",
-        "The margin of chosen over rejected grows; when the chosen answers become less likely than "
-        "under the reference, likelihood is displaced.",
+        "The margin of chosen over rejected answers grows in training. If the chosen answers "
+        "become less likely than under the reference, likelihood is displaced.",
         ("pairs/margin", "pairs/accuracy", "pairs/chosen_change", "pairs/rejected_change",
          "pairs/gradient_rejected"),
         kinds=("pairs", "stages"),
@@ -103,13 +105,14 @@ SIGNALS = (
 )  # fmt: skip
 LABELS = RevivedSignal(
     "Weak-to-strong (2407.13647): labels that are better than the weak model's",
-    "A filter keeps the weak answers that the strong model agrees with. It helps as far as more of "
-    "those it keeps are right than of those it was given; gold is used for this table alone.",
+    "A filter keeps the weak model's answers that the strong model agrees with. It helps if a "
+    "larger share of the kept answers is right than of all answers that it was given. Reference "
+    "answers are used for this table only.",
     ("right_before", "right_kept", "kept_share", "weak_chosen", "weak_rejected"),
 )
 _FACTS = {
-    "right_before": "weak labels right",
-    "right_kept": "of those kept",
+    "right_before": "weak labels that are right",
+    "right_kept": "kept labels that are right",
     "kept_share": "share kept",
     "weak_chosen": "pairs, weak chosen",
     "weak_rejected": "pairs, weak rejected",
@@ -129,11 +132,7 @@ def telemetry(arms: Sequence[RunData], styles: Sequence[Style]) -> list[Telemetr
     labels = label_table(arms)
     if labels is not None:
         without = _without(arms)
-        notes = (
-            [f"Without a filter, and so without these numbers: {listed(without)}."]
-            if without
-            else []
-        )
+        notes = [f"No filter, so none of these numbers: {listed(without)}."] if without else []
         shown.append(Telemetry(LABELS.title, LABELS.says, (), notes, [labels]))
     return shown
 
@@ -142,20 +141,20 @@ def label_table(arms: Sequence[RunData]) -> Table | None:
     """Weak-to-strong's stages that kept some rows and dropped others, with how many were right."""
     rows = []
     logged = {key for arm in arms for stage in arm.stages for key in stage.facts}
-    present = [key for key in LABELS.keys if key in logged]
-    if not present:
+    shown_keys = [key for key in LABELS.keys if key in logged]
+    if not shown_keys:
         return None
     for arm in arms:
         for stage in arm.stages:
-            if not any(key in stage.facts for key in present):
+            if not any(key in stage.facts for key in shown_keys):
                 continue
-            cells = [_fact(key, stage.facts.get(key)) for key in present]
+            cells = [_fact(key, stage.facts.get(key)) for key in shown_keys]
             dropped = "; ".join(f"{reason} {count(n)}" for reason, n in stage.dropped.items() if n)
             rows.append((arm.name, stage.name, *cells, count(stage.kept), dropped))
     runs = max((len(arm.members) for arm in arms), default=1)
     mean = f", means over up to {plural(runs, 'run')}" if runs > 1 else ""
-    head = ("arm", "stage", *(_FACTS[key] for key in present), "rows kept", "questions dropped")
-    numeric = tuple(range(2, 3 + len(present)))
+    head = ("arm", "stage", *(_FACTS[key] for key in shown_keys), "rows kept", "questions dropped")
+    numeric = tuple(range(2, 3 + len(shown_keys)))
     return Table(f"Labels and pairs of each arm{mean}", head, rows, numeric)
 
 

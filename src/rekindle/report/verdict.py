@@ -93,7 +93,7 @@ def verdict_rows(arms: Sequence[Arm]) -> list[VerdictRow]:
     """The claims of each arm: the main one, the same at the largest k, then the other levels.
 
     Training that sharpens raises pass@1 and lowers pass@k, so the largest k is always claimed too,
-    and told in the summary when it got worse.
+    and named in the summary when it got worse.
     """
     rows: list[VerdictRow] = []
     for arm in arms:
@@ -142,13 +142,13 @@ def seed_caution(arms: Sequence[Arm]) -> str:
     if len(alone) == len(arms):
         return (
             "Each recipe was trained once. The intervals cover the choice of problems and the "
-            "draws of samples, not the luck of a training: one seed decides nothing about a "
-            "method. Train several seeds before you claim more than “this model changed”."
+            "draws of samples, but not how far two trainings differ, so one seed decides nothing "
+            "about a method. Train several seeds before you claim more than “this model changed”."
         )
     most = max(len(arm.runs) for arm in arms)
     text = (
-        f"Changes are means over up to {most} trainings of a recipe. That few trainings say little "
-        "about their spread: look at the runs one by one, below the table."
+        f"Changes are means over up to {most} trainings of a recipe. So few trainings say little "
+        "about their spread. Look at the runs one by one, below the table."
     )
     return text + (" Where a recipe was trained once, one seed decides nothing." if alone else "")
 
