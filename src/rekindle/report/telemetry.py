@@ -87,8 +87,8 @@ SIGNALS = (
         "Temporal self-rewarding (2508.06026): chosen and rejected stay apart",
         "In self-rewarding, chosen and rejected answers become more alike from round to round, and "
         "the gradient of DPO shrinks. Rejected answers from the past model and chosen ones from "
-        "the future model should keep the gap and the gradient up and the similarity down, while the "
-        "judge stays accurate.",
+        "the future model should keep the gap and the gradient up and the similarity down, while "
+        "the judge stays accurate.",
         ("pairs/gap", "pairs/gap_all", "pairs/similarity", "pairs/cosine", "grad_norm",
          "pairs/kept", "judge/auc_in_prompt", "judge/tie_rate"),
         revives="pairs",
