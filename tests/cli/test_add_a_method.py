@@ -11,7 +11,7 @@ import yaml
 
 from rekindle.methods.catalog import METHODS, PAPERS, Method
 from rekindle.signals.table import ORDER
-from rekindle.study.plan.study_file import load_study
+from rekindle.study.plan.planning import load_study
 from rekindle.study.run.runner import run_study
 from sitegen.build import missing_pages
 from sitegen.methods import generated_part

@@ -18,7 +18,7 @@ from rekindle.cli import quickstart
 from rekindle.errors import EXIT_RESUMABLE, EXIT_USER_ERROR, ConfigError
 from rekindle.report.tour import evidence_line
 from rekindle.study.evidence import STUDIES, shipped
-from rekindle.study.plan.study_file import plan
+from rekindle.study.plan.planning import plan
 from rekindle.study.run.jobs import Outcome, run_job
 from rekindle.study.tour import METHOD_ORDER, load_tour
 from rekindle.training.recipe import with_overrides

@@ -21,13 +21,13 @@ from rekindle.report.run_files import (
 )
 from rekindle.report.study import load_study_page
 from rekindle.report.verdict import VerdictRow
-from rekindle.study.run.runner import run_study
+from rekindle.study.run.runner import execute_study
 from study.test_runner import Inline, file  # noqa: F401
 
 
 @pytest.fixture
 def place(file):  # noqa: F811
-    run_study(file(), Path("out"), executor=Inline(), quiet=True)
+    execute_study(file(), Path("out"), executor=Inline(), quiet=True)
     return Path("out")
 
 
@@ -66,7 +66,7 @@ def test_a_moved_study_finds_its_runs(place, tmp_path):
 
 
 def test_a_study_in_a_directory_of_runs_finds_them(file):  # noqa: F811
-    run_study(file(seeds=[0]), Path("runs/toy"), executor=Inline(), quiet=True)
+    execute_study(file(seeds=[0]), Path("runs/toy"), executor=Inline(), quiet=True)
     assert len(load_study_page(Path("runs/toy")).arms) == 2
 
 

@@ -13,7 +13,8 @@ from rekindle.signals.reward import reward_finding
 from rekindle.signals.saturation import Row, Saturation, has_signal, judge, sft_finding
 from rekindle.signals.table import Advice, Finding, closing
 from rekindle.signals.verifier import RANKS, verifier_finding
-from rekindle.study.plan.study_file import Study, plan
+from rekindle.study.plan.planning import plan
+from rekindle.study.plan.study_file import Study
 from rekindle.training.recipe import make_recipe
 from signals.found import row
 

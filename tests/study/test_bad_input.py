@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rekindle.engine.manifest import make_manifest
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.files import read_json, write_json
 from rekindle.report.study import load_study_page
 from rekindle.study.analyse.results import study_results
-from rekindle.study.plan.study_file import load_study, plan
-from rekindle.study.run.runner import run_study
-from study.cheap import told_apart
+from rekindle.study.plan.planning import load_study, plan
+from study.cheap import results_of, told_apart
 from study.test_runner import Inline, file  # noqa: F401
 
 RIGHT = {0: [1, 0, 1, 1, 0, 1, 0, 1], 1: [1, 1, 0, 1, 1, 0, 1, 1]}
@@ -47,8 +47,9 @@ def made(tmp_path, monkeypatch):
         Path("study.yaml").write_text(yaml.safe_dump(told_apart({**tree, **changes})))
         study = load_study("study.yaml")
         runs = plan(study, Path("out"))
-        marks = {"fingerprints": {"declared": "x"}, "changes": [], "commit": None, "dirty": False}
-        write_json(make_dir(Path("out")) / "manifest.json", {**marks, "command": ""})
+        marks = {"seed": [0, 1], "fingerprints": {"declared": "x"}, "processes": 1}
+        manifest = {**make_manifest(command="x", **marks), "study": "toy", "changes": []}
+        write_json(make_dir(Path("out")) / "manifest.json", manifest)
         for run in runs:
             key = (run.arm, run.base, run.seed)
             found = evaluated(*key)
@@ -57,7 +58,7 @@ def made(tmp_path, monkeypatch):
                 write_json(make_dir(run.out) / "manifest.json", prints)
                 write_json(run.out / "eval.json", found)
                 (run.out / "metrics.jsonl").write_text(log(run.arm))
-        found = study_results(study, Path("out"), runs, [])
+        found = study_results(study, Path("out"), runs).plain()
         return found if whole else found["comparisons"][0]
 
     return make
@@ -165,7 +166,7 @@ def test_both_intervals_are_there_when_the_bootstrap_is_asked_for(made):
 
 def test_a_study_or_run_of_another_version_is_refused_by_name(file):  # noqa: F811
     study = file(seeds=[0], bases=["base-0"])
-    run_study(study, Path("out"), executor=Inline(), quiet=True)
+    results_of(study, "out", executor=Inline())
     run = next(Path("out").glob("runs/sft/*/*")) / "manifest.json"
     for path, says in (
         (run, "rekindle 0.0.1, state format 1"),
@@ -174,11 +175,11 @@ def test_a_study_or_run_of_another_version_is_refused_by_name(file):  # noqa: F8
         before = read_json(path)
         write_json(path, {**before, "state_format": 1, "rekindle": "0.0.1"})
         with pytest.raises(RunDirectoryError) as error:
-            run_study(study, Path("out"), executor=Inline(), mode="resume", quiet=True)
+            results_of(study, "out", executor=Inline(), mode="resume")
         assert says in str(error.value)
         assert "0.0.1" in str(error.value)
         write_json(path, before)
-    run_study(study, Path("out"), executor=Inline(), mode="resume", quiet=True)
+    results_of(study, "out", executor=Inline(), mode="resume")
 
 
 def test_results_of_another_format_are_not_read_as_ours(tmp_path):

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from rekindle.study.analyse.results import unequal_budgets
+from rekindle.study.analyse.spending import unequal_budgets
 from rekindle.study.plan.study_file import Budget
+from study.cheap import cost
 from study.test_bad_input import BASES, RIGHT, evaluation, made, usual  # noqa: F401
 
 ARMS = {name: {"method": "sft"} for name in "abc"}
@@ -120,9 +121,9 @@ def test_unequal_budgets_of_a_pair_are_told(made):  # noqa: F811
 
 def test_who_generates_nothing_is_exempt_only_where_it_does_nothing():
     spent = {
-        "grpo": {"generated": 1000.0, "trained": 900.0, "updates": 9.0},
-        "sft": {"generated": 0.0, "trained": 900.0, "updates": 9.0},
-        "start": {"generated": 0.0, "trained": 0.0, "updates": 0.0},
+        "grpo": cost(generated=1000.0, trained=900.0, updates=9.0),
+        "sft": cost(trained=900.0, updates=9.0),
+        "start": cost(),
     }
     budget = Budget(unit="generated", at_most=1000)
     assert unequal_budgets(budget, spent, baseline="grpo") == {"sft": 0.0}

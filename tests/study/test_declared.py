@@ -11,6 +11,7 @@ from rekindle.errors import RunDirectoryError
 from rekindle.report.page import build_report
 from rekindle.report.study import load_study_page
 from rekindle.study.analyse.archive_write import archive_study, recomputed
+from rekindle.study.schema import StudyResults
 from study.cheap import go, study_of
 
 GREEDY = {"primary": {"arm": "b", "metric": "greedy"}}
@@ -36,7 +37,7 @@ def test_a_primary_that_was_chosen_after_runs_is_not_shown_as_declared(capsys):
     )  # fmt: skip
     assert primary["first"] == {"arm": "b", "baseline": "a", "metric": "pass@1", "level": None}
     assert rows(found) == [("b", "greedy", True), ("b", "pass@1", False)]
-    show(found)
+    show(StudyResults.read(found))
     said = " ".join(capsys.readouterr().out.split())
     assert "changed after 12 finished runs; declared was pass@1 of b against a" in said
     assert "declared before the first run" not in said
@@ -60,7 +61,7 @@ def test_the_first_declared_pair_is_still_compared():
     found, _ = go(other, "out", mode="resume")
     pairs = [(row["method"], row["baseline"]) for row in found["comparisons"]]
     assert pairs == [("c", "b"), ("c", "a"), ("b", "a")]
-    assert recomputed(archive_study(Path("out"), Path("small"))) == found
+    assert recomputed(archive_study(Path("out"), Path("small"))).plain() == found
 
 
 def test_a_change_before_any_run_is_the_declaration():
@@ -100,7 +101,7 @@ def test_a_new_base_that_would_rename_the_others_is_refused():
 
 
 def told(found, capsys):
-    show(found)
+    show(StudyResults.read(found))
     return " ".join(capsys.readouterr().out.split())
 
 
@@ -182,7 +183,7 @@ def test_what_a_hand_changed_in_a_study_that_did_not_keep_its_declaration_cannot
     by_hand(meaningful=0.9)
     found, _ = go(study_of(meaningful=0.9), "out", mode="resume")
     (note,) = found["changes"]
-    assert note["changes"][1:] == ["what else in it differs from what was declared cannot be told"]
+    assert note["changes"][1:] == ["its other differences from what was declared are not known"]
     assert found["primary"]["declared"] is False
     assert "declared before the first run" not in told(found, capsys)
     page = build_report([Path("out")], Path("a.html")).read_text()

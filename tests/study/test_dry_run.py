@@ -11,8 +11,9 @@ from rekindle.cli.study import run_study_command, show
 from rekindle.engine.rundir import RunLock
 from rekindle.errors import ConfigError, DataError, RunDirectoryError
 from rekindle.study.analyse.archive_write import archive_study
-from rekindle.study.plan.study_file import plan
-from rekindle.study.run.dry_run import detectable
+from rekindle.study.plan.planning import plan
+from rekindle.study.run.preflight import detectable
+from rekindle.study.schema import StudyResults
 from study.cheap import TREE, go, study_of
 
 WHOSE = "(in the committed studies: arms that do nearly the same"
@@ -69,7 +70,7 @@ def test_a_dry_run_says_what_is_left(capsys):
     dry(mode="resume")
     assert "finished: 5 of 12 runs; to run: 7 runs" in capsys.readouterr().err
     dry(mode="overwrite")
-    assert "to run: 12 runs; 5 runs that are there would go" in capsys.readouterr().err
+    assert "to run: 12 runs; 5 existing runs would be removed" in capsys.readouterr().err
     assert sorted(Path("out").rglob("*")) == before
     go(study, "out", mode="resume")
     dry(mode="resume")
@@ -88,7 +89,7 @@ def test_a_dry_run_is_refused_what_the_study_would_be():
     with pytest.raises(ConfigError, match="--jobs is too small"):
         dry("new", jobs=-1)
     study_of(recipe={**TREE["recipe"], "optim": {"steps": 1, "lr": 0.1}})
-    with pytest.raises(RunDirectoryError, match="changed half-way"):
+    with pytest.raises(RunDirectoryError, match="made with other settings"):
         dry(mode="resume")
     study_of()
     Path("out/sessions.json").rename("aside")
@@ -133,6 +134,6 @@ def test_a_dry_run_looks_into_an_archive(capsys):
 def test_what_was_spent_unequally_has_its_noun(capsys):
     found, _ = go(study_of(), "out")
     found["budget"] = {**found["budget"], "unit": "generated", "unequal": {"b": 1.54}}
-    show(found)
+    show(StudyResults.read(found))
     said = " ".join(capsys.readouterr().out.split())
     assert "b spent 1.54 times the generated tokens it should have" in said

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from rekindle.errors import ConfigError
-from rekindle.study.plan.study_file import load_study, plan
-from rekindle.study.run.dry_run import short_of_budget
+from rekindle.study.plan.planning import load_study, plan
+from rekindle.study.run.preflight import short_of_budget
 from rekindle.testbed import located
 from study.cheap import TREE, refused, study_of
 from study.test_bad_input import evaluation, made  # noqa: F401

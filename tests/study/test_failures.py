@@ -8,7 +8,8 @@ import pytest
 from rekindle.cli import study as command
 from rekindle.errors import ConfigError, TrainingError
 from rekindle.report.study import load_study_page
-from rekindle.study.plan.study_file import plan
+from rekindle.study.plan.planning import plan
+from rekindle.study.run import start
 from study.cheap import Cheap, go, study_of
 
 PREPARE = {"rm": ["reward", "train", "--out", "{dir}"]}
@@ -77,9 +78,10 @@ def test_a_failure_ends_the_command_with_an_error_after_its_results(monkeypatch,
     study_of()
     how = {"archive": None, "jobs": 1, "executor": "local", "dry_run": False, "overrides": []}
     how |= {"command": "", "quiet": True}
-    monkeypatch.setattr(command, "warm_up", lambda: None)
+    for module in (command, start):
+        monkeypatch.setattr(module, "warm_up", lambda: None)
     fail = ["b/base-2/seed-1"]
-    monkeypatch.setattr(command, "_executor", lambda name, jobs: Cheap(fail=fail))
+    monkeypatch.setattr(start, "make_executor", lambda name, jobs: Cheap(fail=fail))
     with pytest.raises(TrainingError, match="1 of the study's runs") as error:
         command.run_study_command(Path("study.yaml"), Path("out"), mode="new", **how)
     assert "got:    b base-2 seed 1" in str(error.value)

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from rekindle.errors import ConfigError
-from rekindle.study.plan.base_models import check_made, in_order
-from rekindle.study.plan.study_file import plan, preparations
-from rekindle.study.run.runner import run_study
-from study.cheap import Cheap, study_of
+from rekindle.study.plan.base_models import build_order, check_sources
+from rekindle.study.plan.planning import plan, preparations
+from study.cheap import Cheap, results_of, study_of
 
 BUILT = {"run": ["testbed", "build", "chain-s7", "--out", "{dir}"], "model": "{dir}/chain-s7/final"}
 JUDGE = {
@@ -37,21 +36,21 @@ def test_a_model_is_made_from_another():
 def test_it_is_made_first_and_once():
     both = {**CHAIN, "bases": ["judge", "raw"]}
     executor = Cheap()
-    run_study(study_of(**both), Path("o"), executor=executor, quiet=True)
+    results_of(study_of(**both), "o", executor=executor)
     assert executor.asked[:2] == [Path("o/models/raw"), Path("o/models/judge")]
     assert executor.asked.count(Path("o/models/raw")) == 1
 
 
 def test_what_rests_on_one_that_failed_is_told():
-    found = run_study(study_of(**CHAIN), Path("o"), executor=Cheap(fail=["models/raw"]), quiet=True)
+    found = results_of(study_of(**CHAIN), "o", executor=Cheap(fail=["models/raw"]))
     assert {row.get("base") for row in found["failed"] if "preparation" in row} == {"raw", "judge"}
     assert found["unfinished"] == len(plan(study_of(**CHAIN), Path("o")))
 
 
 def test_the_order_holds_through_several():
     commands = {"c": ["{model:b}", "{model:a}"], "b": ["{model:a}"], "a": ["x"]}
-    assert in_order(commands, "c") == ["a", "b", "c"]
-    assert in_order(commands, "elsewhere") == []
+    assert build_order(commands, "c") == ["a", "b", "c"]
+    assert build_order(commands, "elsewhere") == []
 
 
 @pytest.mark.parametrize(
@@ -65,4 +64,4 @@ def test_the_order_holds_through_several():
 )
 def test_what_cannot_be_made_is_refused(commands, said):
     with pytest.raises(ConfigError, match=said):
-        check_made(commands, ["a"])
+        check_sources(commands, ["a"])

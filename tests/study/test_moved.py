@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rekindle.cli.study import _begun_elsewhere
 from rekindle.errors import RunDirectoryError
 from rekindle.files import write_json
 from rekindle.study.analyse.archive_write import archive_study
-from rekindle.study.plan.study_file import load_study, plan
-from rekindle.study.store.archive_read import take_up
+from rekindle.study.plan.planning import load_study, plan
+from rekindle.study.run.start import begin_from
+from rekindle.study.store.archive_read import unpack_into
 from rekindle.study.store.claim import refuse_unlike
-from rekindle.study.store.relocate import respelt
+from rekindle.study.store.relocate import rebased
 from study.cheap import go, study_of, write_run
 
 COMMITTED = Path(__file__).parents[2] / "results" / "studies" / "weak_to_strong_confirm"
@@ -53,7 +53,7 @@ def test_a_study_goes_on_by_another_name(kind):
 def test_a_study_goes_on_from_an_archive_in_another_place(kind):
     study = study_of(**KINDS[kind])
     first, _ = go(study, "out")
-    _begun_elsewhere(study, archive_study(Path("out"), Path("small")), Path("there/moved"), "new")
+    begin_from(study, archive_study(Path("out"), Path("small")), Path("there/moved"), mode="new")
     found, asked = go(study, "there/moved", mode="resume")
     assert found["comparisons"] == first["comparisons"]
     assert not asked  # nothing that is left needs a model or preparation
@@ -66,7 +66,7 @@ def test_a_study_goes_on_from_an_archive_in_another_place(kind):
 
 def test_the_committed_archive_can_be_gone_on_with():
     study = load_study(COMMITTED / "study.yaml")
-    _begun_elsewhere(study, COMMITTED, Path("runs/again"), "new")
+    begin_from(study, COMMITTED, Path("runs/again"), mode="new")
     refuse_unlike(Path("runs/again"), plan(study, Path("runs/again")))
     assert all(run.out.exists() for run in plan(study, Path("runs/again")))
 
@@ -76,10 +76,10 @@ def test_runs_that_were_asked_something_else_leave_nothing_behind():
     archive = archive_study(Path("out"), Path("small"))
     other = study_of(arms={"a": {"method": "sft"}, "b": {"method": "sft", "optim": {"lr": 0.5}}})
     with pytest.raises(RunDirectoryError, match=r"optim\.lr") as error:
-        _begun_elsewhere(other, archive, Path("moved"), "new")
+        begin_from(other, archive, Path("moved"), mode="new")
     assert "runs/b/base-0/seed-0: " in str(error.value)
     assert {path.name for path in Path().iterdir()} == {"out", "small", "study.yaml"}
-    _begun_elsewhere(study_of(), archive, Path("moved"), "new")
+    begin_from(study_of(), archive, Path("moved"), mode="new")
 
 
 def test_another_arms_run_is_another_setting_wherever_it_is():
@@ -119,7 +119,7 @@ def test_an_older_study_says_where_it_was_by_its_results():
     manifest = json.loads(Path("out/manifest.json").read_text())
     del manifest["places"]
     write_json("out/manifest.json", manifest)
-    take_up(archive_study(Path("out"), Path("small")), Path("moved"))
+    unpack_into(archive_study(Path("out"), Path("small")), Path("moved"))
     assert go(study, "moved", mode="resume")[1] == []
 
 
@@ -133,6 +133,6 @@ def test_only_whole_paths_below_the_study_are_its_own():
         "o/data",
         "../o/runs",
     ]
-    assert respelt(said, ["o"]) == ["{study}/runs/a", "set={study}/models/m", *said[2:]]
-    assert respelt({"x": ["o/o2/models/m"]}, ["o", "o/o2"]) == {"x": ["{study}/models/m"]}
-    assert respelt(["runs/a", 3, None], ["."], "out") == ["out/runs/a", 3, None]
+    assert rebased(said, ["o"]) == ["{study}/runs/a", "set={study}/models/m", *said[2:]]
+    assert rebased({"x": ["o/o2/models/m"]}, ["o", "o/o2"]) == {"x": ["{study}/models/m"]}
+    assert rebased(["runs/a", 3, None], ["."], "out") == ["out/runs/a", 3, None]

@@ -7,8 +7,8 @@ import pytest
 
 from rekindle.cli.study import run_study_command
 from rekindle.errors import ConfigError
-from rekindle.study.plan.study_file import plan
-from rekindle.study.run.preflight import check_present, problems_asked
+from rekindle.study.plan.planning import plan
+from rekindle.study.run.preflight import check_inputs, count_problems
 from study.cheap import TREE, go, study_of
 
 GRPO = {"method": "grpo"}
@@ -29,7 +29,7 @@ def rows(path, count, split="dev"):
 def checked(**changes):
     study = study_of(**changes)
     runs = plan(study, Path("out"))
-    check_present(study, runs)
+    check_inputs(study, runs)
     return study, runs
 
 
@@ -99,7 +99,7 @@ def test_finished_runs_need_nothing_any_more():
     go(study_of(**changes), "out")
     Path("data/dev.jsonl").unlink()
     study, runs = checked(**changes)
-    assert problems_asked(study, runs[0]) == (4, False)
+    assert count_problems(study, runs[0]) == (4, False)
     with pytest.raises(ConfigError, match="no splits"):
         checked(**changes, seeds=[0, 1, 2])
 
@@ -122,7 +122,7 @@ def test_finished_runs_need_nothing_any_more():
 def test_problems_are_those_that_there_are(changes, count, capsys):
     rows("data", 8)
     study, runs = checked(**changes)
-    assert problems_asked(study, runs[0]) == (count, True)
+    assert count_problems(study, runs[0]) == (count, True)
 
 
 def command(**how):
@@ -145,7 +145,7 @@ def test_a_dry_run_counts_and_checks(capsys):
 def test_resuming_what_is_not_there_is_said_to_begin_a_new_study(capsys):
     study = study_of()
     command(mode="resume")
-    assert "out is not there: a new study begins" in capsys.readouterr().err
+    assert "out does not exist: a new study begins" in capsys.readouterr().err
     go(study, "out")
     command(mode="resume")
     assert "a new study begins" not in capsys.readouterr().err

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from rekindle.errors import ConfigError, DataError
-from rekindle.study.plan.study_file import load_study, plan, preparations
-from rekindle.study.store.archive_read import RUNS, opened
+from rekindle.study.plan.planning import load_study, plan, preparations
+from rekindle.study.store.archive_read import RUNS, unpacked
 from rekindle.training.recipe import load_recipe
 from study.cheap import TREE, refused, study_of
 
@@ -188,7 +188,7 @@ def test_an_archive_with_an_odd_line_names_it(line, says):
     Path("small").mkdir()
     text = '{"place": "a/b/c", "arm": "a", "files": {"x": "y"}}\n' + line + "\n"
     (Path("small") / RUNS).write_bytes(lzma.compress(text.encode()))
-    with pytest.raises(DataError, match=says) as error, opened(Path("small")):
+    with pytest.raises(DataError, match=says) as error, unpacked(Path("small")):
         pass
     assert RUNS in str(error.value)
 

@@ -7,9 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from rekindle.files import write_json
+from rekindle.study.evidence import EvidenceRow
 from rekindle.study.schema import (
     ComparisonResult,
-    EvidenceRow,
     Rule,
     Session,
     StudyManifest,

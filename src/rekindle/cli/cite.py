@@ -11,7 +11,7 @@ import typer
 import rekindle
 from rekindle.errors import ConfigError, RunDirectoryError
 from rekindle.methods.catalog import METHODS, PAPERS, find_method
-from rekindle.study.plan.study_file import load_study, plan
+from rekindle.study.plan.planning import load_study, plan
 from rekindle.training.recipe import load_recipe, papers_of_recipe
 
 _TITLE = "Rekindle: bring the learning signal back when post-training has stopped working"

@@ -137,7 +137,7 @@ def _evaluated(task: Task, place: Place) -> tuple[Place, str | None]:
 def _write_study(path: Path, signal: str, remedy: Advice, place: Place) -> None:
     """Write the study of a remedy, and check that it can be planned."""
     from rekindle.signals.remedies import study_tree
-    from rekindle.study.plan.study_file import load_study, plan
+    from rekindle.study.plan.planning import load_study, plan
 
     tree = json.loads(json.dumps(study_tree(remedy.what, place)))  # parts that arms share: copied
     text = yaml.safe_dump(tree, sort_keys=False, width=100)

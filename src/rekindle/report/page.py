@@ -47,7 +47,7 @@ from rekindle.report.verdict import (
 from rekindle.report.verdict import (
     verdict_rows as rows_of,
 )
-from rekindle.study.store.archive_read import is_archive, opened
+from rekindle.study.store.archive_read import is_archive, unpacked
 from rekindle.study.store.layout import is_study
 
 PAGE_BYTES = 3_900_000  # of the whole page, as far as texts can be left out
@@ -86,7 +86,7 @@ def build_report(
             fix=f"rekindle report {studies[0]}",
         )
     if studies:
-        with opened(studies[0]) as directory:
+        with unpacked(studies[0]) as directory:
             study = load_study_page(directory, packed=is_archive(studies[0]))
         html = render(study.arms, title=title, study=study)
     else:

@@ -31,7 +31,7 @@ from rekindle.report.study_tables import (
 from rekindle.report.tables import Table
 from rekindle.report.verdict import VerdictRow
 from rekindle.study.schema import ComparisonResult, StudyResults
-from rekindle.study.store.cost import told
+from rekindle.study.store.cost import cost_line
 from rekindle.study.store.layout import MANIFEST, RESULTS, counted, read_results
 
 
@@ -248,7 +248,7 @@ def _notes(results: StudyResults, declared: StudyText) -> list[str]:
         unit = counted(results.budget.unit)
         notes.append(f"Unequal budget: {listed(ratios)} the {unit} that an arm should have.")
     if results.cost is not None:
-        notes.append(f"The study took {told(results.cost.plain())}.")
+        notes.append(f"The study took {cost_line(results.cost)}.")
     for change in results.changes:
         shown, more = change.changes[:6], len(change.changes) - 6
         notes.append(

@@ -63,6 +63,10 @@ class Stored(BaseModel):
         """As the file holds it: only keys that were read or given."""
         return self.model_dump(exclude_unset=True)
 
+    def with_(self, **changes: object) -> Self:
+        """The same with other values of some fields, which are not checked."""
+        return self.model_copy(update=changes)
+
     @model_validator(mode="wrap")
     @classmethod
     def _in_order(
@@ -201,6 +205,15 @@ class MeanSpent(Stored):
     updates: Number
     seconds: Number
 
+    def of(self, unit: Unit) -> float | None:
+        """The amount that a budget in `unit` counts."""
+        return {"generated": self.generated, "trained": self.trained, "updates": self.updates}[unit]
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing was spent that a budget counts: an evaluation of the start."""
+        return not (self.generated or self.trained or self.updates)
+
 
 class RunResult(Stored):
     """A finished run of an arm, and what it cost."""
@@ -326,12 +339,8 @@ class StudyManifest(Stored):
     declaration: dict[str, JsonValue] | None = None  # the study file in force
     changes: list[Change]
 
-    def with_(self, **changes: JsonValue) -> StudyManifest:
-        """The same with other values; new keys come last."""
-        return StudyManifest.read({**self.plain(), **changes})
 
-
-class RunMarks(Stored):
+class ManifestHead(Stored):
     """What a study reads of any manifest: which version made it, whether the run is finished, the
     hash of its data, and the name of the study where it is one's."""
 
@@ -341,6 +350,7 @@ class RunMarks(Stored):
     state_format: int | None = None
     finished: str | None = None
     study: str | None = None
+    places: list[str] = Field(default_factory=list)
     fingerprints: dict[str, str] | None = None
 
 
@@ -362,77 +372,3 @@ class PreparedNote(Stored):
     """PREPARATION.json: the command that made what is there."""
 
     command: list[str]
-
-
-# --- the tour, and what ships with the package
-
-
-class EvidenceRow(Stored):
-    """The declared comparison of a committed study; `oracle`: its reward model is the control that
-    knows the truth."""
-
-    study: str
-    method: str
-    baseline: str
-    metric: str
-    level: str | None
-    split: str | None
-    before: Number
-    after: Number
-    delta: Number
-    ci_low: Number
-    ci_high: Number
-    p_value: Number
-    n_bases: int
-    n_seeds: int
-    n_pairs: int
-    n_problems: int
-    verdict: Verdict
-    why: str
-    oracle: bool = False
-
-
-class Gain(Stored):
-    """A difference with its interval."""
-
-    delta: Number
-    ci_low: Number
-    ci_high: Number
-
-
-class TourPair(Stored):
-    """A pair of the tour: start, baseline and method on the same problems, and what they cost.
-
-    `training`: what the baseline's own training did, from its first evaluation to its last."""
-
-    name: str
-    method: str
-    baseline: str
-    metric: str
-    split: str = "test"
-    n_samples: int
-    n_problems: int
-    base: str
-    seed: int
-    failed: list[Failure]
-    spent: dict[str, MeanSpent]
-    unequal: dict[str, float]
-    delta: Number
-    ci_low: Number
-    ci_high: Number
-    verdict: str
-    start: Number
-    before: Number
-    after: Number
-    training: Gain | None
-
-
-class TourSummary(Stored):
-    """summary.json of the tour."""
-
-    command: str
-    commit: str | None
-    dirty: bool | None
-    pairs: list[TourPair]
-    evidence: dict[str, EvidenceRow]
-    cost: StudyCost

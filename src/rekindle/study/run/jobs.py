@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from rekindle.errors import EXIT_RESUMABLE, RekindleError
 from rekindle.files import open_append
@@ -37,7 +37,7 @@ class Job:
 
     out: Path
     log: Path
-    recipe: Mapping[str, Any] | None = None
+    recipe: Mapping[str, object] | None = None
     command: tuple[str, ...] = ()
 
 
@@ -45,7 +45,7 @@ class Job:
 class Outcome:
     """How a job ended.
 
-    `lost`: its worker is gone (killed, out of memory) and the run can go on from its checkpoint;
+    `lost`: its worker is gone (killed, out of memory) and the run can continue from its checkpoint;
     `stopped`: it was asked to stop and saved; `failed`: it said why in `text`.
     """
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from rekindle.errors import DataError
 from rekindle.files import read_json
-from rekindle.study.schema import RESULTS_FORMAT, RunMarks, Stored, StudyResults
+from rekindle.study.schema import RESULTS_FORMAT, ManifestHead, Stored, StudyResults
 
 MANIFEST, DECLARED, RESULTS = "manifest.json", "study.yaml", "study.json"
 SESSIONS = "sessions.json"  # when it ran, with how many workers, and what that cost
 SPENT = "spent.json"  # of a run that came from an archive, whose logs are thinned
-ODD = "is damaged, or another version's"
 RESTORE = "restore it, go on with the version that made it, or begin with another --out"
 _SHOWN = 5  # faults that are named; of more, how many
 
@@ -60,29 +59,6 @@ def faults(error: ValidationError) -> str:
     return "; ".join(found[:_SHOWN]) + more
 
 
-def read_object(path: Path, **fields: type) -> dict[str, Any]:
-    """The JSON object in a file that a study or a run wrote, with these fields of these types.
-
-    Raises:
-        DataError: the file is missing, broken, or holds something else; what.
-    """
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise DataError(f"{path} {ODD}", got=found, wanted="a JSON object", fix=RESTORE)
-    for name, kind in fields.items():
-        if name not in found or not isinstance(found[name], kind):
-            raise DataError(
-                f"{path} {ODD}",
-                got=f"{name}: {found[name]!r}" if name in found else f"no '{name}'",
-                wanted=f"'{name}' as a JSON {_NAMES[kind]}",
-                fix=RESTORE,
-            )
-    return found
-
-
-_NAMES = {str: "string", dict: "object", list: "list", object: "value"}
-
-
 def read_results(place: Path) -> StudyResults:
     """study.json of a study directory.
 
@@ -119,23 +95,23 @@ def counted(unit: str) -> str:
     return unit if unit == "updates" else f"{unit} tokens"
 
 
-def read_marks(place: Path) -> RunMarks:
-    """What the manifest of a run or a study says of its version and its end.
+def read_head(place: Path) -> ManifestHead:
+    """The keys of a run's or a study's manifest that any version has.
 
     Raises:
         DataError: it is missing or damaged.
     """
-    return read_stored(place / MANIFEST, RunMarks)
+    return read_stored(place / MANIFEST, ManifestHead)
 
 
 def is_finished(place: Path) -> bool:
     """Whether a run directory holds a finished run."""
-    return (place / MANIFEST).exists() and read_marks(place).finished is not None
+    return (place / MANIFEST).exists() and read_head(place).finished is not None
 
 
 def is_study(place: Path) -> bool:
     """Whether a directory holds a study."""
     try:
-        return (place / DECLARED).exists() and read_marks(place).study is not None
+        return (place / DECLARED).exists() and read_head(place).study is not None
     except DataError:
         return False
