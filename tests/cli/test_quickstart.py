@@ -110,7 +110,7 @@ def test_the_page_says_what_a_newcomer_must_know(tour):
     assert html.count("<span>one seed decides nothing</span>") == 5
     assert "temporal spent 2.00 times the updates of its baseline" in html
     assert "Plain GRPO, the baseline of LENS, took pass@1 from" in html
-    alone = "A verdict is about the named baseline alone: whether something plainer does as much"
+    alone = "Each verdict is about the named baseline alone. Whether something simpler does as well"
     assert alone in html
     evidence = json.loads((tour / "summary.json").read_text())["evidence"]
     for name, row in evidence.items():
