@@ -24,7 +24,9 @@ from rekindle.report.spec import (
     binned,
     bounded,
     by_run,
+    intervals,
     nearest,
+    quantitative,
     run_colour,
     run_dash,
     tooltip_of,
@@ -34,12 +36,7 @@ from rekindle.report.spec import (
 LABEL = "abs(datum.value) >= 1000 ? format(datum.value, '~s') : format(datum.value, '.3~g')"
 Over = Literal["step", "round"]  # what a row of a log is
 _SMOOTH_FROM = 30  # steps: shorter series show their raw line only
-_STEP: Spec = {
-    "field": "step",
-    "type": "quantitative",
-    "title": "step",
-    "axis": {"tickMinStep": 1},
-}
+_STEP = quantitative("step", "step", axis={"tickMinStep": 1})
 _MOST_DOTS = 40  # evaluations of a run; a longer curve is a line alone
 _BEFORE = "datum.when == 'before'"
 _APART, _SPREAD = 0.07, 0.24  # of points at one k: between two, and between the first and the last
@@ -59,10 +56,7 @@ def learning_curve(
         {
             "run": run,
             "step": evaluation.step,
-            "value": cell.value,
-            "low": cell.low,
-            "high": cell.high,
-            "shown": estimate(cell, name=metric),
+            **_estimate(cell, metric),
             "n": evaluation.n_runs,
         }
         for run, evaluation, cell in series
@@ -72,14 +66,8 @@ def learning_curve(
     many = {"n": "runs"} if any(evaluation.n_runs > 1 for _, evaluation, _ in series) else {}
     tooltip = tooltip_of(run="run", step="step", shown=f"{metric}, 95 % interval", **many)
     layers: list[Spec] = [
-        {
-            "mark": {"type": "area", "opacity": 0.16},
-            "encoding": {"y": {**share, "field": "low"}, "y2": {"field": "high"}},
-        },
-        {
-            "mark": {"type": "line", "strokeWidth": 1.8},
-            "encoding": {"y": share, **run_dash(styles)},
-        },
+        intervals("y", share, type="area", opacity=0.16),
+        _line({"y": share, **run_dash(styles)}, strokeWidth=1.8),
         nearest({"x": _STEP, "y": share, "tooltip": tooltip}),
     ]
     if not bounded(values):
@@ -120,31 +108,21 @@ def metric_curve(
     smooth = longest >= _SMOOTH_FROM
     banded = any(point.low is not None for point in points)
     step: Spec = {**_STEP, "title": None if over == "step" else over}
-    level: Spec = {
-        "field": "value",
-        "type": "quantitative",
-        "title": None,
-        "scale": {"zero": False},
-        "axis": {"labelExpr": LABEL, "tickCount": 4},
-    }
-    raw: Spec = {
-        "type": "line",
-        "strokeWidth": 1.7 if banded else 1,
-        "opacity": 0.35 if smooth else 1,
-    }
-    layers: list[Spec] = [{"mark": raw, "encoding": {"y": level, **run_dash(styles)}}]
+    axis: Spec = {"labelExpr": LABEL, "tickCount": 4}
+    level = quantitative("value", None, scale={"zero": False}, axis=axis)
+    raw = _line(
+        {"y": level, **run_dash(styles)},
+        strokeWidth=1.7 if banded else 1,
+        opacity=0.35 if smooth else 1,
+    )
+    layers = [raw]
     if banded:
-        encoding: Spec = {"y": {**level, "field": "low"}, "y2": {"field": "high"}}
-        layers.insert(0, {"mark": {"type": "area", "opacity": 0.14}, "encoding": encoding})
+        layers.insert(0, intervals("y", level, type="area", opacity=0.14))
     if smooth:
         window: Spec = {"op": "mean", "field": "value", "as": "mean"}
-        layers.append(
-            {
-                "transform": [{"window": [window], "frame": [-4, 4], "groupby": ["run"]}],
-                "mark": {"type": "line", "strokeWidth": 1.9},
-                "encoding": {"y": {**level, "field": "mean"}, **run_dash(styles)},
-            }
-        )
+        means: Spec = {"window": [window], "frame": [-4, 4], "groupby": ["run"]}
+        mean_line = _line({"y": {**level, "field": "mean"}, **run_dash(styles)}, strokeWidth=1.9)
+        layers.append({"transform": [means], **mean_line})
     counted = {"n": "runs"} if any(point.n is not None for point in points) else {}
     tooltip = tooltip_of(run="run", step=over, value=f"{title}|.4~g", **counted)
     layers.append(nearest({"x": step, "y": level, "tooltip": tooltip}))
@@ -224,10 +202,7 @@ def before_after(
             "run": run,
             "when": when,
             "place": f"{run}|{when}",
-            "value": cell.value,
-            "low": cell.low,
-            "high": cell.high,
-            "shown": estimate(cell, name=metric),
+            **_estimate(cell, metric),
         }
         for level, run, when, cell in rows
         if cell.value is not None
@@ -250,10 +225,7 @@ def before_after(
     }
     tooltip = tooltip_of(run="run", level="level", when="when", shown=f"{metric}, 95 % interval")
     layers: list[Spec] = [
-        {
-            "mark": {"type": "rule", "strokeWidth": 1.6},
-            "encoding": {"x": {**share, "field": "low"}, "x2": {"field": "high"}},
-        },
+        intervals("x", share, type="rule", strokeWidth=1.6),
         {
             "mark": {"type": "point", "size": 52, "strokeWidth": 1.6, "opacity": 1},
             "encoding": {"x": share, "fill": _hollow_before(styles), "tooltip": tooltip},
@@ -288,21 +260,14 @@ def pass_at_k(
             "k": k,
             # neighbours on a log axis, so that intervals do not hide each other
             "x": k * 2 ** (apart * (series.index((run, when)) - (len(series) - 1) / 2)),
-            "value": cell.value,
-            "low": cell.low,
-            "high": cell.high,
-            "shown": estimate(cell),
+            **_estimate(cell, "pass@k"),
         }
         for run, when, k, cell in rows
         if cell.value is not None
     ]
-    along: Spec = {
-        "field": "x",
-        "type": "quantitative",
-        "title": "k",
-        "scale": {"type": "log", "base": 2, "domain": [0.8, max(ks, default=1) * 1.25]},
-        "axis": {"values": ks, "format": "d", "grid": False},
-    }
+    scale: Spec = {"type": "log", "base": 2, "domain": [0.8, max(ks, default=1) * 1.25]}
+    axis: Spec = {"values": ks, "format": "d", "grid": False}
+    along = quantitative("x", "k", scale=scale, axis=axis)
     share = _share("pass@k", top)
     tooltip = tooltip_of(run="run", when="when", k="k", shown="pass@k, 95 % interval")
     dash: Spec = {
@@ -310,11 +275,8 @@ def pass_at_k(
         "detail": {"field": "when"},
     }
     layers: list[Spec] = [
-        {"mark": {"type": "line", "strokeWidth": 1.4}, "encoding": {"y": share, **dash}},
-        {
-            "mark": {"type": "rule", "strokeWidth": 1.2, "opacity": 0.7},
-            "encoding": {"y": {**share, "field": "low"}, "y2": {"field": "high"}},
-        },
+        _line({"y": share, **dash}, strokeWidth=1.4),
+        intervals("y", share, type="rule", strokeWidth=1.2, opacity=0.7),
         {
             "mark": {"type": "point", "size": 42, "strokeWidth": 1.5, "opacity": 1},
             "encoding": {"y": share, "fill": _hollow_before(styles), "tooltip": tooltip},
@@ -331,13 +293,19 @@ def pass_at_k(
 
 def _share(title: str, top: float | None) -> Spec:
     """An axis of shares in percent, from 0 to `top` where axes are to be compared."""
-    return {
-        "field": "value",
-        "type": "quantitative",
-        "title": title,
-        "scale": {"zero": True} if top is None else {"domain": [0, top]},
-        "axis": {"format": ".3~g" if in_nats(title) else ".0%"},
-    }
+    scale: Spec = {"zero": True} if top is None else {"domain": [0, top]}
+    axis = {"format": ".3~g" if in_nats(title) else ".0%"}
+    return quantitative("value", title, scale=scale, axis=axis)
+
+
+def _estimate(cell: Metric, metric: str) -> Datum:
+    """A metric as it is drawn, and as the tables write it."""
+    shown = estimate(cell, name=metric)
+    return {"value": cell.value, "low": cell.low, "high": cell.high, "shown": shown}
+
+
+def _line(encoding: Spec, **look: float) -> Spec:
+    return {"mark": {"type": "line", **look}, "encoding": encoding}
 
 
 def _hollow_before(styles: Sequence[Style]) -> Spec:

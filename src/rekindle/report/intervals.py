@@ -6,7 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rekindle.report.formatting import in_nats, nice_step, plural
-from rekindle.report.spec import Datum, Figure, Spec, bounded, frame, tooltip_of
+from rekindle.report.spec import (
+    Datum,
+    Figure,
+    Spec,
+    bounded,
+    frame,
+    intervals,
+    nominal,
+    quantitative,
+    rows_of_names,
+    tooltip_of,
+)
 from rekindle.report.verdict import VerdictRow
 
 _LOOKS = {"helps": ("var(--good)", "triangle-up"), "does not": ("var(--bad)", "triangle-down")}
@@ -34,33 +45,20 @@ def _forest(figure_id: str, metric: str, claims: Sequence[VerdictRow]) -> Figure
     several = len({claim.where for claim in claims}) > 1
     names = [_name(claim, several=several) for claim in claims]
     values = [_datum(claim, name) for claim, name in zip(claims, names, strict=True)]
-    verdicts = list(_LOOKS) + sorted({claim.verdict for claim in claims} - set(_LOOKS))
-    colours, shapes = zip(*(_LOOKS.get(verdict, _OTHER) for verdict in verdicts), strict=True)
-    along: Spec = {
-        "field": "value",
-        "type": "quantitative",
-        "title": f"difference, {'nats' if in_nats(metric) else 'points'}",
-        "scale": {"zero": True},
-    }
+    looks = _LOOKS | dict.fromkeys(
+        sorted({claim.verdict for claim in claims} - set(_LOOKS)), _OTHER
+    )
+    colours, shapes = ({verdict: look[i] for verdict, look in looks.items()} for i in (0, 1))
+    unit = "nats" if in_nats(metric) else "points"
+    along = quantitative("value", f"difference, {unit}", scale={"zero": True})
     shared: Spec = {
-        "y": {
-            "field": "name",
-            "type": "nominal",
-            "title": None,
-            "sort": names,
-            "axis": {
-                "domain": False,
-                "ticks": False,
-                "labelExpr": _NAME,
-                "labelLimit": 320,
-                "labelLineHeight": 11,
-                "labelOffset": {"expr": f"{_NARROW} ? -5 : 0"},
-                "labelOverlap": False,
-                "grid": True,
-            },
-        },
-        "color": _by_verdict(verdicts, colours),
-    }
+        "y": rows_of_names(
+            "name", names,
+            labelExpr=_NAME, labelLimit=320, labelLineHeight=11,
+            labelOffset={"expr": f"{_NARROW} ? -5 : 0"}, labelOverlap=False, grid=True,
+        ),
+        "color": nominal("verdict", colours),
+    }  # fmt: skip
     zero: Spec = {
         "mark": {"type": "rule", "color": "var(--ink)", "strokeWidth": 1},
         "encoding": {"x": {"datum": 0, "type": "quantitative"}, "y": None, "color": None},
@@ -70,13 +68,10 @@ def _forest(figure_id: str, metric: str, claims: Sequence[VerdictRow]) -> Figure
     )
     layers: list[Spec] = [
         zero,
-        {
-            "mark": {"type": "rule", "strokeWidth": 1.8},
-            "encoding": {"x": {**along, "field": "low"}, "x2": {"field": "high"}},
-        },
+        intervals("x", along, type="rule", strokeWidth=1.8),
         {
             "mark": {"type": "point", "filled": True, "size": 62, "opacity": 1},
-            "encoding": {"x": along, "shape": _by_verdict(verdicts, shapes), "tooltip": shown},
+            "encoding": {"x": along, "shape": nominal("verdict", shapes), "tooltip": shown},
         },
     ]
     if not bounded(values):
@@ -89,11 +84,6 @@ def _forest(figure_id: str, metric: str, claims: Sequence[VerdictRow]) -> Figure
     return Figure(
         figure_id, metric, f"Differences in {metric}: {texts}.", values, drawing, wide=True
     )
-
-
-def _by_verdict(verdicts: Sequence[str], looks: Sequence[str]) -> Spec:
-    scale: Spec = {"domain": list(verdicts), "range": list(looks)}
-    return {"field": "verdict", "type": "nominal", "scale": scale, "legend": None}
 
 
 def _name(claim: VerdictRow, *, several: bool) -> str:

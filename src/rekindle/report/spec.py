@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rekindle.report.reading import Json
 
@@ -125,32 +126,37 @@ def frame(layers: Sequence[Spec], encoding: Spec, *, height: int) -> Spec:
     return {"width": "container", "height": height, "encoding": encoding, "layer": list(layers)}
 
 
+def quantitative(field: str, title: str | None, **more: Json) -> Spec:
+    """A channel of numbers."""
+    return {"field": field, "type": "quantitative", "title": title, **more}
+
+
+def nominal(field: str, looks: Mapping[str, Json]) -> Spec:
+    """A channel of names, each with its look: a colour, a shape, a dash."""
+    scale: Spec = {"domain": list(looks), "range": list(looks.values())}
+    return {"field": field, "type": "nominal", "scale": scale, "legend": None}
+
+
+def rows_of_names(field: str, names: Sequence[str], **axis: Json) -> Spec:
+    """An axis with a row for each name, in this order."""
+    plain: Spec = {"domain": False, "ticks": False, **axis}
+    return {"field": field, "type": "nominal", "title": None, "sort": list(names), "axis": plain}
+
+
+def intervals(axis: Literal["x", "y"], channel: Spec, **mark: Json) -> Spec:
+    """The layer of the intervals of an axis: areas or rules from `low` to `high`."""
+    ends: Spec = {axis: {**channel, "field": "low"}, f"{axis}2": {"field": "high"}}
+    return {"mark": mark, "encoding": ends}
+
+
 def run_colour(styles: Sequence[Style]) -> Spec:
     """The hue of each run."""
-    return {
-        "field": "run",
-        "type": "nominal",
-        "scale": {
-            "domain": [style.run for style in styles],
-            "range": [f"var(--run-{style.hue})" for style in styles],
-        },
-        "legend": None,
-    }
+    return nominal("run", {style.run: f"var(--run-{style.hue})" for style in styles})
 
 
 def run_dash(styles: Sequence[Style]) -> Spec:
     """The dash of each run."""
-    return {
-        "strokeDash": {
-            "field": "run",
-            "type": "nominal",
-            "scale": {
-                "domain": [style.run for style in styles],
-                "range": [list(style.dash) for style in styles],
-            },
-            "legend": None,
-        }
-    }
+    return {"strokeDash": nominal("run", {style.run: list(style.dash) for style in styles})}
 
 
 def nearest(encoding: Spec, *, mark: str = "point") -> Spec:

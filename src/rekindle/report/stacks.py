@@ -8,7 +8,18 @@ from rekindle.report.charts import LABEL
 from rekindle.report.formatting import count, percent
 from rekindle.report.load import RunData
 from rekindle.report.samples import rounded
-from rekindle.report.spec import Datum, Figure, Spec, binned, frame, nearest, tooltip_of
+from rekindle.report.spec import (
+    Datum,
+    Figure,
+    Spec,
+    binned,
+    frame,
+    nearest,
+    nominal,
+    quantitative,
+    rows_of_names,
+    tooltip_of,
+)
 
 GROUP_CLASSES = {
     "all_wrong": "all wrong",
@@ -29,30 +40,14 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
         {"filter": "indexof(classes, datum.class) >= 0"},
         {"calculate": f"indexof({list(GROUP_CLASSES)}, datum.class)", "as": "order"},
     ]
-    step: Spec = {
-        "field": "step",
-        "type": "quantitative",
-        "title": "step",
-        "axis": {"tickMinStep": 1},
-        "scale": {"domain": [first["step"], last["step"]], "nice": False},
-    }
-    share: Spec = {
-        "field": "share",
-        "type": "quantitative",
-        "title": "share of groups",
-        "stack": "zero",
-        "scale": {"domain": [0, 1]},
-        "axis": {"format": ".0%", "grid": False},
-    }
-    colour: Spec = {
-        "field": "class",
-        "type": "nominal",
-        "scale": {
-            "domain": list(GROUP_CLASSES),
-            "range": [f"var(--class-{name.replace('_', '-')})" for name in GROUP_CLASSES],
-        },
-        "legend": None,
-    }
+    ends: Spec = {"domain": [first["step"], last["step"]], "nice": False}
+    step = quantitative("step", "step", axis={"tickMinStep": 1}, scale=ends)
+    share = quantitative(
+        "share", "share of groups",
+        stack="zero", scale={"domain": [0, 1]}, axis={"format": ".0%", "grid": False},
+    )  # fmt: skip
+    looks = {name: f"var(--class-{name.replace('_', '-')})" for name in GROUP_CLASSES}
+    colour = nominal("class", looks)
     tooltip = tooltip_of(
         step="step", **{name: f"{label}|.1%" for name, label in GROUP_CLASSES.items()}
     )
@@ -64,14 +59,14 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
         },
         nearest({"x": step, "tooltip": tooltip}, mark="rule"),
     ]
-    ends = "; ".join(
+    shares = "; ".join(
         f"{label} {percent(first[name])} at step {first['step']}, {percent(last[name])} at step "
         f"{last['step']}"
         for name, label in GROUP_CLASSES.items()
     )
     params: Spec = {"params": [{"name": "classes", "value": list(GROUP_CLASSES)}]}
     drawing = {**frame(layers, {"x": step}, height=150), **params}
-    return Figure(figure_id, run.name, f"{run.name}: {ends}.", wide, drawing)
+    return Figure(figure_id, run.name, f"{run.name}: {shares}.", wide, drawing)
 
 
 def bars(
@@ -95,9 +90,9 @@ def bars(
     ]
     runs = list(dict.fromkeys(run for run, _, _ in rows))
     parts = list(colours)
-    side_by_side: Spec = (
-        {} if stacked else {"yOffset": {"field": "part", "scale": {"domain": parts}}}
-    )
+    axis: Spec = {"labelExpr": LABEL, "tickCount": 6}
+    stack: Spec = {} if stacked else {"stack": None}
+    beside: Spec = {} if stacked else {"yOffset": {"field": "part", "scale": {"domain": parts}}}
     layers: list[Spec] = [
         {
             "transform": [
@@ -106,32 +101,15 @@ def bars(
             ],
             "mark": {"type": "bar", "height": {"band": 0.62}},
             "encoding": {
-                "x": {
-                    "field": "value",
-                    "type": "quantitative",
-                    "title": unit,
-                    "axis": {"labelExpr": LABEL, "tickCount": 6},
-                    **({} if stacked else {"stack": None}),
-                },
-                "color": {
-                    "field": "part",
-                    "type": "nominal",
-                    "scale": {"domain": parts, "range": [f"var({c})" for c in colours.values()]},
-                    "legend": None,
-                },
+                "x": quantitative("value", unit, axis=axis, **stack),
+                "color": nominal("part", {part: f"var({c})" for part, c in colours.items()}),
                 "order": {"field": "order"},
                 "tooltip": tooltip_of(run="run", part="part", shown=unit),
-                **side_by_side,
+                **beside,
             },
         }
     ]
-    y: Spec = {
-        "field": "run",
-        "type": "nominal",
-        "title": None,
-        "sort": runs,
-        "axis": {"domain": False, "ticks": False, "labelPadding": 8, "labelLimit": 130},
-    }
+    y = rows_of_names("run", runs, labelPadding=8, labelLimit=130)
     params: Spec = {"params": [{"name": param, "value": parts}]}
     drawing = {**frame(layers, {"y": y}, height=28 * max(1, len(runs))), **params}
     alt = f"{title}: " + "; ".join(f"{v['run']}, {v['part']} {v['shown']} {unit}" for v in values)
