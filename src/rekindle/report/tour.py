@@ -94,6 +94,10 @@ def build_tour(
     bundle = vega_bundle() if figures else ""
     begun = [run.out for one in toured for run in one.runs if (run.out / "config.yaml").exists()]
     html = environment().get_template("tour.html.j2").render(
+        sections=[
+            ("verdict", "Verdict"), ("studies", "Studies"),
+            *((part.name, part.short) for part in parts), ("cost", "Cost"), ("next", "Next"),
+        ],
         title=f"{_NUMBERS[len(parts)]}, each beside its baseline",
         policy=content_policy([*scripts, bundle]),
         style=Markup("".join(text_of(name) for name in ("style.css", "parts.css", "tour.css"))),
