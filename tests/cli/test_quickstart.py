@@ -156,7 +156,7 @@ def test_killed_and_resumed_it_ends_in_the_same_table(tour, tmp_path, rekindle, 
     assert code == 0
     assert pairs(out) == {"lens": pairs(tour)["lens"]}
     assert "one seed decides nothing" in said
-    assert "A verdict is about the named baseline alone" in said
+    assert "Each verdict is about the named baseline alone" in said
     change = evidence_line(shipped()["lens"])[1]  # what its study says, beside the one seed
     assert all(word in said for word in change.split())
 

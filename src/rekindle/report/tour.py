@@ -94,10 +94,7 @@ def build_tour(
     bundle = vega_bundle() if figures else ""
     begun = [run.out for one in toured for run in one.runs if (run.out / "config.yaml").exists()]
     html = environment().get_template("tour.html.j2").render(
-        sections=[
-            ("verdict", "Verdict"), ("studies", "Studies"),
-            *((part.name, part.short) for part in parts), ("cost", "Cost"), ("next", "Next"),
-        ],
+        sections=_sections(parts),
         title=f"{_NUMBERS[len(parts)]}, each beside its baseline",
         policy=content_policy([*scripts, bundle]),
         style=Markup("".join(text_of(name) for name in ("style.css", "parts.css", "tour.css"))),
@@ -132,6 +129,14 @@ def build_tour(
     )  # fmt: skip
     write_atomic(out, html.encode("utf-8", "replace"))
     return out
+
+
+def _sections(parts: Sequence[TourPart]) -> list[tuple[str, str]]:
+    first, last = (
+        (("verdict", "Verdict"), ("studies", "Studies")),
+        (("cost", "Cost"), ("next", "Next")),
+    )
+    return [*first, *((part.name, part.short) for part in parts), *last]
 
 
 def metric_note(pairs: Sequence[TourPair]) -> str:
