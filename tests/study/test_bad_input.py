@@ -116,7 +116,7 @@ def test_data_that_was_changed_between_two_runs_of_a_pair_is_told(made):
     row = made(usual, data=lambda key: "new" if key == ("b", "base-1", 0) else "same")
     assert (row["delta"], row["n_pairs"]) == (pytest.approx(1 / 8), 5)
     assert row["why"] == (
-        "left out base-1 seed 0: the data was changed half-way: the runs of a pair had other "
+        "left out base-1 seed 0: the data was changed between runs: those of a pair had other "
         "files; 1 of 6 pairs are missing"
     )
 

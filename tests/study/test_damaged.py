@@ -190,7 +190,7 @@ def test_a_run_of_another_version_is_no_change_of_the_study_file(study):
     said = str(error.value)
     assert "runs/a/base-0/seed-0: rekindle x, state format 99" in said
     assert "study file" not in said
-    assert "half-way" not in said
+    assert "other settings" not in said
     shutil.rmtree(RUN)
     assert go(study, "out", mode="resume")[1] == [Path(RUN)]
 

@@ -53,7 +53,11 @@ def test_a_mapping_is_read_as_the_file_is(file):  # noqa: F811
 
 @pytest.mark.parametrize(
     ("how", "says"),
-    [({"executor": "slurm"}, "no executor 'slurm'"), ({"jobs": 0}, "--jobs is too small")],
+    [
+        ({"executor": "slurm"}, "no executor 'slurm'"),
+        ({"jobs": 0}, "--jobs is too small"),
+        ({"mode": "resumed"}, "no mode 'resumed'"),
+    ],
 )
 def test_what_cannot_run_is_refused_before_anything_is_written(file, how, says):  # noqa: F811
     file()

@@ -29,7 +29,7 @@ def test_two_bases_of_one_directory_are_refused(bases):
 
 
 def test_a_last_slash_makes_no_other_base():
-    refused("bases has one twice", bases=["x/m", "x/m/"])
+    refused("bases lists one twice", bases=["x/m", "x/m/"])
     assert study_of(bases=["x/m/", "x/n"]).bases == ("x/m", "x/n")
     refused("has no name for its directory", bases=["..", "x"])
 

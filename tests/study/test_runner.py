@@ -19,6 +19,7 @@ from rekindle.errors import EXIT_RESUMABLE, ConfigError, RunDirectoryError
 from rekindle.study.analyse.spending import unequal_budgets
 from rekindle.study.plan.planning import load_study, plan
 from rekindle.study.plan.study_file import Budget
+from rekindle.study.run import executors
 from rekindle.study.run.executors import LocalPool
 from rekindle.study.run.jobs import Job, Outcome, run_job
 from study.cheap import cost, results_of
@@ -341,7 +342,7 @@ def test_a_preparation_that_is_told_to_leave_has_not_failed(tmp_path):
 
 
 def test_a_worker_that_has_served_long_makes_room_for_a_new_one(file, monkeypatch):
-    monkeypatch.setattr(local, "_JOBS", 3)
+    monkeypatch.setattr(executors, "_JOBS", 3)
     pool = LocalPool(1)
     start, started = pool._start, []
     pool._start = lambda place: started.append(start(place)) or started[-1]
@@ -368,8 +369,8 @@ def deaf(pipe, alive, env):
 
 
 def test_a_job_that_ends_while_the_study_stops_is_finished_and_nobody_waits(monkeypatch, tmp_path):
-    monkeypatch.setattr(local, "_serve", deaf)
-    monkeypatch.setattr(local, "_GRACE", 30.0)
+    monkeypatch.setattr(executors, "_serve", deaf)
+    monkeypatch.setattr(executors, "_GRACE", 30.0)
     pool = LocalPool(1)
     pool.submit(Job(tmp_path / "x", tmp_path / "x.log", recipe={}))
     process = pool._workers[0].process

@@ -49,7 +49,7 @@ def run_quickstart(
     from rekindle.report.tour import build_tour
     from rekindle.study.evidence import shipped
     from rekindle.study.store.cost import cost_line, read_cost
-    from rekindle.study.tour import TourSummary, load_tour, run_tour, tour_pair
+    from rekindle.study.tour import load_tour, run_tour, tour_pair
 
     studies = load_tour(only, overrides)
     if not quiet:
@@ -71,16 +71,15 @@ def run_quickstart(
     evidence = {name: shipped()[name] for name in studies}
     cost = read_cost(out)
     assert cost is not None
-    first = toured[0].results
-    summary = TourSummary(
-        command=command,
-        commit=first.commit,
-        dirty=first.dirty,
-        pairs=rows,
-        evidence=evidence,
-        cost=cost,
-    )
-    write_json(out / "summary.json", summary.plain())
+    summary = {
+        "command": command,
+        "commit": toured[0].results.commit,
+        "dirty": toured[0].results.dirty,
+        "pairs": [row.plain() for row in rows],
+        "evidence": {name: row.plain() for name, row in evidence.items()},
+        "cost": cost.plain(),
+    }
+    write_json(out / "summary.json", summary)
     page = build_tour(toured, rows, evidence, out / PAGE, command=command, cost=cost_line(cost))
     _show(rows, evidence)
     typer.echo(f"{cost_line(cost)}\nreport: {page.resolve()}")

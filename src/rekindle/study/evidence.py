@@ -75,12 +75,12 @@ def gather(results: Path) -> dict[str, EvidenceRow]:
                 f"there is no study of {method} in {results}",
                 wanted=" or ".join(f"{name}/{RESULTS}" for name in names),
             )
-        found = read_results(results / name)
-        declared = next(row for row in found.comparisons if row.primary)
+        study = read_results(results / name)
+        declared = next(row for row in study.comparisons if row.primary)
         kept = {
             key: value for key, value in declared.plain().items() if key in EvidenceRow.model_fields
         }
-        oracle = {"oracle": True} if has_oracle(found.arms[declared.method].settings) else {}
+        oracle = {"oracle": True} if has_oracle(study.arms[declared.method].settings) else {}
         rows[method] = EvidenceRow.model_validate({"study": name, **kept, **oracle})
     return rows
 

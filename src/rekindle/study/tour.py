@@ -20,7 +20,7 @@ from rekindle.evals.compare import compare
 from rekindle.evals.reading import Eval, read_eval
 from rekindle.files import remove_tree, write_json
 from rekindle.methods.catalog import find_method, section_names
-from rekindle.study.evidence import STUDIES, EvidenceRow
+from rekindle.study.evidence import STUDIES
 from rekindle.study.plan.planning import load_study, plan
 from rekindle.study.plan.study_file import PlannedRun, Study
 from rekindle.study.run.jobs import Executor
@@ -30,7 +30,6 @@ from rekindle.study.schema import (
     MeanSpent,
     Number,
     Stored,
-    StudyCost,
     StudyResults,
 )
 from rekindle.study.store.claim import Mode, claim_study
@@ -86,17 +85,6 @@ class TourPair(Stored):
     before: Number
     after: Number
     training: Gain | None
-
-
-class TourSummary(Stored):
-    """summary.json of the tour."""
-
-    command: str
-    commit: str | None
-    dirty: bool | None
-    pairs: list[TourPair]
-    evidence: dict[str, EvidenceRow]
-    cost: StudyCost
 
 
 def load_tour(only: Sequence[str] = (), overrides: Sequence[str] = ()) -> dict[str, Study]:
@@ -169,8 +157,8 @@ def run_tour(
             for name, study in studies.items()
         }
         ledger.write()
-        for name, found in results.items():
-            write_json(out / name / RESULTS, found.plain())
+        for name, one in results.items():
+            write_json(out / name / RESULTS, one.plain())
     if stopped:
         say("stopped, everything is saved; continue with --resume")
         raise SystemExit(EXIT_RESUMABLE)
@@ -179,36 +167,26 @@ def run_tour(
 
 def tour_pair(toured: Toured) -> TourPair:
     """A pair in numbers."""
-    results = toured.results
-    first = results.comparisons[0]
-    start, training = None, None
+    results, first = toured.results, toured.results.comparisons[0]
+    start = training = None
     if first.delta is not None:
-        by_arm = {run.arm: run for run in toured.runs}
-        gain = compare(*ends(by_arm[first.baseline].out), metric=first.metric)
+        baseline = next(run for run in toured.runs if run.arm == first.baseline)
+        gain = compare(*ends(baseline.out), metric=first.metric)
         start = gain.before
         training = Gain(delta=gain.value, ci_low=gain.ci_low, ci_high=gain.ci_high)
-    pair = TourPair(
-        name=toured.name,
-        method=first.method,
-        baseline=first.baseline,
-        metric=first.metric,
-        n_samples=first.n_samples,
-        n_problems=first.n_problems,
-        base=toured.study.bases[0],
-        seed=toured.study.seeds[0],
-        failed=results.failed,
-        spent={arm: block.spent for arm, block in results.arms.items()},
-        unequal=results.budget.unequal,
-        delta=first.delta,
-        ci_low=first.ci_low,
-        ci_high=first.ci_high,
-        verdict=ONE_SEED,
-        start=start,
-        before=first.before,
-        after=first.after,
-        training=training,
-    )
-    return pair.with_(split=first.split) if first.split else pair
+    row = {
+        **{key: value for key, value in first.plain().items() if key in TourPair.model_fields},
+        "name": toured.name,
+        "base": toured.study.bases[0],
+        "seed": toured.study.seeds[0],
+        "failed": results.failed,
+        "spent": {arm: block.spent for arm, block in results.arms.items()},
+        "unequal": results.budget.unequal,
+        "verdict": ONE_SEED,
+        "start": start,
+        "training": training,
+    }
+    return TourPair.model_validate(row)
 
 
 def ends(place: Path) -> tuple[Eval, Eval]:

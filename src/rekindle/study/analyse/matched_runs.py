@@ -23,8 +23,8 @@ from rekindle.study.store.layout import MANIFEST, damaged, read_head
 
 Key = tuple[str, int]  # base, seed
 _NAMED = 3  # sets that are named with a reason; of more, how many
-OTHER_DATA = "the data was changed half-way: other files than most runs of the study had"
-OTHER_PROBLEMS = "other problems than most runs of the study were asked"
+OTHER_DATA = "the data was changed between runs: most runs of the study had other files"
+OTHER_PROBLEMS = "most runs of the study had other problems"
 UNSCORED = "no problem has a score of it in {all} arms"
 
 
@@ -105,7 +105,7 @@ def _check(runs: Sequence[PlannedRun], evals: Evals, metric: str, level: str | N
     """Raises DataError where runs of one base and seed cannot be compared with each other."""
     if len({evals.data(run.out) for run in runs}) > 1:
         these = "a pair" if len(runs) == 2 else "one base and seed"
-        raise DataError(f"the data was changed half-way: the runs of {these} had other files")
+        raise DataError(f"the data was changed between runs: those of {these} had other files")
     for run in runs[1:]:
         refuse_unlike(evals[runs[0].out], evals[run.out])
     samples = [evals[run.out]["n_samples"] for run in runs]

@@ -43,8 +43,8 @@ def times_of(rows: Iterable[Mapping[str, object]]) -> dict[str, float]:
 def kept_times(place: Path) -> dict[str, float] | None:
     """`times_of` a finished run; None where it came from an archive that did not keep them."""
     if (place / TIMES).exists():
-        found: dict[str, float] = read_json(place / TIMES)
-        return found
+        times: dict[str, float] = read_json(place / TIMES)
+        return times
     if (place / SPENT).exists():
         return None
     by_step = {row.get("step"): row for _, row in read_jsonl(place / "metrics.jsonl")}
@@ -52,7 +52,7 @@ def kept_times(place: Path) -> dict[str, float] | None:
 
 
 def _seconds(row: Mapping[str, object], part: str) -> float:
-    found = row.get(f"time/{part}")
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+    value = row.get(f"time/{part}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return 0.0
-    return float(found)
+    return float(value)

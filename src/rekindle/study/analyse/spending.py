@@ -93,8 +93,8 @@ def unequal_pair(budget: Budget, spent: Means, *, arm: str, baseline: str) -> st
 
 
 def _number(row: Mapping[str, object], name: str, path: Path, otherwise: float) -> float:
-    found = row.get(name)
-    value = otherwise if found is None else found
+    stored = row.get(name)
+    value = otherwise if stored is None else stored
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DataError(f"{path}: '{name}' cannot be used", got=repr(value), wanted="a number")
     return float(value)

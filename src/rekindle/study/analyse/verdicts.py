@@ -35,15 +35,17 @@ _UNDEFINED = Difference(_NAN, _NAN, _NAN, _NAN, _NAN, _NAN, n_problems=0, n_pair
 DOUBTFUL = "as many pairs had other data or problems as those that were kept, or more"
 
 
-def verdict_of(found: Difference, *, meaningful: float, lower_is_better: bool = False) -> Verdict:
+def verdict_of(
+    difference: Difference, *, meaningful: float, lower_is_better: bool = False
+) -> Verdict:
     """One of `helps`, `does not`, `cannot tell yet`; see the module's text."""
     if lower_is_better:
-        found = found._replace(ci_low=-found.ci_high, ci_high=-found.ci_low)
-    if found.n_pairs < 2 or not math.isfinite(found.ci_low + found.ci_high):
+        difference = difference._replace(ci_low=-difference.ci_high, ci_high=-difference.ci_low)
+    if difference.n_pairs < 2 or not math.isfinite(difference.ci_low + difference.ci_high):
         return CANNOT_TELL
-    if found.ci_low > 0:
+    if difference.ci_low > 0:
         return HELPS
-    return DOES_NOT if found.ci_high < meaningful else CANNOT_TELL
+    return DOES_NOT if difference.ci_high < meaningful else CANNOT_TELL
 
 
 def compare_arms(
@@ -132,20 +134,20 @@ def _gap(
     of_arms = [[evals[runs[i].out] for runs in sets.values()] for i in range(3)]
     bases = [base for base, _ in sets]
     try:
-        found = recovered(*of_arms, metric=metric, level=level, bases=bases)
+        gap = recovered(*of_arms, metric=metric, level=level, bases=bases)
     except DataError as error:
         return _no_gap(arms[1], metric, level, counts._asdict(), error_line(error))
     why += [DOUBTFUL] if doubtful else []
-    why += [found.reason] if found.reason else []
+    why += [gap.reason] if gap.reason else []
     return GapResult(
         method=arms[1],
         metric=metric,
         level=level,
         **counts._asdict(),
-        pgr=found.value,
-        ci_low=found.ci_low,
-        ci_high=found.ci_high,
-        n_problems=found.n_problems,
+        pgr=gap.value,
+        ci_low=gap.ci_low,
+        ci_high=gap.ci_high,
+        n_problems=gap.n_problems,
         why="; ".join([*why, *_reservations(study, counts)]),
     )
 
@@ -172,14 +174,14 @@ def _compare(
     sets, why, doubtful = matched_runs(done, (pair.baseline, pair.arm), evals, metric, level)
     counts, bases = _count(study, sets), [base for base, _ in sets]
     pairs = [(evals[before.out], evals[after.out]) for before, after in sets.values()]
-    found, lower = _UNDEFINED, metric in LOWER_IS_BETTER
+    change, lower = _UNDEFINED, metric in LOWER_IS_BETTER
     if sets:
-        found = compare_many(pairs, metric=metric, level=level, bases=bases, kind=study.interval)
+        change = compare_many(pairs, metric=metric, level=level, bases=bases, kind=study.interval)
         why = [*why, *([DOUBTFUL] if doubtful else []), *_reservations(study, counts)]
-    verdict = verdict_of(found, meaningful=study.meaningful, lower_is_better=lower)
+    verdict = verdict_of(change, meaningful=study.meaningful, lower_is_better=lower)
     if doubtful or counts.n_bases == 1 < len(study.bases):
         verdict = CANNOT_TELL
-    if verdict == HELPS and (-found.ci_low if lower else found.ci_high) < study.meaningful:
+    if verdict == HELPS and (-change.ci_low if lower else change.ci_high) < study.meaningful:
         why = [*why, SMALL]
     row = ComparisonResult(
         method=pair.arm,
@@ -189,13 +191,13 @@ def _compare(
         level=level,
         n_seeds=len({seed for _, seed in sets}),
         **counts._asdict(),
-        before=found.before,
-        after=found.after,
-        delta=found.value,
-        ci_low=found.ci_low,
-        ci_high=found.ci_high,
-        p_value=found.p_value,
-        n_problems=found.n_problems,
+        before=change.before,
+        after=change.after,
+        delta=change.value,
+        ci_low=change.ci_low,
+        ci_high=change.ci_high,
+        p_value=change.p_value,
+        n_problems=change.n_problems,
         n_samples=pairs[0][0]["n_samples"] if pairs else 0,
         verdict=verdict,
         why="; ".join(why if sets else why or ["no pair of finished runs"]),
@@ -207,7 +209,7 @@ def _compare(
         row = row.with_(split=pairs[0][0]["split"])
     if pairs and study.interval != "crossed":
         other = compare_many(pairs, metric=metric, level=level, bases=bases)
-        intervals = {study.interval: found, "crossed": other}
+        intervals = {study.interval: change, "crossed": other}
         ends = {kind: [one.ci_low, one.ci_high] for kind, one in intervals.items()}
         row = row.with_(intervals=ends)
     return row

@@ -257,7 +257,7 @@ def _check_measured(study: Study, run: PlannedRun) -> None:
 
 
 def _levels_of(config: TaskConfig) -> tuple[str, ...] | None:
-    """The levels that a task has; None where it is not here to be asked."""
+    """The levels that a task has; None where its data is not on this machine."""
     elsewhere = config.name in ("hub", "gym")
     if elsewhere or (config.name == "jsonl" and not Path(config.path or "").exists()):
         return None

@@ -21,8 +21,8 @@ def load_study(source: Path | str | Mapping[str, object], overrides: Sequence[st
     """Read, override and check a study file, or the same as a mapping.
 
     Raises:
-        ConfigError: not YAML, a key twice, unknown keys, an arm or baseline that is not there, or
-            names, comparisons and settings that cannot be meant.
+        ConfigError: not YAML, a key twice, unknown keys, an arm or baseline that does not
+            exist, or names, comparisons and settings that make no sense.
         DataError: the file does not exist.
     """
     tree: Mapping[str, object] = (
@@ -39,7 +39,7 @@ def plan(study: Study, out: Path) -> list[PlannedRun]:
     """Every run, those of one base and seed together, so that early ones compare in pairs.
 
     Raises:
-        ConfigError: a recipe cannot be meant, two bases would have one directory, arms wait for
+        ConfigError: a recipe makes no sense, two bases would have one directory, arms wait for
             each other or would be evaluated in different ways, or what is compared would not be
             measured.
     """
@@ -101,7 +101,7 @@ def short_names(bases: Sequence[str]) -> dict[str, str]:
     """Base -> its name in directories; see `short`."""
     split = {base: base.rstrip("/").split("/") for base in bases}
     for parts in range(1, max(map(len, split.values())) + 1):
-        names = {base: "-".join(words[-parts:]) for base, words in split.items()}
+        names = {base: "-".join(steps[-parts:]) for base, steps in split.items()}
         if len(set(names.values())) == len(names):
             break
     return {base: re.sub(r"[^A-Za-z0-9._+-]", "-", name) for base, name in names.items()}
@@ -124,7 +124,7 @@ def _refuse_shared_directory(study: Study) -> None:
             raise ConfigError(
                 "two base models would have one directory",
                 got=f"'{owners[name]}' and '{base}': both {name}",
-                why="the runs of one would be taken for the other's",
+                why="the runs of one would be mistaken for the other's",
                 fix="give one of them by a path that ends otherwise, e.g. a link",
             )
         owners[name] = base

@@ -98,7 +98,7 @@ class Study(Section):
     """A checked study file."""
 
     study: str = Field(description="its name")
-    claim: str = Field(default="", description="what is asked, in words")
+    claim: str = Field(default="", description="the question, in words")
     bases: tuple[str, ...] = Field(min_length=1, description="models to start from")
     seeds: tuple[StrictInt, ...] = Field(min_length=1, description="of each arm, on each base")
     recipe: dict[str, Any] = Field(default_factory=dict, description="what all arms share")
@@ -197,7 +197,7 @@ class Preparation:
 
 
 def check_study(study: Study) -> None:
-    """Refuse names, comparisons, seeds, bases and settings that cannot be meant.
+    """Refuse names, comparisons, seeds, bases and settings that make no sense.
 
     Raises:
         ConfigError: which, and why.
@@ -211,7 +211,7 @@ def check_study(study: Study) -> None:
     ):
         if len(set(values)) < len(values):
             raise ConfigError(
-                f"{what} has one twice",
+                f"{what} lists one twice",
                 got=list(given),
                 why="the same run counted twice would make the interval too narrow",
                 fix="leave one of them out",
@@ -240,7 +240,7 @@ def _check_names(study: Study) -> None:
 
 
 def _check_comparisons(study: Study) -> None:
-    """Every comparison is of two arms that there are, and is made once."""
+    """Every comparison is of two arms of the study, and is made once."""
     named = {"baseline": study.baseline, "primary.arm": study.primary.arm}
     if study.primary.baseline is not None:
         named["primary.baseline"] = study.primary.baseline

@@ -244,7 +244,7 @@ def _death(job: Job, code: int | None, began: float) -> Outcome:
     if code < 0:
         return Outcome(job, "lost", f"ended by {signal.Signals(-code).name}", spent)
     if code == 0:  # `_leave`: SIGTERM reached the whole process group
-        return Outcome(job, "lost", "its worker was asked to leave", spent)
+        return Outcome(job, "lost", "its worker got SIGTERM", spent)
     return Outcome(job, "failed", f"exit code {code}; see {job.log}", spent)
 
 
@@ -307,8 +307,8 @@ class RayPool:
         errors = self._ray.exceptions
         spent = time.monotonic() - began
         try:
-            found: Outcome = self._ray.get(reference)
-            return found
+            outcome: Outcome = self._ray.get(reference)
+            return outcome
         except errors.RayTaskError as error:
             return Outcome(job, "failed", str(error.cause), spent)
         except errors.RayError as error:  # its worker, node or object is gone

@@ -46,7 +46,7 @@ class Outcome:
     """How a job ended.
 
     `lost`: its worker is gone (killed, out of memory) and the run can continue from its checkpoint;
-    `stopped`: it was asked to stop and saved; `failed`: it said why in `text`.
+    `stopped`: it got the signal to stop and saved; `failed`: it said why in `text`.
     """
 
     job: Job
@@ -130,10 +130,10 @@ def watch_study(alive: Connection) -> None:
 
 
 def _run_command(job: Job) -> int:
-    words = [sys.executable, "-m", "rekindle", *job.command]
+    command = [sys.executable, "-m", "rekindle", *job.command]
     if job.out.exists():
-        words.append("--resume")
-    return subprocess.run(words, check=False).returncode
+        command.append("--resume")
+    return subprocess.run(command, check=False).returncode
 
 
 @contextmanager

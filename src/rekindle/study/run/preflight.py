@@ -145,19 +145,19 @@ def detectable(study: Study, runs: Sequence[PlannedRun]) -> str:
         for spread in SPREADS
     ]
     spreads = [f"{spread.seed if alone else spread.base:g}" for spread in SPREADS]
-    found = [f"{value:.3f}" for value in least if value < 1]  # they grow with the spread
+    detected = [f"{value:.3f}" for value in least if value < 1]  # they grow with the spread
     start = f"with {problems} problems{'' if counted else ', if there are as many,'}"
     size = "would be found in 8 of 10 studies of this size"
-    if not found:
+    if not detected:
         return (
             f"{start} no difference {size}, not even the largest that there can be, where it "
             f"varies between {between} by {_or(spreads)} {_WHOSE}; give more {between}"
         )
-    none = spreads[len(found) :]
+    none = spreads[len(detected) :]
     not_where = f", and none where it varies by {_or(none)}" if none else ""
     return (
-        f"{start} a difference of {_or(found)} {size}, where it varies between {between} by "
-        f"{_or(spreads[: len(found)])}{not_where} {_WHOSE}"
+        f"{start} a difference of {_or(detected)} {size}, where it varies between {between} by "
+        f"{_or(spreads[: len(detected)])}{not_where} {_WHOSE}"
     )
 
 

@@ -91,7 +91,7 @@ class Table:
     def refresh(
         self, *, done: Collection[Path], failed: Mapping[Path, str], running: Collection[Path]
     ) -> None:
-        """Draw the table anew."""
+        """Draw the table again."""
         if self._live is None:
             return
         grid = Grid("arm", "finished", "running", "failed", title=self._minutes())

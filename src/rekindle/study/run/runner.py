@@ -14,6 +14,7 @@ runs are kept, and those that had begun continue from their checkpoints.
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -223,7 +224,10 @@ def _unblocked(waiting: list[Job], needs: dict[Path, tuple[Path, ...]], work: Wo
 
 @contextmanager
 def _signals_into(signals: list[int]) -> Iterator[None]:
-    """SIGTERM and SIGINT are noted; a second SIGINT interrupts."""
+    """SIGTERM and SIGINT are noted, in the main thread; a second SIGINT interrupts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def note(number: int, frame: FrameType | None) -> None:
         if signals and number == signal.SIGINT:

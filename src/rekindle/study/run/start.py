@@ -61,7 +61,7 @@ def run_study(
         not finish, which are left out of the comparisons), ...
 
     Raises:
-        ConfigError: the study file, a recipe or an option cannot be meant.
+        ConfigError: the study file, a recipe or an option makes no sense.
         RunDirectoryError: `out` exists (new), is no study, is in use, or holds runs that were made
             with other settings.
         DataError: a file of the study is missing or damaged.
@@ -72,6 +72,7 @@ def run_study(
     if executor == "local":
         warm_up()
     checked, runs = _load(study, Path(out), overrides, mode=mode, archive=archive, quiet=quiet)
+    pool = make_executor(executor, jobs)
     if archive is not None:
         begin_from(checked, Path(archive), Path(out), mode=mode)
         mode = "resume"
@@ -79,7 +80,7 @@ def run_study(
     return execute_study(
         checked,
         Path(out),
-        executor=make_executor(executor, jobs),
+        executor=pool,
         mode=mode,
         command=command,
         quiet=quiet,

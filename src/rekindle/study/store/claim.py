@@ -10,14 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import yaml
 
 from rekindle import __version__
 from rekindle.engine.manifest import STATE_FORMAT, make_manifest
 from rekindle.engine.rundir import LOCK, RunLock, flat, refuse_in_use
-from rekindle.errors import ConfigError, DataError, RekindleError, RunDirectoryError
+from rekindle.errors import (
+    ConfigError,
+    DataError,
+    RekindleError,
+    RunDirectoryError,
+    did_you_mean,
+)
 from rekindle.files import (
     clear_leftovers,
     explained_io,
@@ -139,6 +145,9 @@ def _text(study: Study) -> str:
 
 
 def _refuse_mode(out: Path, mode: Mode) -> None:
+    modes = get_args(Mode)
+    if mode not in modes:  # of a caller in Python
+        raise ConfigError(f"there is no mode '{mode}'", fix=did_you_mean(mode, modes))
     if not out.exists():
         return
     if not out.is_dir():
@@ -273,8 +282,8 @@ def refuse_renamed(out: Path, study: Study) -> None:
                 got=f"'{names[base]}', and {len(lost)} finished runs are in '{was}'",
                 why="a base's directory is named by the last parts of its path, as many as tell it "
                 "from the others; now that is more parts, and finished runs would be left out",
-                fix="give the new base by a path that ends otherwise (e.g. a link), or begin anew "
-                "with another --out",
+                fix="give the new base by a path that ends otherwise (e.g. a link), or start a "
+                "new study with another --out",
             )
 
 
@@ -283,7 +292,7 @@ def _refuse_undeclared(out: Path) -> None:
     if begun:
         raise RunDirectoryError(
             f"{out / DECLARED} is gone",
-            got=f"{begun} runs, and not what was declared before them",
+            got=f"{begun} runs without the study file that was declared before them",
             why="a claim that is declared now would look as if it was declared before the runs",
             fix=f"restore {DECLARED}, or start again with --overwrite or another --out",
         )

@@ -19,7 +19,7 @@ from rekindle.study.schema import RESULTS_FORMAT, ManifestHead, Stored, StudyRes
 MANIFEST, DECLARED, RESULTS = "manifest.json", "study.yaml", "study.json"
 SESSIONS = "sessions.json"  # when it ran, with how many workers, and what that cost
 SPENT = "spent.json"  # of a run that came from an archive, whose logs are thinned
-RESTORE = "restore it, go on with the version that made it, or begin with another --out"
+RESTORE = "restore it, resume with the version that made it, or start with another --out"
 _SHOWN = 5  # faults that are named; of more, how many
 
 S = TypeVar("S", bound=Stored)
@@ -49,14 +49,14 @@ def read_stored(path: Path, model: type[S], *, wanted: str = "", fix: str = REST
 
 
 def faults(error: ValidationError) -> str:
-    """What pydantic found, a phrase a key: that it is missing, or its value and what is wrong."""
-    found = []
+    """What pydantic phrases, a phrase a key: that it is missing, or its value and what is wrong."""
+    phrases = []
     for fault in error.errors():
         key = ".".join(map(str, fault["loc"])) or "the whole"
         missing = fault["type"] == "missing"
-        found.append(f"no '{key}'" if missing else f"{key}: {fault['input']!r} ({fault['msg']})")
-    more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return "; ".join(found[:_SHOWN]) + more
+        phrases.append(f"no '{key}'" if missing else f"{key}: {fault['input']!r} ({fault['msg']})")
+    more = f"; and {len(phrases) - _SHOWN} more" if len(phrases) > _SHOWN else ""
+    return "; ".join(phrases[:_SHOWN]) + more
 
 
 def read_results(place: Path) -> StudyResults:
@@ -76,7 +76,7 @@ def read_results(place: Path) -> StudyResults:
             got=f"format {known}",
             wanted=f"format {RESULTS_FORMAT}",
             why="its numbers could mean something else",
-            fix="rekindle study ... --resume with this version writes it anew from the runs",
+            fix="rekindle study ... --resume with this version writes it again from the runs",
         )
     try:
         return StudyResults.read(tree)
@@ -85,7 +85,7 @@ def read_results(place: Path) -> StudyResults:
             f"{path} is not as this version writes it",
             got=faults(error),
             why="with half of its keys it would say something else",
-            fix=f"rekindle study STUDY.yaml --out {place} --resume writes it anew, with the "
+            fix=f"rekindle study STUDY.yaml --out {place} --resume writes it again, with the "
             "version of rekindle that made the runs or a later one",
         ) from error
 

@@ -90,7 +90,7 @@ def rebased(value: T, roots: Sequence[str], to: str = ROOT) -> T:
 def move_unfinished(out: Path, places: Sequence[Path], roots: Sequence[str]) -> None:
     """Write `out` for all its other names into the configs of runs that are not finished.
 
-    A run goes on only with the config that it was begun with. Finished ones stay as they are.
+    A run continues only with the config that it began with. Finished ones stay as they are.
 
     Args:
         places: run directories, and those of preparations.

@@ -1,4 +1,4 @@
-"""A study goes on under another name of its directory: respelt, moved, or from an archive."""
+"""A study continues under another name of its directory: spelled otherwise, moved, or archived."""
 
 import json
 import shutil

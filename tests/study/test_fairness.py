@@ -84,7 +84,7 @@ def test_one_model_under_two_names_is_one_base():
         ["runs/a/final", "link"],
         ["org/name", "org//name"],
     ):
-        refused("bases has one twice", bases=names)
+        refused("bases lists one twice", bases=names)
     assert study_of(bases=[shipped, "testbed/addition-s1", "org/name", "runs/b/final"])
 
 
