@@ -16,7 +16,7 @@ from chromium import Browser, find_chromium
 
 from rekindle.cli import quickstart
 from rekindle.errors import EXIT_RESUMABLE, EXIT_USER_ERROR, ConfigError
-from rekindle.report.tour import evidence_words
+from rekindle.report.tour import evidence_line
 from rekindle.study.evidence import STUDIES, shipped
 from rekindle.study.plan.planning import plan
 from rekindle.study.run import executors
@@ -109,7 +109,7 @@ def test_the_page_says_what_a_newcomer_must_know(tour):
     assert html.count("<span>one seed decides nothing</span>") == 5
     assert "temporal spent 2.00 times the updates of its baseline" in html
     assert "Plain GRPO, the baseline of LENS, took pass@1 from" in html
-    alone = "A verdict is about the named baseline alone: whether something plainer does as much"
+    alone = "Each verdict is about the named baseline alone. Whether something simpler does as well"
     assert alone in html
     evidence = json.loads((tour / "summary.json").read_text())["evidence"]
     for name, row in evidence.items():
@@ -155,8 +155,8 @@ def test_killed_and_resumed_it_ends_in_the_same_table(tour, tmp_path, rekindle, 
     assert code == 0
     assert pairs(out) == {"lens": pairs(tour)["lens"]}
     assert "one seed decides nothing" in said
-    assert "A verdict is about the named baseline alone" in said
-    change = evidence_words(shipped()["lens"])[1]  # what its study says, beside the one seed
+    assert "Each verdict is about the named baseline alone" in said
+    change = evidence_line(shipped()["lens"])[1]  # what its study says, beside the one seed
     assert all(word in said for word in change.split())
 
 

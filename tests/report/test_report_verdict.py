@@ -6,7 +6,8 @@ import pytest
 import synthetic_runs as synthetic
 
 from rekindle.evals.compare import compare, compare_many
-from rekindle.report.load import Metric, load_run, load_runs
+from rekindle.report.load import load_run, load_runs
+from rekindle.report.run_files import Metric
 from rekindle.report.verdict import (
     VerdictRow,
     arms_of,

@@ -69,7 +69,7 @@ def test_an_archive_without_times_shows_none(archive):
     outline = Outline(html)
     assert "Time over the whole run" not in outline.text
     assert "time" not in outline.data("figures-data")
-    assert "Where the time went is not shown" in outline.text
+    assert "The parts of the time are not known" in outline.text
     assert "time, without evaluation" in outline.text
     with unpacked(archive) as place:
         run = place / "runs/lens/countdown-s0/seed-0"

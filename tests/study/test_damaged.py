@@ -202,7 +202,7 @@ def test_the_page_says_that_runs_are_of_another_version(study):
     assert notes() == []
     altered(Path(RUN, "manifest.json"), lambda tree: tree.update(state_format=99))
     (note,) = notes()
-    assert note.startswith("Of another version of rekindle: a, base-0, seed 0 (state format 99")
+    assert note.startswith("Another version of rekindle wrote a, base-0, seed 0 (state format 99")
     altered(Path("out/manifest.json"), lambda tree: tree.update(state_format=99))
     (note,) = notes()
-    assert note.startswith("Of another version of rekindle: the study and a, base-0, seed 0")
+    assert note.startswith("Another version of rekindle wrote the study and a, base-0, seed 0")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rekindle.errors import DataError
-from rekindle.report.tour import evidence_words
+from rekindle.report.tour import evidence_line
 from rekindle.study.evidence import STUDIES, gather, shipped
 from rekindle.study.store.layout import read_results
 
@@ -51,16 +51,16 @@ def test_a_reward_model_that_leaks_the_truth_is_told(tmp_path):
     found = gather(tmp_path)
     assert found["hero"].oracle is True
     assert "oracle" not in found["lens"].plain()
-    assert "(oracle reward model) against" in evidence_words(found["hero"])[0]
-    assert "oracle" not in evidence_words(found["lens"])[0]
+    assert "(oracle reward model) against" in evidence_line(found["hero"])[0]
+    assert "oracle" not in evidence_line(found["lens"])[0]
 
 
 def test_what_a_verdict_leaves_out_stands_beside_it():
     """Temporal's gain is above 0 and below what was declared to matter."""
-    assert evidence_words(shipped()["temporal"])[3] == (
+    assert evidence_line(shipped()["temporal"])[3] == (
         "helps (above 0, but smaller than what was declared to matter)"
     )
-    assert evidence_words(shipped()["weak_to_strong"])[3] == "helps"
+    assert evidence_line(shipped()["weak_to_strong"])[3] == "helps"
 
 
 def test_a_study_that_is_missing_is_named(tmp_path):
@@ -79,5 +79,5 @@ def test_a_verdict_that_is_a_look_says_so(tmp_path):
     for names in STUDIES.values():
         study(tmp_path, names[0], delta=0.1)
     row = gather(tmp_path)["lens"]
-    assert evidence_words(row)[-1] == "helps"
-    assert evidence_words(row.with_(n_seeds=2))[-1] == "helps, a look"
+    assert evidence_line(row)[-1] == "helps"
+    assert evidence_line(row.with_(n_seeds=2))[-1] == "helps, a look"

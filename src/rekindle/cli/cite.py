@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-import rekindle
 from rekindle.errors import ConfigError, RunDirectoryError
+from rekindle.version import __version__
 
 _TITLE = "Rekindle: bring the learning signal back when post-training has stopped working"
 _YEAR = 2026
@@ -83,11 +83,11 @@ _OWN_BIBTEX = _entry(
         "title": f"{{{_TITLE}}}",
         "author": "{The Rekindle contributors}",
         "year": str(_YEAR),
-        "version": rekindle.__version__,
+        "version": __version__,
         "license": "Apache-2.0",
     },
 )
-_OWN_TEXT = f"The Rekindle contributors. {_YEAR}. {_TITLE}. Version {rekindle.__version__}."
+_OWN_TEXT = f"The Rekindle contributors. {_YEAR}. {_TITLE}. Version {__version__}."
 
 
 def _of_methods(methods: Sequence[str]) -> list[str]:

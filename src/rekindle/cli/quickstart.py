@@ -43,8 +43,8 @@ def quickstart(
     from rekindle.study.run.executors import LocalPool, warm_up
 
     warm_up()
+    from rekindle.report.formatting import plural
     from rekindle.report.tour import build_tour
-    from rekindle.report.words import plural
     from rekindle.study.evidence import shipped
     from rekindle.study.store.cost import cost_line, read_cost
     from rekindle.study.tour import load_tour, run_tour, tour_pair
@@ -88,8 +88,8 @@ def _show(rows: Sequence[TourPair], evidence: dict[str, EvidenceRow]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from rekindle.report.tour import ELSEWHERE, evidence_words, metric_note, training_sentence
-    from rekindle.report.tour_words import GAPS
+    from rekindle.report.tour import ELSEWHERE, evidence_line, metric_note, training_sentence
+    from rekindle.report.tour_texts import TEXTS
     from rekindle.study.tour import ONE_SEED
 
     console = Console(width=None if Console().is_terminal else 150)
@@ -101,7 +101,7 @@ def _show(rows: Sequence[TourPair], evidence: dict[str, EvidenceRow]) -> None:
         grid.add_row(
             row.method,
             row.baseline,
-            GAPS[row.name].missing,
+            TEXTS[row.name].missing,
             *(_share(share) for share in (row.start, row.before, row.after)),
             _interval(row),
             row.verdict if row.delta is not None else "not finished",
@@ -117,7 +117,7 @@ def _show(rows: Sequence[TourPair], evidence: dict[str, EvidenceRow]) -> None:
         title="What the committed studies say",
     )  # fmt: skip
     for name, study in evidence.items():
-        studies.add_row(name, *evidence_words(study))
+        studies.add_row(name, *evidence_line(study))
     console.print(studies)
     console.print(f"{ELSEWHERE} in docs/evidence.md.", style="dim")
     for row in rows:

@@ -70,7 +70,7 @@ def show(results: StudyResults) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from rekindle.report.words import plural
+    from rekindle.report.formatting import plural
     from rekindle.study.store.cost import cost_line
     from rekindle.study.store.layout import counted
 

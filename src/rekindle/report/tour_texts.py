@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from rekindle.report.charts import Over
 
-class Gap(NamedTuple):
+
+class MethodText(NamedTuple):
     """Where a method's baseline loses its signal, and what the method does about it.
 
     Attributes:
@@ -29,79 +31,80 @@ class Gap(NamedTuple):
     example: tuple[str, str]
     signal: str = ""
     keys: tuple[str, ...] = ()
-    over: str = "step"
+    over: Over = "step"
 
 
-GAPS = {
-    "wmss": Gap(
+TEXTS = {
+    "wmss": MethodText(
         title="Weak-driven learning (WMSS)",
         paper="2602.08222",
         missing="SFT is sure of its tokens: hardly any gradient is left",
-        goes_out="Supervised fine-tuning pushes on a token by as much as the model doubts it. Once "
-        "it is sure of nearly all of them, nothing pushes any more.",
-        remedy="Mix the logits of a weaker checkpoint into the model's own while training. The mix "
-        "doubts more, so the same data push again; the weak half is thrown away at the end. The "
-        "baseline is SFT with the same restart and as many updates.",
-        task="Additions of five digits, which the base model never saw; the example has two.",
+        goes_out="Supervised fine-tuning pushes on a token as much as the model doubts it. Once "
+        "the model is sure of nearly all tokens, hardly any push is left.",
+        remedy="Mix the logits of a weaker checkpoint into the model's own logits in training. The "
+        "mixture is less sure, so the same data push again. The weak model is thrown away at the "
+        "end. The baseline is SFT with the same restart and the same number of updates.",
+        task="Additions of five digits, which the base model never saw. The example has two.",
         example=("4 7+5 8:", "7+8+0=15,4+5+1=10;1 0 5"),
         signal="push on the right token, mean of a step",
         keys=("mix/gradient", "mass/non_target"),
     ),
-    "weak_to_strong": Gap(
+    "weak_to_strong": MethodText(
         title="Weak-to-strong reasoning, stage I",
         paper="2407.13647",
         missing="no labels but a weaker model's, many of them wrong",
-        goes_out="The only teacher is a weaker model. Who trains on all of its answers learns its "
-        "mistakes too.",
-        remedy="Keep a question only where the weak and the strong model come to the same final "
-        "answer by themselves: two models rarely make the same mistake. The baseline trains on "
-        "all of the weak model's answers, with as many updates.",
-        task="Additions of four digits; the example has two. The strong model stopped early in "
-        "pre-training, and nobody shows it a right answer.",
+        goes_out="The only teacher is a weaker model. A model that trains on all of its answers "
+        "learns its mistakes too.",
+        remedy="Keep a question only if the weak and the strong model reach the same final answer "
+        "on their own: two models rarely make the same mistake. The baseline trains on all of the "
+        "weak model's answers, with the same number of updates.",
+        task="Additions of four digits. The example has two digits. The strong model stopped early "
+        "in pre-training and is never shown a right answer.",
         example=("4 7+5 8:", "7+8+0=15,4+5+1=10;1 0 5"),
     ),
-    "temporal": Gap(
+    "temporal": MethodText(
         title="Temporal self-rewarding",
         paper="2508.06026",
         missing="chosen and rejected answers become alike",
         goes_out="A model that judges its own answers learns from pairs of a better and a worse "
-        "one. As it improves, both come from the same good model and the pair says less.",
-        remedy="Take the rejected answer from the model as it was at the start, and the chosen one "
-        "from a model that has already learnt from the round. That costs two DPO runs a round, so "
-        "it gets half of the baseline's rounds.",
-        task="Chains of three operations, from left to right. The model learnt to judge before; "
-        "nobody tells it which answers are right.",
+        "answer. As the model improves, both come from the same good model, and the pair says "
+        "less.",
+        remedy="Take the rejected answer from the model as it was at the start, and the chosen "
+        "answer from a model that has already learnt from the round. That costs two DPO runs a "
+        "round, so the method gets half as many rounds as the baseline.",
+        task="Chains of three operations, from left to right. The model learnt to judge before. It "
+        "is not told which answers are right.",
         example=("7+5-3*2:", "7+5=12;12-3=9;9*2=18"),
         signal="gap between chosen and rejected in the judge's grades, 0 to 5",
         keys=("pairs/gap",),
         over="round",
     ),
-    "hero": Gap(
+    "hero": MethodText(
         title="HERO",
         paper="2510.07242",
         missing="a strict verifier says 0 to nearly everything",
         goes_out="The verifier is right when it says yes, but it rejects right answers that are "
-        "written otherwise (here on three of four problems). Groups of answers that are all "
-        "rejected teach nothing.",
-        remedy="Let a reward model order the answers within each verdict, in a band so narrow that "
-        "a rejected answer never beats an accepted one. The baseline is the verifier alone, with "
-        "the same pull towards the start (KL).",
-        task="Countdown: reach the target with the numbers, here with four, in the example with "
-        "three. Evaluation uses the true check.",
+        "written in another form (here on three of four problems). A group of only rejected "
+        "answers teaches nothing.",
+        remedy="A reward model orders the answers within each verdict, in a band so narrow that a "
+        "rejected answer never beats an accepted one. The baseline is the verifier alone, with the "
+        "same pull towards the start (KL).",
+        task="Countdown: reach the target with the given numbers, here four, in the example three. "
+        "Evaluation uses the true check.",
         example=("1,5,7>36:", "7*5=35;35+1=36"),
         signal="share of the advantages in all-wrong groups",
         keys=("advantage/share_all_wrong",),
     ),
-    "lens": Gap(
+    "lens": MethodText(
         title="LENS",
         paper="2510.08696",
         missing="all answers to a problem are wrong: advantage 0",
-        goes_out="GRPO compares the answers to one problem with each other. Where all are wrong "
-        "there is nothing to compare, and on hard problems that is most groups.",
-        remedy="Punish a wrong answer the more, the surer the model was of it: also among wrong "
-        "answers some are then better than others. The baseline is GRPO.",
-        task="Countdown with five numbers, the hardest level, rare in pre-training; the example "
-        "has three.",
+        goes_out="GRPO compares the answers to one problem with each other. If all are wrong there "
+        "is nothing to compare, and on hard problems most groups are like that.",
+        remedy="Punish a wrong answer more if the model was surer of it. Then some wrong answers "
+        "are better than others. The baseline is GRPO.",
+        task="Countdown with five numbers, the hardest level, which is rare in pre-training. The "
+        "example has three numbers.",
         example=("1,5,7>36:", "7*5=35;35+1=36"),
         signal="share of the advantages in all-wrong groups",
         keys=("advantage/share_all_wrong",),
@@ -109,7 +112,7 @@ GAPS = {
 }
 
 
-def metric_words(metric: str) -> str:
+def metric_sentence(metric: str) -> str:
     """What a metric of a study measures, in a sentence; empty for what needs none."""
     if metric.startswith("pass@"):
         k = metric.removeprefix("pass@")

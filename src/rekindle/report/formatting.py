@@ -1,15 +1,14 @@
-"""Numbers as the page writes them: units, intervals and counts, and words for what is undefined."""
+"""Numbers as the page writes them: with units, intervals and counts, or as `undefined`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from rekindle.report.load import Metric
+from rekindle.report.run_files import Metric
 
 UNDEFINED = "undefined"
 MINUS = "\N{MINUS SIGN}"
-IN_NATS = ("nll",)  # metrics that are no share
 
 
 def percent(value: float | None, *, unit: bool = True) -> str:
@@ -42,20 +41,34 @@ def points(value: float | None) -> str:
     return "0.0" if shown in ("+0.0", "-0.0") else shown.replace("-", MINUS)
 
 
+def in_nats(metric: str) -> bool:
+    """Whether a metric is a number of nats; every other is a share."""
+    return metric.split(" ")[0] == "nll"
+
+
 def amount(metric: str, value: float | None) -> str:
     """A metric's value in its own unit: nats for `nll`, else a share in percent."""
-    if metric.split(" ")[0] not in IN_NATS:
+    if not in_nats(metric):
         return percent(value)
     return UNDEFINED if value is None else f"{value:.3f}".replace("-", MINUS) + " nats"
 
 
 def difference(metric: str, value: float | None, *, unit: bool = False) -> str:
     """A signed difference of two values of a metric: percentage points, or nats for `nll`."""
-    if metric.split(" ")[0] not in IN_NATS:
+    if not in_nats(metric):
         return points(value) + (" points" if unit and value is not None else "")
     if value is None:
         return UNDEFINED
     return f"{value:+.3f}".replace("-", MINUS) + (" nats" if unit else "")
+
+
+def change_text(metric: str, value: float | None, low: float | None, high: float | None) -> str:
+    """A difference with its interval: `+12.4 [+9.1, +15.8]`."""
+    if value is None:
+        return UNDEFINED
+    if low is None or high is None:
+        return f"{difference(metric, value)} (no interval)"
+    return f"{difference(metric, value)} [{difference(metric, low)}, {difference(metric, high)}]"
 
 
 def count(value: int | float | None) -> str:
@@ -91,6 +104,11 @@ def plural(n: int, thing: str) -> str:
     """`1 run`, `3 runs`, `2 run directories`."""
     many = thing.removesuffix("y") + "ies" if thing.endswith("ry") else f"{thing}s"
     return f"{n:,} {thing if n == 1 else many}"
+
+
+def level_title(level: str | None) -> str:
+    """`all levels` or `level 4`."""
+    return "all levels" if level is None else f"level {level}"
 
 
 def nice_step(reach: float) -> float:
