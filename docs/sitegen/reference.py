@@ -58,10 +58,9 @@ def _parameter(parameter: Any, context: typer.Context) -> tuple[str, str, str]:
 
 
 def python_names() -> str:
-    """Every name of `rekindle.__all__` with its signature and docstring."""
+    """What follows the hand-written page: every name of `rekindle.__all__`, signature, docstring."""
     parts = [
-        "# Python\n",
-        of_docstring(rekindle.__doc__ or ""),
+        "## Every public name\n",
         f"`rekindle.__version__` is `{rekindle.__version__}`.\n",
     ]
     for name in rekindle.__all__:
