@@ -254,14 +254,13 @@ def test_every_command_and_public_name_has_its_place(pages):
     assert "optim.lr" in pages["recipes.md"]
 
 
-def test_the_python_page_keeps_what_was_written_by_hand(tmp_path):
-    shutil.copytree(ROOT / "docs", tmp_path / "docs")
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "recipes", "results"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "docs" / "python.md").write_text("# Python\n\nBy hand.\n")
-    page = pages_of(tmp_path)["python.md"]
-    assert page.startswith("# Python\n\nBy hand.\n")
-    assert page.count("\n## `train`\n") == 1
+def test_the_python_page_keeps_what_was_written_by_hand(pages):
+    text = (ROOT / "docs" / "python.md").read_text()
+    by_hand, generated = pages["python.md"].split("\n## Every public name\n")
+    assert re.findall(r"^#+ .*$", by_hand, re.MULTILINE) == re.findall(
+        r"^#+ .*$", text, re.MULTILINE
+    )
+    assert generated.count("\n## `train`\n") == 1
 
 
 def test_the_index_of_the_log_has_every_entry():

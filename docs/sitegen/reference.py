@@ -58,7 +58,7 @@ def _parameter(parameter: Any, context: typer.Context) -> tuple[str, str, str]:
 
 
 def python_names() -> str:
-    """What follows the hand-written page: every name of `rekindle.__all__`, signature, docstring."""
+    """Every name of `rekindle.__all__` with its signature and docstring, below what is by hand."""
     parts = [
         "## Every public name\n",
         f"`rekindle.__version__` is `{rekindle.__version__}`.\n",
