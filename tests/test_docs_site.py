@@ -254,6 +254,24 @@ def test_every_command_and_public_name_has_its_place(pages):
     assert "optim.lr" in pages["recipes.md"]
 
 
+def test_the_python_page_keeps_what_was_written_by_hand(pages):
+    text = (ROOT / "docs" / "python.md").read_text()
+    by_hand, generated = pages["python.md"].split("\n## Every public name\n")
+    assert re.findall(r"^#+ .*$", by_hand, re.MULTILINE) == re.findall(
+        r"^#+ .*$", text, re.MULTILINE
+    )
+    assert generated.count("\n## `train`\n") == 1
+
+
+def test_the_index_of_the_log_has_every_entry():
+    top, *entries = re.split(r"^## (?=\d{4})", (ROOT / "docs" / "LOG.md").read_text(), flags=re.M)
+    linked = re.findall(r"\]\(#([\w-]+)\)", top)
+    heads = [entry.partition("\n")[0] for entry in entries]
+    assert len(heads) > 20
+    anchors = [re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads]
+    assert set(linked) == set(anchors)
+
+
 @pytest.mark.slow
 def test_the_site_builds_and_needs_no_network(tmp_path):
     pytest.importorskip("zensical")

@@ -59,10 +59,9 @@ def _parameter(parameter: Any, context: typer.Context) -> tuple[str, str, str]:
 
 
 def python_names() -> str:
-    """Every name of `rekindle.__all__` with its signature and docstring."""
+    """Every name of `rekindle.__all__` with its signature and docstring, below what is by hand."""
     parts = [
-        "# Python\n",
-        of_docstring(rekindle.__doc__ or ""),
+        "## Every public name\n",
         f"`rekindle.__version__` is `{rekindle.__version__}`.\n",
     ]
     for name in rekindle.__all__:
