@@ -44,7 +44,7 @@ ELSEWHERE = (
 )
 _CLASSES = {"helps": "helps", "does not": "does-not"}  # verdict -> class of the page's style
 _NUMBERS = ("", "One method", "Two methods", "Three methods", "Four methods", "Five methods")
-_REPOSITORY = Path(rekindle.__file__).parents[2]
+_REPOSITORY = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
