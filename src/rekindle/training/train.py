@@ -46,19 +46,15 @@ def train(
     """Run a recipe in a run directory; returns `out/final`, the model in Hugging Face layout.
 
     Args:
-        recipe: what to do: the path of a YAML file, a mapping with its keys, or a checked recipe.
+        recipe: the path of a YAML file, a mapping with its keys, or a checked recipe.
         out: the run directory.
-        reward: grades answers instead of the task's verifier, in training and evaluation: a
+        reward: grades answers in training and evaluation, instead of the task's verifier: a
             callable `(problems, texts) -> scores`, one finite number or None (missing) an answer,
-            in order; 1 counts as right. An object may also have `fingerprint()`, a text that
-            identifies it; of a function that is its source. A resumed run must have the same.
-        task: instead of `task.name`: rows (mappings with `prompt` and `answer`; with a reward the
-            answer may be left out, and other columns are in `problem.meta`), rows by split, or an
-            object with the members of `rekindle.Task`.
-        sampler: where all rollouts come from: an object with `sync(policy)` and `sample(problems,
-            samples, config, seed)`, or a function from a policy to one; None: the library's.
-        judge: for methods whose section says `judge.source: callable`: a callable as `reward`, or
-            an object with `judge` and `fingerprint`.
+            in order; 1 counts as right. See `rewards/python_reward.py`.
+        task: instead of `task.name`: rows with `prompt` and `answer` (with a reward the answer may
+            be left out; other columns are in `problem.meta`), rows by split, or a `rekindle.Task`.
+        sampler: a `rekindle.Sampler`, or a function from a policy to one; None: the library's.
+        judge: for `judge.source: callable`: a callable as `reward`, or a `rekindle.Judge`.
         overrides: `section.key=value`, as `--set` on the command line.
         mode: `new` refuses a directory that exists, `resume` goes on from the newest complete
             checkpoint, `overwrite` starts again.
@@ -76,16 +72,13 @@ def train(
     )
     shared = recipe.shared
     group = process_group(shared.model.device)
-    model_hash = None if policy is None else weights_fingerprint(policy)
-    policy = policy or Policy.load(shared.model)
+    given, policy = policy is not None, policy or Policy.load(shared.model)
+    model = weights_fingerprint(policy) if given else source_fingerprint(policy)
     scorer = open_scorer(shared.reward, parts.task, device=shared.model.device)
     run = Run.open(
         Path(out),
         config=recipe.resolved(),
-        fingerprints={
-            **parts.fingerprints(scorer),
-            "model": model_hash or source_fingerprint(policy),
-        },
+        fingerprints={**parts.fingerprints(scorer), "model": model},
         mode=mode,
         command=command,
         quiet=quiet,
