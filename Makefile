@@ -41,14 +41,14 @@ mutations: dev ## break one formula at a time and see its test turn red
 	$(BIN)/python tests/mutations.py
 
 check: dev ## format, lint, types, fast tests
-	$(BIN)/ruff format --check src tests benchmarks docs
-	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs examples
+	$(BIN)/ruff check src tests benchmarks docs examples
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow and not oracle and not learns and not faults and not golden'
 
 format: dev
-	$(BIN)/ruff format src tests benchmarks docs
-	$(BIN)/ruff check --fix src tests benchmarks docs
+	$(BIN)/ruff format src tests benchmarks docs examples
+	$(BIN)/ruff check --fix src tests benchmarks docs examples
 
 bench: dev ## every benchmark, quick; ratios are the last line of each
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done

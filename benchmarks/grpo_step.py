@@ -93,10 +93,10 @@ class Ours:
     """Our step as `methods/grpo.py` takes it, with scores from a table instead of a verifier."""
 
     def __init__(self, source: Path, all_wrong: float) -> None:
+        from rekindle.engine.cached_sampler import CachedSampler
         from rekindle.engine.config import ModelConfig, OptimConfig, SampleConfig
         from rekindle.engine.device import Alone, micro_tokens
         from rekindle.engine.policy import Policy
-        from rekindle.engine.sampler import CachedSampler
         from rekindle.engine.update import fresh_state
         from rekindle.methods.grpo import PRESETS
 

@@ -36,8 +36,9 @@ def make_rounds(prompts: int, directory: Path):
     from rekindle.engine.policy import Policy
     from rekindle.engine.run import Run
     from rekindle.methods.self_rewarding.rounds import Rounds
+    from rekindle.training.parts import Parts, open_task
     from rekindle.training.recipe import load_recipe
-    from rekindle.training.train import make_world, open_task
+    from rekindle.training.train import make_world
 
     recipe = load_recipe(
         "recipes/self_rewarding_chain_testbed.yaml",
@@ -60,7 +61,7 @@ def make_rounds(prompts: int, directory: Path):
         quiet=True,
         group=group,
     )
-    world = make_world(recipe, policy=policy, task=task, run=run, group=group)
+    world = make_world(recipe, Parts(task), policy, run=run, group=group)
     return Rounds(recipe.method, world), run
 
 
@@ -79,8 +80,8 @@ def ours(prompts: int) -> tuple[int, float]:
 
 def sampler_alone(prompts: int) -> tuple[int, float]:
     """The same prompts, decoded and nothing else."""
+    from rekindle.engine.cached_sampler import CachedSampler
     from rekindle.engine.config import SampleConfig
-    from rekindle.engine.sampler import CachedSampler
     from rekindle.records import Problem
     from rekindle.rewards.judge import format_of
 

@@ -35,9 +35,9 @@ from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 from _machine import describe  # noqa: E402
 from rekindle import testbed  # noqa: E402
 from rekindle.engine import sampler as sampler_module  # noqa: E402
+from rekindle.engine.cached_sampler import CachedSampler  # noqa: E402
 from rekindle.engine.config import ModelConfig, SampleConfig  # noqa: E402
 from rekindle.engine.policy import Policy  # noqa: E402
-from rekindle.engine.sampler import CachedSampler  # noqa: E402
 from rekindle.files import write_json  # noqa: E402
 from rekindle.tasks import load_task  # noqa: E402
 from rekindle.testbed.build import fresh_model, make_tokenizer  # noqa: E402

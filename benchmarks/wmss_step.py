@@ -174,7 +174,7 @@ def step_ways(name: str, problems: int, scratch: Path):
     from rekindle.engine.device import Alone, micro_tokens
     from rekindle.engine.update import fresh_state, update
     from rekindle.methods.sft import sft_objective
-    from rekindle.methods.wmss.weak_side import Cached, Live
+    from rekindle.methods.wmss.weak_model import CachedWeak, LiveWeak
     from rekindle.methods.wmss.wmss import mixed_objective
     from rekindle.tasks import load_task
 
@@ -193,7 +193,7 @@ def step_ways(name: str, problems: int, scratch: Path):
             objective = sft_objective(policy)
         else:
             if way == "cached":
-                side = Cached.make(
+                side = CachedWeak.load_or_compute(
                     scratch / "states",
                     weak.frozen_copy(),
                     batch,
@@ -201,7 +201,7 @@ def step_ways(name: str, problems: int, scratch: Path):
                     group=Alone(),
                 )
             else:
-                side = Live.of(weak, frozen=way == "frozen")
+                side = LiveWeak.of(weak, frozen=way == "frozen")
             models |= side.models()
             objective = mixed_objective(policy, side, lam=LAM)
         state = fresh_state(models, optim)

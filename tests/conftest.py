@@ -83,7 +83,7 @@ def file(tmp_path, monkeypatch, tiny_bases):
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory, tiny_bases):
     """A directory in which the small study, as `file()` writes it, has run into out."""
-    from rekindle.study.run.runner import run_study
+    from rekindle.study.run.runner import execute_study
     from study.inline_runs import Inline, small_study
 
     place = tmp_path_factory.mktemp("finished")
@@ -91,7 +91,7 @@ def finished_study(tmp_path_factory, tiny_bases):
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(place)
         study = small_study(place, tiny_bases)()
-        run_study(study, Path("out"), executor=Inline(), quiet=True, command=command)
+        execute_study(study, Path("out"), executor=Inline(), quiet=True, command=command)
     return place
 
 

@@ -80,9 +80,7 @@ def updating(method):
     row = find_method(method)
     if row.kind == "pairs" or "judge" in row.needs:
         return pairs
-    if row.kind == "stages":
-        return sft
-    return step if row.kind == "group" else method_module(method)
+    return step if row.kind == "group" else sft
 
 
 def weights(out):

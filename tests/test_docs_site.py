@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rekindle.cli.main import app
+from rekindle.cli.main import COMMANDS
 from rekindle.methods.catalog import METHODS
 from sitegen import build as site_build
 from sitegen.build import DocsError, build, missing_pages, pages_of
@@ -244,14 +244,32 @@ def test_arms_take_the_recipes_method_where_they_name_none(tmp_path):
 
 
 def test_every_command_and_public_name_has_its_place(pages):
-    commands = [command.name or command.callback.__name__ for command in app.registered_commands]
-    assert len(commands) > 10
-    for name in commands:
-        assert f"## `rekindle {name.replace('_', '-')}`" in pages["cli.md"]
+    assert len(COMMANDS) > 10
+    for name in COMMANDS:
+        headings = f"## `rekindle {name}`", f"## `rekindle {name} "  # a command, a group
+        assert any(heading in pages["cli.md"] for heading in headings)
     assert "--resume" in pages["cli.md"]
     for name in ("Policy", "train", "RekindleError", "load_task"):
         assert f"## `{name}`" in pages["python.md"]
     assert "optim.lr" in pages["recipes.md"]
+
+
+def test_the_python_page_keeps_what_was_written_by_hand(pages):
+    text = (ROOT / "docs" / "python.md").read_text()
+    by_hand, generated = pages["python.md"].split("\n## Every public name\n")
+    assert re.findall(r"^#+ .*$", by_hand, re.MULTILINE) == re.findall(
+        r"^#+ .*$", text, re.MULTILINE
+    )
+    assert generated.count("\n## `train`\n") == 1
+
+
+def test_the_index_of_the_log_has_every_entry():
+    top, *entries = re.split(r"^## (?=\d{4})", (ROOT / "docs" / "LOG.md").read_text(), flags=re.M)
+    linked = re.findall(r"\]\(#([\w-]+)\)", top)
+    heads = [entry.partition("\n")[0] for entry in entries]
+    assert len(heads) > 20
+    anchors = [re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads]
+    assert set(linked) == set(anchors)
 
 
 @pytest.mark.slow

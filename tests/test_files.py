@@ -195,14 +195,19 @@ def test_no_log_is_an_empty_log(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("", "shorter"), ('{"n": 9}\n', "other"), ('{"n": 9}\n' * 2, "other")]
+    ("content", "how"),
+    [
+        ("", "shorter than"),
+        ('{"n": 9}\n', "different from what"),
+        ('{"n": 9}\n' * 2, "different from what"),
+    ],
 )
-def test_a_log_that_is_not_what_it_was_is_left_alone(tmp_path, content, said):
+def test_a_log_that_is_not_what_it_was_is_left_alone(tmp_path, content, how):
     log = AppendLog(tmp_path / "log.jsonl")
     log.append([{"n": 1}])
     mark = log.sync()
     log.path.write_text(content)
-    with pytest.raises(RunDirectoryError, match=f"is {said} than its checkpoint says"):
+    with pytest.raises(RunDirectoryError, match=f"is {how} its checkpoint says"):
         log.cut(mark)
     assert log.path.read_text() == content
 

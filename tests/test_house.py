@@ -2,6 +2,7 @@
 
 import ast
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from sitegen.undocumented import undocumented
 
 PACKAGE = Path(__file__).parents[1] / "src" / "rekindle"
 ORDER = [
-    {"errors", "records", "files"},
+    {"errors", "records", "files", "version"},
     {"ops"},
     {"rewards", "tasks"},
     {"testbed"},
@@ -27,6 +28,8 @@ ORDER = [
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+# Inside a room: its files and folders in the order in which they may import each other.
+ROOMS = {"study": ["schema", "plan", "store", "analyse", "run", "evidence", "tour"]}
 FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_FILE, MAX_FUNCTION = 400, 60
 
@@ -62,6 +65,49 @@ def test_a_folder_imports_only_earlier_ones(path):
             if parts[0] != "rekindle" or len(parts) < 2 or parts[1] == "__version__":
                 continue
             assert RANK[parts[1]] <= RANK[room(path)], f"{name_of(path)} imports {module}"
+
+
+def module_of(path):
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imports_of(path):
+    """The files of the package that a file imports, also those for types alone."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_folders_of_a_room_import_one_way(room):
+    order = ROOMS[room]
+    for module, path in MODULES.items():
+        if not module.startswith(f"rekindle.{room}.") or path.name == "__init__.py":
+            continue
+        mine = module.split(".")[2]
+        for other in imports_of(path):
+            if other.startswith(f"rekindle.{room}."):
+                part = other.split(".")[2]
+                assert order.index(part) <= order.index(mine), f"{name_of(path)} imports {other}"
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=name_of)
+def test_files_of_a_folder_import_each_other_in_no_circle(folder):
+    mine = {module: path for module, path in MODULES.items() if path.parent == folder}
+    graph = {
+        module: set(imports_of(path)) & mine.keys() - {module} for module, path in mine.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

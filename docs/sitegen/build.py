@@ -94,7 +94,7 @@ def pages_of(root: Path) -> dict[str, str]:
     out["methods/index.md"] = _overview(texts)
     out["recipes.md"] = recipe_sections()
     out["cli.md"] = command_line()
-    out["python.md"] = python_names()
+    out["python.md"] = out.get("python.md", "# Python\n") + "\n" + python_names()
     return out
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from rekindle.methods.catalog import METHODS
-from rekindle.report.words import nice_step, plural
+from rekindle.report.formatting import nice_step, plural
 from rekindle.study.evidence import has_oracle, too_few
 from sitegen.markdown import prose
 

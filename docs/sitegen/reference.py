@@ -11,6 +11,7 @@ from typing import Any
 import typer
 import typer.main
 from pydantic import BaseModel
+from typer.core import TyperGroup
 
 import rekindle
 from rekindle.cli.main import app
@@ -34,12 +35,12 @@ def command_line() -> str:
 
 
 def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
-    inner = vars(command).get("commands")
-    if inner is None:
+    if not isinstance(command, TyperGroup):
         yield name, command
         return
-    for word, one in sorted(inner.items()):
-        yield from _commands(one, f"{name} {word}")
+    context = typer.Context(command)
+    for word in sorted(command.list_commands(context)):
+        yield from _commands(command.get_command(context, word), f"{name} {word}")
 
 
 def _parameter(parameter: Any, context: typer.Context) -> tuple[str, str, str]:
@@ -58,10 +59,9 @@ def _parameter(parameter: Any, context: typer.Context) -> tuple[str, str, str]:
 
 
 def python_names() -> str:
-    """Every name of `rekindle.__all__` with its signature and docstring."""
+    """Every name of `rekindle.__all__` with its signature and docstring, below what is by hand."""
     parts = [
-        "# Python\n",
-        of_docstring(rekindle.__doc__ or ""),
+        "## Every public name\n",
         f"`rekindle.__version__` is `{rekindle.__version__}`.\n",
     ]
     for name in rekindle.__all__:

@@ -48,7 +48,7 @@ class RekindleError(Exception):
 
 
 class ConfigError(RekindleError, ValueError):
-    """A recipe, option or combination of options that cannot be meant."""
+    """A recipe, option or combination of options that is not valid."""
 
 
 class DataError(RekindleError, ValueError):
@@ -61,6 +61,10 @@ class ModelError(RekindleError, ValueError):
 
 class TrainingError(RekindleError, RuntimeError):
     """A run that had to stop: non-finite step, too many missing scores, ..."""
+
+
+class RewardFunctionError(RekindleError, ValueError):
+    """A reward in Python that raised, or returned something else than one score an answer."""
 
 
 class RewardUnavailableError(RekindleError, ConnectionError):

@@ -35,14 +35,14 @@ def explained_io(path: Path, doing: str) -> Iterator[None]:
             raise RunDirectoryError(
                 f"no space left while {doing} {path}",
                 got=f"{free_bytes(path):,} bytes free",
-                why="what was written before is intact; the unfinished file was not put in place",
+                why="files written before are intact; the unfinished one was discarded",
                 fix="free some space, then repeat the command (with --resume for a run)",
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise RunDirectoryError(
                 f"no permission for {doing} {path}",
                 got=str(error),
-                fix="choose a place that you may write to, or change its permissions",
+                fix="choose a directory that you can write to, or change its permissions",
             ) from error
         if error.errno == errno.EISDIR and path.is_dir():
             raise RunDirectoryError(
@@ -158,7 +158,7 @@ def write_json(path: Path | str, value: object) -> None:
     write_atomic(path, _json_bytes(value, indent=2))
 
 
-def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, object]]) -> None:
     """One JSON object a line, written as one atomic file."""
     write_atomic(path, b"".join(_json_bytes(row) for row in rows))
 
@@ -203,7 +203,7 @@ def read_jsonl(path: Path | str) -> list[tuple[int, dict[str, Any]]]:
             line are named.
     """
     path = Path(path)
-    rows: list[tuple[int, dict[str, Any]]] = []
+    rows = []
     # Only \n ends a line: str.splitlines would also cut at U+2028 and the like inside strings.
     for number, line in enumerate(_read_text(path).split("\n"), start=1):
         if not line.strip():
@@ -219,7 +219,7 @@ def read_jsonl(path: Path | str) -> list[tuple[int, dict[str, Any]]]:
                 got=line if len(line) < 2000 else f"{line[:200]} ... ({len(line)} characters)",
                 wanted='one JSON object a line, e.g. {"prompt": "...", "answer": "..."}',
                 why=why,
-                fix="mend or remove that line",
+                fix="fix or remove that line",
             ) from error
         if not isinstance(row, dict):
             raise DataError(f"{path}:{number} is not a JSON object", got=line, wanted="{...}")
@@ -252,7 +252,7 @@ class AppendLog:
         self.path = Path(path)
         self._hash, self._hashed = hashlib.sha256(), 0  # of the first so many bytes
 
-    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def append(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Add rows in one write: a kill leaves at most one torn line, a full disk none."""
         raw = b"".join(_json_bytes(row) for row in rows)
         with explained_io(self.path, "appending to"):
@@ -286,13 +286,17 @@ class AppendLog:
         """
         size = self._size()
         if size < mark.length:
-            raise self._changed(f"{size:,} bytes", f"at least {mark.length:,} bytes", "shorter")
+            raise self._changed(
+                f"{size:,} bytes", f"at least {mark.length:,} bytes", "shorter than"
+            )
         begun = hashlib.sha256()
         if mark.length:
             with explained_io(self.path, "reading"), open(self.path, "rb") as file:
                 _feed(begun, file, mark.length)
         if begun.hexdigest() != mark.sha256:
-            raise self._changed("other content", f"SHA-256 {mark.sha256[:12]}…", "other")
+            raise self._changed(
+                "other content", f"SHA-256 {mark.sha256[:12]}…", "different from what"
+            )
         if size > mark.length:
             with explained_io(self.path, "cutting"):
                 os.truncate(self.path, mark.length)
@@ -303,10 +307,10 @@ class AppendLog:
 
     def _changed(self, got: str, wanted: str, how: str) -> RunDirectoryError:
         return RunDirectoryError(
-            f"{self.path} is {how} than its checkpoint says",
+            f"{self.path} is {how} its checkpoint says",
             got=got,
             wanted=wanted,
-            why="rows of finished steps are gone or were changed",
+            why="rows of finished steps are missing or were changed",
             fix="restore the file, or start again with --overwrite",
         )
 
@@ -380,7 +384,7 @@ def _umask() -> int:
     return current
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
     if isinstance(value, Mapping):
@@ -392,5 +396,5 @@ def _finite(value: Any) -> Any:
 
 def free_bytes(path: Path) -> int:
     """Free space on the disk that holds `path` (or would hold it)."""
-    place = next(p for p in (path, *path.resolve().parents) if p.exists())
-    return shutil.disk_usage(place).free
+    existing = next(p for p in (path, *path.resolve().parents) if p.exists())
+    return shutil.disk_usage(existing).free

@@ -8,10 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal, Protocol, runtime_checkable
 
 Split = Literal["train", "dev", "test"]
 Finish = Literal["eos", "stop", "length"]
+
+
+@runtime_checkable
+class Array(Protocol):
+    """A numpy array or a tensor; torch is not loaded to ask."""
+
+    @property
+    def ndim(self) -> int:
+        """How many axes."""
+
+    def tolist(self) -> object:
+        """Nested lists of numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +41,7 @@ class Problem:
     level: str = ""
     solution: str | None = None
     messages: tuple[tuple[str, str], ...] | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from rekindle.methods.catalog import METHODS, PAPERS, Method
-from rekindle.signals.table import ORDER
-from rekindle.study.plan.study_file import load_study
-from rekindle.study.run.runner import run_study
+from rekindle.signals.findings import ORDER
+from rekindle.study.plan.planning import load_study
+from rekindle.study.run.runner import execute_study
 from sitegen.build import missing_pages
 from sitegen.methods import generated_part
-from study.test_runner import Inline
+from study.inline_runs import Inline
 
 ROOT = Path(__file__).parents[2]
 ROW = Method(
@@ -102,7 +102,7 @@ def test_a_study_plans_it_and_its_page_shows_the_signal_that_it_revives(
     assert "to run: 2 runs" in err
     assert "arm 'toy' can generate at most" in err  # known of group methods alone
     assert not Path("out").exists()
-    run_study(load_study("study.yaml"), Path("out"), executor=Inline(), quiet=True)
+    execute_study(load_study("study.yaml"), Path("out"), executor=Inline(), quiet=True)
     code, _, err = rekindle("report", "out", "--out", "page.html")
     assert code == 0, err
     page = Path("page.html").read_text()

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from rekindle import testbed
-from rekindle.cli.testbed import run_build
+from rekindle.cli.testbed import build_models
+from rekindle.engine.cached_sampler import CachedSampler
 from rekindle.engine.config import ModelConfig, SampleConfig
 from rekindle.engine.policy import Policy
-from rekindle.engine.sampler import CachedSampler
 from rekindle.evals.evaluate import evaluate
 from rekindle.tasks import load_task
 from rekindle.training.recipe import load_recipe
@@ -72,7 +72,7 @@ def test_derived_models_are_made_by_the_command_that_is_documented(name, monkeyp
         "rekindle.cli.testbed.subprocess.run",
         lambda words, check: asked.append(words) or subprocess.CompletedProcess(words, 0),
     )
-    run_build([name], tmp_path, mode="new", steps=None, quiet=True)
+    build_models([name], tmp_path, quiet=True)
     words = asked[0][3:]
     for option in [w for w in words if w.startswith("--")]:
         assert option in {"--steps", "--out", "--set", "--model", "--task", "--levels", "--quiet"}

@@ -8,12 +8,13 @@ import pytest
 import torch
 import yaml
 
-from rekindle.cli.diagnose_files import write_studies
+from rekindle.cli.diagnose import write_studies
 from rekindle.engine.config import ModelConfig, TaskConfig
 from rekindle.engine.policy import Policy
-from rekindle.signals.remedies import Place, study_tree
-from rekindle.signals.table import Advice, Finding
-from rekindle.training.train import open_task
+from rekindle.signals.findings import Advice, Finding
+from rekindle.signals.remedies import study_tree
+from rekindle.training.parts import open_task
+from signals.lookups import subject
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "sft_addition_testbed.yaml"
 
@@ -365,8 +366,8 @@ def test_each_remedy_that_fits_gets_a_study(diagnose, checked, tmp_path):
 
 def test_your_own_small_file_gets_a_study_that_it_is_large_enough_for(rekindle, tmp_path):
     """90 training problems cannot give 512 questions without gold."""
-    place = Place("testbed/addition-s0", 1, {}, {}, "testbed/addition-s2", 50, train=90)
-    knobs = study_tree("weak_to_strong", place)["arms"]["w2s_stage1"]["weak_to_strong"]
+    about = subject("testbed/addition-s0", weak="testbed/addition-s2", train=90)
+    knobs = study_tree("weak_to_strong", about)["arms"]["w2s_stage1"]["weak_to_strong"]
     assert (knobs["half1"], knobs["half2"]) == (22, 68)
     for name, said in (
         ("nodir/", "'nodir/' is not there"),
@@ -378,11 +379,10 @@ def test_your_own_small_file_gets_a_study_that_it_is_large_enough_for(rekindle, 
 
 
 def test_the_study_of_hero_runs(checked, tmp_path):
-    place = Place(
-        "testbed/countdown-s0", 1, {"task": {"name": "countdown"}}, {"model": "rm"}, None, 50, 544
-    )
+    sections = {"task": {"name": "countdown"}}
+    about = subject("testbed/countdown-s0", sections=sections, reward={"model": "rm"})
     study = tmp_path / "s.yaml"
-    study.write_text(yaml.safe_dump(study_tree("hero", place)))
+    study.write_text(yaml.safe_dump(study_tree("hero", about)))
     checked(study, "verifier_kl", "blend", "hero", "hero_random")
 
 
@@ -471,10 +471,10 @@ def test_your_own_verifier_is_judged_by_a_stronger_check(rekindle, tmp_path):
 def test_a_study_of_hero_is_not_evaluated_by_the_brittle_verifier(tmp_path, capsys):
     """With --check the recipe's one verifier is the one that was found to reject right answers."""
     hero = Finding("verifier", "brittle", "out", ".", [], Advice("hero", "it ranks"))
-    place = Place("m", 1, {"task": {"name": "addition"}}, {"model": "rm"}, None, 20, 544)
-    task = open_task(TaskConfig(name="addition"))
+    sections, task = {"task": {"name": "addition"}}, open_task(TaskConfig(name="addition"))
+    about = subject(sections=sections, reward={"model": "rm"}, problems=20, task=task)
     for check, written in (("numeric", False), (None, True)):
-        write_studies(tmp_path / "s.yaml", [hero], place, task, check)
+        write_studies(tmp_path / "s.yaml", [hero], about, check)
         assert (tmp_path / "s.yaml").exists() == written
         if not written:
             assert "--set task.verifier=numeric" in capsys.readouterr().out

@@ -6,12 +6,12 @@ import random
 import pytest
 import yaml
 
-from rekindle.cli.diagnose_files import write_studies
+from rekindle.cli.diagnose import write_studies
 from rekindle.errors import DataError
 from rekindle.records import Problem
-from rekindle.signals.remedies import Place
-from rekindle.signals.table import Advice, Finding
+from rekindle.signals.findings import Advice, Finding
 from rekindle.tasks.addition import make
+from signals.lookups import subject
 
 
 @pytest.fixture
@@ -96,9 +96,15 @@ class Split:
 def written(path, task, remedy="sft", asked=200, group_size=8):
     """The study that is written for a remedy."""
     found = Finding("groups", "all-wrong", "out", ".", [], Advice(remedy, "it fits"))
-    sections = {"task": {"name": "addition"}}
-    place = Place("testbed/addition-s0", 1, sections, {"model": "rm"}, None, asked, 544, group_size)
-    write_studies(path, [found], place, task, None)
+    about = subject(
+        "testbed/addition-s0",
+        sections={"task": {"name": "addition"}},
+        reward={"model": "rm"},
+        problems=asked,
+        group_size=group_size,
+        task=task,
+    )
+    write_studies(path, [found], about, None)
     return yaml.safe_load(path.read_text()) if path.exists() else None
 
 

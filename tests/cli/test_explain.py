@@ -5,14 +5,14 @@ import math
 
 import pytest
 
-from rekindle.cli.explain import run_explain_advantages
+from rekindle.cli.explain import explain_advantages
 from rekindle.errors import ConfigError, DataError
 
 
 def explain(tmp_path, rows, method="grpo", sets=()):
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run_explain_advantages(method, source, target, list(sets))
+    explain_advantages(method, source, target, list(sets))
     return [json.loads(line) for line in target.read_text().splitlines()]
 
 

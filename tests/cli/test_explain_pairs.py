@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from rekindle.cli.explain_pairs import run_explain_pairs
+from rekindle.cli.explain import explain_pairs
 from rekindle.errors import ConfigError, DataError
 
 
 def pairs_of(tmp_path, method, rows, *sets):
     source, target = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run_explain_pairs(method, source, target, sets)
+    explain_pairs(method, source, target, sets)
     return [json.loads(line) for line in target.read_text().splitlines()]
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from rekindle.cli import quickstart
 from rekindle.errors import EXIT_RESUMABLE, EXIT_USER_ERROR, ConfigError
-from rekindle.report.tour import evidence_words
+from rekindle.report.tour import evidence_line
 from rekindle.study.evidence import STUDIES, shipped
-from rekindle.study.plan.study_file import plan
+from rekindle.study.plan.planning import plan
+from rekindle.study.run import executors
 from rekindle.study.run.jobs import Outcome, run_job
 from rekindle.study.tour import METHOD_ORDER, load_tour
 from rekindle.training.recipe import with_overrides
@@ -56,8 +57,8 @@ class Inline:
 
 @pytest.fixture
 def here(monkeypatch):
-    monkeypatch.setattr(quickstart, "LocalPool", Inline)
-    monkeypatch.setattr(quickstart, "warm_up", lambda: None)
+    monkeypatch.setattr(executors, "LocalPool", Inline)
+    monkeypatch.setattr(executors, "warm_up", lambda: None)
     monkeypatch.setattr(Inline, "interrupt", False)
 
 
@@ -66,11 +67,9 @@ def tour(tmp_path_factory):
     """All five pairs, once."""
     out = tmp_path_factory.mktemp("tour") / "quickstart"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(quickstart, "LocalPool", Inline)
-        patched.setattr(quickstart, "warm_up", lambda: None)
-        quickstart.run_quickstart(
-            out, mode="new", only=(), overrides=[*SMALL, *SMALL_PARTS], command="again", quiet=True
-        )
+        patched.setattr(executors, "LocalPool", Inline)
+        patched.setattr(executors, "warm_up", lambda: None)
+        quickstart.quickstart(out, sets=[*SMALL, *SMALL_PARTS], quiet=True)
     return out
 
 
@@ -106,7 +105,7 @@ def test_the_page_says_what_a_newcomer_must_know(tour):
     assert html.count("<span>one seed decides nothing</span>") == 5
     assert "temporal spent 2.00 times the updates of its baseline" in html
     assert "Plain GRPO, the baseline of LENS, took pass@1 from" in html
-    alone = "A verdict is about the named baseline alone: whether something plainer does as much"
+    alone = "Each verdict is about the named baseline alone. Whether something simpler does as well"
     assert alone in html
     evidence = json.loads((tour / "summary.json").read_text())["evidence"]
     for name, row in evidence.items():
@@ -142,13 +141,13 @@ def test_killed_and_resumed_it_ends_in_the_same_table(tour, tmp_path, rekindle, 
     assert log.exists()
     assert not (out / "summary.json").exists()
     code, _, err = rekindle(*words)
-    assert (code, "--resume goes on with it" in err) == (EXIT_USER_ERROR, True)
+    assert (code, "--resume continues it" in err) == (EXIT_USER_ERROR, True)
     code, said, _ = rekindle(*words, "--resume")
     assert code == 0
     assert pairs(out) == {"lens": pairs(tour)["lens"]}
     assert "one seed decides nothing" in said
-    assert "A verdict is about the named baseline alone" in said
-    change = evidence_words(shipped()["lens"])[1]  # what its study says, beside the one seed
+    assert "Each verdict is about the named baseline alone" in said
+    change = evidence_line(shipped()["lens"])[1]  # what its study says, beside the one seed
     assert all(word in said for word in change.split())
 
 

@@ -14,9 +14,8 @@ from pydantic import Field
 
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
-from rekindle.engine.update import fresh_state
-from rekindle.loops.checks import refuse_group_of_one, refuse_sampling_without_ratio
-from rekindle.loops.group_step import StepConfig, take
+from rekindle.loops.checks import check_group_settings
+from rekindle.loops.group_step import StepConfig, group_loop
 from rekindle.loops.world import World
 from rekindle.ops import groups
 from rekindle.ops.groups import Credit, ScoredRows
@@ -44,16 +43,11 @@ PRESETS: dict[str, Config] = {"toy_penalty": Config()}
 
 def run(config: Config, world: World) -> Policy:
     """Sample, penalise, step."""
-    state = world.restore(fresh_state({"policy": world.policy.model}, world.optim))
-    for step in world.steps(state):
-        collected = world.collect(state, samples=config.group_size)
-        given = credit(collected.rows, config)
-        updates, batches = take(config, world, state, collected, given, None)
-        world.log_rollouts(step, updates, collected, given, batches)
+    for step in group_loop(config, world):
+        step.update(credit(step.rows, config))
     return world.policy
 
 
 def check(config: Config, sample: SampleConfig) -> None:
     """Refuse what cannot be meant."""
-    refuse_group_of_one(config.group_size, "toy_penalty")
-    refuse_sampling_without_ratio(sample)
+    check_group_settings(config.group_size, sample, "toy_penalty")

@@ -137,7 +137,7 @@ def test_what_lies_in_reused_memory_is_never_seen(gen):
             twin = Twin(Weights.read(model), memory)
             twin.begin(tokens_PS, attend_PS, source_B, room=5)
             results.append(twin.extend(torch.full((len(SOURCE),), 9)))
-            memory.take((memory.fits(results[0]),), results[0]).fill_(torch.nan)
+            memory.reserve((memory.fits(results[0]),), results[0]).fill_(torch.nan)
     assert torch.equal(results[0], results[1])
 
 

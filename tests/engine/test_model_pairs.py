@@ -4,11 +4,11 @@ import pytest
 import torch
 
 import tiny
+from rekindle.engine.cached_sampler import CachedSampler
 from rekindle.engine.config import ModelConfig, SampleConfig
 from rekindle.engine.contrast import ContrastPolicy
 from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
-from rekindle.engine.sampler import CachedSampler
 from rekindle.errors import ConfigError, ModelError
 from rekindle.records import Problem
 

@@ -199,7 +199,7 @@ def test_the_code_version_is_that_of_the_checkout(tmp_path, monkeypatch):
     git("commit", "-qm", "first")
     monkeypatch.setattr(manifest_module, "__file__", str(package / "manifest.py"))
     monkeypatch.setenv("GIT_DIR", "/nonexistent")
-    code = manifest_module._code.__wrapped__
+    code = manifest_module._checkout.__wrapped__
     assert code() == {"commit": git("rev-parse", "HEAD"), "dirty": False, "diff_sha": None}
     (package / "new.py").write_bytes(b"\xff")
     assert code()["dirty"] is True
@@ -322,7 +322,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, asked):
         with opened(tmp_path / "run", group=member) as run:
 
             def each(step):
-                run._interrupts.asked = step == 3 and member.rank == asked
+                run._interrupts.requested = step == 3 and member.rank == asked
 
             take(run, 9, each=each)
 

@@ -9,10 +9,11 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import Gemma2Config, PreTrainedTokenizerFast
 
 import tiny
-from rekindle.engine import sampler
+from rekindle.engine import cached_sampler
+from rekindle.engine.cached_sampler import CachedSampler
 from rekindle.engine.config import ModelConfig, SampleConfig
 from rekindle.engine.policy import Policy
-from rekindle.engine.sampler import CachedSampler, Sampler
+from rekindle.engine.sampler import Sampler
 from rekindle.engine.small_decoder import decode
 from rekindle.engine.stops import StopStrings
 from rekindle.errors import ConfigError, DataError, ModelError
@@ -258,7 +259,7 @@ def test_greedy_equals_transformers_generate(kind, twin):
 @pytest.mark.parametrize("twin", [True, False])
 def test_each_prompt_is_read_once(twin, monkeypatch):
     read = []
-    owner = decode.Twin if twin else sampler.ModelDecoder
+    owner = decode.Twin if twin else cached_sampler.ModelDecoder
     begin = owner.begin
 
     def counting(self, tokens_PS, attend_PS, source_B, *, room):
@@ -274,7 +275,7 @@ def test_each_prompt_is_read_once(twin, monkeypatch):
 def test_finished_rows_leave_the_batch(twin, monkeypatch):
     """Of the rows of a step, less than one in 8, or less than 4, have finished."""
     rows = []
-    owner = decode.Twin if twin else sampler.ModelDecoder
+    owner = decode.Twin if twin else cached_sampler.ModelDecoder
     extend = owner.extend
 
     def counting(self, tokens_B):

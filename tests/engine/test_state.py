@@ -9,8 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from rekindle.engine.packing import pack, unpack
-from rekindle.engine.state import TrainState, restore_rng, rng_state, safetensors_as_oserror
+from rekindle.engine.state import (
+    TrainState,
+    from_plain,
+    restore_rng,
+    rng_state,
+    safetensors_as_oserror,
+    to_plain,
+)
 from rekindle.errors import CheckpointError
 
 OPTIMIZERS = {
@@ -191,8 +197,8 @@ def test_draws_go_on_where_they_were():
     draw()  # one Gaussian of each pair is used now
     now = random.getstate()
     state, tensors = rng_state(), {}
-    text = json.dumps(pack(state, tensors, "rng"))
-    state = unpack(json.loads(text), tensors)
+    text = json.dumps(to_plain(state, tensors, "rng"))
+    state = from_plain(json.loads(text), tensors)
     random.setstate(now)
     expected = [draw() for _ in range(3)]
     torch.manual_seed(5)
@@ -333,8 +339,8 @@ def test_packing_returns_what_it_was_given():
         "view": torch.arange(6).view(2, 3).T,
     }
     tensors = {}
-    text = json.dumps(pack(value, tensors, "root"), allow_nan=False)
-    assert same(unpack(json.loads(text), tensors), value)
+    text = json.dumps(to_plain(value, tensors, "root"), allow_nan=False)
+    assert same(from_plain(json.loads(text), tensors), value)
 
 
 def test_errors_of_safetensors_keep_the_systems_reason(tmp_path):

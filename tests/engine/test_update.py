@@ -10,7 +10,7 @@ import tiny
 from rekindle.engine.batch import count, pack
 from rekindle.engine.config import OptimConfig, SampleConfig
 from rekindle.engine.device import Alone
-from rekindle.engine.update import LossTerms, fresh_state, score_batch, update
+from rekindle.engine.update import LossTerms, fresh_state, measure_batch, update
 from rekindle.errors import TrainingError
 from rekindle.loops.group_step import objective
 from rekindle.methods.grpo import Config
@@ -35,7 +35,7 @@ def rl_batch(policy, gen, *, reduction="sequence", advantage=None, rows=8):
         budget=8,
         advantage_B=advantage,
     )
-    old = score_batch(policy, batch, micro_tokens=1000, temperature=1.0)
+    old = measure_batch(policy, batch, micro_tokens=1000, temperature=1.0).logprobs_BT
     return batch.replace(old_logprobs_BT=old + 0.3, ref_logprobs_BT=old - 0.2)
 
 
@@ -116,7 +116,7 @@ def test_sft_loss_is_the_mean_cross_entropy_over_all_answer_tokens(gen):
     policy = tiny.policy()
     batch = rl_batch(policy, gen, reduction="token")
     state = fresh_state({"policy": policy.model}, OPTIM)
-    want = -score_batch(policy, batch, micro_tokens=1000, temperature=1.0).nanmean()
+    want = -measure_batch(policy, batch, micro_tokens=1000, temperature=1.0).logprobs_BT.nanmean()
     metrics = update(
         state, batch.split(30), sft_objective(policy), clip=1.0, group=Alone(), device=policy.device
     )
@@ -200,8 +200,8 @@ def test_an_update_has_the_rate_of_the_steps_that_are_finished(finished, rate, g
 def test_scores_do_not_depend_on_the_split(gen):
     policy = tiny.policy()
     batch = rl_batch(policy, gen)
-    whole = score_batch(policy, batch, micro_tokens=10_000, temperature=0.8)
-    single = score_batch(policy, batch, micro_tokens=1, temperature=0.8)
+    whole = measure_batch(policy, batch, micro_tokens=10_000, temperature=0.8).logprobs_BT
+    single = measure_batch(policy, batch, micro_tokens=1, temperature=0.8).logprobs_BT
     torch.testing.assert_close(single, whole, atol=1e-12, rtol=1e-12, equal_nan=True)
 
 

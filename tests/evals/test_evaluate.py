@@ -131,9 +131,9 @@ def test_a_difference_is_the_difference_of_the_means_and_knows_its_sign():
 def test_all_metrics_and_levels_have_a_row():
     before, after = run(TABLE, LEVELS), run(TABLE, LEVELS)
     rows = compare_table(before, after)
-    assert {row["level"] for row in rows} == {None, "a", "b"}
-    assert {"pass@1", "pass@4", "avg@4", "maj@4", "greedy"} <= {row["metric"] for row in rows}
-    assert all(row["difference"] == 0 for row in rows)
+    assert {row.level for row in rows} == {None, "a", "b"}
+    assert {"pass@1", "pass@4", "avg@4", "maj@4", "greedy"} <= {row.metric for row in rows}
+    assert all(row.change.value == 0 for row in rows)
 
 
 def test_several_pairs_widen_the_interval_when_they_disagree():
@@ -148,7 +148,7 @@ def test_several_pairs_widen_the_interval_when_they_disagree():
 def test_other_problems_are_refused_and_the_first_difference_is_named():
     table = random_table(0, 0.5, 5)
     other = {("x" if k == "p2" else k): v for k, v in table.items()}
-    with pytest.raises(DataError, match=r"other problems(.|\n)*p2.*x"):
+    with pytest.raises(DataError, match=r"different problems(.|\n)*p2.*x"):
         compare(run(table), run(other))
 
 
@@ -177,12 +177,12 @@ def test_both_sides_are_over_what_both_have_and_over_bases_as_the_difference_is(
 def test_pairs_of_other_problems_cannot_be_crossed_with_bases():
     one, other = ([run({f"{k}{i}": [i % 2] for i in range(9)}, samples=1)] * 2 for k in "pq")
     assert compare_many([one, other]).value == 0
-    with pytest.raises(DataError, match="pairs are of other problems"):
+    with pytest.raises(DataError, match="pairs have different problems"):
         compare_many([one, other], bases=["x", "y"])
 
 
 def test_other_levels_of_the_same_problems_are_refused():
-    with pytest.raises(DataError, match=r"other levels(.|\n)*q: a and b"):
+    with pytest.raises(DataError, match=r"different levels(.|\n)*q: a and b"):
         compare(run(TABLE, LEVELS), run(TABLE, {**LEVELS, "q": "b"}))
 
 
@@ -212,11 +212,11 @@ def test_what_is_no_evaluation_is_refused_with_its_name(tmp_path, change, says):
 
 
 def test_a_file_beside_itself_differs_by_nothing_and_beside_its_copy_it_may(tmp_path, capsys):
-    from rekindle.cli.evaluate import run_compare
+    from rekindle.cli.evaluate import compare as compare_files
 
     for name in ("x.json", "y.json"):
         (tmp_path / name).write_text(json.dumps(run(TABLE, LEVELS)))
-    run_compare(tmp_path / "x.json", tmp_path / ".." / tmp_path.name / "x.json")
+    compare_files(tmp_path / "x.json", tmp_path / ".." / tmp_path.name / "x.json")
     assert "[+0.000, +0.000]" in capsys.readouterr().out
-    run_compare(tmp_path / "x.json", tmp_path / "y.json")
+    compare_files(tmp_path / "x.json", tmp_path / "y.json")
     assert "[+0.000, +0.000]" not in capsys.readouterr().out

@@ -7,12 +7,17 @@ import pytest
 import torch
 
 import tiny
+from rekindle.engine.cached_sampler import CachedSampler
 from rekindle.engine.config import SampleConfig
-from rekindle.engine.sampler import CachedSampler
 from rekindle.errors import DataError
 from rekindle.evals.compare import compare
-from rekindle.evals.evaluate import evaluate
-from rekindle.evals.likelihood import brier, calibration, confidence, reference_values
+from rekindle.evals.evaluate import (
+    brier,
+    calibration,
+    confidence,
+    evaluate,
+    reference_values,
+)
 from rekindle.records import Problem, Rollout, Score
 
 

@@ -201,7 +201,7 @@ def test_evaluations_of_the_same_problems_give_the_same():
     arms = [scores(rng, share, 50) for share in (0.3, 0.5, 0.8)]
     found = recovered(*[[evaluated(arm)] for arm in arms])
     assert found == pgr_interval(*[[arm] for arm in arms])
-    with pytest.raises(DataError, match="other problems"):
+    with pytest.raises(DataError, match="different problems"):
         recovered([evaluated(arms[0])], [evaluated(arms[1], "q")], [evaluated(arms[2])])
 
 

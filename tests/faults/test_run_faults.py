@@ -108,8 +108,8 @@ def test_with_one_checkpoint_kept_an_altered_newer_one_does_not_drive_out_the_go
     ("how", "said"),
     [
         ("rows gone", "shorter than its checkpoint says"),
-        ("a row gone, others added", "other than its checkpoint says"),
-        ("a number changed", "other than its checkpoint says"),
+        ("a row gone, others added", "different from what its checkpoint says"),
+        ("a number changed", "different from what its checkpoint says"),
         ("file gone", "shorter than its checkpoint says"),
     ],
 )
@@ -491,7 +491,7 @@ def test_no_permission_is_said_plainly():
     try:
         assert toy.in_child(refused) == 0
         assert "no permission for opening" in said.read_text()
-        assert "choose a place that you may write to" in said.read_text()
+        assert "choose a directory that you can write to" in said.read_text()
     finally:
         shutil.rmtree(place)
 

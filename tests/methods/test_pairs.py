@@ -20,10 +20,10 @@ from rekindle.loops.pair_step import (
     hidden_cosine,
     packed,
     pushed,
-    read_pairs,
 )
 from rekindle.methods.dpo import dpo_terms
 from rekindle.methods.orpo import orpo_terms
+from rekindle.tasks.pairs import read_pairs
 from rekindle.training.recipe import make_recipe
 from rekindle.training.train import train
 

@@ -16,11 +16,10 @@ from rekindle.records import Problem, Score
 from rekindle.rewards.reward_model import ScalarHead
 from rekindle.tasks import load_task
 from rekindle.training import reward_training
-from rekindle.training.recipe import checked
 from rekindle.training.reward_data import (
     CORRUPTIONS,
-    Candidate,
     Contrast,
+    LabelledAnswer,
     Pool,
     read_contrasts,
     spoil,
@@ -148,8 +147,10 @@ def test_where_nothing_can_be_spoilt_there_is_none():
 
 def test_contrasts_are_within_a_problem_and_of_the_wanted_share():
     problems = TASK.problems("train", count=20, seed=0, levels=["4"])
-    rows = [Candidate(i, p.solution, True, "reference") for i, p in enumerate(problems)]
-    rows += [Candidate(i, f"natural {i}", False, "p") for i in range(10)]  # none for the others
+    rows = [LabelledAnswer(i, p.solution, True, "reference") for i, p in enumerate(problems)]
+    rows += [
+        LabelledAnswer(i, f"natural {i}", False, "p") for i in range(10)
+    ]  # none for the others
     drawn = Pool.of(TASK, problems, rows).draw(2000, corrupted=0.25, rng=random.Random(0))
     assert len(drawn) == 2000
     for contrast in drawn:
@@ -166,7 +167,7 @@ def test_contrasts_are_within_a_problem_and_of_the_wanted_share():
 
 def test_without_a_right_answer_there_is_nothing_to_learn():
     with pytest.raises(DataError, match="none of the candidates is right"):
-        Pool.of(TASK, [PROBLEM], [Candidate(0, "x", False, "p")])
+        Pool.of(TASK, [PROBLEM], [LabelledAnswer(0, "x", False, "p")])
 
 
 @pytest.mark.parametrize(
@@ -243,14 +244,14 @@ def test_spoilt_answers_are_there_for_each_problem_and_apart():
 # --- the command
 
 
-def small(base, *, loss="correctness", **more):
-    tree = settings(str(base), "countdown", "3", loss, None, [], [])
-    tree["model"] |= {"dtype": "float64", "device": "cpu"}
-    tree["data"] |= {"problems": 20, "samples": 2, "temperatures": [1.0], "held_out": 5}
-    tree["optim"] |= {"steps": 4, "problems": 6}
-    tree["checkpoint"] = {"every": 2}
-    tree["sample"] = {"max_new_tokens": 8}
-    return {**tree, "every": 2, **more}
+def small(base, *, loss="correctness", policies=()):
+    overrides = [
+        *("model.dtype=float64", "model.device=cpu"),
+        *("data.problems=20", "data.samples=2", "data.temperatures=[1.0]", "data.held_out=5"),
+        *("optim.steps=4", "optim.problems=6", "checkpoint.every=2", "sample.max_new_tokens=8"),
+        "every=2",
+    ]
+    return settings(str(base), "countdown", "3", loss, policies=policies, overrides=overrides)
 
 
 def weights(out):
@@ -259,8 +260,8 @@ def weights(out):
 
 @pytest.mark.parametrize("loss", ["correctness", "bradley_terry"])
 def test_the_command_trains_saves_and_resumes_to_the_bit(loss, base, tmp_path, monkeypatch):
-    tree = small(base, loss=loss)
-    run_train(tree, tmp_path / "straight", mode="new", command="", quiet=True)
+    config = small(base, loss=loss)
+    run_train(config, tmp_path / "straight", mode="new", command="", quiet=True)
     real, calls = reward_training.update, []
 
     def failing(*args, **kwargs):
@@ -271,9 +272,9 @@ def test_the_command_trains_saves_and_resumes_to_the_bit(loss, base, tmp_path, m
 
     monkeypatch.setattr(reward_training, "update", failing)
     with pytest.raises(KeyboardInterrupt):
-        run_train(tree, tmp_path / "broken", mode="new", command="", quiet=True)
+        run_train(config, tmp_path / "broken", mode="new", command="", quiet=True)
     monkeypatch.setattr(reward_training, "update", real)
-    run_train(tree, tmp_path / "broken", mode="resume", command="", quiet=True)
+    run_train(config, tmp_path / "broken", mode="resume", command="", quiet=True)
     one, two = weights(tmp_path / "straight"), weights(tmp_path / "broken")
     assert "score.weight" in one
     assert all(one[name].equal(two[name]) for name in one)
@@ -290,9 +291,8 @@ def test_the_command_trains_saves_and_resumes_to_the_bit(loss, base, tmp_path, m
 
 def test_candidates_of_more_policies_are_added(base, tmp_path):
     tiny.policy(seed=1, dtype="float64").save(tmp_path / "other")
-    tree = small(base)
-    tree["data"]["policies"] = [str(tmp_path / "other")]
-    run_train(tree, tmp_path / "run", mode="new", command="", quiet=True)
+    config = small(base, policies=[str(tmp_path / "other")])
+    run_train(config, tmp_path / "run", mode="new", command="", quiet=True)
     lines = (tmp_path / "run" / "candidates.jsonl").read_text().splitlines()
     sources = {json.loads(line)["source"] for line in lines}
     assert sources == {"reference", f"{base} T=1", f"{tmp_path / 'other'} T=1"}
@@ -300,11 +300,11 @@ def test_candidates_of_more_policies_are_added(base, tmp_path):
 
 def test_a_reward_model_can_go_on_learning_from_a_policys_answers(base, tmp_path):
     run_train(small(base), tmp_path / "first", mode="new", command="", quiet=True)
-    tree = small(tmp_path / "first" / "final")
+    first = tmp_path / "first" / "final"
     with pytest.raises(ConfigError, match="writes no answers"):
-        run_train(tree, tmp_path / "refused", mode="new", command="", quiet=True)
-    tree["data"]["policies"] = [str(base)]
-    run_train(tree, tmp_path / "second", mode="new", command="", quiet=True)
+        run_train(small(first), tmp_path / "refused", mode="new", command="", quiet=True)
+    config = small(first, policies=[str(base)])
+    run_train(config, tmp_path / "second", mode="new", command="", quiet=True)
     rows = (tmp_path / "second" / "candidates.jsonl").read_text().splitlines()
     assert {json.loads(row)["source"] for row in rows} == {"reference", f"{base} T=1"}
 
@@ -318,9 +318,9 @@ def test_pairs_alone_and_their_eval(base, tmp_path, capsys):
         rows.append({"prompt": f"{i}=", "chosen": texts[0] + "a", "rejected": texts[1] + "b"})
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tree = settings(str(base), None, None, "bradley_terry", path, [], ["optim.steps=40"])
-    tree["optim"] |= {"problems": 16, "lr": 1e-2}
-    run_train(tree, tmp_path / "run", mode="new", command="", quiet=True)
+    overrides = ["optim.steps=40", "optim.problems=16", "optim.lr=1e-2"]
+    config = settings(str(base), loss="bradley_terry", pairs=path, overrides=overrides)
+    run_train(config, tmp_path / "run", mode="new", command="", quiet=True)
     made = json.loads((tmp_path / "run" / "final" / "eval.json").read_text())
     assert made["metrics"]["auc"]["value"] > 0.95
     assert made["metrics"]["auc"]["n"] == 12
@@ -328,9 +328,9 @@ def test_pairs_alone_and_their_eval(base, tmp_path, capsys):
 
 
 def test_pairs_need_bradley_terry(base, tmp_path):
-    tree = settings(str(base), None, None, None, tmp_path / "p.jsonl", [], [])
+    config = settings(str(base), pairs=tmp_path / "p.jsonl")
     with pytest.raises(ConfigError, match="bradley_terry"):
-        run_train(tree, tmp_path / "run", mode="new", command="", quiet=True)
+        run_train(config, tmp_path / "run", mode="new", command="", quiet=True)
 
 
 def test_eval_of_another_policys_answers(base, tmp_path):
@@ -342,9 +342,7 @@ def test_eval_of_another_policys_answers(base, tmp_path):
 
 
 def test_one_setting_keeps_the_other_defaults():
-    config = checked(
-        RewardTraining, settings("x", None, None, None, None, [], ["optim.lr=0.5"]), ""
-    )
+    config = settings("x", overrides=["optim.lr=0.5"])
     plain = RewardTraining()
     assert config.optim == plain.optim.model_copy(update={"lr": 0.5})
     assert isinstance(held_out(0.0), HeldOut)

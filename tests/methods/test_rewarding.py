@@ -17,11 +17,12 @@ from rekindle.errors import (
     RunDirectoryError,
     TrainingError,
 )
-from rekindle.loops.reward_scores import open_scorer, reward_model_metrics, reward_scores
-from rekindle.loops.rollouts import Row
+from rekindle.loops.reward_scores import in_all, open_scorer, reward_model_metrics
+from rekindle.loops.rollouts import AnswerRow
 from rekindle.rewards.controls import OracleScores, RandomScores
+from rekindle.training.parts import open_task
 from rekindle.training.recipe import make_recipe
-from rekindle.training.train import open_task, train
+from rekindle.training.train import train
 from scripted_server import lengths, server
 
 RETRY = {"retries": 1, "backoff": 0.0}
@@ -195,19 +196,19 @@ def test_a_failure_in_another_process_is_raised_here_too():
             return [*items, RewardUnavailableError("server down")]
 
     with pytest.raises(RewardUnavailableError, match="server down"):
-        reward_scores(RandomScores(), [], Two())
+        in_all(Two(), lambda: RandomScores().score([]))
 
 
 def test_metrics_by_hand():
     """Four rejected answers, one of them right and scored above two of the three others; two
     accepted ones, both right."""
     rows = [
-        Row(0, 0, 0.0, 0.0, 1, None, rm_score=1.0, true=0.0),
-        Row(0, 1, 0.0, 0.0, 1, None, rm_score=2.0, true=0.0),
-        Row(0, 2, 0.0, 0.0, 1, None, rm_score=3.0, true=1.0),
-        Row(1, 0, 0.0, 0.0, 1, None, rm_score=4.0, true=0.0),
-        Row(1, 1, 1.0, 0.0, 1, None, rm_score=5.0, true=1.0),
-        Row(1, 2, 1.0, 0.0, 1, None, rm_missing="x", true=1.0),
+        AnswerRow(0, 0, 0.0, 0.0, 1, None, rm_score=1.0, true=0.0),
+        AnswerRow(0, 1, 0.0, 0.0, 1, None, rm_score=2.0, true=0.0),
+        AnswerRow(0, 2, 0.0, 0.0, 1, None, rm_score=3.0, true=1.0),
+        AnswerRow(1, 0, 0.0, 0.0, 1, None, rm_score=4.0, true=0.0),
+        AnswerRow(1, 1, 1.0, 0.0, 1, None, rm_score=5.0, true=1.0),
+        AnswerRow(1, 2, 1.0, 0.0, 1, None, rm_missing="x", true=1.0),
     ]
     found = reward_model_metrics(rows)
     assert found["rm/auc"] == pytest.approx(5 / 6)

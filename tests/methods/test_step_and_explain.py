@@ -5,7 +5,7 @@ import json
 import pytest
 
 import tiny
-from rekindle.cli.explain import run_explain_advantages
+from rekindle.cli.explain import explain_advantages
 from rekindle.errors import DataError
 from rekindle.methods.catalog import find_method
 from rekindle.training.recipe import make_recipe
@@ -62,7 +62,7 @@ def test_a_steps_advantages_are_those_of_explain(method, tmp_path):
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(asked[i]) + "\n" for i in order))
     sets = [f"{key}={value}" for key, value in METHODS[method].items()]
-    run_explain_advantages(method, source, target, sets)
+    explain_advantages(method, source, target, sets)
     explained = [json.loads(line) for line in target.read_text().splitlines()]
     for place, i in enumerate(order):
         assert explained[place]["advantage"] == pytest.approx(logged[i]["advantage"], abs=1e-9)
@@ -88,7 +88,7 @@ def test_rows_that_lens_cannot_use_are_named(row, says, tmp_path):
     lines = [good, {"group": "q", **row}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(DataError, match=says):
-        run_explain_advantages("lens", tmp_path / "in.jsonl", tmp_path / "out.jsonl", [])
+        explain_advantages("lens", tmp_path / "in.jsonl", tmp_path / "out.jsonl", [])
     assert not (tmp_path / "out.jsonl").exists()
 
 
@@ -96,4 +96,4 @@ def test_scores_that_are_not_finite_are_refused(tmp_path):
     line = '{"group": "q", "correct": 1, "rm_score": NaN}\n'
     (tmp_path / "in.jsonl").write_text(line)
     with pytest.raises(DataError, match=r"in.jsonl:1: 'rm_score' is not a number"):
-        run_explain_advantages("hero", tmp_path / "in.jsonl", tmp_path / "out.jsonl", [])
+        explain_advantages("hero", tmp_path / "in.jsonl", tmp_path / "out.jsonl", [])

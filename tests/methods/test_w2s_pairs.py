@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rekindle.errors import DataError
-from rekindle.methods.weak_to_strong.pairs import Answer, at_least, read_answer, vote
-from rekindle.methods.weak_to_strong.weak_to_strong import (
-    Config,
-    consistent,
-    explain_pairs,
-    make_pairs,
+from rekindle.methods.weak_to_strong import weak_to_strong
+from rekindle.methods.weak_to_strong.pairs import (
+    Answer,
+    at_least,
+    read_answer,
+    read_question,
+    vote,
 )
+from rekindle.methods.weak_to_strong.weak_to_strong import Config, consistent, explain_pairs
 
 
 def rows(*answers, side="weak"):
@@ -32,6 +34,10 @@ def question(weak, *samples, name="q"):
         "weak": {"text": f"weak {weak}", "answer": weak},
         "samples": [{"text": f"{a} #{i}", "answer": a} for i, a in enumerate(samples)],
     }
+
+
+def make_pairs(row, *, equality="canonical", **settings):
+    return weak_to_strong.make_pairs(read_question(row, equality=equality), **settings)
 
 
 MOST = ["4.2"] * 8 + ["4", ""]

@@ -14,7 +14,7 @@ from rekindle.engine.policy import Policy
 from rekindle.engine.update import fresh_state, update
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.methods.sft import sft_objective
-from rekindle.methods.wmss.weak_side import Adapter, Cached, Elsewhere, Live
+from rekindle.methods.wmss.weak_model import AdapterWeak, CachedWeak, LiveWeak, ShuffledWeak
 from rekindle.methods.wmss.wmss import mixed_objective
 
 PROMPTS = [(1, 4, 5), (1, 6), (1, 9, 10, 11)]
@@ -27,7 +27,7 @@ def rows(prompts=PROMPTS, answers=ANSWERS):
 
 def cached(directory, weak, batch=None):
     batch = rows() if batch is None else batch
-    return Cached.make(directory, weak, batch, micro_tokens=10_000, group=Alone())
+    return CachedWeak.load_or_compute(directory, weak, batch, micro_tokens=10_000, group=Alone())
 
 
 def gradients(policy, side, batch, micro_tokens):
@@ -44,7 +44,7 @@ def gradients(policy, side, batch, micro_tokens):
 @pytest.mark.parametrize("micro_tokens", [8, 10_000])
 def test_cached_states_are_the_live_ones(tmp_path, micro_tokens):
     weak = tiny.policy(seed=7).frozen_copy()
-    live, policy = Live(weak, frozen=True), tiny.policy()
+    live, policy = LiveWeak(weak, frozen=True), tiny.policy()
     one, a = gradients(policy, live, rows(), micro_tokens)
     two, b = gradients(policy, cached(tmp_path / "c", weak), rows(), micro_tokens)
     assert one == pytest.approx(two, abs=1e-12)
@@ -97,9 +97,9 @@ def test_a_sample_that_is_not_in_the_cache_is_an_error(tmp_path):
 
 
 def test_moved_states_are_the_same_ones_elsewhere():
-    side = Live(tiny.policy(seed=7), frozen=True)
+    side = LiveWeak(tiny.policy(seed=7), frozen=True)
     micro = rows().split(10_000)[0]
-    there, here = Elsewhere(side).hidden(micro), side.hidden(micro)
+    there, here = ShuffledWeak(side).hidden(micro), side.hidden(micro)
     for b, length in enumerate(micro.mask_BT.sum(dim=1).tolist()):
         assert torch.equal(there[b, length // 2 : length], here[b, : length - length // 2])
         assert not torch.equal(there[b, :length], here[b, :length])
@@ -120,7 +120,7 @@ def logits(policy):
 
 def trained_pair(steps=5):
     policy, adapters = pair()
-    objective = mixed_objective(policy, Adapter(adapters, "weak"), lam=0.5, chunk=2)
+    objective = mixed_objective(policy, AdapterWeak(adapters, "weak"), lam=0.5, chunk=2)
     state = fresh_state({"policy": policy.model}, OptimConfig(steps=steps, lr=3e-2))
     for step in range(steps):
         state.step = step
@@ -138,7 +138,7 @@ def test_fresh_adapters_are_the_base_and_only_they_are_trained():
     trained = [n for n, p in policy.model.named_parameters() if p.requires_grad]
     assert trained
     assert all("lora_" in name for name in trained)
-    assert policy.head() is Adapter(adapters, "weak").head()  # so hidden states are mixed
+    assert policy.head() is AdapterWeak(adapters, "weak").head()  # so hidden states are mixed
 
 
 def test_both_adapters_learn_and_the_base_stays():
@@ -159,8 +159,8 @@ def test_mixing_adapters_is_mixing_their_merged_models():
     policy, adapters = trained_pair()
     strong, weak = adapters.merged("strong"), adapters.merged("weak")
     micro = rows().split(10_000)[0]
-    ours = mixed_objective(policy, Adapter(adapters, "weak"), lam=0.3, chunk=2)(micro).loss_BT
-    theirs = mixed_objective(strong, Live(weak, frozen=False), lam=0.3, chunk=2)(micro).loss_BT
+    ours = mixed_objective(policy, AdapterWeak(adapters, "weak"), lam=0.3, chunk=2)(micro).loss_BT
+    theirs = mixed_objective(strong, LiveWeak(weak, frozen=False), lam=0.3, chunk=2)(micro).loss_BT
     torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
 
 

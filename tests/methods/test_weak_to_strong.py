@@ -18,9 +18,9 @@ from rekindle.loops.stages import hash_rows
 from rekindle.methods.weak_to_strong import weak_to_strong
 from rekindle.methods.weak_to_strong.halves import (
     Demos,
-    Shown,
+    DemoSampler,
+    hide_gold,
     pick_demos,
-    question,
     refuse_overlap,
 )
 from rekindle.methods.weak_to_strong.weak_to_strong import (
@@ -288,7 +288,7 @@ def test_gold_of_half_2_changes_nothing(base, data, whole, tmp_path, settings):
 
 def test_a_question_has_nothing_of_its_answer_left():
     asked = Problem("1", "2+2=", answer="4", solution="4", meta={"entry": 4}, level="3")
-    assert question(asked) == Problem("1", "2+2=", answer="", level="3")
+    assert hide_gold(asked) == Problem("1", "2+2=", answer="", level="3")
 
 
 def test_questions_in_both_halves_are_listed(base, tmp_path):
@@ -435,8 +435,8 @@ def test_demos_have_readable_answers_and_follow_the_seed():
 def test_demos_stand_in_front_as_they_are():
     demos = Demos((("1=", "1"), ("2=", "2")), "\n")
     assert demos.before(Problem("3", "3=")).prompt == "1=1\n2=2\n3="
-    assert demos.ask(Problem("4", " 1= "))
-    assert not demos.ask(Problem("4", "11="))
+    assert demos.include(Problem("4", " 1= "))
+    assert not demos.include(Problem("4", "11="))
     chat = Problem("3", "3=", messages=(("system", "s"), ("user", "3=")))
     assert demos.before(chat).messages == (
         ("system", "s"),
@@ -453,7 +453,8 @@ def test_what_is_evaluated_with_demos_is_named_as_the_plain_problem():
         asked.extend(problems)
         return [Rollout(p, 0, (1,), (2,), (0.0,), "7", "eos") for p in problems]
 
-    shown = Shown(SimpleNamespace(sample=sample), Demos((("1=", "1"),), ";"))
+    plain = SimpleNamespace(sample=sample, sync=lambda policy: None)
+    shown = DemoSampler(plain, Demos((("1=", "1"),), ";"))
     problem = Problem("3", "3=", answer="3")
     [found] = shown.sample([problem], samples=1, config=SampleConfig(), seed=0)
     assert asked[0].prompt == "1=1;3="

@@ -13,10 +13,10 @@ from rekindle.engine.config import OptimConfig
 from rekindle.engine.device import Alone
 from rekindle.engine.update import fresh_state, measure_batch, update
 from rekindle.errors import DataError, ModelError
-from rekindle.loops.problem_order import epochs
+from rekindle.loops.stages import epochs
 from rekindle.methods.sft import sft_objective
 from rekindle.methods.wmss.curriculum import curriculum, draw_active
-from rekindle.methods.wmss.weak_side import Live
+from rekindle.methods.wmss.weak_model import LiveWeak
 from rekindle.methods.wmss.wmss import damped_objective, mixed_objective
 from rekindle.training.recipe import make_recipe
 from rekindle.training.train import train as train_recipe
@@ -94,7 +94,7 @@ def same(a, b, atol):
 
 
 def mixed(policy, weak, *, lam, frozen=False):
-    return mixed_objective(policy, Live(weak, frozen=frozen), lam=lam, chunk=3)
+    return mixed_objective(policy, LiveWeak(weak, frozen=frozen), lam=lam, chunk=3)
 
 
 def test_lam_1_is_sft():

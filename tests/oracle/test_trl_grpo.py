@@ -116,9 +116,9 @@ def test_loss_and_gradient_equal_trl(method, beta, gen, tmp_path, datasets_modul
         budget=LIMIT,
         advantage_B=advantage_B,
     )
-    from rekindle.engine.update import score_batch
+    from rekindle.engine.update import measure_batch
 
-    now = score_batch(policy, batch, micro_tokens=1000, temperature=1.0)
+    now = measure_batch(policy, batch, micro_tokens=1000, temperature=1.0).logprobs_BT
     noise = torch.randn(now.shape, generator=gen, dtype=torch.float64)
     old_BT, ref_BT = now + 0.3 * noise, now - 0.2 * noise
     batch = batch.replace(old_logprobs_BT=old_BT, ref_logprobs_BT=ref_BT)

@@ -27,8 +27,8 @@ def test_a_real_run_is_read_whole(tmp_path):
     train(recipe, out, command="rekindle train recipe.yaml", quiet=True, policy=tiny.policy())
     run = load_run(out)
     assert list(run.notes) == []
-    assert (run.method, run.seed, run.steps_done, run.steps_planned) == ("grpo", "0", 3, 3)
-    assert run.command == "rekindle train recipe.yaml"
+    assert (run.method, run.seed, run.steps_done, run.settings.steps) == ("grpo", "0", 3, 3)
+    assert run.manifest.command == "rekindle train recipe.yaml"
     assert [e.step for e in run.evaluations] == [0, 2, 3]
     file = json.loads((out / "eval.json").read_text())
     assert {name: tuple(cell.values()) for name, cell in file["metrics"].items()} == {
@@ -37,7 +37,7 @@ def test_a_real_run_is_read_whole(tmp_path):
     logged = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
     assert len(run.samples) == len(logged)
     assert all(isinstance(sample, Sample) and sample.finish for sample in run.samples)
-    for key in run.rows[0]:
-        assert key in QUANTITIES or key.startswith(("step", "time/", "groups/")), f"{key}: no title"
+    for key in run.rows[0].values:
+        assert key in QUANTITIES or key.startswith(("time/", "groups/")), f"{key}: no title"
     assert all(row.verdict != "not compared" for row in verdict_rows(arms_of([run])))
     assert build_report([out], tmp_path / "report.html").stat().st_size > 900_000

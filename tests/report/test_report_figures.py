@@ -16,11 +16,12 @@ from rekindle.report.figures import (
     quantity_figures,
     round_figures,
 )
-from rekindle.report.load import Metric, load_runs
+from rekindle.report.formatting import count, duration, listed, nice_step, percent, points
+from rekindle.report.load import load_runs
+from rekindle.report.run_files import Metric
 from rekindle.report.spec import MOST_POINTS, binned, run_styles
 from rekindle.report.stacks import GROUP_CLASSES
 from rekindle.report.tables import time_parts, time_table, token_table, tokens
-from rekindle.report.words import count, duration, listed, nice_step, percent, points
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +77,12 @@ def test_logged_quantities_are_drawn_as_logged_and_nulls_stay_gaps(runs, styles)
     by_title = {figure.title: figure for figure in figures}
     assert "learning rate 0.0005" in left_out, "what never moves is said, not drawn"
     assert "learning rate" not in by_title
-    assert "KL to the reference, nats a token" not in by_title, "null everywhere"
+    assert "KL to the reference, nats per token" not in by_title, "null everywhere"
     loss = by_title["loss"].spec["data"]["values"]
     assert len(loss) == 60 + 40
-    assert [v["value"] for v in loss[:60]] == pytest.approx([r["loss"] for r in runs[0].rows], 1e-4)
+    assert [v["value"] for v in loss[:60]] == pytest.approx(
+        [r.values["loss"] for r in runs[0].rows], 1e-4
+    )
     reward = by_title["mean reward"].spec
     assert {v["run"] for v in reward["data"]["values"]} == {"grpo"}
     assert reward["params"][0]["value"] == ["grpo"]
@@ -115,9 +118,9 @@ def test_rounds_are_drawn_by_round_and_not_again_by_step(tmp_path):
 def test_group_classes_are_the_logged_shares(runs):
     (figure,) = group_figures(runs)
     for drawn, row in zip(figure.spec["data"]["values"], runs[0].rows, strict=True):
-        assert drawn["step"] == row["step"]
+        assert drawn["step"] == row.at
         for name in GROUP_CLASSES:
-            assert drawn[name] == pytest.approx(row[f"groups/{name}"], abs=1e-3)
+            assert drawn[name] == pytest.approx(row.values[f"groups/{name}"], abs=1e-3)
 
 
 def test_points_of_one_k_stay_beside_it(runs):
@@ -136,8 +139,8 @@ def test_time_and_tokens_add_up(runs):
     for run in runs:
         parts = time_parts(run)
         in_steps = sum(parts[p] for p in ("sample", "score", "update", "other"))
-        assert in_steps == pytest.approx(sum(row["time/step"] for row in run.rows))
-        assert parts["eval"] == sum(row["time/eval"] for row in run.rows)
+        assert in_steps == pytest.approx(sum(row.values["time/step"] for row in run.rows))
+        assert parts["eval"] == sum(row.values["time/eval"] for row in run.rows)
     grpo, sft = tokens(runs[0]), tokens(runs[1])
     assert grpo["generated"] - grpo["trained"] == pytest.approx(60 * 1500)
     assert "generated" not in sft

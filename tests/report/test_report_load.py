@@ -24,7 +24,7 @@ def test_a_whole_run_has_nothing_to_confess(run):
     assert list(loaded.notes) == []
     assert [e.step for e in loaded.evaluations] == [0, 20, 40]
     assert (loaded.before.step, loaded.after.step) == (0, 40)
-    assert (loaded.steps_done, loaded.steps_planned) == (40, 40)
+    assert (loaded.steps_done, loaded.settings.steps) == (40, 40)
     assert len(loaded.samples) == 40 * 16
 
 
@@ -69,7 +69,7 @@ def test_a_broken_line_in_the_middle_is_named(run):
     log.write_text("\n".join(lines))
     loaded = load_run(run)
     assert "metrics.jsonl: 1 unreadable line(s) left out (line 5)." in loaded.notes
-    assert [row["step"] for row in loaded.rows] == [*range(1, 5), *range(6, 41)]
+    assert [row.at for row in loaded.rows] == [*range(1, 5), *range(6, 41)]
 
 
 def test_a_doubled_step_is_shown_once_and_said(run):
@@ -77,7 +77,7 @@ def test_a_doubled_step_is_shown_once_and_said(run):
     log.write_text(log.read_text() + json.dumps({"step": 40, "loss": 7.0}) + "\n")
     loaded = load_run(run)
     assert len(loaded.rows) == 40
-    assert loaded.rows[-1]["loss"] == 7.0
+    assert loaded.rows[-1].values["loss"] == 7.0
     assert "1 step(s) twice" in " ".join(loaded.notes)
 
 
@@ -106,7 +106,7 @@ def test_broken_json_and_yaml_are_left_out(run):
     (run / "config.yaml").write_text("a: [1\nb: }")
     (run / "eval" / "step-000020.json").write_text("[]")
     loaded = load_run(run)
-    assert loaded.config_text.startswith("a: [1")
+    assert loaded.settings.text.startswith("a: [1")
     assert [e.step for e in loaded.evaluations] == [0, 40]
     assert sum("left out" in note or "was not read" in note for note in loaded.notes) == 3
 

@@ -19,10 +19,10 @@ from outline import Outline
 
 from rekindle.errors import RekindleError, RunDirectoryError
 from rekindle.report import page
-from rekindle.report.load import Metric
+from rekindle.report.intervals import whiskers
 from rekindle.report.page import build_report, island
+from rekindle.report.run_files import Metric
 from rekindle.report.verdict import VerdictRow
-from rekindle.report.whiskers import whiskers
 
 
 @pytest.fixture(scope="module")

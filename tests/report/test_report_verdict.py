@@ -6,7 +6,8 @@ import pytest
 import synthetic_runs as synthetic
 
 from rekindle.evals.compare import compare, compare_many
-from rekindle.report.load import Metric, load_run, load_runs
+from rekindle.report.load import load_run, load_runs
+from rekindle.report.run_files import Metric
 from rekindle.report.verdict import (
     VerdictRow,
     arms_of,
@@ -132,8 +133,8 @@ def test_what_cannot_be_compared_says_why(tmp_path):
         return row.reason
 
     others = [{**p, "id": p["id"] + "x"} for p in good["problems"]]
-    assert "other problems" in reason_for(problems=others)
-    assert "another split" in reason_for(split="dev")
+    assert "different problems" in reason_for(problems=others)
+    assert "different splits" in reason_for(split="dev")
     for broken in (None, [], "x", good["outcomes"][:-1], [[]] * 120, [["a"]] * 120, [[7]] * 120):
         assert "no whole table of outcomes" in reason_for(outcomes=broken)
     file.unlink()

@@ -12,7 +12,7 @@ from rekindle.report.study import load_study_page
 from rekindle.report.tables import time_parts, time_table, tokens
 from rekindle.study.analyse.archive_write import archive_study
 from rekindle.study.analyse.run_times import TIMES, kept_times, times_of
-from rekindle.study.store.archive_read import RUNS, opened
+from rekindle.study.store.archive_read import RUNS, unpacked
 
 ARMS = {"grpo": {"method": "grpo"}, "lens": {"method": "lens"}}
 
@@ -51,7 +51,7 @@ def test_an_evaluation_within_a_step_is_counted_once():
 
 def test_the_times_of_an_archive_are_those_of_its_study(study, archive):
     here = load_study_page(study).arms
-    with opened(archive) as place:
+    with unpacked(archive) as place:
         there = load_study_page(place, packed=True).arms
     assert len(there[0].rows) < len(here[0].rows) == 100
     for mine, theirs in zip(here, there, strict=True):
@@ -69,9 +69,9 @@ def test_an_archive_without_times_shows_none(archive):
     outline = Outline(html)
     assert "Time over the whole run" not in outline.text
     assert "time" not in outline.data("figures-data")
-    assert "Where the time went is not shown" in outline.text
+    assert "The parts of the time are not known" in outline.text
     assert "time, without evaluation" in outline.text
-    with opened(archive) as place:
+    with unpacked(archive) as place:
         run = place / "runs/lens/countdown-s0/seed-0"
         assert kept_times(run) is None
         [arm] = [arm for arm in load_study_page(place).arms if arm.name == "lens"]
@@ -80,6 +80,6 @@ def test_an_archive_without_times_shows_none(archive):
 
 
 def test_times_outlive_a_second_archive(archive, tmp_path):
-    with opened(archive) as place:
+    with unpacked(archive) as place:
         again = archive_study(place, tmp_path / "again")
     assert (again / RUNS).read_bytes() == (archive / RUNS).read_bytes()

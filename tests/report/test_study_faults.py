@@ -71,7 +71,7 @@ def test_it_is_run_again_by_its_own_command_into_another_directory(study, comman
     change(study, lambda found: found.update(command=command))
     rerun = load_study_page(study).rerun
     assert rerun.again.splitlines() == [f"git checkout {'0123456789abcdef' * 2}01234567", again]
-    assert rerun.notes[0].startswith(f"Where {file} is not there: it is the study file below")
+    assert rerun.notes[0].startswith(f"If {file} is not there, save the study file below")
 
 
 def test_code_of_several_commits_and_sessions_are_told(study):
@@ -92,7 +92,7 @@ def test_the_words_fit_metrics_of_which_less_is_better(study):
     page = load_study_page(study)
     assert "lies on the better side of 0" in page.caution
     assert "no improvement of 1.0 points or more lies in it" in page.caution
-    assert "Only the declared row decides. The other 2 rows are to look at" in page.caution
+    assert "Only the declared row decides. The other 2 rows are exploratory" in page.caution
     said = dict(page.rerun.declared.rows)
     assert said["smallest difference that would matter"] == "1.0 points"
 
@@ -113,7 +113,7 @@ def test_a_note_on_an_arm_that_is_complete_is_not_called_missing(study):
     for file in study.glob("runs/*/*/*/eval/step-000000.json"):
         file.unlink()
     text = page_of(study).text
-    assert text.count("To know about grpo and lens every run: Not evaluated before") == 1
+    assert text.count("Notes on grpo and lens every run: Not evaluated before") == 1
     assert "Missing or unfinished" not in text
 
 
@@ -197,7 +197,7 @@ def test_a_metric_that_was_not_measured_has_no_number(study):
     change(study, edit)
     text = page_of(study).text
     assert "lens declared grpo pass@8 was not measured cannot tell yet" in text
-    assert "pass@8 of lens against grpo: cannot tell yet, for pass@8 was not measured" in text
+    assert "pass@8 of lens against grpo: cannot tell yet, because pass@8 was not measured" in text
 
 
 def test_one_seed_has_no_interval_and_says_so(tmp_path):
@@ -303,5 +303,5 @@ def test_an_arm_whose_reward_model_knows_the_truth_is_said_where_the_verdicts_ar
 
     change(study, edit)
     text = page_of(study).text
-    assert "lens has a control for a reward model, the true check plus noise" in text
+    assert "lens has a control in place of a reward model: the true check plus noise" in text
     assert text.index("lens has a control") < text.index("lens declared grpo") + 500

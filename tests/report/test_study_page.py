@@ -8,12 +8,20 @@ import pytest
 
 from rekindle.errors import ConfigError
 from rekindle.report.averages import averaged
-from rekindle.report.forest import forest_figures
-from rekindle.report.load import Evaluation, Metric, RunData
+from rekindle.report.intervals import forest_figures
+from rekindle.report.load import RunData
 from rekindle.report.page import build_report
+from rekindle.report.run_files import (
+    Evaluation,
+    LevelMetrics,
+    LogRow,
+    Manifest,
+    Metric,
+    Settings,
+)
 from rekindle.report.study import load_study_page
 from rekindle.report.verdict import VerdictRow
-from rekindle.study.run.runner import run_study
+from rekindle.study.run.runner import execute_study
 from study.inline_runs import Inline
 
 
@@ -47,7 +55,7 @@ def test_a_change_and_a_failure_are_shown(place):
     html = build_report([place], place / "report.html").read_text()
     assert "&lt;b&gt;it broke&lt;/b&gt;" in html
     assert "changed on today, after 3 finished runs: primary.metric" in html
-    assert "of the updates that an arm should have: grpo 2.00 times" in html
+    assert "grpo 2.00 times the updates that an arm should have" in html
 
 
 def test_a_moved_study_finds_its_runs(place, tmp_path):
@@ -57,7 +65,7 @@ def test_a_moved_study_finds_its_runs(place, tmp_path):
 
 
 def test_a_study_in_a_directory_of_runs_finds_them(file):
-    run_study(file(seeds=[0]), Path("runs/toy"), executor=Inline(), quiet=True)
+    execute_study(file(seeds=[0]), Path("runs/toy"), executor=Inline(), quiet=True)
     assert len(load_study_page(Path("runs/toy")).arms) == 2
 
 
@@ -74,22 +82,26 @@ def test_a_study_is_shown_alone_and_only_with_runs(place):
 
 def run_of(name, losses, accuracy):
     cells = {"pass@1": Metric(accuracy, 0.0, 1.0, 50)}
-    evaluation = Evaluation(2, Path("e"), {}, "t", "dev", 50, 8, cells, {"4": cells}, {"4": 50})
-    rows = [{"step": i, "loss": loss} for i, loss in enumerate(losses, start=1)]
-    return RunData(name, Path(name), {}, "", {}, rows, [], [evaluation])
+    levels = {"4": LevelMetrics(metrics=cells, n_problems=50)}
+    evaluation = Evaluation(
+        step=2, task="t", split="dev", n_problems=50, n_samples=8, metrics=cells, levels=levels
+    )
+    rows = [LogRow(i, {"loss": loss}) for i, loss in enumerate(losses, start=1)]
+    return RunData(name, Path(name), Settings(), Manifest(), rows, [], [evaluation])
 
 
 def test_an_arm_is_the_mean_of_its_runs_with_a_t_interval():
     """Mean of .2, .4, .6 is .4; sd .2, t(2) = 4.3027, half = 4.3027 * .2 / sqrt 3 = .4968."""
     runs = [run_of("a", [1, 2], 0.2), run_of("b", [3, 4, 9], 0.4), run_of("c", [5, None], 0.6)]
     mean = averaged("arm", runs)
-    assert mean.rows == [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 3.0}]
+    assert mean.rows == [LogRow(1, {"loss": 3.0}), LogRow(2, {"loss": 3.0})]
     cell = mean.evaluations[0].metrics["pass@1"]
     assert cell.value == pytest.approx(0.4)
     assert (cell.low, cell.high) == (0.0, pytest.approx(0.8968, abs=1e-4))
     assert cell.n is None, "the interval is over runs, not over problems"
     assert mean.evaluations[0].n_runs == 3
-    assert mean.evaluations[0].levels["4"]["pass@1"] == cell
+    assert mean.evaluations[0].at("4")["pass@1"] == cell
+    assert mean.evaluations[0].problems_at("4") == 50
     alone = averaged("arm", [replace(runs[0])])
     assert (alone.evaluations[0].metrics["pass@1"].low, alone.name) == (None, "arm")
 

@@ -8,10 +8,9 @@ from outline import Outline
 from synthetic_study import ARMS, NOW, OLD, add_pairs, make_study, score, stage
 
 from rekindle.report.load import load_run
-from rekindle.report.packing import packed
 from rekindle.report.page import build_report
-from rekindle.report.spec import run_styles
-from rekindle.report.stages import pack_pairs
+from rekindle.report.spec import packed, run_styles
+from rekindle.report.stage_records import pack_pairs
 from rekindle.report.study import load_study_page
 from rekindle.report.tables import time_parts, tokens
 from rekindle.report.telemetry import telemetry
@@ -45,13 +44,13 @@ def test_a_pair_knows_its_scores_their_marks_and_who_wrote_it(run):
     assert pair.path == "stages/04-pairs-1/rows.jsonl"
     assert (pair.chosen.text, pair.rejected.text) == (row["chosen"], row["rejected"])
     assert (pair.chosen.score, pair.rejected.score) == (2.0, 0.5)
-    assert pair.parts["gap"] == 1.5
+    assert pair.facts["gap"] == 1.5
     assert pair.chosen.by == f"current {NOW[:10]}"
     assert pair.rejected.by == f"initial {OLD[:10]}"
     mark = f"{score({'id': 'q5', 'sample': 1}):g}"
-    assert pair.chosen.parts["marks of the judge"] == f"{mark}, unreadable, {mark}"
-    assert pair.chosen.parts["answer read"] == "6"
-    assert pair.rejected.parts["tokens"] == 7
+    assert pair.chosen.facts["marks of the judge"] == f"{mark}, unreadable, {mark}"
+    assert pair.chosen.facts["answer read"] == "6"
+    assert pair.rejected.facts["tokens"] == 7
 
 
 def test_a_text_of_the_same_words_by_another_model_is_not_taken_for_it(run):
@@ -60,7 +59,7 @@ def test_a_text_of_the_same_words_by_another_model_is_not_taken_for_it(run):
     synthetic.lines(path, [{**row, "chosen_source": "c3" * 32} for row in rows])
     pair = load_run(run).pairs[0]
     assert pair.chosen.by == "c3" * 5
-    assert pair.chosen.parts == {}
+    assert pair.chosen.facts == {}
 
 
 def test_pairs_of_weak_to_strong_show_the_vote_and_the_weak_side(tmp_path):
@@ -75,7 +74,7 @@ def test_pairs_of_weak_to_strong_show_the_vote_and_the_weak_side(tmp_path):
     stage(place, 5, "samples", samples, sources={"strong": NOW})
     stage(place, 6, "pairs", [pair], sources={"weak": OLD, "strong": NOW})
     [found] = load_run(place).pairs
-    assert found.parts == {
+    assert found.facts == {
         "confidence of the vote": 0.7, "votes": "4 (7), 5 (3)", "weak side": "rejected"
     }  # fmt: skip
     assert found.rejected.by == f"weak {OLD[:10]}"
@@ -107,9 +106,9 @@ def test_too_many_pairs_are_thinned_evenly_and_counted(run):
 def test_stages_count_as_cost(run):
     """Four stages of 100 tokens and 1.5 s each, beside what the steps logged."""
     bare = load_run(run)
-    steps = sum(row["tokens/generated"] for row in bare.rows)
+    steps = sum(row.values["tokens/generated"] for row in bare.rows)
     assert tokens(bare)["generated"] == steps + 400
-    sampled = sum(row["time/sample"] for row in bare.rows)
+    sampled = sum(row.values["time/sample"] for row in bare.rows)
     assert time_parts(bare)["sample"] == pytest.approx(sampled + 6)
 
 
@@ -126,7 +125,7 @@ def test_a_signal_is_shown_for_method_and_baseline_side_by_side(tmp_path):
     assert {row["n"] for row in values} == {2}
     last = [row for row in values if row["run"] == "lens"][-1]
     runs = arms[2].members
-    each = [run.rows[-1]["advantage/share_all_wrong"] for run in runs]
+    each = [run.rows[-1].values["advantage/share_all_wrong"] for run in runs]
     assert last["value"] == pytest.approx(sum(each) / 2, rel=1e-4)
     assert last["low"] < last["value"] < last["high"]
     assert found.notes == ["Not logged by grpo and grpo_kl: median penalty of wrong answers."]
@@ -144,7 +143,7 @@ def test_labels_of_weak_to_strong_are_a_table(tmp_path):
     [found] = telemetry(load_study_page(study).arms, run_styles([[name] for name in arms]))
     [row] = found.tables[0].rows
     assert row == ("stage1", "kept-1", "25.0 %", "60.0 %", "50.0 %", "1", "a tie 3")
-    assert found.notes == ["No filter, and so no such numbers: w2s_full_weak."]
+    assert found.notes == ["No filter, so none of these numbers: w2s_full_weak."]
 
 
 def test_packed_data_can_be_unpacked():

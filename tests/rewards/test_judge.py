@@ -135,12 +135,12 @@ def test_a_function_can_judge():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, "5", True, [1]])
 def test_what_a_function_may_not_say(value):
-    with pytest.raises(DataError, match="something else than a score"):
+    with pytest.raises(DataError, match="not a score"):
         CallableJudge(lambda asked: [value], "mine").judge([(PROBLEM, "a")], seed=0)
 
 
 def test_a_function_that_says_too_little():
-    with pytest.raises(DataError, match="another number of scores"):
+    with pytest.raises(DataError, match="wrong number of scores"):
         CallableJudge(lambda asked: [], "mine").judge([(PROBLEM, "a")], seed=0)
 
 

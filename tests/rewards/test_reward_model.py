@@ -12,7 +12,7 @@ import tiny
 from rekindle.errors import ModelError
 from rekindle.records import Problem, Score
 from rekindle.rewards.controls import RandomScores
-from rekindle.rewards.reward_model import Once, ScalarHead, text_key
+from rekindle.rewards.reward_model import CachedScorer, ScalarHead, text_key
 
 TEXTS = ["1", "12", "3+4=7;7*2=14", "abc", "9" * 30, "1;2;3"]
 ASKED = [(Problem(id=f"p{i}", prompt=f"{i}+1=" * (i + 1)), text) for i, text in enumerate(TEXTS)]
@@ -191,7 +191,7 @@ def asked(*texts):
 
 def test_equal_texts_are_asked_once_and_get_the_same_score():
     inner = Counting()
-    once = Once(inner)
+    once = CachedScorer(inner)
     assert [s.value for s in once.score(asked("a", "b", "a"))] == [1.0, 1.0, 1.0]
     assert inner.seen == [["a", "b"]]
     assert once.score(asked("a"))[0].value == 2.0  # nothing is kept between calls
@@ -199,7 +199,7 @@ def test_equal_texts_are_asked_once_and_get_the_same_score():
 
 def test_remembered_texts_are_bounded_and_missing_ones_are_asked_again():
     inner = Counting()
-    once = Once(inner, keep=2)
+    once = CachedScorer(inner, keep=2)
     once.score(asked("a", "bad"))
     assert [s.value for s in once.score(asked("a", "bad"))] == [1.0, None]
     assert inner.seen[1] == ["bad"]

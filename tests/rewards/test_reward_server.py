@@ -90,7 +90,7 @@ def test_after_the_last_try_it_says_so():
 def test_no_server_at_all():
     with server() as (url, _):
         pass
-    with pytest.raises(RewardUnavailableError, match="gives no scores"):
+    with pytest.raises(RewardUnavailableError, match="returns no scores"):
         client(url, retries=1).score(ASKED)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rekindle.cli.grade import run_grade
+from rekindle.cli.grade import grade
 from rekindle.errors import ConfigError, DataError
 from rekindle.rewards.workers import VerifierPool
 from rekindle.tasks import load_task
@@ -211,7 +211,7 @@ def test_grade_adds_score_and_reason(verifier, tmp_path):
         {"gold": "4", "text": r"\boxed{5}"},
     ]
     write(tmp_path / "in.jsonl", rows)
-    run_grade(
+    grade(
         verifier, tmp_path / "in.jsonl", tmp_path / "out.jsonl", timeout=5, workers=1, memory=2048
     )
     out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
@@ -225,7 +225,7 @@ def test_grade_adds_score_and_reason(verifier, tmp_path):
 def test_grade_names_the_row_that_it_cannot_use(row, says, tmp_path):
     write(tmp_path / "in.jsonl", [row])
     with pytest.raises(DataError, match=says):
-        run_grade(
+        grade(
             "exact", tmp_path / "in.jsonl", tmp_path / "out.jsonl", timeout=5, workers=1, memory=512
         )
     assert not (tmp_path / "out.jsonl").exists()

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from rekindle.signals.agreement import agreement_finding
-from signals.finding_parts import refused, row
+from rekindle.signals.agreement_signal import agreement_finding
+from signals.lookups import refused, row
 
 NAN = math.nan
 

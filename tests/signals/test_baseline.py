@@ -4,7 +4,7 @@ import pytest
 
 from rekindle.errors import DataError
 from rekindle.files import write_json, write_jsonl
-from rekindle.signals.baseline import check_alike, read_baseline
+from rekindle.signals.baseline import RunTask, check_alike, read_baseline
 
 
 def test_a_run_gives_its_rounds_and_group_shares(tmp_path):
@@ -19,7 +19,7 @@ def test_a_run_gives_its_rounds_and_group_shares(tmp_path):
     }
     (tmp_path / "stages").mkdir()
     write_jsonl(tmp_path / "stages" / "rounds.jsonl", [{"round": 1, "pairs/gap": 2.0}])
-    assert [r["pairs/gap"] for r in read_baseline(tmp_path).rounds] == [2.0]
+    assert [r.gap for r in read_baseline(tmp_path).rounds] == [2.0]
     write_jsonl(tmp_path / "metrics.jsonl", [{"step": 1, "loss": 1.0}])
     (tmp_path / "stages" / "rounds.jsonl").unlink()
     found = read_baseline(tmp_path).sft
@@ -67,7 +67,7 @@ def test_evaluations_go_by_their_step_not_by_their_name(tmp_path):
     run = sft_run(tmp_path, *(evaluation(n, 20 * n) for n in (2, 5, 10)), names=names)
     curve = read_baseline(run).sft
     assert curve.state == "still improving"
-    assert "from step 5 to 10" in curve.words
+    assert "from step 5 to 10" in curve.verdict
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_an_evaluation_that_cannot_be_read_is_named(tmp_path, changed):
 
 def test_a_run_of_another_task_is_refused_and_of_another_model_said(tmp_path):
     write_jsonl(tmp_path / "metrics.jsonl", [{"step": 0, "groups/all_wrong": 0.5}])
-    here = {"name": "chain", "path": None, "levels": None}
+    here = RunTask("chain")
     check_alike(read_baseline(tmp_path), tmp_path, task=here, model="m")  # no config.yaml
     place = tmp_path / "config.yaml"
     place.write_text("task: {name: jsonl, path: a.jsonl}\nmodel: {name: m}\n")
@@ -106,7 +106,7 @@ def test_a_run_of_another_task_is_refused_and_of_another_model_said(tmp_path):
     with pytest.warns(UserWarning, match=r"model m \(here other\)"):
         check_alike(found, tmp_path, task=here, model="other")
     with pytest.warns(UserWarning, match=r"levels None \(here \['4'\]\)"):
-        check_alike(found, tmp_path, task={**here, "levels": ["4"]}, model="m")
+        check_alike(found, tmp_path, task=here._replace(levels=["4"]), model="m")
 
 
 def test_shares_of_many_steps_have_an_interval(tmp_path):
@@ -115,7 +115,7 @@ def test_shares_of_many_steps_have_an_interval(tmp_path):
     first = read_baseline(tmp_path).groups[0]
     assert first.ci_low < first.value < first.ci_high
     write_jsonl(tmp_path / "metrics.jsonl", steps[:20])
-    assert "one number, no interval" in read_baseline(tmp_path).groups[0].words
+    assert "one number, no interval" in read_baseline(tmp_path).groups[0].meaning
 
 
 def test_damaged_runs_are_named_by_file_and_line(tmp_path):
@@ -131,7 +131,7 @@ def test_damaged_runs_are_named_by_file_and_line(tmp_path):
     write_jsonl(rounds, [{"round": 1, "pairs/gap": 1.0}])
     pairs = tmp_path / "stages" / "03-pairs-1" / "rows.jsonl"
     write_jsonl(pairs, [{"chosen_score": 4.0, "rejected_score": 1.0}])
-    assert read_baseline(tmp_path).rounds[0]["gaps"] == [3.0]
+    assert read_baseline(tmp_path).rounds[0].gaps == [3.0]
 
 
 def test_the_group_size_is_that_of_the_run(tmp_path):

@@ -6,16 +6,16 @@ import math
 import numpy as np
 import pytest
 
-from rekindle.signals.groups import group_finding
-from rekindle.signals.mixing import ratio
-from rekindle.signals.remedies import Place, study_tree, too_little, writable
-from rekindle.signals.reward import reward_finding
-from rekindle.signals.saturation import Row, Saturation, has_signal, judge, sft_finding
-from rekindle.signals.table import Advice, Finding, closing
-from rekindle.signals.verifier import RANKS, verifier_finding
-from rekindle.study.plan.study_file import Study, plan
+from rekindle.signals.findings import Advice, Finding, Measurement, conclusion
+from rekindle.signals.group_signal import group_finding
+from rekindle.signals.remedies import study_tree, too_little, writable
+from rekindle.signals.reward_signal import reward_finding
+from rekindle.signals.sft_signal import Saturation, has_signal, judge, ratio, sft_finding
+from rekindle.signals.verifier_signal import RANKS, verifier_finding
+from rekindle.study.plan.planning import plan
+from rekindle.study.plan.study_file import Study
 from rekindle.training.recipe import make_recipe
-from signals.finding_parts import row
+from signals.lookups import row, subject
 
 NAN = math.nan
 
@@ -280,7 +280,7 @@ def test_a_verifier_that_accepts_wrong_answers_is_not_sound():
 
 
 def exact(name, value):
-    return Row(name, value, value, value, 50, "")
+    return Measurement(name, value, value, value, 50, "")
 
 
 def saturated(known=0.5, **mixed):
@@ -297,7 +297,7 @@ def test_wmss_fits_only_what_mixing_was_measured_to_bring_back():
     assert saturated(ratio=20, reactivated=0.1).remedy is None
     assert "wmss" in refused(saturated())  # no weak model
     assert "wmss" in refused(saturated(known=0.99, ratio=20, reactivated=0.9))
-    wide = Row("mix/ratio", 20, 1.5, 60, 50, "")
+    wide = Measurement("mix/ratio", 20, 1.5, 60, 50, "")
     rows = [exact("mass/non_target", 0.001), exact("chain_prob/held_out", 0.5), wide]
     rows.append(exact("mix/reactivated", 0.9))
     assert sft_finding(Saturation(rows, "saturated", ".")).remedy is None
@@ -328,16 +328,16 @@ def test_the_mixs_ratio_is_paired_by_sample():
 def test_sft_has_signal_only_by_its_interval(mass, state, signal):
     found, _ = judged(mass=mass)
     assert found == state
-    rows = [Row("mass/non_target", *mass, 50, "")]
+    rows = [Measurement("mass/non_target", *mass, 50, "")]
     assert has_signal(Finding("sft", found, "between", ".", rows)) == signal
 
 
 def judged(mass=(1e-4, 5e-5, 2e-4), nll=(1e-4, 5e-5, 2e-4), fresh=(1e-4, 5e-5, 2e-4), chain=0.5):
     rows = {
         "tokens/above_099": exact("", 1.0),
-        "mass/non_target": Row("", *mass, 50, ""),
-        "nll": Row("", *nll, 50, ""),
-        "nll/held_out": Row("", *fresh, 50, ""),
+        "mass/non_target": Measurement("", *mass, 50, ""),
+        "nll": Measurement("", *nll, 50, ""),
+        "nll/held_out": Measurement("", *fresh, 50, ""),
         "chain_prob/held_out": exact("", chain),
     }
     return judge(rows)
@@ -362,11 +362,11 @@ def test_a_signal_that_is_alive_has_no_remedy():
 
 def test_closing_lines():
     well = Finding("groups", "healthy", "well", ".", [])
-    assert closing([well]) == ["No signal is missing: nothing to change."]
+    assert conclusion([well]) == ["No signal is missing: nothing to change."]
     between = Finding("sft", "fading", "between", ".", [])
-    assert "In between: sft (fading)" in closing([well, between])[0]
+    assert "In between: sft (fading)" in conclusion([well, between])[0]
     out = Finding("reward", "useless", "out", ".", [], None, (Advice("hero", "noise"),))
-    assert closing([well, out]) == [
+    assert conclusion([well, out]) == [
         "missing: reward (useless)",
         "fits: nothing that these numbers support.",
         "does not fit: hero (reward): noise",
@@ -377,16 +377,15 @@ def test_closing_lines():
 @pytest.mark.parametrize("remedy", ["lens", "sft", "hero", "wmss", "temporal", "weak_to_strong"])
 @pytest.mark.parametrize("parameters", [10**5, 10**9])
 def test_every_remedy_has_a_study_whose_arms_are_recipes(remedy, parameters, tmp_path):
-    place = Place(
+    about = subject(
         "testbed/addition-s0",
-        parameters,
-        {"task": {"name": "addition", "levels": ["4"]}},
-        {"model": "rm"},
-        "testbed/addition-s1",
-        50,
+        parameters=parameters,
+        sections={"task": {"name": "addition", "levels": ["4"]}},
+        reward={"model": "rm"},
+        weak="testbed/addition-s1",
         train=800,
     )
-    study = Study.model_validate(study_tree(remedy, place))
+    study = Study.model_validate(study_tree(remedy, about))
     runs = plan(study, tmp_path)
     assert len(runs) == len(study.arms) * 4
     assert study.arms[study.primary.arm]["method"].removesuffix("_mean") in (remedy, "w2s_stage1")
@@ -396,10 +395,8 @@ def test_every_remedy_has_a_study_whose_arms_are_recipes(remedy, parameters, tmp
 
 
 def test_a_small_file_gets_rounds_that_it_is_large_enough_for():
-    def place(train):
-        return Place("testbed/chain-s0", 1, {}, {}, None, 50, train)
-
-    knobs = study_tree("temporal", place(100))["arms"]["self_rewarding"]["self_rewarding"]
-    assert knobs["prompts"] * knobs["iterations"] <= 100
-    assert "too few" in too_little("temporal", place(40))
-    assert too_little("temporal", place(100)) is None
+    few, enough = (subject("testbed/chain-s0", train=train) for train in (40, 100))
+    settings = study_tree("temporal", enough)["arms"]["self_rewarding"]["self_rewarding"]
+    assert settings["prompts"] * settings["iterations"] <= 100
+    assert "too few" in too_little("temporal", few)
+    assert too_little("temporal", enough) is None

@@ -7,10 +7,10 @@ import pytest
 
 from rekindle.errors import DataError
 from rekindle.files import write_jsonl
-from rekindle.loops.pair_step import pairs_to_look_at
-from rekindle.signals.pair_gap import pair_finding
-from rekindle.signals.round_gap import auc_of
-from signals.finding_parts import refused, row
+from rekindle.signals.pair_signal import pair_finding
+from rekindle.signals.run_rounds import JudgedRound, auc_of
+from rekindle.tasks.pairs import pairs_to_look_at
+from signals.lookups import refused, row
 
 NOTHING = np.array([])
 
@@ -23,12 +23,15 @@ def of_texts(similarity, gap=None, **more):
 
 def rounds(*gaps, auc=0.7, prompts=200, kept=True):
     spread = np.linspace(-0.2, 0.2, 40)
-    found = [
-        {"pairs/gap": g, "judge/auc": auc, "judge/right": 0.5, "prompts": prompts} for g in gaps
-    ]
     return [
-        {**one, "gaps": list(g + spread)} if kept else one
-        for one, g in zip(found, gaps, strict=True)
+        JudgedRound(
+            gap=gap,
+            auc=auc,
+            right=0.5,
+            gaps=list(gap + spread) if kept else (),
+            prompts=prompts,
+        )
+        for gap in gaps
     ]
 
 
@@ -141,9 +144,9 @@ def test_the_rounds_of_a_run_say_whether_the_gap_closed():
 
 def test_what_is_left_of_a_gap_is_that_of_the_rounds_that_are_named():
     """The last round's pairs are gone: the second round's are no stand-in for them."""
-    told = rounds(2.1, 0.2, 1.9)
-    del told[2]["gaps"]
-    found = pair_finding(NOTHING, NOTHING, NOTHING, rounds=told)
+    first, second, last = rounds(2.1, 0.2, 1.9)
+    kept = [first, second, last._replace(gaps=())]
+    found = pair_finding(NOTHING, NOTHING, NOTHING, rounds=kept)
     assert (found.state, found.remedy) == ("unsettled", None)
     assert "0.2" not in found.verdict
 
@@ -157,7 +160,7 @@ def test_an_auc_has_the_interval_of_its_prompts():
     assert (few.state, few.remedy) == ("converged", None)
     assert "may be noise" in refused(few)["temporal"]
     bare = of_rounds(2.0, 0.4, prompts=None)
-    assert "one number, no interval" in row(bare, "run/judge_auc_last").words
+    assert "one number, no interval" in row(bare, "run/judge_auc_last").meaning
     assert "one number, no interval" in bare.verdict
 
 

@@ -5,12 +5,11 @@ import math
 import numpy as np
 
 from rekindle.signals.answers import share_row
-from rekindle.signals.group_shares import shares
-from rekindle.signals.groups import group_finding
-from rekindle.signals.reward import as_control, reward_finding
-from rekindle.signals.table import Row
-from rekindle.signals.verifier import verifier_finding
-from signals.finding_parts import refused, row
+from rekindle.signals.findings import Measurement
+from rekindle.signals.group_signal import group_finding, shares
+from rekindle.signals.reward_signal import as_control, reward_finding
+from rekindle.signals.verifier_signal import verifier_finding
+from signals.lookups import refused, row
 
 NAN = math.nan
 
@@ -24,7 +23,7 @@ def test_answers_that_are_cut_off_are_not_too_hard():
     assert (found.state, found.remedy.what) == ("all-wrong", "a longer limit")
     assert "sample.max_new_tokens" in found.remedy.why
     assert {"lens", "sft", "easier problems first"} <= set(refused(found))
-    half = Row("truncated/wrong", 0.5, 0.4, 0.6, 40, "")
+    half = Measurement("truncated/wrong", 0.5, 0.4, 0.6, 40, "")
     assert group_finding(wrong, cut=half).remedy.what == "easier problems first"
 
 

@@ -2,22 +2,22 @@
 
 import pytest
 
-from rekindle.signals.saturation import Row, has_signal, judge
-from rekindle.signals.table import Finding
+from rekindle.signals.findings import Finding, Measurement
+from rekindle.signals.sft_signal import has_signal, judge
 
 BESIDE = ("reactivated", "amplified")
 
 
 def judged(mass, ratio=None):
     rows = {
-        name: Row(name, value, value, value, 50, "")
+        name: Measurement(name, value, value, value, 50, "")
         for name, value in (("tokens/above_099", 0.7), ("nll", 0.1), ("nll/held_out", 0.1))
     }
-    rows["chain_prob/held_out"] = Row("", 0.5, 0.4, 0.6, 50, "")
-    rows["mass/non_target"] = Row("mass/non_target", *mass, 50, "")
+    rows["chain_prob/held_out"] = Measurement("", 0.5, 0.4, 0.6, 50, "")
+    rows["mass/non_target"] = Measurement("mass/non_target", *mass, 50, "")
     if ratio is not None:
-        rows["mix/ratio"] = Row("", *ratio, 50, "")
-        rows |= {f"mix/{name}": Row("", 0.2, 0.1, 0.3, 50, "") for name in BESIDE}
+        rows["mix/ratio"] = Measurement("", *ratio, 50, "")
+        rows |= {f"mix/{name}": Measurement("", 0.2, 0.1, 0.3, 50, "") for name in BESIDE}
     return judge(rows)
 
 
@@ -28,7 +28,7 @@ def test_an_interval_on_both_sides_of_plenty_is_not_called_little(mass):
     assert "whether little or plenty is not settled" in words
     assert "above 0.05 is plenty" in words
     assert "SFT has little signal" not in words
-    row = Row("mass/non_target", *mass, 50, "")
+    row = Measurement("mass/non_target", *mass, 50, "")
     assert has_signal(Finding("sft", state, "between", words, [row]))
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from rekindle.records import Problem, Score
-from rekindle.signals.groups import group_finding
-from rekindle.signals.solutions import grade_solutions, with_solutions
-from rekindle.signals.table import Finding, Row, closing
-from signals.finding_parts import refused, row
+from rekindle.signals.findings import Finding, Measurement, conclusion
+from rekindle.signals.group_signal import group_finding
+from rekindle.signals.verifier_signal import grade_solutions, with_solutions
+from signals.lookups import refused, row
 
 
 def problems(n, solution="1+1=2"):
@@ -31,7 +31,7 @@ class Says:
 
 
 def sft(state="alive"):
-    mass = Row("mass/non_target", 0.3, 0.2, 0.4, 40, "")
+    mass = Measurement("mass/non_target", 0.3, 0.2, 0.4, 40, "")
     return Finding("sft", state, "well", "SFT still has signal.", [mass])
 
 
@@ -103,7 +103,7 @@ def test_groups_are_not_too_hard_where_the_verifier_rejects_the_references():
 def test_what_two_signals_say_in_the_same_words_is_said_once():
     graded = grade_solutions(Says(0), problems(40))
     groups = group_finding(np.zeros((40, 8)), solutions=graded)
-    lines = closing([with_solutions(sft(), graded), groups])
+    lines = conclusion([with_solutions(sft(), graded), groups])
     assert lines[0] == "missing: sft (rejected), groups (all-wrong)"
     assert [line for line in lines if line.startswith("fits: ")] == [lines[1]]
     assert "in its form (sft, groups): the training verifier accepts" in lines[1]

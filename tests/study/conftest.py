@@ -18,9 +18,10 @@ LOG = '{"step": 1}\n'
 @pytest.fixture
 def made(tmp_path, monkeypatch):
     """A study whose runs are written by hand: (arm, base, seed) -> its evaluation, None: no run."""
+    from rekindle.engine.manifest import make_manifest
     from rekindle.files import write_json
     from rekindle.study.analyse.results import study_results
-    from rekindle.study.plan.study_file import load_study, plan
+    from rekindle.study.plan.planning import load_study, plan
     from study.costless_runs import told_apart
 
     monkeypatch.chdir(tmp_path)
@@ -38,8 +39,9 @@ def made(tmp_path, monkeypatch):
         Path("study.yaml").write_text(yaml.safe_dump(told_apart({**tree, **changes})))
         study = load_study("study.yaml")
         runs = plan(study, Path("out"))
-        marks = {"fingerprints": {"declared": "x"}, "changes": [], "commit": None, "dirty": False}
-        write_json(make_dir(Path("out")) / "manifest.json", {**marks, "command": ""})
+        marks = {"seed": [0, 1], "fingerprints": {"declared": "x"}, "processes": 1}
+        manifest = {**make_manifest(command="x", **marks), "study": "toy", "changes": []}
+        write_json(make_dir(Path("out")) / "manifest.json", manifest)
         for run in runs:
             key = (run.arm, run.base, run.seed)
             found = evaluated(*key)
@@ -48,7 +50,7 @@ def made(tmp_path, monkeypatch):
                 write_json(make_dir(run.out) / "manifest.json", prints)
                 write_json(run.out / "eval.json", found)
                 (run.out / "metrics.jsonl").write_text(log(run.arm))
-        found = study_results(study, Path("out"), runs, [])
+        found = study_results(study, Path("out"), runs).plain()
         return found if whole else found["comparisons"][0]
 
     return make

@@ -10,9 +10,10 @@ import yaml
 from rekindle.engine.manifest import STATE_FORMAT
 from rekindle.errors import ConfigError
 from rekindle.files import write_json
-from rekindle.study.plan.study_file import load_study, plan
+from rekindle.study.plan.planning import load_study, plan
 from rekindle.study.run.jobs import Outcome
-from rekindle.study.run.runner import run_study
+from rekindle.study.run.runner import execute_study
+from rekindle.study.schema import MeanSpent
 
 TREE = {
     "study": "toy",
@@ -91,6 +92,11 @@ def write_run(place, recipe, finished="now"):
     write_json(place / "eval.json", evaluation)
 
 
+def cost(**spent):
+    """What a run of an arm cost; nothing but what is given."""
+    return MeanSpent(**{**dict.fromkeys(MeanSpent.model_fields, 0.0), **spent})
+
+
 def hash_of(place, i):
     arm, base, seed = place.parts[-3:]
     return ord(arm[-1]) * 7 + ord(base[-1]) * 3 + ord(seed[-1]) * 5 + i
@@ -99,8 +105,13 @@ def hash_of(place, i):
 def go(study, out, mode="new", **how):
     """Run it; the results and what the executor was asked."""
     executor = Cheap(**how)
-    found = run_study(study, Path(out), executor=executor, mode=mode, quiet=True)
+    found = results_of(study, out, executor=executor, mode=mode)
     return found, executor.asked
+
+
+def results_of(study, out, **how):
+    """Run a study; its results as study.json holds them."""
+    return execute_study(study, Path(out), quiet=True, **how).plain()
 
 
 def refused(says, **changes):

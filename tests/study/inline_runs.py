@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from rekindle.study.plan.study_file import load_study
+from rekindle.study.plan.planning import load_study
 from rekindle.study.run.jobs import Outcome, run_job
 
 RECIPE = {

@@ -14,8 +14,8 @@ from rekindle.errors import DataError, RunDirectoryError
 from rekindle.files import write_atomic
 from rekindle.report.page import build_report
 from rekindle.study.analyse.archive_write import ROWS, _strides, _thinned, archive_study, recomputed
-from rekindle.study.run.runner import run_study
-from rekindle.study.store.archive_read import RUNS, is_archive, opened, take_up
+from rekindle.study.store.archive_read import RUNS, is_archive, unpack_into, unpacked
+from study.costless_runs import results_of
 from study.inline_runs import Inline
 
 COMMITTED = sorted((Path(__file__).parents[2] / "results" / "studies").glob(f"*/{RUNS}"))
@@ -51,17 +51,17 @@ def test_the_results_are_recomputed_from_the_archive(archive):
         "manifest.json", RUNS, "sessions.json", "study.json", "study.yaml",
     ]  # fmt: skip
     assert is_archive(archive)
-    assert recomputed(archive) == json.loads(Path("out/study.json").read_text())
+    assert recomputed(archive).plain() == json.loads(Path("out/study.json").read_text())
 
 
 def test_a_study_goes_on_from_an_archive(archive, file):
     """Two seeds on another machine, one more here: as if all three had been run in one place."""
-    take_up(archive, Path("moved"))
+    unpack_into(archive, Path("moved"))
     study = file(seeds=[0, 1, 2])
     executor = Inline()
-    found = run_study(study, Path("moved"), executor=executor, mode="resume", quiet=True)
+    found = results_of(study, "moved", executor=executor, mode="resume")
     assert {path.name for path in executor.asked} == {"seed-2"}
-    whole = run_study(study, Path("whole"), executor=Inline(), quiet=True)
+    whole = results_of(study, "whole", executor=Inline())
     assert found["comparisons"] == whole["comparisons"]
     assert found["changes"][0]["finished_runs"] == 8
     for arm in ("grpo", "sft"):
@@ -71,25 +71,25 @@ def test_a_study_goes_on_from_an_archive(archive, file):
 
 
 def test_a_setting_that_a_later_version_added_is_no_change(archive, file):
-    take_up(archive, Path("moved"))
+    unpack_into(archive, Path("moved"))
     for config in Path("moved").glob("runs/*/*/*/config.yaml"):
         tree = yaml.safe_load(config.read_text())
         del tree["reward"]["noise"]
         config.write_text(yaml.safe_dump(tree))
     executor = Inline()
-    run_study(file(), Path("moved"), executor=executor, mode="resume", quiet=True)
+    results_of(file(), "moved", executor=executor, mode="resume")
     assert not executor.asked
     tree["optim"]["lr"] = 0.5
     config.write_text(yaml.safe_dump(tree))
-    with pytest.raises(RunDirectoryError, match="changed half-way"):
-        run_study(file(), Path("moved"), executor=executor, mode="resume", quiet=True)
+    with pytest.raises(RunDirectoryError, match="made with other settings"):
+        results_of(file(), "moved", executor=executor, mode="resume")
 
 
 def test_what_is_taken_up_must_be_an_archive_and_the_place_free(archive):
     with pytest.raises(RunDirectoryError, match="no archive"):
-        take_up(Path("out"), Path("moved"))
+        unpack_into(Path("out"), Path("moved"))
     with pytest.raises(RunDirectoryError, match="out exists"):
-        take_up(archive, Path("out"))
+        unpack_into(archive, Path("out"))
 
 
 def test_a_log_that_another_arm_reads_is_kept_whole(file):
@@ -100,8 +100,8 @@ def test_a_log_that_another_arm_reads_is_kept_whole(file):
     }  # fmt: skip
     study = file(arms=arms, primary={"arm": "follows", "metric": "pass@2"}, seeds=[0],
                  bases=["base-0"])  # fmt: skip
-    run_study(study, Path("out"), executor=Inline(), quiet=True)
-    with opened(archive_study(Path("out"), Path("small"))) as place:
+    results_of(study, "out", executor=Inline())
+    with unpacked(archive_study(Path("out"), Path("small"))) as place:
         rows = {
             arm: len((place / f"runs/{arm}/base-0/seed-0/metrics.jsonl").read_text().splitlines())
             for arm in arms
@@ -126,7 +126,7 @@ def test_an_outcome_that_was_altered_is_seen(archive):
 
     edited(archive, spoil)
     stored = json.loads((archive / "study.json").read_text())
-    assert recomputed(archive)["comparisons"] != stored["comparisons"]
+    assert recomputed(archive).plain()["comparisons"] != stored["comparisons"]
 
 
 def test_the_page_of_an_archive_is_that_of_the_study(archive):
@@ -141,9 +141,9 @@ def test_the_page_of_an_archive_is_that_of_the_study(archive):
 
 
 def test_a_study_itself_is_opened_where_it_stands(archive):
-    with opened(Path("out")) as place:
+    with unpacked(Path("out")) as place:
         assert place == Path("out")
-    with opened(archive) as place:
+    with unpacked(archive) as place:
         assert (place / "runs/sft/base-0/seed-1/eval.json").exists()
         assert not list(place.rglob("final"))
     assert not place.exists()
@@ -162,7 +162,10 @@ def logs(place, *lengths, every=1):
 def kept_steps(place, *lengths, every=1):
     stride = _strides(logs(place, *lengths, every=every))["metrics.jsonl"]
     rows = [[{"step": s} for s in range(every, last + 1, every)] for last in lengths]
-    return [[row["step"] for row in _thinned(each, "step", stride)] for each in rows]
+    return [
+        [row["step"] for row in _thinned(each, [row["step"] for row in each], stride)]
+        for each in rows
+    ]
 
 
 def test_logs_are_thinned_evenly_with_both_ends(tmp_path):
@@ -199,11 +202,11 @@ def test_what_is_no_study_and_what_is_gone_is_said(archive):
 def test_a_damaged_archive_and_one_that_writes_elsewhere_are_refused(archive):
     whole = (archive / RUNS).read_bytes()
     (archive / RUNS).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="archive is damaged"), opened(archive):
+    with pytest.raises(DataError, match="archive is damaged"), unpacked(archive):
         pass
     (archive / RUNS).write_bytes(whole)
     edited(archive, lambda row: row["files"].update({"../../../../../outside.txt": "x"}))
-    with pytest.raises(DataError, match="outside the study"), opened(archive):
+    with pytest.raises(DataError, match="outside the study"), unpacked(archive):
         pass
     assert not list(Path().rglob("outside.txt"))
 
@@ -212,7 +215,7 @@ def test_a_damaged_archive_and_one_that_writes_elsewhere_are_refused(archive):
 def test_committed_results_are_those_of_their_outcomes(path):
     """Every interval, p-value and verdict under results/ follows from the outcomes beside it."""
     stored = json.loads((path.parent / "study.json").read_text())
-    found = recomputed(path.parent)
+    found = recomputed(path.parent).plain()
     for mine, theirs in zip(found["comparisons"], stored["comparisons"], strict=True):
         numbers = ("delta", "ci_low", "ci_high", "p_value", "p_holm", "before", "after")
         assert {k: v for k, v in mine.items() if k not in numbers} == {

@@ -8,7 +8,7 @@ import pytest
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.files import read_json, write_json
 from rekindle.report.study import load_study_page
-from rekindle.study.run.runner import run_study
+from study.costless_runs import results_of
 from study.evaluations import RIGHT, evaluation, usual
 from study.inline_runs import Inline
 
@@ -49,14 +49,14 @@ def test_arms_that_were_asked_other_problems_are_not_compared(made):
 
     row = made(asked)
     assert (row["delta"], row["n_pairs"], row["verdict"]) == (None, 0, "cannot tell yet")
-    assert row["why"].startswith("the evaluations are on other problems, got [('p0', 'q0')")
+    assert row["why"].startswith("the evaluations have different problems, got [('p0', 'q0')")
 
 
 def test_data_that_was_changed_between_two_runs_of_a_pair_is_told(made):
     row = made(usual, data=lambda key: "new" if key == ("b", "base-1", 0) else "same")
     assert (row["delta"], row["n_pairs"]) == (pytest.approx(1 / 8), 5)
     assert row["why"] == (
-        "left out base-1 seed 0: the data was changed half-way: the runs of a pair had other "
+        "left out base-1 seed 0: the data was changed between runs: those of a pair had other "
         "files; 1 of 6 pairs are missing"
     )
 
@@ -106,7 +106,7 @@ def test_both_intervals_are_there_when_the_bootstrap_is_asked_for(made):
 
 def test_a_study_or_run_of_another_version_is_refused_by_name(file):
     study = file(seeds=[0], bases=["base-0"])
-    run_study(study, Path("out"), executor=Inline(), quiet=True)
+    results_of(study, "out", executor=Inline())
     run = next(Path("out").glob("runs/sft/*/*")) / "manifest.json"
     for path, says in (
         (run, "rekindle 0.0.1, state format 1"),
@@ -115,11 +115,11 @@ def test_a_study_or_run_of_another_version_is_refused_by_name(file):
         before = read_json(path)
         write_json(path, {**before, "state_format": 1, "rekindle": "0.0.1"})
         with pytest.raises(RunDirectoryError) as error:
-            run_study(study, Path("out"), executor=Inline(), mode="resume", quiet=True)
+            results_of(study, "out", executor=Inline(), mode="resume")
         assert says in str(error.value)
         assert "0.0.1" in str(error.value)
         write_json(path, before)
-    run_study(study, Path("out"), executor=Inline(), mode="resume", quiet=True)
+    results_of(study, "out", executor=Inline(), mode="resume")
 
 
 def test_results_of_another_format_are_not_read_as_ours(tmp_path):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from rekindle.files import read_json
-from rekindle.study.run.runner import run_study
 from rekindle.study.store import cost
-from rekindle.study.store.cost import Ledger, cost_of, read_cost, told
+from rekindle.study.store.cost import Ledger, cost_line, cost_of, read_cost
+from study.costless_runs import results_of
 from study.inline_runs import Inline
 
 
@@ -36,10 +36,10 @@ def test_two_workers_by_hand(clock, tmp_path):
     clock.now = 118.0
     ledger.ended(Path("a"), 18.0)
     found = read_cost(tmp_path)
-    assert (found["wall_seconds"], found["busy_seconds"]) == (20, 26)
-    assert found["overhead"] == pytest.approx(1 - 26 / 40)
-    assert found["sessions"][0]["first_job_seconds"] == 2
-    assert told(found) == "20 s with 2 workers, 26 s of runs: 35.0% without a run"
+    assert (found.wall_seconds, found.busy_seconds) == (20, 26)
+    assert found.overhead == pytest.approx(1 - 26 / 40)
+    assert found.sessions[0].first_job_seconds == 2
+    assert cost_line(found) == "20 s with 2 workers, 26 s of runs: 35.0% without a run"
 
 
 def test_a_session_that_was_killed_counts_up_to_its_last_word(clock, tmp_path):
@@ -47,7 +47,7 @@ def test_a_session_that_was_killed_counts_up_to_its_last_word(clock, tmp_path):
     first.began(Path("a"))
     clock.now = 105.0
     first.tick()  # too early to write
-    assert read_cost(tmp_path)["wall_seconds"] == 0
+    assert read_cost(tmp_path).wall_seconds == 0
     clock.now = 111.0
     first.tick()
     clock.now = 500.0  # killed; the next session begins later, with two workers
@@ -55,27 +55,27 @@ def test_a_session_that_was_killed_counts_up_to_its_last_word(clock, tmp_path):
     clock.now = 510.0
     second.ended(Path("a"), 4.0)
     found = read_cost(tmp_path)
-    assert (found["wall_seconds"], found["busy_seconds"]) == (11 + 10, 11 + 4)
-    assert found["overhead"] == pytest.approx(1 - 15 / 31)
-    assert told(found).startswith("21 s in 2 sessions with 1 or 2 workers, ")
+    assert (found.wall_seconds, found.busy_seconds) == (11 + 10, 11 + 4)
+    assert found.overhead == pytest.approx(1 - 15 / 31)
+    assert cost_line(found).startswith("21 s in 2 sessions with 1 or 2 workers, ")
 
 
 def test_nothing_has_no_overhead(tmp_path):
     assert read_cost(tmp_path) is None
-    assert cost_of([])["overhead"] is None
+    assert cost_of([]).overhead is None
 
 
 def test_a_study_writes_what_it_cost_over_all_its_sessions(file):
     study = file(seeds=[0], bases=["base-0"])
-    found = run_study(study, Path("out"), executor=Inline(), quiet=True)
+    found = results_of(study, "out", executor=Inline())
     (session,) = found["cost"]["sessions"]
     assert (session["workers"], session["jobs"]) == (1, 2)
     assert 0 < found["cost"]["busy_seconds"] < found["cost"]["wall_seconds"]
-    again = run_study(study, Path("out"), executor=Inline(), mode="resume", quiet=True)
+    again = results_of(study, "out", executor=Inline(), mode="resume")
     assert [s["jobs"] for s in again["cost"]["sessions"]] == [2, 0]
     assert again["cost"]["busy_seconds"] == found["cost"]["busy_seconds"]
     assert again["cost"] == read_json("out/study.json")["cost"]
-    fresh = run_study(study, Path("out"), executor=Inline(), mode="overwrite", quiet=True)
+    fresh = results_of(study, "out", executor=Inline(), mode="overwrite")
     assert len(fresh["cost"]["sessions"]) == 1
 
 
@@ -94,7 +94,7 @@ from rekindle.training.recipe import load_recipe
 from rekindle.training.train import train
 before = set(sys.modules)
 sets = ["optim.steps=1", "optim.problems=2", "eval.problems=2", "eval.samples=1"]
-train(load_recipe(sys.argv[1], sets), "out", quiet=True)
+train(load_recipe(sys.argv[1], sets), "out")
 new = set(sys.modules) - before
 print(len(new), *sorted(new))
 """

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rekindle.cli.study import _refuse_failures
+from rekindle.cli.study import refuse_failures
 from rekindle.errors import DataError, RekindleError, RunDirectoryError, TrainingError
 from rekindle.evals.reading import read_eval
 from rekindle.report.study import load_study_page
 from rekindle.study.analyse.archive_write import archive_study
 from rekindle.study.analyse.spending import spent_by
+from rekindle.study.schema import StudyResults
 from study.costless_runs import go, study_of
 from study.evaluations import BASES, evaluation, usual
 
@@ -77,7 +78,7 @@ def test_what_may_not_be_a_study_is_not_deleted(study, content):
 
 def test_damaged_results_are_not_exported(study):
     Path("out/study.json").write_text("[]")
-    with pytest.raises(DataError, match=r"study\.json is damaged"):
+    with pytest.raises(DataError, match=r"study\.json holds no results"):
         archive_study(Path("out"), Path("small"))
 
 
@@ -85,9 +86,9 @@ def test_damaged_results_are_not_exported(study):
     ("name", "content", "says"),
     [
         ("metrics.jsonl", '{"step": 1, "tokens/trained": "abc"}\n', "'tokens/trained' cannot be"),
-        ("stages/01-x/stage.json", '{"seconds": 1}', "'generated' cannot be used"),
+        ("stages/01-x/stage.json", '{"seconds": 1}', "no 'generated'"),
         ("stages/rounds.jsonl", '{"accuracy": 1}\n', "is not a round"),
-        ("spent.json", '{"generated": 1}', "'trained' cannot be used"),
+        ("spent.json", '{"generated": 1}', "no 'trained'"),
     ],
 )
 def test_a_cost_that_is_no_number_is_a_failed_run(study, name, content, says):
@@ -170,12 +171,12 @@ def test_a_finished_run_that_cannot_be_read_says_what_makes_it_again(study, gone
     assert failed["why"].startswith("it is finished and cannot be read: ")
     assert failed["why"].endswith(f"; remove the directory {RUN}, and --resume makes it again")
     with pytest.raises(TrainingError) as error:
-        _refuse_failures(found)
+        refuse_failures(StudyResults.read(found))
     assert "remove the run directories that are named above, then" in str(error.value)
-    assert "mend the cause" not in str(error.value)
+    assert "fix the cause" not in str(error.value)
     found["failed"].append({"preparation": "rm", "base": "base-0", "why": "boom"})
-    with pytest.raises(TrainingError, match=r"mend the cause .*, remove the run directories"):
-        _refuse_failures(found)
+    with pytest.raises(TrainingError, match=r"fix the cause .*, remove the run directories"):
+        refuse_failures(StudyResults.read(found))
     shutil.rmtree(RUN)
     again, asked = go(study, "out", mode="resume")
     assert (again["failed"], asked) == ([], [Path(RUN)])
@@ -189,7 +190,7 @@ def test_a_run_of_another_version_is_no_change_of_the_study_file(study):
     said = str(error.value)
     assert "runs/a/base-0/seed-0: rekindle x, state format 99" in said
     assert "study file" not in said
-    assert "half-way" not in said
+    assert "other settings" not in said
     shutil.rmtree(RUN)
     assert go(study, "out", mode="resume")[1] == [Path(RUN)]
 
@@ -201,7 +202,7 @@ def test_the_page_says_that_runs_are_of_another_version(study):
     assert notes() == []
     altered(Path(RUN, "manifest.json"), lambda tree: tree.update(state_format=99))
     (note,) = notes()
-    assert note.startswith("Of another version of rekindle: a, base-0, seed 0 (state format 99")
+    assert note.startswith("Another version of rekindle wrote a, base-0, seed 0 (state format 99")
     altered(Path("out/manifest.json"), lambda tree: tree.update(state_format=99))
     (note,) = notes()
-    assert note.startswith("Of another version of rekindle: the study and a, base-0, seed 0")
+    assert note.startswith("Another version of rekindle wrote the study and a, base-0, seed 0")

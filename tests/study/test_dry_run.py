@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from rekindle.cli.study import run_study_command, show
+from rekindle.cli.study import show
+from rekindle.cli.study import study as study_command
 from rekindle.engine.rundir import RunLock
 from rekindle.errors import ConfigError, DataError, RunDirectoryError
 from rekindle.study.analyse.archive_write import archive_study
-from rekindle.study.plan.study_file import plan
-from rekindle.study.run.dry_run import detectable
+from rekindle.study.plan.planning import plan
+from rekindle.study.run.preflight import detectable
+from rekindle.study.schema import StudyResults
 from study.costless_runs import TREE, go, study_of
 
 WHOSE = "(in the committed studies: arms that do nearly the same"
@@ -24,9 +26,7 @@ def _aside(tmp_path, monkeypatch):
 
 
 def dry(out="out", **how):
-    given = {"mode": "new", "archive": None, "jobs": 1, "executor": "local", "dry_run": True}
-    given |= {"overrides": (), "command": "", "quiet": False, **how}
-    run_study_command(Path("study.yaml"), Path(out), **given)
+    study_command(Path("study.yaml"), Path(out), **{"jobs": 1, "dry_run": True, **how})
 
 
 def foreseen(metric="pass@1", problems=4, **changes):
@@ -66,13 +66,13 @@ def test_a_dry_run_says_what_is_left(capsys):
     with pytest.raises(SystemExit):
         go(study, "out", stop_after=5)
     before = sorted(Path("out").rglob("*"))
-    dry(mode="resume")
+    dry(resume=True)
     assert "finished: 5 of 12 runs; to run: 7 runs" in capsys.readouterr().err
-    dry(mode="overwrite")
-    assert "to run: 12 runs; 5 runs that are there would go" in capsys.readouterr().err
+    dry(overwrite=True)
+    assert "to run: 12 runs; 5 existing runs would be removed" in capsys.readouterr().err
     assert sorted(Path("out").rglob("*")) == before
     go(study, "out", mode="resume")
-    dry(mode="resume")
+    dry(resume=True)
     assert "finished: 12 of 12 runs; nothing is left to run" in capsys.readouterr().err
     study_of(prepare={"rm": ["reward", "train", "--out", "{dir}"]})
     dry("other")
@@ -88,17 +88,17 @@ def test_a_dry_run_is_refused_what_the_study_would_be():
     with pytest.raises(ConfigError, match="--jobs is too small"):
         dry("new", jobs=-1)
     study_of(recipe={**TREE["recipe"], "optim": {"steps": 1, "lr": 0.1}})
-    with pytest.raises(RunDirectoryError, match="changed half-way"):
-        dry(mode="resume")
+    with pytest.raises(RunDirectoryError, match="made with other settings"):
+        dry(resume=True)
     study_of()
     Path("out/sessions.json").rename("aside")
     Path("out/sessions.json").write_text("[3]")
     with pytest.raises(DataError, match="sessions"):
-        dry(mode="resume")
+        dry(resume=True)
     Path("aside").replace("out/sessions.json")
     Path("out/study.yaml").rename("aside")
     with pytest.raises(RunDirectoryError, match="is gone"):
-        dry(mode="resume")
+        dry(resume=True)
 
 
 def test_a_dry_run_sees_who_holds_the_directory_and_leaves_it():
@@ -127,12 +127,12 @@ def test_a_dry_run_looks_into_an_archive(capsys):
     with pytest.raises(RunDirectoryError, match="out exists"):
         dry("out", archive=Path("small"))
     with pytest.raises(ConfigError, match="exclude each other"):
-        dry("new", archive=Path("small"), mode="resume")
+        dry("new", archive=Path("small"), resume=True)
 
 
 def test_what_was_spent_unequally_has_its_noun(capsys):
     found, _ = go(study_of(), "out")
     found["budget"] = {**found["budget"], "unit": "generated", "unequal": {"b": 1.54}}
-    show(found)
+    show(StudyResults.read(found))
     said = " ".join(capsys.readouterr().out.split())
     assert "b spent 1.54 times the generated tokens it should have" in said

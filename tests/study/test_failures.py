@@ -8,7 +8,8 @@ import pytest
 from rekindle.cli import study as command
 from rekindle.errors import ConfigError, TrainingError
 from rekindle.report.study import load_study_page
-from rekindle.study.plan.study_file import plan
+from rekindle.study.plan.planning import plan
+from rekindle.study.run import executors, start
 from study.costless_runs import Cheap, go, study_of
 
 PREPARE = {"rm": ["reward", "train", "--out", "{dir}"]}
@@ -75,14 +76,13 @@ def test_a_failure_stays_until_its_run_is_finished():
 
 def test_a_failure_ends_the_command_with_an_error_after_its_results(monkeypatch, capsys):
     study_of()
-    how = {"archive": None, "jobs": 1, "executor": "local", "dry_run": False, "overrides": []}
-    how |= {"command": "", "quiet": True}
-    monkeypatch.setattr(command, "warm_up", lambda: None)
+    for module in (executors, start):
+        monkeypatch.setattr(module, "warm_up", lambda: None)
     fail = ["b/base-2/seed-1"]
-    monkeypatch.setattr(command, "_executor", lambda name, jobs: Cheap(fail=fail))
+    monkeypatch.setattr(start, "make_executor", lambda name, jobs: Cheap(fail=fail))
     with pytest.raises(TrainingError, match="1 of the study's runs") as error:
-        command.run_study_command(Path("study.yaml"), Path("out"), mode="new", **how)
+        command.study(Path("study.yaml"), Path("out"), jobs=1, quiet=True)
     assert "got:    b base-2 seed 1" in str(error.value)
     assert "results: out/study.json" in capsys.readouterr().out
     fail.clear()
-    command.run_study_command(Path("study.yaml"), Path("out"), mode="resume", **how)
+    command.study(Path("study.yaml"), Path("out"), resume=True, jobs=1, quiet=True)

@@ -2,14 +2,13 @@
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("ray")
 
-from rekindle.study.run.on_ray import RayPool
-from rekindle.study.run.runner import run_study
+from rekindle.study.run.executors import RayPool
+from study.costless_runs import results_of
 from study.inline_runs import Inline, tables
 
 pytestmark = [
@@ -23,7 +22,7 @@ def test_ray_makes_the_same_tables_and_survives_a_lost_worker(file, deaths):
     """A run whose worker dies once is tried again; twice, and it is a failure by name, which a
     later session mends. The other runs go on either way."""
     study = file(seeds=[0])
-    straight = run_study(study, Path("straight"), executor=Inline(), quiet=True)
+    straight = results_of(study, "straight", executor=Inline())
     pool, killed = RayPool(2), []
     real = pool.wait
 
@@ -39,12 +38,12 @@ def test_ray_makes_the_same_tables_and_survives_a_lost_worker(file, deaths):
         return real(0.05)
 
     pool.wait = wait
-    found = run_study(study, Path("out"), executor=pool, quiet=True)
+    found = results_of(study, "out", executor=pool)
     assert len(killed) == deaths
     if deaths == 2:
         (failure,) = found["failed"]
         assert failure["why"].endswith(", 2 times")
         assert "WorkerCrashedError" in failure["why"]
         assert found["unfinished"] == 1
-        found = run_study(study, Path("out"), executor=Inline(), mode="resume", quiet=True)
+        found = results_of(study, "out", executor=Inline(), mode="resume")
     assert tables(found) == tables(straight)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from rekindle.errors import ConfigError, DataError
-from rekindle.study.plan.study_file import load_study, plan, preparations
-from rekindle.study.store.archive_read import RUNS, opened
+from rekindle.study.plan.planning import load_study, plan, preparations
+from rekindle.study.store.archive_read import RUNS, unpacked
 from rekindle.training.recipe import load_recipe
 from study.costless_runs import TREE, refused, study_of
 
@@ -29,7 +29,7 @@ def test_two_bases_of_one_directory_are_refused(bases):
 
 
 def test_a_last_slash_makes_no_other_base():
-    refused("bases has one twice", bases=["x/m", "x/m/"])
+    refused("bases lists one twice", bases=["x/m", "x/m/"])
     assert study_of(bases=["x/m/", "x/n"]).bases == ("x/m", "x/n")
     refused("has no name for its directory", bases=["..", "x"])
 
@@ -37,12 +37,12 @@ def test_a_last_slash_makes_no_other_base():
 def test_a_key_that_is_there_twice_is_named_with_its_lines():
     Path("twice.yaml").write_text("method: sft\noptim:\n  lr: 1.0\n  steps: 3\n  lr: 2.0\n")
     for load in (load_recipe, load_study):
-        with pytest.raises(ConfigError, match="the key 'lr' is there twice") as error:
+        with pytest.raises(ConfigError, match="the key 'lr' occurs twice") as error:
             load("twice.yaml")
         assert "twice.yaml" in str(error.value)
         assert "lines 3 and 5" in str(error.value)
     study_of()
-    with pytest.raises(ConfigError, match="'method' is there twice"):
+    with pytest.raises(ConfigError, match="'method' occurs twice"):
         load_study("study.yaml", ["arms.a={method: sft, method: grpo}"])
 
 
@@ -188,7 +188,7 @@ def test_an_archive_with_an_odd_line_names_it(line, says):
     Path("small").mkdir()
     text = '{"place": "a/b/c", "arm": "a", "files": {"x": "y"}}\n' + line + "\n"
     (Path("small") / RUNS).write_bytes(lzma.compress(text.encode()))
-    with pytest.raises(DataError, match=says) as error, opened(Path("small")):
+    with pytest.raises(DataError, match=says) as error, unpacked(Path("small")):
         pass
     assert RUNS in str(error.value)
 

@@ -16,17 +16,18 @@ import yaml
 
 from rekindle.engine.rundir import in_use
 from rekindle.errors import EXIT_RESUMABLE, ConfigError, RunDirectoryError
-from rekindle.study.analyse.results import unequal_budgets
-from rekindle.study.plan.study_file import Budget, plan
-from rekindle.study.run import jobs, local
+from rekindle.study.analyse.spending import unequal_budgets
+from rekindle.study.plan.planning import plan
+from rekindle.study.plan.study_file import Budget
+from rekindle.study.run import executors, jobs
+from rekindle.study.run.executors import LocalPool
 from rekindle.study.run.jobs import Job, Outcome, run_job
-from rekindle.study.run.local import LocalPool
-from rekindle.study.run.runner import run_study
+from study.costless_runs import cost, results_of
 from study.inline_runs import RECIPE, Inline, tables
 
 
 def test_the_results_are_returned_as_they_are_written(file):
-    found = run_study(file(seeds=[0]), Path("out"), executor=Inline(), quiet=True)
+    found = results_of(file(seeds=[0]), "out", executor=Inline())
     assert found == json.loads(Path("out/study.json").read_text())
 
 
@@ -61,23 +62,23 @@ def test_a_failed_run_is_told_and_its_pair_left_out(file):
         return real(seconds)
 
     executor.wait = wait
-    found = run_study(study, Path("out"), executor=executor, quiet=True)
+    found = results_of(study, "out", executor=executor)
     assert found["failed"] == [
         {"arm": "sft", "base": "base-1", "seed": 1, "why": "step 2 is not finite"}
     ]
     assert [(row["n_pairs"], row["missing_pairs"]) for row in found["comparisons"]] == [(3, 1)] * 2
     assert found["unfinished"] == 1
-    again = run_study(study, Path("out"), executor=Inline(), mode="resume", quiet=True)
+    again = results_of(study, "out", executor=Inline(), mode="resume")
     assert (again["failed"], again["unfinished"]) == ([], 0)
 
 
 def test_a_lost_worker_costs_one_try_and_two_are_a_failure(file):
     study = file()
     lost_once = Inline(die=["sft/base-0/seed-0"])
-    assert run_study(study, Path("a"), executor=lost_once, quiet=True)["failed"] == []
+    assert results_of(study, "a", executor=lost_once)["failed"] == []
     assert lost_once.asked.count(Path("a/runs/sft/base-0/seed-0")) == 2
     lost_twice = Inline(die=["sft/base-0/seed-0"] * 2)
-    found = run_study(study, Path("b"), executor=lost_twice, quiet=True)
+    found = results_of(study, "b", executor=lost_twice)
     assert [row["why"] for row in found["failed"]] == ["ended by SIGKILL, 2 times"]
 
 
@@ -85,17 +86,17 @@ def test_what_is_finished_is_not_run_again(file, finished):
     study = file()
     first = json.loads((finished / "study.json").read_text())
     again = Inline()
-    found = run_study(study, Path("out"), executor=again, mode="resume", quiet=True)
+    found = results_of(study, "out", executor=again, mode="resume")
     assert again.asked == []
     assert tables(found) == tables(first)
     with pytest.raises(RunDirectoryError, match="out exists"):
-        run_study(study, Path("out"), executor=Inline(), quiet=True)
+        results_of(study, "out", executor=Inline())
 
 
 def test_a_change_of_what_was_declared_is_noted_with_what_had_been_seen(file):
-    run_study(file(seeds=[0]), Path("out"), executor=Inline(), quiet=True)
+    results_of(file(seeds=[0]), "out", executor=Inline())
     changed = file(seeds=[0, 1], primary={"arm": "sft", "metric": "pass@1"})
-    found = run_study(changed, Path("out"), executor=Inline(), mode="resume", quiet=True)
+    found = results_of(changed, "out", executor=Inline(), mode="resume")
     (note,) = found["changes"]
     assert note["finished_runs"] == 4
     assert any(line.startswith("primary.metric: 'pass@2' -> 'pass@1'") for line in note["changes"])
@@ -107,15 +108,15 @@ def test_runs_made_with_other_settings_are_refused(file, finished):
         "grpo": {"method": "grpo", "grpo": {"group_size": 4}},
         "sft": {"method": "sft", "optim": {"lr": 1e-3}},
     }
-    with pytest.raises(RunDirectoryError, match="changed half-way") as error:
-        run_study(file(arms=arms), Path("out"), executor=Inline(), mode="resume", quiet=True)
+    with pytest.raises(RunDirectoryError, match="made with other settings") as error:
+        results_of(file(arms=arms), "out", executor=Inline(), mode="resume")
     assert "optim.lr: 0.01 -> 0.001" in str(error.value)
 
 
 def test_unequal_budgets_are_named(file):
     """Tokens are known when they are spent: here the steps end before the budget does."""
     budget = {"unit": "trained", "at_most": 10**6}
-    found = run_study(file(budget=budget), Path("out"), executor=Inline(), quiet=True)
+    found = results_of(file(budget=budget), "out", executor=Inline())
     spent = {arm: block["spent"]["trained"] for arm, block in found["arms"].items()}
     due = {arm: pytest.approx(value / 10**6) for arm, value in spent.items()}
     assert found["budget"]["unequal"] == due
@@ -126,7 +127,7 @@ def test_unequal_budgets_are_named(file):
 
 def test_what_is_due_is_the_limit_or_the_baselines_or_the_least():
     def due(baseline, **limits):
-        spent = {"a": {"updates": 10.0}, "b": {"updates": 20.0}, "none": {"updates": 0.0}}
+        spent = {arm: cost(updates=n) for arm, n in {"a": 10.0, "b": 20.0, "none": 0.0}.items()}
         return unequal_budgets(Budget(**limits), spent, baseline=baseline)
 
     assert due("b") == {"a": 0.5}
@@ -136,7 +137,7 @@ def test_what_is_due_is_the_limit_or_the_baselines_or_the_least():
 
 
 def test_one_pair_decides_nothing(file):
-    found = run_study(file(seeds=[0], bases=["base-0"]), Path("out"), executor=Inline(), quiet=True)
+    found = results_of(file(seeds=[0], bases=["base-0"]), "out", executor=Inline())
     assert {row["verdict"] for row in found["comparisons"]} == {"cannot tell yet"}
 
 
@@ -169,12 +170,12 @@ def test_a_preparation_runs_once_a_base_and_before_its_arms(file, commands_here)
         seeds=[0],
     )
     executor = Inline()
-    found = run_study(study, Path("out"), executor=executor, quiet=True)
+    found = results_of(study, "out", executor=executor)
     assert found["failed"] == []
     assert executor.asked[:2] == [Path(f"out/prepared/weak/base-{i}") for i in (0, 1)]
     assert [words[0] for words in commands_here] == ["train"] * 2
     again = Inline()
-    run_study(study, Path("out"), executor=again, mode="resume", quiet=True)
+    results_of(study, "out", executor=again, mode="resume")
     assert again.asked == []
 
 
@@ -204,7 +205,7 @@ def test_a_base_that_is_made_comes_before_what_rests_on_it(file):
         },
     )
     executor = Inline()
-    found = run_study(study, Path("out"), executor=executor, quiet=True)
+    found = results_of(study, "out", executor=executor)
     assert (found["failed"], found["unfinished"]) == ([], 0)
     assert executor.asked[0] == Path("out/models/made")
     config = yaml.safe_load(Path("out/runs/sft/made/seed-0/config.yaml").read_text())
@@ -215,7 +216,7 @@ def test_a_base_that_is_made_comes_before_what_rests_on_it(file):
 
 
 def test_two_workers_make_the_same_tables_as_one_process(file, finished):
-    two = run_study(file(), Path("two"), executor=LocalPool(2), quiet=True)
+    two = results_of(file(), "two", executor=LocalPool(2))
     assert tables(two) == tables(json.loads((finished / "study.json").read_text()))
 
 
@@ -233,10 +234,10 @@ def test_a_killed_worker_is_replaced(file):
         return real(0.05)
 
     pool.wait = wait
-    found = run_study(study, Path("out"), executor=pool, quiet=True)
+    found = results_of(study, "out", executor=pool)
     assert killed
     assert (found["failed"], found["unfinished"]) == ([], 0)
-    straight = run_study(study, Path("straight"), executor=Inline(), quiet=True)
+    straight = results_of(study, "straight", executor=Inline())
     assert tables(found) == tables(straight)
 
 
@@ -271,11 +272,11 @@ def test_a_preparation_that_is_told_to_leave_has_not_failed(tmp_path):
 
 
 def test_a_worker_that_has_served_long_makes_room_for_a_new_one(file, finished, monkeypatch):
-    monkeypatch.setattr(local, "_JOBS", 3)
+    monkeypatch.setattr(executors, "_JOBS", 3)
     pool = LocalPool(1)
     start, started = pool._start, []
     pool._start = lambda place: started.append(start(place)) or started[-1]
-    found = run_study(file(), Path("pooled"), executor=pool, quiet=True)
+    found = results_of(file(), "pooled", executor=pool)
     assert [worker.served for worker in started] == [3, 3, 2]  # two bases, two arms, two seeds
     assert len({worker.process.pid for worker in started}) == 3
     assert [worker.process.exitcode for worker in started] == [0, 0, 0]
@@ -296,8 +297,8 @@ def deaf(pipe, alive, env):
 
 
 def test_a_job_that_ends_while_the_study_stops_is_finished_and_nobody_waits(monkeypatch, tmp_path):
-    monkeypatch.setattr(local, "_serve", deaf)
-    monkeypatch.setattr(local, "_GRACE", 30.0)
+    monkeypatch.setattr(executors, "_serve", deaf)
+    monkeypatch.setattr(executors, "_GRACE", 30.0)
     pool = LocalPool(1)
     pool.submit(Job(tmp_path / "x", tmp_path / "x.log", recipe={}))
     process = pool._workers[0].process
@@ -352,7 +353,7 @@ def command(*words):
 def test_ended_at_any_instant_and_resumed_it_gives_the_same_tables(file, how, after, rekindle):
     """Ended once `after` runs have a checkpoint; whatever was under way goes on."""
     study = file(bases=["base-0"])
-    straight = run_study(study, Path("straight"), executor=Inline(), quiet=True)
+    straight = results_of(study, "straight", executor=Inline())
     process = subprocess.Popen(command("--jobs", "2", "--quiet"))
     deadline = time.monotonic() + 300
     while len(list(Path("out").glob("runs/*/*/*/checkpoints/*"))) < after:
@@ -390,7 +391,7 @@ def holders(out):
 def test_killed_at_random_instants_parent_and_workers_it_gives_the_same_tables(file, seed):
     """Four times: a pause, then SIGKILL for the study or for one of its workers."""
     study = file(bases=["base-0"], recipe={**RECIPE, "optim": {**RECIPE["optim"], "steps": 12}})
-    straight = run_study(study, Path("straight"), executor=Inline(), quiet=True)
+    straight = results_of(study, "straight", executor=Inline())
     gen, kills = random.Random(seed), 0
     process = subprocess.Popen(command("--jobs", "2", "--quiet"))
     deadline = time.monotonic() + 300
@@ -411,7 +412,7 @@ def test_killed_at_random_instants_parent_and_workers_it_gives_the_same_tables(f
         kills += 1
     process.wait(240)
     assert kills
-    last = run_study(study, Path("out"), executor=Inline(), mode="resume", quiet=True)
+    last = results_of(study, "out", executor=Inline(), mode="resume")
     assert tables(last) == tables(straight)
     assert len(last["cost"]["sessions"]) >= 2
 
@@ -423,7 +424,7 @@ def test_the_gap_recovered_is_given_between_the_two_ends(file):
         "long": {"method": "sft", "optim": {"lr": 3e-2}},
     }
     study = file(arms=arms, pgr={"weak": "grpo", "ceiling": "long"})
-    found = run_study(study, Path("out"), executor=Inline(), quiet=True)
+    found = results_of(study, "out", executor=Inline())
     rows = found["pgr"]
     assert [(row["method"], row["metric"]) for row in rows] == [
         ("sft", "pass@2"),

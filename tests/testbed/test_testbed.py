@@ -4,9 +4,9 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rekindle import testbed
+from rekindle.engine.cached_sampler import CachedSampler
 from rekindle.engine.config import ModelConfig, SampleConfig
 from rekindle.engine.policy import Policy
-from rekindle.engine.sampler import CachedSampler
 from rekindle.errors import ModelError
 from rekindle.evals.evaluate import evaluate
 from rekindle.tasks import load_task

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import typer
 
-import rekindle
 from rekindle.errors import ConfigError, RunDirectoryError
-from rekindle.methods.catalog import METHODS, PAPERS, find_method
-from rekindle.study.plan.study_file import load_study, plan
-from rekindle.training.recipe import load_recipe, papers_of_recipe
+from rekindle.version import __version__
 
 _TITLE = "Rekindle: bring the learning signal back when post-training has stopped working"
 _YEAR = 2026
@@ -20,13 +17,19 @@ _YEAR = 2026
 _LATEX = {"é": r"{\'e}", "Ü": r"{\"U}", "ü": r"{\"u}"}
 
 
-def run_cite(methods: Sequence[str], run: Path | None, how: Literal["bibtex", "text"]) -> None:
-    """Print an entry for each paper, once, and one for Rekindle.
+def cite(
+    methods: Annotated[
+        list[str] | None,
+        typer.Argument(help="See `rekindle methods`; default: all.", metavar="METHOD"),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Cite what this run or study directory used.")
+    ] = None,
+    format: Annotated[Literal["bibtex", "text"], typer.Option(help="Output format.")] = "bibtex",
+) -> None:
+    """Print citations of the methods' papers and of Rekindle."""
+    from rekindle.methods.catalog import METHODS
 
-    Raises:
-        ConfigError: an unknown method, or methods beside a run.
-        RunDirectoryError: the directory holds no run and no study.
-    """
     names = _of_methods(methods or list(METHODS)) if run is None else _of_run(run)
     if run is not None and methods:
         raise ConfigError(
@@ -35,13 +38,15 @@ def run_cite(methods: Sequence[str], run: Path | None, how: Literal["bibtex", "t
             why="--run says itself which methods were used",
             fix="leave one of them out",
         )
-    show, own = (bibtex, _OWN_BIBTEX) if how == "bibtex" else (reference, _OWN_TEXT)
-    end = "\n\n" if how == "bibtex" else "\n"
+    show, own = (bibtex, _OWN_BIBTEX) if format == "bibtex" else (reference, _OWN_TEXT)
+    end = "\n\n" if format == "bibtex" else "\n"
     typer.echo(end.join([*(show(name) for name in names), own]))
 
 
 def bibtex(name: str) -> str:
     """The entry of a paper in `PAPERS`, in ASCII."""
+    from rekindle.methods.catalog import PAPERS
+
     paper = PAPERS[name]
     surname = paper.authors[0].rsplit(" ", 1)[-1].lower()
     fields = {
@@ -57,6 +62,8 @@ def bibtex(name: str) -> str:
 
 def reference(name: str) -> str:
     """A paper in `PAPERS` as a line of a bibliography."""
+    from rekindle.methods.catalog import PAPERS
+
     paper = PAPERS[name]
     return f"{', '.join(paper.authors)}. {paper.year}. {paper.title}. arXiv:{paper.arxiv}."
 
@@ -76,18 +83,23 @@ _OWN_BIBTEX = _entry(
         "title": f"{{{_TITLE}}}",
         "author": "{The Rekindle contributors}",
         "year": str(_YEAR),
-        "version": rekindle.__version__,
+        "version": __version__,
         "license": "Apache-2.0",
     },
 )
-_OWN_TEXT = f"The Rekindle contributors. {_YEAR}. {_TITLE}. Version {rekindle.__version__}."
+_OWN_TEXT = f"The Rekindle contributors. {_YEAR}. {_TITLE}. Version {__version__}."
 
 
 def _of_methods(methods: Sequence[str]) -> list[str]:
+    from rekindle.methods.catalog import find_method
+
     return list(dict.fromkeys(name for method in methods for name in find_method(method).papers))
 
 
 def _of_run(run: Path) -> list[str]:
+    from rekindle.study.plan.planning import load_study, plan
+    from rekindle.training.recipe import load_recipe, papers_of_recipe
+
     if (run / "study.yaml").exists():
         recipes = [one.recipe for one in plan(load_study(run / "study.yaml"), run)]
     elif (run / "config.yaml").exists():

@@ -1,213 +1,269 @@
-"""`rekindle diagnose`: which learning signal is missing, on your model and data."""
+"""`rekindle diagnose`: which learning signal is missing, on your model and data.
+
+The table and what follows from it are printed; the numbers and the study of a remedy are written
+where that is asked for, and their files are checked before anything is measured.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from rekindle.cli.diagnose_asked import Asked, DiagnoseSettings, check_asked, settings_asked
-from rekindle.cli.diagnose_files import write_studies
-from rekindle.cli.diagnose_told import tell
-from rekindle.engine.config import ModelConfig
-from rekindle.errors import ConfigError, DataError
-from rekindle.training.recipe import checked, with_overrides
+import typer
+
+from rekindle.cli.options import Levels, Set, TestedModel, split_names
+from rekindle.errors import ConfigError, DataError, RunDirectoryError
+from rekindle.files import explained_io, write_atomic, write_json
 
 if TYPE_CHECKING:
-    from rekindle.engine.policy import Policy
-    from rekindle.signals.remedies import Place
-    from rekindle.tasks import Task
-    from rekindle.tasks.task import Grader
+    from rekindle.signals.diagnosis import Diagnosis
+    from rekindle.signals.findings import Advice, Finding
+    from rekindle.signals.remedies import Subject
+
+LEAST_DEV = 20  # dev problems of a study: four seeds find a difference of about 0.1 with as many
 
 
-def run_diagnose(asked: Asked, overrides: Sequence[str]) -> None:
-    """Measure, print the table and what follows from it, and write what is asked for."""
-    wanted = check_asked(asked)
-    if asked.task is None:
-        _run_on_pairs(asked, wanted, overrides)
-        return
-    settings = settings_asked(asked, asked.task, overrides)
-    from rekindle.engine.device import seed_everything, set_threads
-    from rekindle.loops.pair_step import pairs_to_look_at
-    from rekindle.loops.reward_scores import open_scorer
-    from rekindle.signals.baseline import check_alike, read_baseline
-    from rekindle.signals.measure import Measured, measure
-    from rekindle.signals.table import closing
-    from rekindle.training.train import open_task, sampling
+def diagnose(
+    model: TestedModel,
+    task: Annotated[
+        str | None,
+        typer.Option(help="A task, see `rekindle tasks`, or a .jsonl file; only pairs need none."),
+    ] = None,
+    weak: Annotated[
+        str | None,
+        typer.Option(help="A weaker model: mix in its logits, use its answers as labels."),
+    ] = None,
+    problems: Annotated[int, typer.Option(help="Per level, of train (sft: and dev).")] = 200,
+    samples: Annotated[int, typer.Option(help="Answers per problem.")] = 8,
+    group_size: Annotated[
+        int | None,
+        typer.Option(help="Answers per training group; default: as in --run, or 8."),
+    ] = None,
+    levels: Levels = None,
+    check: Annotated[
+        str | None,
+        typer.Option(help="A stronger check: exact, numeric, math, code (a task from a file)."),
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="A baseline run's directory.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="JSONL: prompt, chosen, rejected.")] = None,
+    signals: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated: sft,groups,verifier,reward,pairs,agreement."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the numbers, as JSON.")] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(help="Write a study file of the remedy that fits; further ones beside it."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace --out and --write.")] = False,
+    sets: Set = None,
+) -> None:
+    """Say which learning signal is missing, what would bring it back, and what would not."""
+    check_targets(out, write, (pairs, None if task is None else Path(task)), overwrite)
+    from rekindle.signals.diagnose import diagnose
 
-    pairs = [] if asked.pairs is None else pairs_to_look_at(asked.pairs)
-    baseline = None if asked.run is None else read_baseline(asked.run)
-    if baseline is not None and asked.run is not None:
-        task = settings.task.model_dump(mode="json", include={"name", "path", "levels"})
-        check_alike(baseline, asked.run, task=task, model=asked.model)
-    _check_weak(asked, settings.model)
-    loaded = open_task(settings.task)
-    check = _stronger(asked.check, settings, loaded)
-    scorer = open_scorer(settings.reward, loaded, device=settings.model.device)
-    policy, weak = _models(asked, settings.model)
-    parameters = sum(p.numel() for p in policy.model.parameters())
-    set_threads(settings.device.threads, parameters=parameters)
-    seed_everything(0, deterministic=settings.device.deterministic)
-    world = Measured(
-        policy, weak, loaded, settings.task.brittle, settings.task.levels,
-        sampling(settings.sample, loaded), scorer, pairs, baseline, check, asked.group_size,
-        source if (source := settings.reward.source) in ("random", "oracle") else None,
-    )  # fmt: skip
-    found = measure(world, wanted, problems=asked.problems, samples=asked.samples)
-    lines = closing(found.findings)
-    tell(asked, loaded.name, found, lines)
-    if asked.write is not None:
-        place = _place(asked, settings, loaded, parameters, world.group())
-        write_studies(asked.write, found.findings, place, loaded, asked.check)
+    diagnosis = diagnose(
+        model,
+        task,
+        weak=weak,
+        problems=problems,
+        samples=samples,
+        group_size=group_size,
+        levels=_split("levels", levels, "levels of the task"),
+        check=check,
+        run=run,
+        pairs=pairs,
+        signals=_split("signals", signals, "names of signals"),
+        overrides=sets or (),
+        for_study=write is not None,
+    )
+    _print(diagnosis)
+    if out is not None:
+        _write_numbers(out, diagnosis)
+    if write is not None and diagnosis.subject is not None:
+        write_studies(write, diagnosis.findings, diagnosis.subject, check)
 
 
-def _check_weak(asked: Asked, config: ModelConfig) -> None:
-    """Refuse a weak model that goes by the model's own name, or lies at the same place.
+def _split(option: str, text: str | None, wanted: str) -> tuple[str, ...] | None:
+    """The names between commas.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: one is empty.
     """
-    from rekindle.engine.policy import model_source
-
-    if asked.weak is None or config.revision is not None:  # one name, and maybe two revisions
-        return
-    ours, theirs = (Path(model_source(c)) for c in (config, _weak_config(asked.weak, config)))
-    if ours == theirs or (ours.exists() and ours.resolve() == theirs.resolve()):
-        raise _same_model(asked, "one place")
-
-
-def _models(asked: Asked, config: ModelConfig) -> tuple[Policy, Policy | None]:
-    """The model, and the weak one.
-
-    Raises:
-        ConfigError: their weights are equal.
-    """
-    from rekindle.engine.fingerprints import same_weights
-    from rekindle.engine.policy import Policy
-
-    policy = Policy.load(config)
-    if asked.weak is None:
-        return policy, None
-    weak = Policy.load(_weak_config(asked.weak, config))
-    if same_weights(policy, weak):
-        raise _same_model(asked, "equal weights")
-    return policy, weak
-
-
-def _weak_config(weak: str, config: ModelConfig) -> ModelConfig:
-    return config.model_copy(update={"name": weak, "revision": None})
-
-
-def _same_model(asked: Asked, how: str) -> ConfigError:
-    return ConfigError(
-        "--weak is the same model as --model",
-        got=f"--model {asked.model}, --weak {asked.weak}: {how}",
-        wanted="another model: an earlier checkpoint, or a weaker one",
-        why="beside itself a model is neither weaker nor stronger, so nothing would be found",
-        fix="give another --weak, or leave it out",
+    names = split_names(text)
+    if names is None or all(names):
+        return names
+    raise ConfigError(
+        f"--{option} has an empty name",
+        got=repr(text),
+        wanted=f"{wanted}, with commas between",
+        why="it would be read as all of them",
+        fix=f"leave --{option} out for all",
     )
 
 
-def _run_on_pairs(asked: Asked, wanted: tuple[str, ...] | None, overrides: Sequence[str]) -> None:
-    """What can be said without a task: of pairs, and of a self-rewarding run."""
-    tree = with_overrides({"model": {"name": asked.model}}, overrides)
-    _check_no_task(asked, wanted, named="task" in tree)
-    settings = checked(DiagnoseSettings, tree, "")
-    from rekindle.engine.policy import Policy
-    from rekindle.loops.pair_step import pairs_to_look_at
-    from rekindle.signals.baseline import check_alike, read_baseline
-    from rekindle.signals.measure import Found
-    from rekindle.signals.pair_gap import measure_pairs
-    from rekindle.signals.table import ORDER, closing
-
-    pairs = [] if asked.pairs is None else pairs_to_look_at(asked.pairs)
-    rounds: list[dict[str, Any]] = []
-    if asked.run is not None:
-        baseline = read_baseline(asked.run)
-        check_alike(baseline, asked.run, task=baseline.task or {}, model=asked.model)
-        rounds = baseline.rounds
-    if not pairs and not rounds:
-        raise _without_task(f"--run {asked.run}, which has no rounds of self-rewarding")
-    finding = measure_pairs(Policy.load(settings.model), pairs, rounds)
-    others = () if wanted else tuple(name for name in ORDER if name != finding.signal)
-    found = Found([finding], dict.fromkeys(others, "needs --task"))
-    tell(asked, None, found, closing(found.findings))
+def _print(diagnosis: Diagnosis) -> None:
+    rows = [row for finding in diagnosis.findings for row in finding.rows]
+    wide = max((len(row.name) for row in rows), default=0)
+    for finding in diagnosis.findings:
+        typer.echo(finding.signal)
+        for row in finding.rows:
+            interval = "" if math.isnan(row.ci_low) else f"[{row.ci_low:.4g}, {row.ci_high:.4g}]"
+            value = f"{row.value:>9.4g}  {interval:<22}  n {row.n:<5}"
+            typer.echo(f"  {row.name:<{wide}}  {value}  {row.meaning}")
+    typer.echo("\n".join(["", *diagnosis.states, "", *diagnosis.conclusion]))
 
 
-def _check_no_task(asked: Asked, wanted: tuple[str, ...] | None, *, named: bool) -> None:
-    options = {
-        "--weak": asked.weak, "--check": asked.check, "--levels": asked.levels,
-        "--group-size": asked.group_size, "--write": asked.write,
-        "--set task...": named or None,
-    }  # fmt: skip
-    given = [option for option, value in options.items() if value is not None]
-    if wanted is not None and set(wanted) != {"pairs"}:
-        given.append(f"--signals {asked.signals}")
-    if asked.pairs is None and asked.run is None:
-        given.append("neither --pairs nor --run")
-    if given:
-        raise _without_task(", ".join(given))
+def _write_numbers(out: Path, diagnosis: Diagnosis) -> None:
+    by_name = {finding.signal: finding.as_dict() for finding in diagnosis.findings}
+    sft = by_name.get("sft", {})  # at the top too, where it was before there were other signals
+    numbers = {
+        "model": diagnosis.model,
+        "task": diagnosis.task,
+        "weak": diagnosis.weak,
+        **{key: sft[key] for key in ("signal", "state", "verdict", "rows") if sft},
+        "signals": by_name,
+        "not_measured": diagnosis.not_measured,
+        "conclusion": diagnosis.conclusion,
+    }
+    write_json(out, numbers)
+    typer.echo(f"written: {out}")
 
 
-def _without_task(got: str) -> ConfigError:
-    return ConfigError(
-        "--task is missing",
-        got=got,
-        wanted="--task, or only --pairs FILE or --run of a self-rewarding method",
-        why="every signal but that of pairs is measured on a task's problems",
-        fix="give --task: a name of `rekindle tasks`, a .jsonl file or a directory of splits",
-    )
+# --- the files that are written
 
 
-def _stronger(name: str | None, settings: DiagnoseSettings, task: Task) -> Grader | None:
-    """The check beside the training verifier: another verifier on the same rows."""
-    if name is None:
+def check_targets(
+    out: Path | None, write: Path | None, read: Sequence[Path | None], overwrite: bool
+) -> None:
+    """Refuse files that are there, that are one and the same, or that cannot be written.
+
+    Args:
+        out: the numbers.
+        write: the study; those of further remedies go beside it.
+        read: files that the command reads, which it never replaces.
+
+    Raises:
+        ConfigError: two of them are one file.
+        RunDirectoryError: one exists, is a directory, or its directory cannot be written to.
+    """
+    from rekindle.signals.remedies import STUDIES
+
+    beside = [] if write is None else [sibling(write, remedy) for remedy in STUDIES]
+    targets = [("--out", out), ("--write", write), *[("--write", path) for path in beside]]
+    given = [(option, path) for option, path in targets if path is not None]
+    others = {path.resolve(): "what the command reads" for path in read if path is not None}
+    for option, path in given:
+        other = others.get(path.resolve())
+        if other is not None:
+            raise ConfigError(
+                f"{option} {path} is {other} as well",
+                got=str(path),
+                wanted="a file of its own for each",
+                why="the one would replace the other",
+                fix=f"give another {option}",
+            )
+        others[path.resolve()] = f"the file of {option}"
+        if path.is_dir():
+            raise RunDirectoryError(
+                f"{path} is a directory", wanted="a file", fix=f"give {option} a file's name"
+            )
+        if path.exists() and not overwrite:
+            raise RunDirectoryError(
+                f"{path} exists",
+                why="nothing is replaced that was not meant to be",
+                fix=f"give another {option}, or --overwrite to replace it",
+            )
+    for directory in {path.parent for _, path in given}:
+        with explained_io(directory, "writing in"):
+            directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=directory):
+                pass
+
+
+def sibling(path: Path, remedy: str) -> Path:
+    """Where the study of a further remedy goes."""
+    return path.with_name(f"{path.stem}_{remedy}{path.suffix}")
+
+
+def write_studies(
+    path: Path, findings: Sequence[Finding], subject: Subject, check: str | None
+) -> None:
+    """A study of each remedy that fits: the first as `path`, others beside it under their names."""
+    from rekindle.signals.remedies import too_little, writable
+
+    fits = [(f.signal, f.remedy) for f in findings if f.remedy is not None]
+    fits = [(signal, advice) for signal, advice in fits if writable(advice.what)]
+    if not fits:
+        typer.echo(f"{path} was not written: no remedy with a study fits")
+        return
+    sized, few_dev = _fit_to_dev(subject)
+    done = set[str]()
+    for signal, advice in fits:
+        if advice.what in done:
+            continue
+        few = too_little(advice.what, subject) or few_dev or _no_check(advice.what, check)
+        if few is not None:
+            typer.echo(f"no study of {advice.what} was written: {few}")
+            continue
+        _write_study(sibling(path, advice.what) if done else path, signal, advice, sized)
+        done.add(advice.what)
+
+
+def _no_check(remedy: str, check: str | None) -> str | None:
+    """A recipe has one verifier for training and evaluation; with --check that is the bad one."""
+    if remedy != "hero" or check is None:
         return None
-    from dataclasses import replace
-
-    from rekindle.tasks.rows import Listed, check_verifier
-
-    if not isinstance(task, Listed):
-        raise ConfigError(
-            f"--check {name} needs a task from a file",
-            got=f"task '{task.name}'",
-            wanted="a .jsonl file, a directory of splits, or task.name=hub",
-            why="a generated task has one check, its own",
-            fix="leave --check out, or make its verifier brittle: --set task.brittle=0.5",
-        )
-    if name == task.verifier:
-        raise ConfigError(
-            f"--check {name} is the training verifier",
-            got=f"task.verifier {task.verifier}",
-            wanted="another one, which accepts what that rejects",
-            why="the same check beside itself finds nothing",
-            fix="set task.verifier to what training uses, e.g. --set task.verifier=exact",
-        )
-    if settings.task.brittle:
-        raise ConfigError(
-            "--check and task.brittle are both set",
-            got=f"--check {name}, task.brittle {settings.task.brittle:g}",
-            wanted="one of them",
-            why="with task.brittle the stronger check is the task's own",
-            fix="leave one out",
-        )
-    return replace(task, verifier=check_verifier(name))
-
-
-def _place(
-    asked: Asked, settings: DiagnoseSettings, task: Task, parameters: int, group_size: int
-) -> Place:
-    from rekindle.signals.remedies import ENOUGH, Place
-
-    plain = settings.model_dump(mode="json", exclude_unset=True)
-    plain["model"].pop("name")
-    kept = {name: plain[name] for name in ("task", "model", "sample") if plain.get(name)}
-    reward = plain.get("reward") or {}
-    levels = settings.task.levels
-    try:
-        there = task.problems("train", count=ENOUGH, seed=0, levels=levels)
-    except DataError:  # a level with fewer; what was measured is there
-        there = task.problems("train", count=asked.problems, seed=0, levels=levels)
-    return Place(
-        asked.model, parameters, kept, reward, asked.weak, asked.problems, len(there), group_size
+    return (
+        f"its evaluation would be by task.verifier, the one that {check} has found to reject right "
+        f"answers. Train with --set task.verifier={check}, which is worth most"
     )
+
+
+def _fit_to_dev(subject: Subject) -> tuple[Subject, str | None]:
+    """The subject with as many problems a level as dev has; why they are too few for a study.
+
+    Prints a line where there are fewer than were wanted.
+    """
+    levels, wanted = subject.settings.task.levels, subject.problems
+    try:
+        dev = subject.task.problems("dev", count=wanted, seed=0, levels=levels)
+    except DataError as error:
+        limit = f" (wanted: {error.wanted}); give a smaller --problems" if error.wanted else ""
+        return subject, f"a study is evaluated on dev problems: {error.what}{limit}"
+    by_level = Counter(problem.level for problem in dev)
+    lacking = len(dev) < wanted * len(by_level)
+    if len(dev) < LEAST_DEV:
+        fix = "give a dev.jsonl of 100 rows or more" if lacking else "give --problems 100 or more"
+        return subject, f"a study on {len(dev)} dev problems could not tell; {fix}"
+    if lacking:
+        typer.echo(
+            f"there are {len(dev)} dev problems, fewer than asked for (--problems {wanted}): "
+            "studies are evaluated on these; more would tell smaller differences"
+        )
+    return subject._replace(problems=max(by_level.values())), None
+
+
+def _write_study(path: Path, signal: str, remedy: Advice, subject: Subject) -> None:
+    """Write the study of a remedy, and check that it can be planned."""
+    import yaml
+
+    from rekindle.signals.remedies import study_tree
+    from rekindle.study.plan.planning import load_study, plan
+
+    tree = json.loads(json.dumps(study_tree(remedy.what, subject)))  # parts that arms share: copied
+    text = yaml.safe_dump(tree, sort_keys=False, width=100)
+    head = (
+        f"# Written by rekindle diagnose; {signal}: {remedy.what} fits.\n"
+        f"# {remedy.why}.\n"
+        "# Settle the baseline's rate on dev problems first, then:\n"
+        f"#   rekindle study {path} --out runs/{path.stem}\n"
+    )
+    write_atomic(path, head + text)
+    plan(load_study(path), Path("runs") / path.stem)
+    typer.echo(f"written: {path}, a study of {remedy.what}")

@@ -22,8 +22,8 @@ _EXTRAS = {
 }
 
 
-def run_doctor() -> None:
-    """Print versions, devices, threads and free space."""
+def doctor() -> None:
+    """Print versions, devices, threads and optional parts of this installation."""
     import torch
 
     from rekindle.rewards.code import find_sandbox

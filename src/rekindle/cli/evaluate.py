@@ -2,136 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rekindle.engine.config import (
-    DeviceConfig,
-    EvalConfig,
-    ModelConfig,
-    SampleConfig,
-    Section,
-    TaskConfig,
-)
-from rekindle.errors import ConfigError, DataError, RunDirectoryError
-from rekindle.files import write_json
-from rekindle.training.recipe import checked, with_overrides
+from rekindle.cli.options import Levels, Set, TestedModel, check_split, split_names
+from rekindle.errors import RunDirectoryError
 
 if TYPE_CHECKING:
-    from rekindle.engine.policy import Policy
+    from rekindle.evals.reading import Eval, LevelCells
 
 
-class EvalSettings(Section):
-    """What `--set` reaches in `rekindle eval`."""
-
-    model: ModelConfig = ModelConfig()
-    task: TaskConfig = TaskConfig()
-    sample: SampleConfig = SampleConfig()
-    eval: EvalConfig = EvalConfig()
-    device: DeviceConfig = DeviceConfig()
-
-
-S = TypeVar("S", bound=EvalSettings)
-
-
-def settings_for(model: str, task: str, overrides: Sequence[str]) -> EvalSettings:
-    """Settings from the command line; a task that ends in .jsonl is a file."""
-    return settings_of(EvalSettings, model, task, overrides)
-
-
-def settings_of(kind: type[S], model: str, task: str, overrides: Sequence[str]) -> S:
-    """The same, of a command that reads more sections."""
-    tree: dict[str, Any] = {"model": {"name": model}, "task": {"name": task}}
-    if task.endswith(".jsonl") or Path(task).is_dir():
-        tree["task"] = {"name": "jsonl", "path": task}
-    elif "/" in task or Path(task).exists():
-        raise DataError(
-            f"task '{task}' is {'no .jsonl file' if Path(task).exists() else 'not there'}",
-            wanted="a task's name (`rekindle tasks`), a .jsonl file, or a directory with "
-            "train.jsonl, dev.jsonl, test.jsonl",
-            fix="check the path",
-        )
-    tree["eval"] = {"problems": 200}  # more than during training: nothing waits for it
-    return checked(kind, with_overrides(tree, overrides), "")
-
-
-def run_eval(
-    *,
-    model: str,
-    task: str,
-    out: Path,
-    split: str,
-    samples: int | None,
-    problems: int | None,
-    levels: str | None,
-    seed: int,
-    away_from: tuple[str, float] | None,
-    overwrite: bool,
-    overrides: Sequence[str],
+def evaluate(
+    model: TestedModel,
+    task: Annotated[str, typer.Option(help="A task, see `rekindle tasks`, or a .jsonl file.")],
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    split: Annotated[
+        str, typer.Option(help="dev or test (or train, to see how much is memorised).")
+    ] = "test",
+    samples: Annotated[int | None, typer.Option(help="Answers per problem; default: 8.")] = None,
+    problems: Annotated[int | None, typer.Option(help="Problems per level; default: 200.")] = None,
+    levels: Levels = None,
+    seed: Annotated[int, typer.Option(help="Seed of the problems and the samples.")] = 0,
+    weak: Annotated[
+        str | None, typer.Option(help="A weaker model: evaluate logits z + c (z - z_weak).")
+    ] = None,
+    extrapolate: Annotated[float, typer.Option(metavar="C", help="c, with --weak.")] = 0.25,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+    sets: Set = None,
 ) -> None:
-    """Evaluate, write the JSON, print the table."""
-    settings = settings_for(model, task, overrides)
-    samples = settings.eval.samples if samples is None else samples
-    problems = settings.eval.problems if problems is None else problems
-    _check(split, samples, problems, settings.sample)
+    """Measure pass@k, avg@k, maj@k and greedy accuracy, per level, with intervals."""
     if out.exists() and not overwrite:
         raise RunDirectoryError(
             f"{out} exists", fix="give another --out, or --overwrite to replace it"
         )
-    from rekindle.engine.device import seed_everything, set_threads
-    from rekindle.engine.sampler import CachedSampler
-    from rekindle.evals.evaluate import evaluate
-    from rekindle.training.train import open_task, sampling
+    listed = check_split(split)
+    from rekindle.files import write_json
+    from rekindle.training.evaluation import WeakContrast, evaluate_model
 
-    wanted = settings.task
-    loaded = open_task(wanted)
-    names = (
-        tuple(level.strip() for level in levels.split(","))
-        if levels
-        else settings.eval.levels or wanted.levels
-    )
-    listed = loaded.problems(split, count=problems, seed=seed, levels=names)  # type: ignore[arg-type]
-    policy, model = _policy(settings, away_from)
-    set_threads(
-        settings.device.threads, parameters=sum(p.numel() for p in policy.model.parameters())
-    )
-    seed_everything(seed, deterministic=settings.device.deterministic)
-    result = evaluate(
-        listed,
-        sampler=CachedSampler(policy),
-        task=loaded,
-        sample_config=sampling(settings.sample, loaded),
+    result = evaluate_model(
+        model,
+        task,
+        split=listed,
         samples=samples,
+        problems=problems,
+        levels=split_names(levels or None),
         seed=seed,
-        split=split,
-        model=model,
-        temperatures=settings.eval.temperatures,
-        policy=policy if settings.eval.likelihood else None,
+        contrast=None if weak is None else WeakContrast(weak, extrapolate),
+        overrides=sets or (),
     )
     write_json(out, result)
     _print(result)
     typer.echo(f"written: {out}")
 
 
-def _policy(settings: EvalSettings, away_from: tuple[str, float] | None) -> tuple[Policy, str]:
-    """What is evaluated, and what it is called."""
-    from rekindle.engine.contrast import ContrastPolicy
-    from rekindle.engine.policy import Policy
-
-    policy, name = Policy.load(settings.model), settings.model.name
-    if away_from is None:
-        return policy, name
-    weak, strength = away_from
-    other = Policy.load(settings.model.model_copy(update={"name": weak, "revision": None}))
-    both = ContrastPolicy.between(policy, other, strength)
-    return both, f"{name} + {strength:g} (it - {weak})"
-
-
-def run_compare(before: Path, after: Path) -> None:
-    """Print the paired differences `after - before`, over all problems and per level."""
+def compare(
+    before: Annotated[Path, typer.Argument(help="An eval.json.")],
+    after: Annotated[Path, typer.Argument(help="An eval.json on the same problems.")],
+) -> None:
+    """Compare two evaluations: the paired difference, with intervals."""
     from rekindle.evals.compare import compare_table
     from rekindle.evals.reading import read_eval
 
@@ -139,31 +69,17 @@ def run_compare(before: Path, after: Path) -> None:
     same = before.resolve() == after.resolve()  # a file beside itself, not two that agree
     rows = compare_table(first, first if same else read_eval(after))
     typer.echo(f"{'level':<8} {'metric':<10} {'difference':>10}   95 % interval       p      n")
-    for row in rows:
+    for level, metric, change in rows:
         typer.echo(
-            f"{row['level'] or 'all':<8} {row['metric']:<10} {row['difference']:>+10.3f}   "
-            f"[{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]  {row['p_value']:.3f}  {row['n']}"
+            f"{level or 'all':<8} {metric:<10} {change.value:>+10.3f}   "
+            f"[{change.ci_low:+.3f}, {change.ci_high:+.3f}]  {change.p_value:.3f}  "
+            f"{change.n_problems}"
         )
 
 
-def _check(split: str, samples: int, problems: int, sample: SampleConfig) -> None:
-    if split not in ("train", "dev", "test"):
-        raise ConfigError("--split is unknown", got=split, wanted="train, dev or test")
-    if samples < 1 or problems < 1:
-        raise ConfigError(
-            "--samples and --problems must be at least 1", got=f"{samples} and {problems}"
-        )
-    if samples > 1 and sample.temperature == 0:
-        raise ConfigError(
-            "several samples at temperature 0",
-            got=f"--samples {samples}, sample.temperature 0",
-            wanted="--samples 1, or a temperature above 0",
-            why="greedy answers to one problem are all the same, so pass@k would say nothing",
-        )
-
-
-def _print(result: dict[str, Any]) -> None:
-    blocks = [("all", result), *result["levels"].items()]
+def _print(result: Eval) -> None:
+    overall: LevelCells = {"n_problems": result["n_problems"], "metrics": result["metrics"]}
+    blocks = [("all", overall), *result["levels"].items()]
     names = list(result["metrics"])
     wide = max(map(len, names))
     for level, block in blocks:
@@ -176,6 +92,6 @@ def _print(result: dict[str, Any]) -> None:
             low, high = cell["ci_low"], cell["ci_high"]
             interval = "no interval" if low is None else f"[{low:.3f}, {high:.3f}]"
             typer.echo(f"  {name:<{wide}} {cell['value']:.3f}  95 % {interval}  n={cell['n']}")
-    ece = (result.get("calibration") or {}).get("ece")
-    if ece is not None:
-        typer.echo(f"calibration error of greedy answers (ece) {ece:.3f}")
+    calibration = result.get("calibration")
+    if calibration is not None and calibration["ece"] is not None:
+        typer.echo(f"calibration error of greedy answers (ece) {calibration['ece']:.3f}")

@@ -1,107 +1,210 @@
-"""`rekindle explain advantages`: the training step's own credit, on rows from a file."""
+"""`rekindle explain`: what a method's own formulas make of rows from a file."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import torch
+import typer
 
-from rekindle.engine.config import SampleConfig
+from rekindle.cli.options import Set
+from rekindle.cli.rows import SourceRow, read_rows, write_columns
 from rekindle.errors import ConfigError, DataError, did_you_mean
-from rekindle.files import read_jsonl, write_jsonl
-from rekindle.methods.catalog import find_method, method_module, methods_of
-from rekindle.ops.groups import ScoredRows
-from rekindle.training.recipe import checked, with_overrides
 
-_NUMBERS = ("correct", "rm_score", "sum_logprob", "num_tokens")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Apply a method's formula to your own rows."
+)
+
+_CURRICULUM_SETTINGS = ("mode", "alpha", "beta", "gamma")
+# What decides pairs; the rest of a method's section is about sampling and training.
+_PAIR_SETTINGS = {
+    "weak_to_strong": (
+        *("tau_chosen", "tau_rejected", "max_pairs", "seed", "unreadable", "equality"),
+    ),
+    "self_rewarding": ("ties", "choose_cut"),
+    "temporal": ("past", "future", "ties", "choose_cut"),
+}
 
 
-def run_explain_advantages(
-    method: str, source: Path, target: Path, overrides: Sequence[str]
+@app.command("advantages")
+def explain_advantages(
+    method: Annotated[str, typer.Option(help="grpo, lens, hero, ngrpo, ...: `rekindle methods`.")],
+    input: Annotated[Path, typer.Option(help="JSONL rows: group, correct, ...")],
+    output: Annotated[Path, typer.Option(help="The rows with reward and advantage.")],
+    sets: Set = None,
 ) -> None:
-    """Add `reward`, `advantage`, `group_class` and the method's own columns (`penalty`, `weight`,
-    ...) to each row, in order; a null is missing."""
+    """Compute rewards, advantages, penalties and weights of your rows, as training does."""
+    import torch
+
+    from rekindle.engine.config import SampleConfig
+    from rekindle.methods.catalog import find_method, method_module, methods_of
+    from rekindle.ops.groups import ScoredRows
+    from rekindle.training.recipe import checked, with_overrides
+
     known = methods_of("group")
     if method not in known:
         raise ConfigError(
             f"method '{method}' gives no group advantages", fix=did_you_mean(method, known)
         )
-    module = method_module(method)
-    preset = module.PRESETS[method].model_dump()
-    section = find_method(method).section
-    plain = [override.removeprefix(f"{section}.") for override in overrides]
-    config = checked(module.Config, with_overrides(preset, plain), section)
+    module, section = method_module(method), find_method(method).section
+    overrides = _within_section(sets, section)
+    tree = with_overrides(module.PRESETS[method].model_dump(), overrides)
+    config = checked(module.Config, tree, section)
     module.check(config, SampleConfig())
-    numbered = read_jsonl(source)
-    rows = [row for _, row in numbered]
-    columns = {
-        name: [_number(source, line, row, name) for line, row in numbered] for name in _NUMBERS
+    rows = read_rows(input)
+    numbers = {
+        f"{name}_N": torch.tensor([read(row) for row in rows], dtype=torch.float64)
+        for name, read in _ANSWER_NUMBERS.items()
     }
-    credit = module.credit(
-        ScoredRows(
-            group=[_group(source, line, row) for line, row in numbered],
-            **{
-                f"{name}_N": torch.tensor(values, dtype=torch.float64)
-                for name, values in columns.items()
-            },
-        ),
-        config,
-    )
-    added: dict[str, Any] = {
+    credit = module.credit(ScoredRows(group=[_group(row) for row in rows], **numbers), config)
+    columns = {
         "reward": credit.reward_N.tolist(),
         "advantage": credit.advantage_N.tolist(),
         "group_class": credit.group_class_N,
         **{name: column.tolist() for name, column in credit.columns.items()},
     }
-    write_jsonl(
-        target,
-        [
-            {**row, **{name: values[i] for name, values in added.items()}}
-            for i, row in enumerate(rows)
-        ],
+    write_columns(output, rows, columns)
+
+
+@app.command("curriculum")
+def explain_curriculum(
+    input: Annotated[Path, typer.Option(help="JSONL rows: id, entropy_weak, entropy_strong.")],
+    output: Annotated[Path, typer.Option(help="The rows with weight and class.")],
+    sets: Set = None,
+) -> None:
+    """Compute WMSS's sampling weights of your rows: --set mode=paper|code, alpha, beta, gamma."""
+    import torch
+
+    from rekindle.methods.wmss.curriculum import CurriculumConfig, curriculum
+    from rekindle.training.recipe import checked, with_overrides
+
+    overrides = _within_section(sets, "wmss")
+    _check_settings(overrides, _CURRICULUM_SETTINGS)
+    settings = checked(
+        CurriculumConfig, with_overrides(CurriculumConfig().model_dump(), overrides), "wmss"
     )
+    rows = read_rows(input)
+    weak, strong = (
+        torch.tensor([_entropy(row, name) for row in rows], dtype=torch.float64)
+        for name in ("entropy_weak", "entropy_strong")
+    )
+    weighed = curriculum(
+        weak,
+        strong,
+        mode=settings.mode,
+        alpha=settings.alpha,
+        beta=settings.beta,
+        gamma=settings.gamma,
+    )
+    write_columns(output, rows, {"weight": weighed.weight_N.tolist(), "class": weighed.class_N})
 
 
-def _group(source: Path, line: int, row: dict[str, Any]) -> str:
-    if "group" not in row:
+@app.command("pairs")
+def explain_pairs(
+    method: Annotated[str, typer.Option(help="weak_to_strong, self_rewarding or temporal.")],
+    input: Annotated[Path, typer.Option(help="JSONL rows of answers, in the method's format.")],
+    output: Annotated[Path, typer.Option(help="The JSONL file of pairs to write.")],
+    sets: Set = None,
+) -> None:
+    """Make the pairs that training would make of your answers; say what is skipped, and why."""
+    from rekindle.files import write_jsonl
+    from rekindle.methods.catalog import METHODS, find_method, method_module
+    from rekindle.training.recipe import checked, with_overrides
+
+    makers = [name for name, row in METHODS.items() if row.makes_pairs]
+    if method not in makers:
+        raise ConfigError(f"method '{method}' makes no pairs", fix=did_you_mean(method, makers))
+    module, section = method_module(method), find_method(method).section
+    overrides = _within_section(sets, section)
+    _check_settings(overrides, _PAIR_SETTINGS[section])
+    tree = with_overrides(module.PRESETS[method].model_dump(), overrides)
+    config = checked(module.Config, tree, section)
+    rows = read_rows(input)
+    for row in rows:
+        if row.columns.get("id") is None:
+            raise DataError(f"{row.where} has no 'id'", got=row.columns, wanted="a name of its own")
+    pairs, skipped = module.explain_pairs([row.columns for row in rows], config)
+    write_jsonl(output, pairs)
+    typer.echo(f"{len(rows)} rows, {len(pairs)} written", err=True)
+    for reason, times in skipped.most_common():
+        typer.echo(f"  skipped {times}: {reason}", err=True)
+
+
+def _within_section(sets: Sequence[str] | None, section: str) -> list[str]:
+    """`--set scale=none` and `--set grpo.scale=none` are the same here."""
+    return [override.removeprefix(f"{section}.") for override in sets or []]
+
+
+def _check_settings(overrides: Sequence[str], known: Sequence[str]) -> None:
+    for override in overrides:
+        name = override.split("=", 1)[0]
+        if name not in known:
+            raise ConfigError(f"setting '{name}' has no effect here", fix=did_you_mean(name, known))
+
+
+def _group(row: SourceRow) -> str:
+    if "group" not in row.columns:
         raise DataError(
-            f"{source}:{line} has no 'group'", got=row, why="advantages compare answers of a group"
+            f"{row.where} has no 'group'",
+            got=row.columns,
+            why="advantages compare answers of a group",
         )
-    group = row["group"]
+    group = row.columns["group"]
     if not isinstance(group, str | int) or isinstance(group, bool):
-        raise DataError(f"{source}:{line}: 'group' is not a name", got=group, wanted="a string")
+        raise DataError(f"{row.where}: 'group' is not a name", got=group, wanted="a string")
     return str(group)
 
 
-def _number(source: Path, line: int, row: dict[str, Any], name: str) -> float:
-    if name == "correct" and name not in row:
+def _correct(row: SourceRow) -> float:
+    if "correct" not in row.columns:
         raise DataError(
-            f"{source}:{line} has no 'correct'",
-            got=row,
+            f"{row.where} has no 'correct'",
+            got=row.columns,
             wanted="0, 1, or null for a score that is missing",
         )
-    value = row.get(name)
-    if value is None:
-        return math.nan
-    if isinstance(value, bool):
-        value = int(value)
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    value = row.number("correct")
+    if value < 0 or value > 1:
         raise DataError(
-            f"{source}:{line}: '{name}' is not a number",
-            got=value,
-            wanted="a finite number, or null when it is missing",
-        )
-    if name == "correct" and not 0 <= value <= 1:
-        raise DataError(
-            f"{source}:{line}: 'correct' is out of range",
-            got=value,
+            f"{row.where}: 'correct' is out of range",
+            got=row.columns["correct"],
             wanted="0 to 1",
             why="the classes all_wrong and all_right are read from it; -1 would count as mixed",
             fix="map wrong to 0 and right to 1",
         )
-    if name == "num_tokens" and value < 0:
-        raise DataError(f"{source}:{line}: 'num_tokens' is negative", got=value, wanted="0 or more")
+    return value
+
+
+def _num_tokens(row: SourceRow) -> float:
+    value = row.number("num_tokens")
+    if value < 0:
+        got = row.columns["num_tokens"]
+        raise DataError(f"{row.where}: 'num_tokens' is negative", got=got, wanted="0 or more")
+    return value
+
+
+_ANSWER_NUMBERS = {
+    "correct": _correct,
+    "rm_score": lambda row: row.number("rm_score"),
+    "sum_logprob": lambda row: row.number("sum_logprob"),
+    "num_tokens": _num_tokens,
+}
+
+
+def _entropy(row: SourceRow, name: str) -> float:
+    if "id" not in row.columns:
+        raise DataError(f"{row.where} has no 'id'", got=row.columns)
+    value = row.columns.get(name)
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not math.isfinite(value)
+        or value < 0
+    ):
+        raise DataError(
+            f"{row.where} has no usable '{name}'",
+            got=value,
+            wanted="mean nats a token, a finite number, 0 or more",
+        )
     return float(value)

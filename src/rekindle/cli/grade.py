@@ -4,42 +4,38 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import typer
 
-from rekindle.errors import ConfigError, DataError
-from rekindle.files import read_jsonl, write_jsonl
-from rekindle.rewards.workers import VerifierPool
-from rekindle.tasks.rows import check_verifier
+from rekindle.cli.rows import read_rows, write_columns
+from rekindle.errors import ConfigError
 
 
-def run_grade(
-    verifier: str,
-    source: Path,
-    target: Path,
-    *,
-    timeout: float,
-    workers: int | None,
-    memory: int,
+def grade(
+    verifier: Annotated[str, typer.Option(help="exact, numeric, or math (extra [math]).")],
+    input: Annotated[Path, typer.Option(help='JSONL rows: {"gold": ..., "text": ...}.')],
+    output: Annotated[Path, typer.Option(help="The rows with score and reason.")],
+    timeout: Annotated[float, typer.Option(help="Seconds allowed per answer.", min=0.01)] = 5.0,
+    workers: Annotated[int | None, typer.Option(help="Number of processes.", min=1)] = None,
+    memory: Annotated[int, typer.Option(help="Memory limit of a process, MiB.", min=256)] = 2048,
 ) -> None:
-    """Add `score` (1, 0 or null) and `reason` to each row, in order; nothing else of it changes."""
+    """Check answers in processes that can be killed: 1, 0, or null with the reason."""
+    from rekindle.rewards.workers import VerifierPool
+    from rekindle.tasks.rows import check_verifier
+
     if verifier == "code":
         raise ConfigError(
             "programs are graded as a task, by test cases", fix="rekindle eval with a .jsonl task"
         )
     check_verifier(verifier)
-    rows = read_jsonl(source)
-    golds = [_text(source, line, row, "gold") for line, row in rows]
-    texts = [_text(source, line, row, "text") for line, row in rows]
+    rows = read_rows(input)
+    answers = [(row.text("gold"), row.text("text")) for row in rows]
     pool = VerifierPool(verifier, timeout=timeout, workers=workers, memory=memory)
-    scores = pool.grade(list(zip(golds, texts, strict=True)))
+    scores = pool.grade(answers)
     pool.close()
-    graded = [
-        {**row, "score": _plain(score.value), "reason": score.reason}
-        for (_, row), score in zip(rows, scores, strict=True)
-    ]
-    write_jsonl(target, graded)
+    values = [None if s.value is None else _without_fraction(s.value) for s in scores]
+    write_columns(output, rows, {"score": values, "reason": [s.reason for s in scores]})
     counted = Counter("missing" if s.value is None else f"{s.value:g}" for s in scores)
     reasons = Counter(score.reason for score in scores if score.reason is not None)
     typer.echo(
@@ -50,17 +46,5 @@ def run_grade(
     )
 
 
-def _plain(value: float | None) -> float | int | None:
+def _without_fraction(value: float) -> float:
     return int(value) if value in (0.0, 1.0) else value
-
-
-def _text(source: Path, line: int, row: dict[str, Any], name: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str):
-        raise DataError(
-            f"{source}:{line} has no text '{name}'",
-            got=value if name in row else row,
-            wanted='{"gold": "...", "text": "..."}',
-            fix="numbers must be texts too: how they are written is part of the answer",
-        )
-    return value

@@ -1,25 +1,29 @@
-"""`rekindle inspect-data`: the tokens a model would be trained on."""
+"""`rekindle inspect-data`: the tokens that a model would be trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from rekindle.cli.evaluate import settings_for
-from rekindle.errors import ConfigError
+from rekindle.cli.options import Set, check_split
 
 
-def run_inspect(*, task: str, model: str, split: str, count: int, overrides: Sequence[str]) -> None:
-    """Print prompts and solutions token by token; tokens that carry loss stand in brackets."""
-    if split not in ("train", "dev", "test"):
-        raise ConfigError("--split is unknown", got=split, wanted="train, dev or test")
-    settings = settings_for(model, task, overrides)
+def inspect_data(
+    task: Annotated[str, typer.Option(help="A task, or a .jsonl file.")],
+    model: Annotated[str, typer.Option(help="Whose tokenizer to use.")] = "testbed/countdown-s0",
+    split: Annotated[str, typer.Option(help="train, dev or test.")] = "train",
+    count: Annotated[int, typer.Option(help="Problems to show.")] = 3,
+    sets: Set = None,
+) -> None:
+    """Show what the model would see: tokens, and which of them carry loss."""
+    listed = check_split(split)
     from rekindle.engine.policy import Policy
-    from rekindle.training.train import open_task
+    from rekindle.training.evaluation import EvalSettings, settings_of
+    from rekindle.training.parts import open_task
 
-    wanted = settings.task
-    loaded = open_task(wanted)
+    settings = settings_of(EvalSettings, model, task, sets or [])
+    loaded = open_task(settings.task)
     policy = Policy.load(settings.model)
     tokenizer = policy.tokenizer
     typer.echo(
@@ -27,7 +31,8 @@ def run_inspect(*, task: str, model: str, split: str, count: int, overrides: Seq
         f"chat template: {'yes' if tokenizer.chat_template is not None else 'no'}, "
         f"context {policy.context}"
     )
-    for problem in loaded.problems(split, count=count, seed=0, levels=wanted.levels)[:count]:  # type: ignore[arg-type]
+    levels = settings.task.levels
+    for problem in loaded.problems(listed, count=count, seed=0, levels=levels)[:count]:
         prompt = policy.encode_prompt(problem)
         typer.echo(f"\n{problem.id} (level {problem.level or '-'}), answer {problem.answer!r}")
         typer.echo("  prompt   " + " ".join(tokenizer.convert_ids_to_tokens(prompt)))

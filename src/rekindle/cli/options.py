@@ -1,22 +1,29 @@
-"""What commands share: options that several have, and how a run's mode and command are told."""
+"""Options that several commands have, and what a command line says of a run: its mode and itself.
+
+Nothing heavy is imported here or at the top of a command's file: `--help` answers at once.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal
 
 import typer
 
 from rekindle.errors import ConfigError
+from rekindle.records import Split
 
+Mode = Literal["new", "resume", "overwrite"]
 Set = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads this at run time
+    list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
+Levels = Annotated[str | None, typer.Option(help="Levels, comma-separated; default: all.")]
+TestedModel = Annotated[str, typer.Option(help="testbed/<name>, a directory, or a hub id.")]
 
 
-def mode_of(resume: bool, overwrite: bool) -> Literal["new", "resume", "overwrite"]:
+def mode_of(resume: bool, overwrite: bool) -> Mode:
     """What is to be done with a directory that exists.
 
     Raises:
@@ -36,3 +43,20 @@ def command_line() -> str:
     import shlex
 
     return shlex.join(["rekindle", *sys.argv[1:]])
+
+
+def split_names(text: str | None) -> tuple[str, ...] | None:
+    """The names between commas; None where nothing was given."""
+    return None if text is None else tuple(name.strip() for name in text.split(","))
+
+
+def check_split(split: str) -> Split:
+    """The split of a name.
+
+    Raises:
+        ConfigError: there is no such split.
+    """
+    splits: dict[str, Split] = {"train": "train", "dev": "dev", "test": "test"}
+    if split not in splits:
+        raise ConfigError("--split is unknown", got=split, wanted="train, dev or test")
+    return splits[split]

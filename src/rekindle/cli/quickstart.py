@@ -10,46 +10,46 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from rekindle.cli.options import Quiet, Set, command_line, mode_of
 from rekindle.errors import RunDirectoryError, TrainingError
 from rekindle.files import write_json
-from rekindle.study.run.local import LocalPool, warm_up
 
 if TYPE_CHECKING:
-    from rekindle.study.store.claim import Mode
+    from rekindle.study.evidence import EvidenceRow
+    from rekindle.study.tour import TourPair
 
 AT_ONCE = 2
 PAGE = "report.html"
 
 
-def run_quickstart(
-    out: Path,
-    *,
-    mode: Mode,
-    only: Sequence[str],
-    overrides: Sequence[str],
-    command: str,
-    quiet: bool,
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Where runs and report go.")] = Path("runs/quickstart"),
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier quickstart.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue one that was stopped.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="One method's pair; repeatable.")] = None,
+    sets: Set = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Run the pairs, build the page, print the verdicts and the page's path."""
-    since = time.monotonic()
+    """Take a tour: five methods, each beside its baseline on the testbed, and a page about it."""
+    since, mode, command = time.monotonic(), mode_of(resume, overwrite), command_line()
     if out.exists() and any(out.iterdir()) and mode == "new":
         raise RunDirectoryError(
-            f"{out} exists", fix="--resume goes on with it, --overwrite replaces it"
+            f"{out} exists", fix="--resume continues it, --overwrite replaces it"
         )
-    warm_up()
-    from rekindle.report.tour import build_tour
-    from rekindle.report.words import plural
-    from rekindle.study.evidence import shipped
-    from rekindle.study.store.cost import read_cost, told
-    from rekindle.study.tour import load_tour, run_tour, tour_row
+    from rekindle.study.run.executors import LocalPool, warm_up
 
-    studies = load_tour(only, overrides)
+    warm_up()
+    from rekindle.report.formatting import plural
+    from rekindle.report.tour import build_tour
+    from rekindle.study.evidence import shipped
+    from rekindle.study.store.cost import cost_line, read_cost
+    from rekindle.study.tour import load_tour, run_tour, tour_pair
+
+    studies = load_tour(only or [], sets or [])
     if not quiet:
         typer.echo(
             f"{plural(len(studies), 'method')}, each beside its baseline: {2 * len(studies)} runs "
@@ -65,22 +65,31 @@ def run_quickstart(
         quiet=quiet,
         since=since,
     )
-    rows = [tour_row(one) for one in toured]
+    rows = [tour_pair(one) for one in toured]
     evidence = {name: shipped()[name] for name in studies}
     cost = read_cost(out)
     assert cost is not None
-    code = {key: toured[0].found[key] for key in ("commit", "dirty")}
-    summary = {"command": command, **code, "pairs": rows, "evidence": evidence, "cost": cost}
+    summary = {
+        "command": command,
+        "commit": toured[0].results.commit,
+        "dirty": toured[0].results.dirty,
+        "pairs": [row.plain() for row in rows],
+        "evidence": {name: row.plain() for name, row in evidence.items()},
+        "cost": cost.plain(),
+    }
     write_json(out / "summary.json", summary)
-    page = build_tour(toured, rows, evidence, out / PAGE, command=command, cost=told(cost))
+    page = build_tour(toured, rows, evidence, out / PAGE, command=command, cost=cost_line(cost))
     _show(rows, evidence)
-    typer.echo(f"{told(cost)}\nreport: {page.resolve()}")
+    typer.echo(f"{cost_line(cost)}\nreport: {page.resolve()}")
     _refuse_failures(rows)
 
 
-def _show(rows: Sequence[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -> None:
-    from rekindle.report.tour import ELSEWHERE, evidence_words, metric_note, training_sentence
-    from rekindle.report.tour_words import GAPS
+def _show(rows: Sequence[TourPair], evidence: dict[str, EvidenceRow]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from rekindle.report.tour import ELSEWHERE, evidence_line, metric_note, training_sentence
+    from rekindle.report.tour_texts import TEXTS
     from rekindle.study.tour import ONE_SEED
 
     console = Console(width=None if Console().is_terminal else 150)
@@ -90,12 +99,12 @@ def _show(rows: Sequence[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -
     )  # fmt: skip
     for row in rows:
         grid.add_row(
-            row["method"],
-            row["baseline"],
-            GAPS[row["name"]].missing,
-            *(_share(row[key]) for key in ("start", "before", "after")),
+            row.method,
+            row.baseline,
+            TEXTS[row.name].missing,
+            *(_share(share) for share in (row.start, row.before, row.after)),
             _interval(row),
-            row["verdict"] if row["delta"] is not None else "not finished",
+            row.verdict if row.delta is not None else "not finished",
         )
     console.print(grid)
     console.print(
@@ -107,12 +116,12 @@ def _show(rows: Sequence[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -
         "method", "what was compared", "difference, 95 %", "rests on", "verdict",
         title="What the committed studies say",
     )  # fmt: skip
-    for name, row in evidence.items():
-        studies.add_row(name, *evidence_words(row))
+    for name, study in evidence.items():
+        studies.add_row(name, *evidence_line(study))
     console.print(studies)
     console.print(f"{ELSEWHERE} in docs/evidence.md.", style="dim")
     for row in rows:
-        if row["baseline"] == "grpo" and row["training"] is not None:
+        if row.baseline == "grpo" and row.training is not None:
             console.print(training_sentence(row))
 
 
@@ -120,14 +129,16 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _interval(row: dict[str, Any]) -> str:
-    if row["delta"] is None:
+def _interval(row: TourPair) -> str:
+    if row.delta is None:
         return "undefined"
-    return f"{row['delta']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
+    if row.ci_low is None or row.ci_high is None:
+        return f"{row.delta:+.3f} (no interval)"
+    return f"{row.delta:+.3f} [{row.ci_low:+.3f}, {row.ci_high:+.3f}]"
 
 
-def _refuse_failures(rows: Sequence[dict[str, Any]]) -> None:
-    failed = [f"{f['arm']}: {f['why']}" for row in rows for f in row["failed"]]
+def _refuse_failures(rows: Sequence[TourPair]) -> None:
+    failed = [f"{failure.arm}: {failure.why}" for row in rows for failure in row.failed]
     if failed:
         raise TrainingError(
             f"{len(failed)} of the runs failed",

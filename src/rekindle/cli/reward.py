@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from rekindle import testbed
+from rekindle.cli.options import Levels, Mode, Quiet, Set, command_line, mode_of, split_names
 from rekindle.errors import ConfigError, DataError
 from rekindle.files import read_jsonl, write_json, write_jsonl
 
@@ -19,24 +20,65 @@ if TYPE_CHECKING:
     from rekindle.records import Problem
     from rekindle.rewards.reward_model import ScalarHead
     from rekindle.tasks import Task
-    from rekindle.training.reward_data import Candidate, Contrast
-    from rekindle.training.reward_training import HeldOut, RewardTraining
+    from rekindle.training.reward_data import Contrast, LabelledAnswer
+    from rekindle.training.reward_training import Assessment, Draw, HeldOut, RewardTraining
 
-Mode = Literal["new", "resume", "overwrite"]
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Train and assess reward models."
+)
 CANDIDATES = "candidates.jsonl"
 
 
+class RewardAnswers(NamedTuple):
+    """Where the contrasts of a step come from, and the answers that the model is measured on."""
+
+    draw: Draw
+    held_out: HeldOut
+
+
+@app.command("train")
+def reward_train(
+    out: Annotated[Path, typer.Option(help="The run directory; OUT/final is the reward model.")],
+    model: Annotated[str | None, typer.Option(help="The trunk: a policy or reward model.")] = None,
+    task: Annotated[str | None, typer.Option(help="Where problems and labels come from.")] = None,
+    levels: Levels = None,
+    loss: Annotated[str | None, typer.Option(help="correctness or bradley_terry.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="JSONL: prompt, chosen, rejected.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="Adds its answers; repeatable.")] = None,
+    resume: Annotated[bool, typer.Option(help="Continue from the newest checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing run.")] = False,
+    sets: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a scalar-head reward model and measure it on held-out problems."""
+    config = settings(model, task, levels, loss, pairs, policy or [], sets or [])
+    run_train(config, out, mode=mode_of(resume, overwrite), command=command_line(), quiet=quiet)
+
+
+@app.command("eval")
+def reward_eval(
+    reward: Annotated[str, typer.Option(help="The reward model: a directory or hub id.")],
+    model: Annotated[str | None, typer.Option(help="The policy whose answers are scored.")] = None,
+    task: Annotated[str | None, typer.Option(help="The problems.")] = None,
+    levels: Levels = None,
+    out: Annotated[Path | None, typer.Option(help="The JSON file to write.")] = None,
+    sets: Set = None,
+) -> None:
+    """Measure the AUC of a reward model on a policy's own answers to held-out problems."""
+    run_eval(settings(model, task, levels, overrides=sets or []), reward, out)
+
+
 def settings(
-    model: str | None,
-    task: str | None,
-    levels: str | None,
-    loss: str | None,
-    pairs: Path | None,
-    policies: Sequence[str],
-    overrides: Sequence[str],
-) -> dict[str, Any]:
-    """The options as nested data, overrides on top; what is None keeps its default."""
-    from rekindle.training.recipe import with_overrides
+    model: str | None = None,
+    task: str | None = None,
+    levels: str | None = None,
+    loss: str | None = None,
+    pairs: Path | None = None,
+    policies: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+) -> RewardTraining:
+    """The options as settings, overrides on top; what is None keeps its default."""
+    from rekindle.training.recipe import checked, with_overrides
     from rekindle.training.reward_training import RewardTraining
 
     optim = RewardTraining().optim.model_dump(mode="json")  # one key set keeps the others
@@ -47,25 +89,23 @@ def settings(
         file = task.endswith(".jsonl") or Path(task).is_dir()
         tree["task"] = {"name": "jsonl", "path": task} if file else {"name": task}
     if levels is not None:
-        tree["task"]["levels"] = [level.strip() for level in levels.split(",")]
+        tree["task"]["levels"] = list(split_names(levels) or ())
     if loss is not None:
         tree["loss"] = loss
     if pairs is not None:
         tree["data"]["pairs"] = str(pairs)
     if policies:
         tree["data"]["policies"] = list(policies)
-    return with_overrides(tree, overrides)
+    return checked(RewardTraining, with_overrides(tree, overrides), "")
 
 
-def run_train(tree: dict[str, Any], out: Path, *, mode: Mode, command: str, quiet: bool) -> None:
+def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, quiet: bool) -> None:
     """Collect answers, train, assess on held-out problems; OUT/final holds model and eval.json."""
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.run import Run
-    from rekindle.training.recipe import checked
-    from rekindle.training.reward_training import RewardTraining, assess, fit
-    from rekindle.training.train import open_task
+    from rekindle.training.parts import open_task
+    from rekindle.training.reward_training import assess, fit
 
-    config = checked(RewardTraining, tree, "")
     _check(config)
     seed_everything(config.seed, deterministic=config.device.deterministic)
     head = _head(config)
@@ -84,31 +124,30 @@ def run_train(tree: dict[str, Any], out: Path, *, mode: Mode, command: str, quie
         if run.finished:
             return
         if task is None:
-            draw, held_out = _from_pairs(config)
+            draw, held_out = _read_pairs(config)
         else:
-            draw, held_out = _from_task(config, task, _answering(config, head), out, mode)
+            draw, held_out = _sample_answers(config, task, _policies_of(config, head), out, mode)
         fit(config, head, draw=draw, held_out=held_out, run=run)
-        result = {"model": config.model.name, "loss": config.loss, **assess(head, held_out)}
+        assessment = assess(head, held_out)
+        result = {"model": config.model.name, "loss": config.loss, **assessment}
 
         def save(directory: Path) -> None:
             head.save(directory)
             write_json(directory / "eval.json", result)
 
         run.finish(save)
-    _print(result)
+    _print(assessment)
     typer.echo(f"model: {out / 'final'}\nuse it: --set reward.model={out / 'final'}")
 
 
-def run_eval(tree: dict[str, Any], reward: str, out: Path | None) -> None:
+def run_eval(config: RewardTraining, reward: str, out: Path | None) -> None:
     """AUCs of a reward model on the answers of a policy to held-out problems."""
     from rekindle.engine.device import pick_device, pick_dtype, seed_everything, set_threads
     from rekindle.engine.policy import Policy
     from rekindle.rewards.reward_model import ScalarHead
-    from rekindle.training.recipe import checked
-    from rekindle.training.reward_training import RewardTraining, assess
-    from rekindle.training.train import open_task
+    from rekindle.training.parts import open_task
+    from rekindle.training.reward_training import assess
 
-    config = checked(RewardTraining, tree, "")
     seed_everything(config.seed, deterministic=config.device.deterministic)
     set_threads(config.device.threads, parameters=1)
     head = ScalarHead.load(
@@ -117,11 +156,10 @@ def run_eval(tree: dict[str, Any], reward: str, out: Path | None) -> None:
         dtype=pick_dtype(config.model.dtype),
     )
     task = open_task(config.task)
-    result = {"policy": config.model.name, "reward": reward}
-    result |= assess(head, _held_out(config, task, Policy.load(config.model)))
+    assessment = assess(head, _held_out(config, task, Policy.load(config.model)))
     if out is not None:
-        write_json(out, result)
-    _print(result)
+        write_json(out, {"policy": config.model.name, "reward": reward, **assessment})
+    _print(assessment)
 
 
 def _check(config: RewardTraining) -> None:
@@ -152,7 +190,7 @@ def _head(config: RewardTraining) -> ScalarHead:
     )
 
 
-def _answering(config: RewardTraining, head: ScalarHead) -> list[str]:
+def _policies_of(config: RewardTraining, head: ScalarHead) -> list[str]:
     """The policies whose answers are learned from: the trunk's own where it is one, and others."""
     kinds = head.model.config.architectures or []
     if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
@@ -166,11 +204,11 @@ def _answering(config: RewardTraining, head: ScalarHead) -> list[str]:
     return list(config.data.policies)
 
 
-def _from_task(
+def _sample_answers(
     config: RewardTraining, task: Task, names: Sequence[str], out: Path, mode: Mode
-) -> tuple[Any, HeldOut]:
+) -> RewardAnswers:
     from rekindle.engine.policy import Policy
-    from rekindle.training.reward_data import Candidate, Pool, as_row
+    from rekindle.training.reward_data import LabelledAnswer, Pool, as_row
 
     drawn = task.draw(
         step=0, count=config.data.problems, seed=config.seed, levels=config.task.levels
@@ -179,8 +217,8 @@ def _from_task(
     policies = [Policy.load(_model(config, name)) for name in names]
     path = out / CANDIDATES
     if mode == "resume" and path.exists():
-        fields = Candidate._fields
-        rows = [Candidate(*(row[name] for name in fields)) for _, row in read_jsonl(path)]
+        fields = LabelledAnswer._fields
+        rows = [LabelledAnswer(*(row[name] for name in fields)) for _, row in read_jsonl(path)]
     else:
         rows = _candidates(config, task, problems, policies)
         write_jsonl(path, (as_row(row, problems[row.problem]) for row in rows))
@@ -189,7 +227,7 @@ def _from_task(
     def draw(count: int, rng: random.Random) -> list[Contrast]:
         return pool.draw(count, corrupted=config.data.corrupted, rng=rng)
 
-    return draw, _held_out(config, task, policies[-1])
+    return RewardAnswers(draw, _held_out(config, task, policies[-1]))
 
 
 def _model(config: RewardTraining, name: str) -> ModelConfig:
@@ -201,21 +239,21 @@ def _model(config: RewardTraining, name: str) -> ModelConfig:
 
 def _candidates(
     config: RewardTraining, task: Task, problems: Sequence[Problem], policies: Sequence[Policy]
-) -> list[Candidate]:
-    from rekindle.engine.sampler import CachedSampler
-    from rekindle.training.reward_data import Candidate
+) -> list[LabelledAnswer]:
+    from rekindle.engine.sampler import sampler_for
+    from rekindle.training.reward_data import LabelledAnswer
     from rekindle.training.train import sampling
 
-    places = {problem.id: place for place, problem in enumerate(problems)}
+    index = {problem.id: i for i, problem in enumerate(problems)}
     rows = [
-        Candidate(place, problem.solution, right=True, source="reference")
-        for place, problem in enumerate(problems)
+        LabelledAnswer(i, problem.solution, right=True, source="reference")
+        for i, problem in enumerate(problems)
         if problem.solution is not None
     ]
     for policy in policies:
         for temperature in config.data.temperatures:
             wanted = config.sample.model_copy(update={"temperature": temperature})
-            for rollout in CachedSampler(policy).sample(
+            for rollout in sampler_for(policy).sample(
                 problems,
                 samples=config.data.samples,
                 config=sampling(wanted, task),
@@ -224,21 +262,21 @@ def _candidates(
                 score = task.grade(rollout.problem, rollout.text).value
                 if score is not None:
                     source = f"{policy.config.name} T={temperature:g}"
-                    place = places[rollout.problem.id]
-                    rows.append(Candidate(place, rollout.text, score > 0.5, source))
+                    i = index[rollout.problem.id]
+                    rows.append(LabelledAnswer(i, rollout.text, score > 0.5, source))
     return rows
 
 
 def _held_out(config: RewardTraining, task: Task, policy: Policy) -> HeldOut:
     """Answers of a policy at temperature 1 to problems of the dev split."""
-    from rekindle.engine.sampler import CachedSampler
+    from rekindle.engine.sampler import sampler_for
     from rekindle.training.reward_training import held_out_answers
     from rekindle.training.train import sampling
 
     problems = task.problems(
         "dev", count=config.data.held_out, seed=config.seed, levels=config.task.levels
     )
-    rollouts = CachedSampler(policy).sample(
+    rollouts = sampler_for(policy).sample(
         problems,
         samples=config.data.held_out_samples,
         config=sampling(config.sample.model_copy(update={"temperature": 1.0}), task),
@@ -249,7 +287,7 @@ def _held_out(config: RewardTraining, task: Task, policy: Policy) -> HeldOut:
     return held_out_answers(task, problems, answers, brittle=brittle, seed=config.seed)
 
 
-def _from_pairs(config: RewardTraining) -> tuple[Any, HeldOut]:
+def _read_pairs(config: RewardTraining) -> RewardAnswers:
     from rekindle.training.reward_data import read_contrasts
     from rekindle.training.reward_training import HeldOut
 
@@ -269,9 +307,9 @@ def _from_pairs(config: RewardTraining) -> tuple[Any, HeldOut]:
     def draw(count: int, rng: random.Random) -> list[Contrast]:
         return rng.choices(train, k=count)
 
-    asked = [(p.problem, text) for p in kept for text in (p.chosen, p.rejected)]
+    answers = [(p.problem, text) for p in kept for text in (p.chosen, p.rejected)]
     right = [1.0, 0.0] * len(kept)
-    return draw, HeldOut(asked, right, right, [True] * len(asked))
+    return RewardAnswers(draw, HeldOut(answers, right, right, [True] * len(answers)))
 
 
 def _sha(path: str | None) -> str:
@@ -280,7 +318,7 @@ def _sha(path: str | None) -> str:
     return sha256_file(str(path))
 
 
-def _print(result: dict[str, Any]) -> None:
+def _print(result: Assessment) -> None:
     typer.echo(f"held out: {result['answers']} answers, {result['right']:.1%} right")
     for name, found in result["metrics"].items():
         value, low, high = found["value"], found["ci_low"], found["ci_high"]

@@ -4,66 +4,76 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import typer
 
 from rekindle import testbed
+from rekindle.cli.options import Mode, Quiet, mode_of
 from rekindle.errors import ConfigError, RunDirectoryError, TrainingError
 from rekindle.files import read_json
 
-Mode = Literal["new", "resume", "overwrite"]
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="List or rebuild the small models that ship with rekindle.",
+)
 
 
-def run_list() -> None:
-    """Print each model's name, what it was made from, and the accuracy that a base must reach."""
+@app.command("list")
+def list_models() -> None:
+    """List the models, what they were trained on, and what they can do."""
     for name in [*testbed.names(), *testbed.DERIVED]:
         typer.echo(testbed.describe(name))
 
 
-def run_build(
-    models: Sequence[str], out: Path, *, mode: Mode, steps: int | None, quiet: bool
+@app.command("build")
+def build_models(
+    models: Annotated[list[str] | None, typer.Argument(help="Names; default: all.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the models go.")] = Path("runs/testbed"),
+    steps: Annotated[int | None, typer.Option(help="Fewer make a weaker base.", min=1)] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace existing models.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue a build that was stopped.")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Pre-train models from fresh weights by the engine's own SFT, evaluate them, check them.
-
-    Those that are not shipped (other seeds, fewer steps) have nothing that they must reach. Models
-    that are derived from a base are made by their own commands.
-    """
-    asked = [f"testbed/{name.removeprefix('testbed/')}" for name in models]
-    derived = [name for name in asked if name in testbed.DERIVED]
+    """Pre-train testbed models from scratch, and check what they must reach."""
+    # By the engine's own SFT from fresh weights. What is not shipped (other seeds, fewer steps) has
+    # nothing that it must reach; what is derived from a base is made by its own command.
+    mode = mode_of(resume, overwrite)
+    given = [f"testbed/{name.removeprefix('testbed/')}" for name in models or []]
+    derived = [name for name in given if name in testbed.DERIVED]
     if derived and steps is not None:
         raise ConfigError(
             f"--steps has no effect on {derived[0]}",
             why="it is made from a shipped base by the command that docs/testbed.md names",
             fix="leave --steps out",
         )
-    for name in asked:
+    for name in given:
         if name not in derived:
             testbed.split_name(name)
-    for name in asked or [*testbed.names(), *testbed.DERIVED]:
-        place = out / name.removeprefix("testbed/")
+    for name in given or [*testbed.names(), *testbed.DERIVED]:
+        directory = out / name.removeprefix("testbed/")
         if name in testbed.DERIVED:
-            _derive(name, place, mode=mode, quiet=quiet)
+            _derive(name, directory, mode=mode, quiet=quiet)
         else:
-            _build(name, place, mode=mode, steps=steps, quiet=quiet)
+            _pretrain(name, directory, mode=mode, steps=steps, quiet=quiet)
 
 
 def _derive(name: str, out: Path, *, mode: Mode, quiet: bool) -> None:
-    made = testbed.DERIVED[name]
+    recipe = testbed.DERIVED[name]
     known = {"dir": str(out), "recipes": str(files("rekindle") / "recipes")}
-    words = [word.format(**known) for word in made.words]
+    words = [word.format(**known) for word in recipe.arguments]
     words += {"new": [], "resume": ["--resume"], "overwrite": ["--overwrite"]}[mode]
     words += ["--quiet"] if quiet else []
     done = subprocess.run([sys.executable, "-m", "rekindle", *words], check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
-    typer.echo(f"{name}: {out / made.model}")
+    typer.echo(f"{name}: {out / recipe.model}")
 
 
-def _build(name: str, out: Path, *, mode: Mode, steps: int | None, quiet: bool) -> None:
+def _pretrain(name: str, out: Path, *, mode: Mode, steps: int | None, quiet: bool) -> None:
     from rekindle.engine.policy import Policy
     from rekindle.testbed.build import fresh_model, make_tokenizer
     from rekindle.training.recipe import make_recipe

@@ -79,8 +79,8 @@ class Adapters:
         from safetensors.torch import save_file
 
         directory.mkdir(parents=True, exist_ok=True)
-        found = _peft().get_peft_model_state_dict(self.policy.model, adapter_name=name)
-        weights = {key: value.detach().cpu().contiguous() for key, value in found.items()}
+        adapter = _peft().get_peft_model_state_dict(self.policy.model, adapter_name=name)
+        weights = {key: value.detach().cpu().contiguous() for key, value in adapter.items()}
         save_file(weights, directory / "adapter_model.safetensors", metadata={"format": "pt"})
         self._config.base_model_name_or_path = self.policy.config.name
         self._config.save_pretrained(str(directory))

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict, cast
 
 from rekindle.errors import CheckpointError, DataError, RunDirectoryError
 from rekindle.files import (
@@ -31,11 +31,26 @@ MARKER = "COMPLETE.json"
 _NAME = re.compile(r"step-(\d+)")
 
 
-class Found(NamedTuple):
-    """A verified checkpoint, and the torn ones that were passed over."""
+class MarkerFacts(TypedDict, total=False):
+    """What a run keeps in a marker: (length in bytes, SHA-256) of each log, and its format."""
+
+    logs: Mapping[str, tuple[int, str]]
+    state_format: int
+
+
+class Marker(MarkerFacts):
+    """The content of the completeness marker: file -> SHA-256, and the marker's own hash."""
+
+    step: int
+    sha256: dict[str, str]
+    self: NotRequired[str]
+
+
+class NewestCheckpoint(NamedTuple):
+    """The newest verified checkpoint, and the torn ones that are newer."""
 
     directory: Path | None
-    marker: dict[str, Any]
+    marker: Marker | None
     torn: list[str]  # one line each
 
 
@@ -49,7 +64,7 @@ def save_checkpoint(
     step: int,
     write: Callable[[Path], None],
     *,
-    extra: Mapping[str, Any],
+    extra: MarkerFacts,
     needed: int,
     keep: int,
 ) -> Path:
@@ -63,7 +78,7 @@ def save_checkpoint(
         root: the directory of checkpoints.
         step: how many steps are finished.
         write: puts the files into a given directory.
-        extra: plain data kept in the marker.
+        extra: kept in the marker.
         needed: bytes that the save takes, checked against the free space first.
         keep: how many, at least 1.
 
@@ -81,7 +96,8 @@ def save_checkpoint(
             hashes = seal_tree(aside)
             placed = True
             replace_dir(aside, target)
-        write_json(target / MARKER, _signed({"step": step, "sha256": hashes, **extra}))
+        marker = cast(Marker, {"step": step, "sha256": hashes, **extra})
+        write_json(target / MARKER, _signed(marker))
     except RunDirectoryError:
         if placed:
             remove_tree(target)
@@ -93,12 +109,12 @@ def save_checkpoint(
     return target
 
 
-def refuse_full_disk(place: Path, *, needed: int, purpose: str) -> None:
-    """Raise `RunDirectoryError` when fewer than `needed` bytes are free where `place` is."""
-    free = free_bytes(place)
+def refuse_full_disk(directory: Path, *, needed: int, purpose: str) -> None:
+    """Raise `RunDirectoryError` when fewer than `needed` bytes are free where `directory` is."""
+    free = free_bytes(directory)
     if free < needed:
         raise RunDirectoryError(
-            f"no space left for {purpose} in {place}",
+            f"no space left for {purpose} in {directory}",
             got=f"{free:,} bytes free",
             wanted=f"about {needed:,}",
             why="nothing was written; the last complete checkpoint is kept",
@@ -106,7 +122,7 @@ def refuse_full_disk(place: Path, *, needed: int, purpose: str) -> None:
         )
 
 
-def find_checkpoint(root: Path) -> Found:
+def find_checkpoint(root: Path) -> NewestCheckpoint:
     """The newest complete checkpoint, verified by hash."""
     torn: list[str] = []
     for directory in sorted(_all(root), key=_step, reverse=True):
@@ -115,11 +131,11 @@ def find_checkpoint(root: Path) -> Found:
         except CheckpointError as error:
             torn.append(error.what)
             continue
-        return Found(directory, marker, torn)
-    return Found(None, {}, torn)
+        return NewestCheckpoint(directory, marker, torn)
+    return NewestCheckpoint(None, None, torn)
 
 
-def verify(directory: Path) -> dict[str, Any]:
+def verify(directory: Path) -> Marker:
     """The marker of a checkpoint whose files are all there and unaltered.
 
     Raises:
@@ -130,7 +146,7 @@ def verify(directory: Path) -> dict[str, Any]:
     if not path.exists():
         raise CheckpointError(f"{directory.name} is torn: it has no {MARKER}")
     try:
-        marker = dict(read_json(path))
+        marker = cast(Marker, dict(read_json(path)))
         hashes = dict(marker["sha256"])
     except (DataError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{directory.name} is torn: {MARKER} cannot be read") from error
@@ -155,16 +171,16 @@ def drop_old(root: Path, step: int, *, keep: int) -> None:
             remove_tree(path)
 
 
-def _signed(marker: Mapping[str, Any]) -> dict[str, Any]:
+def _signed(marker: Marker) -> Marker:
     """The marker with a hash of its own: it says how far the logs had grown."""
     plain = {key: value for key, value in marker.items() if key != "self"}
-    text = json.dumps(plain, sort_keys=True)
-    return {**plain, "self": hashlib.sha256(text.encode()).hexdigest()}
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return cast(Marker, {**plain, "self": digest})
 
 
 def _all(root: Path) -> list[Path]:
-    found = root.iterdir() if root.is_dir() else ()
-    return [path for path in found if _NAME.fullmatch(path.name) and path.is_dir()]
+    paths = root.iterdir() if root.is_dir() else ()
+    return [path for path in paths if _NAME.fullmatch(path.name) and path.is_dir()]
 
 
 def _step(directory: Path) -> int:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from rekindle.rewards.python_reward import is_place
 
 
 class Section(BaseModel):
@@ -17,13 +20,26 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def _as_names(value: Any) -> Any:
+def _as_names(value: object) -> object:
     # `levels: [3, 4]` and `levels: 4` mean what they look like.
     many = value if isinstance(value, list | tuple) else [value]
     return None if value is None else tuple(str(item) for item in many)
 
 
 Levels = Annotated[tuple[str, ...] | None, BeforeValidator(_as_names)]
+
+
+VERIFIERS = ("exact", "numeric", "math", "code")
+
+
+def _as_verifier(name: str) -> str:
+    if name not in VERIFIERS and not is_place(name):
+        wanted = f"one of {', '.join(VERIFIERS)}, or package.module:function of your own"
+        raise PydanticCustomError("verifier", wanted)
+    return name
+
+
+Verifier = Annotated[str, AfterValidator(_as_verifier)]
 
 
 class ModelConfig(Section):
@@ -55,14 +71,14 @@ class TaskConfig(Section):
     )
     levels: Levels = Field(default=None, description="None: all of the task's")
     path: str | None = Field(default=None, description="jsonl: the file, or a directory of splits")
-    verifier: Literal["exact", "numeric", "math", "code"] | None = Field(
-        default=None, description="jsonl and hub: how an answer is compared (default: numeric)"
+    verifier: Verifier | None = Field(
+        default=None,
+        description="jsonl and hub: how an answer is compared: exact, numeric (default), math, "
+        "code; any task: package.module:function, a reward in Python",
     )
     args: dict[str, Any] = Field(default_factory=dict, description="task-specific settings")
     timeout: float | None = Field(
-        default=None,
-        gt=0.0,
-        description="seconds for an answer or test case; math, code: 5",
+        default=None, gt=0.0, description="seconds for an answer or test case; math, code: 5"
     )
     workers: int | None = Field(
         default=None, ge=1, description="processes of math and code; None: by cores"

@@ -6,7 +6,7 @@ Start several processes with `accelerate launch` or `torchrun`; one process need
 import os
 import random
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -75,8 +75,9 @@ def pick_dtype(name: str) -> torch.dtype:
     return _DTYPES[name]
 
 
-def seed_everything(seed: int, *, deterministic: bool) -> None:
-    """Seed python, numpy and torch; ask torch for deterministic kernels where it has them."""
+def seed_everything(seed: int, *, deterministic: bool = False) -> None:
+    """Seed python, numpy and torch; ask torch for deterministic kernels where it has them: once
+    asked, it stays so."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -104,10 +105,10 @@ class Group(Protocol):
     def barrier(self) -> None:
         """Wait for all."""
 
-    def gather_objects(self, items: list[Any]) -> list[Any]:
+    def gather_objects(self, items: list[T]) -> list[T]:
         """The lists of all processes, in order of rank, joined."""
 
-    def broadcast_object(self, item: Any) -> Any:
+    def broadcast_object(self, item: T) -> T:
         """The main process's object, everywhere."""
 
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
@@ -125,10 +126,10 @@ class Alone:
     def barrier(self) -> None:
         return
 
-    def gather_objects(self, items: list[Any]) -> list[Any]:
+    def gather_objects(self, items: list[T]) -> list[T]:
         return items
 
-    def broadcast_object(self, item: Any) -> Any:
+    def broadcast_object(self, item: T) -> T:
         return item
 
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
@@ -159,15 +160,16 @@ class Accelerated:
     def barrier(self) -> None:
         self._state.wait_for_everyone()
 
-    def gather_objects(self, items: list[Any]) -> list[Any]:
+    def gather_objects(self, items: list[T]) -> list[T]:
         from accelerate.utils import gather_object
 
         return list(gather_object(items))
 
-    def broadcast_object(self, item: Any) -> Any:
+    def broadcast_object(self, item: T) -> T:
         from accelerate.utils import broadcast_object_list
 
-        return broadcast_object_list([item])[0]
+        sent: T = broadcast_object_list([item])[0]
+        return sent
 
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
         total: dict[str, float] = {}
@@ -218,4 +220,4 @@ def on_main(group: Group, work: Callable[[], T]) -> T:
     result, failure = group.broadcast_object((result, failure))
     if failure is not None:
         raise failure
-    return result
+    return cast(T, result)

@@ -6,30 +6,29 @@ import importlib
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 from rekindle.engine.progress import say
 from rekindle.errors import missing_extra
 from rekindle.files import read_json
-
-Row = Mapping[str, float | int]
 
 # What network, disk and queues raise below the libraries' own errors, and what they raise on a
 # value that they do not like. A MemoryError or an AssertionError is not theirs to swallow.
 _COMMON = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError)
 
 
-class Session(NamedTuple):
+class Connection(NamedTuple):
     """An open connection: takes (step, numbers) until it is closed."""
 
-    send: Callable[[int, Row], object]
+    send: Callable[[int, Mapping[str, float]], object]
     close: Callable[[], object]
 
 
 class Exporter(NamedTuple):
-    """How to open a session at a step, and what failing looks like."""
+    """How to connect at a step, and what failing looks like."""
 
-    start: Callable[[int], Session]
+    start: Callable[[int], Connection]
     errors: tuple[type[Exception], ...]
 
 
@@ -45,11 +44,11 @@ class Exporters:
         MissingExtraError: one of the packages is not installed.
     """
 
-    def __init__(self, names: Sequence[str], directory: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, names: Sequence[str], directory: Path, config: Mapping[str, object]) -> None:
         self._waiting = {name: _MAKERS[name](directory, config) for name in names}
-        self._open: dict[str, tuple[Session, tuple[type[Exception], ...]]] = {}
+        self._open: dict[str, tuple[Connection, tuple[type[Exception], ...]]] = {}
 
-    def send(self, step: int, row: Row) -> None:
+    def send(self, step: int, row: Mapping[str, float]) -> None:
         """A row to all of them."""
         for name, exporter in list(self._waiting.items()):
             del self._waiting[name]
@@ -57,9 +56,9 @@ class Exporters:
                 self._open[name] = (exporter.start(step), exporter.errors)
             except exporter.errors as error:
                 _warn(name, error)
-        for name, (session, errors) in list(self._open.items()):
+        for name, (connection, errors) in list(self._open.items()):
             try:
-                session.send(step, row)
+                connection.send(step, row)
             except errors as error:
                 del self._open[name]
                 _warn(name, error)
@@ -67,9 +66,9 @@ class Exporters:
     def close(self) -> None:
         """Let them write what they still hold."""
         while self._open:
-            name, (session, errors) = self._open.popitem()
+            name, (connection, errors) = self._open.popitem()
             try:
-                session.close()
+                connection.close()
             except errors as error:
                 _warn(name, error)
 
@@ -82,33 +81,30 @@ def _warn(name: str, error: Exception) -> None:
     )
 
 
-def _tensorboard(directory: Path, config: Mapping[str, Any]) -> Exporter:
+def _tensorboard(directory: Path, config: Mapping[str, object]) -> Exporter:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise missing_extra("tensorboard", extra="trackers", needed_for="TensorBoard") from error
 
-    def start(step: int) -> Session:
+    def start(step: int) -> Connection:
         # Rows from here on are new: a run that was killed may have sent some of them before.
         writer = SummaryWriter(str(directory / "tensorboard"), purge_step=step)
 
-        def send(step: int, row: Row) -> None:
+        def send(step: int, row: Mapping[str, float]) -> None:
             for name, value in row.items():
                 writer.add_scalar(name, value, step)
             writer.flush()
 
-        return Session(send, writer.close)
+        return Connection(send, writer.close)
 
     return Exporter(start, _COMMON)
 
 
-def _wandb(directory: Path, config: Mapping[str, Any]) -> Exporter:
-    try:
-        import wandb
-    except ImportError as error:
-        raise missing_extra("wandb", extra="trackers", needed_for="W&B") from error
+def _wandb(directory: Path, config: Mapping[str, object]) -> Exporter:
+    wandb = _package("wandb", "W&B")
 
-    def start(step: int) -> Session:
+    def start(step: int) -> Connection:
         session = wandb.init(
             project="rekindle",
             name=directory.resolve().name,
@@ -117,28 +113,32 @@ def _wandb(directory: Path, config: Mapping[str, Any]) -> Exporter:
             dir=str(directory),
             config=dict(config),
         )
-        return Session(lambda step, row: session.log(dict(row), step=step), session.finish)
+        return Connection(lambda step, row: session.log(dict(row), step=step), session.finish)
 
     return Exporter(start, (*_COMMON, wandb.Error))
 
 
-def _trackio(directory: Path, config: Mapping[str, Any]) -> Exporter:
-    try:
-        import trackio
-    except ImportError as error:
-        raise missing_extra("trackio", extra="trackers", needed_for="trackio") from error
+def _trackio(directory: Path, config: Mapping[str, object]) -> Exporter:
+    trackio = _package("trackio", "trackio")
 
-    def start(step: int) -> Session:
+    def start(step: int) -> Connection:
         session = trackio.init(
             project="rekindle",
             name=f"{directory.resolve().name}-{_run_id(directory)}",
             config=dict(config),
             resume="allow",
         )
-        return Session(lambda step, row: session.log(dict(row), step=step), session.finish)
+        return Connection(lambda step, row: session.log(dict(row), step=step), session.finish)
 
     network = importlib.import_module("httpx").HTTPError  # what trackio sends rows with
     return Exporter(start, (*_COMMON, network, sqlite3.Error))
+
+
+def _package(name: str, needed_for: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise missing_extra(name, extra="trackers", needed_for=needed_for) from error
 
 
 def _run_id(directory: Path) -> str:
@@ -146,7 +146,7 @@ def _run_id(directory: Path) -> str:
     return str(read_json(directory / "manifest.json")["id"])
 
 
-_MAKERS: dict[str, Callable[[Path, Mapping[str, Any]], Exporter]] = {
+_MAKERS: dict[str, Callable[[Path, Mapping[str, object]], Exporter]] = {
     "tensorboard": _tensorboard,
     "wandb": _wandb,
     "trackio": _trackio,

@@ -3,26 +3,27 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, MethodType
-from typing import Any
 
 from rekindle.errors import EXIT_RESUMABLE
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class Interrupts:
     """Handlers that are there between `install` and `restore`, in the main thread only.
 
-    While `deferred` (inside a step) a signal sets `asked`, and whoever runs the steps saves and
+    While `deferred` (inside a step) a signal sets `requested`, and whoever runs the steps saves and
     leaves; a second SIGINT raises `KeyboardInterrupt`. Otherwise there is nothing to save: the
     process leaves at once with `errors.EXIT_RESUMABLE`.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self.deferred = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: dict[signal.Signals, _Handler] = {}
 
     def install(self) -> bool:
         """Take the signals; False where that is impossible or was done already."""
@@ -41,7 +42,7 @@ class Interrupts:
         """Give a signal that came too late to stop this run (it was over) to the run around it."""
         for number, handler in self._before.items():
             method = handler if isinstance(handler, MethodType) else None
-            if self.asked and method is not None and isinstance(method.__self__, Interrupts):
+            if self.requested and method is not None and isinstance(method.__self__, Interrupts):
                 self.restore()
                 method(number, None)
                 return
@@ -51,11 +52,11 @@ class Interrupts:
         if not self.deferred:
             _note(f"{name}: stopped; go on with --resume\n")
             raise SystemExit(EXIT_RESUMABLE)
-        if self.asked and number == signal.SIGINT:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not self.asked:
+        if not self.requested:
             _note(f"{name}: a checkpoint follows after this step (Ctrl-C: stop at once)\n")
-        self.asked = True
+        self.requested = True
 
 
 def _note(text: str) -> None:

@@ -1,8 +1,8 @@
 """What is checked while a model and its tokenizer are loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from rekindle import testbed
 from rekindle.engine.config import ModelConfig
@@ -45,7 +45,14 @@ def missing_directory(name: str) -> ModelError | None:
     )
 
 
-def check_loaded(config: ModelConfig, loaded: Mapping[str, Any]) -> None:
+class LoadingInfo(TypedDict):
+    """What transformers says of a load: weights that the files lack, and those of other shapes."""
+
+    missing_keys: Iterable[str]
+    mismatched_keys: Iterable[tuple[str, Sequence[int], Sequence[int]]]  # in the file, by config
+
+
+def check_loaded(config: ModelConfig, loaded: LoadingInfo) -> None:
     """transformers fills what the files lack with random numbers, and only logs it."""
     mismatched = [
         f"{name}: {list(there)} in the file, {list(wanted)} by config.json"

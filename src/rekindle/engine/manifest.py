@@ -11,23 +11,64 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from rekindle import __version__
+from rekindle.version import __version__
 
 PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "tokenizers", "numpy", "scipy")
 STATE_FORMAT = 2  # raised when old checkpoints cannot be read any more
 
 
+class Checkout(TypedDict):
+    """The checkout that the package runs from; null where there is none."""
+
+    commit: str | None
+    dirty: bool | None  # files differ from the commit
+    diff_sha: str | None
+
+
+class CodeVersion(TypedDict):
+    """The package's version, and its commit where it runs from a checkout."""
+
+    rekindle: str
+    commit: str | None
+    dirty: bool | None
+
+
+class Session(TypedDict):
+    """One process that worked on a run."""
+
+    started: str
+    from_step: int
+
+
+class Manifest(Checkout):
+    """The content of manifest.json, the keys in any order; times are UTC, `%Y-%m-%dT%H:%M:%SZ`."""
+
+    rekindle: str
+    id: str
+    state_format: int
+    python: str
+    packages: dict[str, str | None]
+    platform: str
+    processes: int
+    command: str
+    seed: int | list[int] | None
+    fingerprints: dict[str, str]
+    started: str
+    sessions: list[Session]
+    finished: str | None
+
+
 def make_manifest(
-    *, command: str, seed: object, fingerprints: Mapping[str, str], processes: int
-) -> dict[str, Any]:
+    *, command: str, seed: int | list[int] | None, fingerprints: Mapping[str, str], processes: int
+) -> Manifest:
     """The manifest of a new run; no host names, no user names, no environment variables."""
     return {
         "rekindle": __version__,
         "id": secrets.token_hex(4),
         "state_format": STATE_FORMAT,
-        **_code(),
+        **_checkout(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",
@@ -41,9 +82,10 @@ def make_manifest(
     }
 
 
-def code_version() -> dict[str, Any]:
+def code_version() -> CodeVersion:
     """The package's version and commit."""
-    return {"rekindle": __version__, **{key: _code()[key] for key in ("commit", "dirty")}}
+    checkout = _checkout()
+    return {"rekindle": __version__, "commit": checkout["commit"], "dirty": checkout["dirty"]}
 
 
 def now() -> str:
@@ -60,7 +102,7 @@ def _version(package: str) -> str | None:
 
 
 @cache
-def _code() -> dict[str, Any]:
+def _checkout() -> Checkout:
     root = Path(__file__).resolve().parents[3]
     commit = diff = changes = None
     if (root / ".git").exists() and (root / "src" / "rekindle").is_dir():
@@ -74,12 +116,12 @@ def _code() -> dict[str, Any]:
     }
 
 
-def _git(root: Path, *words: str) -> bytes | None:
+def _git(root: Path, *arguments: str) -> bytes | None:
     # Inside a hook, GIT_DIR and the like name another repository.
     clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *words],
+            ["git", "-C", str(root), *arguments],
             capture_output=True,
             env=clean,
             timeout=10,

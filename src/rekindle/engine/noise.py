@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def noisy_embeddings(model: Any, attend_BS: Bool[Tensor, "B S"], *, alpha: float
         return
     length_B = attend_BS.sum(dim=1)
 
-    def add(module: Any, inputs: Any, embedded_BSD: Tensor) -> Tensor:
+    def add(module: nn.Module, inputs: object, embedded_BSD: Tensor) -> Tensor:
         size_B = alpha / (length_B * embedded_BSD.shape[-1]).to(embedded_BSD).sqrt()
         noise_BSD = torch.empty_like(embedded_BSD).uniform_(-1, 1)
         return embedded_BSD + noise_BSD * size_B[:, None, None]

@@ -1,7 +1,7 @@
 """Whether two models' logits may be added: the same tokens in the same rows, the same prompts."""
 
+from collections.abc import Iterator
 from itertools import zip_longest
-from typing import Any
 
 from rekindle.engine.policy import Policy
 from rekindle.errors import ModelError
@@ -27,7 +27,7 @@ def check_pair(strong: Policy, weak: Policy) -> None:
         )
 
 
-def _differences(strong: Policy, weak: Policy) -> Any:
+def _differences(strong: Policy, weak: Policy) -> Iterator[tuple[str, object, object]]:
     ours, theirs = _tokens(strong), _tokens(weak)
     if ours is not theirs:
         for token_id, (mine, other) in enumerate(zip_longest(ours, theirs)):
@@ -54,10 +54,10 @@ def _differences(strong: Policy, weak: Policy) -> Any:
 
 def _tokens(policy: Policy) -> list[str | None]:
     """Tokens by id; None where the tokenizer has none."""
-    found = policy.tokenizer.get_vocab()
-    out: list[str | None] = [None] * (max(found.values()) + 1)
-    for token, place in found.items():
-        out[place] = token
+    vocabulary = policy.tokenizer.get_vocab()
+    out: list[str | None] = [None] * (max(vocabulary.values()) + 1)
+    for token, index in vocabulary.items():
+        out[index] = token
     return out
 
 

@@ -64,12 +64,12 @@ class Policy:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+        options: dict[str, bool | str] = {"trust_remote_code": config.trust_remote_code}
         if config.revision is not None:
             options["revision"] = config.revision
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            found: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
                 dtype=pick_dtype(config.dtype),
                 use_safetensors=True,
@@ -79,7 +79,7 @@ class Policy:
             )
         except (OSError, ValueError) as error:
             raise not_loaded(config, source, error) from error
-        model, facts = found
+        model, facts = loaded
         check_loaded(config, facts)
         return cls.of(model, tokenizer, config)
 
@@ -149,7 +149,7 @@ class Policy:
         if whole[: len(before)] != before:
             raise DataError(
                 f"problem '{problem.id}': the chat template rewrites an answered prompt",
-                why="prompt and completion cannot then be told apart for the loss mask",
+                why="the loss mask could not separate prompt and completion",
                 fix="use a template that keeps earlier turns, or --set model.chat_template=never",
             )
         completion = whole[len(before) :]
@@ -235,12 +235,7 @@ class Policy:
             `logprobs_BT` (with gradient) and `entropy_BT`, fp32 (fp64 for an fp64 model), in nats.
         """
         targets_BT = tokens_BS[:, start:]
-        inputs: dict[str, Any] = {
-            "input_ids": tokens_BS[:, :-1],
-            "attention_mask": attend_BS[:, :-1].long(),
-            "position_ids": _positions(attend_BS[:, :-1]),
-            "use_cache": False,  # with a cache, left padding and packing are silently mixed up
-        }
+        inputs = _inputs(tokens_BS, attend_BS)
         if self._scores_in_chunks():
             hidden_BTD = self.model.model(**inputs).last_hidden_state[:, start - 1 :]
             return (
@@ -263,12 +258,7 @@ class Policy:
     ) -> Float[Tensor, "B T D"]:
         """Last hidden states in front of tokens `start..S-1`; `head` makes logits of them."""
         self.head()
-        inputs: dict[str, Any] = {
-            "input_ids": tokens_BS[:, :-1],
-            "attention_mask": attend_BS[:, :-1].long(),
-            "position_ids": _positions(attend_BS[:, :-1]),
-            "use_cache": False,
-        }
+        inputs = _inputs(tokens_BS, attend_BS)
         return self.model.model(**inputs).last_hidden_state[:, start - 1 :]  # type: ignore[no-any-return]
 
     def head(self) -> Float[Tensor, "V D"]:
@@ -310,10 +300,7 @@ class Policy:
 
     @torch.no_grad()
     def extend(
-        self,
-        past: Any,
-        tokens_B: Int[Tensor, " B"],
-        attend_BS: Bool[Tensor, "B S"],
+        self, past: Any, tokens_B: Int[Tensor, " B"], attend_BS: Bool[Tensor, "B S"]
     ) -> Float[Tensor, "B V"]:
         """Append one token to each row of the cache; logits of the one after it.
 
@@ -335,6 +322,18 @@ def model_source(config: ModelConfig) -> str:
     if config.name.startswith("testbed/"):
         return str(testbed.resolve(config.name))
     return config.name
+
+
+def _inputs(
+    tokens_BS: Int[Tensor, "B S"], attend_BS: Bool[Tensor, "B S"]
+) -> dict[str, Tensor | bool]:
+    """Of a forward pass that scores every token but the first."""
+    return {
+        "input_ids": tokens_BS[:, :-1],
+        "attention_mask": attend_BS[:, :-1].long(),
+        "position_ids": _positions(attend_BS[:, :-1]),
+        "use_cache": False,  # with a cache, left padding and packing are silently mixed up
+    }
 
 
 def _positions(attend_BS: Bool[Tensor, "B S"]) -> Int[Tensor, "B S"]:

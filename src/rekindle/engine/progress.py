@@ -1,6 +1,6 @@
 """How a run shows that it is alive: a live line on a terminal, plain lines elsewhere.
 
-Nothing here can end a run: where standard error is closed, full or gone, the words are lost.
+Nothing here can end a run: where standard error is closed, full or gone, the text is lost.
 """
 
 import io
@@ -51,7 +51,7 @@ class CalmStream(io.TextIOBase):
 
 
 def standard_error() -> CalmStream:
-    """Where words go; a program without standard error has none."""
+    """Where text goes; a program without standard error has none."""
     return CalmStream(cast(io.TextIOBase | None, sys.stderr))
 
 
@@ -78,7 +78,7 @@ class ProgressLine:
         self._total, self._start = total, done
         self._live = quiet is not True and console.is_terminal
         self._plain = quiet is not True and not self._live
-        self._began = self._told = time.monotonic()
+        self._began = self._printed = time.monotonic()
         self._shown, self._tokens, self._accuracy = done, 0.0, ""
         self._bar = Progress(
             TextColumn("step"),
@@ -121,9 +121,9 @@ class ProgressLine:
         text = "  ".join(parts)
         self._bar.update(self._task, completed=step, description=text)
         due = step - self._shown >= _PLAIN_SHARE * self._total
-        due = due or now - self._told >= _PLAIN_SECONDS or step == self._total
+        due = due or now - self._printed >= _PLAIN_SECONDS or step == self._total
         if self._plain and due:
-            self._shown, self._told = step, now
+            self._shown, self._printed = step, now
             say(f"step {step}/{self._total}  {text}")
 
     def _newest(self, metrics: Mapping[str, Number | None]) -> list[str]:

@@ -12,18 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from rekindle.engine.checkpoint import (
-    drop_old,
-    find_checkpoint,
-    refuse_full_disk,
-    save_checkpoint,
-)
+from rekindle.engine.checkpoint import drop_old, find_checkpoint, refuse_full_disk, save_checkpoint
+from rekindle.engine.config import CheckpointConfig, LogConfig
 from rekindle.engine.device import Alone, Group, on_main
 from rekindle.engine.exporters import Exporters
 from rekindle.engine.interrupts import Interrupts
-from rekindle.engine.manifest import STATE_FORMAT, now
+from rekindle.engine.manifest import STATE_FORMAT, Manifest, Session, now
 from rekindle.engine.progress import Number, ProgressLine, say
 from rekindle.engine.rundir import MANIFEST, Mode, RunLock, claim
 from rekindle.engine.state import TrainState, rng_state, safetensors_as_oserror
@@ -38,8 +34,6 @@ from rekindle.files import (
     write_json,
     written_aside,
 )
-
-_EVERY, _KEEP = 50, 2  # where a config has no checkpoint section
 
 
 class Run:
@@ -56,7 +50,7 @@ class Run:
     def __init__(
         self,
         directory: Path,
-        config: Mapping[str, Any],
+        config: Mapping[str, object],
         group: Group,
         quiet: bool | None,
         lock: RunLock | None,
@@ -69,6 +63,7 @@ class Run:
         self._metrics = AppendLog(directory / "metrics.jsonl")
         self._samples = AppendLog(directory / "samples.jsonl")
         self._interrupts = Interrupts()
+        self._cadence = CheckpointConfig.model_validate(config.get("checkpoint", {}))
         self._progress: ProgressLine | None = None
         self._row: dict[str, Number] | None = None
         self._step = 0  # that is being taken
@@ -81,7 +76,7 @@ class Run:
         cls,
         directory: Path | str,
         *,
-        config: Mapping[str, Any],
+        config: Mapping[str, object],
         fingerprints: Mapping[str, str],
         mode: Mode = "new",
         command: str = "",
@@ -111,8 +106,8 @@ class Run:
         own: list[tuple[RunLock, Exporters]] = []  # stays in the main process
 
         def prepare() -> bool:
-            names = config.get("log", {}).get("exporters") or ()
-            exporters = Exporters(names, directory, config)
+            log = LogConfig.model_validate(config.get("log", {}))
+            exporters = Exporters(log.exporters, directory, config)
             lock = claim(
                 directory,
                 config=config,
@@ -165,31 +160,31 @@ class Run:
             RunDirectoryError: rows that the checkpoint counts on are gone or were changed.
             CheckpointError: the checkpoint does not fit the state.
         """
-        place = on_main(self.group, self._find)
-        if place is not None:
-            state.load(Path(place), rank=self.group.rank)
+        newest = on_main(self.group, self._newest)
+        if newest is not None:
+            state.load(Path(newest), rank=self.group.rank)
         if self.finished:
             return state
-        if place is not None:
+        if newest is not None:
             self._say(f"resumed after step {state.step}")
         if self.group.is_main:
-            self._note(sessions={"started": now(), "from_step": state.step})
+            self._note(session={"started": now(), "from_step": state.step})
         return state
 
-    def _find(self) -> str | None:
-        found = find_checkpoint(self.directory / "checkpoints")
-        for line in found.torn:
+    def _newest(self) -> str | None:
+        directory, marker, torn = find_checkpoint(self.directory / "checkpoints")
+        for line in torn:
             self._say(f"skipped: {line}")
-        if found.torn and found.directory is None:
+        if torn and directory is None:
             self._say("no complete checkpoint is left: from the first step again")
         if not self.finished:
-            logs = found.marker.get("logs", {})
+            logs = {} if marker is None else marker.get("logs", {})
             self._metrics.cut(LogMark(*logs.get("metrics", EMPTY_LOG)))
             self._samples.cut(LogMark(*logs.get("samples", EMPTY_LOG)))
-        if found.directory is None:
+        if directory is None or marker is None:
             return None
-        drop_old(found.directory.parent, found.marker["step"], keep=self._keep())
-        return str(found.directory)
+        drop_old(directory.parent, marker["step"], keep=self._cadence.keep)
+        return str(directory)
 
     def steps(
         self, state: TrainState, *, total: int, enough: Callable[[], bool] = lambda: False
@@ -202,7 +197,6 @@ class Run:
         """
         if self.finished or state.step >= total or enough():
             return
-        every = int(self.config.get("checkpoint", {}).get("every", _EVERY))
         self._check_space(state)
         mine = self._interrupts.install()
         self._interrupts.deferred = True
@@ -214,9 +208,9 @@ class Run:
                     yield self._step
                     self._progress.advance(self._step, self._logged())
                     state.step = self._step
-                    stopping = any(self.group.gather_objects([self._interrupts.asked]))
+                    stopping = any(self.group.gather_objects([self._interrupts.requested]))
                     over = state.step == total or enough()
-                    if stopping or over or state.step % every == 0:
+                    if stopping or over or state.step % self._cadence.every == 0:
                         self._checkpoint(state)
                     if over:
                         return
@@ -241,6 +235,13 @@ class Run:
             say(f"{why}\npaused after step {state.step}, a checkpoint is written")
         raise SystemExit(EXIT_RESUMABLE)
 
+    def keep(self, state: TrainState) -> None:
+        """A checkpoint of the last finished step, before an error ends the run; `state` must be
+        what it was then."""
+        self._checkpoint(state)
+        if self.group.is_main:
+            say(f"stopped after step {state.step}, a checkpoint is written")
+
     def checkpoint_seconds(self) -> float:
         """Time spent on checkpoints since the last call: those of earlier steps."""
         spent, self._saving = self._saving, 0.0
@@ -255,17 +256,14 @@ class Run:
             save_checkpoint(
                 self.directory / "checkpoints",
                 state.step,
-                lambda place: state.save(place, rngs=rngs),
+                lambda directory: state.save(directory, rngs=rngs),
                 extra={"logs": logs, "state_format": STATE_FORMAT},
                 needed=state.nbytes(),
-                keep=self._keep(),
+                keep=self._cadence.keep,
             )
 
         on_main(self.group, save)
         self._saving += time.perf_counter() - began
-
-    def _keep(self) -> int:
-        return int(self.config.get("checkpoint", {}).get("keep", _KEEP))
 
     def _check_space(self, state: TrainState) -> None:
         # The first checkpoint may be hours away; the optimizer's share is not known before it.
@@ -281,7 +279,7 @@ class Run:
         step: int,
         metrics: Mapping[str, Number],
         *,
-        samples: Sequence[Mapping[str, Any]] = (),
+        samples: Sequence[Mapping[str, object]] = (),
     ) -> None:
         """The one metrics row of a step, and rows of samples.jsonl. nan is written as null.
 
@@ -308,11 +306,11 @@ class Run:
             raise ValueError(f"step {self._step} wrote no metrics row: call log once in each step")
         return self._row
 
-    def log_eval(self, step: int, result: Mapping[str, Any]) -> None:
+    def log_eval(self, step: int, result: Mapping[str, object]) -> None:
         """Write an evaluation as eval/step-XXXXXX.json and as eval.json."""
-        value = result.get("metrics", {}).get("pass@1", {}).get("value")
-        if self._progress is not None and value is not None:
-            self._progress.evaluated(f"pass@1 {value:.3f}")
+        accuracy = _pass_at_1(result)
+        if self._progress is not None and accuracy is not None:
+            self._progress.evaluated(f"pass@1 {accuracy:.3f}")
         if self.group.is_main:
             write_json(self.directory / "eval" / f"step-{step:06d}.json", {"step": step, **result})
             write_json(self.directory / "eval.json", {"step": step, **result})
@@ -333,10 +331,12 @@ class Run:
         on_main(self.group, write)
         self.finished = True
 
-    def _note(self, *, sessions: Mapping[str, Any] | None = None, **facts: object) -> None:
-        manifest = {**read_json(self.directory / MANIFEST), **facts}
-        if sessions is not None:
-            manifest["sessions"] = [*manifest["sessions"], sessions]
+    def _note(self, *, session: Session | None = None, finished: str | None = None) -> None:
+        manifest: Manifest = read_json(self.directory / MANIFEST)
+        if session is not None:
+            manifest["sessions"].append(session)
+        if finished is not None:
+            manifest["finished"] = finished
         write_json(self.directory / MANIFEST, manifest)
 
     def _say(self, text: str) -> None:
@@ -347,3 +347,10 @@ class Run:
 def _was_finished(directory: Path) -> bool:
     done = read_json(directory / MANIFEST).get("finished") is not None
     return done and (directory / "final").is_dir()
+
+
+def _pass_at_1(result: Mapping[str, object]) -> Number | None:
+    metrics = result.get("metrics")
+    cell = metrics.get("pass@1") if isinstance(metrics, Mapping) else None
+    value = cell.get("value") if isinstance(cell, Mapping) else None
+    return value if isinstance(value, float | int) else None

@@ -9,11 +9,11 @@ import os
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import yaml
 
-from rekindle.engine.manifest import STATE_FORMAT, make_manifest
+from rekindle.engine.manifest import STATE_FORMAT, Manifest, make_manifest
 from rekindle.errors import DataError, RekindleError, RunDirectoryError
 from rekindle.files import (
     clear_leftovers,
@@ -49,7 +49,7 @@ _ABSENT = "(absent)"
 def claim(
     directory: Path,
     *,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     fingerprints: Mapping[str, str],
     mode: Mode,
     command: str,
@@ -67,8 +67,8 @@ def claim(
     lock = RunLock(directory / LOCK)
     try:
         _refuse_mode(directory, mode)  # again: until the lock was ours it could have changed
-        for place in (directory, directory / "eval", directory / "checkpoints"):
-            clear_leftovers(place)
+        for part in (directory, directory / "eval", directory / "checkpoints"):
+            clear_leftovers(part)
         if mode == "overwrite":
             for name in OWN:
                 remove_tree(directory / name)
@@ -77,7 +77,7 @@ def claim(
         else:
             manifest = make_manifest(
                 command=command,
-                seed=config.get("seed"),
+                seed=seed if isinstance(seed := config.get("seed"), int) else None,
                 fingerprints=fingerprints,
                 processes=processes,
             )
@@ -91,14 +91,7 @@ def claim(
 
 def in_use(directory: Path) -> bool:
     """Whether a process holds this run directory; False where there is none."""
-    if not (directory / LOCK).exists():
-        return False
-    with explained_io(directory / LOCK, "looking at"), open_lock(directory / LOCK) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return _holder(directory / LOCK) is not None
 
 
 class RunLock:
@@ -139,20 +132,28 @@ def refuse_in_use(path: Path) -> None:
     Raises:
         RunDirectoryError: it is held, or the file cannot be opened.
     """
+    holder = _holder(path)
+    if holder is not None:
+        raise _in_use(path, holder)
+
+
+def _holder(path: Path) -> str | None:
+    """What the process wrote that holds a lock file; None where nobody holds it."""
     if not path.exists():
-        return
+        return None
     with explained_io(path, "opening"), open(path, encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _in_use(path, file.read().strip()) from None
+            return file.read().strip()
+    return None
 
 
 def _in_use(path: Path, holder: str) -> RunDirectoryError:
     return RunDirectoryError(
         f"{path.parent} is in use by another process",
         got=f"process {holder}" if holder else None,
-        why="two processes in one run directory would spoil it",
+        why="two processes in one run directory would corrupt it",
         fix="wait for it, stop it, or give another --out",
     )
 
@@ -189,7 +190,7 @@ def _refuse_mode(directory: Path, mode: Mode) -> None:
         raise RunDirectoryError(
             f"{directory} is not a run directory",
             wanted=f"a directory with a {MANIFEST} of rekindle",
-            why="nothing that is not ours is resumed or deleted",
+            why="rekindle resumes and deletes only its own directories",
             fix="check --out; if it is a run whose manifest is broken, remove it yourself",
         )
 
@@ -213,18 +214,19 @@ def _refuse_changes(directory: Path, config: str, fingerprints: Mapping[str, str
             why="a resumed run must be the same run, and this file says which it was",
             fix="restore it, or start again with --overwrite",
         ) from error
-    manifest = read_json(directory / MANIFEST)
-    before = {**flat(saved), **_named(manifest["fingerprints"])}
-    after = {**flat(yaml.safe_load(config)), **_named(fingerprints)}
-    before["state format"], after["state format"] = manifest.get("state_format"), STATE_FORMAT
+    manifest: Manifest = read_json(directory / MANIFEST)
+    before = {**_shown(saved), **_named(manifest["fingerprints"])}
+    after = {**_shown(yaml.safe_load(config)), **_named(fingerprints)}
+    before["state format"] = repr(manifest.get("state_format"))
+    after["state format"] = repr(STATE_FORMAT)
     lines = []
     for key in dict.fromkeys([*after, *before]):
-        was, now = _shown(before, key), _shown(after, key)
+        was, now = before.get(key, _ABSENT), after.get(key, _ABSENT)
         if was != now:
             lines.append(f"{key}: {was} -> {now}")
     if lines:
         raise RunDirectoryError(
-            f"{directory} was made with other settings, data or model:\n    "
+            f"{directory} was made with different settings, data or model:\n    "
             + "\n    ".join(lines),
             why="a resumed run must be the same run",
             fix="give the settings it was started with, or another --out",
@@ -232,18 +234,16 @@ def _refuse_changes(directory: Path, config: str, fingerprints: Mapping[str, str
 
 
 def _named(fingerprints: Mapping[str, str]) -> dict[str, str]:
-    return {f"{name} (hash)": value for name, value in fingerprints.items()}
+    return {f"{name} (hash)": repr(value) for name, value in fingerprints.items()}
 
 
-def _shown(flat: Mapping[str, Any], key: str) -> str:
-    return repr(flat[key]) if key in flat else _ABSENT
+def _shown(tree: object) -> dict[str, str]:
+    return {key: repr(value) for key, value in flat(tree).items()}
 
 
-def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flat(tree: object, prefix: str = "") -> dict[str, object]:
     """Nested mappings as one, keys joined by dots."""
     if not isinstance(tree, Mapping) or (not tree and prefix):
         return {prefix: tree}
-    out: dict[str, Any] = {}
-    for key, value in tree.items():
-        out |= flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return out
+    parts = (flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in tree.items())
+    return {key: value for part in parts for key, value in part.items()}

@@ -1,8 +1,14 @@
 """What a run is at a moment: weights, optimizer, schedule, random sources, step, and the method's
 own running numbers. Saved as safetensors and JSON, never as pickle; restored to the bit.
+
+JSON has no tensors, no tuples, no nan, and only text as keys; what it lacks is marked by a `$` key:
+
+    {"$tensor": "optimizer/state/0/exp_avg"}  {"$tuple": [0.9, 0.95]}  {"$float": "nan"}
+    {"$dict": [[0, ...], [1, ...]]}
 """
 
 import errno
+import math
 import os
 import random
 import re
@@ -11,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -19,11 +25,37 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rekindle.engine.packing import pack, unpack
 from rekindle.errors import CheckpointError
 from rekindle.files import read_json, write_json
 
 Scalar = float | int | str | None
+
+
+class _NumpyRng(TypedDict):  # an MT19937
+    key: Tensor
+    pos: int
+    has_gauss: int
+    gauss: float
+
+
+class _PythonRng(TypedDict):
+    version: int
+    words: Tensor
+    gauss: float | None
+
+
+class RngState(TypedDict):
+    """The global random sources of a process; of CUDA each device that is used."""
+
+    torch: Tensor
+    cuda: list[Tensor]
+    mps: Tensor | None
+    numpy: _NumpyRng
+    python: _PythonRng
+
+
+class _ParamGroup(TypedDict):
+    params: list[int]  # beside the optimizer's own settings
 
 
 @dataclass
@@ -47,7 +79,7 @@ class TrainState:
     scalars: dict[str, Scalar] = field(default_factory=dict)
     schedule_at: int | None = None
 
-    def save(self, directory: Path, *, rngs: Sequence[Mapping[str, Any]] | None = None) -> None:
+    def save(self, directory: Path, *, rngs: Sequence[RngState] | None = None) -> None:
         """Write the state into an existing directory.
 
         `<role>.safetensors` for each model, `optimizer.safetensors`, `rng.safetensors`, and
@@ -63,14 +95,13 @@ class TrainState:
         """
         moments: dict[str, Tensor] = {}
         draws: dict[str, Tensor] = {}
+        kind = {"class": type(self.optimizer).__name__}
+        slots = self.optimizer.state_dict()
         plain = {
             "step": self.step,
-            "scalars": pack(self.scalars, moments, "scalars"),
-            "optimizer": {
-                "class": type(self.optimizer).__name__,
-                **pack(self.optimizer.state_dict(), moments, "optimizer"),
-            },
-            "rng": pack(list(rngs or [rng_state()]), draws, "rank"),
+            "scalars": to_plain(self.scalars, moments, "scalars"),
+            "optimizer": to_plain({**kind, **slots}, moments, "optimizer"),
+            "rng": to_plain(list(rngs or [rng_state()]), draws, "rank"),
         }
         with safetensors_as_oserror():
             for role, model in self.models.items():
@@ -89,21 +120,23 @@ class TrainState:
         Raises:
             CheckpointError: names, shapes, dtypes or the kind of optimizer differ from this run's.
         """
-        saved = {path.stem for path in directory.glob("*.safetensors")} - {"optimizer", "rng"}
-        if saved != self.models.keys():
+        roles = {path.stem for path in directory.glob("*.safetensors")} - {"optimizer", "rng"}
+        if roles != self.models.keys():
             raise CheckpointError(
                 f"{directory.name} has other models than this run",
-                got=sorted(saved),
+                got=sorted(roles),
                 wanted=sorted(self.models),
             )
         for role, model in self.models.items():
             _fill(model, directory / f"{role}.safetensors", role)
         plain = read_json(directory / "state.json")
         moments = _read_all(directory / "optimizer.safetensors")
-        _fill_optimizer(self.optimizer, plain["optimizer"], moments)
+        saved = plain["optimizer"]
+        slots, groups = (from_plain(saved[name], moments) for name in ("state", "param_groups"))
+        _fill_optimizer(self.optimizer, saved["class"], slots, groups)
         self.step = plain["step"]
-        self.scalars = unpack(plain["scalars"], moments)
-        rngs = unpack(plain["rng"], _read_all(directory / "rng.safetensors"))
+        self.scalars = from_plain(plain["scalars"], moments)
+        rngs = from_plain(plain["rng"], _read_all(directory / "rng.safetensors"))
         restore_rng(rngs[rank if rank < len(rngs) else 0])
 
     def nbytes(self) -> int:
@@ -114,10 +147,10 @@ class TrainState:
         return weights + moments + 65_536
 
 
-def rng_state() -> dict[str, Any]:
+def rng_state() -> RngState:
     """The global random sources of this process: torch (CPU and used devices), numpy, python."""
-    version, words, gauss = random.getstate()
-    numpy: dict[str, Any] = dict(np.random.get_state(legacy=False))
+    version, state, gauss = random.getstate()
+    numpy = np.random.get_state(legacy=False)
     key = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     return {
@@ -130,11 +163,11 @@ def rng_state() -> dict[str, Any]:
             "has_gauss": int(numpy["has_gauss"]),
             "gauss": float(numpy["gauss"]),
         },
-        "python": {"version": version, "words": torch.tensor(words), "gauss": gauss},
+        "python": {"version": version, "words": torch.tensor(state), "gauss": gauss},
     }
 
 
-def restore_rng(state: Mapping[str, Any]) -> None:
+def restore_rng(state: RngState) -> None:
     """Put the global random sources where `rng_state` found them; devices that are gone are left
     out.
     """
@@ -220,24 +253,26 @@ def _read_all(path: Path) -> dict[str, Tensor]:
 
 
 def _fill_optimizer(
-    optimizer: torch.optim.Optimizer, packed: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    optimizer: torch.optim.Optimizer,
+    saved_kind: str,
+    slots: Mapping[int, object],
+    groups: Sequence[_ParamGroup],
 ) -> None:
     kind = type(optimizer).__name__
     sizes = [len(group["params"]) for group in optimizer.param_groups]
-    restored = {name: unpack(packed[name], tensors) for name in ("state", "param_groups")}
-    saved_sizes = [len(group["params"]) for group in restored["param_groups"]]
-    if (packed["class"], saved_sizes) != (kind, sizes):
+    saved_sizes = [len(group["params"]) for group in groups]
+    if (saved_kind, saved_sizes) != (kind, sizes):
         raise CheckpointError(
             "the checkpoint's optimizer is another one",
-            got=f"{packed['class']} over {saved_sizes} parameters",
+            got=f"{saved_kind} over {saved_sizes} parameters",
             wanted=f"{kind} over {sizes}",
         )
-    optimizer.load_state_dict(restored)
+    optimizer.load_state_dict({"state": slots, "param_groups": groups})
     # load_state_dict casts every moment to its parameter's dtype; bits need the saved one.
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for index, slots in restored["state"].items():
+    for index, saved in slots.items():
         loaded = optimizer.state[parameters[index]]
-        optimizer.state[parameters[index]] = _uncast(loaded, slots)
+        optimizer.state[parameters[index]] = _uncast(loaded, saved)
 
 
 def _uncast(loaded: Any, saved: Any) -> Any:
@@ -253,3 +288,48 @@ def _uncast(loaded: Any, saved: Any) -> Any:
 
 def _nbytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
+
+
+def to_plain(value: object, tensors: dict[str, Tensor], name: str) -> object:
+    """`value` as JSON; its tensors are put into `tensors`, named by where they stood.
+
+    Raises:
+        TypeError: it holds something else than None, bool, int, float, str, list, tuple, dict and
+            Tensor; `name` says where.
+    """
+    if isinstance(value, Tensor):
+        while name in tensors:
+            name += "+"
+        tensors[name] = value.detach().contiguous()
+        return {"$tensor": name}
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else {"$float": str(float(value))}
+    if isinstance(value, list | tuple):
+        items = [to_plain(item, tensors, f"{name}/{i}") for i, item in enumerate(value)]
+        return items if isinstance(value, list) else {"$tuple": items}
+    if isinstance(value, Mapping):
+        pairs = [(key, to_plain(item, tensors, f"{name}/{key}")) for key, item in value.items()]
+        if all(isinstance(key, str) and not key.startswith("$") for key in value):
+            return dict(pairs)
+        return {"$dict": [[to_plain(key, tensors, name), item] for key, item in pairs]}
+    raise TypeError(f"{name} cannot be saved without pickle: {type(value).__name__}")
+
+
+def from_plain(value: object, tensors: Mapping[str, Tensor]) -> Any:
+    """What `to_plain` was given."""
+    if isinstance(value, list):
+        return [from_plain(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    match list(value.items()):
+        case [("$tensor", name)]:
+            return tensors[name]
+        case [("$tuple", items)]:
+            return tuple(from_plain(item, tensors) for item in items)
+        case [("$float", text)]:
+            return float(text)
+        case [("$dict", pairs)]:
+            return {from_plain(key, tensors): from_plain(item, tensors) for key, item in pairs}
+    return {key: from_plain(item, tensors) for key, item in value.items()}

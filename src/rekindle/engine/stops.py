@@ -55,5 +55,5 @@ class StopStrings:
 
     def cut(self, text: str) -> str:
         """The text before the first stop string."""
-        places = [text.find(stop) for stop in self.stop if stop in text]
-        return text[: min(places)] if places else text
+        starts = [text.find(stop) for stop in self.stop if stop in text]
+        return text[: min(starts)] if starts else text

@@ -85,9 +85,9 @@ def update(
     lr = state.schedule(state.step if state.schedule_at is None else state.schedule_at)
     if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
         raise TrainingError(
-            f"step {state.step + 1} is not finite, so it was not taken",
+            f"step {state.step + 1} is not finite, so it was not applied",
             got=f"loss {sums['loss']}, gradient norm {norm}",
-            why="weights and optimizer are as they were after the last step",
+            why="weights and optimizer are unchanged since the last step",
             fix="lower optim.lr, or look at the last rows of metrics.jsonl for what grew",
         )
     for part in state.optimizer.param_groups:
@@ -107,17 +107,6 @@ def _add_stats(sums: dict[str, float], value: Tensor, terms: LossTerms, micro: M
     for name, stat_BT in terms.stats.items():
         masked = stat_BT.detach().to(mask_BT.device)[mask_BT]
         sums[name] = sums.get(name, 0.0) + float(masked.double().sum())
-
-
-def score_batch(
-    policy: Policy, batch: Batch, *, micro_tokens: int, temperature: float
-) -> Float[Tensor, "B T"]:
-    """Log-probs of a batch's completions under `policy`, the trainer's own forward; nan as padding.
-
-    For `old_logprobs` and `ref_logprobs`.
-    """
-    found = measure_batch(policy, batch, micro_tokens=micro_tokens, temperature=temperature)
-    return found.logprobs_BT
 
 
 @torch.no_grad()

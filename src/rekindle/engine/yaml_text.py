@@ -23,10 +23,10 @@ class _Loader(yaml.SafeLoader):
             name, line = (key.tag, key.value), key.start_mark.line + 1
             if name in lines:
                 raise ConfigError(
-                    f"the key '{key.value}' is there twice",
+                    f"the key '{key.value}' occurs twice",
                     got=f"lines {lines[name]} and {line}",
-                    why="only the second would count, and nobody would see it",
-                    fix="rename one, or put what they hold together",
+                    why="YAML silently keeps the second alone",
+                    fix="rename one, or merge the two",
                 )
             lines[name] = line
         return node

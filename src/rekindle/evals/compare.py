@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -116,9 +116,9 @@ def _over_pairs(
 ) -> tuple[Interval, float]:
     if not alike and bases is not None:
         raise DataError(
-            "the pairs are of other problems",
-            why="problems are crossed with base models: every pair must be asked the same ones",
-            fix="leave out the pairs that were asked others",
+            "the pairs have different problems",
+            why="problems are crossed with base models, so all pairs need the same problems",
+            fix="leave out the pairs with other problems",
         )
     if not alike:  # nothing is shared: problems are drawn within pairs
         means = [float(np.nanmean(d)) for d in differences if bool((~np.isnan(d)).any())]
@@ -128,33 +128,28 @@ def _over_pairs(
     for name, difference in zip(names, differences, strict=True):
         seeds = nested.setdefault(name, {})
         seeds[len(seeds)] = difference
-    found = crossed(nested, bounds=bounds, kind=kind)
-    return Interval(found.value, found.ci_low, found.ci_high, found.n_problems), found.p_value
+    result = crossed(nested, bounds=bounds, kind=kind)
+    return Interval(result.value, result.ci_low, result.ci_high, result.n_problems), result.p_value
 
 
-def compare_table(before: Eval, after: Eval) -> list[dict[str, Any]]:
-    """One row per level (None: all) and metric that both measured."""
-    rows = []
+class CompareRow(NamedTuple):
+    """The difference of one metric at one level; level None: all problems."""
+
+    level: str | None
+    metric: str
+    change: Difference
+
+
+def compare_table(before: Eval, after: Eval) -> list[CompareRow]:
+    """One row per level and metric that both measured."""
     shared = [name for name in before["metrics"] if name in after["metrics"]]
     levels: list[str | None] = [None, *before["levels"]]
-    for level in levels:
-        for metric in shared:
-            found = compare(before, after, metric=metric, level=level)
-            if found.value == found.value:
-                rows.append(
-                    {
-                        "level": level,
-                        "metric": metric,
-                        "before": found.before,
-                        "after": found.after,
-                        "difference": found.value,
-                        "ci_low": found.ci_low,
-                        "ci_high": found.ci_high,
-                        "p_value": found.p_value,
-                        "n": found.n_problems,
-                    }
-                )
-    return rows
+    rows = [
+        CompareRow(level, metric, compare(before, after, metric=metric, level=level))
+        for level in levels
+        for metric in shared
+    ]
+    return [row for row in rows if not np.isnan(row.change.value)]
 
 
 def _names(bases: Sequence[str] | None, pairs: int) -> list[str]:
@@ -163,11 +158,11 @@ def _names(bases: Sequence[str] | None, pairs: int) -> list[str]:
 
 def _mean(parts: Sequence[Floats], bases: Sequence[str] | None) -> float:
     """Over problems, then over the runs of a base, then over bases: as a difference is averaged."""
-    found: dict[str, list[float]] = {}
+    kept: dict[str, list[float]] = {}
     for name, part in zip(_names(bases, len(parts)), parts, strict=True):
         if bool((~np.isnan(part)).any()):
-            found.setdefault(name, []).append(float(np.nanmean(part)))
-    return float(np.mean([np.mean(means) for means in found.values()])) if found else float("nan")
+            kept.setdefault(name, []).append(float(np.nanmean(part)))
+    return float(np.mean([np.mean(means) for means in kept.values()])) if kept else float("nan")
 
 
 def problems_at(result: Eval, level: str | None) -> tuple[str, ...]:
@@ -184,8 +179,9 @@ def values_of(result: Eval, metric: str, level: str | None) -> Floats:
     outcome_PK = np.array(
         [[np.nan if x is None else x for x in row] for row in result["outcomes"]], dtype=np.float64
     )
-    if metric == "greedy" and result.get("greedy_outcomes") is not None:
-        values = _floats(result["greedy_outcomes"])
+    greedy = result.get("greedy_outcomes")
+    if metric == "greedy" and greedy is not None:
+        values = _floats(greedy)
     elif metric in result.get("values", {}):
         values = _floats(result["values"][metric])
     elif metric.startswith("maj@") and metric in result["metrics"]:
@@ -222,17 +218,17 @@ def refuse_unlike(before: Eval, after: Eval) -> None:
     for key in ("task", "split"):
         if before[key] != after[key]:
             raise DataError(
-                f"the evaluations are of another {key}",
+                f"the evaluations have different {key}s",
                 got=f"{before[key]} and {after[key]}",
                 why="a paired difference needs the same problems",
             )
     first = [problem["id"] for problem in before["problems"]]
     second = [problem["id"] for problem in after["problems"]]
     if first != second:
-        odd = [pair for pair in zip(first, second, strict=False) if pair[0] != pair[1]]
+        differing = [pair for pair in zip(first, second, strict=False) if pair[0] != pair[1]]
         raise DataError(
-            "the evaluations are on other problems",
-            got=odd[:3] or f"{len(first)} and {len(second)} problems",
+            "the evaluations have different problems",
+            got=differing[:3] or f"{len(first)} and {len(second)} problems",
             why="a paired difference needs the same problems in the same order",
             fix="evaluate both with the same --split, --problems, --levels and --seed",
         )
@@ -243,7 +239,7 @@ def refuse_unlike(before: Eval, after: Eval) -> None:
     ]
     if moved:
         raise DataError(
-            "the evaluations give the same problems other levels",
+            "the evaluations put the same problems at different levels",
             got=", ".join(moved[:3]) + (f" and {len(moved) - 3} more" if len(moved) > 3 else ""),
             why="a level's difference needs the same problems on both sides",
             fix="evaluate both with the same version of the data",

@@ -35,15 +35,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from rekindle.errors import ConfigError
-from rekindle.evals.intervals import (
-    FEW,
-    LEVEL,
-    RESAMPLES,
-    Floats,
-    Interval,
-    cluster,
-    few_differ,
-)
+from rekindle.evals.intervals import FEW, LEVEL, RESAMPLES, Floats, Interval, cluster, few_differ
 
 Kind = Literal["crossed", "bootstrap"]
 Nested = Mapping[str, Mapping[int, Floats]]  # base -> seed -> difference on each problem
@@ -110,7 +102,7 @@ def crossed(
     blind = nearly_all_agree(table_RP, level, bounds)
     low = max(bounds[0], min(interval.ci_low, blind.ci_low))
     high = min(bounds[1], max(interval.ci_high, blind.ci_high))
-    p_value = run_sign_flip_p([mean for found in means.values() for mean in found])
+    p_value = run_sign_flip_p([mean for values in means.values() for mean in values])
     return Crossed(interval.value, low, high, p_value, *counts, n_problems)
 
 
@@ -201,13 +193,13 @@ def minimum_detectable(
         return 0.0
     rng, problems_df = np.random.default_rng(0), max(1, n_problems - 1)
 
-    def drawn(variance: float, df: int) -> _Part:
-        return _Part(variance * rng.chisquare(df, _DRAWS) / df, df)
+    def drawn(variance: float, df: int) -> _Variance:
+        return _Variance(variance * rng.chisquare(df, _DRAWS) / df, df)
 
     half_K = _half_width(
         drawn(of_bases + of_both, (runs if alone else n_bases) - 1),
         drawn(spread.problem**2 / n_problems + of_both, problems_df),
-        _Part(np.full(_DRAWS, of_both), (runs - 1) * problems_df),
+        _Variance(np.full(_DRAWS, of_both), (runs - 1) * problems_df),
         level,
     )
     top = float(half_K.max()) + 10 * error
@@ -248,27 +240,27 @@ def two_way(table_RP: Floats, base_means: Sequence[float], level: float = LEVEL)
     freedom_of_rest = max(1, (len(table_RP) - 1) * (n - 1))
     of_both = float(np.nansum(rest**2)) / freedom_of_rest / max(1, cells)
     half = _half_width(
-        _Part(np.array([of_runs]), runs_df),
-        _Part(np.array([of_problems]), max(1, n - 1)),
-        _Part(np.array([of_both]), freedom_of_rest),
+        _Variance(np.array([of_runs]), runs_df),
+        _Variance(np.array([of_problems]), max(1, n - 1)),
+        _Variance(np.array([of_both]), freedom_of_rest),
         level,
     )
     return Interval(value, value - float(half[0]), value + float(half[0]), n)
 
 
-class _Part(NamedTuple):
+class _Variance(NamedTuple):
     """A part of the variance of the mean, of one study or of many, and its degrees of freedom."""
 
     variance: Floats
     df: int
 
 
-def _half_width(runs: _Part, problems: _Part, both: _Part, level: float) -> Floats:
+def _half_width(runs: _Variance, problems: _Variance, both: _Variance, level: float) -> Floats:
     """Half of the interval's width, of each study."""
 
     def quantile(freedom: Floats | int) -> Floats:
-        found: Floats = np.asarray(stats.t.ppf(0.5 + level / 2, freedom))
-        return found
+        value: Floats = np.asarray(stats.t.ppf(0.5 + level / 2, freedom))
+        return value
 
     of_runs, of_problems, of_both = runs.variance, problems.variance, both.variance
     # Runs that differ on every problem and not in their means leave nothing but what both share.
@@ -303,7 +295,7 @@ def _bootstrap(
 ) -> Interval:
     """Percentiles over `RESAMPLES` draws of bases, seeds within them, and problems."""
     rng = np.random.default_rng(seed)
-    sizes = [len(found) for found in means.values()]
+    sizes = [len(values) for values in means.values()]
     firsts = np.cumsum([0, *sizes[:-1]])
     weight_KR = np.zeros((RESAMPLES, len(table_RP)))
     for _ in sizes:
@@ -321,12 +313,12 @@ def _bootstrap(
     values_K = (weight_KR * mean_KR).sum(axis=1) / weight_KR.sum(axis=1)
     tail = (1 - level) / 2
     low, high = np.quantile(values_K, [tail, 1 - tail])
-    value = float(np.mean([np.mean(found) for found in means.values()]))
+    value = float(np.mean([np.mean(values) for values in means.values()]))
     return Interval(value, float(low), float(high), int(known_RP.any(axis=0).sum()))
 
 
 def _scored(seeds: Mapping[int, Floats]) -> dict[int, Floats]:
-    runs = {seed: np.asarray(found, dtype=np.float64) for seed, found in seeds.items()}
+    runs = {seed: np.asarray(values, dtype=np.float64) for seed, values in seeds.items()}
     return {seed: run for seed, run in runs.items() if (~np.isnan(run)).any()}
 
 

@@ -3,6 +3,18 @@
 `metrics` over all problems and per level, each with value, 95 % interval and n; `outcomes` (problem
 x sample: score or null), `problems`, `missing`; `values` of each problem in the metrics that
 outcomes do not give; with a policy `calibration`. Undefined numbers are null.
+
+A policy's own probabilities say more without a draw, of reference answers and of its own:
+
+    chain_prob  p(reference answer | prompt) = exp(sum_t log p_t), the end token included
+    nll         -(1/T) sum_t log p_t of the reference answer, nats a token
+    brier       (confidence - correct)^2, confidence = p(greedy answer | prompt)
+    ece         sum_b n_b/n |mean confidence_b - mean correct_b|, ten bins of equal width
+
+Where a problem has one right answer, chain_prob is the accuracy of sampling, exactly; elsewhere it
+is a lower bound. Brier 1950; expected calibration error: Naeini et al. 2015, Guo et al. 2017.
+
+Axes: P problems, K samples.
 """
 
 from __future__ import annotations
@@ -11,13 +23,23 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rekindle.errors import DataError
 from rekindle.evals.intervals import Floats, Interval, cluster, wilson
 from rekindle.evals.passk import avg_at_k, maj_at_k, pass_at_k
+from rekindle.evals.reading import (
+    AnswerLengths,
+    Calibration,
+    CalibrationBin,
+    Cell,
+    Eval,
+    LevelCells,
+    MissingScores,
+)
 from rekindle.records import Problem, Rollout, Score
 from rekindle.tasks.task import grade_all
 
@@ -42,15 +64,14 @@ def evaluate(
     model: str = "",
     temperatures: Sequence[float] = (),
     policy: Policy | None = None,
-) -> dict[str, Any]:
+) -> Eval:
     """Sample, grade and summarise; the structure of eval.json.
 
     Args:
         problems, seed: what is asked, `samples` times each (ids must differ), and of the draws.
-        ks: of pass@k; None: powers of two up to `samples`, and `samples`.
-        greedy: also answer each problem once at temperature 0.
+        ks, greedy: of pass@k, None: powers of two and `samples`; also one answer at temperature 0.
         temperatures: also sample at these, as often: metric `pass@1@t<T>`.
-        policy: whose probabilities give the metrics of `evals.likelihood`; None: none of them.
+        policy: whose probabilities give the metrics of likelihood; None: none of them.
 
     Raises:
         DataError: no problem, or an id twice.
@@ -58,20 +79,15 @@ def evaluate(
     _check_ids(problems)
     ks = ks or _default_ks(samples)
     began = time.perf_counter()
-    rollouts = sampler.sample(problems, samples=samples, config=sample_config, seed=seed)
-    sampled = time.perf_counter()
-    scores = grade_all(task, [(r.problem, r.text) for r in rollouts])
-    said = [task.answer_of(r.problem, r.text) for r in rollouts]
+    drawn = _sample(problems, sampler, task, sample_config, samples, seed)
+    answers = [task.answer_of(r.problem, r.text) for r in drawn.rollouts]
     scored = time.perf_counter()
-    coldly = _greedily(problems, sampler, sample_config, seed) if greedy else []
-    greedy_scores = grade_all(task, [(r.problem, r.text) for r in coldly])
-    outcome_PK = _table(scores, len(problems), samples)
-    greedy_P = _table(greedy_scores, len(problems), 1)[:, 0] if greedy else None
-    answers = [said[p * samples : (p + 1) * samples] for p in range(len(problems))]
+    cold = _greedily(problems, sampler, task, sample_config, seed) if greedy else _NO_SAMPLES
+    greedy_P = cold.outcome_PK[:, 0] if greedy else None
     more = _at_temperatures(problems, sampler, task, sample_config, samples, seed, temperatures)
-    own, calibrated = _own_view(policy, problems, temperatures, coldly, greedy_P)
-    values = {**per_problem(outcome_PK, answers, ks, greedy_P), **more, **own}
-    return {
+    own, calibrated = _likelihoods(policy, problems, temperatures, cold.rollouts, greedy_P)
+    values = {**per_problem(drawn.outcome_PK, _rows(answers, samples), ks, greedy_P), **more, **own}
+    result: Eval = {
         "model": model,
         "task": task.name,
         "split": split,
@@ -80,32 +96,57 @@ def evaluate(
         "n_samples": samples,
         "sampling": sample_config.model_dump(mode="json"),
         "k": list(ks),
-        **_by_level(problems, values, samples),
-        **_outcomes(problems, outcome_PK, greedy_P, values[f"maj@{samples}"]),
-        "values": {name: [_plain(x) for x in v] for name, v in {**more, **own}.items()},
-        **calibrated,
-        "missing": _missing([*scores, *greedy_scores]),
-        "length": _lengths(rollouts),
-        "time": _times(began, sampled, scored),
-    }
-
-
-def _outcomes(
-    problems: Sequence[Problem], outcome_PK: Floats, greedy_P: Floats | None, majority_P: Floats
-) -> dict[str, Any]:
-    return {
+        "metrics": _summary(values, np.ones(len(problems), dtype=bool), samples),
+        "levels": _by_level(problems, values, samples),
         "problems": [{"id": problem.id, "level": problem.level} for problem in problems],
-        "outcomes": [[_plain(x) for x in row] for row in outcome_PK],
-        "greedy_outcomes": None if greedy_P is None else [_plain(x) for x in greedy_P],
-        "majority": [_plain(x) for x in majority_P],
+        "outcomes": [_plain_row(row) for row in drawn.outcome_PK],
+        "greedy_outcomes": None if greedy_P is None else _plain_row(greedy_P),
+        "majority": _plain_row(values[f"maj@{samples}"]),
+        "values": {name: _plain_row(v) for name, v in {**more, **own}.items()},
     }
+    if calibrated is not None:
+        result["calibration"] = calibrated
+    result["missing"] = _missing([*drawn.scores, *cold.scores])
+    result["length"] = _lengths(drawn.rollouts)
+    result["time"] = _times(began, drawn.sampled, scored)
+    return result
+
+
+class _Samples(NamedTuple):
+    rollouts: list[Rollout]
+    scores: list[Score]
+    outcome_PK: Floats
+    sampled: float  # when sampling ended
+
+
+_NO_SAMPLES = _Samples([], [], np.empty((0, 1)), 0.0)
+
+
+def _sample(
+    problems: Sequence[Problem],
+    sampler: Sampler,
+    task: Task,
+    config: SampleConfig,
+    samples: int,
+    seed: int,
+) -> _Samples:
+    rollouts = sampler.sample(problems, samples=samples, config=config, seed=seed)
+    sampled = time.perf_counter()
+    scores = grade_all(task, [(r.problem, r.text) for r in rollouts])
+    outcomes = [np.nan if score.value is None else score.value for score in scores]
+    outcome_PK = np.array(outcomes, dtype=np.float64).reshape(len(problems), samples)
+    return _Samples(rollouts, scores, outcome_PK, sampled)
 
 
 def _greedily(
-    problems: Sequence[Problem], sampler: Sampler, config: SampleConfig, seed: int
-) -> list[Rollout]:
+    problems: Sequence[Problem], sampler: Sampler, task: Task, config: SampleConfig, seed: int
+) -> _Samples:
     coldest = config.model_copy(update={"temperature": 0.0, "top_p": 1.0})
-    return sampler.sample(problems, samples=1, config=coldest, seed=seed)
+    return _sample(problems, sampler, task, coldest, 1, seed)
+
+
+def _rows(answers: list[str | None], samples: int) -> list[list[str | None]]:
+    return [answers[at : at + samples] for at in range(0, len(answers), samples)]
 
 
 def _times(began: float, sampled: float, scored: float) -> dict[str, float]:
@@ -126,44 +167,42 @@ def _at_temperatures(
     more = {}
     for temperature in temperatures:
         other = config.model_copy(update={"temperature": temperature})
-        rollouts = sampler.sample(problems, samples=samples, config=other, seed=seed)
-        graded = grade_all(task, [(r.problem, r.text) for r in rollouts])
-        more[f"pass@1@t{temperature:g}"] = avg_at_k(_table(graded, len(problems), samples))
+        drawn = _sample(problems, sampler, task, other, samples, seed)
+        more[f"pass@1@t{temperature:g}"] = avg_at_k(drawn.outcome_PK)
     return more
 
 
-def _own_view(
+class _Likelihoods(NamedTuple):
+    values: dict[str, Floats]  # metric -> one a problem
+    calibration: Calibration | None
+
+
+def _likelihoods(
     policy: Policy | None,
     problems: Sequence[Problem],
     temperatures: Sequence[float],
     greedy: Sequence[Rollout],
     greedy_P: Floats | None,
-) -> tuple[dict[str, Floats], Mapping[str, Any]]:
+) -> _Likelihoods:
     """Metrics by the model's own probabilities, and its calibration."""
     if policy is None:
-        return {}, {}
-    from rekindle.evals import likelihood  # loads torch
-
-    found = likelihood.reference_values(policy, problems, temperatures)
+        return _Likelihoods({}, None)
+    values = reference_values(policy, problems, temperatures)
     if greedy_P is None:
-        return found, {}
-    confidence_P = likelihood.confidence(greedy)
-    found["brier"] = likelihood.brier(confidence_P, greedy_P)
-    return found, {"calibration": likelihood.calibration(confidence_P, greedy_P)}
+        return _Likelihoods(values, None)
+    confidence_P = confidence(greedy)
+    values["brier"] = brier(confidence_P, greedy_P)
+    return _Likelihoods(values, calibration(confidence_P, greedy_P))
 
 
 def _by_level(
     problems: Sequence[Problem], values: Mapping[str, Floats], samples: int
-) -> dict[str, Any]:
-    everything = np.ones(len(problems), dtype=bool)
-    levels = {}
+) -> dict[str, LevelCells]:
+    levels: dict[str, LevelCells] = {}
     for level in dict.fromkeys(problem.level for problem in problems):
         rows = np.array([problem.level == level for problem in problems])
-        levels[level] = {
-            "n_problems": int(rows.sum()),
-            "metrics": _summary(values, rows, samples),
-        }
-    return {"metrics": _summary(values, everything, samples), "levels": levels}
+        levels[level] = {"n_problems": int(rows.sum()), "metrics": _summary(values, rows, samples)}
+    return levels
 
 
 def per_problem(
@@ -182,7 +221,9 @@ def per_problem(
     return values
 
 
-def _summary(values: Mapping[str, Floats], rows: Any, samples: int) -> dict[str, Any]:
+def _summary(
+    values: Mapping[str, Floats], rows: NDArray[np.bool_], samples: int
+) -> dict[str, Cell]:
     return {name: _cell(_interval(name, v[rows], samples)) for name, v in values.items()}
 
 
@@ -194,18 +235,13 @@ def _interval(name: str, values: Floats, samples: int) -> Interval:
     return cluster(values, bounds=(0.0, math.inf if name == "nll" else 1.0))
 
 
-def _cell(interval: Interval) -> dict[str, float | int | None]:
+def _cell(interval: Interval) -> Cell:
     return {
         "value": _plain(interval.value),
         "ci_low": _plain(interval.ci_low),
         "ci_high": _plain(interval.ci_high),
         "n": interval.n,
     }
-
-
-def _table(scores: Sequence[Score], problems: int, samples: int) -> Floats:
-    flat = [np.nan if score.value is None else score.value for score in scores]
-    return np.array(flat, dtype=np.float64).reshape(problems, samples)
 
 
 def _plain(value: float) -> float | int | None:
@@ -215,12 +251,16 @@ def _plain(value: float) -> float | int | None:
     return int(number) if number in (0.0, 1.0) else number
 
 
-def _missing(scores: Sequence[Score]) -> dict[str, Any]:
+def _plain_row(values: Floats) -> list[float | None]:
+    return [_plain(value) for value in values]
+
+
+def _missing(scores: Sequence[Score]) -> MissingScores:
     reasons = Counter(score.reason for score in scores if score.reason is not None)
     return {"count": sum(reasons.values()), "reasons": dict(reasons)}
 
 
-def _lengths(rollouts: Sequence[Rollout]) -> dict[str, float | None]:
+def _lengths(rollouts: Sequence[Rollout]) -> AnswerLengths:
     if not rollouts:
         return {"mean": None, "truncated": None}
     return {
@@ -266,3 +306,75 @@ def _check_ids(problems: Sequence[Problem]) -> None:
             why="results are matched by id",
             fix="give each problem an id of its own",
         )
+
+
+# --- likelihoods
+
+_BINS = 10
+
+
+def reference_values(
+    policy: Policy, problems: Sequence[Problem], temperatures: Sequence[float] = ()
+) -> dict[str, Floats]:
+    """`chain_prob`, `nll` and `chain_prob@t<T>` of each problem, nan where it has no solution.
+
+    Teacher-forced, by the trainer's own forward: same template, mask and end token as the loss.
+    Temperatures divide the logits of every token. Empty where no problem has a solution.
+    """
+    from rekindle.engine.batch import count, pack  # they load torch
+    from rekindle.engine.device import micro_tokens
+    from rekindle.engine.update import measure_batch
+
+    rows = [i for i, problem in enumerate(problems) if problem.solution is not None]
+    if not rows:
+        return {}
+    prompts = [policy.encode_prompt(problems[i]) for i in rows]
+    answers = [policy.encode_completion(problems[i], problems[i].solution or "") for i in rows]
+    batch = pack(prompts, answers, reduction="token", total=count(answers))
+    limit = micro_tokens(None, policy.device)
+    values: dict[str, Floats] = {}
+    for temperature in (1.0, *temperatures):
+        scores = measure_batch(policy, batch, micro_tokens=limit, temperature=temperature)
+        logp = scores.logprobs_BT.nansum(dim=1).numpy()
+        name = "chain_prob" if temperature == 1 else f"chain_prob@t{temperature:g}"
+        values[name] = _spread(np.exp(logp), rows, len(problems))
+        if temperature == 1:
+            lengths = np.array([len(answer) for answer in answers])
+            values["nll"] = _spread(-logp / lengths, rows, len(problems))
+    return values
+
+
+def confidence(greedy: Sequence[Rollout]) -> Floats:
+    """p(answer | prompt) of greedy rollouts, whose log-probs are at temperature 1."""
+    return np.exp([sum(rollout.sampled_logprobs) for rollout in greedy])
+
+
+def brier(confidence_P: Floats, correct_P: Floats) -> Floats:
+    """(confidence - correct)^2; nan where correctness is missing."""
+    return np.asarray((confidence_P - correct_P) ** 2)
+
+
+def calibration(confidence_P: Floats, correct_P: Floats) -> Calibration:
+    """Expected calibration error and its bins; None where nothing was graded."""
+    known = ~np.isnan(correct_P)
+    sure, right = confidence_P[known], correct_P[known]
+    if not len(sure):
+        return {"ece": None, "n": 0, "bins": []}
+    bin_P = np.minimum((sure * _BINS).astype(int), _BINS - 1)
+    bins: list[CalibrationBin] = [
+        {
+            "n": int((bin_P == b).sum()),
+            "confidence": float(sure[bin_P == b].mean()),
+            "correct": float(right[bin_P == b].mean()),
+        }
+        for b in range(_BINS)
+        if (bin_P == b).any()
+    ]
+    ece = sum(b["n"] * abs(b["confidence"] - b["correct"]) for b in bins) / len(sure)
+    return {"ece": ece, "n": len(sure), "bins": bins}
+
+
+def _spread(values: Floats, rows: Sequence[int], size: int) -> Floats:
+    out = np.full(size, np.nan)
+    out[list(rows)] = values
+    return out

@@ -33,6 +33,9 @@ class Interval(NamedTuple):
     ci_high: float
     n: int  # problems that entered
 
+    def __float__(self) -> float:
+        return self.value
+
 
 def wilson(successes: float, n: int, *, level: float = LEVEL) -> Interval:
     """Wilson's score interval for a proportion (Wilson 1927)."""

@@ -46,7 +46,7 @@ def maj_at_k(outcome_PK: Floats, answers: Sequence[Sequence[str | None]]) -> Flo
     or no score is known for a leading answer.
     """
     return np.array(
-        [_majority(outcomes, said) for outcomes, said in zip(outcome_PK, answers, strict=True)]
+        [_majority(outcomes, given) for outcomes, given in zip(outcome_PK, answers, strict=True)]
     )
 
 

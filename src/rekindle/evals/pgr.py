@@ -96,8 +96,8 @@ def pgr_interval(
     value = pgr(means[0], means[1], means[2])
     if value is None or problems < 2:
         reason = "too few problems" if problems < 2 else NO_GAP
-        found = math.nan if value is None else value
-        return PGR(found, math.nan, math.nan, problems, runs, reason)
+        known = math.nan if value is None else value
+        return PGR(known, math.nan, math.nan, problems, runs, reason)
     gain_RP, gap_RP = tables[1] - tables[0], tables[2] - tables[0]
     if not _interval(gap_RP, clusters, level, reach).ci_low > 0:
         return PGR(value, math.nan, math.nan, problems, runs, UNSURE)
@@ -105,8 +105,8 @@ def pgr_interval(
 
     def possible(ratio: float) -> bool:
         rest_RP = gain_RP - ratio * gap_RP
-        found = _interval(rest_RP, clusters, level, reach * (1 + abs(ratio)))
-        low, high = min(found.ci_low, found.value - below), max(found.ci_high, found.value + above)
+        interval = _interval(rest_RP, clusters, level, reach * (1 + abs(ratio)))
+        low, high = _widened(interval, below, above)
         return low <= 0 <= high
 
     bounds = [_bound(possible, value, side) for side in (-1, 1)]
@@ -130,11 +130,11 @@ def recovered(
     Raises:
         DataError: they are not of the same problems, or the metric was not measured.
     """
-    for found in [*weak, *w2s, *ceiling]:
-        refuse_unlike(weak[0], found)
+    for result in [*weak, *w2s, *ceiling]:
+        refuse_unlike(weak[0], result)
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     arms = [
-        [sign * values_of(found, metric, level) for found in arm] for arm in (weak, w2s, ceiling)
+        [sign * values_of(result, metric, level) for result in arm] for arm in (weak, w2s, ceiling)
     ]
     reach = math.inf if metric in UNBOUNDED else 1.0
     return pgr_interval(*arms, bases=bases, reach=reach)
@@ -144,15 +144,20 @@ def _interval(
     table_RP: Floats, clusters: Sequence[Sequence[int]], level: float, reach: float
 ) -> Interval:
     if len(table_RP) > 1:
-        found = two_way(table_RP, _base_means(table_RP, clusters), level)
+        interval = two_way(table_RP, _base_means(table_RP, clusters), level)
     else:
         value, problems = float(table_RP.mean()), table_RP.shape[1]
         error = float(table_RP.std(ddof=1)) / math.sqrt(problems)
         half = float(stats.t.ppf(0.5 + level / 2, problems - 1)) * error
-        found = Interval(value, value - half, value + half, problems)
+        interval = Interval(value, value - half, value + half, problems)
     below, above = _unseen(table_RP, level, reach)
-    low, high = min(found.ci_low, found.value - below), max(found.ci_high, found.value + above)
-    return Interval(found.value, low, high, found.n)
+    low, high = _widened(interval, below, above)
+    return Interval(interval.value, low, high, interval.n)
+
+
+def _widened(interval: Interval, below: float, above: float) -> tuple[float, float]:
+    value = interval.value
+    return min(interval.ci_low, value - below), max(interval.ci_high, value + above)
 
 
 def _unseen(table_RP: Floats, level: float, reach: float) -> tuple[float, float]:

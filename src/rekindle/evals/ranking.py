@@ -87,8 +87,8 @@ def _bounds(point: float, drawn: Floats, rarer: int, level: float) -> tuple[floa
     if rarer < 2 or len(drawn) < 2:
         return np.nan, np.nan
     if point in (0.0, 1.0):  # no draw differs, and the problems not seen may
-        found = wilson(point * rarer, rarer, level=level)
-        return found.ci_low, found.ci_high
+        interval = wilson(point * rarer, rarer, level=level)
+        return interval.ci_low, interval.ci_high
     edge = min(0.001, point / 2, (1 - point) / 2)  # a draw of 0 or 1 has no logit
     spread = float(special.logit(np.clip(drawn, edge, 1 - edge)).std())
     reach = float(stats.t.ppf(0.5 + level / 2, rarer - 1)) * np.sqrt(rarer / (rarer - 1)) * spread

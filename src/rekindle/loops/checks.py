@@ -1,4 +1,4 @@
-"""Settings that no group method can mean, and rows that none can use; each refusal says why."""
+"""Settings that no group method can use, and rows that none can use; each refusal says why."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from rekindle.errors import ConfigError, DataError
 from rekindle.ops.groups import ScoredRows
 
 
-def refuse_group_of_one(group_size: int, section: str) -> None:
-    """Groups need two answers to compare."""
+def check_group_settings(group_size: int, sample: SampleConfig, section: str) -> None:
+    """What every method needs that compares the answers of a group.
+
+    Raises:
+        ConfigError: groups of one, or training samples from another distribution than is trained.
+    """
     if group_size < 2:
         raise ConfigError(
             f"{section}.group_size is too small",
@@ -22,10 +26,15 @@ def refuse_group_of_one(group_size: int, section: str) -> None:
             why="the baseline is the group's mean, so a group of one always has advantage 0",
             fix=f"--set {section}.group_size=8",
         )
+    check_sampling(sample)
 
 
-def refuse_sampling_without_ratio(sample: SampleConfig) -> None:
-    """Training samples must come from the distribution whose log-probs are trained."""
+def check_sampling(sample: SampleConfig) -> None:
+    """Training samples must come from the distribution whose log-probs are trained.
+
+    Raises:
+        ConfigError: greedy, or cut by top_p.
+    """
     if sample.temperature == 0:
         raise ConfigError(
             "sample.temperature is 0 while training samples groups",
@@ -45,7 +54,7 @@ def refuse_sampling_without_ratio(sample: SampleConfig) -> None:
         )
 
 
-def refuse_odd_rows(rows: ScoredRows, *, needs: Sequence[str] = ()) -> None:
+def check_rows(rows: ScoredRows, *, needs: Sequence[str] = ()) -> None:
     """Scored rows must have what the formula reads; a row without a score is left out of its group.
 
     Args:
@@ -57,8 +66,8 @@ def refuse_odd_rows(rows: ScoredRows, *, needs: Sequence[str] = ()) -> None:
             is named.
     """
     scored_N = ~rows.correct_N.isnan()
-    odd_N = scored_N & ~((rows.correct_N >= 0) & (rows.correct_N <= 1))
-    _refuse_row(rows, odd_N, "correct", wanted="0 to 1", fix="map wrong to 0 and right to 1")
+    outside_N = scored_N & ~((rows.correct_N >= 0) & (rows.correct_N <= 1))
+    _refuse_row(rows, outside_N, "correct", wanted="0 to 1", fix="map wrong to 0 and right to 1")
     for name in needs:
         values_N = getattr(rows, name)
         plain = name.removesuffix("_N")
@@ -92,11 +101,11 @@ def refuse_no_reward_model(rows: ScoredRows) -> None:
 
 
 def _refuse_row(
-    rows: ScoredRows, odd_N: Tensor, name: str, *, wanted: str, fix: str | None = None
+    rows: ScoredRows, refused_N: Tensor, name: str, *, wanted: str, fix: str | None = None
 ) -> None:
-    if not bool(odd_N.any()):
+    if not bool(refused_N.any()):
         return
-    row = int(odd_N.nonzero()[0])
+    row = int(refused_N.nonzero()[0])
     value = float(getattr(rows, f"{name}_N")[row])
     raise DataError(
         f"row {row + 1} (group '{rows.group[row]}') has no usable '{name}'",

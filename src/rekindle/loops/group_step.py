@@ -1,23 +1,33 @@
-"""The step that all group methods share: credit in, updates out.
+"""The loop that all group methods share: answers out, credit in.
+
+    for step in group_loop(config, world):
+        step.update(credit(step.rows, config))
 
 What a paper says about credit is in its own file; the loss is `ops.surrogate`. Here the rows of a
 rollout batch are weighed over all answers of all processes, then cut into minibatches of whole
 groups, and each is one update.
+
+Axes: N rows of all processes, B sequences of this process, T completion tokens.
 """
 
-from typing import Any, Literal, NamedTuple
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
+from torch import Tensor
 
 from rekindle.engine.batch import Batch, MicroBatch, count, pack
 from rekindle.engine.config import Section
 from rekindle.engine.policy import Policy
-from rekindle.engine.state import TrainState
-from rekindle.engine.update import LossFn, LossTerms, update
-from rekindle.loops.rollouts import Collected
+from rekindle.engine.state import Scalar, TrainState
+from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
+from rekindle.loops.rollouts import Collected, reward_metrics, sample_rows
 from rekindle.loops.world import World
-from rekindle.ops.groups import Credit
+from rekindle.ops.groups import Credit, ScoredRows
 from rekindle.ops.surrogate import clipped_surrogate
 from rekindle.ops.weights import Reduction
 
@@ -25,7 +35,7 @@ STATS = ("kl", "clip_ratio", "ratio/mean", "entropy/trained", "logprobs/sampler_
 
 
 class StepConfig(Section):
-    """How credit becomes updates: the same knobs in every group method."""
+    """How credit becomes updates: the same settings in every group method."""
 
     group_size: int = Field(default=8, description="answers a problem (G); the papers use 8 to 64")
     reduction: Reduction = Field(default="sequence", description="2402.03300 eq. 3")
@@ -53,94 +63,168 @@ class Reference(NamedTuple):
     weight: float
 
 
-def reference_of(policy: Policy, weight: float) -> Reference | None:
-    """A copy of the policy as it is now; None where the loss has no KL term."""
-    return Reference(policy.frozen_copy(), weight) if weight > 0 else None
+@dataclass(frozen=True)
+class GroupStep:
+    """One step of a group method: its answers are here, its update is due.
+
+    Attributes:
+        number: of the step, from 1.
+        collected: the answers.
+    """
+
+    number: int
+    collected: Collected
+    config: StepConfig
+    world: World
+    state: TrainState
+    reference: Reference | None
+
+    @property
+    def rows(self) -> ScoredRows:
+        """Scores, log-probs and lengths of the answers of all processes, whole groups."""
+        return self.collected.rows
+
+    @property
+    def scalars(self) -> dict[str, Scalar]:
+        """The method's running numbers; part of the state, so that resume is exact."""
+        return self.state.scalars
+
+    def entropies(self) -> Float[Tensor, "B T"]:
+        """At each token of this process's answers, by the policy that sampled; nan as padding."""
+        with self.world.clock("update"):
+            return self.world.measure(self.collected).entropy_BT
+
+    def update(
+        self,
+        credit: Credit,
+        facts: Mapping[str, float] | None = None,
+        *,
+        entropy_weight: float | None = None,
+        shape_BT: Float[Tensor, "B T"] | None = None,
+    ) -> None:
+        """Take the step's updates, and write its row with the method's `facts`; once a step.
+
+        Args:
+            entropy_weight: instead of the config's, for a bonus that changes over training.
+            shape_BT: factor of the advantage at each token of this process's answers (RL-ZVP).
+        """
+        config, world = self.config, self.world
+        bonus = config.entropy_bonus if entropy_weight is None else entropy_weight
+        with world.clock("update"):
+            batches = self._weigh(credit, shape_BT, all_rows=bonus > 0)
+            loss = objective(
+                world.policy,
+                config,
+                temperature=world.sample.temperature,
+                kl=0.0 if self.reference is None else self.reference.weight,
+                entropy_weight=bonus,
+            )
+            updates = [
+                update(
+                    self.state,
+                    batch.split(world.micro_tokens),
+                    loss,
+                    clip=world.optim.clip,
+                    group=world.group,
+                    device=world.policy.device,
+                    stats=STATS,
+                )
+                for _ in range(config.epochs)
+                for batch in batches
+            ]
+        metrics = self._metrics(credit, updates, batches, facts or {})
+        limit = world.logbook.config.samples
+        samples = sample_rows(self.number, self.collected, credit, limit=limit)
+        world.log(self.number, metrics, samples)
+
+    def _weigh(
+        self, credit: Credit, shape_BT: Float[Tensor, "B T"] | None, *, all_rows: bool
+    ) -> list[Batch]:
+        """The minibatches: weights over all answers, then only rows with signal.
+
+        With `all_rows`, or a reference, rows with an advantage of 0 have a gradient too and stay.
+        """
+        config, world, collected = self.config, self.world, self.collected
+        batches = []
+        for rows in collected.minibatches(config.minibatches):
+            rollouts = [collected.rollouts[row] for row in rows]
+            completions = [rollout.tokens for rollout in rollouts]
+            batch = pack(
+                [rollout.prompt_tokens for rollout in rollouts],
+                completions,
+                reduction=config.reduction,
+                total=world.total(count(completions)),
+                budget=config.budget or world.sample.max_new_tokens,
+                advantage_B=credit.advantage_N[[collected.position[row] for row in rows]],
+                sampled_logprobs=[rollout.sampled_logprobs for rollout in rollouts],
+            )
+            if shape_BT is not None:
+                width = batch.weight_BT.shape[1]
+                batch = batch.replace(shape_BT=shape_BT[torch.tensor(rows), :width])
+            if self.reference is not None:
+                batch = batch.replace(ref_logprobs_BT=world.score(self.reference.policy, batch))
+            elif not all_rows:
+                batch = batch.with_signal()
+            if not config.used_once:
+                batch = batch.replace(old_logprobs_BT=world.score(world.policy, batch))
+            batches.append(batch)
+        return batches
+
+    def _metrics(
+        self,
+        credit: Credit,
+        updates: Sequence[Mapping[str, float]],
+        batches: Sequence[Batch],
+        facts: Mapping[str, float],
+    ) -> dict[str, float]:
+        """The step's row: means over the updates, the answers, the method's facts."""
+        collected, rows = self.collected, self.rows
+        sums = self.world.group.sum(
+            {
+                "trained": float(sum(batch.tokens for batch in batches)),
+                "truncated": float(sum(r.finish == "length" for r in collected.rollouts)),
+            }
+        )
+        tokens, answers = float(rows.num_tokens_N.sum()), len(rows.group)
+        return {
+            **{name: sum(each[name] for each in updates) / len(updates) for name in updates[-1]},
+            **reward_metrics(rows, credit),
+            # -log p of what was sampled, averaged: unbiased for the entropy, over all answers
+            "entropy": -float(rows.sum_logprob_N.sum()) / tokens if tokens else math.nan,
+            "tokens/generated": float(collected.generated),
+            "tokens/trained": sums["trained"],
+            "length/mean": tokens / answers if answers else math.nan,
+            "length/truncated": sums["truncated"] / answers if answers else math.nan,
+            "problems/asked": float(collected.problems),
+            "updates": float(len(updates)),
+            **facts,
+            **self.world.graders.metrics(collected.gathered),
+        }
 
 
-def take(
+def group_loop(
     config: StepConfig,
     world: World,
-    state: TrainState,
-    collected: Collected,
-    earned: Credit,
-    reference: Reference | None,
     *,
-    entropy_weight: float | None = None,
-    shape_BT: torch.Tensor | None = None,
-) -> tuple[list[dict[str, float]], list[Batch]]:
-    """The updates of one rollout batch; their metrics, and what was trained on.
+    kl: float = 0.0,
+    extra_rollouts: float = 0.0,
+    logprobs: Literal["trainer", "sampler"] = "sampler",
+) -> Iterator[GroupStep]:
+    """Sample groups and score them, `optim.steps` times; the body of the loop calls `update`.
 
     Args:
-        entropy_weight: instead of the config's, for a bonus that changes over training.
-        shape_BT: factor of the advantage at each token of this process's rollouts (RL-ZVP).
+        kl: weight of the KL to the policy as it is now.
+        extra_rollouts: of dynamic sampling, as `World.collect`.
+        logprobs: whose `sum_logprob_N` the rows have; the trainer's costs a forward.
     """
-    weight = config.entropy_bonus if entropy_weight is None else entropy_weight
-    with world.clock("update"):
-        batches = weigh(
-            config, world, collected, earned, reference, all_rows=weight > 0, shape_BT=shape_BT
-        )
-        loss = objective(
-            world.policy,
-            config,
-            temperature=world.sample.temperature,
-            kl=0.0 if reference is None else reference.weight,
-            entropy_weight=weight,
-        )
-        updates = [
-            update(
-                state,
-                batch.split(world.micro_tokens),
-                loss,
-                clip=world.optim.clip,
-                group=world.group,
-                device=world.policy.device,
-                stats=STATS,
-            )
-            for _ in range(config.epochs)
-            for batch in batches
-        ]
-    return updates, batches
-
-
-def weigh(
-    config: StepConfig,
-    world: World,
-    collected: Collected,
-    earned: Credit,
-    reference: Reference | None,
-    *,
-    all_rows: bool = False,
-    shape_BT: torch.Tensor | None = None,
-) -> list[Batch]:
-    """The minibatches of a rollout batch: weights over all answers, then only rows with signal.
-
-    With `all_rows`, or a reference, rows with an advantage of 0 have a gradient too and stay.
-    """
-    batches = []
-    for rows in collected.minibatches(config.minibatches):
-        rollouts = [collected.rollouts[row] for row in rows]
-        completions = [rollout.tokens for rollout in rollouts]
-        batch = pack(
-            [rollout.prompt_tokens for rollout in rollouts],
-            completions,
-            reduction=config.reduction,
-            total=world.total(count(completions)),
-            budget=config.budget or world.sample.max_new_tokens,
-            advantage_B=earned.advantage_N[[collected.position[row] for row in rows]],
-            sampled_logprobs=[rollout.sampled_logprobs for rollout in rollouts],
-        )
-        if shape_BT is not None:
-            width = batch.weight_BT.shape[1]
-            batch = batch.replace(shape_BT=shape_BT[torch.tensor(rows), :width])
-        if reference is not None:
-            batch = batch.replace(ref_logprobs_BT=world.score(reference.policy, batch))
-        elif not all_rows:
-            batch = batch.with_signal()
-        if not config.used_once:
-            batch = batch.replace(old_logprobs_BT=world.score(world.policy, batch))
-        batches.append(batch)
-    return batches
+    policy = world.policy
+    reference = Reference(policy.frozen_copy(), kl) if kl > 0 else None
+    state = world.restore(fresh_state({"policy": policy.model}, world.optim))
+    for number in world.steps(state):
+        collected = world.collect(state, samples=config.group_size, extra_rollouts=extra_rollouts)
+        if logprobs == "trainer":
+            collected = world.rescored(collected)
+        yield GroupStep(number, collected, config, world, state, reference)
 
 
 def objective(
@@ -153,7 +237,6 @@ def objective(
 ) -> LossFn:
     """The loss of a micro-batch; `old` is the forward pass itself when a batch is used once."""
     entropy: Literal["grad", "detached"] = "grad" if entropy_weight else "detached"
-    bounds: dict[str, Any] = {"clip_low": config.clip_low, "clip_high": config.clip_high}
 
     def loss(micro: MicroBatch) -> LossTerms:
         scores = policy.logprobs(
@@ -174,7 +257,8 @@ def objective(
             micro.advantage_B[:, None] * micro.shape_BT,
             micro.filled(micro.ref_logprobs_BT, still_BT) if kl > 0 else None,
             scores.entropy_BT,
-            **bounds,
+            clip_low=config.clip_low,
+            clip_high=config.clip_high,
             beta=kl,
             entropy_weight=entropy_weight,
         )

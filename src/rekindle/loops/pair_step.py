@@ -13,10 +13,8 @@ Axes: N pairs, B sequences (the chosen, then the rejected), T completion tokens,
 
 import math
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -27,12 +25,11 @@ from rekindle.engine.policy import Policy
 from rekindle.engine.state import TrainState
 from rekindle.engine.update import LossFn, LossTerms, fresh_state, measure_batch, update
 from rekindle.errors import DataError
-from rekindle.files import read_jsonl
-from rekindle.loops.problem_order import epochs
+from rekindle.loops.stages import epochs
 from rekindle.loops.world import World
 from rekindle.records import Problem
+from rekindle.tasks.pairs import PairRow
 
-Pair = Mapping[str, Any]
 _ALARM_AFTER = 10  # steps in a row in which the chosen fell while the margin rose
 _FALLING = "displaced steps"
 _COMPARED = 64  # pairs whose sides are compared, the first ones
@@ -65,12 +62,12 @@ Rule = Callable[[PairScores], PairTerms]
 
 
 def train_on_pairs(
-    world: World, pairs: Sequence[Pair], rule: Rule, *, reference: Policy | None
+    world: World, pairs: Sequence[PairRow], rule: Rule, *, reference: Policy | None
 ) -> Policy:
     """Train the world's policy on pairs, in seeded epochs.
 
     Args:
-        pairs: {"id", "prompt", "chosen", "rejected"}, and "messages" where the prompt is a chat.
+        pairs: what is trained on, in any order.
         rule: log-probs of a step's pairs to their loss and pushes; the mean over the pairs of a
             step, on all processes, is what is lowered.
         reference: a frozen model that the rule compares with.
@@ -81,13 +78,13 @@ def train_on_pairs(
     if not pairs:
         raise DataError("there are no pairs to train on", wanted="one at least")
     policy, optim = world.policy, world.optim
-    alike = likeness(policy, pairs, micro_tokens=world.micro_tokens)
+    similarity = likeness(policy, pairs, micro_tokens=world.micro_tokens)
     state = world.restore(fresh_state({"policy": policy.model}, optim))
     for step in world.steps(state):
         drawn = epochs(pairs, step=step, count=optim.problems, seed=world.seed)
         batch = packed(policy, drawn[world.group.rank :: world.group.size], total=len(drawn))
         with world.clock("update"):
-            scores = _measured(world, batch, reference)
+            scores = _score_pairs(world, batch, reference)
             terms = rule(scores)
             pushes_B = torch.cat([terms.up_N, -terms.down_N])
             metrics = update(
@@ -105,7 +102,7 @@ def train_on_pairs(
         if reference is not None:
             facts["pairs/displaced"] = _alarm(state, facts)
         trained = world.group.sum({"tokens": float(batch.tokens)})["tokens"]
-        world.log(step, {**metrics, **facts, **alike, "tokens/trained": trained})
+        world.log(step, {**metrics, **facts, **similarity, "tokens/trained": trained})
     return policy
 
 
@@ -126,16 +123,11 @@ def pushed(policy: Policy) -> LossFn:
     return loss
 
 
-def packed(policy: Policy, pairs: Sequence[Pair], *, total: int) -> Batch:
+def packed(policy: Policy, pairs: Sequence[PairRow], *, total: int) -> Batch:
     """Chosen rows, then rejected ones; each token weighs 1 / `total`."""
-    problems = [
-        Problem(id=str(p["id"]), prompt=p["prompt"], messages=p.get("messages")) for p in pairs
-    ]
-    sides = [
-        (problem, pair[side])
-        for side in ("chosen", "rejected")
-        for problem, pair in zip(problems, pairs, strict=True)
-    ]
+    problems = [_problem(pair) for pair in pairs]
+    texts = [p["chosen"] for p in pairs] + [p["rejected"] for p in pairs]
+    sides = list(zip(problems * 2, texts, strict=True))
     prompts = [policy.encode_prompt(problem) for problem, _ in sides]
     completions = [policy.encode_completion(problem, text) for problem, text in sides]
     for (problem, _), prompt, completion in zip(sides, prompts, completions, strict=True):
@@ -150,7 +142,13 @@ def packed(policy: Policy, pairs: Sequence[Pair], *, total: int) -> Batch:
     return batch.replace(weight_BT=completion_mask(completions).double() / total)
 
 
-def _measured(world: World, batch: Batch, reference: Policy | None) -> PairScores:
+def _problem(pair: PairRow) -> Problem:
+    turns = pair.get("messages")
+    messages = None if turns is None else tuple((role, content) for role, content in turns)
+    return Problem(id=str(pair["id"]), prompt=pair["prompt"], messages=messages)
+
+
+def _score_pairs(world: World, batch: Batch, reference: Policy | None) -> PairScores:
     sums = [
         measure_batch(model, batch, micro_tokens=world.micro_tokens, temperature=1.0)
         .logprobs_BT.nansum(dim=1)
@@ -166,7 +164,7 @@ def _facts(
     world: World, scores: PairScores, terms: PairTerms, total: int, *, referenced: bool
 ) -> dict[str, float]:
     """Means over the step's pairs, on all processes; changes where there is a reference."""
-    found = {
+    values = {
         "loss": terms.loss_N,
         "pairs/margin": terms.margin_N,
         "pairs/accuracy": (terms.margin_N > 0).double(),
@@ -175,12 +173,12 @@ def _facts(
     }
     if referenced:
         chosen_N = scores.chosen_N - scores.ref_chosen_N
-        found |= {
+        values |= {
             "pairs/chosen_change": chosen_N,
             "pairs/rejected_change": scores.rejected_N - scores.ref_rejected_N,
             "pairs/chosen_fell": (chosen_N < 0).double(),
         }
-    sums = world.group.sum({name: float(value.sum()) for name, value in found.items()})
+    sums = world.group.sum({name: float(value.sum()) for name, value in values.items()})
     return {name: value / total for name, value in sums.items()}
 
 
@@ -199,139 +197,10 @@ def _alarm(state: TrainState, facts: Mapping[str, float]) -> float:
     return float(steps >= _ALARM_AFTER)
 
 
-# --- pairs from a file
-
-
-class PairFile(NamedTuple):
-    """Pairs that can be trained on, and how many were left out, by reason."""
-
-    pairs: list[dict[str, Any]]
-    skipped: Counter[str]
-
-
-def read_pairs(path: Path) -> PairFile:
-    """JSONL with the columns `prompt`, `chosen`, `rejected`, as Hugging Face data sets have them:
-    texts, or lists of messages (the last ones by the assistant).
-
-    Left out and counted: chosen equal to rejected, an empty chosen.
-
-    Raises:
-        DataError: a row cannot be read, an id is there twice, or no pair is left.
-    """
-    pairs: list[dict[str, Any]] = []
-    skipped = Counter[str]()
-    for pair in _rows(path):
-        if pair["chosen"] == pair["rejected"]:
-            skipped["chosen is rejected"] += 1
-        elif not pair["chosen"].strip():
-            skipped["chosen is empty"] += 1
-        else:
-            pairs.append(pair)
-    _refuse_twice(path, pairs)
-    if not pairs:
-        raise DataError(
-            f"{path} has no pair to train on",
-            got=dict(skipped) or "no rows",
-            why="equal answers give no preference",
-        )
-    return PairFile(pairs, skipped)
-
-
-def pairs_to_look_at(path: Path) -> list[dict[str, Any]]:
-    """The pairs of a file as they are, equal sides too; of an empty chosen there is a warning.
-
-    Raises:
-        DataError: a row cannot be read, an id is there twice, or no pair is left.
-    """
-    found = list(_rows(path))
-    pairs = [pair for pair in found if pair["chosen"].strip()]
-    if len(pairs) < len(found):
-        empty = len(found) - len(pairs)
-        warnings.warn(f"{path}: pairs left out ({empty}: chosen is empty)", stacklevel=2)
-    _refuse_twice(path, pairs)
-    if not pairs:
-        raise DataError(f"{path} has no pair to look at", got=f"{len(found)} rows", wanted="one")
-    return pairs
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    return (_pair(path, line, row) for line, row in read_jsonl(path))
-
-
-def _refuse_twice(path: Path, pairs: Sequence[Pair]) -> None:
-    twice = [name for name, n in Counter(pair["id"] for pair in pairs).items() if n > 1]
-    if twice:
-        raise DataError(f"{path} has an id twice", got=twice[:5], fix="give each pair its own id")
-
-
-def pairs_of_recipe(path: str | None) -> list[dict[str, Any]]:
-    """The pairs of a recipe's file; how many were left out, and why, is a warning."""
-    found = read_pairs(Path(str(path)))
-    if found.skipped:
-        reasons = ", ".join(f"{times}: {reason}" for reason, times in found.skipped.most_common())
-        warnings.warn(f"{path}: pairs left out ({reasons})", stacklevel=2)
-    return found.pairs
-
-
-def _pair(path: Path, line: int, row: Mapping[str, Any]) -> dict[str, Any]:
-    if row.get("prompt") is None:
-        raise DataError(
-            f"{path}:{line} has no 'prompt'",
-            got=sorted(row),
-            wanted="prompt, chosen, rejected",
-            fix="split the prompt off where chosen and rejected hold whole conversations",
-        )
-    out: dict[str, Any] = {"id": str(row.get("id", line))}
-    prompt = row["prompt"]
-    if isinstance(prompt, str):
-        out["prompt"] = prompt
-    else:
-        turns = _turns(path, line, "prompt", prompt)
-        out |= {"prompt": turns[-1][1], "messages": turns}
-    for side in ("chosen", "rejected"):
-        value = row.get(side)
-        if isinstance(value, str):
-            out[side] = value
-            continue
-        if value is None:
-            raise DataError(
-                f"{path}:{line} has no '{side}'",
-                got=sorted(row),
-                wanted="prompt, chosen, rejected",
-                why="a pair is a better and a worse answer to one prompt",
-                fix=f"add '{side}' to that line, or remove the line",
-            )
-        turns = _turns(path, line, side, value)
-        if len(turns) != 1 or turns[0][0] != "assistant":
-            raise DataError(
-                f"{path}:{line}: '{side}' is not one answer",
-                got=[role for role, _ in turns],
-                wanted="one message by the assistant, the rest in 'prompt'",
-            )
-        out[side] = turns[0][1]
-    return out
-
-
-def _turns(path: Path, line: int, name: str, value: Any) -> tuple[tuple[str, str], ...]:
-    fine = isinstance(value, list) and value and all(
-        isinstance(turn, Mapping)
-        and isinstance(turn.get("role"), str)
-        and isinstance(turn.get("content"), str)
-        for turn in value
-    )  # fmt: skip
-    if not fine:
-        raise DataError(
-            f"{path}:{line} has no usable '{name}'",
-            got=value,
-            wanted='a text, or [{"role": ..., "content": ...}, ...]',
-        )
-    return tuple((turn["role"], turn["content"]) for turn in value)
-
-
 # --- how alike the two sides are
 
 
-def likeness(policy: Policy, pairs: Sequence[Pair], *, micro_tokens: int) -> dict[str, float]:
+def likeness(policy: Policy, pairs: Sequence[PairRow], *, micro_tokens: int) -> dict[str, float]:
     """Means over the first pairs: of characters by edits, and of the policy's hidden states."""
     few = pairs[:_COMPARED]
     edits = [edit_similarity(pair["chosen"], pair["rejected"]) for pair in few]
@@ -342,7 +211,7 @@ def likeness(policy: Policy, pairs: Sequence[Pair], *, micro_tokens: int) -> dic
     }
 
 
-def edit_similarity(a: Sequence[Any], b: Sequence[Any], *, most: int = 2000) -> float:
+def edit_similarity(a: Sequence[object], b: Sequence[object], *, most: int = 2000) -> float:
     """1 - Levenshtein distance / longer length, over tokens or characters; 1 for equal ones.
 
     Only the first `most` of each are compared: time grows with the product of the lengths.
@@ -361,7 +230,7 @@ def edit_similarity(a: Sequence[Any], b: Sequence[Any], *, most: int = 2000) -> 
 
 @torch.no_grad()
 def hidden_cosine(
-    policy: Policy, pairs: Sequence[Pair], *, micro_tokens: int
+    policy: Policy, pairs: Sequence[PairRow], *, micro_tokens: int
 ) -> Float[Tensor, " N"]:
     """Cosine of the last hidden states that have read the whole chosen and rejected answer, fp64
     (2508.06026, figure 1: features of the last layer)."""

@@ -8,22 +8,74 @@ step, since a policy that games a reward model shows there first.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from rekindle import testbed
 from rekindle.engine.config import RewardConfig
 from rekindle.engine.device import Group, pick_device, pick_dtype
-from rekindle.errors import ConfigError, RewardUnavailableError, TrainingError
-from rekindle.loops.rollouts import Row
+from rekindle.errors import ConfigError, RewardFunctionError, RewardUnavailableError
+from rekindle.loops.rollouts import AnswerRow, Grade, refuse_too_many_missing
 from rekindle.ops.ranking import auc, group_auc
 from rekindle.records import Rollout, Score
 from rekindle.rewards.controls import OracleScores, RandomScores
-from rekindle.rewards.reward_model import Once, ScalarHead, Scorer
+from rekindle.rewards.judge import Judge
+from rekindle.rewards.reward_model import CachedScorer, ScalarHead, Scorer
 from rekindle.rewards.reward_server import RewardServer
 from rekindle.tasks import Task
+from rekindle.tasks.task import Grader, grade_all
+
+
+@dataclass(frozen=True)
+class Graders:
+    """Who grades a run's answers, and how many of a step's may go without a score.
+
+    Attributes:
+        verifier: of training, where it is not the task's own; evaluation keeps the task's.
+        scorer: the reward model.
+        judge: the caller's own, for methods whose answers are judged.
+        max_missing, max_missing_rm: shares, of the verifier's and of the reward model's scores.
+    """
+
+    verifier: Grader | None = None
+    scorer: Scorer | None = None
+    judge: Judge | None = None
+    max_missing: float = 0.5
+    max_missing_rm: float = 1.0
+
+    def grade(self, task: Task, rollouts: Sequence[Rollout], group: Group) -> list[Grade]:
+        """This process's answers under the training verifier, and the reward model if there is one.
+
+        Raises:
+            RewardUnavailableError, RewardFunctionError: as `in_all`.
+        """
+        answers = [(rollout.problem, rollout.text) for rollout in rollouts]
+        verdicts = in_all(group, lambda: grade_all(self.verifier or task, answers))
+        scorer = self.scorer
+        if scorer is None:
+            return [Grade(verdict, None) for verdict in verdicts]
+        rewards = in_all(group, lambda: scorer.score(answers))
+        return [Grade(*pair) for pair in zip(verdicts, rewards, strict=True)]
+
+    def check_missing(self, rows: Sequence[AnswerRow]) -> None:
+        """Stop a run most of whose answers have no score.
+
+        Raises:
+            TrainingError: with the count of each reason.
+        """
+        verdicts, rewards = [row.missing for row in rows], [row.rm_missing for row in rows]
+        refuse_too_many_missing(verdicts, self.max_missing, "task.max_missing", "grader")
+        refuse_too_many_missing(rewards, self.max_missing_rm, "reward.max_missing", "reward model")
+
+    def metrics(self, rows: Sequence[AnswerRow]) -> dict[str, float]:
+        """How the reward model's scores and the training verifier stand to the true check."""
+        metrics = reward_model_metrics(rows) if self.scorer is not None else {}
+        if self.verifier is not None:
+            true = [row.true for row in rows if not math.isnan(row.true)]
+            metrics["score/true"] = sum(true) / len(true) if true else math.nan
+        return metrics
 
 
 def check_reward(config: RewardConfig) -> None:
@@ -90,7 +142,7 @@ def open_scorer(config: RewardConfig, task: Task, *, device: str = "auto") -> Sc
             retries=config.retries,
             backoff=config.backoff,
         )
-        return Once(server, keep=config.cache)
+        return CachedScorer(server, keep=config.cache)
     if config.model is None:
         return None
     head = ScalarHead.load(
@@ -101,36 +153,31 @@ def open_scorer(config: RewardConfig, task: Task, *, device: str = "auto") -> Sc
         batch_tokens=config.batch_tokens,
         trust_remote_code=config.trust_remote_code,
     )
-    return Once(head, keep=config.cache)
+    return CachedScorer(head, keep=config.cache)
 
 
-def reward_scores(scorer: Scorer, rollouts: Sequence[Rollout], group: Group) -> list[Score]:
-    """The reward model's scores of this process's answers.
+def in_all(group: Group, score: Callable[[], list[Score]]) -> list[Score]:
+    """This process's scores; a failure in one process is raised in all: nobody waits.
 
     Raises:
-        RewardUnavailableError: the source failed in some process; raised in all:
-            nobody waits.
+        RewardUnavailableError: a reward model cannot be reached now.
+        RewardFunctionError: a reward in Python failed.
     """
     scores: list[Score] = []
-    failure: RewardUnavailableError | None = None
+    failure: RewardUnavailableError | RewardFunctionError | None = None
     try:
-        scores = scorer.score([(rollout.problem, rollout.text) for rollout in rollouts])
-    except RewardUnavailableError as error:
+        scores = score()
+    except (RewardUnavailableError, RewardFunctionError) as error:
         failure = error
-    failures = [str(found) for found in group.gather_objects([failure]) if found is not None]
+    failures = [error for error in group.gather_objects([failure]) if error is not None]
+    if failure is not None:
+        raise failure
     if failures:
-        raise failure or RewardUnavailableError(f"in another process: {failures[0]}")
+        raise type(failures[0])(f"in another process: {failures[0]}")
     return scores
 
 
-def with_reward(score: Score, reward: Score | None) -> Score:
-    """The verifier's score with the reward model's among its parts."""
-    if reward is None:
-        return score
-    return Score(score.value, reason=score.reason, parts={**score.parts, "rm": reward.value})
-
-
-def reward_model_metrics(rows: Sequence[Row]) -> dict[str, float]:
+def reward_model_metrics(rows: Sequence[AnswerRow]) -> dict[str, float]:
     """How the reward model's scores of a step's answers stand to the strongest check there is.
 
     `rm/auc` over all answers, `rm/auc_in_group` over pairs of the same group, and `rm/auc` within
@@ -150,24 +197,6 @@ def reward_model_metrics(rows: Sequence[Row]) -> dict[str, float]:
         "rm/auc_within_right": auc(rm_N[right_N], true_N[right_N]),
         "score/rm_missing": 1 - len(known_N) / len(rows) if rows else math.nan,
     }
-
-
-def refuse_too_many_unscored(rows: Sequence[Row], *, at_most: float) -> None:
-    """Stop when the reward model fails on more than this share of a step's answers.
-
-    Raises:
-        TrainingError: with the count of each reason.
-    """
-    reasons = Counter(row.rm_missing for row in rows if row.rm_missing is not None)
-    missing = sum(reasons.values())
-    if missing > at_most * len(rows):
-        raise TrainingError(
-            "too many answers have no score from the reward model",
-            got=f"{missing} of {len(rows)} in one step: {dict(reasons.most_common(5))}",
-            wanted=f"at most {at_most:.0%} (reward.max_missing)",
-            why="a missing score is not a 0, and training on the few that are left would mislead",
-            fix="mend the reward model, then go on with --resume",
-        )
 
 
 def _column(values: Sequence[float]) -> torch.Tensor:

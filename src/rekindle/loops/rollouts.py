@@ -1,4 +1,4 @@
-"""One step's answers: asked, sampled, scored, and gathered over processes.
+"""One step's answers: sampled, scored, and gathered over processes.
 
 A group is one asking of one problem. Each process holds its own rollouts; every process holds the
 light rows of all, so that whole-group statistics are the same everywhere.
@@ -7,18 +7,37 @@ light rows of all, so that whole-group statistics are the same everywhere.
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
+from rekindle.engine.batch import Batch, count, pack
+from rekindle.engine.device import Group
 from rekindle.errors import TrainingError
 from rekindle.ops.groups import Credit, ScoredRows, classify, group_rows
-from rekindle.records import Rollout, Score
+from rekindle.records import Problem, Rollout, Score
+
+SampleRow = dict[str, int | float | str | dict[str, float | None] | None]  # of samples.jsonl
 
 
-class Row(NamedTuple):
+class Grade(NamedTuple):
+    """What is known of an answer: the training verifier's verdict, and the reward model's score."""
+
+    verdict: Score
+    reward: Score | None  # None: there is no reward model
+
+    @property
+    def score(self) -> Score:
+        """The verdict with the reward model's score among its parts."""
+        if self.reward is None:
+            return self.verdict
+        parts = {**self.verdict.parts, "rm": self.reward.value}
+        return Score(self.verdict.value, reason=self.verdict.reason, parts=parts)
+
+
+class AnswerRow(NamedTuple):
     """What other processes need to know of one answer."""
 
     group: int
@@ -39,15 +58,15 @@ class Collected:
     Attributes:
         rollouts, scores, groups: this process's answers, their scores, and each one's group.
         gathered: the rows of all processes, sorted by group and sample.
-        asked: problems asked on all processes, kept or not.
+        problems: how many were drawn on all processes, kept or not.
         generated: tokens sampled on all processes, kept or not.
     """
 
     rollouts: list[Rollout]
     scores: list[Score]
     groups: list[int]
-    gathered: list[Row]
-    asked: int
+    gathered: list[AnswerRow]
+    problems: int
     generated: int
 
     @cached_property
@@ -68,9 +87,9 @@ class Collected:
     @cached_property
     def position(self) -> list[int]:
         """The place of each of this process's rollouts in `rows`."""
-        places = {row[:2]: place for place, row in enumerate(self.gathered)}
+        at = {row[:2]: i for i, row in enumerate(self.gathered)}
         return [
-            places[group, rollout.sample]
+            at[group, rollout.sample]
             for group, rollout in zip(self.groups, self.rollouts, strict=True)
         ]
 
@@ -95,13 +114,12 @@ class Collected:
         """These groups; what was asked and generated for the others still counts as cost."""
         keep = set(groups)
         mine = [i for i, group in enumerate(self.groups) if group in keep]
-        return Collected(
+        return replace(
+            self,
             rollouts=[self.rollouts[i] for i in mine],
             scores=[self.scores[i] for i in mine],
             groups=[self.groups[i] for i in mine],
             gathered=[row for row in self.gathered if row.group in keep],
-            asked=self.asked,
-            generated=self.generated,
         )
 
     def join(self, other: "Collected") -> "Collected":
@@ -111,9 +129,56 @@ class Collected:
             scores=self.scores + other.scores,
             groups=self.groups + other.groups,
             gathered=self.gathered + other.gathered,
-            asked=self.asked + other.asked,
+            problems=self.problems + other.problems,
             generated=self.generated + other.generated,
         )
+
+    def batch(self) -> Batch:
+        """This process's rollouts, to be measured."""
+        completions = [rollout.tokens for rollout in self.rollouts]
+        prompts = [rollout.prompt_tokens for rollout in self.rollouts]
+        return pack(prompts, completions, reduction="token", total=count(completions))
+
+    def with_sums(self, sum_logprobs: Sequence[float], group: Group) -> "Collected":
+        """Other log-probs of whole answers: one a rollout of this process, gathered over all."""
+        mine = [
+            (key, rollout.sample, value)
+            for key, rollout, value in zip(self.groups, self.rollouts, sum_logprobs, strict=True)
+        ]
+        sums = {item[:2]: item[2] for item in group.gather_objects(mine)}
+        rows = [row._replace(sum_logprob=sums[row[:2]]) for row in self.gathered]
+        return replace(self, gathered=rows)
+
+
+def answer_rows(
+    groups: Sequence[int], rollouts: Sequence[Rollout], grades: Sequence[Grade]
+) -> list[AnswerRow]:
+    """This process's answers as every process will know them."""
+    return [
+        AnswerRow(
+            group=group,
+            sample=rollout.sample,
+            correct=known(verdict.value),
+            sum_logprob=sum(rollout.sampled_logprobs),
+            tokens=len(rollout.tokens),
+            missing=verdict.reason,
+            rm_score=math.nan if reward is None else known(reward.value),
+            rm_missing=None if reward is None else reward.reason,
+            true=known(verdict.parts.get("true", verdict.value)),
+        )
+        for group, rollout, (verdict, reward) in zip(groups, rollouts, grades, strict=True)
+    ]
+
+
+def distinct(problems: Sequence[Problem]) -> list[Problem]:
+    """A problem drawn twice in a step is two groups, with draws of their own."""
+    seen: Counter[str] = Counter()
+    out = []
+    for problem in problems:
+        seen[problem.id] += 1
+        times = seen[problem.id]
+        out.append(problem if times == 1 else replace(problem, id=f"{problem.id}#{times}"))
+    return out
 
 
 def known(value: float | None) -> float:
@@ -121,29 +186,35 @@ def known(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def refuse_too_many_missing(rows: Sequence[Row], *, at_most: float) -> None:
-    """Stop when graders fail on more than this share of a step's answers.
+def refuse_too_many_missing(
+    reasons: Sequence[str | None], at_most: float, setting: str, grader: str
+) -> None:
+    """Stop when more than this share of a step's answers has no score.
+
+    Args:
+        reasons: why each answer has none; None: it has one.
+        at_most, setting: the share, and what sets it.
+        grader: whose scores they are.
 
     Raises:
         TrainingError: with the count of each reason.
     """
-    reasons = Counter(row.missing for row in rows if row.missing is not None)
-    missing = sum(reasons.values())
-    if missing > at_most * len(rows):
+    counts = Counter(reason for reason in reasons if reason is not None)
+    missing = counts.total()
+    if missing > at_most * len(reasons):
         raise TrainingError(
-            "too many answers have no score",
-            got=f"{missing} of {len(rows)} in one step: {dict(reasons)}",
-            wanted=f"at most {at_most:.0%} (task.max_missing)",
+            f"too many answers have no score from the {grader}",
+            got=f"{missing} of {len(reasons)} in one step: {dict(counts.most_common(5))}",
+            wanted=f"at most {at_most:.0%} ({setting})",
             why="a missing score is not a 0, and training on the few that are left would mislead",
-            fix="mend the grader, then go on with --resume",
+            fix=f"mend the {grader}, then go on with --resume",
         )
 
 
-def sample_rows(
-    step: int, collected: Collected, earned: Credit, *, limit: int
-) -> list[dict[str, Any]]:
-    """About `limit` of this process's rollouts, whole groups spread over the step, as JSON rows."""
-    rows = []
+def sample_rows(step: int, collected: Collected, credit: Credit, *, limit: int) -> list[SampleRow]:
+    """About `limit` of this process's rollouts, whole groups spread over the step, as the lines of
+    samples.jsonl; the method's own columns stand behind `advantage`."""
+    rows: list[SampleRow] = []
     for i in _spread(collected.groups, limit):
         rollout, score = collected.rollouts[i], collected.scores[i]
         at, problem = collected.position[i], rollout.problem
@@ -160,10 +231,10 @@ def sample_rows(
                 "score": score.value,
                 "missing": score.reason,
                 "parts": dict(score.parts),
-                "reward": float(earned.reward_N[at]),
-                "advantage": float(earned.advantage_N[at]),
-                **{name: float(column[at]) for name, column in earned.columns.items()},
-                "group_class": earned.group_class_N[at],
+                "reward": float(credit.reward_N[at]),
+                "advantage": float(credit.advantage_N[at]),
+                **{name: float(column[at]) for name, column in credit.columns.items()},
+                "group_class": credit.group_class_N[at],
                 "tokens": len(rollout.tokens),
                 "sum_logprob": collected.gathered[at].sum_logprob,
                 "finish": rollout.finish,
@@ -182,14 +253,14 @@ def _spread(groups: Sequence[int], limit: int) -> list[int]:
     return [i for i, group in enumerate(groups) if group in chosen]
 
 
-def reward_metrics(rows: ScoredRows, earned: Credit) -> dict[str, float]:
+def reward_metrics(rows: ScoredRows, credit: Credit) -> dict[str, float]:
     """Mean score and reward, and the shares of group classes; nan where nothing was scored."""
     classes = Counter(classify(group_rows(rows.group).gather(rows.correct_N)))
-    size_N = earned.advantage_N.abs()
-    names = earned.group_class_N
+    size_N = credit.advantage_N.abs()
+    names = credit.group_class_N
     groups = sum(classes.values())
-    valid_N = ~earned.reward_N.isnan()
-    reward_N = earned.reward_N[valid_N]
+    valid_N = ~credit.reward_N.isnan()
+    reward_N = credit.reward_N[valid_N]
     return {
         "reward/mean": float(reward_N.mean()) if len(reward_N) else torch.nan,
         "reward/std": float(reward_N.std()) if len(reward_N) > 1 else torch.nan,

@@ -3,29 +3,30 @@
     RUN/stages/01-candidates/   rows.jsonl  stage.json          a stage that makes rows
     RUN/stages/02-dpo/          a run directory of its own      a stage that trains
 
-A finished stage is taken up as it is on resume, never made again; one that was cut off goes on from
-its own checkpoints. `stage.json` says what the rows were made from (hashes of models and of earlier
-rows, seed, decoding), how many were kept, and how many were dropped and why. A row's `source` is
-the hash of the model that wrote its text: a text by any model but those named is an error.
+On resume a finished stage is read, never made again; one that was cut off goes on from its own
+checkpoints. `stage.json` says what the rows were made from (hashes of models and of earlier rows,
+seed, decoding), how many were kept, and how many were dropped and why. A row's `source` is the hash
+of the model that wrote its text: a text by any model but those named is an error.
 
 After each stage the metrics and evaluations of all stages so far are written at the top of the run
-directory, steps counted through.
+directory, steps counted through. `epochs` and `disjoint_chunks` say what a stage trains on.
 """
 
 import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, cast
+
+import torch
 
 from rekindle.engine.config import OptimConfig, SampleConfig
 from rekindle.engine.device import on_main, seed_everything
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
-from rekindle.engine.sampler import CachedSampler
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.files import (
     clear_leftovers,
@@ -36,16 +37,34 @@ from rekindle.files import (
     write_json,
     write_jsonl,
 )
-from rekindle.loops.world import Shared, World
-from rekindle.records import Problem
+from rekindle.loops.evaluation import When
+from rekindle.loops.world import World
+from rekindle.records import Finish, Problem
 
-Row = dict[str, Any]
+T = TypeVar("T")
+RowT = TypeVar("RowT", bound=Mapping[str, object])  # a TypedDict
+Number = int | float | None
+Fact = Number | Mapping[str, Number]  # a number, or numbers by name
 _ROWS, _RECORD = "rows.jsonl", "stage.json"
 
 
+class GeneratedRow(TypedDict):
+    """A sampled answer."""
+
+    id: str
+    prompt: str
+    level: str
+    sample: int
+    text: str
+    answer: str | None  # what the task reads out of the text
+    tokens: int
+    finish: Finish
+    source: str
+
+
 @dataclass(frozen=True)
-class StageRows:
-    """What a stage made.
+class StageRows(Generic[RowT]):
+    """The rows of a stage, and how they came about.
 
     Attributes:
         rows: JSON objects; texts that a model wrote come with their `source`.
@@ -54,10 +73,17 @@ class StageRows:
         facts: numbers worth keeping beside the rows (agreement, rates); nan is written as null.
     """
 
-    rows: list[Row]
+    rows: list[RowT]
     dropped: Mapping[str, int] = field(default_factory=dict)
     generated: int = 0
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+
+class StageRecord(NamedTuple):
+    """What `stage.json` says beside what the rows were made from."""
+
+    generated: int
+    facts: Mapping[str, Fact]
 
 
 class Stages:
@@ -66,9 +92,9 @@ class Stages:
     def __init__(self, world: World) -> None:
         self.world = world
         self.directory = world.run.directory / "stages"
-        self.facts: dict[str, dict[str, Any]] = {}  # stage name -> its stage.json or manifest facts
-        self._done: list[_Trained] = []
-        self._count = 0
+        self.records: dict[str, StageRecord] = {}  # of stages that made rows, by name
+        self._trained: list[_Trained] = []
+        self._count = self._steps = 0
 
     # --- stages that make rows
 
@@ -76,17 +102,17 @@ class Stages:
         self,
         name: str,
         *,
-        inputs: Mapping[str, Any],
-        make: Callable[[], StageRows],
+        inputs: Mapping[str, object],
+        make: Callable[[], StageRows[RowT]],
         sources: Mapping[str, str] | None = None,
-    ) -> list[Row]:
+    ) -> list[RowT]:
         """The rows of a stage: read back where it is finished, made and written where not.
 
         Args:
             name: of the stage; part of its directory's name.
             inputs: everything that decides the rows: hashes (`hash_rows`, `weights_fingerprint`),
                 seed, decoding, thresholds. Plain data.
-            make: called on all processes when there is nothing to take up; the same on all.
+            make: called on all processes when the stage is not finished; the same on all.
             sources: role -> fingerprint of each model whose texts may be among the rows. None:
                 no row carries a model's text.
 
@@ -94,27 +120,25 @@ class Stages:
             RunDirectoryError: the stage was made from other inputs, or its file was changed since.
             DataError: a text by a model that is not among `sources`.
         """
-        place = self._place(name)
+        group, directory = self.world.group, self._directory(name)
         inputs = {**json.loads(json.dumps(dict(inputs))), "sources": dict(sources or {})}
-        found = on_main(self.world.group, lambda: _taken_up(place, inputs))
-        if found is None:
+        if not on_main(group, lambda: _is_finished(directory, inputs)):
             began = time.perf_counter()
-            made = make()
-            refuse_foreign_texts(made.rows, sources, stage=name)
+            new = make()
+            refuse_foreign_texts(new.rows, sources, stage=name)
             record = {
                 "stage": name,
                 "inputs": inputs,
-                "kept": len(made.rows),
-                "dropped": dict(made.dropped),
-                "generated": made.generated,
+                "kept": len(new.rows),
+                "dropped": dict(new.dropped),
+                "generated": new.generated,
                 "seconds": time.perf_counter() - began,
-                **made.facts,
+                **new.facts,
             }
-            on_main(self.world.group, lambda: _write_rows(place, made.rows, record))
-            found = on_main(self.world.group, lambda: _read_stage(place))
-        record, rows = found
+            on_main(group, lambda: _write_stage(directory, new.rows, record))
+        self.records[name], raw = on_main(group, lambda: _read_stage(directory))
+        rows = cast(list[RowT], raw)
         refuse_foreign_texts(rows, sources, stage=name)
-        self.facts[name] = record
         return rows
 
     def answers(
@@ -127,15 +151,14 @@ class Stages:
         config: SampleConfig,
         seed: int,
         role: str = "model",
-    ) -> list[Row]:
-        """Sampled answers as a stage of rows: `id, prompt, level, sample, text, answer, tokens,
-        finish, source`. `answer` is what the task reads out of the text, null when nothing."""
+    ) -> list[GeneratedRow]:
+        """Sampled answers as a stage of rows."""
         world, source = self.world, weights_fingerprint(policy)
 
-        def make() -> StageRows:
-            sampler = Shared(CachedSampler(policy), world.group)
+        def make() -> StageRows[GeneratedRow]:
+            sampler = world.shared_sampler_for(policy)
             rollouts = sampler.sample(problems, samples=samples, config=config, seed=seed)
-            rows = [
+            rows: list[GeneratedRow] = [
                 {
                     "id": rollout.problem.id,
                     "prompt": rollout.problem.prompt,
@@ -151,9 +174,8 @@ class Stages:
             ]
             return StageRows(rows, generated=sum(len(r.tokens) for r in rollouts))
 
-        asked = [[p.id, p.prompt] for p in problems]
         inputs = {
-            "problems": _digest(asked),
+            "problems": _digest([[p.id, p.prompt] for p in problems]),
             "samples": samples,
             "decoding": config.model_dump(mode="json"),
             "seed": seed,
@@ -167,11 +189,12 @@ class Stages:
         name: str,
         start: Policy,
         *,
-        inputs: Mapping[str, Any],
+        inputs: Mapping[str, object],
         body: Callable[[World], Policy],
         optim: OptimConfig | None = None,
         seed: int | None = None,
         evaluates: bool = True,
+        facts: Mapping[str, float] | None = None,
     ) -> Policy:
         """Train a copy of `start` as a run of its own; the trained policy, loaded from its `final`.
 
@@ -183,13 +206,15 @@ class Stages:
             optim: of this stage; the run's when None.
             seed: of this stage; the run's when None.
             evaluates: False for a model that is thrown away: it stays out of the learning curves.
+            facts: numbers that stand in each of the stage's rows.
 
         Raises:
             RunDirectoryError: the stage was begun from other weights, settings or data.
         """
-        world, place, optim = self.world, self._place(name), optim or self.world.optim
+        world, directory = self.world, self._directory(name)
+        optim = optim or world.optim
         seed = world.seed if seed is None else seed
-        first = not any(done.evaluates for done in self._done)
+        first = not any(stage.evaluates for stage in self._trained)
         config = {
             **world.run.config,
             "stage": name,
@@ -198,7 +223,7 @@ class Stages:
             "inputs": json.loads(json.dumps(dict(inputs))),
         }
         run = Run.open(
-            place,
+            directory,
             config=config,
             fingerprints={"start": weights_fingerprint(start)},
             mode="resume",
@@ -208,59 +233,100 @@ class Stages:
         )
         with run:
             if not run.finished:
-                seed_everything(seed, deterministic=world.deterministic)
-                policy = start.trainable_copy()
-                inner = replace(world, policy=policy, run=run, optim=optim, seed=seed)
-                inner.sampler = CachedSampler(policy)
-                inner.evaluates = "never" if not evaluates else "always" if first else "after"
-                run.finish(body(inner).save)
-        self._done.append(_Trained(name, place, optim.steps, evaluates))
+                seed_everything(seed)
+                when: When = "never" if not evaluates else "always" if first else "after"
+                copy = start.trainable_copy()
+                with world.stage(run, copy, optim=optim, seed=seed, when=when, facts=facts) as own:
+                    run.finish(body(own).save)
+        self._trained.append(_Trained(name, directory, self._steps, evaluates))
+        self._steps += optim.steps
         on_main(world.group, self._combine)
-        return Policy.load(start.config.model_copy(update={"name": str(place / "final")}))
+        return Policy.load(start.config.model_copy(update={"name": str(directory / "final")}))
 
     def _combine(self) -> None:
-        # Made anew from the stages' own files each time, so that a kill can only leave an old one.
-        top, offset = self.world.run.directory, 0
-        metrics: list[Row] = []
-        samples: list[Row] = []
-        last: Row | None = None
-        for stage in self._done:
-            for row in _read(stage.place / "metrics.jsonl"):
-                metrics.append({**row, "step": offset + row["step"], "stage": stage.name})
-            for row in _read(stage.place / "samples.jsonl"):
-                samples.append({**row, "step": offset + row["step"], "stage": stage.name})
-            if stage.evaluates:
-                for path in sorted((stage.place / "eval").glob("step-*.json")):
+        # Written anew from the stages' own files each time: a kill can only leave an old one.
+        top = self.world.run.directory
+        for log in ("metrics.jsonl", "samples.jsonl"):
+            rows = [
+                {**row, "step": stage.offset + row["step"], "stage": stage.name}
+                for stage in self._trained
+                for row in _read_rows(stage.directory / log)
+            ]
+            if rows or log == "metrics.jsonl":
+                write_jsonl(top / log, rows)
+        last = None
+        for stage in self._trained:
+            for path in sorted((stage.directory / "eval").glob("step-*.json")):
+                if stage.evaluates:
                     last = read_json(path)
-                    last["step"] += offset
+                    last["step"] += stage.offset
                     write_json(top / "eval" / f"step-{last['step']:06d}.json", last)
-            offset += stage.steps
-        write_jsonl(top / "metrics.jsonl", metrics)
-        if samples:
-            write_jsonl(top / "samples.jsonl", samples)
         if last is not None:
             write_json(top / "eval.json", last)
 
-    def _place(self, name: str) -> Path:
+    def _directory(self, name: str) -> Path:
         self._count += 1
         return self.directory / f"{self._count:02d}-{name}"
 
 
-@dataclass(frozen=True)
-class _Trained:
+class _Trained(NamedTuple):
     name: str
-    place: Path
-    steps: int
+    directory: Path
+    offset: int  # steps of the stages before
     evaluates: bool
 
 
-def hash_rows(rows: Sequence[Mapping[str, Any]]) -> str:
+# --- what a stage trains on
+
+
+def epochs(items: Sequence[T], *, step: int, count: int, seed: int) -> list[T]:
+    """The items of a step: every epoch is a seeded permutation; a function of its arguments."""
+    out: list[T] = []
+    orders: dict[int, list[int]] = {}
+    for position in range((step - 1) * count, step * count):
+        epoch, at = divmod(position, len(items))
+        if epoch not in orders:
+            gen = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            orders[epoch] = torch.randperm(len(items), generator=gen).tolist()
+        out.append(items[orders[epoch][at]])
+    return out
+
+
+def disjoint_chunks(world: World, sizes: Sequence[int]) -> list[list[Problem]]:
+    """Training problems in chunks that share none; levels mixed by a seeded shuffle.
+
+    Raises:
+        DataError: the task has too few.
+    """
+    total, levels = sum(sizes), world.levels or world.task.levels
+    problems: list[Problem] = []
+    for count in (-(-total // len(levels)), total):
+        problems = world.task.problems("train", count=count, seed=world.seed, levels=world.levels)
+        if len(problems) >= total:
+            break
+    if len(problems) < total:
+        raise DataError(
+            "too few training problems for rounds of their own",
+            got=len(problems),
+            wanted=f"{total}: {' + '.join(str(size) for size in sizes if size)}",
+            why="no prompt is used in two rounds, nor in the seed data",
+            fix="fewer iterations or prompts, or less seed data",
+        )
+    gen = torch.Generator().manual_seed(world.seed)
+    shuffled = iter([problems[i] for i in torch.randperm(len(problems), generator=gen).tolist()])
+    return [[next(shuffled) for _ in range(size)] for size in sizes]
+
+
+# --- the files of a stage
+
+
+def hash_rows(rows: Sequence[Mapping[str, object]]) -> str:
     """Hash of rows in their order: what a later stage names as its input."""
     return _digest(list(rows))
 
 
 def refuse_foreign_texts(
-    rows: Sequence[Mapping[str, Any]], sources: Mapping[str, str] | None, *, stage: str
+    rows: Sequence[Mapping[str, object]], sources: Mapping[str, str] | None, *, stage: str
 ) -> None:
     """Every row's `source` must be one of the named models; a pair names one for each side.
 
@@ -283,45 +349,52 @@ def refuse_foreign_texts(
             )
 
 
-def _taken_up(place: Path, inputs: Mapping[str, Any]) -> tuple[Row, list[Row]] | None:
-    clear_leftovers(place)
-    if not (place / _RECORD).exists():
-        remove_tree(place)
-        return None
-    record = read_json(place / _RECORD)
+def _is_finished(directory: Path, inputs: Mapping[str, object]) -> bool:
+    """Whether the stage is there, made from these inputs; what was cut off is removed."""
+    clear_leftovers(directory)
+    if not (directory / _RECORD).exists():
+        remove_tree(directory)
+        return False
+    record = read_json(directory / _RECORD)
+    before = record["inputs"]
     changed = [
-        f"{key}: {record['inputs'].get(key)!r} -> {inputs.get(key)!r}"
-        for key in dict.fromkeys([*inputs, *record["inputs"]])
-        if record["inputs"].get(key) != inputs.get(key)
+        f"{key}: {before.get(key)!r} -> {inputs.get(key)!r}"
+        for key in dict.fromkeys([*inputs, *before])
+        if before.get(key) != inputs.get(key)
     ]
     if changed:
         raise RunDirectoryError(
-            f"{place} was made from something else:\n    " + "\n    ".join(changed),
+            f"{directory} was made from something else:\n    " + "\n    ".join(changed),
             why="later stages would rest on rows that this run would not have made",
-            fix=f"remove {place} and what follows it, or start again with --overwrite",
+            fix=f"remove {directory} and what follows it, or start again with --overwrite",
         )
-    if sha256_file(place / _ROWS) != record["rows_sha256"]:
+    if sha256_file(directory / _ROWS) != record["rows_sha256"]:
         raise RunDirectoryError(
-            f"{place / _ROWS} was changed since the stage was finished",
+            f"{directory / _ROWS} was changed since the stage was finished",
             why="the record beside it would then be of other rows",
-            fix=f"restore it, or remove {place} to make it again",
+            fix=f"restore it, or remove {directory} to make it again",
         )
-    return _read_stage(place)
+    return True
 
 
-def _read_stage(place: Path) -> tuple[Row, list[Row]]:
-    return read_json(place / _RECORD), _read(place / _ROWS)
+def _read_stage(directory: Path) -> tuple[StageRecord, list[dict[str, Any]]]:
+    facts = read_json(directory / _RECORD)
+    for key in ("stage", "inputs", "kept", "dropped", "seconds", "rows_sha256"):
+        del facts[key]
+    return StageRecord(facts.pop("generated"), facts), _read_rows(directory / _ROWS)
 
 
-def _write_rows(place: Path, rows: list[Row], record: Row) -> None:
-    write_jsonl(place / _ROWS, rows)
-    write_json(place / _RECORD, {**record, "rows_sha256": sha256_file(place / _ROWS)})
+def _write_stage(
+    directory: Path, rows: Sequence[Mapping[str, object]], record: Mapping[str, object]
+) -> None:
+    write_jsonl(directory / _ROWS, rows)
+    write_json(directory / _RECORD, {**record, "rows_sha256": sha256_file(directory / _ROWS)})
 
 
-def _read(path: Path) -> list[Row]:
-    there = path.exists() and path.stat().st_size > 0  # a stage may have kept nothing
-    return [row for _, row in read_jsonl(path)] if there else []
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    kept = path.exists() and path.stat().st_size > 0  # a stage may have kept nothing
+    return [row for _, row in read_jsonl(path)] if kept else []
 
 
-def _digest(value: Any) -> str:
+def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

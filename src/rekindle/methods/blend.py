@@ -30,14 +30,8 @@ from torch import Tensor
 
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
-from rekindle.engine.update import fresh_state
-from rekindle.loops.checks import (
-    refuse_group_of_one,
-    refuse_no_reward_model,
-    refuse_odd_rows,
-    refuse_sampling_without_ratio,
-)
-from rekindle.loops.group_step import StepConfig, reference_of, take
+from rekindle.loops.checks import check_group_settings, check_rows, refuse_no_reward_model
+from rekindle.loops.group_step import StepConfig, group_loop
 from rekindle.loops.world import World
 from rekindle.methods.hero import stratified
 from rekindle.ops import groups
@@ -72,7 +66,7 @@ def credit(rows: ScoredRows, config: "Config") -> Credit:
     Raises:
         DataError: a score outside 0 to 1, or no reward model where one is needed.
     """
-    refuse_odd_rows(rows)
+    check_rows(rows)
     if config.gate or config.share < 1:
         refuse_no_reward_model(rows)
     grouping = groups.group_rows(rows.group)
@@ -95,7 +89,7 @@ def credit(rows: ScoredRows, config: "Config") -> Credit:
 
 
 class Config(StepConfig):
-    """The comparators' knobs, and those of the step: HERO's values, so that the two compare."""
+    """The comparators' settings, and those of the step: HERO's values, so that the two compare."""
 
     reduction: Reduction = Field(default="token", description="as HERO's")
     clip_high: float = Field(default=0.28, ge=0.0, description="as HERO's")
@@ -120,18 +114,11 @@ PRESETS: dict[str, Config] = {
 
 def run(config: Config, world: World) -> Policy:
     """Sample groups, verify and score them, blend, step."""
-    policy = world.policy
-    reference = reference_of(policy, config.kl)
-    state = world.restore(fresh_state({"policy": policy.model}, world.optim))
-    for step in world.steps(state):
-        collected = world.collect(state, samples=config.group_size)
-        earned = credit(collected.rows, config)
-        updates, batches = take(config, world, state, collected, earned, reference)
-        world.log_rollouts(step, updates, collected, earned, batches)
-    return policy
+    for step in group_loop(config, world, kl=config.kl):
+        step.update(credit(step.rows, config))
+    return world.policy
 
 
 def check(config: Config, sample: SampleConfig) -> None:
     """Refuse what cannot be meant; called before anything is loaded."""
-    refuse_group_of_one(config.group_size, "blend")
-    refuse_sampling_without_ratio(sample)
+    check_group_settings(config.group_size, sample, "blend")

@@ -26,14 +26,9 @@ from torch.nn.functional import logsigmoid
 from rekindle.engine.config import SampleConfig, Section
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError
-from rekindle.loops.pair_step import (
-    Pair,
-    PairScores,
-    PairTerms,
-    pairs_of_recipe,
-    train_on_pairs,
-)
+from rekindle.loops.pair_step import PairScores, PairTerms, train_on_pairs
 from rekindle.loops.world import World
+from rekindle.tasks.pairs import PairRow, read_recipe_pairs
 
 # --- the formula
 
@@ -55,7 +50,7 @@ def dpo_terms(s: PairScores, *, beta: float, smoothing: float, nll: float) -> Pa
 
 
 class Config(Section):
-    """DPO's knobs."""
+    """DPO's settings."""
 
     beta: float = Field(default=0.1, gt=0.0, description="2401.10020 and 2508.06026 both take 0.1")
     smoothing: float = Field(default=0.0, ge=0.0, lt=0.5, description="label smoothing")
@@ -81,15 +76,11 @@ def check(config: Config, sample: SampleConfig) -> None:
 
 def run(config: Config, world: World) -> Policy:
     """Train on the pairs of a file; the task is for evaluation."""
-    return run_pairs(config, world, pairs_of_recipe(config.pairs))
+    return run_pairs(config, world, read_recipe_pairs(config.pairs))
 
 
-def run_pairs(config: Config, world: World, pairs: Sequence[Pair]) -> Policy:
-    """Train the world's policy on pairs, referenced to itself as it begins.
-
-    Args:
-        pairs: {"id", "prompt", "chosen", "rejected"}, and "messages" where the prompt is a chat.
-    """
+def run_pairs(config: Config, world: World, pairs: Sequence[PairRow]) -> Policy:
+    """Train the world's policy on pairs, referenced to itself as it begins."""
 
     def rule(scores: PairScores) -> PairTerms:
         return dpo_terms(scores, beta=config.beta, smoothing=config.smoothing, nll=config.nll)

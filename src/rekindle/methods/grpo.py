@@ -19,7 +19,7 @@ What we changed or left out, and why:
   Answers of groups without signal then have gradient exactly 0 and are not sent through the model.
 * A missing score takes its answer out of the group, and gives it advantage 0.
 * DAPO's dynamic sampling has a budget (`extra_rollouts`); once it is spent, the step trains on the
-  mixed groups that were found. Its overlong filter is left out for the soft penalty.
+  mixed groups that there are. Its overlong filter is left out for the soft penalty.
 * RLOO is written with the token ratio, which is 1 when each batch is used once: the same gradient.
 
 Known failure modes: groups all wrong or all right give nothing (watch `groups/*`); pass@k falls
@@ -37,11 +37,10 @@ from torch import Tensor, zeros_like
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.engine.state import Scalar
-from rekindle.engine.update import fresh_state
 from rekindle.errors import DataError
 from rekindle.files import read_jsonl
-from rekindle.loops.checks import refuse_group_of_one, refuse_sampling_without_ratio
-from rekindle.loops.group_step import StepConfig, reference_of, take
+from rekindle.loops.checks import check_group_settings
+from rekindle.loops.group_step import StepConfig, group_loop
 from rekindle.loops.world import World
 from rekindle.ops import groups
 from rekindle.ops.groups import Credit, ScoredRows
@@ -86,7 +85,7 @@ def credit(rows: ScoredRows, config: "Config", *, max_tokens: int | None = None)
 
 
 class Config(StepConfig):
-    """GRPO's knobs; the values of the presets are in `PRESETS`."""
+    """GRPO's settings; the values of the presets are in `PRESETS`."""
 
     scale: Literal["std", "none", "leave_one_out"] = Field(
         default="std", description="how advantages are scaled (2402.03300 sec. 4.1.2)"
@@ -125,21 +124,13 @@ PRESETS: dict[str, Config] = {
 
 def run(config: Config, world: World) -> Policy:
     """Sample groups, score them, weigh them against each other, step; `optim.steps` times."""
-    policy = world.policy
-    reference = reference_of(policy, config.beta)
     curve = entropy_curve(config.entropy_curve) if config.entropy_curve else {}
-    state = world.restore(fresh_state({"policy": policy.model}, world.optim))
-    for step in world.steps(state):
-        collected = world.collect(
-            state, samples=config.group_size, extra_rollouts=config.extra_rollouts
-        )
-        earned = credit(collected.rows, config, max_tokens=world.sample.max_new_tokens)
-        bonus = follow(curve, step, mean_entropy(collected.rows), config, state.scalars)
-        updates, batches = take(
-            config, world, state, collected, earned, reference, entropy_weight=bonus
-        )
-        world.log_rollouts(step, updates, collected, earned, batches, {"entropy_bonus": bonus})
-    return policy
+    longest = world.sample.max_new_tokens
+    for step in group_loop(config, world, kl=config.beta, extra_rollouts=config.extra_rollouts):
+        advantages = credit(step.rows, config, max_tokens=longest)
+        bonus = follow(curve, step.number, mean_entropy(step.rows), config, step.scalars)
+        step.update(advantages, {"entropy_bonus": bonus}, entropy_weight=bonus)
+    return world.policy
 
 
 def entropy_curve(directory: str) -> dict[int, float]:
@@ -149,8 +140,8 @@ def entropy_curve(directory: str) -> dict[int, float]:
         DataError: the run has no such metric.
     """
     path = Path(directory) / "metrics.jsonl"
-    found = {row["step"]: row.get("entropy") for _, row in read_jsonl(path)}
-    curve = {int(step): float(value) for step, value in found.items() if value is not None}
+    entropies = {row["step"]: row.get("entropy") for _, row in read_jsonl(path)}
+    curve = {int(step): float(value) for step, value in entropies.items() if value is not None}
     if not curve:
         raise DataError(f"{path} has no entropy", wanted="the run of a method that samples")
     return curve
@@ -183,5 +174,4 @@ def follow(
 
 def check(config: Config, sample: SampleConfig) -> None:
     """Refuse what cannot be meant; called before anything is loaded."""
-    refuse_group_of_one(config.group_size, "grpo")
-    refuse_sampling_without_ratio(sample)
+    check_group_settings(config.group_size, sample, "grpo")

@@ -51,15 +51,8 @@ from torch import Tensor
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.engine.state import Scalar
-from rekindle.engine.update import fresh_state
-from rekindle.loops.checks import (
-    refuse_group_of_one,
-    refuse_no_reward_model,
-    refuse_odd_rows,
-    refuse_sampling_without_ratio,
-)
-from rekindle.loops.credit_facts import band_facts
-from rekindle.loops.group_step import StepConfig, reference_of, take
+from rekindle.loops.checks import check_group_settings, check_rows, refuse_no_reward_model
+from rekindle.loops.group_step import StepConfig, group_loop
 from rekindle.loops.rollouts import known
 from rekindle.loops.world import World
 from rekindle.ops import groups
@@ -133,7 +126,7 @@ def credit(rows: ScoredRows, config: "Config", *, sigma_mean: float | None = Non
     Raises:
         DataError: a score outside 0 to 1, or not a single score of a reward model.
     """
-    refuse_odd_rows(rows)
+    check_rows(rows)
     refuse_no_reward_model(rows)
     grouping = groups.group_rows(rows.group)
     correct_PG, rm_PG = grouping.gather(rows.correct_N), grouping.gather(rows.rm_score_N)
@@ -182,7 +175,7 @@ def credit(rows: ScoredRows, config: "Config", *, sigma_mean: float | None = Non
 
 
 class Config(StepConfig):
-    """HERO's knobs (appendix A.1), and those of the step."""
+    """HERO's settings (appendix A.1), and those of the step."""
 
     reduction: Reduction = Field(default="token", description="verl's default")
     clip_high: float = Field(default=0.28, ge=0.0, description="table 6")
@@ -222,25 +215,42 @@ PRESETS: dict[str, Config] = {
 
 def run(config: Config, world: World) -> Policy:
     """Sample groups, verify and score them, place the scores in the verdicts' bands, step."""
-    policy = world.policy
-    reference = reference_of(policy, config.kl)
-    state = world.restore(fresh_state({"policy": policy.model}, world.optim))
-    for step in world.steps(state):
-        collected = world.collect(state, samples=config.group_size)
-        used = running_mean(state.scalars)
-        earned = credit(collected.rows, config, sigma_mean=used)
-        updates, batches = take(config, world, state, collected, earned, reference)
-        state.scalars |= advanced(state.scalars, collected.rows, config)
-        facts = band_facts(collected.rows, earned, w_max=config.w_max)
-        facts |= {"sigma/used": known(used), "sigma/running": known(running_mean(state.scalars))}
-        world.log_rollouts(step, updates, collected, earned, batches, facts)
-    return policy
+    for step in group_loop(config, world, kl=config.kl):
+        used = running_mean(step.scalars)
+        advantages = credit(step.rows, config, sigma_mean=used)
+        step.scalars.update(advanced(step.scalars, step.rows, config))
+        facts = band_facts(step.rows, advantages, w_max=config.w_max)
+        facts |= {"sigma/used": known(used), "sigma/running": known(running_mean(step.scalars))}
+        step.update(advantages, facts)
+    return world.policy
+
+
+def band_facts(rows: ScoredRows, advantages: Credit, *, w_max: float) -> dict[str, float]:
+    """What weights, bands and spreads were like, and how often an advantage contradicts the
+    verdict."""
+    valid_N = ~advantages.reward_N.isnan()
+    right_N, sign_N = rows.correct_N > 0.5, advantages.advantage_N.sign()
+    against_N = torch.where(right_N, sign_N < 0, sign_N > 0)[valid_N].double()
+    weight_N, flat_N = (advantages.columns[name][valid_N] for name in ("weight", "flat"))
+    scores_PG = groups.group_rows(rows.group).gather(rows.rm_score_N)
+    spread_P = (scores_PG - scores_PG.nanmean(dim=1, keepdim=True)).square().nanmean(dim=1).sqrt()
+    return {
+        "sigma/batch": float(spread_P.nanmean()),
+        "weight/mean": _mean(weight_N),
+        "weight/saturated": _mean((weight_N > 0.99 * w_max).double()),
+        "strata/flat": _mean(flat_N),
+        "advantage/against_verdict": _mean(against_N),
+    }
+
+
+def _mean(values_N: Tensor) -> float:
+    return float(values_N.mean()) if len(values_N) else math.nan
 
 
 def running_mean(scalars: Mapping[str, Scalar]) -> float | None:
     """sigma, as far as it is known."""
-    known = scalars.get("sigma_mean")
-    return None if known is None else float(known)
+    sigma = scalars.get("sigma_mean")
+    return None if sigma is None else float(sigma)
 
 
 def advanced(scalars: Mapping[str, Scalar], rows: ScoredRows, config: Config) -> dict[str, Scalar]:
@@ -264,8 +274,7 @@ def advanced(scalars: Mapping[str, Scalar], rows: ScoredRows, config: Config) ->
 
 def check(config: Config, sample: SampleConfig) -> None:
     """Refuse what cannot be meant, and say what has no effect; called before anything is loaded."""
-    refuse_group_of_one(config.group_size, "hero")
-    refuse_sampling_without_ratio(sample)
+    check_group_settings(config.group_size, sample, "hero")
     if config.weight_on == "reward" and config.scale == "std":
         warnings.warn(
             "hero.weight_on=reward has no effect with scale=std: the standard deviation that the "

@@ -49,14 +49,8 @@ from torch import Tensor
 
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
-from rekindle.engine.update import fresh_state
-from rekindle.loops.checks import (
-    refuse_group_of_one,
-    refuse_odd_rows,
-    refuse_sampling_without_ratio,
-)
-from rekindle.loops.credit_facts import penalty_facts
-from rekindle.loops.group_step import StepConfig, reference_of, take
+from rekindle.loops.checks import check_group_settings, check_rows
+from rekindle.loops.group_step import StepConfig, group_loop
 from rekindle.loops.world import World
 from rekindle.ops import groups
 from rekindle.ops.groups import Credit, ScoredRows
@@ -108,23 +102,25 @@ def credit(rows: ScoredRows, config: "Config") -> Credit:
     Raises:
         DataError: a scored row without a log-prob, or a score outside 0 to 1; the row is named.
     """
-    refuse_odd_rows(rows, needs=("sum_logprob_N", "num_tokens_N"))
+    check_rows(rows, needs=("sum_logprob_N", "num_tokens_N"))
     grouping = groups.group_rows(rows.group)
     correct_PG = grouping.gather(rows.correct_N)
     logprob_PG = grouping.gather(rows.sum_logprob_N)
     tokens_PG = grouping.gather(rows.num_tokens_N)
-    found = penalties(correct_PG, logprob_PG, tokens_PG, difficulty=config.difficulty)
+    penalty = penalties(correct_PG, logprob_PG, tokens_PG, difficulty=config.difficulty)
     negative_P1 = correct_PG.nan_to_num(nan=0.0).amax(dim=1, keepdim=True) == 0
     count_P1 = (~correct_PG.isnan()).sum(dim=1, keepdim=True).clamp(min=1).double()
     unit_P1 = negative_P1 & (config.neg_scale == "unit")
     scale_P1 = torch.where(unit_P1, 1.0, 1 / count_P1)
     if config.on != "both":
         scale_P1 = scale_P1 * (negative_P1 == (config.on == "negative"))
-    penalty_PG = rearranged(found.penalty_PG, correct_PG, tokens_PG, grouping.keys, config.penalty)
+    penalty_PG = rearranged(
+        penalty.penalty_PG, correct_PG, tokens_PG, grouping.keys, config.penalty
+    )
     reward_PG = correct_PG - (1 - correct_PG) * scale_P1 * penalty_PG
     centred_PG = groups.centre(reward_PG)
     if config.penalty == "uniform":  # nothing is left to compare: all are pushed down alike
-        theirs_PG = groups.centre(-scale_P1 * found.penalty_PG)
+        theirs_PG = groups.centre(-scale_P1 * penalty.penalty_PG)
         size_P1 = theirs_PG.abs().sum(dim=1, keepdim=True) / count_P1
         centred_PG = torch.where(negative_P1, (-size_P1).where(~correct_PG.isnan(), 0), centred_PG)
     mixed_PG = groups.standardise(reward_PG) if config.scale == "std" else centred_PG
@@ -170,7 +166,7 @@ def rearranged(
 
 
 class Config(StepConfig):
-    """LENS's knobs, and those of the step."""
+    """LENS's settings, and those of the step."""
 
     group_size: int = Field(default=16, description="G, sec. 6; 8 is what the testbed uses")
     alpha: float = Field(default=0.25, ge=0.0, description="weight of all-wrong groups, sec. 5.1")
@@ -205,21 +201,32 @@ PRESETS: dict[str, Config] = {
 
 def run(config: Config, world: World) -> Policy:
     """Sample groups, measure how confident each answer was, penalise the wrong ones, step."""
-    policy = world.policy
-    reference = reference_of(policy, config.kl)
-    state = world.restore(fresh_state({"policy": policy.model}, world.optim))
-    for step in world.steps(state):
-        collected = world.collect(state, samples=config.group_size)
-        if config.logprobs == "trainer":
-            collected = world.rescored(collected)
-        earned = credit(collected.rows, config)
-        updates, batches = take(config, world, state, collected, earned, reference)
-        facts = penalty_facts(collected.rows, earned)
-        world.log_rollouts(step, updates, collected, earned, batches, facts)
-    return policy
+    for step in group_loop(config, world, kl=config.kl, logprobs=config.logprobs):
+        advantages = credit(step.rows, config)
+        step.update(advantages, penalty_facts(step.rows, advantages))
+    return world.policy
+
+
+def penalty_facts(rows: ScoredRows, advantages: Credit) -> dict[str, float]:
+    """How large penalties are, and whether all-wrong groups push towards longer answers."""
+    penalty_N = advantages.columns["penalty"][rows.correct_N < 1]
+    negative_N = torch.tensor([name == "all_wrong" for name in advantages.group_class_N])
+    return {
+        "penalty/mean": float(penalty_N.mean()) if len(penalty_N) else math.nan,
+        "penalty/median": float(penalty_N.median()) if len(penalty_N) else math.nan,
+        "advantage/length_correlation": correlation(
+            advantages.advantage_N[negative_N], rows.num_tokens_N[negative_N]
+        ),
+    }
+
+
+def correlation(first_N: Float[Tensor, " N"], second_N: Float[Tensor, " N"]) -> float:
+    """Pearson's; nan where one does not vary."""
+    if len(first_N) < 2 or first_N.std() == 0 or second_N.std() == 0:
+        return math.nan
+    return float(torch.corrcoef(torch.stack([first_N.double(), second_N.double()]))[0, 1])
 
 
 def check(config: Config, sample: SampleConfig) -> None:
     """Refuse what cannot be meant; called before anything is loaded."""
-    refuse_group_of_one(config.group_size, "lens")
-    refuse_sampling_without_ratio(sample)
+    check_group_settings(config.group_size, sample, "lens")

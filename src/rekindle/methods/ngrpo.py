@@ -24,13 +24,8 @@ from torch import Tensor
 
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
-from rekindle.engine.update import fresh_state
-from rekindle.loops.checks import (
-    refuse_group_of_one,
-    refuse_odd_rows,
-    refuse_sampling_without_ratio,
-)
-from rekindle.loops.group_step import StepConfig, reference_of, take
+from rekindle.loops.checks import check_group_settings, check_rows
+from rekindle.loops.group_step import StepConfig, group_loop
 from rekindle.loops.world import World
 from rekindle.ops import groups
 from rekindle.ops.groups import Credit, ScoredRows
@@ -51,7 +46,7 @@ def credit(rows: ScoredRows, config: "Config") -> Credit:
     Raises:
         DataError: a score outside 0 to 1.
     """
-    refuse_odd_rows(rows)
+    check_rows(rows)
     grouping = groups.group_rows(rows.group)
     return Credit(
         reward_N=rows.correct_N.double(),
@@ -65,7 +60,7 @@ def credit(rows: ScoredRows, config: "Config") -> Credit:
 
 
 class Config(StepConfig):
-    """NGRPO's knobs, and those of the step."""
+    """NGRPO's settings, and those of the step."""
 
     clip_low: float = Field(default=0.16, ge=0.0, le=1.0, description="of the code")
     clip_high: float = Field(default=0.24, ge=0.0, description="of the code")
@@ -81,18 +76,11 @@ PRESETS: dict[str, Config] = {"ngrpo": Config()}
 
 def run(config: Config, world: World) -> Policy:
     """Sample groups, verify them, compare them with a right answer that is not there, step."""
-    policy = world.policy
-    reference = reference_of(policy, config.kl)
-    state = world.restore(fresh_state({"policy": policy.model}, world.optim))
-    for step in world.steps(state):
-        collected = world.collect(state, samples=config.group_size)
-        earned = credit(collected.rows, config)
-        updates, batches = take(config, world, state, collected, earned, reference)
-        world.log_rollouts(step, updates, collected, earned, batches)
-    return policy
+    for step in group_loop(config, world, kl=config.kl):
+        step.update(credit(step.rows, config))
+    return world.policy
 
 
 def check(config: Config, sample: SampleConfig) -> None:
     """Refuse what cannot be meant; called before anything is loaded."""
-    refuse_group_of_one(config.group_size, "ngrpo")
-    refuse_sampling_without_ratio(sample)
+    check_group_settings(config.group_size, sample, "ngrpo")

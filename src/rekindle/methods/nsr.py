@@ -21,9 +21,8 @@ from pydantic import Field
 
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
-from rekindle.engine.update import fresh_state
-from rekindle.loops.checks import refuse_odd_rows, refuse_sampling_without_ratio
-from rekindle.loops.group_step import StepConfig, reference_of, take
+from rekindle.loops.checks import check_rows, check_sampling
+from rekindle.loops.group_step import StepConfig, group_loop
 from rekindle.loops.world import World
 from rekindle.ops import groups
 from rekindle.ops.groups import Credit, ScoredRows
@@ -37,7 +36,7 @@ def credit(rows: ScoredRows, config: "Config") -> Credit:
     Raises:
         DataError: a score outside 0 to 1.
     """
-    refuse_odd_rows(rows)
+    check_rows(rows)
     reward_N = rows.correct_N.double()
     advantage_N = config.positive * reward_N - config.negative * (1 - reward_N)
     return Credit(
@@ -52,7 +51,7 @@ def credit(rows: ScoredRows, config: "Config") -> Credit:
 
 
 class Config(StepConfig):
-    """The weights of right and wrong answers, and the knobs of the step."""
+    """The weights of right and wrong answers, and the settings of the step."""
 
     positive: float = Field(default=0.1, ge=0.0, description="lambda, sec. 5")
     negative: float = Field(default=1.0, ge=0.0, description="of wrong answers")
@@ -71,17 +70,11 @@ PRESETS: dict[str, Config] = {
 
 def run(config: Config, world: World) -> Policy:
     """Sample answers, verify them, push right ones up and wrong ones down, step."""
-    policy = world.policy
-    reference = reference_of(policy, config.kl)
-    state = world.restore(fresh_state({"policy": policy.model}, world.optim))
-    for step in world.steps(state):
-        collected = world.collect(state, samples=config.group_size)
-        earned = credit(collected.rows, config)
-        updates, batches = take(config, world, state, collected, earned, reference)
-        world.log_rollouts(step, updates, collected, earned, batches)
-    return policy
+    for step in group_loop(config, world, kl=config.kl):
+        step.update(credit(step.rows, config))
+    return world.policy
 
 
 def check(config: Config, sample: SampleConfig) -> None:
     """Refuse what cannot be meant; called before anything is loaded."""
-    refuse_sampling_without_ratio(sample)
+    check_sampling(sample)

@@ -27,14 +27,9 @@ from torch.nn.functional import logsigmoid
 from rekindle.engine.config import SampleConfig, Section
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError
-from rekindle.loops.pair_step import (
-    Pair,
-    PairScores,
-    PairTerms,
-    pairs_of_recipe,
-    train_on_pairs,
-)
+from rekindle.loops.pair_step import PairScores, PairTerms, train_on_pairs
 from rekindle.loops.world import World
+from rekindle.tasks.pairs import PairRow, read_recipe_pairs
 
 _LEAST = 1e-6
 
@@ -63,7 +58,7 @@ def orpo_terms(s: PairScores, *, beta: float) -> PairTerms:
 
 
 class Config(Section):
-    """ORPO's knobs."""
+    """ORPO's settings."""
 
     beta: float = Field(default=0.1, ge=0.0, description="weight of the odds; 2403.07691: 0.1-0.25")
     pairs: str | None = Field(
@@ -88,15 +83,11 @@ def check(config: Config, sample: SampleConfig) -> None:
 
 def run(config: Config, world: World) -> Policy:
     """Train on the pairs of a file; the task is for evaluation."""
-    return run_pairs(config, world, pairs_of_recipe(config.pairs))
+    return run_pairs(config, world, read_recipe_pairs(config.pairs))
 
 
-def run_pairs(config: Config, world: World, pairs: Sequence[Pair]) -> Policy:
-    """Train the world's policy on pairs; there is no reference.
-
-    Args:
-        pairs: {"id", "prompt", "chosen", "rejected"}, and "messages" where the prompt is a chat.
-    """
+def run_pairs(config: Config, world: World, pairs: Sequence[PairRow]) -> Policy:
+    """Train the world's policy on pairs; there is no reference."""
 
     def rule(scores: PairScores) -> PairTerms:
         return orpo_terms(scores, beta=config.beta)

@@ -26,14 +26,8 @@ from torch import Tensor
 
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
-from rekindle.engine.update import fresh_state
-from rekindle.loops.checks import (
-    refuse_group_of_one,
-    refuse_odd_rows,
-    refuse_sampling_without_ratio,
-)
-from rekindle.loops.group_step import StepConfig, reference_of, take
-from rekindle.loops.rollouts import Collected
+from rekindle.loops.checks import check_group_settings, check_rows
+from rekindle.loops.group_step import StepConfig, group_loop
 from rekindle.loops.world import World
 from rekindle.ops import groups
 from rekindle.ops.groups import Credit, ScoredRows
@@ -62,7 +56,7 @@ def credit(rows: ScoredRows, config: "Config") -> Credit:
     Raises:
         DataError: a score outside 0 to 1.
     """
-    refuse_odd_rows(rows)
+    check_rows(rows)
     grouping = groups.group_rows(rows.group)
     classes = groups.classify_rows(rows.correct_N, grouping)
     signs = {"all_right": 1.0, "all_wrong": -1.0}
@@ -81,7 +75,7 @@ def credit(rows: ScoredRows, config: "Config") -> Credit:
 
 
 class Config(StepConfig):
-    """RL-ZVP's knob, and those of the step."""
+    """RL-ZVP's setting, and those of the step."""
 
     a: float = Field(default=0.10, ge=0.0, description="alpha of eq. 5-6, table 6")
     reduction: Reduction = Field(default="token", description="as DAPO's")
@@ -97,28 +91,13 @@ PRESETS: dict[str, Config] = {"rl_zvp": Config()}
 
 def run(config: Config, world: World) -> Policy:
     """Sample groups, verify them, measure entropies, shape what has no variance, step."""
-    policy = world.policy
-    reference = reference_of(policy, config.kl)
-    state = world.restore(fresh_state({"policy": policy.model}, world.optim))
-    for step in world.steps(state):
-        collected = world.collect(state, samples=config.group_size)
-        earned = credit(collected.rows, config)
-        shape_BT = shaped(world, collected, earned)
-        updates, batches = take(
-            config, world, state, collected, earned, reference, shape_BT=shape_BT
-        )
-        world.log_rollouts(step, updates, collected, earned, batches)
-    return policy
-
-
-def shaped(world: World, collected: Collected, earned: Credit) -> Float[Tensor, "B T"]:
-    """The factor at each token of this process's rollouts."""
-    with world.clock("update"):
-        entropy_BT = world.measure(collected).entropy_BT
-    return entropy_factor(entropy_BT, earned.columns["sign"][collected.position])
+    for step in group_loop(config, world, kl=config.kl):
+        advantages = credit(step.rows, config)
+        sign_B = advantages.columns["sign"][step.collected.position]
+        step.update(advantages, shape_BT=entropy_factor(step.entropies(), sign_B))
+    return world.policy
 
 
 def check(config: Config, sample: SampleConfig) -> None:
     """Refuse what cannot be meant; called before anything is loaded."""
-    refuse_group_of_one(config.group_size, "rl_zvp")
-    refuse_sampling_without_ratio(sample)
+    check_group_settings(config.group_size, sample, "rl_zvp")

@@ -25,9 +25,10 @@ from rekindle.engine.batch import Batch, MicroBatch, count, pack
 from rekindle.engine.config import SampleConfig, Section
 from rekindle.engine.noise import noisy_embeddings
 from rekindle.engine.policy import Policy
+from rekindle.engine.state import TrainState
 from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
 from rekindle.errors import DataError
-from rekindle.loops.problem_order import epochs
+from rekindle.loops.stages import epochs
 from rekindle.loops.world import World
 from rekindle.ops.logprobs import TokenScores, chunked_token_scores, raised
 from rekindle.ops.weights import Reduction
@@ -80,7 +81,7 @@ def _scores_and_smoothing(policy: Policy, micro: MicroBatch) -> tuple[TokenScore
 
 
 class Config(Section):
-    """SFT's knobs."""
+    """SFT's settings."""
 
     label_smoothing_factor: float = Field(default=0.0, ge=0, lt=1, description="a control")
     neftune_noise_alpha: float = Field(default=0.0, ge=0, description="a control; NEFTune's is 5")
@@ -98,27 +99,50 @@ PRESETS: dict[str, Config] = {"sft": Config()}
 def run(config: Config, world: World) -> Policy:
     """Draw `optim.problems` solved problems a step and raise the likelihood of their solutions."""
     policy, optim = world.policy, world.optim
+    objective = sft_objective(
+        policy, smoothing=config.label_smoothing_factor, noise=config.neftune_noise_alpha
+    )
     state = world.restore(fresh_state({"policy": policy.model}, optim))
     for step in world.steps(state):
         problems = world.draw(state, optim.problems)
-        mine = problems[world.group.rank :: world.group.size]
-        batch = weigh(config, world, mine)
-        with world.clock("update"):
-            metrics = update(
-                state,
-                batch.split(world.micro_tokens),
-                sft_objective(
-                    policy,
-                    smoothing=config.label_smoothing_factor,
-                    noise=config.neftune_noise_alpha,
-                ),
-                clip=optim.clip,
-                group=world.group,
-                device=policy.device,
-            )
-        trained = world.group.sum({"tokens": float(batch.tokens)})["tokens"]
-        world.log(step, {**metrics, "tokens/trained": trained})
+        world.log(step, update_on(config, world, state, problems, objective))
     return policy
+
+
+def sft_on(world: World, problems: Sequence[Problem]) -> Policy:
+    """Cross-entropy on the problems' solutions, in seeded epochs.
+
+    Raises:
+        DataError: there is nothing to train on.
+    """
+    if not problems:
+        raise DataError(
+            "there is no seed data", fix="set seed.instructions, seed.judged or seed.path"
+        )
+    policy, optim, objective = world.policy, world.optim, sft_objective(world.policy)
+    state = world.restore(fresh_state({"policy": policy.model}, optim))
+    for step in world.steps(state):
+        drawn = epochs(problems, step=step, count=optim.problems, seed=world.seed)
+        world.log(step, update_on(Config(), world, state, drawn, objective))
+    return policy
+
+
+def update_on(
+    config: Config, world: World, state: TrainState, problems: list[Problem], objective: LossFn
+) -> dict[str, float]:
+    """One update on solved problems, divided over the processes; its metrics."""
+    batch = weigh(config, world, problems[world.group.rank :: world.group.size])
+    with world.clock("update"):
+        metrics = update(
+            state,
+            batch.split(world.micro_tokens),
+            objective,
+            clip=world.optim.clip,
+            group=world.group,
+            device=world.policy.device,
+        )
+    trained = world.group.sum({"tokens": float(batch.tokens)})["tokens"]
+    return {**metrics, "tokens/trained": trained}
 
 
 def weigh(config: Config, world: World, problems: list[Problem]) -> Batch:
@@ -140,7 +164,7 @@ def weigh(config: Config, world: World, problems: list[Problem]) -> Batch:
 
 
 def check(config: Config, sample: SampleConfig) -> None:
-    """Every SFT setting that the schema accepts can be meant."""
+    """Every SFT setting that the schema accepts can be used."""
 
 
 def _solution(problem: Problem) -> str:
@@ -162,32 +186,3 @@ def _check_length(problem: Problem, tokens: int, context: int) -> None:
             wanted=f"at most {context}",
             fix="shorten or drop it, or use a model with a longer context",
         )
-
-
-def sft_on(world: World, problems: Sequence[Problem]) -> Policy:
-    """Cross-entropy on the problems' solutions, in seeded epochs.
-
-    Raises:
-        DataError: there is nothing to train on.
-    """
-    if not problems:
-        raise DataError(
-            "there is no seed data", fix="set seed.instructions, seed.judged or seed.path"
-        )
-    policy, optim = world.policy, world.optim
-    state = world.restore(fresh_state({"policy": policy.model}, optim))
-    for step in world.steps(state):
-        drawn = epochs(problems, step=step, count=optim.problems, seed=world.seed)
-        batch = weigh(Config(), world, drawn[world.group.rank :: world.group.size])
-        with world.clock("update"):
-            metrics = update(
-                state,
-                batch.split(world.micro_tokens),
-                sft_objective(policy),
-                clip=optim.clip,
-                group=world.group,
-                device=policy.device,
-            )
-        trained = world.group.sum({"tokens": float(batch.tokens)})["tokens"]
-        world.log(step, {**metrics, "tokens/trained": trained})
-    return policy

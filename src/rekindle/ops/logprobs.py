@@ -31,8 +31,7 @@ def token_scores(
     picked_BT = scores_BTV.gather(-1, tokens_BT[..., None]).squeeze(-1)
     entropy_source = scores_BTV if entropy == "grad" else scores_BTV.detach()
     return TokenScores(
-        logprobs_BT=picked_BT - logsum_BT,
-        entropy_BT=categorical_entropy(entropy_source),
+        logprobs_BT=picked_BT - logsum_BT, entropy_BT=categorical_entropy(entropy_source)
     )
 
 

@@ -90,6 +90,26 @@ def mixed_logits(
     return weak_TV if lam == 0 else lam * strong_TV + (1 - lam) * weak_TV
 
 
+def mixed_logit_loss(
+    strong_TV: Float[Tensor, "T V"],
+    weak_TV: Float[Tensor, "T W"],
+    targets_T: Int[Tensor, " T"],
+    *,
+    lam: float,
+    ignore_index: int = -100,
+) -> Float[Tensor, " T"]:
+    """`mixed_cross_entropy` where the logits are there already.
+
+    Raises:
+        ConfigError: `lam` outside 0 to 1, or other vocabularies.
+    """
+    _check(strong_TV.T, weak_TV.T, lam=lam, chunk=None)
+    mixed_TV = mixed_logits(raised(strong_TV), raised(weak_TV), lam=lam)
+    return torch.nn.functional.cross_entropy(
+        mixed_TV, targets_T, reduction="none", ignore_index=ignore_index
+    )
+
+
 def _plain(
     strong_hidden_TD: Tensor,
     strong_head_VD: Tensor,
@@ -100,13 +120,12 @@ def _plain(
     lam: float,
     ignore_index: int,
 ) -> Tensor:
-    mixed_TV = mixed_logits(
+    return mixed_logit_loss(
         raised(strong_hidden_TD) @ raised(strong_head_VD).T,
         raised(weak_hidden_TE) @ raised(weak_head_VE).T,
+        targets_T,
         lam=lam,
-    )
-    return torch.nn.functional.cross_entropy(
-        mixed_TV, targets_T, reduction="none", ignore_index=ignore_index
+        ignore_index=ignore_index,
     )
 
 
@@ -172,7 +191,7 @@ class _ChunkedMix(torch.autograd.Function):
                     side.add_head(g_CV, part)
             scale = 1.0
         ctx.spent = True
-        out = [found for side in sides for found in side.finish(grad_T, scale)]
+        out = [gradient for side in sides for gradient in side.finish(grad_T, scale)]
         return (*out, None, None, None, None, None)
 
 

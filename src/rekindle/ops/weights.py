@@ -29,11 +29,7 @@ def totals(mask_BT: Bool[Tensor, "B T"]) -> Totals:
 
 
 def reduction_weights(
-    mask_BT: Bool[Tensor, "B T"],
-    reduction: Reduction,
-    *,
-    total: Totals,
-    budget: int | None = None,
+    mask_BT: Bool[Tensor, "B T"], reduction: Reduction, *, total: Totals, budget: int | None = None
 ) -> Float[Tensor, "B T"]:
     """Weights with which `(loss_BT * weight_BT).sum()` is the reduced loss, summed over processes.
 

@@ -7,18 +7,20 @@ not rest on it, but on the paired differences of study.json.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from statistics import fmean, stdev
-from typing import Any
+from typing import TypeVar
 
 from scipy import stats
 
-from rekindle.report.load import Evaluation, Metric, RunData
-from rekindle.report.samples import number
-from rekindle.report.stages import Stage
-from rekindle.report.words import listed
+from rekindle.report.formatting import listed
+from rekindle.report.load import RunData
+from rekindle.report.run_files import Evaluation, LevelMetrics, LogRow, Metric
+from rekindle.report.stage_records import Stage
 
+T = TypeVar("T")
 TEXT_RUNS = 1  # of each arm, whose rollouts and pairs can be browsed
 
 
@@ -29,7 +31,7 @@ def averaged(name: str, runs: Sequence[RunData]) -> RunData:
         first,
         name=name,
         rows=_mean_rows([run.rows for run in runs if run.rows]),
-        rounds=_mean_rows([run.rounds for run in runs if run.rounds], over="round"),
+        rounds=_mean_rows([run.rounds for run in runs if run.rounds]),
         evaluations=_mean_evaluations([run.evaluations for run in runs if run.evaluations]),
         samples=[sample for run in runs[:TEXT_RUNS] for sample in run.samples],
         pairs=[pair for run in runs[:TEXT_RUNS] for pair in run.pairs],
@@ -68,66 +70,64 @@ def t_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
     return mean - half, mean + half
 
 
-_QUANTILES: dict[int, float] = {}
+def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """`t_interval`; of shares, which lie between 0 and 1, no further than that."""
+    low, high = t_interval(values)
+    if low is not None and high is not None and 0 <= min(values) <= max(values) <= 1:
+        return max(0.0, low), min(1.0, high)
+    return low, high
 
 
+@cache  # scipy's takes 50 microseconds, for each point of each curve
 def _quantile(n: int) -> float:
-    if n not in _QUANTILES:  # scipy's takes 50 microseconds, for each point of each curve
-        _QUANTILES[n] = float(stats.t.ppf(0.975, n - 1))
-    return _QUANTILES[n]
+    return float(stats.t.ppf(0.975, n - 1))
 
 
-def _mean_rows(
-    tables: Sequence[Sequence[Mapping[str, Any]]], *, over: str = "step"
-) -> list[dict[str, Any]]:
-    if not tables:
-        return []
-    steps = set.intersection(*({row[over] for row in rows} for rows in tables))
-    by_step: dict[int, list[Mapping[str, Any]]] = {step: [] for step in sorted(steps)}
-    for rows in tables:
-        for row in rows:
-            if row[over] in by_step:
-                by_step[row[over]].append(row)
-    out = []
-    for step, rows in by_step.items():
-        keys = dict.fromkeys(key for row in rows for key in row if key != over)
-        means = {key: _mean(number(row.get(key)) for row in rows) for key in keys}
-        out.append({over: step, **means})
-    return out
+def _shared(tables: Sequence[Sequence[T]], at: Callable[[T], int]) -> dict[int, list[T]]:
+    """Step -> the entries of all runs, for the steps that every run has."""
+    steps = set.intersection(*({at(item) for item in table} for table in tables)) if tables else ()
+    entries: dict[int, list[T]] = {step: [] for step in sorted(steps)}
+    for table in tables:
+        for item in table:
+            if at(item) in entries:
+                entries[at(item)].append(item)
+    return entries
+
+
+def _mean_rows(tables: Sequence[Sequence[LogRow]]) -> list[LogRow]:
+    means = []
+    for step, rows in _shared(tables, lambda row: row.at).items():
+        keys = dict.fromkeys(key for row in rows for key in row.values)
+        means.append(
+            LogRow(step, {key: _mean(row.values.get(key) for row in rows) for key in keys})
+        )
+    return means
 
 
 def _mean_evaluations(tables: Sequence[Sequence[Evaluation]]) -> list[Evaluation]:
-    if not tables:
-        return []
-    steps = set.intersection(*({e.step for e in found} for found in tables))
-    by_step: dict[int, list[Evaluation]] = {step: [] for step in sorted(steps)}
-    for found in tables:
-        for evaluation in found:
-            if evaluation.step in by_step:
-                by_step[evaluation.step].append(evaluation)
-    out = []
-    for here in by_step.values():
-        first = here[0]
+    means = []
+    for each in _shared(tables, lambda evaluation: evaluation.step).values():
+        first = each[0]
         levels = {
-            level: _mean_metrics([e.levels[level] for e in here if level in e.levels])
+            level: LevelMetrics(
+                metrics=_mean_metrics([e.at(level) for e in each if level in e.levels]),
+                n_problems=first.problems_at(level),
+            )
             for level in first.levels
         }
-        metrics = _mean_metrics([e.metrics for e in here])
-        out.append(replace(first, raw={}, metrics=metrics, levels=levels, n_runs=len(here)))
-    return out
+        metrics = _mean_metrics([e.metrics for e in each])
+        changes = {"metrics": metrics, "levels": levels, "n_runs": len(each)}
+        means.append(first.model_copy(update=changes))
+    return means
 
 
 def _mean_metrics(tables: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
     """Means over runs. `n` is left out: the interval is over the runs, not over the problems."""
-    out = {}
+    means = {}
     for name in tables[0]:
-        values = [t[name].value for t in tables if name in t]
-        known = [value for value in values if value is not None]
-        low, high = t_interval(known)
-        if low is not None and high is not None and 0 <= min(known) <= max(known) <= 1:
-            low, high = max(0.0, low), min(1.0, high)
-        out[name] = Metric(fmean(known) if known else None, low, high, n=None)
-    return out
+        known = [v for table in tables if name in table and (v := table[name].value) is not None]
+        means[name] = Metric(fmean(known) if known else None, *mean_interval(known), n=None)
+    return means
 
 
 def _mean_stages(tables: Sequence[Sequence[Stage]]) -> list[Stage]:
@@ -136,11 +136,11 @@ def _mean_stages(tables: Sequence[Sequence[Stage]]) -> list[Stage]:
     for stages in tables:
         for stage in stages:
             by_name.setdefault(stage.name, []).append(stage)
-    out = []
+    means = []
     for name, these in by_name.items():
         reasons = dict.fromkeys(reason for stage in these for reason in stage.dropped)
         facts = dict.fromkeys(key for stage in these for key in stage.facts)
-        out.append(
+        means.append(
             Stage(
                 name=name,
                 kept=fmean(s.kept for s in these),
@@ -150,7 +150,7 @@ def _mean_stages(tables: Sequence[Sequence[Stage]]) -> list[Stage]:
                 facts={key: _mean(s.facts.get(key) for s in these) for key in facts},
             )
         )
-    return out
+    return means
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

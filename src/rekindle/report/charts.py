@@ -8,35 +8,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
-from rekindle.report.averages import t_interval
-from rekindle.report.load import Evaluation, Metric, RunData
-from rekindle.report.samples import number, rounded
+from rekindle.report.averages import mean_interval
+from rekindle.report.formatting import estimate, in_nats
+from rekindle.report.load import RunData
+from rekindle.report.run_files import Evaluation, LogRow, Metric
+from rekindle.report.samples import rounded
 from rekindle.report.spec import (
     MOST_MEANS,
+    Datum,
     Figure,
     Spec,
     Style,
     binned,
     bounded,
     by_run,
+    intervals,
     nearest,
+    quantitative,
     run_colour,
     run_dash,
     tooltip_of,
 )
-from rekindle.report.words import IN_NATS, estimate
 
 # Of an axis: 1.2k, 0.4; d3's own prefixes would make that 400m.
 LABEL = "abs(datum.value) >= 1000 ? format(datum.value, '~s') : format(datum.value, '.3~g')"
+Over = Literal["step", "round"]  # what a row of a log is
 _SMOOTH_FROM = 30  # steps: shorter series show their raw line only
-_STEP: Spec = {
-    "field": "step",
-    "type": "quantitative",
-    "title": "step",
-    "axis": {"tickMinStep": 1},
-}
+_STEP = quantitative("step", "step", axis={"tickMinStep": 1})
 _MOST_DOTS = 40  # evaluations of a run; a longer curve is a line alone
 _BEFORE = "datum.when == 'before'"
 _APART, _SPREAD = 0.07, 0.24  # of points at one k: between two, and between the first and the last
@@ -52,14 +52,11 @@ def learning_curve(
     top: float | None,
 ) -> Figure:
     """A metric over steps for several runs, each point with its interval."""
-    values = [
+    values: list[Datum] = [
         {
             "run": run,
             "step": evaluation.step,
-            "value": cell.value,
-            "low": cell.low,
-            "high": cell.high,
-            "shown": estimate(cell, name=metric),
+            **_estimate(cell, metric),
             "n": evaluation.n_runs,
         }
         for run, evaluation, cell in series
@@ -69,27 +66,21 @@ def learning_curve(
     many = {"n": "runs"} if any(evaluation.n_runs > 1 for _, evaluation, _ in series) else {}
     tooltip = tooltip_of(run="run", step="step", shown=f"{metric}, 95 % interval", **many)
     layers: list[Spec] = [
-        {
-            "mark": {"type": "area", "opacity": 0.16},
-            "encoding": {"y": {**share, "field": "low"}, "y2": {"field": "high"}},
-        },
-        {
-            "mark": {"type": "line", "strokeWidth": 1.8},
-            "encoding": {"y": share, **run_dash(styles)},
-        },
+        intervals("y", share, type="area", opacity=0.16),
+        _line({"y": share, **run_dash(styles)}, strokeWidth=1.8),
         nearest({"x": _STEP, "y": share, "tooltip": tooltip}),
     ]
     if not bounded(values):
         del layers[0]
     if len(values) <= _MOST_DOTS * len(styles):
-        dot = {"type": "point", "filled": True, "size": 34, "opacity": 1}
+        dot: Spec = {"type": "point", "filled": True, "size": 34, "opacity": 1}
         layers.insert(-1, {"mark": dot, "encoding": {"y": share}})
     final = max((evaluation.step for _, evaluation, _ in series), default=0)
     last = [row for row in values if row["step"] == final]
     ends = "; ".join(f"{row['run']}: {row['shown']} at step {row['step']}" for row in last)
     alt = f"{title}: {metric} over training steps. {ends}."
-    spec = by_run(values, layers, {"x": _STEP, "color": run_colour(styles)}, styles, height=150)
-    return Figure(id=figure_id, title=title, alt=alt, spec=spec)
+    drawing = by_run(layers, {"x": _STEP, "color": run_colour(styles)}, styles, height=150)
+    return Figure(figure_id, title, alt, values, drawing)
 
 
 def metric_curve(
@@ -99,7 +90,7 @@ def metric_curve(
     runs: Sequence[RunData],
     styles: Sequence[Style],
     *,
-    over: Literal["step", "round"] = "step",
+    over: Over = "step",
     keys: Mapping[str, str] | None = None,
 ) -> Figure:
     """A logged quantity over steps for several runs, or one number a round.
@@ -107,82 +98,92 @@ def metric_curve(
     A run: raw faint, running mean strong. An arm of a study: means over its runs with their spread.
     `keys` says, run by run, what the quantity is logged as where that is not `key`.
     """
-    values: list[dict[str, Any]] = []
+    points: list[CurvePoint] = []
     longest = 0
     for run in runs:
-        found = _series(run, (keys or {}).get(run.name, key), over)
-        if any(row["value"] is not None for row in found):
-            longest = max(longest, 0 if run.members else len(found))
-            values += found
+        series = _series(run, (keys or {}).get(run.name, key), over)
+        if any(point.value is not None for point in series):
+            longest = max(longest, 0 if run.members else len(series))
+            points += series
     smooth = longest >= _SMOOTH_FROM
-    step = {**_STEP, "title": None if over == "step" else over}
-    level = {
-        "field": "value",
-        "type": "quantitative",
-        "title": None,
-        "scale": {"zero": False},
-        "axis": {"labelExpr": LABEL, "tickCount": 4},
-    }
-    raw = {"type": "line", "strokeWidth": 1, "opacity": 0.35 if smooth else 1}
-    layers: list[Spec] = [{"mark": raw, "encoding": {"y": level, **run_dash(styles)}}]
-    if bounded(values):
-        encoding = {"y": {**level, "field": "low"}, "y2": {"field": "high"}}
-        layers.insert(0, {"mark": {"type": "area", "opacity": 0.14}, "encoding": encoding})
-        raw |= {"strokeWidth": 1.7}
+    banded = any(point.low is not None for point in points)
+    step: Spec = {**_STEP, "title": None if over == "step" else over}
+    axis: Spec = {"labelExpr": LABEL, "tickCount": 4}
+    level = quantitative("value", None, scale={"zero": False}, axis=axis)
+    raw = _line(
+        {"y": level, **run_dash(styles)},
+        strokeWidth=1.7 if banded else 1,
+        opacity=0.35 if smooth else 1,
+    )
+    layers = [raw]
+    if banded:
+        layers.insert(0, intervals("y", level, type="area", opacity=0.14))
     if smooth:
-        window = {"op": "mean", "field": "value", "as": "mean"}
-        layers.append(
-            {
-                "transform": [{"window": [window], "frame": [-4, 4], "groupby": ["run"]}],
-                "mark": {"type": "line", "strokeWidth": 1.9},
-                "encoding": {"y": {**level, "field": "mean"}, **run_dash(styles)},
-            }
-        )
-    shown = {"value": f"{title}|.4~g", "n": "runs"}
-    fields = {key: name for key, name in shown.items() if any(key in row for row in values)}
-    tooltip = tooltip_of(run="run", step=over, **fields)
+        window: Spec = {"op": "mean", "field": "value", "as": "mean"}
+        means: Spec = {"window": [window], "frame": [-4, 4], "groupby": ["run"]}
+        mean_line = _line({"y": {**level, "field": "mean"}, **run_dash(styles)}, strokeWidth=1.9)
+        layers.append({"transform": [means], **mean_line})
+    counted = {"n": "runs"} if any(point.n is not None for point in points) else {}
+    tooltip = tooltip_of(run="run", step=over, value=f"{title}|.4~g", **counted)
     layers.append(nearest({"x": step, "y": level, "tooltip": tooltip}))
-    present = sorted({row["run"] for row in values})
+    names = sorted({point.run for point in points})
     time = "training steps" if over == "step" else "rounds"
-    alt = f"{title} over {time}, for {', '.join(present)}. {_ends(values)}"
-    spec = by_run(values, layers, {"x": step, "color": run_colour(styles)}, styles, height=112)
-    return Figure(id=figure_id, title=title, alt=alt, spec=spec)
+    alt = f"{title} over {time}, for {', '.join(names)}. {_ends(points)}"
+    drawing = by_run(layers, {"x": step, "color": run_colour(styles)}, styles, height=112)
+    return Figure(figure_id, title, alt, [point.datum() for point in points], drawing)
 
 
-def _series(run: RunData, key: str, over: str) -> list[dict[str, Any]]:
+class CurvePoint(NamedTuple):
+    """A logged quantity at a step or round; of an arm, the mean over `n` runs with its interval."""
+
+    run: str
+    step: int
+    value: float | None
+    n: int | None = None
+    low: float | None = None
+    high: float | None = None
+
+    def datum(self) -> Datum:
+        """What is drawn of it."""
+        at: Datum = {"run": self.run, "step": self.step}
+        if self.n is None:
+            return {**at, "value": self.value}
+        return {**at, "n": self.n, "value": self.value, "low": self.low, "high": self.high}
+
+
+def _series(run: RunData, key: str, over: Over) -> list[CurvePoint]:
     """A quantity of a run; of an arm, means over its runs and their 95 % t-interval."""
-    table = run.rows if over == "step" else run.rounds
-    at = [(int(row[over]), number(row.get(key))) for row in table]
+
+    def rows_of(data: RunData) -> Sequence[LogRow]:
+        return data.rows if over == "step" else data.rounds
+
+    logged = [(row.at, row.values.get(key)) for row in rows_of(run)]
     if len(run.members) < 2:
-        points = binned(at)
-        return [{"run": run.name, "step": s, "value": rounded(value, 5)} for s, value in points]
-    steps = [step for step, _ in at]
+        return [CurvePoint(run.name, at, rounded(value, 5)) for at, value in binned(logged)]
     each = []
     for member in run.members:
-        rows = {int(row[over]): row for row in (member.rows if over == "step" else member.rounds)}
-        if rows:
-            points = [(s, number(rows[s].get(key)) if s in rows else None) for s in steps]
-            each.append(binned(points, most=MOST_MEANS))
-    out = []
-    for cells in zip(*each, strict=True):
-        known = [value for _, value in cells if value is not None]
-        low, high = t_interval(known)
-        if low is not None and high is not None and 0 <= min(known) <= max(known) <= 1:
-            low, high = max(0.0, low), min(1.0, high)  # most such quantities are shares
-        row = {"run": run.name, "step": cells[0][0], "n": len(known)}
-        row["value"] = rounded(sum(known) / len(known), 5) if known else None
-        out.append({**row, "low": rounded(low, 5), "high": rounded(high, 5)})
-    return out
-
-
-def _ends(values: Sequence[Mapping[str, Any]]) -> str:
-    """What those who cannot see the lines are told: where each begins and ends."""
-    told = []
-    for run in dict.fromkeys(row["run"] for row in values):
-        known = [row["value"] for row in values if row["run"] == run and row["value"] is not None]
+        known = {row.at: row.values.get(key) for row in rows_of(member)}
         if known:
-            told.append(f"{run}: {known[0]:.3g} first, {known[-1]:.3g} last")
-    return "; ".join(told) + "."
+            each.append(binned([(at, known.get(at)) for at, _ in logged], most=MOST_MEANS))
+    points = []
+    for cells in zip(*each, strict=True):
+        values = [value for _, value in cells if value is not None]
+        low, high = mean_interval(values)  # most such quantities are shares
+        mean = rounded(sum(values) / len(values), 5) if values else None
+        points.append(
+            CurvePoint(run.name, cells[0][0], mean, len(values), rounded(low, 5), rounded(high, 5))
+        )
+    return points
+
+
+def _ends(points: Sequence[CurvePoint]) -> str:
+    """Where each line begins and ends, for those who cannot see it."""
+    ends = []
+    for run in dict.fromkeys(point.run for point in points):
+        known = [p.value for p in points if p.run == run and p.value is not None]
+        if known:
+            ends.append(f"{run}: {known[0]:.3g} first, {known[-1]:.3g} last")
+    return "; ".join(ends) + "."
 
 
 def before_after(
@@ -195,25 +196,22 @@ def before_after(
 ) -> Figure:
     """A dumbbell for each level and run: `rows` are (level, run, "before" | "after", metric)."""
     order = [f"{style.run}|{when}" for style in styles for when in ("before", "after")]
-    values = [
+    values: list[Datum] = [
         {
             "level": level,
             "run": run,
             "when": when,
             "place": f"{run}|{when}",
-            "value": cell.value,
-            "low": cell.low,
-            "high": cell.high,
-            "shown": estimate(cell, name=metric),
+            **_estimate(cell, metric),
         }
         for level, run, when, cell in rows
         if cell.value is not None
     ]
-    present = {row["place"] for row in values}
+    drawn = {row["place"] for row in values}
     levels = list(dict.fromkeys(row["level"] for row in values))
     share = _share(metric, None)
-    domain = [place for place in order if place in present]
-    shared = {
+    domain = [place for place in order if place in drawn]
+    shared: Spec = {
         "y": {
             "field": "level",
             "type": "nominal",
@@ -227,10 +225,7 @@ def before_after(
     }
     tooltip = tooltip_of(run="run", level="level", when="when", shown=f"{metric}, 95 % interval")
     layers: list[Spec] = [
-        {
-            "mark": {"type": "rule", "strokeWidth": 1.6},
-            "encoding": {"x": {**share, "field": "low"}, "x2": {"field": "high"}},
-        },
+        intervals("x", share, type="rule", strokeWidth=1.6),
         {
             "mark": {"type": "point", "size": 52, "strokeWidth": 1.6, "opacity": 1},
             "encoding": {"x": share, "fill": _hollow_before(styles), "tooltip": tooltip},
@@ -238,12 +233,12 @@ def before_after(
     ]
     if not bounded(values):
         del layers[0]
-    height = max(90, len(levels) * (16 + 11 * len(present)))
-    spec = by_run(values, layers, shared, styles, height=height)
+    height = max(90, len(levels) * (16 + 11 * len(drawn)))
+    drawing = by_run(layers, shared, styles, height=height)
     alt = f"{title}: " + "; ".join(
         f"{row['run']}, {row['level']}, {row['when']} {row['shown']}" for row in values
     )
-    return Figure(id=figure_id, title=title, alt=alt, spec=spec, wide=True)
+    return Figure(figure_id, title, alt, values, drawing, wide=True)
 
 
 def pass_at_k(
@@ -258,40 +253,30 @@ def pass_at_k(
     series = list(dict.fromkeys((run, when) for run, when, _, _ in rows))
     ks = sorted({k for _, _, k, _ in rows})
     apart = min(_APART, _SPREAD / max(1, len(series) - 1))
-    values = [
+    values: list[Datum] = [
         {
             "run": run,
             "when": when,
             "k": k,
             # neighbours on a log axis, so that intervals do not hide each other
             "x": k * 2 ** (apart * (series.index((run, when)) - (len(series) - 1) / 2)),
-            "value": cell.value,
-            "low": cell.low,
-            "high": cell.high,
-            "shown": estimate(cell),
+            **_estimate(cell, "pass@k"),
         }
         for run, when, k, cell in rows
         if cell.value is not None
     ]
-    along = {
-        "field": "x",
-        "type": "quantitative",
-        "title": "k",
-        "scale": {"type": "log", "base": 2, "domain": [0.8, max(ks, default=1) * 1.25]},
-        "axis": {"values": ks, "format": "d", "grid": False},
-    }
+    scale: Spec = {"type": "log", "base": 2, "domain": [0.8, max(ks, default=1) * 1.25]}
+    axis: Spec = {"values": ks, "format": "d", "grid": False}
+    along = quantitative("x", "k", scale=scale, axis=axis)
     share = _share("pass@k", top)
     tooltip = tooltip_of(run="run", when="when", k="k", shown="pass@k, 95 % interval")
-    dash = {
+    dash: Spec = {
         "strokeDash": {"condition": {"test": _BEFORE, "value": [3, 3]}, "value": [1, 0]},
         "detail": {"field": "when"},
     }
     layers: list[Spec] = [
-        {"mark": {"type": "line", "strokeWidth": 1.4}, "encoding": {"y": share, **dash}},
-        {
-            "mark": {"type": "rule", "strokeWidth": 1.2, "opacity": 0.7},
-            "encoding": {"y": {**share, "field": "low"}, "y2": {"field": "high"}},
-        },
+        _line({"y": share, **dash}, strokeWidth=1.4),
+        intervals("y", share, type="rule", strokeWidth=1.2, opacity=0.7),
         {
             "mark": {"type": "point", "size": 42, "strokeWidth": 1.5, "opacity": 1},
             "encoding": {"y": share, "fill": _hollow_before(styles), "tooltip": tooltip},
@@ -302,19 +287,25 @@ def pass_at_k(
     alt = f"{title}: pass@k. " + "; ".join(
         f"{row['run']} {row['when']}, k = {row['k']}: {row['shown']}" for row in values
     )
-    spec = by_run(values, layers, {"x": along, "color": run_colour(styles)}, styles, height=150)
-    return Figure(id=figure_id, title=title, alt=alt, spec=spec)
+    drawing = by_run(layers, {"x": along, "color": run_colour(styles)}, styles, height=150)
+    return Figure(figure_id, title, alt, values, drawing)
 
 
 def _share(title: str, top: float | None) -> Spec:
     """An axis of shares in percent, from 0 to `top` where axes are to be compared."""
-    return {
-        "field": "value",
-        "type": "quantitative",
-        "title": title,
-        "scale": {"zero": True} if top is None else {"domain": [0, top]},
-        "axis": {"format": ".3~g" if title in IN_NATS else ".0%"},
-    }
+    scale: Spec = {"zero": True} if top is None else {"domain": [0, top]}
+    axis = {"format": ".3~g" if in_nats(title) else ".0%"}
+    return quantitative("value", title, scale=scale, axis=axis)
+
+
+def _estimate(cell: Metric, metric: str) -> Datum:
+    """A metric as it is drawn, and as the tables write it."""
+    shown = estimate(cell, name=metric)
+    return {"value": cell.value, "low": cell.low, "high": cell.high, "shown": shown}
+
+
+def _line(encoding: Spec, **look: float) -> Spec:
+    return {"mark": {"type": "line", **look}, "encoding": encoding}
 
 
 def _hollow_before(styles: Sequence[Style]) -> Spec:

@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rekindle.report.charts import before_after, ceiling, learning_curve, metric_curve, pass_at_k
-from rekindle.report.load import Evaluation, Metric, RunData
-from rekindle.report.samples import number
+from rekindle.report.formatting import in_nats, level_title
+from rekindle.report.load import RunData
+from rekindle.report.run_files import Evaluation, Metric
 from rekindle.report.spec import Figure, Style
 from rekindle.report.stacks import bars, group_classes
 from rekindle.report.tables import time_parts, tokens
 from rekindle.report.verdict import HEADLINE, PASS_AT
-from rekindle.report.words import IN_NATS
 from rekindle.study.analyse.run_times import PARTS
 
 # key of a metrics row -> title; what is not listed follows under its own key
@@ -25,14 +25,14 @@ QUANTITIES = {
     "mass/non_target": "probability off the target",
     "mix/above_099": "share of tokens with mixed p > 0.99",
     "mix/non_target": "mixed probability off the target",
-    "margin/strong": "target's margin, strong, nats",
-    "margin/weak": "target's margin, weak, nats",
-    "mix/gradient": "target's gradient when mixed",
-    "mix/amplified": "tokens with more than SFT's",
-    "mix/reactivated": "share of it where p > 0.99",
-    "entropy": "entropy, nats a token",
+    "margin/strong": "target's margin, strong model, nats",
+    "margin/weak": "target's margin, weak model, nats",
+    "mix/gradient": "target's gradient with mixing",
+    "mix/amplified": "share of tokens with more gradient than SFT's",
+    "mix/reactivated": "share of the gradient where p > 0.99",
+    "entropy": "entropy, nats per token",
     "entropy/trained": "entropy of trained tokens, nats",
-    "kl": "KL to the reference, nats a token",
+    "kl": "KL to the reference, nats per token",
     "grad_norm": "gradient norm",
     "clip_ratio": "share of tokens clipped",
     "ratio/mean": "mean probability ratio",
@@ -50,13 +50,13 @@ QUANTITIES = {
     "weight/saturated": "share of problems with the largest weight",
     "strata/flat": "share of answers in a tied stratum",
     "sigma/batch": "spread of reward model scores",
-    "sigma/used": "running spread that weights were taken from",
+    "sigma/used": "running spread that the weights come from",
     "sigma/running": "running spread after the step",
     "entropy_bonus": "weight of the entropy bonus",
     "pairs/margin": "margin of chosen over rejected",
     "pairs/accuracy": "share of pairs with a margin above 0",
-    "pairs/chosen_logp": "log-prob of the chosen, nats an answer",
-    "pairs/rejected_logp": "log-prob of the rejected, nats an answer",
+    "pairs/chosen_logp": "log-prob of the chosen, nats per answer",
+    "pairs/rejected_logp": "log-prob of the rejected, nats per answer",
     "pairs/chosen_change": "log-prob of the chosen, less the reference's",
     "pairs/rejected_change": "log-prob of the rejected, less the reference's",
     "pairs/chosen_fell": "share of chosen less likely than under the reference",
@@ -73,20 +73,20 @@ QUANTITIES = {
     "rm/auc_held_out": "AUC of the reward model on held-out answers",
     "length/mean": "mean length, tokens",
     "length/truncated": "share cut off by the limit",
-    "problems/asked": "problems asked a step",
-    "updates": "optimizer updates a step",
-    "tokens/generated": "tokens generated a step",
-    "tokens/trained": "tokens trained on a step",
+    "problems/asked": "problems per step",
+    "updates": "optimizer updates per step",
+    "tokens/generated": "tokens generated per step",
+    "tokens/trained": "tokens trained on per step",
     "lr": "learning rate",
 }
 # key of a row of rounds.jsonl -> title; the others are not drawn
 ROUND_QUANTITIES = {
     "pairs/gap": "gap in score, chosen less rejected",
-    "pairs/gap_all": "the same over all prompts, 0 without a pair",
+    "pairs/gap_all": "gap over all prompts, 0 without a pair",
     "pairs/true_gap": "gap in the true check",
     "pairs/kept": "share of prompts with a pair",
-    "pairs/similarity": "likeness of chosen and rejected, edits",
-    "pairs/cosine": "likeness of their hidden states",
+    "pairs/similarity": "similarity of chosen and rejected, by edits",
+    "pairs/cosine": "similarity of their hidden states",
     "grad_norm": "gradient norm",
     "judge/auc": "AUC of the judge",
     "judge/auc_in_prompt": "AUC of the judge, answers to one prompt",
@@ -119,7 +119,7 @@ class Benchmark:
 
     task: str
     split: str
-    found: Sequence[tuple[RunData, Sequence[Evaluation]]]
+    runs: Sequence[tuple[RunData, Sequence[Evaluation]]]
 
     @property
     def title(self) -> str:
@@ -129,7 +129,7 @@ class Benchmark:
     @property
     def levels(self) -> list[str | None]:
         """None for all problems, then each level when there is more than one."""
-        names = [level for _, found in self.found for e in found for level in e.levels]
+        names = [level for _, these in self.runs for e in these for level in e.levels]
         named = list(dict.fromkeys(names))
         return [None, *named] if len(named) > 1 else [None]
 
@@ -137,9 +137,9 @@ class Benchmark:
         """(run, "before" | "after", evaluation) as far as there are any."""
         return [
             (run.name, when, evaluation)
-            for run, found in self.found
+            for run, these in self.runs
             for when, evaluation in (("before", run.before), ("after", run.after))
-            if evaluation is not None and any(evaluation is e for e in found)
+            if evaluation is not None and any(evaluation is e for e in these)
         ]
 
 
@@ -148,11 +148,11 @@ def benchmarks_of(runs: Sequence[RunData]) -> list[Benchmark]:
     keys = list(dict.fromkeys((e.task, e.split) for run in runs for e in run.evaluations))
     out = []
     for task, split in keys:
-        found = [
+        by_run = [
             (run, [e for e in run.evaluations if (e.task, e.split) == (task, split)])
             for run in runs
         ]
-        out.append(Benchmark(task, split, [(run, these) for run, these in found if these]))
+        out.append(Benchmark(task, split, [(run, these) for run, these in by_run if these]))
     return out
 
 
@@ -174,14 +174,14 @@ def _learning_panel(
     series = {
         level: [
             (run.name, e, e.at(level)[name])
-            for run, found in benchmark.found
-            for e in found
+            for run, evaluations in benchmark.runs
+            for e in evaluations
             if name in e.at(level)
         ]
         for level in benchmark.levels
     }
     top = None
-    if name not in IN_NATS:
+    if not in_nats(name):
         top = ceiling([cell for these in series.values() for _, _, cell in these])
     figures = [
         learning_curve(
@@ -195,9 +195,9 @@ def _learning_panel(
         for i, (level, these) in enumerate(series.items())
         if these
     ]
-    counts = sorted({e.n_problems for _, found in benchmark.found for e in found})
-    samples = sorted({e.n_samples for _, found in benchmark.found for e in found})
-    means = any(e.n_runs > 1 for _, found in benchmark.found for e in found)
+    counts = sorted({e.n_problems for _, these in benchmark.runs for e in these})
+    samples = sorted({e.n_samples for _, these in benchmark.runs for e in these})
+    means = any(e.n_runs > 1 for _, these in benchmark.runs for e in these)
     over = "over runs" if means else "over problems"
     note = (
         f"{name}; n = {' or '.join(f'{n:,}' for n in counts)} problems in all, "
@@ -208,7 +208,7 @@ def _learning_panel(
 
 def _metrics_of(benchmark: Benchmark, declared: str | None) -> list[str]:
     """The declared metric where it was measured, and the headline one."""
-    names = {name for _, found in benchmark.found for e in found for name in e.metrics}
+    names = {name for _, these in benchmark.runs for e in these for name in e.metrics}
     wanted = [declared] if declared in names else []
     return list(dict.fromkeys([*wanted, headline(benchmark)]))
 
@@ -225,26 +225,25 @@ def quantity_figures(
     elsewhere = by_round - {"grad_norm"} if any(run.rounds for run in runs) else set[str]()
     for run in runs:
         for row in run.rows:
-            for key, value in row.items():
-                known = number(value)
-                if known is None or key in elsewhere or key in without:
+            for key, value in row.values.items():
+                if value is None or key in elsewhere or key in without:
                     continue
                 if not key.startswith(_SHOWN_ELSEWHERE):
-                    logged.setdefault(key, set()).add(known)
+                    logged.setdefault(key, set()).add(value)
     keys = [key for key in QUANTITIES if key in logged]
     keys += sorted(key for key in logged if key not in QUANTITIES)
     moving = [key for key in keys if len(logged[key]) > 1]
     figures = []
     for i, key in enumerate(moving[:_MOST_QUANTITIES]):
-        having = [run for run in runs if any(number(row.get(key)) is not None for row in run.rows)]
+        having = [run for run in runs if any(row.values.get(key) is not None for row in run.rows)]
         here = styles_of(styles, [run.name for run in having])
         title = QUANTITIES.get(key, key)
         figures.append(metric_curve(f"quantity-{i}", title, key, having, here))
     still = [f"{QUANTITIES.get(k, k)} {min(logged[k]):g}" for k in keys if len(logged[k]) == 1]
-    told = [f"Constant: {'; '.join(still)}."] if still else []
+    notes = [f"Constant: {'; '.join(still)}."] if still else []
     if moving[_MOST_QUANTITIES:]:
-        told.append(f"Not drawn, see metrics.jsonl: {', '.join(moving[_MOST_QUANTITIES:])}.")
-    return figures, " ".join(told)
+        notes.append(f"Not drawn, see metrics.jsonl: {', '.join(moving[_MOST_QUANTITIES:])}.")
+    return figures, " ".join(notes)
 
 
 def round_figures(
@@ -255,7 +254,7 @@ def round_figures(
     for i, (key, title) in enumerate(ROUND_QUANTITIES.items()):
         if key in without:
             continue
-        having = [r for r in runs if any(number(row.get(key)) is not None for row in r.rounds)]
+        having = [r for r in runs if any(row.values.get(key) is not None for row in r.rounds)]
         if having:
             here = styles_of(styles, [run.name for run in having])
             figures.append(metric_curve(f"round-{i}", title, key, having, here, over="round"))
@@ -285,15 +284,15 @@ def accuracy_panels(
         figures += _pass_at_k_figures(b, benchmark, here)
         steps = sorted({e.step for _, when, e in sides if when == "after"})
         after = " or ".join(f"{step:,}" for step in steps) or "none yet"
-        note = f"Hollow and dashed: before the first step. Filled: after step {after}."
+        note = f"Hollow points and dashed lines: before the first step. Filled: after step {after}."
         panels.append(Panel(benchmark.title, figures, note))
     return panels
 
 
 def group_figures(runs: Sequence[RunData]) -> list[Figure]:
     """Group classes over time, for the runs that have groups."""
-    found = [group_classes(f"groups-{i}", run) for i, run in enumerate(runs)]
-    return [figure for figure in found if figure is not None]
+    figures = [group_classes(f"groups-{i}", run) for i, run in enumerate(runs)]
+    return [figure for figure in figures if figure is not None]
 
 
 def cost_figures(
@@ -310,9 +309,9 @@ def cost_figures(
     ]  # fmt: skip
     counts = []
     by_name = {run.name: tokens(run) for run in runs} if spent is None else spent
-    for name, made in by_name.items():
-        counts.append((name, "trained on", made.get("trained", 0.0)))
-        counts.append((name, "generated", made.get("generated", 0.0)))
+    for name, amounts in by_name.items():
+        counts.append((name, "trained on", amounts.get("trained", 0.0)))
+        counts.append((name, "generated", amounts.get("generated", 0.0)))
     figures = []
     if any(amount for _, _, amount in times):
         figures.append(
@@ -330,13 +329,8 @@ def cost_figures(
 
 def headline(benchmark: Benchmark) -> str:
     """pass@1 where there is one, else the first metric."""
-    names = [name for _, found in benchmark.found for e in found for name in e.metrics]
+    names = [name for _, these in benchmark.runs for e in these for name in e.metrics]
     return HEADLINE if HEADLINE in names else names[0]
-
-
-def level_title(level: str | None) -> str:
-    """`all levels` or `level 4`."""
-    return "all levels" if level is None else f"level {level}"
 
 
 def styles_of(styles: Sequence[Style], runs: Sequence[str]) -> list[Style]:

@@ -16,23 +16,23 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-import rekindle
 from rekindle.errors import ConfigError
 from rekindle.files import write_atomic
 from rekindle.report import figures as draw
 from rekindle.report import tables
-from rekindle.report.forest import forest_figures
-from rekindle.report.load import Metric, RunData, load_runs
-from rekindle.report.packing import packed
-from rekindle.report.samples import pack, thin
+from rekindle.report.formatting import amount, count, listed, percent, plural
+from rekindle.report.intervals import forest_figures, whiskers
+from rekindle.report.load import RunData, load_runs
+from rekindle.report.run_files import Metric
+from rekindle.report.samples import PackedSamples, pack, thin
 from rekindle.report.spec import Figure, Style, run_styles
 from rekindle.report.stacks import GROUP_CLASSES
-from rekindle.report.stages import pack_pairs
+from rekindle.report.stage_records import PackedPairs, pack_pairs
 from rekindle.report.study import StudyPage, load_study_page
 from rekindle.report.telemetry import Telemetry, drawn_keys, telemetry
 from rekindle.report.verdict import (
@@ -46,10 +46,9 @@ from rekindle.report.verdict import (
 from rekindle.report.verdict import (
     verdict_rows as rows_of,
 )
-from rekindle.report.whiskers import whiskers
-from rekindle.report.words import amount, count, listed, percent, plural
-from rekindle.study.store.archive_read import is_archive, opened
+from rekindle.study.store.archive_read import is_archive, unpacked
 from rekindle.study.store.layout import is_study
+from rekindle.version import __version__
 
 PAGE_BYTES = 3_900_000  # of the whole page, as far as texts can be left out
 ROLLOUT_BYTES = 2_300_000  # of all rollouts on the page
@@ -78,20 +77,20 @@ def build_report(
         ConfigError: no run is given, or one twice.
         RunDirectoryError: a directory is no run, or `out` cannot be written.
     """
-    out, places = Path(out), [Path(run) for run in runs]
-    studies = [place for place in places if is_study(place)]
-    if studies and len(places) > 1:
+    out, directories = Path(out), [Path(run) for run in runs]
+    studies = [directory for directory in directories if is_study(directory)]
+    if studies and len(directories) > 1:
         raise ConfigError(
             "a study is shown alone",
-            got=f"{studies[0]} and {len(places) - 1} more",
+            got=f"{studies[0]} and {len(directories) - 1} more",
             fix=f"rekindle report {studies[0]}",
         )
     if studies:
-        with opened(studies[0]) as place:
-            study = load_study_page(place, packed=is_archive(studies[0]))
+        with unpacked(studies[0]) as directory:
+            study = load_study_page(directory, packed=is_archive(studies[0]))
         html = render(study.arms, title=title, study=study)
     else:
-        html = render(load_runs(places), title=title, verdict_rows=verdict_rows)
+        html = render(load_runs(directories), title=title, verdict_rows=verdict_rows)
     write_atomic(out, html.encode("utf-8", "replace"))  # a model may emit half a surrogate pair
     return out
 
@@ -143,12 +142,12 @@ def render(
         texts=texts,
         differences=tables.differences(runs),
         environments=[tables.environment(r.name, r.manifest, seed=r.seed) for r in runs],
-        version=rekindle.__version__,
+        version=__version__,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PageFigures:
     """The figures of a page, by the section they stand in, and all of them as JSON."""
 
     learning: Sequence[draw.Panel]
@@ -185,13 +184,13 @@ def _draw(
     styles: Sequence[Style],
     claims: Sequence[VerdictRow],
     study: StudyPage | None,
-) -> Drawn:
+) -> PageFigures:
     benchmarks = draw.benchmarks_of(runs)
     declared = study.metric if study else None
     by_step = drawn_keys(runs, "step") if study else set[str]()
     by_round = drawn_keys(runs, "round") if study else set[str]()
     quantities, note = draw.quantity_figures(runs, styles, without=by_step)
-    return Drawn(
+    return PageFigures(
         learning=draw.learning_panels(benchmarks, styles, declared=declared),
         accuracy=draw.accuracy_panels(benchmarks, styles, declared=declared),
         forest=forest_figures(claims) if study else [],
@@ -218,11 +217,7 @@ def island(value: object) -> Markup:
 
 def figures_island(figures: Sequence[Figure]) -> Markup:
     """Figures by id as the page's script draws them, data by columns."""
-    specs = {}
-    for figure in figures:
-        values = figure.spec["data"]["values"]
-        specs[figure.id] = {**figure.spec, "data": {"values": packed(values)}}
-    return island(specs)
+    return island({figure.id: figure.packed for figure in figures})
 
 
 @cache
@@ -311,20 +306,18 @@ def _by_subject(rows: Sequence[VerdictRow]) -> list[tuple[str, list[VerdictRow]]
 
 
 def _title(runs: Sequence[RunData]) -> str:
-    named = dict.fromkeys(
-        f"{run.method} on {run.section('task').get('name') or 'its task'}" for run in runs
-    )
+    named = dict.fromkeys(f"{run.method} on {run.task}" for run in runs)
     return f"Training report: {listed(list(named))}"
 
 
 def _summary(claims: Sequence[VerdictRow], runs: Sequence[RunData]) -> list[str]:
     """What the page says, in sentences: what was run, then the main claim of each recipe."""
     steps = plural(sum(run.steps_done for run in runs), "step")
-    told = [f"{plural(len(runs), 'run')}, {steps}{' in all' if len(runs) > 1 else ''}."]
-    unfinished = [r.name for r in runs if r.steps_planned and r.steps_done < r.steps_planned]
+    sentences = [f"{plural(len(runs), 'run')}, {steps}{' in all' if len(runs) > 1 else ''}."]
+    unfinished = [r.name for r in runs if r.steps_done < (r.settings.steps or 0)]
     if unfinished:
-        told.append(f"Unfinished: {listed(unfinished)}.")
-    return [*told, *(sentence(row) for row in claims if row.main)]
+        sentences.append(f"Unfinished: {listed(unfinished)}.")
+    return [*sentences, *(sentence(row) for row in claims if row.main)]
 
 
 def _remarks(runs: Sequence[RunData]) -> list[tuple[str, Sequence[str]]]:
@@ -349,27 +342,29 @@ class Texts(NamedTuple):
 
 def _texts(runs: Sequence[RunData], spent: int) -> Texts:
     """Rollouts and pairs in the bytes that figures and settings leave of `PAGE_BYTES`."""
-    settings = sum(2 * len(run.config_text) for run in runs)
+    settings = sum(2 * len(run.settings.text) for run in runs)
     room = max(_LEAST_TEXT, PAGE_BYTES - len(vega_bundle()) - spent - settings - _FRAME_BYTES)
     paired = [run for run in runs if run.pairs]
     for_pairs = min(PAIR_BYTES, room // 3) if paired else 0
     having = [run for run in runs if run.samples]
     without = [run.name for run in runs if not run.samples]
     notes = [f"{listed(without)} logged no rollouts, or they are not here."] if without else []
-    packed_runs: list[dict[str, Any]] = []
+    rollouts: list[tuple[str, PackedSamples]] = []
     for run in having:
         kept = thin(run.samples, min(ROLLOUT_BYTES, room - for_pairs) // len(having))
-        packed_runs.append({"run": run.name, **pack(kept.samples)})
+        rollouts.append((run.name, pack(kept.samples)))
         if kept.note:
             notes.append(f"{run.name}: {kept.note}")
     pair_notes: list[str] = []
-    piles: list[dict[str, Any]] = []
+    pairs: list[tuple[str, PackedPairs]] = []
     for run in paired:
-        pile, note = pack_pairs(run.pairs, for_pairs // len(paired))
-        piles.append({"run": run.name, **pile})
+        packed, note = pack_pairs(run.pairs, for_pairs // len(paired))
+        pairs.append((run.name, packed))
         if note:
             pair_notes.append(f"{run.name}: {note}; the run's stages have them all.")
     return Texts(
-        island(packed_runs), sum(len(pile["rows"]) for pile in packed_runs), notes,
-        island(piles), sum(len(pile["rows"]) for pile in piles), pair_notes,
+        island([{"run": name, **table} for name, table in rollouts]),
+        sum(len(table["rows"]) for _, table in rollouts), notes,
+        island([{"run": name, **table} for name, table in pairs]),
+        sum(len(table["rows"]) for _, table in pairs), pair_notes,
     )  # fmt: skip

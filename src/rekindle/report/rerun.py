@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rekindle.errors import DataError
 from rekindle.files import read_json
+from rekindle.report.formatting import listed, plural
 from rekindle.report.load import RunData
-from rekindle.report.reading import read_object
-from rekindle.report.study_file import Declared, StudyFile
-from rekindle.report.study_tables import declared_table, runs_table
-from rekindle.report.tables import Table, code_version, environment
-from rekindle.report.words import listed, plural
+from rekindle.report.reading import read_model
+from rekindle.report.run_files import Manifest
+from rekindle.report.study_tables import StudyText, declared_table, runs_table
+from rekindle.report.tables import Table, environment
+from rekindle.study.schema import StudyResults
 from rekindle.study.store.layout import MANIFEST, SESSIONS
 
 _ALONE = ("--resume", "--overwrite")  # of `rekindle study`: what a first run of it does not have
@@ -38,9 +38,9 @@ class Rerun:
 
 
 def rerun_of(
-    place: Path,
-    found: StudyFile,
-    declared: Declared,
+    directory: Path,
+    results: StudyResults,
+    declared: StudyText,
     runs: Mapping[str, Sequence[RunData]],
     notes: list[str],
     *,
@@ -49,93 +49,90 @@ def rerun_of(
     """How to get the numbers of a study again.
 
     Args:
-        place, found, declared, runs: the study's directory and what was read of it.
+        directory, results, declared, runs: the study's directory and what was read of it.
         notes: of the page; what cannot be read is added.
         packed: the reader has an archive, which no run can be begun from alone.
     """
-    manifest = read_object(place / MANIFEST, notes, "where it was run is unknown")
-    command, file = _again(found)
-    checkout = [f"git checkout {found.commit}"] if found.commit else []
-    seeds = ", ".join(map(str, found.seeds))
+    missing = "where it was run is unknown"
+    manifest = read_model(directory / MANIFEST, Manifest, notes, missing=missing) or Manifest()
+    command, file = _again(results)
+    checkout = [f"git checkout {results.commit}"] if results.commit else []
+    seeds = ", ".join(map(str, results.seeds))
     return Rerun(
-        command=found.command,
+        command=results.command,
         again="\n".join([*checkout, command]),
         alone={
-            arm: f"rekindle train {_shown(place, these[0].path)}/config.yaml --out runs/{arm}-again"
+            arm: f"rekindle train {directory.name}/{these[0].path.relative_to(directory)}/"
+            f"config.yaml --out runs/{arm}-again"
             for arm, these in runs.items()
             if these and not packed
         },
-        notes=[note for note in (_file_note(file), _code_note(found, manifest, runs)) if note],
-        declared=declared_table(found, declared),
+        notes=[note for note in (_file_note(file), _code_note(results, manifest, runs)) if note],
+        declared=declared_table(results, declared),
         study_text=declared.text,
-        environment=environment("study", _whole(place, found, manifest, runs), seed=seeds),
-        runs=runs_table(found, runs),
+        environment=environment("study", _whole(directory, results, manifest, runs), seed=seeds),
+        runs=runs_table(results, runs),
     )
 
 
-def _again(found: StudyFile) -> tuple[str, str]:
+def _again(results: StudyResults) -> tuple[str, str]:
     """The command that made a study with another --out, and the study file that it names."""
     try:
-        words = shlex.split(found.command)
+        tokens = shlex.split(results.command)
     except ValueError:
-        words = []
-    if words[:2] != ["rekindle", "study"]:  # a tour, or Python
-        words = ["rekindle", "study", "study.yaml"]
-    kept, out = list[str](), f"runs/{found.study}"
-    rest = iter(words)
-    for word in rest:
-        name, _, value = word.partition("=")
+        tokens = []
+    if tokens[:2] != ["rekindle", "study"]:  # a tour, or Python
+        tokens = ["rekindle", "study", "study.yaml"]
+    kept, out = list[str](), f"runs/{results.study}"
+    rest = iter(tokens)
+    for token in rest:
+        name, _, value = token.partition("=")
         if name in _WITH_VALUE:
             value = value or next(rest, "")
             out = value if name == "--out" and value else out
-        elif word not in _ALONE:
-            kept.append(word)
-    file = next((word for word in kept[2:] if word.endswith((".yaml", ".yml"))), "")
+        elif token not in _ALONE:
+            kept.append(token)
+    file = next((token for token in kept[2:] if token.endswith((".yaml", ".yml"))), "")
     return shlex.join([*kept, "--out", f"{out.rstrip('/')}-again"]), file
 
 
 def _file_note(file: str) -> str:
     if not file:
         return ""
-    return f"Where {file} is not there: it is the study file below, saved under that name."
+    return f"If {file} is not there, save the study file below under that name."
 
 
 def _code_note(
-    found: StudyFile, manifest: Mapping[str, Any], runs: Mapping[str, Sequence[RunData]]
+    results: StudyResults, manifest: Manifest, runs: Mapping[str, Sequence[RunData]]
 ) -> str:
-    made = Counter(code_version(run.manifest) for these in runs.values() for run in these)
-    told = []
-    if len(made) > 1:
-        each = [f"{plural(n, 'run')} by {version}" for version, n in made.most_common()]
-        told.append(f"The runs were not all made by the same code: {listed(each)}.")
-    if found.dirty:
-        told.append(
-            "The code had changes that were not committed, so that this commit alone may not give "
-            "the same numbers."
+    versions = Counter(run.manifest.code for these in runs.values() for run in these)
+    sentences = []
+    if len(versions) > 1:
+        each = [f"{plural(n, 'run')} by {version}" for version, n in versions.most_common()]
+        sentences.append(f"The runs were not all made by the same code: {listed(each)}.")
+    if results.dirty:
+        sentences.append(
+            "The code had changes that were not committed, so this commit alone may not give the "
+            "same numbers."
         )
-    elif not found.commit:
-        told.append(f"No commit was recorded; it was rekindle {code_version(manifest)}.")
-    return " ".join(told)
+    elif not results.commit:
+        sentences.append(f"No commit was recorded; it was rekindle {manifest.code}.")
+    return " ".join(sentences)
 
 
 def _whole(
-    place: Path,
-    found: StudyFile,
-    manifest: Mapping[str, Any],
+    directory: Path,
+    results: StudyResults,
+    manifest: Manifest,
     runs: Mapping[str, Sequence[RunData]],
-) -> dict[str, Any]:
+) -> Manifest:
     """A study's manifest with when it ended, which is noted by its runs, and its sessions."""
-    ends = [run.manifest.get("finished") for these in runs.values() for run in these]
-    last = max((end for end in ends if isinstance(end, str)), default=None)
-    left = f"no: {plural(found.unfinished, 'run')} left"
+    last = max((run.manifest.finished for these in runs.values() for run in these), default="")
+    left = f"no: {plural(results.unfinished, 'run')} left"
     try:
-        sessions = read_json(place / SESSIONS) if (place / SESSIONS).is_file() else None
+        sessions = read_json(directory / SESSIONS) if (directory / SESSIONS).is_file() else None
     except DataError:
         sessions = None
-    finished = left if found.unfinished else last
-    return {**manifest, "finished": finished, "sessions": sessions}
-
-
-def _shown(place: Path, path: Path) -> str:
-    """A run's directory, from the study's own on."""
-    return f"{place.name}/{path.relative_to(place)}"
+    count = len(sessions) if isinstance(sessions, list) else None
+    finished = left if results.unfinished else last
+    return manifest.model_copy(update={"finished": finished, "sessions": count})

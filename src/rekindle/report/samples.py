@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
+
+from rekindle.report.reading import Json, number, numbers, text_of, whole
 
 HEAD, TAIL = 4500, 1500  # characters kept of a long text
 COLUMNS = (
@@ -52,26 +54,13 @@ class Thinned(NamedTuple):
     note: str
 
 
-def number(value: object) -> float | None:
-    """A finite number, or None for anything else (null, nan, text, true)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        as_float = float(value)
-    except OverflowError:
-        return None
-    return as_float if math.isfinite(as_float) else None
-
-
-def read_sample(line: int, row: Mapping[str, Any]) -> Sample | None:
+def read_sample(line: int, row: Mapping[str, Json]) -> Sample | None:
     """A row as a `Sample`, texts shortened; None for a row without a step or a text."""
     step = number(row.get("step"))
     text = row.get("text")
     if step is None or not isinstance(text, str):
         return None
-    parts = row.get("parts")
-    named = dict(parts) if isinstance(parts, Mapping) else {}
-    named.update({key: value for key, value in row.items() if key not in _KNOWN})
+    further = {key: value for key, value in row.items() if key not in _KNOWN}
     answer = row.get("answer")
     tokens = row.get("tokens")
     count = len(tokens) if isinstance(tokens, list) else number(tokens)
@@ -84,11 +73,11 @@ def read_sample(line: int, row: Mapping[str, Any]) -> Sample | None:
         level=text_of(row.get("level")),
         prompt=shorten(prompt_text(row.get("prompt"))),
         answer=None if answer is None else shorten(text_of(answer)),
-        sample=int(number(row.get("sample")) or 0),
+        sample=whole(row.get("sample")),
         text=shorten(text),
         score=number(row.get("score")),
         missing=None if missing is None else text_of(missing),
-        parts={str(key): number(value) for key, value in named.items() if _numeric(value)},
+        parts=numbers(row.get("parts")) | numbers(further),
         reward=number(row.get("reward")),
         advantage=number(row.get("advantage")),
         group_class=text_of(row.get("group_class")),
@@ -128,21 +117,29 @@ def thin(samples: Sequence[Sample], budget: int) -> Thinned:
     shown_steps = len({sample.step for sample in chosen})
     note = (
         f"{len(chosen):,} of {len(samples):,} logged rollouts are on this page ({shown_steps:,} of "
-        f"{len(steps):,} steps, evenly spread), to keep it quick; samples.jsonl has them all."
+        f"{len(steps):,} steps, evenly spread), to keep it fast; samples.jsonl has them all."
     )
     return Thinned(chosen, note)
 
 
-def pack(samples: Sequence[Sample]) -> dict[str, Any]:
+class PackedSamples(TypedDict):
+    """Rollouts as the page's script reads them: cells by column, each prompt once."""
+
+    columns: list[str]
+    prompts: list[list[str | None]]
+    rows: list[list[Json]]
+
+
+def pack(samples: Sequence[Sample]) -> PackedSamples:
     """Columns and rows, with each prompt once: what the browser's script reads."""
     prompts: dict[tuple[str, str, str, str | None], int] = {}
-    rows = []
+    rows: list[list[Json]] = []
     for s in samples:
         key = (s.problem, s.level, s.prompt, s.answer)
-        place = prompts.setdefault(key, len(prompts))
+        prompt = prompts.setdefault(key, len(prompts))
         rows.append(
             [
-                s.step, s.group, place, s.sample, s.text, s.score, s.missing, s.parts,
+                s.step, s.group, prompt, s.sample, s.text, s.score, s.missing, s.parts,
                 rounded(s.reward), rounded(s.advantage), s.group_class, s.tokens,
                 rounded(s.sum_logprob), s.finish, s.line,
             ]
@@ -196,14 +193,3 @@ def prompt_text(value: object) -> str:
         elif isinstance(message, list) and len(message) == 2:
             blocks.append(f"{text_of(message[0])}: {text_of(message[1])}")
     return "\n\n".join(blocks)
-
-
-def text_of(value: object) -> str:
-    """A text as it is, nothing as "", anything else as JSON."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _numeric(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

@@ -1,8 +1,8 @@
 """What every figure shares: the frame, how runs are told apart, and what follows the pointer.
 
-Figures are Vega-Lite specifications, plain dicts, drawn by the page's script. Colours are CSS
-variables, so that light, dark and print need no second drawing. Every spec declares the parameter
-that it obeys (`runs`, `classes`, `parts`, ...): the legends on the page set them.
+Figures are Vega-Lite specifications, drawn by the page's script. Colours are CSS variables, so that
+light, dark and print need no second drawing. Every spec declares the parameter that it obeys
+(`runs`, `classes`, `parts`, ...): the legends on the page set them.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
-Spec = dict[str, Any]
+from rekindle.report.reading import Json
+
+Spec = Mapping[str, Json]  # a part of a Vega-Lite specification
+Datum = Mapping[str, str | float | None]  # a row of a figure's data
 
 MOST_POINTS = 400  # of a line; longer runs are shown as means of neighbouring steps
 MOST_MEANS = 80  # the same of a line that is a mean over runs and has a band
@@ -23,13 +26,49 @@ _HUES = 8
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart and what is said around it; `alt` is read to those who cannot see it."""
+    """A chart and what is said around it; `alt` is read to those who cannot see it.
+
+    `drawing` is the specification of the chart without its data, `values`.
+    """
 
     id: str
     title: str
     alt: str
-    spec: Spec
+    values: Sequence[Datum]
+    drawing: Spec
     wide: bool = False
+
+    @property
+    def spec(self) -> Spec:
+        """The whole specification, as Vega-Lite takes it."""
+        return {"data": {"values": list(self.values)}, **self.drawing}
+
+    @property
+    def packed(self) -> Spec:
+        """The same with the data by columns and each text once: a page with five arms stays small
+        and opens at once.
+
+        `page.js` turns `{"rows": 3, "columns": {"run": {"texts": ["a", "b"], "at": [0, 0, 1]}, "x":
+        [1, 2, 3]}}` back into rows.
+        """
+        return {"data": {"values": packed(self.values)}, **self.drawing}
+
+
+def packed(values: Sequence[Datum]) -> Spec:
+    """Rows of plain data as columns; see `Figure.packed`."""
+    names = dict.fromkeys(name for row in values for name in row)
+    columns = {name: _column([row.get(name) for row in values]) for name in names}
+    return {"rows": len(values), "columns": columns}
+
+
+def _column(cells: Sequence[str | float | None]) -> Json:
+    texts = list(dict.fromkeys(cell for cell in cells if isinstance(cell, str)))
+    if not texts or len(texts) * 2 > len(cells):
+        return cells
+    if not all(isinstance(cell, str) for cell in cells):
+        return cells
+    number_of = {text: at for at, text in enumerate(texts)}
+    return {"texts": texts, "at": [number_of[str(cell)] for cell in cells]}
 
 
 @dataclass(frozen=True)
@@ -68,74 +107,65 @@ def binned(
     return out
 
 
-def bounded(values: Sequence[Mapping[str, Any]]) -> bool:
+def bounded(values: Sequence[Datum]) -> bool:
     """Whether any row has an interval: of a layer that has nothing to draw, Vega complains."""
     return any(row.get("low") is not None for row in values)
 
 
-def by_run(
-    values: Sequence[Mapping[str, Any]],
-    layers: Sequence[Spec],
-    encoding: Spec,
-    styles: Sequence[Style],
-    *,
-    height: int,
-) -> Spec:
+def by_run(layers: Sequence[Spec], encoding: Spec, styles: Sequence[Style], *, height: int) -> Spec:
     """A figure that obeys the legend of runs."""
-    spec = frame(values, layers, encoding, height=height)
-    spec["params"] = [{"name": "runs", "value": [style.run for style in styles]}]
-    spec["transform"] = [{"filter": "indexof(runs, datum.run) >= 0"}]
-    return spec
-
-
-def frame(
-    values: Sequence[Mapping[str, Any]], layers: Sequence[Spec], encoding: Spec, *, height: int
-) -> Spec:
-    """A layered figure as wide as its place."""
     return {
-        "data": {"values": list(values)},
-        "width": "container",
-        "height": height,
-        "encoding": encoding,
-        "layer": list(layers),
+        **frame(layers, encoding, height=height),
+        "params": [{"name": "runs", "value": [style.run for style in styles]}],
+        "transform": [{"filter": "indexof(runs, datum.run) >= 0"}],
     }
+
+
+def frame(layers: Sequence[Spec], encoding: Spec, *, height: int) -> Spec:
+    """A layered figure as wide as its place."""
+    return {"width": "container", "height": height, "encoding": encoding, "layer": list(layers)}
+
+
+def quantitative(field: str, title: str | None, **more: Json) -> Spec:
+    """A channel of numbers."""
+    return {"field": field, "type": "quantitative", "title": title, **more}
+
+
+def nominal(field: str, looks: Mapping[str, Json]) -> Spec:
+    """A channel of names, each with its look: a colour, a shape, a dash."""
+    scale: Spec = {"domain": list(looks), "range": list(looks.values())}
+    return {"field": field, "type": "nominal", "scale": scale, "legend": None}
+
+
+def rows_of_names(field: str, names: Sequence[str], **axis: Json) -> Spec:
+    """An axis with a row for each name, in this order."""
+    plain: Spec = {"domain": False, "ticks": False, **axis}
+    return {"field": field, "type": "nominal", "title": None, "sort": list(names), "axis": plain}
+
+
+def intervals(axis: Literal["x", "y"], channel: Spec, **mark: Json) -> Spec:
+    """The layer of the intervals of an axis: areas or rules from `low` to `high`."""
+    ends: Spec = {axis: {**channel, "field": "low"}, f"{axis}2": {"field": "high"}}
+    return {"mark": mark, "encoding": ends}
 
 
 def run_colour(styles: Sequence[Style]) -> Spec:
     """The hue of each run."""
-    return {
-        "field": "run",
-        "type": "nominal",
-        "scale": {
-            "domain": [style.run for style in styles],
-            "range": [f"var(--run-{style.hue})" for style in styles],
-        },
-        "legend": None,
-    }
+    return nominal("run", {style.run: f"var(--run-{style.hue})" for style in styles})
 
 
 def run_dash(styles: Sequence[Style]) -> Spec:
     """The dash of each run."""
-    return {
-        "strokeDash": {
-            "field": "run",
-            "type": "nominal",
-            "scale": {
-                "domain": [style.run for style in styles],
-                "range": [list(style.dash) for style in styles],
-            },
-            "legend": None,
-        }
-    }
+    return {"strokeDash": nominal("run", {style.run: list(style.dash) for style in styles})}
 
 
 def nearest(encoding: Spec, *, mark: str = "point") -> Spec:
     """What follows the pointer: the nearest value, with its tooltip."""
-    pointed = {"condition": {"param": "pointed", "empty": False, "value": 1}, "value": 0}
+    pointed: Spec = {"condition": {"param": "pointed", "empty": False, "value": 1}, "value": 0}
     look: Spec = {"type": mark, "color": "var(--ink)", "strokeWidth": 1}
     if mark == "point":
-        look |= {"filled": False, "size": 90, "strokeWidth": 1.5}
-    select = {
+        look = {**look, "filled": False, "size": 90, "strokeWidth": 1.5}
+    select: Spec = {
         "type": "point",
         "nearest": True,
         "on": "pointerover",

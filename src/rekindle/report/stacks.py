@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rekindle.report.charts import LABEL
+from rekindle.report.formatting import count, percent
 from rekindle.report.load import RunData
-from rekindle.report.samples import number, rounded
-from rekindle.report.spec import Figure, Spec, binned, frame, nearest, tooltip_of
-from rekindle.report.words import count, percent
+from rekindle.report.samples import rounded
+from rekindle.report.spec import (
+    Datum,
+    Figure,
+    Spec,
+    binned,
+    frame,
+    nearest,
+    nominal,
+    quantitative,
+    rows_of_names,
+    tooltip_of,
+)
 
 GROUP_CLASSES = {
     "all_wrong": "all wrong",
@@ -23,35 +34,20 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
     wide = _shares(run)
     if not wide:
         return None
-    fold = [
+    first, last = wide[0], wide[-1]
+    fold: Sequence[Spec] = [
         {"fold": list(GROUP_CLASSES), "as": ["class", "share"]},
         {"filter": "indexof(classes, datum.class) >= 0"},
         {"calculate": f"indexof({list(GROUP_CLASSES)}, datum.class)", "as": "order"},
     ]
-    step = {
-        "field": "step",
-        "type": "quantitative",
-        "title": "step",
-        "axis": {"tickMinStep": 1},
-        "scale": {"domain": [wide[0]["step"], wide[-1]["step"]], "nice": False},
-    }
-    share = {
-        "field": "share",
-        "type": "quantitative",
-        "title": "share of groups",
-        "stack": "zero",
-        "scale": {"domain": [0, 1]},
-        "axis": {"format": ".0%", "grid": False},
-    }
-    colour = {
-        "field": "class",
-        "type": "nominal",
-        "scale": {
-            "domain": list(GROUP_CLASSES),
-            "range": [f"var(--class-{name.replace('_', '-')})" for name in GROUP_CLASSES],
-        },
-        "legend": None,
-    }
+    ends: Spec = {"domain": [first["step"], last["step"]], "nice": False}
+    step = quantitative("step", "step", axis={"tickMinStep": 1}, scale=ends)
+    share = quantitative(
+        "share", "share of groups",
+        stack="zero", scale={"domain": [0, 1]}, axis={"format": ".0%", "grid": False},
+    )  # fmt: skip
+    looks = {name: f"var(--class-{name.replace('_', '-')})" for name in GROUP_CLASSES}
+    colour = nominal("class", looks)
     tooltip = tooltip_of(
         step="step", **{name: f"{label}|.1%" for name, label in GROUP_CLASSES.items()}
     )
@@ -63,15 +59,14 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
         },
         nearest({"x": step, "tooltip": tooltip}, mark="rule"),
     ]
-    first, last = wide[0], wide[-1]
-    told = "; ".join(
+    shares = "; ".join(
         f"{label} {percent(first[name])} at step {first['step']}, {percent(last[name])} at step "
         f"{last['step']}"
         for name, label in GROUP_CLASSES.items()
     )
-    spec = frame(wide, layers, {"x": step}, height=150)
-    spec["params"] = [{"name": "classes", "value": list(GROUP_CLASSES)}]
-    return Figure(id=figure_id, title=run.name, alt=f"{run.name}: {told}.", spec=spec)
+    params: Spec = {"params": [{"name": "classes", "value": list(GROUP_CLASSES)}]}
+    drawing = {**frame(layers, {"x": step}, height=150), **params}
+    return Figure(figure_id, run.name, f"{run.name}: {shares}.", wide, drawing)
 
 
 def bars(
@@ -88,13 +83,16 @@ def bars(
 
     Not `stacked`: the parts side by side, where their sum means nothing.
     """
-    values = [
+    values: list[Datum] = [
         {"run": run, "part": part, "value": rounded(amount), "shown": count(amount)}
         for run, part, amount in rows
         if amount > 0
     ]
     runs = list(dict.fromkeys(run for run, _, _ in rows))
     parts = list(colours)
+    axis: Spec = {"labelExpr": LABEL, "tickCount": 6}
+    stack: Spec = {} if stacked else {"stack": None}
+    beside: Spec = {} if stacked else {"yOffset": {"field": "part", "scale": {"domain": parts}}}
     layers: list[Spec] = [
         {
             "transform": [
@@ -103,43 +101,25 @@ def bars(
             ],
             "mark": {"type": "bar", "height": {"band": 0.62}},
             "encoding": {
-                "x": {
-                    "field": "value",
-                    "type": "quantitative",
-                    "title": unit,
-                    "axis": {"labelExpr": LABEL, "tickCount": 6},
-                },
-                "color": {
-                    "field": "part",
-                    "type": "nominal",
-                    "scale": {"domain": parts, "range": [f"var({c})" for c in colours.values()]},
-                    "legend": None,
-                },
+                "x": quantitative("value", unit, axis=axis, **stack),
+                "color": nominal("part", {part: f"var({c})" for part, c in colours.items()}),
                 "order": {"field": "order"},
                 "tooltip": tooltip_of(run="run", part="part", shown=unit),
+                **beside,
             },
         }
     ]
-    y = {
-        "field": "run",
-        "type": "nominal",
-        "title": None,
-        "sort": runs,
-        "axis": {"domain": False, "ticks": False, "labelPadding": 8, "labelLimit": 130},
-    }
-    if not stacked:
-        layers[0]["encoding"]["x"]["stack"] = None
-        layers[0]["encoding"]["yOffset"] = {"field": "part", "scale": {"domain": parts}}
-    spec = frame(values, layers, {"y": y}, height=28 * max(1, len(runs)))
-    spec["params"] = [{"name": param, "value": parts}]
+    y = rows_of_names("run", runs, labelPadding=8, labelLimit=130)
+    params: Spec = {"params": [{"name": param, "value": parts}]}
+    drawing = {**frame(layers, {"y": y}, height=28 * max(1, len(runs))), **params}
     alt = f"{title}: " + "; ".join(f"{v['run']}, {v['part']} {v['shown']} {unit}" for v in values)
-    return Figure(id=figure_id, title=title, alt=alt, spec=spec, wide=True)
+    return Figure(figure_id, title, alt, values, drawing, wide=True)
 
 
 def _shares(run: RunData) -> list[dict[str, float | None]]:
     """A row a step (or bin of steps) with the share of each class, where there is any."""
     columns = {
-        name: binned([(int(row["step"]), number(row.get(f"groups/{name}"))) for row in run.rows])
+        name: binned([(row.at, row.values.get(f"groups/{name}")) for row in run.rows])
         for name in GROUP_CLASSES
     }
     wide = [

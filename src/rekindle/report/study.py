@@ -11,19 +11,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rekindle.engine.manifest import STATE_FORMAT
-from rekindle.errors import RunDirectoryError
+from rekindle.errors import DataError, RunDirectoryError
 from rekindle.report.averages import TEXT_RUNS, averaged
-from rekindle.report.load import Evaluation, Metric, RunData, load_run
-from rekindle.report.reading import read_object
+from rekindle.report.formatting import level_title, listed, plural
+from rekindle.report.load import RunData, load_run
+from rekindle.report.reading import read_model
 from rekindle.report.rerun import Rerun, rerun_of
-from rekindle.report.study_file import Claim, Declared, StudyFile, read_declared, read_study
-from rekindle.report.study_tables import budget_table, comparison_table, gap_tables
-from rekindle.report.study_words import cautions, summary
+from rekindle.report.run_files import Evaluation, Manifest, Metric
+from rekindle.report.study_sentences import cautions, summary
+from rekindle.report.study_tables import (
+    StudyText,
+    budget_table,
+    comparison_table,
+    gap_tables,
+    read_study_text,
+    run_name,
+    when_declared,
+)
 from rekindle.report.tables import Table
 from rekindle.report.verdict import VerdictRow
-from rekindle.report.words import listed, plural
-from rekindle.study.store.cost import told
-from rekindle.study.store.layout import MANIFEST, counted
+from rekindle.study.schema import ComparisonResult, StudyResults
+from rekindle.study.store.cost import cost_line
+from rekindle.study.store.layout import MANIFEST, RESULTS, counted, read_results
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Family:
     """Comparisons in one metric on one level, as a block of the verdict table."""
 
     title: str
-    rows: Sequence[tuple[Claim, VerdictRow]]
+    rows: Sequence[tuple[ComparisonResult, VerdictRow]]
 
 
 @dataclass(frozen=True)
@@ -58,104 +67,116 @@ class StudyPage:
     times_note: str = ""
 
 
-def load_study_page(place: Path, *, packed: bool = False) -> StudyPage:
+def load_study_page(directory: Path, *, packed: bool = False) -> StudyPage:
     """Everything that the page of a study shows.
 
     Args:
-        place: the study's directory.
+        directory: the study's.
         packed: the reader has an archive, which no run can be begun from alone.
 
     Raises:
         DataError: study.json is missing, broken, or of another version.
     """
-    found = read_study(place)
-    declared = read_declared(place, found)
+    results = _read_study(directory)
+    declared = read_study_text(directory, results)
     notes: list[str] = []
-    runs = _runs(place, found, notes)
+    runs = _runs(directory, results, notes)
     arms = [averaged(arm, these) for arm, these in runs.items() if these]
-    claims = [_claim(row) for row in found.comparisons]
+    claims = [_claim(row) for row in results.comparisons]
     return StudyPage(
-        title=f"Study: {found.study}",
-        summary=summary(found),
-        caution=cautions(found),
+        title=f"Study: {results.study}",
+        summary=summary(results),
+        caution=cautions(results),
         claims=claims,
-        families=_families(found, claims),
+        families=_families(results, claims),
         arms=arms,
-        names=list(found.arms),
-        tables=[comparison_table(found), *gap_tables(found)],
-        costs=budget_table(found),
+        names=list(results.arms),
+        tables=[comparison_table(results), *gap_tables(results)],
+        costs=budget_table(results),
         spent={
             arm: {name: value for name, value in block.spent if value is not None}
-            for arm, block in found.arms.items()
+            for arm, block in results.arms.items()
         },
-        rerun=rerun_of(place, found, declared, runs, notes, packed=packed),
-        notes=[*_notes(found, declared), *_other_versions(place, runs), *notes],
-        metric=found.primary.metric,
-        declared=found.primary.declared,
-        when="declared before the first run" if found.primary.declared else found.primary.when,
-        curves_note=_curves_note(found, runs),
+        rerun=rerun_of(directory, results, declared, runs, notes, packed=packed),
+        notes=[*_notes(results, declared), *_other_versions(directory, runs), *notes],
+        metric=results.primary.metric,
+        declared=results.primary.declared,
+        when="declared before the first run"
+        if results.primary.declared
+        else when_declared(results.primary),
+        curves_note=_curves_note(results, runs),
         texts_note=_texts_note(runs),
         times_note=_times_note(runs),
     )
 
 
+def _read_study(directory: Path) -> StudyResults:
+    if not (directory / RESULTS).exists():
+        raise DataError(
+            f"{directory} has no {RESULTS}",
+            why="no run of it has been finished and summed up yet",
+            fix=f"rekindle study STUDY.yaml --out {directory} --resume",
+        )
+    return read_results(directory)
+
+
 # --- the runs
 
 
-def _runs(place: Path, found: StudyFile, notes: list[str]) -> dict[str, list[RunData]]:
+def _runs(directory: Path, results: StudyResults, notes: list[str]) -> dict[str, list[RunData]]:
     """The runs of each arm that are still there, on the same problems as the others.
 
     The runs whose texts are shown come first: of the base and seed that most arms have.
     """
-    shown = _most_shared(found)
+    shown = _most_shared(results)
     out: dict[str, list[RunData]] = {}
     gone: list[str] = []
-    for arm, block in found.arms.items():
+    for arm, block in results.arms.items():
         out[arm] = []
         for row in sorted(block.runs, key=lambda run: (run.base, run.seed) != shown):
-            name = f"{arm}, {row.base}, seed {row.seed}"
+            name = run_name(arm, row)
             texts = len(out[arm]) < TEXT_RUNS
             try:
-                run = load_run(_at(place, row.out), texts=texts, outcomes=False)
+                run = load_run(_at(directory, row.out), texts=texts)
             except RunDirectoryError:
                 gone.append(name)
                 continue
             out[arm].append(replace(run, name=name))
     if gone:
         more = f" and {len(gone) - 6} more" if len(gone) > 6 else ""
-        finished = sum(block.finished for block in found.arms.values())
+        finished = sum(block.finished for block in results.arms.values())
         notes.append(
             f"Not here: {len(gone)} of {plural(finished, 'run directory')} "
-            f"({'; '.join(gone[:6])}{more}). Verdicts and costs are those of study.json, which was "
-            "written when they were there; curves, telemetry and texts are without them."
+            f"({'; '.join(gone[:6])}{more}). Verdicts and costs come from study.json, which was "
+            "written while they existed. Curves, telemetry and texts are without them."
         )
-    return _same_problems(found, out, notes)
+    return _same_problems(results, out, notes)
 
 
-def _most_shared(found: StudyFile) -> tuple[str, int] | None:
-    keys = [(run.base, run.seed) for block in found.arms.values() for run in block.runs]
+def _most_shared(results: StudyResults) -> tuple[str, int] | None:
+    keys = [(run.base, run.seed) for block in results.arms.values() for run in block.runs]
     return max(dict.fromkeys(keys), key=keys.count, default=None)
 
 
-def _at(place: Path, out: str) -> Path:
+def _at(directory: Path, out: str) -> Path:
     # study.json names runs as the command did; the directory may have been moved since.
-    return place.joinpath("runs", *Path(out).parts[-3:])
+    return directory.joinpath("runs", *Path(out).parts[-3:])
 
 
 def _same_problems(
-    found: StudyFile, runs: Mapping[str, Sequence[RunData]], notes: list[str]
+    results: StudyResults, runs: Mapping[str, Sequence[RunData]], notes: list[str]
 ) -> dict[str, list[RunData]]:
     """Evaluations on other problems than the baseline's are left out: their means would differ for
     another reason than the method."""
-    first = found.comparisons[0].baseline if found.comparisons else next(iter(found.arms))
+    first = results.comparisons[0].baseline if results.comparisons else next(iter(results.arms))
     order = [*runs.get(first, ()), *(run for these in runs.values() for run in these)]
-    asked: dict[tuple[str, str], str] = {}
+    problems: dict[tuple[str, str], str] = {}
     for evaluation in (e for run in order for e in run.evaluations):
-        if evaluation.asked:
-            asked.setdefault((evaluation.task, evaluation.split), evaluation.asked)
+        if evaluation.problems:
+            problems.setdefault((evaluation.task, evaluation.split), evaluation.problems)
 
     def fits(evaluation: Evaluation) -> bool:
-        return evaluation.asked in ("", asked.get((evaluation.task, evaluation.split), ""))
+        return evaluation.problems in ("", problems.get((evaluation.task, evaluation.split), ""))
 
     out: dict[str, list[RunData]] = {}
     for arm, these in runs.items():
@@ -165,8 +186,8 @@ def _same_problems(
             if len(kept) < len(run.evaluations):
                 left_out = plural(len(run.evaluations) - len(kept), "evaluation")
                 notes.append(
-                    f"{run.name}: {left_out} on other problems than those of {first}, left out of "
-                    "curves and tables: a difference would not be the method's."
+                    f"{run.name}: {left_out} on other problems than those of {first}. Curves and "
+                    "tables leave them out, because a difference would not come from the method."
                 )
             out[arm].append(replace(run, evaluations=kept))
     return out
@@ -175,12 +196,12 @@ def _same_problems(
 # --- claims
 
 
-def _claim(row: Claim) -> VerdictRow:
+def _claim(row: ComparisonResult) -> VerdictRow:
     defined = row.delta is not None
     n = row.n_problems
     return VerdictRow(
         subject=f"{row.method} against {row.baseline}",
-        where="all levels" if row.level is None else f"level {row.level}",
+        where=level_title(row.level),
         metric=row.metric + (" (lower is better)" if row.lower_is_better else ""),
         split=row.split,
         before=Metric(row.before, None, None, n) if defined else None,
@@ -195,9 +216,9 @@ def _claim(row: Claim) -> VerdictRow:
     )
 
 
-def _families(found: StudyFile, claims: Sequence[VerdictRow]) -> list[Family]:
-    grouped: dict[tuple[str, str], list[tuple[Claim, VerdictRow]]] = {}
-    for row, claim in zip(found.comparisons, claims, strict=True):
+def _families(results: StudyResults, claims: Sequence[VerdictRow]) -> list[Family]:
+    grouped: dict[tuple[str, str], list[tuple[ComparisonResult, VerdictRow]]] = {}
+    for row, claim in zip(results.comparisons, claims, strict=True):
         grouped.setdefault((claim.metric, claim.where), []).append((row, claim))
     out = []
     for (metric, where), rows in grouped.items():
@@ -213,22 +234,22 @@ def _families(found: StudyFile, claims: Sequence[VerdictRow]) -> list[Family]:
 # --- what is missing, and how to get it again
 
 
-def _notes(found: StudyFile, declared: Declared) -> list[str]:
-    notes = [f"Failed: {failure.name}: {failure.why}" for failure in found.failed]
-    left = found.unfinished - sum(not failure.preparation for failure in found.failed)
+def _notes(results: StudyResults, declared: StudyText) -> list[str]:
+    notes = [f"Failed: {failure.name}: {failure.why}" for failure in results.failed]
+    left = results.unfinished - sum(not failure.preparation for failure in results.failed)
     if left > 0:
-        short = [f"{arm} {b.finished} of {b.planned}" for arm, b in found.arms.items()
+        short = [f"{arm} {b.finished} of {b.planned}" for arm, b in results.arms.items()
                  if b.finished < b.planned]  # fmt: skip
         notes.append(
-            f"{plural(left, 'run')} not finished ({'; '.join(short)}): their pairs are left out."
+            f"{plural(left, 'run')} not finished ({'; '.join(short)}). Their pairs are left out."
         )
-    ratios = [f"{arm} {ratio:.2f} times" for arm, ratio in found.budget.unequal.items()]
+    ratios = [f"{arm} {ratio:.2f} times" for arm, ratio in results.budget.unequal.items()]
     if ratios:
-        unit = counted(found.budget.unit)
-        notes.append(f"Unequal budget, of the {unit} that an arm should have: {listed(ratios)}.")
-    if found.cost is not None:
-        notes.append(f"The study took {told(found.cost)}.")
-    for change in found.changes:
+        unit = counted(results.budget.unit)
+        notes.append(f"Unequal budget: {listed(ratios)} the {unit} that an arm should have.")
+    if results.cost is not None:
+        notes.append(f"The study took {cost_line(results.cost)}.")
+    for change in results.changes:
         shown, more = change.changes[:6], len(change.changes) - 6
         notes.append(
             f"The study file was changed on {change.when}, after "
@@ -239,45 +260,45 @@ def _notes(found: StudyFile, declared: Declared) -> list[str]:
         )
     if declared.text and not declared.fits:
         notes.append(
-            "The study.yaml beside these results is not the one that was declared: its hash is "
-            f"another than {declared.last[:12]}."
+            "The study.yaml beside these results is not the one that was declared: its hash is not "
+            f"{declared.last[:12]}."
         )
     return notes
 
 
-def _other_versions(place: Path, runs: Mapping[str, Sequence[RunData]]) -> list[str]:
+def _other_versions(directory: Path, runs: Mapping[str, Sequence[RunData]]) -> list[str]:
     """That numbers were written by a version whose numbers could mean something else."""
-    manifests = {run.name: run.manifest for these in runs.values() for run in these}
-    manifests = {"the study": read_object(place / MANIFEST, [], "")} | manifests
-    known = {name: found.get("state_format", STATE_FORMAT) for name, found in manifests.items()}
-    odd = [name for name, version in known.items() if version != STATE_FORMAT]
-    if not odd:
+    manifests = {"the study": read_model(directory / MANIFEST, Manifest, []) or Manifest()}
+    manifests |= {run.name: run.manifest for these in runs.values() for run in these}
+    formats = {name: manifest.state_format for name, manifest in manifests.items()}
+    others = [name for name, version in formats.items() if version not in ("", str(STATE_FORMAT))]
+    if not others:
         return []
-    more = [f"{len(odd) - 3} more"] if len(odd) > 3 else []
-    formats = listed(sorted({str(known[name]) for name in odd}))
+    more = [f"{len(others) - 3} more"] if len(others) > 3 else []
     return [
-        f"Of another version of rekindle: {listed([*odd[:3], *more])} (state format {formats}; "
-        f"this one writes {STATE_FORMAT}): their numbers could mean something else."
+        f"Another version of rekindle wrote {listed([*others[:3], *more])} (state format "
+        f"{listed(sorted({formats[name] for name in others}))}; this one writes {STATE_FORMAT}). "
+        "Their numbers could mean something else."
     ]
 
 
-def _curves_note(found: StudyFile, runs: Mapping[str, Sequence[RunData]]) -> str:
+def _curves_note(results: StudyResults, runs: Mapping[str, Sequence[RunData]]) -> str:
     sizes = {arm: len(these) for arm, these in runs.items() if these}
     if not sizes:
         return ""
     text = (
-        "Lines are means over the runs of an arm; bands are 95 % t-intervals over those runs: how "
+        "Lines are means over the runs of an arm. Bands are 95 % t-intervals over those runs: they "
+        "show how far trainings differ, and the verdict does not rest on them."
     )
-    text += "far trainings differ, which is not what the verdict rests on."
-    if len(set(sizes.values())) == 1 and sizes.keys() == found.arms.keys():
-        return f"{text} {plural(next(iter(sizes.values())), 'run')} an arm."
-    told = listed([f"{arm} {size}" for arm, size in sizes.items()])
-    return f"{text} The arms do not have the same runs, so their lines are not paired: {told}."
+    if len(set(sizes.values())) == 1 and sizes.keys() == results.arms.keys():
+        return f"{text} {plural(next(iter(sizes.values())), 'run')} per arm."
+    each = listed([f"{arm} {size}" for arm, size in sizes.items()])
+    return f"{text} The arms do not have the same runs, so their lines are not paired: {each}."
 
 
 def _texts_note(runs: Mapping[str, Sequence[RunData]]) -> str:
     first = {these[0].name.split(", ", 1)[1] for these in runs.values() if these}
-    return f"Of one run of each arm: {' or '.join(sorted(first))}." if first else ""
+    return f"From one run of each arm: {' or '.join(sorted(first))}." if first else ""
 
 
 def _times_note(runs: Mapping[str, Sequence[RunData]]) -> str:
@@ -286,6 +307,6 @@ def _times_note(runs: Mapping[str, Sequence[RunData]]) -> str:
         return ""
     whose = "" if len(without) == len(runs) else f" of {listed(without)}"
     return (
-        f"Where the time{whose} went is not shown: these runs come from an archive that kept some "
-        "rows of each log, and not the sums of all. The seconds above are of whole runs."
+        f"The parts of the time{whose} are not known: these runs come from an archive that kept "
+        "some rows of each log without the sums of all rows. The seconds above are of whole runs."
     )

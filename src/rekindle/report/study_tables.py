@@ -4,25 +4,62 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import yaml
+
+from rekindle.report.formatting import UNDEFINED, count, duration, level_title, listed, plural
 from rekindle.report.load import RunData
-from rekindle.report.study_file import ArmOf, Claim, Declared, Primary, StudyFile
-from rekindle.report.study_words import matters
-from rekindle.report.tables import Table, code_version
-from rekindle.report.words import UNDEFINED, count, duration, listed, plural
+from rekindle.report.study_sentences import smallest_that_matters
+from rekindle.report.tables import Table
+from rekindle.study.schema import (
+    ArmResult,
+    ComparisonResult,
+    GapResult,
+    PrimaryResult,
+    RunResult,
+    StudyResults,
+    digest,
+)
+from rekindle.study.store.layout import DECLARED
 
 _COSTS = ("generated", "trained", "updates", "seconds")
 
 
-def comparison_table(found: StudyFile) -> Table:
+@dataclass(frozen=True)
+class StudyText:
+    """study.yaml of a study directory; "" where it is not there.
+
+    `fits`: its hash is `last`, the one that was noted last.
+    """
+
+    text: str
+    fits: bool
+    last: str
+
+
+def read_study_text(directory: Path, results: StudyResults) -> StudyText:
+    """study.yaml, and whether it still is what the hash says."""
+    path = directory / DECLARED
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    hashes = [results.declared, *(change.declared for change in results.changes if change.declared)]
+    try:
+        known = digest(yaml.safe_load(text))
+    except (yaml.YAMLError, TypeError, ValueError):
+        known = ""
+    return StudyText(text=text, fits=known == hashes[-1], last=hashes[-1])
+
+
+def comparison_table(results: StudyResults) -> Table:
     """What each comparison rests on, and its p-values."""
     rows = []
-    for row in found.comparisons:
+    for row in results.comparisons:
         rows.append(
             (
                 f"{row.method} against {row.baseline}",
-                row.metric + (f", level {row.level}" if row.level is not None else ""),
-                _declared(found.primary, row),
+                _measured(row),
+                _declared(results.primary, row),
                 f"{row.n_bases} × {row.n_seeds}",
                 str(row.n_pairs),
                 str(row.missing_pairs or ""),
@@ -36,55 +73,64 @@ def comparison_table(found: StudyFile) -> Table:
         "unequal budget",
     )  # fmt: skip
     title = (
-        "Comparisons: what they rest on. p flips the signs of runs, and so speaks of these base "
-        "models and problems only; verdicts rest on the intervals"
+        "What each comparison rests on. p comes from flipping the signs of runs, so it holds for "
+        "these base models and problems only; verdicts rest on the intervals"
     )
     return Table(title, head, rows, numeric=(3, 4, 5, 6, 7))
 
 
-def _declared(primary: Primary, row: Claim) -> str:
+def _measured(row: ComparisonResult | GapResult) -> str:
+    return row.metric + (f", level {row.level}" if row.level is not None else "")
+
+
+def _declared(primary: PrimaryResult, row: ComparisonResult) -> str:
     first = primary.first
     if row.primary:
-        return primary.when
+        return when_declared(primary)
     if first is None or (row.method, row.baseline) != (first.arm, first.baseline):
         return ""
     return "at first" if (row.metric, row.level) == (first.metric, first.level) else ""
 
 
-def gap_tables(found: StudyFile) -> list[Table]:
+def when_declared(primary: PrimaryResult) -> str:
+    """When the comparison that decides was declared, for a table."""
+    return "yes" if primary.declared else f"changed after {primary.changed_after} runs"
+
+
+def gap_tables(results: StudyResults) -> list[Table]:
     """The performance gap recovered, where the study names the two ends of the gap."""
     rows = []
-    for row in found.pgr or []:
+    for row in results.pgr or []:
         low, high = row.ci_low, row.ci_high
         rows.append(
             (
                 row.method,
-                row.metric + (f", level {row.level}" if row.level is not None else ""),
+                _measured(row),
                 UNDEFINED if row.pgr is None else f"{row.pgr:.2f}",
                 "none" if low is None or high is None else f"{low:.2f} to {high:.2f}",
                 str(row.n_pairs),
                 row.why,
             )
         )
-    head = ("arm", "metric", "PGR", "95 % interval", "runs", "to know")
+    head = ("arm", "metric", "PGR", "95 % interval", "runs", "note")
     title = "Performance gap recovered: 0 is the weak model, 1 the ceiling"
     return [Table(title, head, rows, numeric=(2, 3, 4))] if rows else []
 
 
-def budget_table(found: StudyFile) -> Table:
+def budget_table(results: StudyResults) -> Table:
     """What a run of each arm cost on average, and the least and most among its runs."""
-    in_rounds = any(block.rounds for block in found.arms.values())
+    in_rounds = any(arm.rounds for arm in results.arms.values())
     rows = [
         (
-            arm,
-            f"{block.finished} of {block.planned}",
-            *(_cost(block, name) for name in _COSTS),
-            *(_last_round(block) if in_rounds else ()),
+            name,
+            f"{arm.finished} of {arm.planned}",
+            *(_cost(arm, cost) for cost in _COSTS),
+            *(_last_round(arm) if in_rounds else ()),
         )
-        for arm, block in found.arms.items()
+        for name, arm in results.arms.items()
     ]
-    limit, unit = found.budget.at_most, found.budget.unit
-    unequal = "not equal for all arms" if found.budget.unequal else "equal for all arms"
+    limit, unit = results.budget.at_most, results.budget.unit
+    unequal = "not equal for all arms" if results.budget.unequal else "equal for all arms"
     budget = f"{unit}, at most {count(limit)} a run" if limit else f"{unit}, {unequal}"
     head = [
         "arm", "finished", "tokens generated", "tokens trained on", "updates",
@@ -94,25 +140,24 @@ def budget_table(found: StudyFile) -> Table:
     return Table(title, head, rows, numeric=tuple(range(1, len(head))))
 
 
-def declared_table(found: StudyFile, declared: Declared) -> Table:
+def declared_table(results: StudyResults, declared: StudyText) -> Table:
     """What was fixed before the first run, by which hash, and what was changed since."""
-    primary = found.primary
-    against = next((c.baseline for c in found.comparisons if c.primary), primary.baseline or "?")
-    level = "all levels" if primary.level is None else f"level {primary.level}"
-    limit = f", at most {count(found.budget.at_most)} a run" if found.budget.at_most else ""
+    primary = results.primary
+    against = next((c.baseline for c in results.comparisons if c.primary), primary.baseline or "?")
+    limit = f", at most {count(results.budget.at_most)} a run" if results.budget.at_most else ""
     rows = [
-        ("primary metric", f"{primary.metric} on {level}"),
+        ("primary metric", f"{primary.metric} on {level_title(primary.level)}"),
         ("primary comparison", f"{primary.arm} against {against}"),
-        ("smallest difference that would matter", matters(found)),
+        ("smallest difference that would matter", smallest_that_matters(results)),
         (
-            "budget, not held equal" if found.budget.unequal else "held equal",
-            f"{found.budget.unit}{limit}",
+            "budget, not held equal" if results.budget.unequal else "held equal",
+            f"{results.budget.unit}{limit}",
         ),
-        ("base models", listed(found.bases)),
-        ("seeds", ", ".join(map(str, found.seeds))),
-        ("hash of the study file before the first run (SHA-256)", found.declared),
+        ("base models", listed(results.bases)),
+        ("seeds", ", ".join(map(str, results.seeds))),
+        ("hash of the study file before the first run (SHA-256)", results.declared),
     ]
-    for change in found.changes:
+    for change in results.changes:
         after = plural(change.finished_runs, "finished run")
         after += f", {change.left_out} of them left out" if change.left_out else ""
         rows.append((f"changed on {change.when}, after {after}", "; ".join(change.changes)))
@@ -122,32 +167,36 @@ def declared_table(found: StudyFile, declared: Declared) -> Table:
     return Table("Declared", ("what", "value"), rows)
 
 
-def runs_table(found: StudyFile, runs: Mapping[str, Sequence[RunData]]) -> Table:
+def runs_table(results: StudyResults, runs: Mapping[str, Sequence[RunData]]) -> Table:
     """Every finished run: what it cost, where it is, which code made it."""
-    there = {run.name: run for these in runs.values() for run in these}
+    loaded = {run.name: run for these in runs.values() for run in these}
     rows = []
-    for arm, block in found.arms.items():
-        for row in block.runs:
-            run = there.get(f"{arm}, {row.base}, seed {row.seed}")
-            costs = (row.generated, row.trained, row.updates)
-            code = "the directory is gone" if run is None else code_version(run.manifest)
-            shown = [count(value) for value in costs]
+    for arm, result in results.arms.items():
+        for row in result.runs:
+            run = loaded.get(run_name(arm, row))
+            code = "the directory is gone" if run is None else run.manifest.code
+            shown = [count(value) for value in (row.generated, row.trained, row.updates)]
             rows.append((arm, row.base, str(row.seed), *shown, duration(row.seconds), code))
     head = ("arm", "base", "seed", "generated", "trained on", "updates", "time", "code")
     return Table("Every finished run", head, rows, numeric=(2, 3, 4, 5, 6))
 
 
-def _cost(block: ArmOf, name: str) -> str:
+def run_name(arm: str, run: RunResult) -> str:
+    """What a run of a study is called on its page."""
+    return f"{arm}, {run.base}, seed {run.seed}"
+
+
+def _cost(arm: ArmResult, name: str) -> str:
     shown = duration if name == "seconds" else count
-    mean = dict(block.spent)[name]
-    each = [value for run in block.runs if (value := dict(run)[name]) is not None]
+    mean = dict(arm.spent)[name]
+    each = [dict(run)[name] for run in arm.runs]
     if mean is None or not each or min(each) == max(each):
         return shown(mean)
     return f"{shown(mean)} ({shown(min(each))} to {shown(max(each))})"
 
 
-def _last_round(block: ArmOf) -> tuple[str, str]:
-    last = block.rounds[-1] if block.rounds else {}
+def _last_round(arm: ArmResult) -> tuple[str, str]:
+    last = arm.rounds[-1] if arm.rounds else {}
     cells = (last.get(name) for name in ("spent/dpo_runs", "spent/updates"))
     dpo, kept = ("" if value is None else count(value) for value in cells)
     return dpo, kept

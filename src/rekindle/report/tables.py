@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import yaml
-
+from rekindle.report.formatting import (
+    UNDEFINED,
+    count,
+    duration,
+    estimate,
+    level_title,
+    percent,
+    plural,
+)
 from rekindle.report.load import RunData
-from rekindle.report.samples import number
-from rekindle.report.words import UNDEFINED, count, duration, estimate, percent, plural
+from rekindle.report.run_files import Manifest
 from rekindle.study.analyse.run_times import PARTS
 
 
@@ -29,39 +33,23 @@ def overview(runs: Sequence[RunData]) -> Table:
     """One row a run: what it is and how far it came."""
     rows = []
     for run in runs:
-        planned = run.steps_planned
-        task = run.section("task")
-        levels = task.get("levels")
-        on = str(task.get("name") or "not recorded")
-        if isinstance(levels, list) and levels:
-            on += f" (level {', '.join(map(str, levels))})"
-        parts = time_parts(run) or {}
+        settings, parts = run.settings, time_parts(run) or {}
+        levels = f" (level {', '.join(settings.levels)})" if settings.levels else ""
+        planned = "" if settings.steps is None else f" of {settings.steps:,}"
         rows.append(
             (
                 run.name,
                 run.method,
-                str(run.section("model").get("name") or "not recorded"),
-                on,
+                settings.model or "not recorded",
+                (settings.task or "not recorded") + levels,
                 run.seed,
-                f"{run.steps_done:,}" + ("" if planned is None else f" of {planned:,}"),
+                f"{run.steps_done:,}{planned}",
                 duration(sum(parts.values())) if parts and run.rows else UNDEFINED,
-                code_version(run.manifest),
+                run.manifest.code,
             )
         )
     head = ("run", "method", "model", "task", "seed", "steps", "time", "code")
     return Table("The runs on this page", head, rows, numeric=(4, 5, 6))
-
-
-def code_version(manifest: Mapping[str, Any]) -> str:
-    """`0.1.0, commit 1a2b3c4d5e, changed`, as far as it was recorded."""
-    parts = []
-    if manifest.get("rekindle"):
-        parts.append(str(manifest["rekindle"]))
-    commit = manifest.get("commit")
-    if commit:
-        changed = ", changed" if manifest.get("dirty") else ""
-        parts.append(f"commit {str(commit)[:10]}{changed}")
-    return ", ".join(parts) or "not recorded"
 
 
 def accuracy(runs: Sequence[RunData]) -> list[Table]:
@@ -77,9 +65,8 @@ def accuracy(runs: Sequence[RunData]) -> list[Table]:
         for level in [None, *levels]:
             for when, evaluation in sides:
                 cells = evaluation.at(level)
-                where = "all levels" if level is None else f"level {level}"
                 shown = [estimate(cells.get(name), name=name) for name in names]
-                rows.append((where, f"{when} (step {evaluation.step:,})", *shown))
+                rows.append((level_title(level), f"{when} (step {evaluation.step:,})", *shown))
         last = sides[-1][1]
         caption = f"{run.name}, {last.split} split, {last.n_samples} samples a problem"
         if last.n_runs > 1:
@@ -103,8 +90,8 @@ def time_parts(run: RunData) -> dict[str, float] | None:
         return {part: sum(parts[part] for parts in each) / len(each) for part in PARTS}
     if run.times is None:
         return None
-    made = sum(stage.seconds for stage in run.stages)
-    return {**run.times, "sample": run.times["sample"] + made}
+    in_stages = sum(stage.seconds for stage in run.stages)
+    return {**run.times, "sample": run.times["sample"] + in_stages}
 
 
 def tokens(run: RunData) -> dict[str, float]:
@@ -112,25 +99,22 @@ def tokens(run: RunData) -> dict[str, float]:
 
     Of an arm: means over those of its runs that logged them.
     """
-    found: dict[str, float] = {}
+    kinds = ("generated", "trained")
     if run.members:
         each = [tokens(member) for member in run.members]
-        for kind in ("generated", "trained"):
-            amounts = [made[kind] for made in each if kind in made]
-            if amounts:
-                found[kind] = sum(amounts) / len(amounts)
-        return found
+        amounts = {kind: [spent[kind] for spent in each if kind in spent] for kind in kinds}
+        return {kind: sum(these) / len(these) for kind, these in amounts.items() if these}
     if run.spent:
-        known = {kind: number(run.spent.get(kind)) for kind in ("generated", "trained")}
-        return {kind: value for kind, value in known.items() if value}
-    for kind in ("generated", "trained"):
-        logged = [number(row.get(f"tokens/{kind}")) for row in run.rows]
+        return {kind: value for kind in kinds if (value := run.spent.get(kind))}
+    total: dict[str, float] = {}
+    for kind in kinds:
+        logged = [row.values.get(f"tokens/{kind}") for row in run.rows]
         if any(value is not None for value in logged):
-            found[kind] = sum(value or 0.0 for value in logged)
-    made = sum(stage.generated for stage in run.stages)
-    if made:
-        found["generated"] = found.get("generated", 0.0) + made
-    return found
+            total[kind] = sum(value or 0.0 for value in logged)
+    in_stages = sum(stage.generated for stage in run.stages)
+    if in_stages:
+        total["generated"] = total.get("generated", 0.0) + in_stages
+    return total
 
 
 def time_table(runs: Sequence[RunData]) -> Table:
@@ -150,8 +134,8 @@ def token_table(runs: Sequence[RunData]) -> Table:
     """How many tokens each run generated and trained on."""
     rows = []
     for run in runs:
-        made, sampling = tokens(run), (time_parts(run) or {}).get("sample")
-        generated, trained = made.get("generated"), made.get("trained")
+        spent, sampling = tokens(run), (time_parts(run) or {}).get("sample")
+        generated, trained = spent.get("generated"), spent.get("trained")
         if generated is None and trained is None:
             continue
         share = percent(trained / generated) if trained is not None and generated else "–"
@@ -166,7 +150,7 @@ def differences(runs: Sequence[RunData]) -> Table | None:
     """The settings in which the runs differ; None for one run, or when all are alike."""
     if len(runs) < 2:
         return None
-    flat = [flatten(run.config) for run in runs]
+    flat = [run.settings.flat for run in runs]
     keys = list(dict.fromkeys(key for settings in flat for key in settings))
     rows = [
         (key, *(settings.get(key, "–") for settings in flat))
@@ -177,50 +161,22 @@ def differences(runs: Sequence[RunData]) -> Table | None:
     return Table("Settings in which the runs differ", head, rows) if rows else None
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as `section.key` -> value, as YAML would write it on one line."""
-    out: dict[str, str] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            out |= flatten(value, f"{prefix}{key}.")
-        else:
-            out[f"{prefix}{key}"] = _setting(value)
-    return out
-
-
-def _setting(value: object) -> str:
-    if isinstance(value, list | dict):
-        return yaml.safe_dump(value, default_flow_style=True, width=10_000).strip()
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    return str(value)
-
-
-def environment(name: str, manifest: Mapping[str, Any], *, seed: str) -> Table:
+def environment(name: str, manifest: Manifest, *, seed: str) -> Table:
     """Where and how a run or a study was made, as its manifest says."""
-    sessions = manifest.get("sessions")
-    packages = manifest.get("packages")
     rows = [
-        ("code", code_version(manifest)),
+        ("code", manifest.code),
         ("seed", seed),
-        ("Python", _plain(manifest.get("python"))),
-        ("platform", _plain(manifest.get("platform"))),
-        ("processes", _plain(manifest.get("processes"))),
-        ("started", _plain(manifest.get("started"))),
-        ("finished", _plain(manifest.get("finished"))),
-        ("sessions", str(len(sessions)) if isinstance(sessions, list) else "not recorded"),
+        ("Python", manifest.python),
+        ("platform", manifest.platform),
+        ("processes", manifest.processes),
+        ("started", manifest.started),
+        ("finished", manifest.finished),
+        ("sessions", "" if manifest.sessions is None else str(manifest.sessions)),
     ]
-    if isinstance(packages, Mapping):
-        rows.append(("packages", ", ".join(f"{k} {v}" for k, v in packages.items())))
-    prints = manifest.get("fingerprints")
-    if isinstance(prints, Mapping):
-        rows += [(f"hash of {key}", _plain(value)) for key, value in prints.items()]
-    if manifest.get("diff_sha"):
-        rows.append(("hash of uncommitted changes", _plain(manifest["diff_sha"])))
-    return Table(f"{name}: environment", ("what", "value"), rows)
-
-
-def _plain(value: object) -> str:
-    if value is None:
-        return "not recorded"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if manifest.packages:
+        rows.append(("packages", ", ".join(f"{k} {v}" for k, v in manifest.packages.items())))
+    rows += [(f"hash of {key}", value) for key, value in manifest.fingerprints.items()]
+    if manifest.diff_sha:
+        rows.append(("hash of uncommitted changes", manifest.diff_sha))
+    cells = [(what, value or "not recorded") for what, value in rows]
+    return Table(f"{name}: environment", ("what", "value"), cells)

@@ -11,13 +11,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from markupsafe import Markup
 
-import rekindle
-from rekindle.files import read_json, write_atomic
-from rekindle.report.charts import metric_curve
+from rekindle.files import write_atomic
+from rekindle.report.formatting import change_text, count, percent, plural, points
+from rekindle.report.intervals import Whisker, whisker
 from rekindle.report.load import RunData, load_run
 from rekindle.report.page import (
     build_report,
@@ -28,42 +28,34 @@ from rekindle.report.page import (
     text_of,
     vega_bundle,
 )
-from rekindle.report.samples import number
 from rekindle.report.spec import Figure, Style, run_styles
+from rekindle.report.stage_records import read_stages
 from rekindle.report.tables import Table
 from rekindle.report.tables import environment as environment_of
-from rekindle.report.tour_words import GAPS, Gap, metric_words
-from rekindle.report.whiskers import Whisker
-from rekindle.report.words import (
-    UNDEFINED,
-    count,
-    nice_step,
-    percent,
-    plural,
-    points,
-)
-from rekindle.study.evidence import FEWEST_BASES, FEWEST_SEEDS, is_a_look
-from rekindle.study.tour import ONE_SEED, Toured
+from rekindle.report.telemetry import signal_curve
+from rekindle.report.tour_texts import TEXTS, MethodText, metric_sentence
+from rekindle.study.evidence import FEWEST_BASES, FEWEST_SEEDS, EvidenceRow
+from rekindle.study.tour import ONE_SEED, Toured, TourPair
+from rekindle.version import __version__
 
 ELSEWHERE = (
-    "A verdict is about the named baseline alone: whether something plainer does as much, and what "
-    "a gain is made of, stands"
+    "Each verdict is about the named baseline alone. Whether something simpler does as well, and "
+    "where a gain comes from, is shown"
 )
-_HALF = 84  # of the interval drawings: units from the middle to the end
-_SIGNAL = "the signal"
-_WORDS = {"helps": "helps", "does not": "does-not"}
-_REPOSITORY = Path(rekindle.__file__).parents[2]
+_CLASSES = {"helps": "helps", "does not": "does-not"}  # verdict -> class of the page's style
+_NUMBERS = ("", "One method", "Two methods", "Three methods", "Four methods", "Five methods")
+_REPOSITORY = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
-class Part:
+class TourPart:
     """What the page shows of a pair."""
 
     name: str
     short: str
     method: str
     baseline: str
-    gap: Gap
+    texts: MethodText
     defined: bool
     reason: str
     start: str
@@ -80,8 +72,8 @@ class Part:
 
 def build_tour(
     toured: Sequence[Toured],
-    rows: Sequence[Mapping[str, Any]],
-    evidence: Mapping[str, Mapping[str, Any]],
+    pairs: Sequence[TourPair],
+    evidence: Mapping[str, EvidenceRow],
     out: Path,
     *,
     command: str,
@@ -91,240 +83,225 @@ def build_tour(
 
     Args:
         toured: the pairs; their directories are beside `out`.
-        rows: `study.tour.tour_row` of each.
+        pairs: `study.tour.tour_pair` of each.
         evidence: `study.evidence.shipped`, of the same methods.
         out: the HTML file; it is replaced when it exists.
         command, cost: what made this, and what it cost, in words.
     """
-    parts = [_part(one, row, rows, out.parent) for one, row in zip(toured, rows, strict=True)]
+    parts = [_part(one, pair, pairs, out.parent) for one, pair in zip(toured, pairs, strict=True)]
     figures = [figure for part in parts for figure in part.figures]
     scripts = [javascript("theme.js"), javascript("page.js")]
     bundle = vega_bundle() if figures else ""
     begun = [run.out for one in toured for run in one.runs if (run.out / "config.yaml").exists()]
     html = environment().get_template("tour.html.j2").render(
-        title=f"{_number(len(parts))}, each beside its baseline",
+        sections=_sections(parts),
+        title=f"{_NUMBERS[len(parts)]}, each beside its baseline",
         policy=content_policy([*scripts, bundle]),
         style=Markup("".join(text_of(name) for name in ("style.css", "parts.css", "tour.css"))),
         theme=Markup(scripts[0]),
         scripts=[Markup(script) for script in (bundle, scripts[1]) if script],
         parts=parts,
         one_seed=ONE_SEED,
-        metric_note=metric_note(rows),
-        training=" ".join(training_sentence(row) for row in rows if _is_grpo(row)),
+        metric_note=metric_note(pairs),
+        training=" ".join(filter(None, map(training_sentence, pairs))),
         studies=[_study(name, row, out.parent) for name, row in evidence.items()],
         metrics=[
             line
-            for metric in dict.fromkeys(row["metric"] for row in evidence.values())
-            if (line := metric_words(metric))
+            for metric in dict.fromkeys(row.metric for row in evidence.values())
+            if (line := metric_sentence(metric))
         ],
-        looks=any(is_a_look(row) for row in evidence.values()),
+        looks=any(row.is_a_look for row in evidence.values()),
         fewest_bases=FEWEST_BASES,
         fewest_seeds=FEWEST_SEEDS,
         elsewhere=ELSEWHERE,
         evidence_link=_link(_REPOSITORY / "docs" / "evidence.md", out.parent),
-        spent=_spent(rows),
+        spent=_spent(pairs),
         spent_notes=[
             f"{arm} spent {ratio:.2f} times the updates of its baseline."
-            for row in rows
-            for arm, ratio in row["unequal"].items()
+            for pair in pairs
+            for arm, ratio in pair.unequal.items()
         ],
-        environment=_made_by(begun[0]) if begun else None,
+        environment=_code_and_environment(begun[0]) if begun else None,
         command=command,
         took=cost,
         figures_json=figures_island(figures),
-        version=rekindle.__version__,
+        version=__version__,
     )  # fmt: skip
     write_atomic(out, html.encode("utf-8", "replace"))
     return out
 
 
-def metric_note(rows: Sequence[Mapping[str, Any]]) -> str:
+def _sections(parts: Sequence[TourPart]) -> list[tuple[str, str]]:
+    first, last = (
+        (("verdict", "Verdict"), ("studies", "Studies")),
+        (("cost", "Cost"), ("next", "Next")),
+    )
+    return [*first, *((part.name, part.short) for part in parts), *last]
+
+
+def metric_note(pairs: Sequence[TourPair]) -> str:
     """What the numbers are and what they are measured on."""
-    asked = [row for row in rows if row["n_problems"]] or rows
-    problems, answers = (
-        " or ".join(str(n) for n in sorted({row[key] for row in asked}))
-        for key in ("n_problems", "n_samples")
-    )
-    sizes = f"{problems} problems, {answers} answers each"
-    split = next((row["split"] for row in rows if "split" in row), "test")
-    return f"pass@1, the share of sampled answers that are right, on the {split} split: {sizes}."
-
-
-def training_sentence(row: Mapping[str, Any]) -> str:
-    """What the baseline's own training did, from its first evaluation to its last."""
-    gain, spent = row["training"], row["spent"][row["baseline"]]
-    word = "better" if gain["ci_low"] > 0 else "worse" if gain["ci_high"] < 0 else "cannot tell"
+    measured = [pair for pair in pairs if pair.n_problems] or pairs
+    sizes = [{pair.n_problems for pair in measured}, {pair.n_samples for pair in measured}]
+    problems, answers = (" or ".join(map(str, sorted(each))) for each in sizes)
+    split = pairs[0].split if pairs else "test"
     return (
-        f"Plain {row['baseline'].upper()}, the baseline of {row['method'].upper()}, took "
-        f"{row['metric']} from {percent(row['start'])} to {percent(row['before'])} in "
-        f"{count(spent['updates'])} updates: {points(gain['delta'])} points (95 % interval "
-        f"{points(gain['ci_low'])} to {points(gain['ci_high'])}, over problems), {word}."
+        f"pass@1, the share of sampled answers that are right, on the {split} split: {problems} "
+        f"problems, {answers} answers each."
     )
 
 
-def evidence_words(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """A committed study in a line: what was compared, the difference, on what, the verdict."""
-    level = f" on level {row['level']}" if row["level"] is not None else ""
+def training_sentence(pair: TourPair) -> str:
+    """What GRPO's own training did where it is the baseline, from its first evaluation to its last;
+    else empty, and where it was not finished."""
+    gain = pair.training
+    if pair.baseline != "grpo" or gain is None or gain.ci_low is None or gain.ci_high is None:
+        return ""
+    verdict = "better" if gain.ci_low > 0 else "worse" if gain.ci_high < 0 else "cannot tell"
+    return (
+        f"Plain {pair.baseline.upper()}, the baseline of {pair.method.upper()}, took {pair.metric} "
+        f"from {percent(pair.start)} to {percent(pair.before)} in "
+        f"{count(pair.spent[pair.baseline].updates)} updates: {points(gain.delta)} points (95 % "
+        f"interval {points(gain.ci_low)} to {points(gain.ci_high)}, over problems), {verdict}."
+    )
+
+
+class EvidenceLine(NamedTuple):
+    """A committed study in a line: what was compared, the difference as a share, what it rests on
+    and the verdict."""
+
+    compared: str
+    change: str
+    rests_on: str
+    verdict: str
+
+
+def evidence_line(row: EvidenceRow) -> EvidenceLine:
+    """A committed study in a line."""
+    level = f" on level {row.level}" if row.level is not None else ""
     change = "undefined"
-    if row["delta"] is not None:
-        change = f"{row['delta']:+.3f}"
-        if row["ci_low"] is not None:
-            change += f" [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
-    asked = plural(row["n_problems"], f"{row['split']} problem")
-    rests = f"{plural(row['n_bases'], 'base')} × {plural(row['n_seeds'], 'seed')}, {asked}"
-    verdict = row["verdict"] + (f" ({row['why']})" if row["why"] else "")
-    verdict += ", a look" if is_a_look(row) else ""
-    method = row["method"] + (" (oracle reward model)" if row.get("oracle") else "")
-    compared = f"{row['metric']}{level}: {method} against {row['baseline']}"
-    return compared, change, rests, verdict
+    if row.delta is not None:
+        change = f"{row.delta:+.3f}"
+        if row.ci_low is not None and row.ci_high is not None:
+            change += f" [{row.ci_low:+.3f}, {row.ci_high:+.3f}]"
+    problems = plural(row.n_problems, f"{row.split} problem")
+    rests_on = f"{plural(row.n_bases, 'base')} × {plural(row.n_seeds, 'seed')}, {problems}"
+    verdict = row.verdict + (f" ({row.why})" if row.why else "")
+    verdict += ", a look" if row.is_a_look else ""
+    method = row.method + (" (oracle reward model)" if row.oracle else "")
+    compared = f"{row.metric}{level}: {method} against {row.baseline}"
+    return EvidenceLine(compared, change, rests_on, verdict)
 
 
-def _part(
-    toured: Toured, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], place: Path
-) -> Part:
-    gap, defined = GAPS[toured.name], row["delta"] is not None
-    data = {
+def _part(toured: Toured, pair: TourPair, pairs: Sequence[TourPair], directory: Path) -> TourPart:
+    texts, defined = TEXTS[toured.name], pair.delta is not None
+    runs = {
         run.arm: replace(load_run(run.out), name=run.arm)
         for run in toured.runs
         if (run.out / "config.yaml").exists()
     }
-    styles = run_styles([[arm] for arm in data])
+    styles = run_styles([[arm] for arm in runs])
     page = ""
     if defined:
-        build_report([place / toured.name], place / toured.name / "report.html")
+        build_report([directory / toured.name], directory / toured.name / "report.html")
         page = f"{toured.name}/report.html"
-    return Part(
+    curve = None
+    if texts.keys:
+        curve = signal_curve(
+            f"signal-{toured.name}", texts.signal, texts.keys, list(runs.values()), styles,
+            over=texts.over,
+        )  # fmt: skip
+    reasons = [f"{failure.arm}: {failure.why}" for failure in pair.failed]
+    return TourPart(
         name=toured.name,
         short=toured.name.replace("_", "-"),
-        method=row["method"],
-        baseline=row["baseline"],
-        gap=gap,
+        method=pair.method,
+        baseline=pair.baseline,
+        texts=texts,
         defined=defined,
-        reason="; ".join(f"{f['arm']}: {f['why']}" for f in row["failed"]) or "not finished yet",
-        start=percent(row["start"]),
-        before=percent(row["before"]),
-        after=percent(row["after"]),
-        change=_change(row["delta"], row["ci_low"], row["ci_high"]) if defined else "",
-        whisker=_whisker(row, rows) if defined else None,
-        lines=_lines(toured, data) if defined else [],
+        reason="; ".join(reasons) or "not finished yet",
+        start=percent(pair.start),
+        before=percent(pair.before),
+        after=percent(pair.after),
+        change=change_text(pair.metric, pair.delta, pair.ci_low, pair.ci_high) if defined else "",
+        whisker=_whisker(pair, pairs),
+        lines=_lines(toured, runs) if defined else [],
         styles=styles,
-        figures=_signal_figure(toured.name, gap, list(data.values()), styles),
+        figures=[curve.figure] if curve else [],
         page=page,
         command=shlex.join(
-            ["rekindle", "study", f"{place / toured.name / 'study.yaml'}", "--out",
+            ["rekindle", "study", f"{directory / toured.name / 'study.yaml'}", "--out",
              f"runs/{toured.name}", "--set", "seeds=[0,1,2,3,4,5,6,7]"]
         ),
     )  # fmt: skip
 
 
-def _signal_figure(
-    name: str, gap: Gap, runs: Sequence[RunData], styles: Sequence[Style]
-) -> list[Figure]:
-    """The quantity that the method says it revives, for the method and its baseline."""
-
-    def seen(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        return [{**row, _SIGNAL: _first(row, gap.keys)} for row in rows]
-
-    drawn = [replace(run, rows=seen(run.rows), rounds=seen(run.rounds)) for run in runs]
-    over: Any = gap.over
-    having = [
-        run for run in drawn if any(row[_SIGNAL] is not None for row in (*run.rows, *run.rounds))
-    ]
-    if not having:
-        return []
-    here = [style for style in styles if style.run in {run.name for run in having}]
-    return [metric_curve(f"signal-{name}", gap.signal, _SIGNAL, having, here, over=over)]
-
-
-def _first(row: Mapping[str, Any], keys: Sequence[str]) -> float | None:
-    return next((found for key in keys if (found := number(row.get(key))) is not None), None)
-
-
-def _lines(toured: Toured, data: Mapping[str, RunData]) -> list[str]:
+def _lines(toured: Toured, runs: Mapping[str, RunData]) -> list[str]:
     """What this run says of the signal, in words."""
     method = next(run for run in toured.runs if run.arm == toured.study.primary.arm)
-    kept = list(method.out.glob("stages/*-kept-1/stage.json"))
+    kept = [stage.facts for stage in read_stages(method.out, []) if stage.name == "kept-1"]
     if kept:
-        facts = read_json(kept[0])
+        right, shared, right_kept = (
+            percent(kept[0].get(key)) for key in ("right_before", "kept_share", "right_kept")
+        )
         return [
-            f"Of the weak model's answers {percent(facts['right_before'])} are right. The two "
-            f"models agree on {percent(facts['kept_share'])} of the questions, and there "
-            f"{percent(facts['right_kept'])} are right."
+            f"{right} of the weak model's answers are right. The two models agree on {shared} of "
+            f"the questions, and {right_kept} of those answers are right."
         ]
-    baseline = data[toured.study.baseline]
-    shares = [number(row.get("groups/all_wrong")) for row in baseline.rows]
-    known = [share for share in shares if share is not None]
+    baseline = runs[toured.study.baseline]
+    known = [v for row in baseline.rows if (v := row.values.get("groups/all_wrong")) is not None]
     if known:
         return [
-            f"No answer was accepted in {percent(sum(known) / len(known))} of the groups that "
-            f"{baseline.name} saw in training."
+            f"In {percent(sum(known) / len(known))} of the groups that {baseline.name} saw in "
+            "training, no answer was accepted."
         ]
-    sure = [number(row.get("tokens/above_099")) for row in baseline.rows][-1:]
-    return [
-        f"At the end {baseline.name} is sure (p > 0.99) of {percent(share)} of its tokens."
-        for share in sure
-        if share is not None
-    ]
+    sure = baseline.rows[-1].values.get("tokens/above_099") if baseline.rows else None
+    if sure is None:
+        return []
+    return [f"At the end {baseline.name} is sure (p > 0.99) of {percent(sure)} of its tokens."]
 
 
-def _whisker(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Whisker:
-    """An interval as a drawing, all rows on one scale."""
-    ends = [r[key] for r in rows if r["delta"] is not None for key in ("ci_low", "ci_high")]
-    reach = nice_step(max(abs(end) for end in ends))
-    low, value, high = (
-        round(100 + _HALF * row[key] / reach, 1) for key in ("ci_low", "delta", "ci_high")
-    )
-    return Whisker(low, value, high)
+def _whisker(pair: TourPair, pairs: Sequence[TourPair]) -> Whisker | None:
+    """An interval as a drawing, all pairs on one scale."""
+    if pair.delta is None or pair.ci_low is None or pair.ci_high is None:
+        return None
+    ends = [end for each in pairs for end in (each.ci_low, each.ci_high) if end is not None]
+    return whisker(pair.ci_low, pair.delta, pair.ci_high, reach=max(map(abs, ends)))
 
 
-def _change(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return UNDEFINED
-    if low is None or high is None:
-        return f"{points(value)} (no interval)"
-    return f"{points(value)} [{points(low)}, {points(high)}]"
-
-
-def _study(name: str, row: Mapping[str, Any], place: Path) -> dict[str, str]:
-    compared, _, rests, verdict = evidence_words(row)
+def _study(name: str, row: EvidenceRow, directory: Path) -> dict[str, str]:
+    line = evidence_line(row)
     return {
         "name": name,
-        "compared": compared,
-        "change": _change(row["delta"], row["ci_low"], row["ci_high"]),
-        "rests": rests,
-        "verdict": verdict,
-        "word": _WORDS.get(row["verdict"], "") if not is_a_look(row) else "",
-        "study": row["study"],
-        "link": _link(_REPOSITORY / "results" / "studies" / row["study"] / "study.json", place),
+        "compared": line.compared,
+        "change": change_text(row.metric, row.delta, row.ci_low, row.ci_high),
+        "rests": line.rests_on,
+        "verdict": line.verdict,
+        "word": "" if row.is_a_look else _CLASSES.get(row.verdict, ""),
+        "study": row.study,
+        "link": _link(_REPOSITORY / "results" / "studies" / row.study / "study.json", directory),
     }
 
 
-def _link(target: Path, place: Path) -> str:
+def _link(target: Path, directory: Path) -> str:
     """A relative link to a file of the repository; empty where there is none."""
-    return Path(os.path.relpath(target, place.resolve())).as_posix() if target.exists() else ""
+    if not target.exists():
+        return ""
+    return Path(os.path.relpath(target, directory.resolve())).as_posix()
 
 
-def _spent(rows: Sequence[Mapping[str, Any]]) -> Table:
-    names = ("updates", "generated", "trained", "seconds")
-    body = [
-        (row["name"], arm, *(count(spent[name]) for name in names))
-        for row in rows
-        for arm, spent in row["spent"].items()
-        if spent["updates"] is not None
-    ]
+def _spent(pairs: Sequence[TourPair]) -> Table:
+    rows = [
+        (pair.name, arm, count(spent.updates), count(spent.generated), count(spent.trained),
+         count(spent.seconds))
+        for pair in pairs
+        for arm, spent in pair.spent.items()
+        if spent.updates is not None
+    ]  # fmt: skip
     head = ("pair", "run", "updates", "tokens generated", "tokens trained", "seconds")
-    return Table("One thread each, two runs at a time", head, body, numeric=(2, 3, 4, 5))
+    return Table("One thread each, two runs at a time", head, rows, numeric=(2, 3, 4, 5))
 
 
-def _made_by(place: Path) -> Table:
-    run = load_run(place)
+def _code_and_environment(directory: Path) -> Table:
+    run = load_run(directory, texts=False)
     return environment_of(run.name, run.manifest, seed=run.seed)
-
-
-def _is_grpo(row: Mapping[str, Any]) -> bool:
-    return row["baseline"] == "grpo" and row["training"] is not None
-
-
-def _number(n: int) -> str:
-    words = ("", "One method", "Two methods", "Three methods", "Four methods", "Five methods")
-    return words[n]

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from rekindle.errors import RekindleError
+from rekindle.errors import DataError, RekindleError
 from rekindle.evals.compare import compare_many
-from rekindle.report.load import Evaluation, Metric, RunData
-from rekindle.report.samples import number
-from rekindle.report.tables import flatten
-from rekindle.report.words import UNDEFINED, difference, listed, percent, plural, points
+from rekindle.evals.reading import Eval, read_eval
+from rekindle.report.formatting import change_text, level_title, listed, percent, plural, points
+from rekindle.report.load import RunData
+from rekindle.report.reading import number
+from rekindle.report.run_files import Evaluation, Metric
 
 _REPEAT_SUFFIX = re.compile(r"[-_](s|seed)\d+(?=(/final)?/?$)")
 _NOT_THE_RECIPE = ("seed", "device", "log", "checkpoint")
@@ -68,17 +68,10 @@ class VerdictRow:
         return "better" if change.low > 0 else "worse" if change.high < 0 else "cannot tell"
 
     @property
-    def change_words(self) -> str:
+    def change_text(self) -> str:
         """`+12.4 [+9.1, +15.8]`, in percentage points (`nll`: in nats)."""
-        change = self.change
-        if change is None or change.value is None:
-            return UNDEFINED
-        value, low, high = (
-            difference(self.metric, end) for end in (change.value, change.low, change.high)
-        )
-        if change.low is None or change.high is None:
-            return f"{value} (no interval)"
-        return f"{value} [{low}, {high}]"
+        value, low, high, _ = self.change or Metric(None, None, None, None)
+        return change_text(self.metric, value, low, high)
 
 
 def arms_of(runs: Sequence[RunData]) -> list[Arm]:
@@ -100,7 +93,7 @@ def verdict_rows(arms: Sequence[Arm]) -> list[VerdictRow]:
     """The claims of each arm: the main one, the same at the largest k, then the other levels.
 
     Training that sharpens raises pass@1 and lowers pass@k, so the largest k is always claimed too,
-    and told in the summary when it got worse.
+    and named in the summary when it got worse.
     """
     rows: list[VerdictRow] = []
     for arm in arms:
@@ -149,13 +142,13 @@ def seed_caution(arms: Sequence[Arm]) -> str:
     if len(alone) == len(arms):
         return (
             "Each recipe was trained once. The intervals cover the choice of problems and the "
-            "draws of samples, not the luck of a training: one seed decides nothing about a "
-            "method. Train several seeds before you claim more than “this model changed”."
+            "draws of samples, but not how far two trainings differ, so one seed decides nothing "
+            "about a method. Train several seeds before you claim more than “this model changed”."
         )
     most = max(len(arm.runs) for arm in arms)
     text = (
-        f"Changes are means over up to {most} trainings of a recipe. That few trainings say little "
-        "about their spread: look at the runs one by one, below the table."
+        f"Changes are means over up to {most} trainings of a recipe. So few trainings say little "
+        "about their spread. Look at the runs one by one, below the table."
     )
     return text + (" Where a recipe was trained once, one seed decides nothing." if alone else "")
 
@@ -168,13 +161,12 @@ def _row(
     metric: str | None = None,
     main: bool = False,
 ) -> VerdictRow:
-    where = "all levels" if level is None else f"level {level}"
-    found = [(run.before, run.after) for run in runs]
-    pairs = [(before, after) for before, after in found if before is not None and after is not None]
+    both = [(run.before, run.after) for run in runs]
+    pairs = [(before, after) for before, after in both if before is not None and after is not None]
     shown = pairs[0][1] if pairs else next((e for run in runs for e in run.evaluations), None)
-    blank = VerdictRow(
+    row = VerdictRow(
         subject=subject,
-        where=where,
+        where=level_title(level),
         metric=metric or HEADLINE,
         split=shown.split if shown else "",
         before=None,
@@ -186,60 +178,40 @@ def _row(
         main=main,
     )
     if len(pairs) < len(runs):
-        return _because(blank, _why_no_pair(runs))
+        return replace(row, reason=_why_no_pair(runs))
     metric = metric or _shared_metric([e for pair in pairs for e in pair], level)
     if metric is None:
-        return _because(blank, "the two evaluations have no metric in common here")
-    for pair in pairs:
-        for evaluation in pair:
-            if not _has_outcomes(evaluation.raw, metric):
-                return _because(blank, f"{evaluation.path.name} has no whole table of outcomes")
+        return replace(row, reason="the two evaluations have no metric in common here")
     try:
-        change = compare_many([(b.raw, a.raw) for b, a in pairs], metric=metric, level=level)
+        outcomes = [(_outcomes(b, metric), _outcomes(a, metric)) for b, a in pairs]
+        change = compare_many(outcomes, metric=metric, level=level)
     except RekindleError as error:
-        return _because(blank, error.what)
-    return VerdictRow(
-        subject=subject,
-        where=where,
+        return replace(row, reason=error.what)
+    return replace(
+        row,
         metric=metric,
-        split=blank.split,
-        before=_shown([before for before, _ in pairs], level, metric),
-        after=_shown([after for _, after in pairs], level, metric),
+        before=_over_runs([before for before, _ in pairs], level, metric),
+        after=_over_runs([after for _, after in pairs], level, metric),
         change=Metric(
             number(change.value), number(change.ci_low), number(change.ci_high), change.n_problems
         ),
         n_problems=change.n_problems,
-        n_samples=blank.n_samples,
-        n_runs=len(runs),
-        main=main,
     )
 
 
-def _has_outcomes(raw: Mapping[str, Any], metric: str) -> bool:
-    """Whether a file has what a paired comparison needs: problems, and 0..1 or null for each."""
-    problems, outcomes = raw.get("problems"), raw.get("outcomes")
-    if not isinstance(problems, list) or not isinstance(outcomes, list):
-        return False
-    if metric.startswith("maj@") and not isinstance(raw.get("majority"), list):
-        return False
-    cells = [x for row in outcomes if isinstance(row, list) for x in row]
-    return (
-        len(problems) == len(outcomes) > 0
-        and all(isinstance(p, Mapping) and "id" in p and "level" in p for p in problems)
-        and all(isinstance(row, list) for row in outcomes)
-        and len({len(row) for row in outcomes}) == 1
-        and len(cells) > 0
-        and all(x is None or ((n := number(x)) is not None and 0 <= n <= 1) for x in cells)
-        and "task" in raw
-        and "split" in raw
-    )
+def _outcomes(evaluation: Evaluation, metric: str) -> Eval:
+    """What a paired comparison needs of a file: its problems, and the outcome of each."""
+    incomplete = DataError(f"{evaluation.path.name} has no whole table of outcomes")
+    try:
+        result = read_eval(evaluation.path)
+    except DataError as error:
+        raise incomplete from error
+    if metric.startswith("maj@") and result.get("majority") is None:
+        raise incomplete
+    return result
 
 
-def _because(row: VerdictRow, reason: str) -> VerdictRow:
-    return replace(row, reason=reason)
-
-
-def _shown(evaluations: Sequence[Evaluation], level: str | None, metric: str) -> Metric:
+def _over_runs(evaluations: Sequence[Evaluation], level: str | None, metric: str) -> Metric:
     """A single run's own estimate; of several runs the mean, with the least and the most."""
     cells = [evaluation.at(level)[metric] for evaluation in evaluations]
     if len(cells) == 1:
@@ -286,10 +258,8 @@ def _largest_k(evaluations: Sequence[Evaluation], level: str | None) -> str | No
 
 def _main_level(arm: Arm) -> str | None:
     """The level that was trained on when it is one and was evaluated, else all problems."""
-    trained = arm.runs[0].section("task").get("levels")
-    if isinstance(trained, list) and len(trained) == 1 and str(trained[0]) in _levels(arm):
-        return str(trained[0])
-    return None
+    trained = arm.runs[0].settings.levels
+    return trained[0] if len(trained) == 1 and trained[0] in _levels(arm) else None
 
 
 def _levels(arm: Arm) -> list[str | None]:
@@ -304,7 +274,7 @@ def _label(members: Sequence[RunData]) -> str:
     first = members[0]
     if len(members) == 1:
         return first.name
-    return f"{first.method} on {first.section('task').get('name') or 'its task'}"
+    return f"{first.method} on {first.task}"
 
 
 def _recipe_key(run: RunData) -> str:
@@ -313,11 +283,10 @@ def _recipe_key(run: RunData) -> str:
     Runs that were evaluated after different steps are not repeats: an unfinished one would be
     averaged with finished ones.
     """
-    if not run.config:
+    flat = run.settings.flat
+    if not flat:
         return f"path {run.path}"
-    kept: dict[str, Any] = {k: v for k, v in run.config.items() if k not in _NOT_THE_RECIPE}
-    model = kept.get("model")
-    if isinstance(model, Mapping):
-        kept["model"] = {**model, "name": _REPEAT_SUFFIX.sub("", str(model.get("name")))}
-    kept["after step"] = run.after.step if run.after else None
-    return json.dumps(flatten(kept), sort_keys=True)
+    kept = {k: v for k, v in flat.items() if k.partition(".")[0] not in _NOT_THE_RECIPE}
+    if "model.name" in kept:
+        kept["model.name"] = _REPEAT_SUFFIX.sub("", kept["model.name"])
+    return json.dumps([kept, run.after.step if run.after else None], sort_keys=True)

@@ -65,17 +65,17 @@ def answer_of_text(text: str) -> str | None:
     Marks are `####`, "answer is", "answer:" and `\\boxed{...}`, each with its answer on the same
     line. The last one that has an answer wins; a sentence ends it.
     """
-    found: str | None = None
+    answer: str | None = None
     for line in text.split("\n"):
         marks = list(_MARKS.finditer(line))
         for i, mark in enumerate(marks):
             end = marks[i + 1].start() if i + 1 < len(marks) else len(line)
             if mark[0].startswith("\\"):
-                said = boxed(line[mark.start() : end]) or ""
+                marked = boxed(line[mark.start() : end]) or ""
             else:
-                said = _SENTENCE_END.split(line[mark.end() : end], maxsplit=1)[0]
-            found = said.strip() or found
-    return found
+                marked = _SENTENCE_END.split(line[mark.end() : end], maxsplit=1)[0]
+            answer = marked.strip() or answer
+    return answer
 
 
 def _form(text: str, depth: int = 0) -> str:
@@ -127,8 +127,8 @@ def _is_bracketed(text: str) -> bool:
     if len(text) < 2 or text[0] not in _OPEN or text[-1] not in _CLOSE:
         return False
     depth = 0
-    for place, character in enumerate(text):
+    for index, character in enumerate(text):
         depth += (character in _OPEN) - (character in _CLOSE)
         if depth == 0:
-            return place == len(text) - 1
+            return index == len(text) - 1
     return False

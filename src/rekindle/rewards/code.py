@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from rekindle.errors import ConfigError, DataError
 from rekindle.records import Score
@@ -68,10 +68,19 @@ class Limits:
 class Case:
     """One test: `function(*input)` gives `output`, or `stdin` gives `stdout`."""
 
-    output: Any
-    input: Sequence[Any] = ()
+    output: object
+    input: Sequence[object] = ()
     function: str | None = None
     stdin: str | None = None
+
+
+class CaseReply(TypedDict, total=False):
+    """What a program said to the test `case`: a value as JSON, standard output, or why neither."""
+
+    case: int
+    value: str
+    stdout: str
+    failed: str
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ class Sandbox:
     command: tuple[str, ...]
 
 
-def read_tests(tests: Any, *, where: str) -> list[Case]:
+def read_tests(tests: object, *, where: str) -> list[Case]:
     """Test cases from data.
 
     `{"function": name, "cases": [{"input": [...], "output": value}, ...]}`, or
@@ -94,17 +103,18 @@ def read_tests(tests: Any, *, where: str) -> list[Case]:
     wanted = '{"function": "f", "cases": [{"input": [1, 2], "output": 3}]} or ' + (
         '{"cases": [{"stdin": "1 2", "stdout": "3"}]}'
     )
-    cases = tests.get("cases") if isinstance(tests, Mapping) else None
+    body: Mapping[str, object] = tests if isinstance(tests, Mapping) else {}
+    cases = body.get("cases")
     if not isinstance(cases, Sequence) or isinstance(cases, str) or not cases:
         raise DataError(f"{where}: 'tests' has no cases", got=tests, wanted=wanted)
-    function = tests.get("function")
+    function = body.get("function")
     out = []
     for case in cases:
         if not isinstance(case, Mapping):
             raise DataError(f"{where}: a test case is not an object", got=case, wanted=wanted)
-        by_call = isinstance(function, str) and isinstance(case.get("input"), list)
         by_text = isinstance(case.get("stdin"), str) and isinstance(case.get("stdout"), str)
-        if by_call and "output" in case:
+        by_call = isinstance(case.get("input"), list) and "output" in case
+        if by_call and isinstance(function, str):
             out.append(Case(output=case["output"], input=case["input"], function=function))
         elif function is None and by_text:
             out.append(Case(output=case["stdout"], stdin=case["stdin"]))
@@ -126,32 +136,32 @@ def grade_program(text: str, cases: Sequence[Case], *, limits: Limits | None = N
         ConfigError: there is no sandbox on this machine; says how to get one.
     """
     sandbox = require_sandbox()
-    found = run_program(program_of(text), cases, sandbox=sandbox, limits=limits or Limits())
-    if found is None:
+    replies = run_program(program_of(text), cases, sandbox=sandbox, limits=limits or Limits())
+    if replies is None:
         return Score.missing(f"sandbox: {sandbox.name} did not start")
-    passed = sum(same(case, said) for case, said in zip(cases, found, strict=True))
+    passed = sum(same(case, reply) for case, reply in zip(cases, replies, strict=True))
     parts = {"passed": float(passed), "cases": float(len(cases))}
     return Score(float(passed == len(cases)), parts=parts)
 
 
 def grade_programs(
-    asked: Sequence[tuple[str, Sequence[Case]]],
+    answers: Sequence[tuple[str, Sequence[Case]]],
     *,
     limits: Limits | None = None,
     workers: int | None = None,
 ) -> list[Score]:
     """Several programs at once, one to a core; scores in order."""
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        return list(pool.map(lambda item: grade_program(item[0], item[1], limits=limits), asked))
+        return list(pool.map(lambda item: grade_program(item[0], item[1], limits=limits), answers))
 
 
-def same(case: Case, said: Mapping[str, Any]) -> bool:
+def same(case: Case, reply: CaseReply) -> bool:
     """Whether what a program said is what the case expects: JSON values of equal type and value,
     floats within 1e-6; text without regard to white space at the ends of lines."""
     if case.stdin is not None:
-        text = said.get("stdout")
-        return isinstance(text, str) and _lines(text) == _lines(case.output)
-    raw = said.get("value")
+        text = reply.get("stdout")
+        return isinstance(text, str) and _lines(text) == _lines(str(case.output))
+    raw = reply.get("value")
     if not isinstance(raw, str):
         return False
     try:
@@ -163,7 +173,7 @@ def same(case: Case, said: Mapping[str, Any]) -> bool:
 
 def run_program(
     program: str, cases: Sequence[Case], *, sandbox: Sandbox, limits: Limits
-) -> list[dict[str, Any]] | None:
+) -> list[CaseReply] | None:
     """What the program said to each case; None when the sandbox did not start."""
     nonce = secrets.token_hex(16)
     inputs = [
@@ -173,7 +183,7 @@ def run_program(
         for case in cases
     ]
     uid = 100_000 + secrets.randbelow(400_000)  # one of its own, so that process limits are, too
-    asked = {
+    request = {
         "nonce": nonce,
         "program": program,
         "cases": inputs,
@@ -190,40 +200,40 @@ def run_program(
     )
     seconds = _STARTING + len(cases) * (limits.seconds + 1)
     try:
-        said = _exchange(process, json.dumps(asked).encode(), seconds, _most(cases, limits))
+        output = _exchange(process, json.dumps(request).encode(), seconds, _most(cases, limits))
     finally:
         process.kill()  # the first process of the namespace: all others go with it
         process.wait()
-    lines = [line[len(nonce) :] for line in said.split("\n") if line.startswith(nonce)]
+    lines = [line[len(nonce) :] for line in output.split("\n") if line.startswith(nonce)]
     if not lines:
         return None
-    found: list[dict[str, Any]] = [{"failed": "ended before this case"} for _ in cases]
+    replies: list[CaseReply] = [{"failed": "ended before this case"} for _ in cases]
     for line in lines[1:]:
-        report = json.loads(line)
-        found[report["case"]] = report
-    return found
+        reply: CaseReply = json.loads(line)
+        replies[reply["case"]] = reply
+    return replies
 
 
-def _exchange(process: subprocess.Popen[bytes], asked: bytes, seconds: float, most: int) -> str:
+def _exchange(process: subprocess.Popen[bytes], request: bytes, seconds: float, most: int) -> str:
     """Hand the request over and read until the end, the deadline, or `most` bytes."""
     stdin, stdout = process.stdin, process.stdout
     assert stdin is not None
     assert stdout is not None
     deadline = time.monotonic() + seconds
-    said = b""
+    output = b""
     with stdout, selectors.DefaultSelector() as selector:
         try:
             with stdin:
-                stdin.write(asked)
+                stdin.write(request)
         except BrokenPipeError:
             return ""
         selector.register(stdout, selectors.EVENT_READ)
-        while len(said) < most and selector.select(max(0.0, deadline - time.monotonic())):
+        while len(output) < most and selector.select(max(0.0, deadline - time.monotonic())):
             part = os.read(stdout.fileno(), 65536)
             if not part:
                 break
-            said += part
-    return said.decode("utf-8", "replace")
+            output += part
+    return output.decode("utf-8", "replace")
 
 
 def _most(cases: Sequence[Case], limits: Limits) -> int:
@@ -239,8 +249,8 @@ def require_sandbox() -> Sandbox:
     Raises:
         ConfigError: there is none, and how to get one.
     """
-    found = find_sandbox()
-    if found is None:
+    sandbox = find_sandbox()
+    if sandbox is None:
         raise ConfigError(
             "programs cannot be run: there is no sandbox",
             got=f"bubblewrap: {'does not work' if shutil.which('bwrap') else 'not installed'}; "
@@ -251,7 +261,7 @@ def require_sandbox() -> Sandbox:
             "user namespaces are allowed, or start docker or podman with the image "
             f"{_IMAGE} at hand",
         )
-    return found
+    return sandbox
 
 
 @cache
@@ -273,40 +283,40 @@ def _works(sandbox: Sandbox) -> bool:
         "    return [x + 1, [n for n in names if n != 'lo'], os.path.exists(OURS)]\n"
     ).replace("OURS", repr(str(Path(__file__))))
     case = Case(output=[2, [], False], input=[1], function="f")
-    found = run_program(probe, [case], sandbox=sandbox, limits=Limits())
-    return found is not None and same(case, found[0])
+    replies = run_program(probe, [case], sandbox=sandbox, limits=Limits())
+    return replies is not None and same(case, replies[0])
 
 
 def _bubblewrap(*, proc: bool) -> Sandbox | None:
     program = shutil.which("bwrap")
     if program is None:
         return None
-    words = [program, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
-    words += ["--setenv", "PATH", "/usr/bin:/bin", "--ro-bind", "/usr", "/usr"]
+    command = [program, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+    command += ["--setenv", "PATH", "/usr/bin:/bin", "--ro-bind", "/usr", "/usr"]
     for name in ("/lib", "/lib64", "/bin", "/sbin"):
-        place = Path(name)
-        if place.is_symlink():
-            words += ["--symlink", os.readlink(place), name]
-        elif place.exists():
-            words += ["--ro-bind", name, name]
+        directory = Path(name)
+        if directory.is_symlink():
+            command += ["--symlink", os.readlink(directory), name]
+        elif directory.exists():
+            command += ["--ro-bind", name, name]
     if Path("/etc/ld.so.cache").exists():
-        words += ["--ro-bind", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+        command += ["--ro-bind", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     python = Path(sys.base_prefix).resolve()
     if not python.is_relative_to("/usr"):
         for parent in reversed(python.parents[:-1]):
-            words += ["--perms", "0755", "--dir", str(parent)]
-        words += ["--ro-bind", str(python), str(python)]
-    words += ["--proc", "/proc"] if proc else []
-    words += ["--dev", "/dev", "--perms", "1777", "--size", str(2**26), "--tmpfs", "/tmp"]
-    words += ["--chdir", "/tmp"]
+            command += ["--perms", "0755", "--dir", str(parent)]
+        command += ["--ro-bind", str(python), str(python)]
+    command += ["--proc", "/proc"] if proc else []
+    command += ["--dev", "/dev", "--perms", "1777", "--size", str(2**26), "--tmpfs", "/tmp"]
+    command += ["--chdir", "/tmp"]
     if os.geteuid() == 0:
         # The program becomes a user of its own, which the harness is not: limits on processes do
         # not hold for root.
         for right in ("CAP_SETUID", "CAP_SETGID", "CAP_KILL"):
-            words += ["--cap-add", right]
-        words.remove("--unshare-all")
-        words[1:1] = [f"--unshare-{name}" for name in ("ipc", "pid", "net", "uts", "cgroup-try")]
-    return Sandbox("bubblewrap", (*words, _interpreter()))
+            command += ["--cap-add", right]
+        command.remove("--unshare-all")
+        command[1:1] = [f"--unshare-{name}" for name in ("ipc", "pid", "net", "uts", "cgroup-try")]
+    return Sandbox("bubblewrap", (*command, _interpreter()))
 
 
 def _interpreter() -> str:
@@ -330,18 +340,18 @@ def _containers() -> list[Sandbox | None]:
     return out
 
 
-def _equal(wanted: Any, said: Any) -> bool:
-    if isinstance(wanted, bool) or isinstance(said, bool):
-        return wanted is said
-    if isinstance(wanted, int | float) and isinstance(said, int | float):
-        if isinstance(wanted, int) and isinstance(said, int):
-            return wanted == said
-        return math.isclose(wanted, said, rel_tol=1e-6, abs_tol=1e-9)
-    if isinstance(wanted, list) and isinstance(said, list):
-        return len(wanted) == len(said) and all(map(_equal, wanted, said))
-    if isinstance(wanted, dict) and isinstance(said, dict):
-        return wanted.keys() == said.keys() and all(_equal(wanted[k], said[k]) for k in wanted)
-    return type(wanted) is type(said) and bool(wanted == said)
+def _equal(wanted: object, value: object) -> bool:
+    if isinstance(wanted, bool) or isinstance(value, bool):
+        return wanted is value
+    if isinstance(wanted, int | float) and isinstance(value, int | float):
+        if isinstance(wanted, int) and isinstance(value, int):
+            return wanted == value
+        return math.isclose(wanted, value, rel_tol=1e-6, abs_tol=1e-9)
+    if isinstance(wanted, list) and isinstance(value, list):
+        return len(wanted) == len(value) and all(map(_equal, wanted, value))
+    if isinstance(wanted, dict) and isinstance(value, dict):
+        return wanted.keys() == value.keys() and all(_equal(wanted[k], value[k]) for k in wanted)
+    return type(wanted) is type(value) and bool(wanted == value)
 
 
 def _lines(text: str) -> list[str]:

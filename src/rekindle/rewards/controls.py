@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from rekindle.records import Problem, Score
-from rekindle.rewards.reward_model import Asked, text_key
+from rekindle.rewards.reward_model import Answered, text_key
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class RandomScores:
 
     seed: int = 0
 
-    def score(self, asked: Sequence[Asked]) -> list[Score]:
+    def score(self, answers: Sequence[Answered]) -> list[Score]:
         """The same text has the same score in every run of this seed."""
-        return [Score(normal(self.seed, text_key(problem, text))) for problem, text in asked]
+        return [Score(normal(self.seed, text_key(problem, text))) for problem, text in answers]
 
     def fingerprint(self) -> str:
         """The seed."""
@@ -50,9 +50,9 @@ class OracleScores:
     noise: float
     seed: int = 0
 
-    def score(self, asked: Sequence[Asked]) -> list[Score]:
+    def score(self, answers: Sequence[Answered]) -> list[Score]:
         """A verdict that is missing stays missing."""
-        return [self._noisy(problem, text) for problem, text in asked]
+        return [self._noisy(problem, text) for problem, text in answers]
 
     def fingerprint(self) -> str:
         """The task, the noise and the seed."""

@@ -20,13 +20,13 @@ import time
 
 def serve() -> None:
     """Read the request, run each case, report."""
-    asked = json.loads(sys.stdin.buffer.read())
-    nonce = asked["nonce"]
+    request = json.loads(sys.stdin.buffer.read())
+    nonce = request["nonce"]
     # Nobody of the same user may read this memory, or write to these files by way of /proc.
     ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
     _report(nonce, {"ready": True})
-    for number, case in enumerate(asked["cases"]):
-        _report(nonce, {"case": number, **_run_case(asked["program"], case, asked["limits"])})
+    for number, case in enumerate(request["cases"]):
+        _report(nonce, {"case": number, **_run_case(request["program"], case, request["limits"])})
         _end_others()
 
 
@@ -49,22 +49,22 @@ def _run_case(program: str, case: dict, limits: dict) -> dict:  # type: ignore[t
         os._exit(0)
     os.close(out_write)
     os.close(in_read)
-    said, why = _talk(out_read, in_write, case.get("stdin", "").encode(), limits)
+    output, why = _talk(out_read, in_write, case.get("stdin", "").encode(), limits)
     _kill(child)
     status = os.waitpid(child, 0)[1]
     if why:
         return {"failed": why}
     if "stdin" in case:
-        return {"stdout": said.decode("utf-8", "replace")} if status == 0 else _died(status)
+        return {"stdout": output.decode("utf-8", "replace")} if status == 0 else _died(status)
     if status != 0:
         return _died(status)
-    return {"value": said.decode("utf-8", "replace")}
+    return {"value": output.decode("utf-8", "replace")}
 
 
 def _talk(out: int, to: int, text: bytes, limits: dict) -> tuple:  # type: ignore[type-arg]
     """Feed the program and read what it says, until it closes, is late, or says too much."""
     deadline = time.monotonic() + limits["seconds"]
-    said = b""
+    output = b""
     os.set_blocking(to, False)
     writing = [to] if text else []
     if not text:
@@ -88,14 +88,14 @@ def _talk(out: int, to: int, text: bytes, limits: dict) -> tuple:  # type: ignor
             part = os.read(out, 65536)
             if not part:
                 break
-            said += part
-            if len(said) > limits["output"]:
+            output += part
+            if len(output) > limits["output"]:
                 why = "too much output"
                 break
     if writing:
         os.close(to)
     os.close(out)
-    return said, why
+    return output, why
 
 
 def _become_untrusted(stdin: int, stdout: int, limits: dict) -> None:  # type: ignore[type-arg]

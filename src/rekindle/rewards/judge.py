@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.records import Problem, Score
-from rekindle.rewards.reward_model import Asked, Scorer
+from rekindle.rewards.reward_model import Answered, Scorer
 
 LOWEST, HIGHEST = 0.0, 5.0
 
@@ -81,7 +81,7 @@ class Judgement(NamedTuple):
 class Judge(Protocol):
     """Anything that judges answers."""
 
-    def judge(self, asked: Sequence[Asked], *, seed: int) -> list[Judgement]:
+    def judge(self, answers: Sequence[Answered], *, seed: int) -> list[Judgement]:
         """A judgement of each answer, in order; missing with a reason where there is none.
 
         Raises:
@@ -116,12 +116,12 @@ class Format:
         A number at the very end of a reply that was cut off may have gone on (4 as 4.5, 4/10 or
         4-5), so it does not count.
         """
-        found = self.read(reply)
-        if cut and found.reason == _ABSENT:
+        mark = self.read(reply)
+        if cut and mark.reason == _ABSENT:
             return Score.missing("cut off before the score")
-        if cut and found.value is not None and reply.rstrip(_OPEN_END)[-1:].isdigit():
+        if cut and mark.value is not None and reply.rstrip(_OPEN_END)[-1:].isdigit():
             return Score.missing("cut off in the score")
-        return found
+        return mark
 
 
 _ABSENT = "no score"
@@ -129,8 +129,8 @@ _ABSENT = "no score"
 
 def ask_additive(problem: Problem, text: str) -> str:
     """The additive prompt; an answer cannot close the tag that holds it."""
-    said = text.replace("</response>", "< /response>")
-    return ADDITIVE.format(prompt=asked_text(problem), text=said)
+    shown = text.replace("</response>", "< /response>")
+    return ADDITIVE.format(prompt=question_text(problem), text=shown)
 
 
 def read_additive(reply: str) -> Score:
@@ -140,18 +140,18 @@ def read_additive(reply: str) -> Score:
     open. Missing: no score, two that differ, a range or an unfinished sum, one out of 0 to 5 or on
     another scale, an HTML page.
     """
-    said = reply.rsplit(_THOUGHT, 1)[-1].split(_THINKS, 1)[0]
-    if _PAGE.match(said):
+    verdict = reply.rsplit(_THOUGHT, 1)[-1].split(_THINKS, 1)[0]
+    if _PAGE.match(verdict):
         return Score.missing("an HTML page")
-    found = [_value(match) for match in _SCORE.finditer(said)]
-    if not found:
+    marks = [_value(match) for match in _SCORE.finditer(verdict)]
+    if not marks:
         return Score.missing(_ABSENT)
-    unusable = [score for score in found if score.value is None]
+    unusable = [score for score in marks if score.value is None]
     if unusable:
         return unusable[-1]
-    if len({score.value for score in found}) > 1:
+    if len({score.value for score in marks}) > 1:
         return Score.missing("two scores")
-    return found[-1]
+    return marks[-1]
 
 
 def _value(match: re.Match[str]) -> Score:
@@ -167,17 +167,17 @@ def _value(match: re.Match[str]) -> Score:
 
 def ask_marker(problem: Problem, text: str) -> str:
     """Prompt, answer and the marker that asks for a score."""
-    return f"{asked_text(problem)}{text}?"
+    return f"{question_text(problem)}{text}?"
 
 
 def read_marker(reply: str) -> Score:
     """The number that the reply ends in, after results with Y or N alone."""
     if _PAGE.match(reply):
         return Score.missing("an HTML page")
-    found = _MARKER.fullmatch(reply)
-    if found is None:
+    match = _MARKER.fullmatch(reply)
+    if match is None:
         return Score.missing("two scores" if len(re.findall(r"\d+", reply)) > 1 else _ABSENT)
-    value = float(found[1])
+    value = float(match[1])
     return Score(value) if value <= HIGHEST else Score.missing("a score out of range")
 
 
@@ -198,7 +198,7 @@ def format_of(name: str) -> Format:
     return FORMATS[name]
 
 
-def asked_text(problem: Problem) -> str:
+def question_text(problem: Problem) -> str:
     """What the user asked, as one text; of a chat, each turn under its role."""
     if problem.messages is None:
         return problem.prompt
@@ -222,9 +222,9 @@ class ScorerJudge:
 
     scorer: Scorer
 
-    def judge(self, asked: Sequence[Asked], *, seed: int) -> list[Judgement]:
+    def judge(self, answers: Sequence[Answered], *, seed: int) -> list[Judgement]:
         """Scores in order; `seed` has no say."""
-        return [Judgement(score, (score,)) for score in self.scorer.score(asked)]
+        return [Judgement(score, (score,)) for score in self.scorer.score(answers)]
 
     def fingerprint(self) -> str:
         """The reward model's."""
@@ -240,21 +240,21 @@ class CallableJudge:
         name: what stands for the function in hashes: change it when the function changes.
     """
 
-    function: Callable[[Sequence[Asked]], Sequence[float | None]]
+    function: Callable[[Sequence[Answered]], Sequence[float | None]]
     name: str
 
-    def judge(self, asked: Sequence[Asked], *, seed: int) -> list[Judgement]:
+    def judge(self, answers: Sequence[Answered], *, seed: int) -> list[Judgement]:
         """The function's numbers.
 
         Raises:
             DataError: another count of them than of answers, or something else than numbers.
         """
-        values = list(self.function(asked))
-        if len(values) != len(asked):
+        values = list(self.function(answers))
+        if len(values) != len(answers):
             raise DataError(
-                f"judge '{self.name}' returned another number of scores than it was asked for",
+                f"judge '{self.name}' returned the wrong number of scores",
                 got=len(values),
-                wanted=len(asked),
+                wanted=len(answers),
             )
         return [_judgement(value, self.name) for value in values]
 
@@ -268,7 +268,7 @@ def _judgement(value: object, name: str) -> Judgement:
         return Judgement(Score.missing("the judge gave none"))
     if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
         raise DataError(
-            f"judge '{name}' returned something else than a score",
+            f"judge '{name}' returned a value that is not a score",
             got=value,
             wanted="a finite number, or None for no judgement",
         )

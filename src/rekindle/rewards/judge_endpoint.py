@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import math
 import os
 import random
 import threading
@@ -22,17 +21,20 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rekindle.errors import ConfigError, RewardUnavailableError, missing_extra
 from rekindle.files import AppendLog, cut_torn_line
 from rekindle.records import Problem, Score
 from rekindle.rewards.judge import Format, Judgement, averaged
-from rekindle.rewards.reward_model import Asked
+from rekindle.rewards.reward_model import Answered
+from rekindle.rewards.reward_server import RETRIED, PassingError, pause, retry_after
+
+if TYPE_CHECKING:
+    import httpx
 
 SYSTEM = "You judge answers helpfully, precisely and without regard to who wrote them."
-LONGEST_WAIT = 120.0  # seconds between two tries, whatever the server asks for
-_AGAIN = (408, 425, 429)
+_JSON = "application/json"
 _THIS_ONE = (400, 413, 422)  # may be due to one text, e.g. one that is too long
 
 
@@ -44,12 +46,9 @@ class Reply(NamedTuple):
     tokens: int  # generated, as the endpoint counts; 0 where it does not
 
 
-class _PassingError(Exception):
-    """One try failed in a way that may pass; `wait` is what the server asked for, seconds."""
-
-    def __init__(self, why: str, wait: float = 0.0) -> None:
-        super().__init__(why)
-        self.wait = wait
+class _Call(NamedTuple):
+    key: str  # of its reply: a hash of the address and the body
+    body: bytes
 
 
 class _RefusedError(Exception):
@@ -68,9 +67,9 @@ class ReplyCache:
         cut_torn_line(path)
         self._known: dict[str, Reply] = {}
         for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
-            found = _entry(line)
-            if found is not None:
-                self._known[found[0]] = found[1]
+            entry = _entry(line)
+            if entry is not None:
+                self._known[entry[0]] = entry[1]
 
     def __len__(self) -> int:
         return len(self._known)
@@ -137,7 +136,7 @@ class EndpointJudge:
                 fix=f"export {self.key_env}=..., or leave judge.key_env out",
             )
 
-    def judge(self, asked: Sequence[Asked], *, seed: int) -> list[Judgement]:
+    def judge(self, answers: Sequence[Answered], *, seed: int) -> list[Judgement]:
         """A judgement of each answer; missing where no reply of it could be read.
 
         The k-th call about an answer carries `seed` and k: the same call is made once, also in a
@@ -149,32 +148,32 @@ class EndpointJudge:
         """
         import httpx
 
-        bodies = [
-            self._body(problem, text, seed * 1_000_003 + k)
-            for problem, text in asked
+        calls = [
+            self._call_of(problem, text, seed * 1_000_003 + k)
+            for problem, text in answers
             for k in range(self.samples)
         ]
-        keys = [_key(self.url, body) for body in bodies]
-        new = {key: body for key, body in zip(keys, bodies, strict=True) if not self.cache.get(key)}
+        keys = [call.key for call in calls]
+        new = dict(call for call in calls if not self.cache.get(call.key))
         stop = threading.Event()
         limits = httpx.Limits(max_connections=self.parallel)
         with (
             httpx.Client(timeout=self.timeout, limits=limits, headers=self._headers()) as client,
             ThreadPoolExecutor(self.parallel) as pool,
         ):
-            calls = dict[str, Future[None]]()
+            pending = dict[str, Future[None]]()
             try:
                 for key, body in new.items():
-                    calls[key] = pool.submit(self._call, client, key, body, stop)
-                    calls[key].add_done_callback(lambda call: _stop_on_failure(call, stop))
-                refused = _wait_for(calls)
+                    pending[key] = pool.submit(self._send, client, key, body, stop)
+                    pending[key].add_done_callback(lambda call: _stop_on_failure(call, stop))
+                refused = _wait_for(pending)
             finally:
                 stop.set()  # Ctrl-C too: no call begins that nobody would read
         if refused and not any(self.cache.get(key) for key in keys):
             raise self._refusal(next(iter(refused.values())))
         return [
             self._judgement(keys[i * self.samples : (i + 1) * self.samples], refused)
-            for i in range(len(asked))
+            for i in range(len(answers))
         ]
 
     def _judgement(self, keys: Sequence[str], refused: Mapping[str, str]) -> Judgement:
@@ -191,14 +190,14 @@ class EndpointJudge:
 
     def fingerprint(self) -> str:
         """Hash of address, model, format and decoding: what the server does is not seen."""
-        said = [self.url, self.model, self.format.name, self.samples, self.temperature, self.top_p]
-        return hashlib.sha256(json.dumps([*said, self.max_tokens]).encode()).hexdigest()
+        parts = [self.url, self.model, self.format.name, self.samples, self.temperature, self.top_p]
+        return hashlib.sha256(json.dumps([*parts, self.max_tokens]).encode()).hexdigest()
 
-    def _refusal(self, said: str) -> RewardUnavailableError:
+    def _refusal(self, refusal: str) -> RewardUnavailableError:
         return RewardUnavailableError(
             f"the judge at {self.url} refuses the request",
-            got=said,
-            why="trying again would not change that",
+            got=refusal,
+            why="a retry would not help",
             fix="check judge.url, judge.model and judge.key_env, then --resume",
         )
 
@@ -207,8 +206,8 @@ class EndpointJudge:
             return {}
         return {"Authorization": f"Bearer {os.environ[self.key_env]}"}
 
-    def _body(self, problem: Problem, text: str, seed: int) -> dict[str, Any]:
-        return {
+    def _call_of(self, problem: Problem, text: str, seed: int) -> _Call:
+        body = {
             "model": self.model,
             "messages": [
                 {"role": "system", "content": SYSTEM},
@@ -219,8 +218,10 @@ class EndpointJudge:
             "max_tokens": self.max_tokens or self.format.room,
             "seed": seed,
         }
+        address = json.dumps([self.url, body], sort_keys=True).encode()
+        return _Call(hashlib.sha256(address).hexdigest(), json.dumps(body).encode())
 
-    def _call(self, client: Any, key: str, body: dict[str, Any], stop: threading.Event) -> None:
+    def _send(self, client: httpx.Client, key: str, body: bytes, stop: threading.Event) -> None:
         tries = self.retries + 1
         for attempt in range(1, tries + 1):
             if stop.is_set():
@@ -228,32 +229,32 @@ class EndpointJudge:
             try:
                 self.cache.put(key, self._post(client, body))
                 return
-            except _PassingError as error:
+            except PassingError as error:
                 if attempt == tries:
                     raise RewardUnavailableError(
-                        f"the judge at {self.url} gives no judgement",
+                        f"the judge at {self.url} returns no judgement",
                         got=f"{error} (tried {tries} times)",
                         why=f"the {len(self.cache)} replies that came are kept",
-                        fix="bring it back, then go on with --resume",
+                        fix="restart the server, then continue with --resume",
                     ) from error
-                pause = self.backoff * 2 ** (attempt - 1) * self.jitter.uniform(0.5, 1.5)
-                self.sleep(min(max(pause, error.wait), LONGEST_WAIT))
+                self.sleep(pause(attempt, error, backoff=self.backoff, jitter=self.jitter))
 
-    def _post(self, client: Any, body: dict[str, Any]) -> Reply:
+    def _post(self, client: httpx.Client, body: bytes) -> Reply:
         import httpx
 
         try:
-            answer = client.post(f"{self.url.rstrip('/')}/chat/completions", json=body)
+            address = f"{self.url.rstrip('/')}/chat/completions"
+            answer = client.post(address, content=body, headers={"Content-Type": _JSON})
         except httpx.HTTPError as error:  # timeouts and lost connections
-            raise _PassingError(f"{type(error).__name__}: {error}") from error
-        if answer.status_code in _AGAIN or answer.status_code >= 500:
-            wait = _seconds(answer.headers.get("Retry-After"))
-            raise _PassingError(f"HTTP {answer.status_code}: {answer.text[:200]}", wait)
-        said = f"HTTP {answer.status_code}: {answer.text[:200]}"
+            raise PassingError(f"{type(error).__name__}: {error}") from error
+        if answer.status_code in RETRIED or answer.status_code >= 500:
+            wait = retry_after(answer.headers.get("Retry-After"))
+            raise PassingError(f"HTTP {answer.status_code}: {answer.text[:200]}", wait)
+        status = f"HTTP {answer.status_code}: {answer.text[:200]}"
         if answer.status_code in _THIS_ONE:
-            raise _RefusedError(said)
+            raise _RefusedError(status)
         if answer.status_code != 200:
-            raise self._refusal(said)
+            raise self._refusal(status)
         try:
             tree = answer.json()
             choice = tree["choices"][0]
@@ -261,7 +262,7 @@ class EndpointJudge:
             tokens = (tree.get("usage") or {}).get("completion_tokens") or 0
             return Reply(str(text), choice.get("finish_reason") == "length", int(tokens))
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise _PassingError(f"no chat completion: {answer.text[:200]}") from error
+            raise PassingError(f"no chat completion: {answer.text[:200]}") from error
 
 
 def _stop_on_failure(call: Future[None], stop: threading.Event) -> None:
@@ -285,16 +286,3 @@ def _wait_for(calls: Mapping[str, Future[None]]) -> dict[str, str]:
     if failure is not None:
         raise failure
     return refused
-
-
-def _key(url: str, body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps([url, body], sort_keys=True).encode()).hexdigest()
-
-
-def _seconds(text: str | None) -> float:
-    """What Retry-After asks for in seconds; 0 where it says nothing usable (or gives a date)."""
-    try:
-        found = float(text or 0)
-    except ValueError:
-        return 0.0
-    return found if math.isfinite(found) and found > 0 else 0.0

@@ -30,14 +30,14 @@ from rekindle.errors import ModelError
 from rekindle.files import sha256_file
 from rekindle.records import Problem, Score
 
-Asked = tuple[Problem, str]  # what was asked, and the answer
+Answered = tuple[Problem, str]  # a problem, and an answer to it
 
 
 @runtime_checkable
 class Scorer(Protocol):
     """Anything that gives answers a number."""
 
-    def score(self, asked: Sequence[Asked]) -> list[Score]:
+    def score(self, answers: Sequence[Answered]) -> list[Score]:
         """A value or missing(reason) for each answer, in order.
 
         Raises:
@@ -58,8 +58,8 @@ def text_key(problem: Problem, text: str) -> str:
 
 
 @dataclass
-class Once:
-    """A scorer that is asked for each text once.
+class CachedScorer:
+    """A scorer that scores each text once.
 
     `keep` texts are remembered between calls, the least recently used go first. 0 remembers none,
     so that a run that is resumed in between gives the same bits: what else is in a batch moves a
@@ -70,20 +70,20 @@ class Once:
     keep: int = 0
     _known: OrderedDict[str, Score] = field(default_factory=OrderedDict)
 
-    def score(self, asked: Sequence[Asked]) -> list[Score]:
+    def score(self, answers: Sequence[Answered]) -> list[Score]:
         """As the scorer's; equal texts get equal scores."""
-        keys = [text_key(problem, text) for problem, text in asked]
-        found = {key: self._known[key] for key in keys if key in self._known}
-        new = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in found}
+        keys = [text_key(problem, text) for problem, text in answers]
+        scores = {key: self._known[key] for key in keys if key in self._known}
+        new = {key: pair for key, pair in zip(keys, answers, strict=True) if key not in scores}
         if new:
-            found.update(zip(new, self.scorer.score(list(new.values())), strict=True))
+            scores.update(zip(new, self.scorer.score(list(new.values())), strict=True))
         for key in keys:
-            if found[key].value is not None and self.keep:
-                self._known[key] = found[key]
+            if scores[key].value is not None and self.keep:
+                self._known[key] = scores[key]
                 self._known.move_to_end(key)
         while len(self._known) > self.keep:
             self._known.popitem(last=False)
-        return [found[key] for key in keys]
+        return [scores[key] for key in keys]
 
     def fingerprint(self) -> str:
         """The scorer's."""
@@ -131,7 +131,7 @@ class ScalarHead:
                 wanted="a directory in Hugging Face layout, or a hub id such as owner/name",
                 fix="train one: rekindle reward train --model ... --task ... --out ...",
             )
-        options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        options: dict[str, bool | str] = {"trust_remote_code": trust_remote_code}
         if revision is not None:
             options["revision"] = revision
         tokenizer = _load_tokenizer(source, options)
@@ -161,7 +161,7 @@ class ScalarHead:
                 f"reward model '{name}' has {labels} labels",
                 got=dict(model.config.id2label),
                 wanted="one label (num_labels = 1), the score",
-                why="which of several is the reward cannot be guessed",
+                why="rekindle cannot know which of them is the reward",
                 fix="use a scalar-head reward model",
             )
         # The model finds the last token as the last that is not its own pad id.
@@ -224,9 +224,9 @@ class ScalarHead:
         return scores_B
 
     @torch.no_grad()
-    def score(self, asked: Sequence[Asked]) -> list[Score]:
+    def score(self, answers: Sequence[Answered]) -> list[Score]:
         """Scores in batches of similar length; what does not fit or is not finite is missing."""
-        rows = [self.encode(problem, text) for problem, text in asked]
+        rows = [self.encode(problem, text) for problem, text in answers]
         out = [Score.missing("not scored")] * len(rows)
         for batch in self._batches(rows, out):
             width = len(rows[batch[-1]])
@@ -277,7 +277,7 @@ class ScalarHead:
         return digest.hexdigest()
 
 
-def _load_tokenizer(source: str, options: dict[str, Any]) -> Any:
+def _load_tokenizer(source: str, options: dict[str, bool | str]) -> Any:
     # Loaded here: transformers takes seconds to import.
     from transformers import AutoTokenizer
 
@@ -288,13 +288,13 @@ def _load_tokenizer(source: str, options: dict[str, Any]) -> Any:
             f"the tokenizer of reward model '{source}' could not be loaded",
             got=str(error).strip().splitlines()[0],
             wanted="a directory or hub id that holds model and tokenizer",
-            why="it scores text in tokens of its own",
+            why="a reward model reads text with its own tokenizer",
             fix="check reward.model, the network and access; or save the tokenizer beside it",
         ) from error
 
 
 def _load_model(
-    source: str, dtype: torch.dtype, options: dict[str, Any], *, fresh_head: bool
+    source: str, dtype: torch.dtype, options: dict[str, bool | str], *, fresh_head: bool
 ) -> Any:
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
@@ -317,7 +317,7 @@ def _load_model(
             f"'{source}' has no trained reward head",
             got=f"no weights for {', '.join(missing[:3])}",
             wanted="a model saved as AutoModelForSequenceClassification",
-            why="a head of fresh random weights would score noise",
+            why="a head with random weights would score noise",
             fix="train one: rekindle reward train --model ... --task ... --out ...",
         )
     return model

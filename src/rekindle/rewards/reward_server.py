@@ -23,26 +23,40 @@ import random
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from rekindle.errors import ConfigError, RewardUnavailableError
 from rekindle.records import Problem, Score
-from rekindle.rewards.reward_model import Asked
+from rekindle.rewards.reward_model import Answered
 
 Protocol = Literal["openrlhf", "classify", "score"]
 LONGEST_WAIT = 120.0  # seconds between two tries, whatever the server asks for
 _LARGEST = 64 * 2**20  # bytes of an answer that are read
-_AGAIN = (408, 425, 429)
+RETRIED = (408, 425, 429)  # HTTP statuses that may pass, beside 5xx
 
 
-class _PassingError(Exception):
+class PassingError(Exception):
     """One try failed in a way that may pass; `wait` is what the server asked for, seconds."""
 
-    def __init__(self, why: str, wait: float | None = None) -> None:
+    def __init__(self, why: str, wait: float = 0.0) -> None:
         super().__init__(why)
         self.wait = wait
+
+
+def pause(attempt: int, error: PassingError, *, backoff: float, jitter: random.Random) -> float:
+    """Seconds to wait after try `attempt` (from 1), or as long as the server asked for."""
+    seconds = backoff * 2.0 ** (attempt - 1) * jitter.uniform(0.5, 1.5)
+    return min(max(seconds, error.wait), LONGEST_WAIT)
+
+
+class _Ranked(TypedDict, total=False):
+    """One entry of `data`: which text, and its value under the protocol's key."""
+
+    index: int
+    score: object
+    probs: object
 
 
 @dataclass
@@ -70,15 +84,15 @@ class RewardServer:
                 "reward.url is not an address", got=self.url, wanted="http://... or https://..."
             )
 
-    def score(self, asked: Sequence[Asked]) -> list[Score]:
+    def score(self, answers: Sequence[Answered]) -> list[Score]:
         """Scores in order; missing where the server gave no finite number.
 
         Raises:
             RewardUnavailableError: no usable answer after all tries, or one that no retry can mend.
         """
         out: list[Score] = []
-        for begin in range(0, len(asked), self.batch):
-            part = asked[begin : begin + self.batch]
+        for begin in range(0, len(answers), self.batch):
+            part = answers[begin : begin + self.batch]
             out.extend(_score(value) for value in self._values(part))
         return out
 
@@ -86,22 +100,20 @@ class RewardServer:
         """Address, protocol and name: what the server does behind them is not seen."""
         return f"{self.protocol} {self.url} {self.served or ''}".strip()
 
-    def _values(self, part: Sequence[Asked]) -> list[Any]:
-        body = json.dumps(_request(part, self.protocol, self.served)).encode()
+    def _values(self, part: Sequence[Answered]) -> list[object]:
+        body = _body(part, self.protocol, self.served)
         tries = self.retries + 1
         for attempt in range(1, tries + 1):
             try:
                 return _read(self._post(body), self.protocol, len(part))
-            except _PassingError as error:
+            except PassingError as error:
                 if attempt == tries:
                     raise RewardUnavailableError(
-                        f"the reward server at {self.url} gives no scores",
+                        f"the reward server at {self.url} returns no scores",
                         got=f"{error} (tried {tries} times)",
-                        fix="bring it back, then go on with --resume",
+                        fix="restart the server, then continue with --resume",
                     ) from error
-                pause = self.backoff * 2 ** (attempt - 1) * self.jitter.uniform(0.5, 1.5)
-                asks = 0.0 if error.wait is None else error.wait
-                self.sleep(min(max(pause, asks), LONGEST_WAIT))
+                self.sleep(pause(attempt, error, backoff=self.backoff, jitter=self.jitter))
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _post(self, body: bytes) -> bytes:
@@ -113,30 +125,30 @@ class RewardServer:
                 return bytes(answer.read(_LARGEST))
         except urllib.error.HTTPError as error:
             with error:
-                said = error.read(300).decode("utf-8", "replace").strip()
-            why = f"HTTP {error.code} {error.reason}: {said}"
-            if error.code in _AGAIN or error.code >= 500:
-                raise _PassingError(why, _retry_after(error.headers.get("Retry-After"))) from error
+                text = error.read(300).decode("utf-8", "replace").strip()
+            why = f"HTTP {error.code} {error.reason}: {text}"
+            if error.code in RETRIED or error.code >= 500:
+                raise PassingError(why, retry_after(error.headers.get("Retry-After"))) from error
             raise RewardUnavailableError(
                 f"the reward server at {self.url} refuses the request",
                 got=why,
-                why="trying again would not change that",
+                why="a retry would not help",
                 fix="check reward.url, reward.protocol and reward.served, then --resume",
             ) from error
         except (OSError, http.client.HTTPException) as error:  # timeouts and URLError too
-            raise _PassingError(f"{type(error).__name__}: {error}") from error
+            raise PassingError(f"{type(error).__name__}: {error}") from error
 
 
-def _request(part: Sequence[Asked], protocol: Protocol, served: str | None) -> dict[str, Any]:
+def _body(part: Sequence[Answered], protocol: Protocol, served: str | None) -> bytes:
     prompts = [_prompt(problem) for problem, _ in part]
     texts = [text for _, text in part]
     whole = [prompt + text for prompt, text in zip(prompts, texts, strict=True)]
     if protocol == "openrlhf":
-        return {"query": whole, "prompts": prompts}
+        return json.dumps({"query": whole, "prompts": prompts}).encode()
     model = {} if served is None else {"model": served}
     if protocol == "classify":
-        return {**model, "input": whole, "use_activation": False}
-    return {**model, "text_1": prompts, "text_2": texts}
+        return json.dumps({**model, "input": whole, "use_activation": False}).encode()
+    return json.dumps({**model, "text_1": prompts, "text_2": texts}).encode()
 
 
 def _prompt(problem: Problem) -> str:
@@ -145,31 +157,31 @@ def _prompt(problem: Problem) -> str:
     return "\n".join(content for _, content in problem.messages) + "\n"
 
 
-def _read(answer: bytes, protocol: Protocol, count: int) -> list[Any]:
+def _read(answer: bytes, protocol: Protocol, count: int) -> list[object]:
     """The `count` values of an answer, of whatever type."""
     try:
         tree = json.loads(answer)
         if protocol == "openrlhf":
             values = list(tree["rewards"])
         else:
-            rows = {int(row["index"]): row for row in tree["data"]}
+            rows: dict[int, _Ranked] = {int(row["index"]): row for row in tree["data"]}
             values = [_value(rows[i], protocol) for i in range(len(tree["data"]))]
     except (ValueError, KeyError, TypeError, IndexError) as error:
         shown = answer[:200].decode("utf-8", "replace")
-        raise _PassingError(f"an answer that is not of protocol '{protocol}': {shown}") from error
+        raise PassingError(f"an answer that is not of protocol '{protocol}': {shown}") from error
     if len(values) != count:
-        raise _PassingError(f"{len(values)} scores for {count} answers")
+        raise PassingError(f"{len(values)} scores for {count} answers")
     return values
 
 
-def _value(row: Mapping[str, Any], protocol: Protocol) -> Any:
+def _value(row: _Ranked, protocol: Protocol) -> object:
     if protocol == "score":
         return row["score"]
     probs = row["probs"]
     return probs[0] if isinstance(probs, list) and len(probs) == 1 else probs
 
 
-def _score(value: Any) -> Score:
+def _score(value: object) -> Score:
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -183,19 +195,19 @@ def _score(value: Any) -> Score:
     return Score(number)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return "null" if value is None else f"a {type(value).__name__} for a number"
 
 
-def _retry_after(text: str | None) -> float | None:
-    """Seconds, given as a number or as a date; None when there is none."""
+def retry_after(text: str | None) -> float:
+    """Seconds, given as a number or as a date; 0 where it says nothing usable."""
     if text is None:
-        return None
+        return 0.0
     try:
         seconds = float(text)
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
         except ValueError:
-            return None
-    return max(seconds, 0.0) if math.isfinite(seconds) else None
+            return 0.0
+    return max(seconds, 0.0) if math.isfinite(seconds) else 0.0

@@ -1,7 +1,8 @@
-"""Exact and numeric answer checks, without evaluating anything that a model wrote.
+"""Answer checks. Exact and numeric ones evaluate nothing that a model wrote.
 
     exact    the extracted answers are the same text, white space, case and edges aside
     numeric  both are the same rational number; a gold that is no number is compared as text
+    math     math-verify (extra `[math]`): LaTeX, sets, intervals, expressions
 
 The answer is taken from a text in this order: the last `\\boxed{...}`, what follows the last
 `####`, what follows the last "answer is" or "answer:", the last number (numeric) or the last line
@@ -10,18 +11,39 @@ The answer is taken from a text in this order: the last `\\boxed{...}`, what fol
 Numbers are integers, decimals, fractions (`\\frac` too), powers of ten (1e6), with thousands
 separators, currency or per cent. A per cent sign on one side only may stand for itself or for a
 hundredth: 40 % is 40 and is 0.4, but 0.4 % is not 40 %.
+
+math-verify evaluates what models write and may take for ever: `math` runs in `rewards.workers`,
+which can be killed. Its own time limits are off; they work by signals, in the main thread, and not
+always.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import NamedTuple
 
+from rekindle.errors import missing_extra
 from rekindle.records import Score
 
 LONGEST = 2_000  # characters of an answer that are looked at; longer ones have no number in them
+# What verifiers and scorers of other packages raise on texts that they cannot read.
+UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 _DIGITS = 400  # numbers with more digits are compared as text
 _NUMBER = re.compile(
     r"(?:(?<![\w.)\]}])[-+])?\\?\$?"  # 10-3 holds no -3
@@ -58,7 +80,7 @@ class _Read(NamedTuple):
 
 def exact(gold: str, text: str) -> Score:
     """1 when the extracted answer is the gold text, else 0."""
-    return Score(float(_said(text) == tidy(_gold(gold))))
+    return Score(float(_stated(text) == tidy(_gold(gold))))
 
 
 def numeric(gold: str, text: str) -> Score:
@@ -70,8 +92,8 @@ def numeric(gold: str, text: str) -> Score:
     if wanted is None:
         return exact(gold, text)
     answer = numeric_answer(text)
-    said = None if answer is None else _read(answer)
-    return Score(float(said is not None and _same(wanted, said)))
+    stated = None if answer is None else _read(answer)
+    return Score(float(stated is not None and _same(wanted, stated)))
 
 
 VERIFIERS: dict[str, Callable[[str, str], Score]] = {"exact": exact, "numeric": numeric}
@@ -86,9 +108,9 @@ def numeric_answer(text: str) -> str | None:
     if cue is not None:
         # In "the answer is 56, not 57" the first number is meant.
         clause = _CLAUSE_END.split(_plain(cue[:LONGEST]), maxsplit=1)[0].rsplit("=", 1)[-1]
-        found = _NUMBER.search(clause)
-        if found is not None:
-            return found[0]
+        number = _NUMBER.search(clause)
+        if number is not None:
+            return number[0]
     numbers = _NUMBER.findall(_plain(text[-LONGEST:]))
     return str(numbers[-1]) if numbers else None
 
@@ -103,7 +125,7 @@ def canonical(text: str, verifier: str) -> str | None:
         number = _read(answer) if answer is not None else None
         if number is not None:
             return f"{number.value}{'%' if number.percent else ''}"
-    return _said(text) or None
+    return _stated(text) or None
 
 
 def as_number(text: str) -> Fraction | None:
@@ -147,17 +169,17 @@ def _read(text: str) -> _Read | None:
     stripped = _plain(text).strip().strip("$").strip().rstrip(".")
     if len(stripped) > _DIGITS:
         return None
-    found = _WHOLE.fullmatch(stripped)
-    if found is None or not (found["whole"] or found["part"]):
+    match = _WHOLE.fullmatch(stripped)
+    if match is None or not (match["whole"] or match["part"]):
         return None
     value = Fraction(
-        (found["whole"].replace(",", "") or "0") + (found["part"] or "") + (found["power"] or "")
+        (match["whole"].replace(",", "") or "0") + (match["part"] or "") + (match["power"] or "")
     )
-    if found["under"] is not None:
-        if int(found["under"]) == 0:
+    if match["under"] is not None:
+        if int(match["under"]) == 0:
             return None
-        value /= int(found["under"])
-    return _Read(-value if found["sign"] == "-" else value, found["percent"] is not None)
+        value /= int(match["under"])
+    return _Read(-value if match["sign"] == "-" else value, match["percent"] is not None)
 
 
 def _same(one: _Read, other: _Read) -> bool:
@@ -180,10 +202,10 @@ def _only_number(formal: str) -> str | None:
     return None if _FORMULA.search(around) else number[0]
 
 
-def _said(text: str) -> str:
-    for found in (_formal(text), _after_cue(text)):
-        if found is not None:
-            return tidy(found)
+def _stated(text: str) -> str:
+    for answer in (_formal(text), _after_cue(text)):
+        if answer is not None:
+            return tidy(answer)
     lines = [line for line in text[-LONGEST:].split("\n") if line.strip()]
     return tidy(lines[-1]) if lines else ""
 
@@ -218,8 +240,43 @@ def _plain(text: str) -> str:
     return _FRACTION.sub(_fraction, text)
 
 
-def _fraction(found: re.Match[str]) -> str:
-    whole, over, under = found[1], found[2] or found[3], found[4] or found[5]
+def _fraction(match: re.Match[str]) -> str:
+    whole, over, under = match[1], match[2] or match[3], match[4] or match[5]
     if whole is None:
         return f"{over}/{under}"
     return f"{int(whole) * int(under) + int(over)}/{under}"  # a mixed number
+
+
+# --- math-verify
+
+
+def math(gold: str, text: str) -> Score:
+    """1 when the answer equals the gold, else 0; missing when the gold cannot be read.
+
+    The answer is the last `\\boxed{...}`, else the last expression or number at the end of the
+    text. What is longer than `LONGEST` characters is no answer.
+
+    Raises:
+        MissingExtraError: math-verify is not installed.
+    """
+    library = _math_verify()
+    marked = "\\boxed" in gold or "$" in gold
+    wanted = library.parse(gold if marked else f"\\boxed{{{gold}}}", parsing_timeout=None)
+    if not wanted:
+        return Score.missing("parse: the gold answer cannot be read")
+    answer = boxed(text)
+    if answer is not None and len(answer) > LONGEST:
+        return Score(0.0)
+    text = text[-LONGEST:] if answer is None else f"\\boxed{{{answer}}}"
+    stated = library.parse(text, parsing_timeout=None)
+    return Score(float(bool(stated) and bool(library.verify(wanted, stated, timeout_seconds=None))))
+
+
+@cache
+def _math_verify() -> ModuleType:
+    try:
+        math_verify = import_module("math_verify")
+    except ImportError as error:
+        raise missing_extra("math-verify", extra="math", needed_for="verifier: math") from error
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it logs every text it cannot read
+    return math_verify

@@ -2,9 +2,9 @@
 
     python -m rekindle.rewards.worker VERIFIER MEMORY_MIB        (standard input: a socket)
 
-The template forks and kills on request (`rewards.nursery`). A worker verifies answers until it is
-told to stop: one JSON object a line each way. Whatever a verifier prints goes nowhere. Nothing is
-imported that is not needed: no torch, no transformers.
+The template forks and kills on request (`rewards.workers.Nursery`). A worker verifies answers until
+it is told to stop: one JSON object a line each way. Whatever a verifier prints goes nowhere.
+Nothing is imported that is not needed: no torch, no transformers.
 """
 
 from __future__ import annotations
@@ -20,43 +20,24 @@ import sys
 from collections.abc import Callable
 
 from rekindle.records import Score
-from rekindle.rewards.verify import VERIFIERS
-
-# What verifiers raise on texts that they cannot read; anything else ends the process, which the
-# pool sees.
-_UNREADABLE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NameError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
+from rekindle.rewards.verify import UNREADABLE, VERIFIERS, math
 
 
 def verifier_of(name: str) -> Callable[[str, str], Score]:
-    """The function behind a verifier's name; `math` loads math-verify."""
-    if name == "math":
-        from rekindle.rewards.math import math
-
-        return math
-    return VERIFIERS[name]
+    """The function behind a verifier's name; `math` loads math-verify when it is called."""
+    return math if name == "math" else VERIFIERS[name]
 
 
-def answer(verify: Callable[[str, str], Score], gold: str, text: str) -> dict[str, object]:
-    """A verdict as plain data; what cannot be read or held is missing, with the reason."""
+def verdict(verify: Callable[[str, str], Score], gold: str, text: str) -> Score:
+    """A verdict; what cannot be read or held is missing, with the reason."""
     try:
-        score = verify(gold, text)
+        return verify(gold, text)
     except RecursionError:
-        return {"value": None, "reason": "parse: too deeply nested"}
+        return Score.missing("parse: too deeply nested")
     except MemoryError:
-        return {"value": None, "reason": "memory"}
-    except _UNREADABLE as error:
-        return {"value": None, "reason": f"error: {type(error).__name__}"}
-    return {"value": score.value, "reason": score.reason}
+        return Score.missing("memory")
+    except UNREADABLE as error:  # anything else ends the process, which the pool sees
+        return Score.missing(f"error: {type(error).__name__}")
 
 
 def _die_with_parent() -> None:
@@ -77,8 +58,9 @@ def work(
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     with connection.makefile("rw", encoding="utf-8", newline="\n") as lines:
         for line in lines:
-            asked = json.loads(line)
-            lines.write(json.dumps(answer(verify, asked["gold"], asked["text"])) + "\n")
+            request = json.loads(line)
+            score = verdict(verify, request["gold"], request["text"])
+            lines.write(json.dumps({"value": score.value, "reason": score.reason}) + "\n")
             lines.flush()
 
 
@@ -89,7 +71,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     _die_with_parent()
     verify = verifier_of(name)
-    answer(verify, "2", r"$\sqrt{4}$")  # builds the parser's tables, which all workers then share
+    verdict(verify, "2", r"$\sqrt{4}$")  # builds the parser's tables, which all workers then share
     gc.freeze()
     template = os.getpid()
     while True:

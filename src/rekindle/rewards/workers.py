@@ -7,9 +7,11 @@ is missing with the reason, and another process takes its place. Processes are r
 
     1, 0, or missing: timeout | memory | parse: ... | error: ...
 
-Workers are forked from a process that has loaded the verifier (`rewards.nursery`), so a kill costs
-milliseconds. They share nothing with this one, and leave when it does (on Linux when the thread
-that started them does, so keep a pool in one that lasts).
+Killing a verifier must be cheap, or a few hanging answers make a pool slower than one process:
+sympy takes most of a second to import. So workers are forked from a template process (`python -m
+rekindle.rewards.worker`), which imports once and does nothing but fork and kill on request, over a
+socket that is its standard input. They share nothing with this process, and leave when it does (on
+Linux when the thread that started them does, so keep a pool in one that lasts).
 """
 
 from __future__ import annotations
@@ -19,22 +21,24 @@ import json
 import os
 import selectors
 import socket
+import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import IO, Any
+from typing import IO
 
 from rekindle.errors import ConfigError, missing_extra
 from rekindle.records import Score
-from rekindle.rewards.nursery import NotStartedError, Nursery
 
 POOLED = ("math",)  # verifiers that are never run in this process
+_STARTING = 60.0  # seconds for the template's imports; later requests take milliseconds
 
 
 @dataclass
-class _Worker:
+class _WorkerProcess:
     pid: int
     connection: socket.socket
     replies: IO[bytes]
@@ -68,11 +72,11 @@ class VerifierPool:
         self._nursery = Nursery([verifier, str(memory)])
         self._size = workers or 2 * (cores or 1)
         self._timeout, self._recycle = timeout, recycle
-        self._workers: list[_Worker] = []
+        self._workers: list[_WorkerProcess] = []
         self._owner = os.getpid()
         atexit.register(self.close)
 
-    def grade(self, asked: Sequence[tuple[str, str]]) -> list[Score]:
+    def grade(self, answers: Sequence[tuple[str, str]]) -> list[Score]:
         """A score for each (gold, text), in order.
 
         Raises:
@@ -80,15 +84,15 @@ class VerifierPool:
         """
         for worker in [worker for worker in self._workers if worker.item is not None]:
             self._end(worker)  # a call that an exception ended left it at an answer of its own
-        scores: list[Score | None] = [None] * len(asked)
-        waiting = deque(range(len(asked)))
+        scores: list[Score | None] = [None] * len(answers)
+        waiting = deque(range(len(answers)))
         while waiting or any(worker.item is not None for worker in self._workers):
             self._keep_up(len(waiting))
             for worker in list(self._workers):
                 if waiting and worker.item is None:
-                    self._hand_over(worker, waiting, asked, scores)
+                    self._hand_over(worker, waiting, answers, scores)
             for worker in self._look():
-                self._take(worker, scores)
+                self._receive(worker, scores)
             self._kill_late(scores)
         return [score if score is not None else Score.missing("error") for score in scores]
 
@@ -121,17 +125,17 @@ class VerifierPool:
                     wanted=f"python {' '.join(self._nursery.command)}",
                     fix="run that command to see why",
                 ) from error
-            self._workers.append(_Worker(pid, connection, connection.makefile("rb")))
+            self._workers.append(_WorkerProcess(pid, connection, connection.makefile("rb")))
 
     def _hand_over(
         self,
-        worker: _Worker,
+        worker: _WorkerProcess,
         waiting: deque[int],
-        asked: Sequence[tuple[str, str]],
+        answers: Sequence[tuple[str, str]],
         scores: list[Score | None],
     ) -> None:
         item = waiting.popleft()
-        gold, text = asked[item]
+        gold, text = answers[item]
         worker.item, worker.deadline = item, time.monotonic() + self._timeout
         line = json.dumps({"gold": gold, "text": text}) + "\n"
         try:
@@ -139,7 +143,7 @@ class VerifierPool:
         except ConnectionError:
             self._lose(worker, scores, "error: the process ended")
 
-    def _look(self) -> list[_Worker]:
+    def _look(self) -> list[_WorkerProcess]:
         busy = [worker for worker in self._workers if worker.item is not None]
         if not busy:
             return []
@@ -147,10 +151,10 @@ class VerifierPool:
         with selectors.DefaultSelector() as selector:
             for worker in busy:
                 selector.register(worker.connection, selectors.EVENT_READ, worker)
-            found = selector.select(max(0.0, soonest - time.monotonic()))
-        return [key.data for key, _ in found]
+            ready = selector.select(max(0.0, soonest - time.monotonic()))
+        return [key.data for key, _ in ready]
 
-    def _take(self, worker: _Worker, scores: list[Score | None]) -> None:
+    def _receive(self, worker: _WorkerProcess, scores: list[Score | None]) -> None:
         assert worker.item is not None
         try:
             line = worker.replies.readline()
@@ -159,10 +163,10 @@ class VerifierPool:
         if not line.endswith(b"\n"):
             self._lose(worker, scores, "error: the process ended")
             return
-        said: dict[str, Any] = json.loads(line)
-        scores[worker.item] = Score(said["value"], reason=said["reason"])
+        reply = json.loads(line)
+        scores[worker.item] = Score(reply["value"], reason=reply["reason"])
         worker.item, worker.served = None, worker.served + 1
-        if said["reason"] == "memory":
+        if reply["reason"] == "memory":
             worker.served = self._recycle  # what it holds is not given back
 
     def _kill_late(self, scores: list[Score | None]) -> None:
@@ -171,16 +175,92 @@ class VerifierPool:
             if worker.item is not None and worker.deadline <= now:
                 self._lose(worker, scores, "timeout")
 
-    def _lose(self, worker: _Worker, scores: list[Score | None], why: str) -> None:
+    def _lose(self, worker: _WorkerProcess, scores: list[Score | None], why: str) -> None:
         if worker.item is not None:
             scores[worker.item] = Score.missing(why)
         self._end(worker)
 
-    def _end(self, worker: _Worker) -> None:
+    def _end(self, worker: _WorkerProcess) -> None:
         worker.replies.close()
         worker.connection.close()
         self._nursery.end(worker.pid)
         self._workers.remove(worker)
+
+
+class NotStartedError(Exception):
+    """The template process ended, or did not get ready, before it could fork."""
+
+
+class Nursery:
+    """Forks workers on request, ready in milliseconds, and ends them.
+
+    Args:
+        arguments: of `python -m rekindle.rewards.worker`.
+    """
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.command = ["-m", "rekindle.rewards.worker", *arguments]
+        self._template: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def fork(self) -> tuple[int, socket.socket]:
+        """A new worker: its process id and the socket that talks to it.
+
+        Raises:
+            NotStartedError: twice in a row no template came up.
+        """
+        try:
+            return self._fork()
+        except (OSError, NotStartedError):  # somebody killed the template
+            self.close()
+            return self._fork()
+
+    def end(self, pid: int) -> None:
+        """Kill a worker that `fork` returned and wait for its end."""
+        try:
+            self._ask({"end": pid})
+        except (OSError, NotStartedError):
+            self.close()  # with the template go all its workers
+
+    def close(self) -> None:
+        """End the template and all workers; a later `fork` starts again."""
+        if self._control is not None:
+            self._control.close()
+        if self._template is not None:
+            self._template.kill()
+            self._template.wait()
+        self._control = self._template = None
+
+    def _fork(self) -> tuple[int, socket.socket]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                return self._ask({"fork": True}, theirs), ours
+            except (OSError, NotStartedError):
+                ours.close()
+                raise
+
+    def _ask(self, request: dict[str, int], passing: socket.socket | None = None) -> int:
+        control = self._control or self._start()
+        handles = [] if passing is None else [passing.fileno()]
+        socket.send_fds(control, [json.dumps(request).encode()], handles)
+        reply = control.recv(64)
+        if not reply:
+            raise NotStartedError
+        return int(reply)
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._template = subprocess.Popen(
+                [sys.executable, *self.command],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        ours.settimeout(_STARTING)
+        self._control = ours
+        return ours
 
 
 def check_pooled(verifier: str) -> None:

@@ -1,4 +1,4 @@
-"""Sampled answers to training problems, and everything that is said of each.
+"""Sampled answers to training problems, and what verifiers say of each.
 
 One entry an answer, problem by problem, `samples` of each. nan: missing, which is never 0.
 """
@@ -16,14 +16,14 @@ from rekindle.engine.config import SampleConfig
 from rekindle.engine.sampler import Sampler
 from rekindle.evals.intervals import Floats, wilson
 from rekindle.records import Problem
-from rekindle.signals.table import Row, row_of
+from rekindle.signals.findings import Measurement, measurement
 from rekindle.tasks.task import Grader, grade_all
 
 
 class Answers(NamedTuple):
     """`accepted`: the training verifier's score; `true`: the stronger check's, None without one."""
 
-    asked: list[tuple[Problem, str]]
+    pairs: list[tuple[Problem, str]]
     samples: int
     accepted: list[float]
     true: list[float] | None
@@ -32,11 +32,11 @@ class Answers(NamedTuple):
 
     def ids(self) -> list[str]:
         """The problem of each answer."""
-        return [problem.id for problem, _ in self.asked]
+        return [problem.id for problem, _ in self.pairs]
 
     def levels(self) -> list[str]:
         """The level of each problem."""
-        return [problem.level for problem, _ in self.asked[:: self.samples]]
+        return [problem.level for problem, _ in self.pairs[:: self.samples]]
 
     def table(self, values: Sequence[float]) -> Floats:
         """One entry an answer -> problems x samples."""
@@ -58,23 +58,23 @@ def sample_answers(
     `true` is what `check` says; without one, the part of that name of the scores.
     """
     rollouts = sampler.sample(problems, samples=samples, config=config, seed=seed)
-    asked = [(rollout.problem, rollout.text) for rollout in rollouts]
-    scores = grade_all(grader, asked)
+    pairs = [(rollout.problem, rollout.text) for rollout in rollouts]
+    scores = grade_all(grader, pairs)
     accepted = [math.nan if score.value is None else score.value for score in scores]
     if check is None:
         parts = [score.parts.get("true") for score in scores]
     else:
-        parts = [score.value for score in grade_all(check, asked)]
+        parts = [score.value for score in grade_all(check, pairs)]
     stronger = any(part is not None for part in parts)
     true = [math.nan if part is None else part for part in parts]
     reasons = Counter(score.reason for score in scores if score.reason is not None)
     cut = [float(rollout.finish == "length") for rollout in rollouts]
-    return Answers(asked, samples, accepted, true if stronger else None, reasons, cut)
+    return Answers(pairs, samples, accepted, true if stronger else None, reasons, cut)
 
 
 def share_row(
-    name: str, of: Sequence[float], given: Sequence[float], problem: Sequence[str], words: str
-) -> Row:
+    name: str, of: Sequence[float], given: Sequence[float], problem: Sequence[str], meaning: str
+) -> Measurement:
     """Share of `of` among the answers for which `given`, see `verifier` for its interval."""
     kept = [
         (key, value > 0.5)
@@ -82,9 +82,9 @@ def share_row(
         if condition > 0.5 and not math.isnan(value)
     ]
     if not kept:
-        return row_of(name, wilson(0, 0), words)
+        return measurement(name, wilson(0, 0), meaning)
     entered = Counter(key for key, _ in kept)
     outcomes = max(1, len(kept) ** 2 // sum(m * m for m in entered.values()))
     share = sum(good for _, good in kept) / len(kept)
-    found = wilson(share * outcomes, outcomes)
-    return row_of(name, found._replace(n=len(entered)), words)
+    interval = wilson(share * outcomes, outcomes)
+    return measurement(name, interval._replace(n=len(entered)), meaning)

@@ -1,36 +1,67 @@
-"""What a run directory says: rounds of self-rewarding, shares of groups, SFT's loss."""
+"""What a run directory says: rounds of self-rewarding, shares of groups, SFT's loss and its curve.
+
+Over the steps of a log: means of the first tenth and the last. A held-out curve is
+`eval/step-*.json`: the last evaluation is compared, problem by problem, with the one nearest to
+half of its steps.
+"""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import yaml
 
 from rekindle.errors import DataError
+from rekindle.evals.compare import LOWER_IS_BETTER, Difference, compare
+from rekindle.evals.intervals import cluster
+from rekindle.evals.reading import Eval, read_eval
 from rekindle.files import read_jsonl
 from rekindle.methods.self_rewarding.rounds import ROUNDS
-from rekindle.signals.run_curve import Curve, firsts_and_lasts, number, read_curve
-from rekindle.signals.table import Row
+from rekindle.signals.findings import Measurement, measurement, point
+from rekindle.signals.run_rounds import ONE, JudgedRound
 
-_NUMBERS = ("pairs/gap", "pairs/similarity", "judge/auc", "judge/right")
+PART = 10  # a tenth of the steps counts as the first ones, a tenth as the last
+FEW = 8  # steps; with fewer their mean has no interval
+LEVEL_WITHIN = 0.02  # a curve is flat when the interval of its change lies within
+CURVE = ("chain_prob", "nll", "pass@1", "greedy")  # the first that was measured is judged
+_SFT = ("loss", "tokens/above_099", "mass/non_target", "entropy")
 _GROUPS = ("all_wrong", "mixed", "all_right")
 
 
+class RunTask(NamedTuple):
+    """The task of a run, as its config.yaml names it."""
+
+    name: str
+    path: object = None
+    levels: object = None
+
+
+class Curve(NamedTuple):
+    """Rows of `sft`, and a sentence on the held-out curve."""
+
+    rows: list[Measurement]
+    state: str  # still improving | flat | falling | not settled
+    verdict: str
+
+
 class Baseline(NamedTuple):
-    """`rounds` of stages/rounds.jsonl, each with its pairs' gaps in `gaps` and the number of its
-    judged prompts in `prompts` where they were kept;
+    """What a run says.
+
     `groups`: rows on the shares of groups in training; `sft`: of an SFT run; `group_size`: answers
     of a group in training; `task`, `model`: what config.yaml says it was trained on, None where
-    that says nothing."""
+    that says nothing.
+    """
 
-    rounds: list[dict[str, Any]]
-    groups: list[Row]
+    rounds: list[JudgedRound]
+    groups: list[Measurement]
     sft: Curve | None = None
     group_size: int | None = None
-    task: Mapping[str, Any] | None = None
+    task: RunTask | None = None
     model: str | None = None
 
 
@@ -41,7 +72,7 @@ def read_baseline(directory: Path) -> Baseline:
         DataError: it is not a run, says nothing of a signal, or a number in it is none; file and
             line are named.
     """
-    log, told = directory / "metrics.jsonl", directory / "stages" / ROUNDS
+    log, round_log = directory / "metrics.jsonl", directory / "stages" / ROUNDS
     if not log.exists():
         raise DataError(
             f"{directory} is not a run",
@@ -50,11 +81,11 @@ def read_baseline(directory: Path) -> Baseline:
             fix="check the path, or leave --run out",
         )
     steps = read_jsonl(log)
-    rounds = _rounds(directory, told) if told.exists() else []
-    groups = firsts_and_lasts(log, steps, [f"groups/{name}" for name in _GROUPS])
+    rounds = _rounds(round_log) if round_log.exists() else []
+    groups = _first_and_last(log, steps, [f"groups/{name}" for name in _GROUPS])
     groups = [row._replace(name=row.name.replace("run/groups/", "run/")) for row in groups]
     config = _config(directory)
-    curve = None if groups or rounds else read_curve(directory, log, steps)
+    curve = None if groups or rounds else _curve(directory, log, steps)
     if not rounds and not groups and curve is None:
         raise DataError(
             f"run {directory} says nothing of a signal",
@@ -63,49 +94,47 @@ def read_baseline(directory: Path) -> Baseline:
             fix="leave --run out",
         )
     task, model = (config.get(name) for name in ("task", "model"))
-    return Baseline(
-        rounds,
-        groups,
-        curve,
-        _group_size(config),
-        task if isinstance(task, Mapping) and "name" in task else None,
-        str(model["name"]) if isinstance(model, Mapping) and "name" in model else None,
-    )
+    named = None
+    if isinstance(task, Mapping) and "name" in task:
+        named = RunTask(task["name"], task.get("path"), task.get("levels"))
+    name = str(model["name"]) if isinstance(model, Mapping) and "name" in model else None
+    return Baseline(rounds, groups, curve, _group_size(config), named, name)
 
 
-def check_alike(
-    baseline: Baseline, directory: Path, *, task: Mapping[str, Any], model: str
-) -> None:
-    """A run of another task says nothing of this one; of another model it is said.
+def check_alike(baseline: Baseline, directory: Path, *, task: RunTask | None, model: str) -> None:
+    """A run of another task says nothing of this one; a run of another model is a warning.
 
     Args:
-        task: `name`, `path` and `levels` of what is diagnosed.
+        task: what is diagnosed; None: the run's own.
         model: its name or directory.
 
     Raises:
         DataError: the run is of another task.
     """
     theirs = baseline.task
-    if theirs is not None and theirs["name"] != task["name"]:
-        raise DataError(
-            f"run {directory} is of another task",
-            got=f"task '{theirs['name']}'",
-            wanted=f"'{task['name']}', the task that is diagnosed",
-            why="its shares of groups and its group size say nothing of these problems",
-            fix="give a run of this task, or leave --run out",
-        )
-    unlike = [
-        f"{key} {theirs.get(key)} (here {task.get(key)})"
-        for key in ("path", "levels")
-        if theirs is not None and _plain(theirs.get(key)) != _plain(task.get(key))
-    ]
+    unlike = []
+    if theirs is not None and task is not None:
+        if theirs.name != task.name:
+            raise DataError(
+                f"run {directory} is of another task",
+                got=f"task '{theirs.name}'",
+                wanted=f"'{task.name}', the task that is diagnosed",
+                why="its shares of groups and its group size say nothing of these problems",
+                fix="give a run of this task, or leave --run out",
+            )
+        pairs = (("path", theirs.path, task.path), ("levels", theirs.levels, task.levels))
+        unlike = [
+            f"{key} {other} (here {ours})"
+            for key, other, ours in pairs
+            if _as_list(other) != _as_list(ours)
+        ]
     if baseline.model is not None and baseline.model != model and not _inside(model, directory):
         unlike.append(f"model {baseline.model} (here {model})")
     if unlike:
         warnings.warn(f"run {directory} is of {', '.join(unlike)}", stacklevel=2)
 
 
-def _plain(value: Any) -> Any:
+def _as_list(value: object) -> object:
     return list(value) if isinstance(value, list | tuple) else value
 
 
@@ -114,47 +143,188 @@ def _inside(model: str, directory: Path) -> bool:
     return Path(model).exists() and Path(model).resolve().is_relative_to(directory.resolve())
 
 
-def _rounds(directory: Path, told: Path) -> list[dict[str, Any]]:
+def _number(row: Mapping[str, object], key: str, where: str) -> float | None:
+    """A finite number of a run's file; None where it is null or not there.
+
+    Raises:
+        DataError: it is something else.
+    """
+    value = row.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise DataError(
+            f"{where}: '{key}' is not a number",
+            got=value,
+            wanted="a number or null, as `rekindle train` writes it",
+            why="the run's file is damaged, or was changed",
+            fix="restore the file, or leave --run out",
+        )
+    return float(value)
+
+
+# --- rounds of self-rewarding
+
+
+def _rounds(log: Path) -> list[JudgedRound]:
     rounds = []
-    for line, row in read_jsonl(told):
-        kept: dict[str, Any] = {key: number(row, key, f"{told}:{line}") for key in _NUMBERS}
+    for line, row in read_jsonl(log):
+        keys = ("pairs/gap", "pairs/similarity", "judge/auc", "judge/right")
+        gap, similarity, auc, right = (_number(row, key, f"{log}:{line}") for key in keys)
         pairs, judged = (
-            sorted(told.parent.glob(f"*-{stage}-{row.get('round')}/rows.jsonl"))
+            sorted(log.parent.glob(f"*-{stage}-{row.get('round')}/rows.jsonl"))
             for stage in ("pairs", "judged")
         )
-        if pairs:
-            kept["gaps"] = _gaps(pairs[0])
-        if judged:
-            kept["prompts"] = len({str(row.get("id")) for _, row in read_jsonl(judged[0])})
-        rounds.append(kept)
+        gaps = _gaps(pairs[0]) if pairs else []
+        prompts = len({str(one.get("id")) for _, one in read_jsonl(judged[0])}) if judged else None
+        rounds.append(JudgedRound(gap, similarity, auc, right, gaps, prompts))
     return rounds
 
 
 def _gaps(path: Path) -> list[float]:
     """Chosen minus rejected score of each pair of a round: one a prompt."""
-    found = []
+    gaps = []
     for line, row in read_jsonl(path):
-        sides = [number(row, f"{side}_score", f"{path}:{line}") for side in ("chosen", "rejected")]
+        sides = [_number(row, f"{side}_score", f"{path}:{line}") for side in ("chosen", "rejected")]
         chosen, rejected = sides
         if chosen is not None and rejected is not None:
-            found.append(chosen - rejected)
-    return found
+            gaps.append(chosen - rejected)
+    return gaps
 
 
-def _config(directory: Path) -> dict[str, Any]:
-    place = directory / "config.yaml"
-    if not place.is_file():
+# --- config.yaml
+
+
+def _config(directory: Path) -> Mapping[str, object]:
+    path = directory / "config.yaml"
+    if not path.is_file():
         return {}
     try:
-        found = yaml.safe_load(place.read_text(encoding="utf-8"))
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{place} cannot be read", got=str(error), fix="restore it, or leave --run out"
+            f"{path} cannot be read", got=str(error), fix="restore it, or leave --run out"
         ) from error
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
-def _group_size(config: Mapping[str, Any]) -> int | None:
+def _group_size(config: Mapping[str, object]) -> int | None:
     """Of the method's section: `grpo.group_size` and the like."""
     sizes = [part.get("group_size") for part in config.values() if isinstance(part, Mapping)]
     return next((size for size in sizes if isinstance(size, int) and size > 1), None)
+
+
+# --- numbers over the steps, and SFT's held-out curve
+
+
+def _first_and_last(
+    log: Path, steps: Sequence[tuple[int, Mapping[str, object]]], keys: Sequence[str]
+) -> list[Measurement]:
+    """Means over the first tenth of the steps and the last; an interval where each has 8 steps."""
+    rows = []
+    for key in keys:
+        values = [_number(row, key, f"{log}:{line}") for line, row in steps]
+        known = [value for value in values if value is not None]
+        if known:
+            part = max(1, len(known) // PART)
+            for when, few in (("first", known[:part]), ("last", known[-part:])):
+                meaning = f"in training, {when} {part} steps"
+                name = f"run/{key}_{when}"
+                if part < FEW:
+                    rows.append(point(name, sum(few) / part, part, f"{meaning}, {ONE}"))
+                else:
+                    top = math.inf if key in _SFT else 1.0
+                    interval = cluster(np.array(few), bounds=(0.0, top))
+                    rows.append(measurement(name, interval, meaning))
+    return rows
+
+
+def _curve(
+    directory: Path, log: Path, steps: Sequence[tuple[int, Mapping[str, object]]]
+) -> Curve | None:
+    """What an SFT run says of its loss and its held-out curve; None: it has no loss.
+
+    Raises:
+        DataError: an evaluation cannot be read; the file is named.
+    """
+    rows = _first_and_last(log, steps, _SFT)
+    if not any(row.name == "run/loss_first" for row in rows):
+        return None
+    evals = sorted(map(_evaluation, (directory / "eval").glob("step-*.json")), key=_step)
+    metrics = [m for m in CURVE if evals and all(_is_known(e, m) for e in evals)]
+    for metric in metrics:
+        rows += [_cell(result, metric) for result in evals]
+    trained = f"the loss went from {rows[0].value:.3g} to {rows[1].value:.3g}"
+    if len(evals) < 2 or not metrics:
+        verdict = f"{trained}; there is no held-out curve (two evaluations at least)."
+        return Curve(rows, "not settled", f"The run: {verdict}")
+    last = evals[-1]
+    middle = min(evals[:-1], key=lambda result: abs(result["step"] - last["step"] / 2))
+    try:
+        difference = compare(middle, last, metric=metrics[0])
+    except DataError as error:
+        return Curve(rows, "not settled", f"The run: {trained}; its evaluations: {error.what}.")
+    state = _direction(difference, metrics[0])
+    change = f"{difference.value:+.3g} [{difference.ci_low:.3g}, {difference.ci_high:.3g}]"
+    verdict = (
+        f"The run: {trained}; held out it is {state} from step {middle['step']} to "
+        f"{last['step']} ({metrics[0]} {change})."
+    )
+    return Curve(rows, state, verdict)
+
+
+def _direction(difference: Difference, metric: str) -> str:
+    low, high = difference.ci_low, difference.ci_high
+    if metric in LOWER_IS_BETTER:
+        low, high = -high, -low
+    if low > 0:
+        return "still improving"
+    if high < 0:
+        return "falling"
+    return "flat" if low > -LEVEL_WITHIN and high < LEVEL_WITHIN else "not settled"
+
+
+def _evaluation(path: Path) -> Eval:
+    """An evaluation whose cells are numbers with their bounds.
+
+    Raises:
+        DataError: it is something else, or was written by another version.
+    """
+    result = read_eval(path)
+    if _number(result, "step", str(path)) is None:
+        raise _not_an_evaluation(path, result.get("step"), "'step', a number")
+    cells: Mapping[str, object] = result["metrics"]
+    for name, cell in cells.items():
+        keys = "value", "ci_low", "ci_high", "n"
+        if not isinstance(cell, dict) or any(key not in cell for key in keys):
+            raise _not_an_evaluation(path, {name: cell}, f"{', '.join(keys)} of '{name}'")
+        for key in keys:
+            _number(cell, key, f"{path}, {name}")
+    return result
+
+
+def _not_an_evaluation(path: Path, got: object, wanted: str) -> DataError:
+    return DataError(
+        f"{path} is no evaluation of a run",
+        got=got,
+        wanted=wanted,
+        why="the run's file is damaged, or another version wrote it",
+        fix="restore the file, or leave --run out",
+    )
+
+
+def _step(result: Eval) -> float:
+    return float(result["step"])
+
+
+def _is_known(result: Eval, metric: str) -> bool:
+    cell = result["metrics"].get(metric)
+    return cell is not None and cell["value"] is not None
+
+
+def _cell(result: Eval, metric: str) -> Measurement:
+    cell = result["metrics"][metric]
+    numbers = (cell["value"], cell["ci_low"], cell["ci_high"])
+    value, low, high = (math.nan if number is None else number for number in numbers)
+    name, meaning = f"run/{metric}@{result['step']}", f"held out, after step {result['step']}"
+    return Measurement(name, value, low, high, cell["n"], meaning)

@@ -7,7 +7,13 @@ and the papers' otherwise; either way the baseline's must be settled on dev prob
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from rekindle.engine.config import RewardConfig
+from rekindle.training.evaluation import EvalSettings
+
+if TYPE_CHECKING:
+    from rekindle.tasks import Task
 
 SMALL = 10_000_000  # parameters; below, the testbed's rates
 STEPS = 100
@@ -16,7 +22,12 @@ ROUNDS, PROMPTS = 4, 200  # of self-rewarding; prompts a round, never twice
 LEAST = 16  # prompts of a round; with fewer there are hardly any pairs
 ENOUGH = max(GOLD + QUESTIONS, ROUNDS * PROMPTS)
 _NO_TRAINING = {"steps": 1, "lr": 1e-12}  # the weak model as it was measured
-Tree = dict[str, Any]
+
+
+class DiagnoseSettings(EvalSettings):
+    """What `--set` reaches in `rekindle diagnose`."""
+
+    reward: RewardConfig = RewardConfig()
 
 
 class Rates(NamedTuple):
@@ -27,21 +38,25 @@ class Rates(NamedTuple):
     dpo: float
 
 
-class Place(NamedTuple):
-    """What was diagnosed: sections of a recipe, and the weak model's name."""
+class Subject(NamedTuple):
+    """What was diagnosed: what a study of a remedy is made from."""
 
-    model: str
+    settings: DiagnoseSettings  # task, and model, sample and reward where they were set
     parameters: int
-    shared: Mapping[str, Any]  # task, and model and sample where they were set
-    reward: Mapping[str, Any]
     weak: str | None
-    problems: int
+    problems: int  # of train that were measured, a level
     train: int  # training problems, counted up to ENOUGH
-    group_size: int = 8
+    group_size: int
+    task: Task
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        return self.settings.model.name
 
 
 class _Design(NamedTuple):
-    arms: Tree
+    arms: Mapping[str, Mapping[str, object]]
     baseline: str
     arm: str
     lr: float
@@ -52,37 +67,39 @@ def writable(remedy: str) -> bool:
     return remedy in _DESIGNS
 
 
-def too_little(remedy: str, place: Place) -> str | None:
+def too_little(remedy: str, subject: Subject) -> str | None:
     """Why there are too few training problems for a remedy's study; None: there are enough."""
-    if remedy == "temporal" and place.train < ROUNDS * LEAST:
+    if remedy == "temporal" and subject.train < ROUNDS * LEAST:
         return (
-            f"{place.train} training problems are too few for {ROUNDS} rounds of {LEAST} prompts, "
-            "none used twice"
+            f"{subject.train} training problems are too few for {ROUNDS} rounds of {LEAST} "
+            "prompts, none used twice"
         )
-    if remedy == "weak_to_strong" and place.train < 2:
-        return f"{place.train} training problems are too few for labels and gold"
+    if remedy == "weak_to_strong" and subject.train < 2:
+        return f"{subject.train} training problems are too few for labels and gold"
     return None
 
 
-def study_tree(remedy: str, place: Place, *, seeds: Sequence[int] = (0, 1, 2, 3)) -> Tree:
-    """The study of a remedy on this model and task.
+def study_tree(
+    remedy: str, subject: Subject, *, seeds: Sequence[int] = (0, 1, 2, 3)
+) -> Mapping[str, object]:
+    """The study of a remedy on this model and task, as a study file has it.
 
     Raises:
         KeyError: there is none; see `writable`.
     """
-    small = place.parameters < SMALL
+    small = subject.parameters < SMALL
     rates = Rates(2e-4, 2e-3, 1e-5) if small else Rates(1e-6, 1e-5, 5e-7)
-    design = _DESIGNS[remedy](place, rates, small)
+    design = _DESIGNS[remedy](subject, rates, small)
     optim = {
         "steps": STEPS, "problems": 32, "lr": design.lr, "schedule": "linear", "warmup": 0.1
     }  # fmt: skip
-    evaluation = {"split": "dev", "problems": place.problems, "samples": 8}
+    evaluation = {"split": "dev", "problems": subject.problems, "samples": 8}
     return {
         "study": f"diagnosed_{remedy}",
-        "claim": f"Does {remedy} do more than {design.baseline} on {place.model}?",
-        "bases": [place.model],
+        "claim": f"Does {remedy} do more than {design.baseline} on {subject.model}?",
+        "bases": [subject.model],
         "seeds": list(seeds),
-        "recipe": {**place.shared, "optim": optim, "eval": evaluation},
+        "recipe": {**_sections(subject.settings), "optim": optim, "eval": evaluation},
         "arms": design.arms,
         "baseline": design.baseline,
         "primary": {"arm": design.arm, "metric": "pass@1"},
@@ -92,8 +109,15 @@ def study_tree(remedy: str, place: Place, *, seeds: Sequence[int] = (0, 1, 2, 3)
     }
 
 
-def _lens(place: Place, rates: Rates, small: bool) -> _Design:
-    size = {"group_size": place.group_size}
+def _sections(settings: DiagnoseSettings) -> Mapping[str, object]:
+    """The sections of a recipe that were set; the model's name is the study's base."""
+    tree = settings.model_dump(mode="json", exclude_unset=True)
+    tree["model"].pop("name")
+    return {name: tree[name] for name in ("task", "model", "sample") if tree.get(name)}
+
+
+def _lens(subject: Subject, rates: Rates, small: bool) -> _Design:
+    size = {"group_size": subject.group_size}
     arms = {
         "grpo": {"method": "grpo", "grpo": size},
         "grpo_kl": {"method": "grpo", "grpo": {**size, "beta": 0.02}},
@@ -102,69 +126,70 @@ def _lens(place: Place, rates: Rates, small: bool) -> _Design:
     return _Design(arms, "grpo", "lens", rates.rl)
 
 
-def _sft(place: Place, rates: Rates, small: bool) -> _Design:
-    size = {"group_size": place.group_size}
+def _sft(subject: Subject, rates: Rates, small: bool) -> _Design:
+    size = {"group_size": subject.group_size}
     rl = {"method": "grpo", "grpo": size, "optim": {"lr": rates.rl}}
     return _Design({"grpo": rl, "sft": {"method": "sft"}}, "grpo", "sft", rates.sft)
 
 
-def _hero(place: Place, rates: Rates, small: bool) -> _Design:
-    knobs = {"group_size": place.group_size, "kl": 0.02}
-    hero = {"method": "hero_mean", "hero": knobs}
-    plain = {"scale": "none", **knobs}
-    reward = {"reward": dict(place.reward)}
-    arms = {
+def _hero(subject: Subject, rates: Rates, small: bool) -> _Design:
+    settings = {"group_size": subject.group_size, "kl": 0.02}
+    hero = {"method": "hero_mean", "hero": settings}
+    plain = {"scale": "none", **settings}
+    reward = subject.settings.reward.model_dump(mode="json", exclude_unset=True)
+    blend = {"method": "naive_blend", "blend": {**plain, "squash": True}, "reward": reward}
+    arms: dict[str, Mapping[str, object]] = {
         "verifier_kl": {"method": "verifier_only", "blend": plain},
-        "blend": {"method": "naive_blend", "blend": {**plain, "squash": True}, **reward},
-        "hero": {**hero, **reward},
+        "blend": blend,
+        "hero": {**hero, "reward": reward},
         "hero_random": {**hero, "reward": {"source": "random"}},
     }
     return _Design(arms, "verifier_kl", "hero", rates.rl)
 
 
-def _wmss(place: Place, rates: Rates, small: bool) -> _Design:
-    arms = {
+def _wmss(subject: Subject, rates: Rates, small: bool) -> _Design:
+    arms: dict[str, Mapping[str, object]] = {
         "sft_restart": {"method": "sft_restart"},
-        "wmss": {"method": "wmss", "wmss": {"weak": place.weak}},
-        "wmss_frozen": {"method": "wmss_frozen", "wmss": {"weak": place.weak}},
+        "wmss": {"method": "wmss", "wmss": {"weak": subject.weak}},
+        "wmss_frozen": {"method": "wmss_frozen", "wmss": {"weak": subject.weak}},
         "wmss_d0": {"method": "wmss_d0"},
     }
     return _Design(arms, "sft_restart", "wmss", rates.sft)
 
 
-def _temporal(place: Place, rates: Rates, small: bool) -> _Design:
-    knobs = {
+def _temporal(subject: Subject, rates: Rates, small: bool) -> _Design:
+    settings = {
         "iterations": ROUNDS,
-        "prompts": min(PROMPTS, max(1, place.train // ROUNDS)),
+        "prompts": min(PROMPTS, max(1, subject.train // ROUNDS)),
         "candidates": 7,
         "judge": {"format": "marker" if small else "additive"},
         "dpo": {"nll": 1.0},
     }
     half = {"steps": STEPS // 2}
     arms = {
-        "self_rewarding": {"method": "self_rewarding", "self_rewarding": knobs},
+        "self_rewarding": {"method": "self_rewarding", "self_rewarding": settings},
         "self_rewarding_short": {
             "method": "self_rewarding",
-            "self_rewarding": {**knobs, "iterations": ROUNDS // 2},
+            "self_rewarding": {**settings, "iterations": ROUNDS // 2},
             "optim": half,
         },
         "temporal": {
             "method": "temporal",
-            "temporal": {**knobs, "iterations": ROUNDS // 2},
+            "temporal": {**settings, "iterations": ROUNDS // 2},
             "optim": half,
         },
     }
     return _Design(arms, "self_rewarding", "temporal", rates.dpo)
 
 
-def _weak_to_strong(place: Place, rates: Rates, small: bool) -> _Design:
-    gold = min(GOLD, max(1, place.train // 4))
-    questions = min(QUESTIONS, max(1, place.train - gold))
-    knobs = {"weak": place.weak, "half1": gold, "half2": questions, "weak_sft": _NO_TRAINING}
+def _weak_to_strong(subject: Subject, rates: Rates, small: bool) -> _Design:
+    gold = min(GOLD, max(1, subject.train // 4))
+    questions = min(QUESTIONS, max(1, subject.train - gold))
+    settings = {"weak": subject.weak, "half1": gold, "half2": questions, "weak_sft": _NO_TRAINING}
     if small:
-        knobs["demos"] = 0  # models of this size cannot read them
+        settings["demos"] = 0  # models of this size cannot read them
     names = ("w2s_full_weak", "w2s_stage1", "w2s_random", "w2s_self_training")
-    arms = {name: {"method": name, "weak_to_strong": knobs} for name in names}
+    arms = {name: {"method": name, "weak_to_strong": settings} for name in names}
     return _Design(arms, "w2s_full_weak", "w2s_stage1", rates.sft)
 
 

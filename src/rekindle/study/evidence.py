@@ -11,10 +11,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from rekindle.errors import DataError
 from rekindle.files import read_json, write_json
+from rekindle.study.schema import Number, Stored, Verdict
+from rekindle.study.store.layout import RESULTS, read_results
 
 # method -> names of its studies; the first that is there counts
 STUDIES = {
@@ -26,44 +29,65 @@ STUDIES = {
 }
 FEWEST_BASES, FEWEST_SEEDS = 3, 8  # of a study that is more than a look at its arms
 TABLE = Path(__file__).with_name("evidence.json")
-_KEPT = (
-    "method", "baseline", "metric", "level", "split", "before", "after", "delta", "ci_low",
-    "ci_high", "p_value", "n_bases", "n_seeds", "n_pairs", "n_problems", "verdict",
-    "why",
-)  # fmt: skip
 
 
-def gather(results: Path) -> dict[str, dict[str, Any]]:
+class EvidenceRow(Stored):
+    """The declared comparison of a committed study; `oracle`: its reward model is the control that
+    knows the truth."""
+
+    study: str
+    method: str
+    baseline: str
+    metric: str
+    level: str | None
+    split: str | None
+    before: Number
+    after: Number
+    delta: Number
+    ci_low: Number
+    ci_high: Number
+    p_value: Number
+    n_bases: int
+    n_seeds: int
+    n_pairs: int
+    n_problems: int
+    verdict: Verdict
+    why: str
+    oracle: bool = False
+
+    @property
+    def is_a_look(self) -> bool:
+        """Whether the study has too few bases or seeds to be evidence, whatever its interval."""
+        return too_few(self.n_bases, self.n_seeds)
+
+
+def gather(results: Path) -> dict[str, EvidenceRow]:
     """Method -> the declared comparison of its study below `results`.
 
     Raises:
         DataError: a method has no study there.
     """
-    found = {}
+    rows = {}
     for method, names in STUDIES.items():
-        name = next((name for name in names if (results / name / "study.json").exists()), None)
+        name = next((name for name in names if (results / name / RESULTS).exists()), None)
         if name is None:
             raise DataError(
                 f"there is no study of {method} in {results}",
-                wanted=" or ".join(f"{name}/study.json" for name in names),
+                wanted=" or ".join(f"{name}/{RESULTS}" for name in names),
             )
-        content = read_json(results / name / "study.json")
-        declared = next(row for row in content["comparisons"] if row["primary"])
-        found[method] = {"study": name, **{key: declared[key] for key in _KEPT}}
-        if has_oracle(content["arms"][declared["method"]]["settings"]):
-            found[method]["oracle"] = True
-    return found
+        study = read_results(results / name)
+        declared = next(row for row in study.comparisons if row.primary)
+        kept = {
+            key: value for key, value in declared.plain().items() if key in EvidenceRow.model_fields
+        }
+        oracle = {"oracle": True} if has_oracle(study.arms[declared.method].settings) else {}
+        rows[method] = EvidenceRow.model_validate({"study": name, **kept, **oracle})
+    return rows
 
 
-def shipped() -> dict[str, dict[str, Any]]:
+def shipped() -> dict[str, EvidenceRow]:
     """The table that came with the package."""
-    found: dict[str, dict[str, Any]] = read_json(TABLE)
-    return found
-
-
-def is_a_look(row: Mapping[str, Any]) -> bool:
-    """Whether a study has too few bases or seeds to be evidence, whatever its interval."""
-    return too_few(row["n_bases"], row["n_seeds"])
+    return {name: EvidenceRow.read(row) for name, row in read_json(TABLE).items()}
 
 
 def too_few(bases: int, seeds: int) -> bool:
@@ -71,11 +95,12 @@ def too_few(bases: int, seeds: int) -> bool:
     return bases < FEWEST_BASES or seeds < FEWEST_SEEDS
 
 
-def has_oracle(settings: Mapping[str, Any]) -> bool:
+def has_oracle(settings: Mapping[str, JsonValue]) -> bool:
     """Whether an arm's reward model is the control that knows the truth."""
     reward = settings.get("reward")
     return isinstance(reward, Mapping) and reward.get("source") == "oracle"
 
 
 if __name__ == "__main__":
-    write_json(TABLE, gather(Path(sys.argv[1])))
+    table = gather(Path(sys.argv[1]))
+    write_json(TABLE, {name: row.plain() for name, row in table.items()})

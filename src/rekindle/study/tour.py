@@ -11,18 +11,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rekindle.engine.progress import say
 from rekindle.engine.rundir import RunLock
 from rekindle.errors import EXIT_RESUMABLE, ConfigError, did_you_mean
 from rekindle.evals.compare import compare
-from rekindle.files import read_json, remove_tree, write_json
+from rekindle.evals.reading import Eval, read_eval
+from rekindle.files import remove_tree, write_json
 from rekindle.methods.catalog import find_method, section_names
 from rekindle.study.evidence import STUDIES
-from rekindle.study.plan.study_file import Planned, Study, load_study, plan
+from rekindle.study.plan.planning import load_study, plan
+from rekindle.study.plan.study_file import PlannedRun, Study
 from rekindle.study.run.jobs import Executor
 from rekindle.study.run.runner import Work
+from rekindle.study.schema import (
+    Failure,
+    MeanSpent,
+    Number,
+    Stored,
+    StudyResults,
+)
 from rekindle.study.store.claim import Mode, claim_study
 from rekindle.study.store.cost import Ledger
 from rekindle.study.store.layout import RESULTS, SESSIONS
@@ -39,8 +48,43 @@ class Toured(NamedTuple):
 
     name: str
     study: Study
-    runs: list[Planned]
-    found: dict[str, Any]
+    runs: list[PlannedRun]
+    results: StudyResults
+
+
+class Gain(Stored):
+    """A difference with its interval."""
+
+    delta: Number
+    ci_low: Number
+    ci_high: Number
+
+
+class TourPair(Stored):
+    """A pair of the tour: start, baseline and method on the same problems, and what they cost.
+
+    `training`: what the baseline's own training did, from its first evaluation to its last."""
+
+    name: str
+    method: str
+    baseline: str
+    metric: str
+    split: str = "test"
+    n_samples: int
+    n_problems: int
+    base: str
+    seed: int
+    failed: list[Failure]
+    spent: dict[str, MeanSpent]
+    unequal: dict[str, float]
+    delta: Number
+    ci_low: Number
+    ci_high: Number
+    verdict: str
+    start: Number
+    before: Number
+    after: Number
+    training: Gain | None
 
 
 def load_tour(only: Sequence[str] = (), overrides: Sequence[str] = ()) -> dict[str, Study]:
@@ -89,7 +133,7 @@ def run_tour(
     quiet: bool = False,
     since: float | None = None,
 ) -> list[Toured]:
-    """Run what is not finished and return the results, in the order of `studies`.
+    """Run what is not finished; the pairs with their results, in the order of `studies`.
 
     `since`: `time.monotonic()` when the command began; None: now. The cost is in OUT/sessions.json.
 
@@ -104,54 +148,51 @@ def run_tour(
     with _claimed(studies, runs, out, mode=mode, command=command, workers=executor.slots):
         if mode == "overwrite":
             remove_tree(out / SESSIONS)
-        work.look()
+        work.load()
         ledger = Ledger(out, workers=executor.slots, since=since)
-        asked = work.do(executor, ledger, quiet=quiet)
-        found = {n: work.results(study, out / n, runs[n]) for n, study in studies.items()}
+        stopped = work.run(executor, ledger, quiet=quiet)
+        # What the tour itself cost is beside the studies.
+        results = {
+            name: work.results(study, out / name, runs[name]).with_(cost=None)
+            for name, study in studies.items()
+        }
         ledger.write()
-        for name, results in found.items():
-            results["cost"] = None  # the tour's own is beside the studies
-            write_json(out / name / RESULTS, results)
-    if asked:
-        say("stopped, everything is saved; go on with --resume")
+        for name, one in results.items():
+            write_json(out / name / RESULTS, one.plain())
+    if stopped:
+        say("stopped, everything is saved; continue with --resume")
         raise SystemExit(EXIT_RESUMABLE)
-    return [Toured(name, study, runs[name], found[name]) for name, study in studies.items()]
+    return [Toured(name, study, runs[name], results[name]) for name, study in studies.items()]
 
 
-def tour_row(toured: Toured) -> dict[str, Any]:
-    """A pair in numbers: start, baseline and method on the same problems, and their cost."""
-    first = toured.found["comparisons"][0]
-    by_arm = {run.arm: run for run in toured.runs}
+def tour_pair(toured: Toured) -> TourPair:
+    """A pair in numbers."""
+    results, first = toured.results, toured.results.comparisons[0]
+    start = training = None
+    if first.delta is not None:
+        baseline = next(run for run in toured.runs if run.arm == first.baseline)
+        gain = compare(*ends(baseline.out), metric=first.metric)
+        start = gain.before
+        training = Gain(delta=gain.value, ci_low=gain.ci_low, ci_high=gain.ci_high)
     row = {
+        **{key: value for key, value in first.plain().items() if key in TourPair.model_fields},
         "name": toured.name,
-        **{key: first[key] for key in ("method", "baseline", "metric", "split", "n_samples")
-           if key in first},
-        "n_problems": first["n_problems"],
         "base": toured.study.bases[0],
         "seed": toured.study.seeds[0],
-        "failed": toured.found["failed"],
-        "spent": {arm: block["spent"] for arm, block in toured.found["arms"].items()},
-        "unequal": toured.found["budget"]["unequal"],
-        **{key: first[key] for key in ("delta", "ci_low", "ci_high")},
+        "failed": results.failed,
+        "spent": {arm: block.spent for arm, block in results.arms.items()},
+        "unequal": results.budget.unequal,
         "verdict": ONE_SEED,
-    }  # fmt: skip
-    if first["delta"] is None:
-        return {**row, "start": None, "before": None, "after": None, "training": None}
-    start, end = ends(by_arm[first["baseline"]].out)
-    gain = compare(start, end, metric=first["metric"])
-    return {
-        **row,
-        "start": gain.before,
-        "before": first["before"],
-        "after": first["after"],
-        "training": {"delta": gain.value, "ci_low": gain.ci_low, "ci_high": gain.ci_high},
+        "start": start,
+        "training": training,
     }
+    return TourPair.model_validate(row)
 
 
-def ends(place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def ends(place: Path) -> tuple[Eval, Eval]:
     """The first and the last evaluation of a run."""
     paths = sorted((place / "eval").glob("step-*.json"))
-    return read_json(paths[0]), read_json(paths[-1])
+    return read_eval(paths[0]), read_eval(paths[-1])
 
 
 def _belongs_elsewhere(section: str, method: str) -> bool:
@@ -163,7 +204,7 @@ def _belongs_elsewhere(section: str, method: str) -> bool:
 @contextmanager
 def _claimed(
     studies: Mapping[str, Study],
-    runs: Mapping[str, list[Planned]],
+    runs: Mapping[str, list[PlannedRun]],
     out: Path,
     *,
     mode: Mode,

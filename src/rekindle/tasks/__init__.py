@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from rekindle.errors import ConfigError, did_you_mean
+from rekindle.rewards.python_reward import is_place, load_reward
+from rekindle.tasks.own import Rewarded
 from rekindle.tasks.task import Task, pick_levels
 
 __all__ = ["KNOWN", "Task", "load_task"]
@@ -23,14 +24,15 @@ KNOWN = {
 
 
 def load_task(
-    *,
     name: str,
+    *,
     levels: Sequence[str] | None = None,
     path: str | None = None,
     verifier: str | None = None,
-    args: Mapping[str, Any] | None = None,
+    args: Mapping[str, object] | None = None,
     timeout: float | None = None,
     workers: int | None = None,
+    needs_answer: bool = True,
 ) -> Task:
     """A task by name.
 
@@ -38,8 +40,10 @@ def load_task(
         name: one of `KNOWN`.
         levels: checked against the task's; the caller passes them on to `draw` and `problems`.
         path: the file or directory of `jsonl`.
-        verifier: `exact`, `numeric`, `math` (extra [math]) or `code`, for `jsonl` and `hub`.
+        verifier: `exact`, `numeric`, `math` (extra [math]) or `code`, for `jsonl` and `hub`; for
+            any task `package.module:function`, a reward in Python (`rewards.python_reward`).
         timeout, workers: of `math` and `code`: seconds an answer or test case, and processes.
+        needs_answer: rows of `jsonl` and `hub` must have something to check an answer against.
         args: the task's own settings; a generated task takes `mix` (level -> weight in training).
 
     Raises:
@@ -50,28 +54,46 @@ def load_task(
     settings = dict(args or {})
     if path is not None and name != "jsonl":
         raise ConfigError(f"task.path has no effect with task '{name}'", got=path, fix="remove it")
+    if verifier is not None and is_place(verifier):
+        reward = load_reward(verifier)
+        task = load_task(
+            name,
+            levels=levels,
+            path=path,
+            args=args,
+            timeout=timeout,
+            workers=workers,
+            needs_answer=False,
+        )
+        return Rewarded(task, reward)
     if verifier is not None and name not in ("jsonl", "hub"):
         raise ConfigError(
             f"task.verifier has no effect with task '{name}'",
             got=verifier,
-            why="it brings its own",
+            why="the task has its own verifier",
             fix="remove it",
         )
-    task = _with_workers(_load(name, path, verifier, settings), timeout, workers)
+    task = _with_workers(_load(name, path, verifier, settings, needs_answer), timeout, workers)
     pick_levels(name, task.levels, levels)
     return task
 
 
-def _load(name: str, path: str | None, verifier: str | None, settings: dict[str, Any]) -> Task:
+def _load(
+    name: str,
+    path: str | None,
+    verifier: str | None,
+    settings: Mapping[str, object],
+    needs_answer: bool,
+) -> Task:
     if name == "jsonl":
         from rekindle.tasks.jsonl import load_jsonl
 
         _refuse_unknown(name, settings, ())
-        return load_jsonl(path, verifier=verifier or "numeric")
+        return load_jsonl(path, verifier=verifier or "numeric", needs_answer=needs_answer)
     if name == "hub":
         from rekindle.tasks.hub import load_hub
 
-        return load_hub(settings, verifier=verifier or "numeric")
+        return load_hub(settings, verifier=verifier or "numeric", needs_answer=needs_answer)
     if name == "gym":
         from rekindle.tasks.gym import load_gym
 
@@ -102,22 +124,21 @@ def _with_workers(task: Task, timeout: float | None, workers: int | None) -> Tas
     return replace(task, timeout=timeout or task.timeout, workers=workers)
 
 
-def _mix(given: Any) -> dict[str, float]:
+def _mix(given: object) -> dict[str, float]:
     if given is None:
         return {}
-    fine = isinstance(given, Mapping) and all(
-        isinstance(weight, int | float) and 0 <= weight < math.inf for weight in given.values()
-    )
-    if not fine or not sum(given.values()):
+    weights = given if isinstance(given, Mapping) else {}
+    fine = all(isinstance(w, int | float) and 0 <= w < math.inf for w in weights.values())
+    if not fine or not sum(weights.values()):
         raise ConfigError(
             "task.args.mix is not a mix of levels",
             got=given,
             wanted="weights of 0 or more by level, not all 0, such as {3: 0.5, 4: 0.5}",
         )
-    return {str(level): float(weight) for level, weight in given.items()}
+    return {str(level): float(weight) for level, weight in weights.items()}
 
 
-def _refuse_unknown(name: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
+def _refuse_unknown(name: str, settings: Iterable[str], known: Sequence[str]) -> None:
     for key in settings:
         if key not in known:
             raise ConfigError(

@@ -11,12 +11,12 @@ import random
 import re
 
 from rekindle.records import Problem, Score
-from rekindle.tasks.task import Generated, Made
+from rekindle.tasks.task import Generated, GeneratedProblem
 
 _RESULT = re.compile(r";\s*(\d(?: \d)*)\s*$", re.ASCII)
 
 
-def make(level: str, rng: random.Random) -> Made:
+def make(level: str, rng: random.Random) -> GeneratedProblem:
     """Two numbers of `level` digits each."""
     low, high = 10 ** (int(level) - 1), 10 ** int(level) - 1
     a, b = rng.randint(low, high), rng.randint(low, high)
@@ -26,7 +26,7 @@ def make(level: str, rng: random.Random) -> Made:
         steps.append(f"{x}+{y}+{carry}={total}")
         carry = total // 10
     smaller, larger = sorted((a, b))
-    return Made(
+    return GeneratedProblem(
         key=f"{smaller}+{larger}",
         prompt=f"{' '.join(str(a))}+{' '.join(str(b))}:",
         answer=str(a + b),
@@ -41,8 +41,8 @@ def check(problem: Problem, text: str) -> Score:
 
 def answer(text: str) -> str | None:
     """The number after the last `;`, None when there is none."""
-    found = _RESULT.search(text)
-    return found[1].replace(" ", "") if found else None
+    match = _RESULT.search(text)
+    return match[1].replace(" ", "") if match else None
 
 
 def addition(mix: dict[str, float]) -> Generated:

@@ -26,8 +26,8 @@ class BrittleVerifier:
 
     def is_brittle(self, problem: Problem) -> bool:
         """Whether only the reference text counts; the same in every run."""
-        asked = stable_hash("brittle", problem.prompt, *(problem.messages or ()))
-        return asked / 2**64 < self.share
+        digest = stable_hash("brittle", problem.prompt, *(problem.messages or ()))
+        return digest / 2**64 < self.share
 
     def grade(self, problem: Problem, text: str) -> Score:
         """1 or 0; missing where the task's verdict is.

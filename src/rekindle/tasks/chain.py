@@ -11,13 +11,13 @@ import random
 import re
 
 from rekindle.records import Problem, Score
-from rekindle.tasks.task import Generated, Made
+from rekindle.tasks.task import Generated, GeneratedProblem
 
 LARGEST = 49
 _LAST = re.compile(r"=(\d{1,6})\s*$", re.ASCII)
 
 
-def make(level: str, rng: random.Random) -> Made:
+def make(level: str, rng: random.Random) -> GeneratedProblem:
     """A start value and operations that stay within 0..49."""
     value = rng.randint(0, LARGEST)
     prompt, steps = str(value), []
@@ -36,7 +36,9 @@ def make(level: str, rng: random.Random) -> Made:
         prompt += f"{op}{operand}"
         steps.append(f"{value}{op}{operand}={result}")
         value = result
-    return Made(key=prompt, prompt=prompt + ":", answer=str(value), solution=";".join(steps))
+    return GeneratedProblem(
+        key=prompt, prompt=prompt + ":", answer=str(value), solution=";".join(steps)
+    )
 
 
 def check(problem: Problem, text: str) -> Score:
@@ -46,8 +48,8 @@ def check(problem: Problem, text: str) -> Score:
 
 def answer(text: str) -> str | None:
     """The value after the last `=`, None when the text does not end in one."""
-    found = _LAST.search(text)
-    return str(int(found[1])) if found else None
+    match = _LAST.search(text)
+    return str(int(match[1])) if match else None
 
 
 def chain(mix: dict[str, float]) -> Generated:

@@ -13,7 +13,7 @@ import re
 from fractions import Fraction
 
 from rekindle.records import Problem, Score
-from rekindle.tasks.task import Generated, Made
+from rekindle.tasks.task import Generated, GeneratedProblem
 
 LARGEST = 49
 _STEP = re.compile(r"(\d{1,6})([-+*/])(\d{1,6})=(\d{1,6})", re.ASCII)
@@ -29,7 +29,7 @@ def _apply(a: int, op: str, b: int) -> Fraction | None:
     return Fraction(a, b) if b else None
 
 
-def make(level: str, rng: random.Random) -> Made:
+def make(level: str, rng: random.Random) -> GeneratedProblem:
     """Combine random numbers by random operations until one is left: that one is the target."""
     while True:
         numbers = [rng.randint(1, 9) for _ in range(int(level))]
@@ -51,7 +51,7 @@ def make(level: str, rng: random.Random) -> Made:
         if len(steps) == len(numbers) - 1:
             shown = ",".join(str(number) for number in numbers)
             key = ",".join(str(number) for number in sorted(numbers))
-            return Made(
+            return GeneratedProblem(
                 key=f"{key}>{pool[0]}",
                 prompt=f"{shown}>{pool[0]}:",
                 answer=str(pool[0]),

@@ -7,20 +7,13 @@ tenth of train that the hash would give it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from rekindle.errors import ConfigError, DataError, did_you_mean, missing_extra
 from rekindle.records import Problem
-from rekindle.tasks.rows import (
-    Listed,
-    by_hash,
-    check_verifier,
-    problem_of,
-    refuse_same_id,
-    split_of_row,
-)
+from rekindle.tasks.rows import Listed, by_hash, check_verifier, problems_of, split_of_row
 from rekindle.tasks.task import stable_hash
 
 _KEYS = ("dataset", "config", "revision", "data_files", "splits", "columns", "limit")
@@ -28,7 +21,19 @@ _SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 _COLUMNS = ("prompt", "answer", "solution", "messages", "id", "level")
 
 
-def load_hub(settings: Mapping[str, Any], *, verifier: str) -> Listed:
+class _Rows(Protocol):
+    """One split of a dataset, as `datasets` gives it."""
+
+    column_names: list[str]
+
+    def select(self, indices: Iterable[int]) -> _Rows: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Mapping[str, object]]: ...
+
+
+def load_hub(settings: Mapping[str, object], *, verifier: str, needs_answer: bool = True) -> Listed:
     """Load a dataset and read its rows as problems.
 
     Args:
@@ -58,7 +63,7 @@ def load_hub(settings: Mapping[str, Any], *, verifier: str) -> Listed:
                 f"dataset '{dataset}' has no split '{theirs}'", fix=did_you_mean(theirs, loaded)
             )
     splits = {
-        ours: _read(loaded[theirs], f"{dataset}[{theirs}]", columns, limit)
+        ours: _read(loaded[theirs], f"{dataset}[{theirs}]", columns, limit, needs_answer)
         for ours, theirs in {**_SPLITS, **chosen}.items()
         if theirs in loaded
     }
@@ -91,7 +96,7 @@ def _with_dev(splits: dict[str, list[Problem]]) -> dict[str, list[Problem]]:
     return {**splits, "train": train, "dev": dev}
 
 
-def _check_names(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+def _check_names(given: Iterable[str], known: tuple[str, ...], where: str) -> None:
     for key in given:
         if key not in known:
             raise ConfigError(
@@ -99,7 +104,7 @@ def _check_names(given: Mapping[str, Any], known: tuple[str, ...], where: str) -
             )
 
 
-def _names(settings: Mapping[str, Any], key: str, known: tuple[str, ...]) -> dict[str, str]:
+def _names(settings: Mapping[str, object], key: str, known: tuple[str, ...]) -> dict[str, str]:
     given = settings.get(key) or {}
     if not isinstance(given, Mapping):
         raise ConfigError(f"task.args.{key} is not a mapping", got=given, wanted="ours: theirs")
@@ -107,7 +112,7 @@ def _names(settings: Mapping[str, Any], key: str, known: tuple[str, ...]) -> dic
     return {str(ours): str(theirs) for ours, theirs in given.items()}
 
 
-def _load(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+def _load(settings: Mapping[str, object]) -> Mapping[str, _Rows]:
     try:
         import datasets
         from datasets.exceptions import DatasetsError
@@ -134,19 +139,16 @@ def _load(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     return loaded if isinstance(loaded, Mapping) else {"train": loaded}
 
 
-def _read(rows: Any, name: str, columns: Mapping[str, str], limit: int | None) -> list[Problem]:
+def _read(
+    rows: _Rows, name: str, columns: Mapping[str, str], limit: int | None, needs_answer: bool
+) -> list[Problem]:
     for theirs in columns.values():
         if theirs not in rows.column_names:
             raise ConfigError(
                 f"{name} has no column '{theirs}'", fix=did_you_mean(theirs, rows.column_names)
             )
-    taken = rows if limit is None else rows.select(range(min(limit, len(rows))))
-    problems: list[Problem] = []
-    seen: dict[str, str] = {}
-    for number, row in enumerate(taken):
-        where = f"{name} row {number}"
-        mapped = {**row, **{ours: row[theirs] for ours, theirs in columns.items()}}
-        problem = problem_of(mapped, where=where, number=number, task=name)
-        refuse_same_id(problem, where, seen)
-        problems.append(problem)
-    return problems
+    first = rows if limit is None else rows.select(range(min(limit, len(rows))))
+    mapped = ({**row, **{ours: row[theirs] for ours, theirs in columns.items()}} for row in first)
+    return problems_of(
+        enumerate(mapped), f"{name} row ", task=name, seen={}, needs_answer=needs_answer
+    )

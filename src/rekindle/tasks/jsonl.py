@@ -11,14 +11,13 @@ from pathlib import Path
 
 from rekindle.errors import ConfigError, DataError
 from rekindle.files import read_jsonl, sha256_file
-from rekindle.records import Problem
-from rekindle.tasks.rows import Listed, by_hash, check_verifier, problem_of, refuse_same_id
+from rekindle.tasks.rows import Listed, by_hash, check_verifier, problems_of
 from rekindle.tasks.task import stable_hash
 
 _SPLITS = ("train", "dev", "test")
 
 
-def load_jsonl(path: str | None, *, verifier: str) -> Listed:
+def load_jsonl(path: str | None, *, verifier: str, needs_answer: bool = True) -> Listed:
     """Read and check all rows.
 
     Raises:
@@ -30,28 +29,23 @@ def load_jsonl(path: str | None, *, verifier: str) -> Listed:
         raise ConfigError(
             "task 'jsonl' needs a file", fix="--set task.path=data.jsonl (or a directory of splits)"
         )
-    place = Path(path)
-    files = [place / f"{split}.jsonl" for split in _SPLITS] if place.is_dir() else [place]
-    present = [file for file in files if file.exists() or not place.is_dir()]
-    if not present:
+    root = Path(path)
+    files = [root / f"{split}.jsonl" for split in _SPLITS] if root.is_dir() else [root]
+    existing = [file for file in files if file.exists() or not root.is_dir()]
+    if not existing:
         raise DataError(
-            f"{place} holds no splits", wanted="train.jsonl, dev.jsonl or test.jsonl in it"
+            f"{root} holds no splits", wanted="train.jsonl, dev.jsonl or test.jsonl in it"
         )
     seen: dict[str, str] = {}
-    loaded = {file: _read(file, seen) for file in present}
-    source = f"{stable_hash(*[sha256_file(file) for file in present]):016x}"
-    if place.is_dir():
+    loaded = {
+        file: problems_of(
+            read_jsonl(file), f"{file}:", task=file.stem, seen=seen, needs_answer=needs_answer
+        )
+        for file in existing
+    }
+    source = f"{stable_hash(*[sha256_file(file) for file in existing]):016x}"
+    if root.is_dir():
         splits = {file.stem: problems for file, problems in loaded.items()}
     else:
-        splits = by_hash(loaded[place])
+        splits = by_hash(loaded[root])
     return Listed(name="jsonl", splits=splits, verifier=verifier, source=source)
-
-
-def _read(file: Path, seen: dict[str, str]) -> list[Problem]:
-    problems = []
-    for line, row in read_jsonl(file):
-        where = f"{file}:{line}"
-        problem = problem_of(row, where=where, number=line, task=file.stem)
-        refuse_same_id(problem, where, seen)
-        problems.append(problem)
-    return problems

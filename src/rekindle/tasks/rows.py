@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import cast
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.records import Problem, Score, Split
-from rekindle.rewards.code import Limits, grade_programs, read_tests, require_sandbox
+from rekindle.rewards.code import Case, Limits, grade_programs, read_tests, require_sandbox
 from rekindle.rewards.verify import VERIFIERS, canonical
 from rekindle.rewards.workers import POOLED, check_pooled, shared_pool
 from rekindle.tasks.task import pick_levels, stable_hash
@@ -21,10 +21,13 @@ _SAMPLING = 512  # tokens of an answer, where the recipe does not say
 _EPOCHS_KEPT = 4  # shuffled orders, which are as long as the data
 
 
-def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) -> Problem:
+def problem_of(
+    row: Mapping[str, object], *, where: str, number: int, task: str, needs_answer: bool = True
+) -> Problem:
     """A Problem from a row: `prompt` or `messages`, `answer`, optional `solution`, `id`, `level`.
 
     Messages that end with the assistant give the solution. Numbers are accepted as answers.
+    Without `needs_answer` (a reward in Python grades) all other columns are in `meta`.
 
     Raises:
         DataError: a field is missing or of the wrong kind; `where` names the place.
@@ -42,17 +45,17 @@ def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) ->
             f"{where} has no 'prompt'",
             got=dict(row),
             wanted="a 'prompt' (text), or 'messages' (a list of role and content)",
-            why="the prompt is what the model is asked",
+            why="the prompt is the input of the model",
             fix=_prompt_fix(row),
         )
     answer = _text(row, "answer", where)
     tests = None if row.get("tests") is None else read_tests(row["tests"], where=where)
-    if answer is None and solution is None and tests is None:
+    if needs_answer and answer is None and solution is None and tests is None:
         raise DataError(
             f"{where} has no 'answer'",
             got=dict(row),
             wanted="an 'answer' to check against ('tests' for programs, a 'solution' for SFT)",
-            why="without one of them nothing can be checked or learnt",
+            why="without one of them there is nothing to check or to learn",
             fix=(
                 "rename 'completion' to 'solution' (what SFT learns), or give 'messages'"
                 if "completion" in row
@@ -72,18 +75,24 @@ def problem_of(row: Mapping[str, Any], *, where: str, number: int, task: str) ->
         level="" if row.get("level") is None else str(row["level"]),
         solution=solution,
         messages=messages or None,
-        meta={} if tests is None else {"tests": tests},
+        meta=_meta(row, tests, keep=not needs_answer),
     )
 
 
-def _prompt_fix(row: Mapping[str, Any]) -> str:
+def _meta(row: Mapping[str, object], tests: object, *, keep: bool) -> dict[str, object]:
+    fields = ("id", "prompt", "messages", "answer", "solution", "level", "tests")
+    others = {name: value for name, value in row.items() if name not in fields} if keep else {}
+    return others if tests is None else {**others, "tests": tests}
+
+
+def _prompt_fix(row: Mapping[str, object]) -> str:
     for name in ("question", "problem", "instruction", "input", "query"):
         if name in row:
             return f"rename '{name}' to 'prompt'"
     return did_you_mean("prompt", row) if row else "add a 'prompt' to each row"
 
 
-def _text(row: Mapping[str, Any], field: str, where: str) -> str | None:
+def _text(row: Mapping[str, object], field: str, where: str) -> str | None:
     value = row.get(field)
     if value is None:
         return None
@@ -94,20 +103,21 @@ def _text(row: Mapping[str, Any], field: str, where: str) -> str | None:
     return str(value)
 
 
-def _messages(row: Mapping[str, Any], where: str) -> tuple[tuple[str, str], ...]:
+def _messages(row: Mapping[str, object], where: str) -> tuple[tuple[str, str], ...]:
     value = row.get("messages")
     if value is None:
         return ()
     turns = []
     for turn in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
-        fine = isinstance(turn, Mapping) and isinstance(turn.get("role"), str)
-        if not fine or not isinstance(turn.get("content"), str):
+        fields: Mapping[str, object] = turn if isinstance(turn, Mapping) else {}
+        role, content = fields.get("role"), fields.get("content")
+        if not isinstance(role, str) or not isinstance(content, str):
             raise DataError(
                 f"{where}: 'messages' is not a chat",
                 got=value,
                 wanted='a list of {"role": ..., "content": ...}',
             )
-        turns.append((turn["role"], turn["content"]))
+        turns.append((role, content))
     return tuple(turns)
 
 
@@ -175,31 +185,31 @@ class Listed:
         """By the verifier; missing where the row has no answer."""
         return self.grade_many([(problem, text)])[0]
 
-    def grade_many(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
+    def grade_many(self, answers: Sequence[tuple[Problem, str]]) -> list[Score]:
         """The same for many answers: in killable processes where the verifier evaluates them, in a
         sandbox where it runs them."""
         if self.verifier == "code":
-            return self._grade_programs(asked)
-        known = [i for i, (problem, _) in enumerate(asked) if problem.answer is not None]
-        pairs = [(str(asked[i][0].answer), asked[i][1]) for i in known]
+            return self._grade_programs(answers)
+        known = [i for i, (problem, _) in enumerate(answers) if problem.answer is not None]
+        pairs = [(str(answers[i][0].answer), answers[i][1]) for i in known]
         if self.verifier in POOLED:
-            found = shared_pool(self.verifier, self.timeout, self.workers).grade(pairs)
+            graded = shared_pool(self.verifier, self.timeout, self.workers).grade(pairs)
         else:
-            found = [VERIFIERS[self.verifier](gold, text) for gold, text in pairs]
-        scores = [Score.missing("no answer in the data")] * len(asked)
-        for i, score in zip(known, found, strict=True):
+            graded = [VERIFIERS[self.verifier](gold, text) for gold, text in pairs]
+        scores = [Score.missing("no answer in the data")] * len(answers)
+        for i, score in zip(known, graded, strict=True):
             scores[i] = score
         return scores
 
-    def _grade_programs(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
-        having = [i for i, (problem, _) in enumerate(asked) if "tests" in problem.meta]
-        found = grade_programs(
-            [(asked[i][1], asked[i][0].meta["tests"]) for i in having],
+    def _grade_programs(self, answers: Sequence[tuple[Problem, str]]) -> list[Score]:
+        having = [i for i, (problem, _) in enumerate(answers) if "tests" in problem.meta]
+        graded = grade_programs(
+            [(answers[i][1], cast(list[Case], answers[i][0].meta["tests"])) for i in having],
             limits=Limits(seconds=self.timeout),
             workers=self.workers,
         )
-        scores = [Score.missing("no tests in the data")] * len(asked)
-        for i, score in zip(having, found, strict=True):
+        scores = [Score.missing("no tests in the data")] * len(answers)
+        for i, score in zip(having, graded, strict=True):
             scores[i] = score
         return scores
 
@@ -219,7 +229,7 @@ class Listed:
         return DataError(
             f"task '{self.name}' has no {split} problems",
             got=", ".join(f"{name}: {size}" for name, size in sizes.items()),
-            wanted=f"at least one {split} problem of the levels asked for",
+            wanted=f"at least one {split} problem of these levels",
             fix="give that split some rows, or choose another split or level",
         )
 
@@ -265,20 +275,33 @@ def by_hash(problems: Sequence[Problem]) -> dict[str, list[Problem]]:
     return out
 
 
-def refuse_same_id(problem: Problem, where: str, seen: dict[str, str]) -> None:
-    """Note where an id occurs.
+def problems_of(
+    rows: Iterable[tuple[int, Mapping[str, object]]],
+    where: str,
+    *,
+    task: str,
+    seen: dict[str, str],
+    needs_answer: bool = True,
+) -> list[Problem]:
+    """A Problem of each numbered row; `seen` notes where an id occurs.
 
     Raises:
-        DataError: it occurred before; both places are named.
+        DataError: a row cannot be used, or its id occurred before; both places are named.
     """
-    if problem.id in seen:
-        raise DataError(
-            f"the id '{problem.id}' occurs twice",
-            got=f"{seen[problem.id]} and {where}",
-            why="results are matched by id",
-            fix="give each row an id of its own, or none",
-        )
-    seen[problem.id] = where
+    problems = []
+    for number, row in rows:
+        here = f"{where}{number}"
+        problem = problem_of(row, where=here, number=number, task=task, needs_answer=needs_answer)
+        if problem.id in seen:
+            raise DataError(
+                f"the id '{problem.id}' occurs twice",
+                got=f"{seen[problem.id]} and {here}",
+                why="results are matched by id",
+                fix="give each row an id of its own, or none",
+            )
+        seen[problem.id] = here
+        problems.append(problem)
+    return problems
 
 
 def check_verifier(name: str) -> str:

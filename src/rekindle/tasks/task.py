@@ -56,6 +56,7 @@ class Task(Protocol):
         """Hash of what defines the data; a resumed run must find the same."""
 
 
+@runtime_checkable
 class Grader(Protocol):
     """Anything that checks an answer."""
 
@@ -67,19 +68,19 @@ class Grader(Protocol):
 class BatchGrader(Protocol):
     """A grader that is quicker with many answers at once."""
 
-    def grade_many(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
+    def grade_many(self, answers: Sequence[tuple[Problem, str]]) -> list[Score]:
         """A score for each answer, in order."""
 
 
-def grade_all(grader: Grader, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
+def grade_all(grader: Grader, answers: Sequence[tuple[Problem, str]]) -> list[Score]:
     """A score for each answer, in order; all at once where the grader can."""
     if isinstance(grader, BatchGrader):
-        return grader.grade_many(asked)
-    return [grader.grade(problem, text) for problem, text in asked]
+        return grader.grade_many(answers)
+    return [grader.grade(problem, text) for problem, text in answers]
 
 
-class Made(NamedTuple):
-    """What a generator makes: the key decides the split, the rest becomes a Problem."""
+class GeneratedProblem(NamedTuple):
+    """A generator's problem: the key decides the split, the rest becomes a Problem."""
 
     key: str
     prompt: str
@@ -140,7 +141,7 @@ class Generated:
     version: int
     levels: tuple[str, ...]
     max_new_tokens: int
-    make: Callable[[str, random.Random], Made]
+    make: Callable[[str, random.Random], GeneratedProblem]
     check: Callable[[Problem, str], Score]
     answer: Callable[[str], str | None]
     mix: Mapping[str, float] = field(default_factory=dict)
@@ -158,24 +159,24 @@ class Generated:
         listed: list[Problem] = []
         for level in pick_levels(self.name, self.levels, levels):
             rng = random.Random(stable_hash(self.name, "list", split, seed, level))
-            found: dict[str, Problem] = {}
+            distinct: dict[str, Problem] = {}
             fruitless = 0
-            while len(found) < count:
-                made = self.make(level, rng)
-                if split_of(made.key) == split and made.key not in found:
-                    found[made.key] = self._problem(level, made)
+            while len(distinct) < count:
+                problem = self.make(level, rng)
+                if split_of(problem.key) == split and problem.key not in distinct:
+                    distinct[problem.key] = self._problem(level, problem)
                     fruitless = 0
                     continue
                 fruitless += 1
                 if fruitless == _FRUITLESS:
                     raise DataError(
                         f"task '{self.name}' level {level} has too few {split} problems",
-                        got=f"{count} asked",
-                        wanted=f"at most {len(found)} (or very few more: rare ones may exist)",
+                        got=f"{count} requested",
+                        wanted=f"at most {len(distinct)} (or very few more: rare ones may exist)",
                         why="problems of one list are distinct, and no split shares any",
                         fix="ask for fewer problems, or a harder level",
                     )
-            listed.extend(found.values())
+            listed.extend(distinct.values())
         return listed
 
     def draw(
@@ -199,9 +200,9 @@ class Generated:
         drawn: list[Problem] = []
         while len(drawn) < count:
             level = rng.choices(names, weights)[0]
-            made = self.make(level, rng)
-            if split_of(made.key) == "train":
-                drawn.append(self._problem(level, made))
+            problem = self.make(level, rng)
+            if split_of(problem.key) == "train":
+                drawn.append(self._problem(level, problem))
         return drawn
 
     def grade(self, problem: Problem, text: str) -> Score:
@@ -216,12 +217,12 @@ class Generated:
         """Name, version and settings."""
         return f"{stable_hash(self.name, self.version, sorted(self.mix.items())):016x}"
 
-    def _problem(self, level: str, made: Made) -> Problem:
+    def _problem(self, level: str, problem: GeneratedProblem) -> Problem:
         return Problem(
-            id=f"{self.name}-{level}-{stable_hash(made.key):016x}",
-            prompt=made.prompt,
-            answer=made.answer,
+            id=f"{self.name}-{level}-{stable_hash(problem.key):016x}",
+            prompt=problem.prompt,
+            answer=problem.answer,
             task=self.name,
             level=level,
-            solution=made.solution,
+            solution=problem.solution,
         )

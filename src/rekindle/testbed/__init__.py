@@ -5,8 +5,9 @@ Model names are `testbed/<task>-s<seed>`: one base per task and pre-training see
 them again from nothing.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rekindle.errors import ModelError, did_you_mean
 
@@ -15,7 +16,7 @@ _WEIGHTS = Path(__file__).parent / "weights"
 
 # A Llama of about 0.16M parameters: at a fixed budget of CPU time the smaller model learns more,
 # since it sees more tokens.
-LLAMA: dict[str, Any] = {
+LLAMA = {
     "hidden_size": 64,
     "intermediate_size": 172,
     "num_hidden_layers": 3,
@@ -25,28 +26,38 @@ LLAMA: dict[str, Any] = {
     "tie_word_embeddings": True,
 }
 
-# task -> share of each level in pre-training, steps, how long they took (one core of a machine
-# with other work), and the pass@1 (T = 1, dev problems) that a rebuilt model must reach per level.
-# The hardest level is rare or, in addition, never seen, so that there is something left to learn.
-_PRETRAINING: dict[str, dict[str, Any]] = {
-    "countdown": {
-        "mix": {"3": 0.5, "4": 0.4, "5": 0.1},
-        "steps": 1500,
-        "minutes": "4 to 5",
-        "must_reach": {"3": 0.3, "4": 0.13, "5": 0.04},
-    },
-    "chain": {
-        "mix": {"2": 0.5, "3": 0.4, "4": 0.1},
-        "steps": 1000,
-        "minutes": "5 to 6",
-        "must_reach": {"2": 0.6, "3": 0.55, "4": 0.45},
-    },
-    "addition": {
-        "mix": {"2": 0.4, "3": 0.35, "4": 0.25},
-        "steps": 450,
-        "minutes": "2 to 4",
-        "must_reach": {"2": 0.6, "3": 0.4},
-    },
+
+class Pretraining(NamedTuple):
+    """How the bases of a task are made.
+
+    The hardest level is rare or, in addition, never seen, so that there is something left to learn.
+    """
+
+    mix: dict[str, float]  # share of each level
+    steps: int
+    minutes: str  # on one core of a machine with other work
+    must_reach: dict[str, float]  # level -> pass@1 (T = 1, dev problems) of a rebuilt model
+
+
+_PRETRAINING = {
+    "countdown": Pretraining(
+        mix={"3": 0.5, "4": 0.4, "5": 0.1},
+        steps=1500,
+        minutes="4 to 5",
+        must_reach={"3": 0.3, "4": 0.13, "5": 0.04},
+    ),
+    "chain": Pretraining(
+        mix={"2": 0.5, "3": 0.4, "4": 0.1},
+        steps=1000,
+        minutes="5 to 6",
+        must_reach={"2": 0.6, "3": 0.55, "4": 0.45},
+    ),
+    "addition": Pretraining(
+        mix={"2": 0.4, "3": 0.35, "4": 0.25},
+        steps=450,
+        minutes="2 to 4",
+        must_reach={"2": 0.6, "3": 0.4},
+    ),
 }
 
 
@@ -54,12 +65,12 @@ class Derived(NamedTuple):
     """A model that is made from a base by other commands.
 
     Attributes:
-        words: arguments of `rekindle`; {dir} is where it works, {recipes} the shipped recipes.
+        arguments: of `rekindle`; {dir} is where it works, {recipes} the shipped recipes.
         model: what it leaves, below {dir}.
         about: what it is for and what it reaches.
     """
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     model: str
     about: str
 
@@ -133,19 +144,19 @@ def split_name(name: str) -> tuple[str, int]:
     return task, int(seed)
 
 
-def pretraining(name: str, *, steps: int | None = None) -> dict[str, Any]:
+def pretraining(name: str, *, steps: int | None = None) -> Mapping[str, object]:
     """The recipe that makes a model from fresh weights: SFT on generated solutions.
 
     `steps` below the usual number make a weaker base: the schedule is that of the shorter training.
     """
     task, seed = split_name(name)
     settings = _PRETRAINING[task]
-    steps = steps or settings["steps"]
+    steps = steps or settings.steps
     return {
         "method": "sft",
         "seed": 1000 + seed,  # apart from the seeds that users train with
         "model": {"name": name},
-        "task": {"name": task, "args": {"mix": settings["mix"]}},
+        "task": {"name": task, "args": {"mix": settings.mix}},
         "optim": {
             "steps": steps,
             "problems": 192,
@@ -162,7 +173,7 @@ def pretraining(name: str, *, steps: int | None = None) -> dict[str, Any]:
 
 def must_reach(name: str) -> dict[str, float]:
     """Level -> smallest pass@1 (T = 1, 150 dev problems a level, 8 samples) of a rebuilt model."""
-    return dict(_PRETRAINING[split_name(name)[0]]["must_reach"])
+    return dict(_PRETRAINING[split_name(name)[0]].must_reach)
 
 
 def describe(name: str) -> str:
@@ -171,9 +182,9 @@ def describe(name: str) -> str:
         return f"{name:<28} {DERIVED[name].about}"
     task, _ = split_name(name)
     settings = _PRETRAINING[task]
-    mix = ", ".join(f"level {level} {share:.0%}" for level, share in settings["mix"].items())
+    mix = ", ".join(f"level {level} {share:.0%}" for level, share in settings.mix.items())
     floors = ", ".join(f"{level}: {floor}" for level, floor in must_reach(name).items())
     return (
-        f"{name:<28} {settings['steps']} steps ({settings['minutes']} min) on {mix}; "
+        f"{name:<28} {settings.steps} steps ({settings.minutes} min) on {mix}; "
         f"pass@1 at least {floors}"
     )

@@ -1,13 +1,16 @@
 """The testbed's tokenizer and untrained models, made from nothing but these lines."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rekindle.testbed import LLAMA
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 
 
-def make_tokenizer() -> Any:
+def make_tokenizer() -> "PreTrainedTokenizerFast":
     """Printable ASCII by characters, the numbers 10 to 99 as one token each; BOS is prepended.
 
     Decoding gives back every ASCII text exactly; other characters become `<unk>`.
@@ -40,19 +43,15 @@ def make_tokenizer() -> Any:
     )
 
 
-def fresh_model(seed: int) -> Any:
+def fresh_model(seed: int) -> "LlamaForCausalLM":
     """A Llama with random weights, the same for the same seed."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = make_tokenizer()
     torch.manual_seed(seed)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            **LLAMA,
-            vocab_size=len(tokenizer),
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    )
+    special = {"pad": tokenizer.pad_token_id, "bos": tokenizer.bos_token_id}
+    special["eos"] = tokenizer.eos_token_id
+    ids = {f"{name}_token_id": token for name, token in special.items()}
+    config = LlamaConfig.from_dict({**LLAMA, "vocab_size": len(tokenizer), **ids})
+    return LlamaForCausalLM(config)

@@ -66,6 +66,22 @@ class Recipe:
         return {**plain, section: self.method.model_dump(mode="json")}
 
 
+RecipeSource = Recipe | Mapping[str, object] | Path | str
+
+
+def recipe_of(source: RecipeSource, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from what a caller has: a file's path, plain data, or a checked recipe.
+
+    Raises:
+        ConfigError, DataError: as `load_recipe`.
+    """
+    if isinstance(source, Recipe):
+        return make_recipe(source.resolved(), overrides) if overrides else source
+    if isinstance(source, Mapping):
+        return make_recipe(source, overrides)
+    return load_recipe(source, overrides)
+
+
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """Read, override and check a recipe file.
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from rekindle.errors import DataError
 from rekindle.files import read_jsonl
@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _TRIES = 8  # to spoil a text that stays right, or stays the same
 
 
-class Candidate(NamedTuple):
+class LabelledAnswer(NamedTuple):
     """An answer that a reward model may be trained on."""
 
     problem: int  # place in the list of problems
@@ -52,8 +52,8 @@ def _split(text: str) -> tuple[str, list[str]]:
 
 
 def _random_token(text: str, rng: random.Random, answer: str) -> str:
-    place = rng.randrange(len(text))
-    return text[:place] + rng.choice(sorted(set(text) | set("0123456789"))) + text[place + 1 :]
+    index = rng.randrange(len(text))
+    return text[:index] + rng.choice(sorted(set(text) | set("0123456789"))) + text[index + 1 :]
 
 
 def _truncated(text: str, rng: random.Random, answer: str) -> str:
@@ -68,8 +68,8 @@ def _dropped_step(text: str, rng: random.Random, answer: str) -> str:
 
 def _doubled_step(text: str, rng: random.Random, answer: str) -> str:
     mark, steps = _split(text)
-    place = rng.randrange(len(steps))
-    return mark.join([*steps[:place], steps[place], *steps[place:]])
+    index = rng.randrange(len(steps))
+    return mark.join([*steps[:index], steps[index], *steps[index:]])
 
 
 def _shuffled(text: str, rng: random.Random, answer: str) -> str:
@@ -89,7 +89,7 @@ def _forced_answer(text: str, rng: random.Random, answer: str) -> str:
 def _other_number(number: str, text: str, rng: random.Random) -> str:
     """Near, or one that stands in the text: wrong numbers that look right."""
     near = [str(abs(int(number) + shift)) for shift in (-10, -2, -1, 1, 2, 10)]
-    others = {*near, *(found[0] for found in _NUMBER.finditer(text))} - {number}
+    others = {*near, *(match[0] for match in _NUMBER.finditer(text))} - {number}
     return rng.choice(sorted(others))
 
 
@@ -102,12 +102,12 @@ def _altered_number(text: str, rng: random.Random, answer: str) -> str:
 
 
 def _altered_throughout(text: str, rng: random.Random, answer: str) -> str:
-    numbers = [found[0] for found in _NUMBER.finditer(text)]
+    numbers = [match[0] for match in _NUMBER.finditer(text)]
     if not numbers:
         return text
     old = rng.choice(numbers)
     new = _other_number(old, text, rng)
-    return _NUMBER.sub(lambda found: new if found[0] == old else str(found[0]), text)
+    return _NUMBER.sub(lambda match: new if match[0] == old else str(match[0]), text)
 
 
 def _bare_answer(text: str, rng: random.Random, answer: str) -> str:
@@ -146,7 +146,7 @@ _WEIGHTS = {name: 3 if name in _OFTEN else 1 for name in sorted(CORRUPTIONS)}
 
 def spoil(
     task: Task, problem: Problem, texts: Sequence[str], rng: random.Random
-) -> Candidate | None:
+) -> LabelledAnswer | None:
     """One of `texts`, spoilt in one to two ways so that the task's check rejects it.
 
     None when chance does not make one; `problem` of the candidate is then for the caller to know.
@@ -158,7 +158,7 @@ def spoil(
         for name in names:
             text = CORRUPTIONS[name](text, rng, problem.answer or "") if text else text
         if text != before and task.grade(problem, text).value == 0:
-            return Candidate(-1, text, right=False, source="+".join(names))
+            return LabelledAnswer(-1, text, right=False, source="+".join(names))
     return None
 
 
@@ -179,7 +179,9 @@ class Pool:
     wrong: dict[int, list[str]]
 
     @classmethod
-    def of(cls, task: Task, problems: Sequence[Problem], candidates: Sequence[Candidate]) -> Pool:
+    def of(
+        cls, task: Task, problems: Sequence[Problem], candidates: Sequence[LabelledAnswer]
+    ) -> Pool:
         """Each text once a problem.
 
         Raises:
@@ -187,8 +189,8 @@ class Pool:
         """
         kinds: tuple[dict[int, list[str]], dict[int, list[str]]] = ({}, {})
         for candidate in dict.fromkeys((c.problem, c.text, c.right) for c in candidates):
-            place, text, right = candidate
-            kinds[0 if right else 1].setdefault(place, []).append(text)
+            index, text, right = candidate
+            kinds[0 if right else 1].setdefault(index, []).append(text)
         if not kinds[0]:
             raise DataError(
                 "none of the candidates is right",
@@ -200,14 +202,14 @@ class Pool:
 
     def draw(self, count: int, *, corrupted: float, rng: random.Random) -> list[Contrast]:
         """`count` contrasts, of which about the share `corrupted` has a spoilt wrong answer."""
-        places = sorted(self.right)
+        answerable = sorted(self.right)
         out: list[Contrast] = []
         for _ in range(count * _TRIES):
             if len(out) == count:
                 break
-            place = rng.choice(places)
-            problem, right = self.problems[place], self.right[place]
-            wrong = self.wrong.get(place, [])
+            index = rng.choice(answerable)
+            problem, right = self.problems[index], self.right[index]
+            wrong = self.wrong.get(index, [])
             if wrong and rng.random() >= corrupted:
                 out.append(Contrast(problem, rng.choice(right), rng.choice(wrong)))
                 continue
@@ -246,6 +248,25 @@ def read_contrasts(path: Path | str) -> list[Contrast]:
     return out
 
 
-def as_row(candidate: Candidate, problem: Problem) -> dict[str, Any]:
+class AnswerRow(TypedDict):
     """One line of candidates.jsonl."""
-    return {**candidate._asdict(), "id": problem.id, "prompt": problem.prompt}
+
+    problem: int
+    text: str
+    right: bool
+    source: str
+    id: str
+    prompt: str
+
+
+def as_row(answer: LabelledAnswer, problem: Problem) -> AnswerRow:
+    """An answer with its problem, as a line of candidates.jsonl."""
+    index, text, right, source = answer
+    return {
+        "problem": index,
+        "text": text,
+        "right": right,
+        "source": source,
+        "id": problem.id,
+        "prompt": problem.prompt,
+    }

@@ -18,7 +18,7 @@ Axes: B sequences, S tokens, N contrasts.
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 import torch
 from jaxtyping import Float
@@ -40,6 +40,7 @@ from rekindle.engine.device import Alone, micro_tokens
 from rekindle.engine.run import Run
 from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
 from rekindle.evals.ranking import auc_interval
+from rekindle.evals.reading import Cell
 from rekindle.ops.ranking import auc
 from rekindle.records import Problem
 from rekindle.rewards.reward_model import ScalarHead, Scorer
@@ -116,7 +117,7 @@ Draw = Callable[[int, random.Random], list[Contrast]]
 class HeldOut(NamedTuple):
     """Answers to held-out problems: `right` by the true check, `accepted` by training's."""
 
-    asked: list[tuple[Problem, str]]
+    answers: list[tuple[Problem, str]]
     right: list[float]
     accepted: list[float]
     natural: list[bool]  # a policy's own, not spoilt
@@ -189,10 +190,9 @@ def _batch(head: ScalarHead, contrasts: Sequence[Contrast]) -> Batch:
     """All chosen answers, then all rejected ones. Rows hold the whole text as completion, so that
     they are padded on the right; the loss of a row stands at each of its tokens, each weighs
     1 / (rows * tokens of the row): a mean over rows."""
-    asked = [(c.problem, c.chosen) for c in contrasts] + [
-        (c.problem, c.rejected) for c in contrasts
-    ]
-    rows = [head.encode(problem, text)[: head.context] for problem, text in asked]
+    answers = [(c.problem, c.chosen) for c in contrasts]
+    answers += [(c.problem, c.rejected) for c in contrasts]
+    rows = [head.encode(problem, text)[: head.context] for problem, text in answers]
     label_B = torch.zeros(len(rows), dtype=torch.float64)
     label_B[: len(contrasts)] = 1.0
     return pack(
@@ -209,7 +209,7 @@ def _spread(loss_B: Tensor, micro: MicroBatch) -> LossTerms:
 
 def values(head: Scorer, held_out: HeldOut) -> list[float]:
     """Scores of held-out answers, nan where missing."""
-    scores = head.score(held_out.asked)
+    scores = head.score(held_out.answers)
     return [math.nan if score.value is None else score.value for score in scores]
 
 
@@ -227,40 +227,55 @@ def held_out_answers(
     for problem, text in answers:
         texts.setdefault(problem.id, []).append(text)
     rng = random.Random(stable_hash("held out", seed))
-    asked, natural = list(answers), [True] * len(answers)
+    labelled, natural = list(answers), [True] * len(answers)
     for problem in problems:
         solution = [] if problem.solution is None else [problem.solution]
         spoilt = spoil(task, problem, [*texts.get(problem.id, []), *solution], rng)
         if spoilt is not None:
-            asked.append((problem, spoilt.text))
+            labelled.append((problem, spoilt.text))
             natural.append(False)
     if brittle:
-        graded = [verifier.grade(problem, text) for problem, text in asked]
+        graded = [verifier.grade(problem, text) for problem, text in labelled]
     else:
-        graded = [task.grade(problem, text) for problem, text in asked]
+        graded = [task.grade(problem, text) for problem, text in labelled]
     accepted = [math.nan if score.value is None else score.value for score in graded]
     true = [score.parts.get("true", score.value) for score in graded]
     right = [math.nan if value is None else value for value in true]
-    return HeldOut(asked, right, accepted, natural)
+    return HeldOut(labelled, right, accepted, natural)
 
 
-def assess(head: Scorer, held_out: HeldOut) -> dict[str, Any]:
+class Assessment(TypedDict):
+    """A reward model on held-out answers: how many, the share right, those without a score."""
+
+    answers: int
+    right: float
+    missing: int
+    metrics: dict[str, Cell]
+
+
+def assess(head: Scorer, held_out: HeldOut) -> Assessment:
     """AUCs on held-out problems with 95 % intervals (bootstrap over problems).
 
     On a policy's own answers: overall, over pairs of one problem, within the answers that the
     training verifier accepts and rejects. `auc_spoilt`: right answers against spoilt ones.
     """
     score = values(head, held_out)
-    ids = [problem.id for problem, _ in held_out.asked]
+    ids = [problem.id for problem, _ in held_out.answers]
 
-    def over(kept: Sequence[bool], *, within: bool = False) -> dict[str, Any]:
+    def over(kept: Sequence[bool], *, within: bool = False) -> Cell:
         rows = [i for i, keep in enumerate(kept) if keep]
-        return auc_interval(
+        interval = auc_interval(
             [score[i] for i in rows],
             [held_out.right[i] for i in rows],
             [ids[i] for i in rows],
             within=within,
-        )._asdict()
+        )
+        return {
+            "value": interval.value,
+            "ci_low": interval.ci_low,
+            "ci_high": interval.ci_high,
+            "n": interval.n,
+        }
 
     own = held_out.natural
     rejected = [n and not a > 0.5 for n, a in zip(own, held_out.accepted, strict=True)]

@@ -2,142 +2,134 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from rekindle.engine.config import SampleConfig, TaskConfig
+from rekindle.engine.config import SampleConfig
 from rekindle.engine.device import Group, process_group, seed_everything, set_threads
 from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
-from rekindle.engine.sampler import CachedSampler
-from rekindle.errors import ConfigError
-from rekindle.loops.reward_scores import open_scorer
+from rekindle.engine.sampler import Samplers, SamplerSource
+from rekindle.loops.evaluation import Evaluation
+from rekindle.loops.logbook import Logbook
+from rekindle.loops.reward_scores import Graders, open_scorer
 from rekindle.loops.world import World
-from rekindle.methods.catalog import find_method, method_module
+from rekindle.methods.catalog import method_module
 from rekindle.rewards.judge import Judge
+from rekindle.rewards.python_reward import Reward
 from rekindle.rewards.reward_model import Scorer
-from rekindle.tasks import Task, load_task
+from rekindle.tasks import Task
 from rekindle.tasks.brittle import BrittleVerifier
-from rekindle.training.recipe import Recipe
+from rekindle.tasks.own import TaskSource
+from rekindle.training.parts import Parts, open_parts
+from rekindle.training.recipe import Recipe, RecipeSource, recipe_of
 
 Mode = Literal["new", "resume", "overwrite"]
 
 
 def train(
-    recipe: Recipe,
+    recipe: RecipeSource,
     out: Path | str,
     *,
+    reward: Reward | None = None,
+    task: TaskSource | None = None,
+    sampler: SamplerSource | None = None,
+    judge: Judge | Reward | None = None,
+    overrides: Sequence[str] = (),
     mode: Mode = "new",
     command: str = "",
     quiet: bool | None = None,
     policy: Policy | None = None,
-    judge: Judge | None = None,
 ) -> Path:
     """Run a recipe in a run directory; returns `out/final`, the model in Hugging Face layout.
 
     Args:
-        recipe: what to do, see `load_recipe`.
+        recipe: the path of a YAML file, a mapping with its keys, or a checked recipe.
         out: the run directory.
+        reward: grades answers in training and evaluation, instead of the task's verifier: a
+            callable `(problems, texts) -> scores`, one finite number or None (missing) an answer,
+            in order; 1 counts as right. See `rewards/python_reward.py`.
+        task: instead of `task.name`: rows with `prompt` and `answer` (with a reward the answer may
+            be left out; other columns are in `problem.meta`), rows by split, or a `rekindle.Task`.
+        sampler: a `rekindle.Sampler`, or a function from a policy to one; None: the library's.
+        judge: for `judge.source: callable`: a callable as `reward`, or a `rekindle.Judge`.
+        overrides: `section.key=value`, as `--set` on the command line.
         mode: `new` refuses a directory that exists, `resume` goes on from the newest complete
             checkpoint, `overwrite` starts again.
         command: recorded in the manifest.
         quiet: no progress; None: shown on a terminal.
         policy: a model in memory instead of `model.name`.
-        judge: for methods whose section says `judge.source: callable`.
 
     Raises:
-        RekindleError: with what was got, what was wanted, and what to do.
+        RekindleError: with what was got, what was wanted, and what to do. After an error of the
+            reward in a step, the last finished step is kept: `mode="resume"` goes on from there.
         SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, a checkpoint written.
     """
+    recipe, parts = open_parts(
+        recipe_of(recipe, overrides), reward=reward, task=task, sampler=sampler, judge=judge
+    )
     shared = recipe.shared
-    _refuse_idle_judge(recipe, judge)
     group = process_group(shared.model.device)
-    task = open_task(shared.task)
-    if policy is None:
-        policy = Policy.load(shared.model)
-        model_hash = source_fingerprint(policy)
-    else:
-        model_hash = weights_fingerprint(policy)
-    scorer = open_scorer(shared.reward, task, device=shared.model.device)
-    parts = (("data", task), ("reward", scorer), ("judge", judge))
-    fingerprints = {name: part.fingerprint() for name, part in parts if part is not None}
+    given, policy = policy is not None, policy or Policy.load(shared.model)
+    model = weights_fingerprint(policy) if given else source_fingerprint(policy)
+    scorer = open_scorer(shared.reward, parts.task, device=shared.model.device)
     run = Run.open(
         Path(out),
         config=recipe.resolved(),
-        fingerprints={**fingerprints, "model": model_hash},
+        fingerprints={**parts.fingerprints(scorer), "model": model},
         mode=mode,
         command=command,
         quiet=quiet,
         group=group,
     )
     with run:
-        if run.finished:
-            return Path(out) / "final"
-        parameters = sum(p.numel() for p in policy.model.parameters())
-        set_threads(shared.device.threads, parameters=parameters)
-        seed_everything(shared.seed, deterministic=shared.device.deterministic)
-        world = make_world(recipe, policy=policy, task=task, run=run, group=group, scorer=scorer)
-        world.judge = judge
-        trained: Policy = method_module(shared.method).run(recipe.method, world)
-        run.finish(trained.save)  # not the policy that it was given, where there are stages
+        if not run.finished:
+            _train(recipe, make_world(recipe, parts, policy, run=run, group=group, scorer=scorer))
     return Path(out) / "final"
 
 
-def _refuse_idle_judge(recipe: Recipe, judge: Judge | None) -> None:
-    section = recipe.resolved()[find_method(recipe.shared.method).section]
-    source = (section.get("judge") or {}).get("source")
-    if judge is not None and source != "callable":
-        raise ConfigError(
-            "a judge was given, and the recipe would not ask it",
-            got=f"judge.source {source}" if source else f"method {recipe.shared.method}",
-            wanted="judge.source: callable",
-            why="the run would be judged by something else under this judge's name",
-        )
-
-
-def open_task(config: TaskConfig) -> Task:
-    """The task that a recipe or command names."""
-    return load_task(
-        name=config.name,
-        levels=config.levels,
-        path=config.path,
-        verifier=config.verifier,
-        timeout=config.timeout,
-        workers=config.workers,
-        args=config.args,
-    )
+def _train(recipe: Recipe, world: World) -> None:
+    device = recipe.shared.device
+    parameters = sum(p.numel() for p in world.policy.model.parameters())
+    set_threads(device.threads, parameters=parameters)
+    seed_everything(recipe.shared.seed, deterministic=device.deterministic)
+    trained: Policy = method_module(recipe.shared.method).run(recipe.method, world)
+    world.run.finish(trained.save)  # not the policy that it was given, where there are stages
 
 
 def make_world(
     recipe: Recipe,
-    *,
+    parts: Parts,
     policy: Policy,
-    task: Task,
+    *,
     run: Run,
     group: Group,
     scorer: Scorer | None = None,
 ) -> World:
-    """The world of a recipe around a loaded policy, task and reward model."""
-    shared = recipe.shared
+    """The world of a recipe around its opened parts and a loaded policy and reward model."""
+    shared, task = recipe.shared, parts.task
     brittle = shared.task.brittle
     return World(
         policy=policy,
         task=task,
-        sampler=CachedSampler(policy),
+        levels=shared.task.levels,
         run=run,
         group=group,
         seed=shared.seed,
         optim=shared.optim,
         sample=sampling(shared.sample, task),
-        evaluation=shared.eval,
-        logging=shared.log,
-        levels=shared.task.levels,
-        max_missing=shared.task.max_missing,
-        deterministic=shared.device.deterministic,
-        scorer=scorer,
-        verifier=BrittleVerifier(task, brittle) if brittle else None,
-        max_missing_rm=shared.reward.max_missing,
+        samplers=Samplers(parts.sampler),
+        graders=Graders(
+            verifier=BrittleVerifier(task, brittle) if brittle else None,
+            scorer=scorer,
+            judge=parts.judge,
+            max_missing=shared.task.max_missing,
+            max_missing_rm=shared.reward.max_missing,
+        ),
+        evaluation=Evaluation(shared.eval),
+        logbook=Logbook(shared.log),
     )
 
 

@@ -38,15 +38,15 @@ class Memory:
     def __init__(self) -> None:
         self._flat: Tensor | None = None
 
-    def take(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        """An uninitialised tensor; it shares its memory with the ones taken before."""
+    def reserve(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """An uninitialised tensor; it shares its memory with the ones reserved before."""
         count = math.prod(shape)
         if self._flat is None or self.fits(like) < count:
             self._flat = torch.empty(count, dtype=like.dtype, device=like.device)
         return self._flat[:count].view(*shape)
 
     def fits(self, like: Tensor) -> int:
-        """Elements that can be taken without fresh memory."""
+        """Elements that can be reserved without fresh memory."""
         flat = self._flat
         alike = flat is not None and (flat.dtype, flat.device) == (like.dtype, like.device)
         return flat.numel() if flat is not None and alike else 0
@@ -239,7 +239,7 @@ class Twin:
 
     def _allocate(self, slots: int) -> Tensor:
         shape = (len(self._weights.layers), 2, self._rows, self._kv_heads, slots, self._width)
-        return self._memory.take(shape, self._head_VD)
+        return self._memory.reserve(shape, self._head_VD)
 
     def _grow(self) -> None:
         slots = min(self._most, self._filled + max(_FIRST_SLOTS, self._filled // 2))

@@ -20,18 +20,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NotRequired, TypedDict
 
 from pydantic import Field
 
 from rekindle.engine.config import OptimConfig, Section
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
-from rekindle.engine.sampler import CachedSampler
 from rekindle.errors import DataError
 from rekindle.files import read_jsonl
-from rekindle.loops.stages import Row, StageRows, Stages
-from rekindle.loops.world import Shared, World
+from rekindle.loops.stages import StageRows, Stages
+from rekindle.loops.world import World
 from rekindle.methods.self_rewarding.judging import JudgeConfig
 from rekindle.records import Problem, Score
 from rekindle.rewards.judge import HIGHEST, Format, format_of
@@ -75,6 +74,17 @@ class SeedConfig(Section):
 # --- judge data
 
 
+class JudgeDataRow(TypedDict):
+    """An answer to a prompt, and the reply that a judge should give of it."""
+
+    id: str
+    prompt: str
+    text: str
+    reply: str
+    points: NotRequired[int]  # where a verifier graded it
+    source: NotRequired[str]
+
+
 def judge_problems(
     config: SeedConfig,
     judge: JudgeConfig,
@@ -111,13 +121,12 @@ def _graded(
     policy: Policy,
     pool: Sequence[Problem],
     source: str,
-) -> StageRows:
-    sampler = Shared(CachedSampler(policy), world.group)
-    rollouts = sampler.sample(
+) -> StageRows[JudgeDataRow]:
+    rollouts = world.shared_sampler_for(policy).sample(
         pool, samples=config.answers, config=world.sample, seed=world.seed + 7_919
     )
     verdicts = grade_all(world.task, [(r.problem, r.text) for r in rollouts])
-    rows: list[Row] = []
+    rows: list[JudgeDataRow] = []
     seen = set[tuple[str, str]]()
     dropped = Counter[str]()
     for rollout, verdict in zip(rollouts, verdicts, strict=True):
@@ -178,10 +187,10 @@ def _equations(text: str) -> tuple[list[str], list[bool]]:
     results: list[str] = []
     same: list[bool] = []
     for part in _STEP.split(text.strip()):
-        found = _EQUATION.fullmatch(part)
-        if found is None:
+        match = _EQUATION.fullmatch(part)
+        if match is None:
             return [*results, ""], [*same, False]
-        a, op, b, given = int(found[1]), found[2], int(found[3]), int(found[4])
+        a, op, b, given = int(match[1]), match[2], int(match[3]), int(match[4])
         result = _APPLY[op](a, b)
         results.append("" if result is None or result < 0 else str(result))
         same.append(result == given)
@@ -200,33 +209,33 @@ def reply_of(form: Format, points: int, work: str) -> str:
     """The reply that a judge should have given: its work, then the score."""
     if form.name == "marker":
         return f"{work}{points}"
-    said = work or ("The result is right." if points == HIGHEST else "The result is wrong.")
-    return f"{said}\nScore: {points}"
+    reasons = work or ("The result is right." if points == HIGHEST else "The result is wrong.")
+    return f"{reasons}\nScore: {points}"
 
 
-def thinned(rows: Sequence[Row], *, seed: int) -> list[Row]:
+def thinned(rows: Sequence[JudgeDataRow], *, seed: int) -> list[JudgeDataRow]:
     """The rows in their order, of the commonest score no more than of all others together."""
     counts = Counter(row["points"] for row in rows)
     if len(counts) < 2:
         return list(rows)
     [(common, times)] = counts.most_common(1)
     room = min(times, len(rows) - times)
-    places = [i for i, row in enumerate(rows) if row["points"] == common]
-    kept = set(random.Random(seed).sample(places, room))
+    commonest = [i for i, row in enumerate(rows) if row["points"] == common]
+    kept = set(random.Random(seed).sample(commonest, room))
     return [row for i, row in enumerate(rows) if row["points"] != common or i in kept]
 
 
-def _from_file(path: Path, form: Format) -> list[Row]:
-    rows: list[Row] = []
+def _from_file(path: Path, form: Format) -> list[JudgeDataRow]:
+    rows: list[JudgeDataRow] = []
     for line, row in read_jsonl(path):
         if "response" not in row and "text" in row:  # a stage's own rows
             row = {**row, "response": row["text"], "judgement": row.get("reply")}
-        texts: dict[str, Any] = {
-            name: row.get(name) for name in ("prompt", "response", "judgement")
-        }
-        for name, value in texts.items():
+        texts: dict[str, str] = {}
+        for name in ("prompt", "response", "judgement"):
+            value = row.get(name)
             if not isinstance(value, str):
                 raise DataError(f"{path}:{line} has no '{name}'", got=row, wanted="a text")
+            texts[name] = value
         mark = form.read(texts["judgement"])
         if mark.value is None:
             raise DataError(
@@ -246,6 +255,6 @@ def _from_file(path: Path, form: Format) -> list[Row]:
     return rows
 
 
-def _problem(form: Format, row: Row) -> Problem:
-    asked = form.ask(Problem(id=row["id"], prompt=row["prompt"]), row["text"])
-    return Problem(id=row["id"], prompt=asked, solution=row["reply"], level="judge")
+def _problem(form: Format, row: JudgeDataRow) -> Problem:
+    prompt = form.ask(Problem(id=row["id"], prompt=row["prompt"]), row["text"])
+    return Problem(id=row["id"], prompt=prompt, solution=row["reply"], level="judge")

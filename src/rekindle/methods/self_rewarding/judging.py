@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import torch
 from pydantic import Field
@@ -22,10 +22,10 @@ from rekindle.engine.config import SampleConfig, Section
 from rekindle.engine.device import on_main
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
-from rekindle.engine.sampler import CachedSampler, Sampler
+from rekindle.engine.sampler import Sampler
 from rekindle.errors import ConfigError, DataError, TrainingError
-from rekindle.loops.stages import Row, StageRows, Stages, hash_rows
-from rekindle.loops.world import Shared, World
+from rekindle.loops.stages import Fact, GeneratedRow, StageRows, Stages, hash_rows
+from rekindle.loops.world import World
 from rekindle.ops.ranking import auc, group_auc
 from rekindle.records import Problem, Score
 from rekindle.rewards.judge import (
@@ -38,7 +38,7 @@ from rekindle.rewards.judge import (
     format_of,
 )
 from rekindle.rewards.judge_endpoint import EndpointJudge, ReplyCache
-from rekindle.rewards.reward_model import Asked
+from rekindle.rewards.reward_model import Answered
 from rekindle.tasks.task import grade_all
 
 CACHE = "judge_replies.jsonl"
@@ -117,31 +117,32 @@ class SelfJudge:
     samples: int
     decoding: SampleConfig
 
-    def judge(self, asked: Sequence[Asked], *, seed: int) -> list[Judgement]:
+    def judge(self, answers: Sequence[Answered], *, seed: int) -> list[Judgement]:
         """`samples` replies about each answer, averaged."""
-        keys = [_key(problem, text) for problem, text in asked]
+        keys = [_key(problem, text) for problem, text in answers]
         prompts: dict[str, Problem] = {}
-        unasked: dict[str, str] = {}
-        for key, (problem, text) in zip(keys, asked, strict=True):
-            if key in prompts or key in unasked:
+        too_long: dict[str, str] = {}
+        for key, (problem, text) in zip(keys, answers, strict=True):
+            if key in prompts or key in too_long:
                 continue
             prompt = Problem(id=key, prompt=self.format.ask(problem, text))
             if self._fits(prompt):
                 prompts[key] = prompt
             else:
-                unasked[key] = "longer than the judge's context"
+                too_long[key] = "longer than the judge's context"
         rollouts = self.sampler.sample(
             list(prompts.values()), samples=self.samples, config=self.decoding, seed=seed
         )
-        found = {key: _missing(why) for key, why in unasked.items()}
+        judgements = {key: Judgement(Score.missing(why)) for key, why in too_long.items()}
         for i, key in enumerate(prompts):
             these = rollouts[i * self.samples : (i + 1) * self.samples]
             marks = tuple(self.format.mark(r.text, cut=r.finish == "length") for r in these)
             texts, tokens = tuple(r.text for r in these), sum(len(r.tokens) for r in these)
-            found[key] = Judgement(averaged(marks), marks, texts, tokens)
+            judgements[key] = Judgement(averaged(marks), marks, texts, tokens)
         out, seen = [], set[str]()
         for key in keys:  # what was generated counts once
-            out.append(found[key]._replace(tokens=0) if key in seen else found[key])
+            one = judgements[key]
+            out.append(one._replace(tokens=0) if key in seen else one)
             seen.add(key)
         return out
 
@@ -165,10 +166,6 @@ def _key(problem: Problem, text: str) -> str:
     return f"{problem.id}/{digest}"
 
 
-def _missing(why: str) -> Judgement:
-    return Judgement(Score.missing(why))
-
-
 def open_judge(config: JudgeConfig, world: World, policy: Policy) -> Judge:
     """The judge that a recipe names; `policy` where it is the model itself.
 
@@ -183,15 +180,15 @@ def open_judge(config: JudgeConfig, world: World, policy: Policy) -> Judge:
             max_new_tokens=config.max_new_tokens or form.room,
             batch_size=world.sample.batch_size,
         )
-        sampler = Shared(CachedSampler(policy), world.group)
+        sampler = world.shared_sampler_for(policy)
         return SelfJudge(policy, sampler, form, config.samples, decoding)
     if config.source == "endpoint":
-        place = Path(config.cache) if config.cache else world.run.directory / CACHE
+        cache = Path(config.cache) if config.cache else world.run.directory / CACHE
         return EndpointJudge(
             url=str(config.url),
             model=str(config.model),
             format=form,
-            cache=ReplyCache(place),
+            cache=ReplyCache(cache),
             samples=config.samples,
             temperature=config.temperature,
             top_p=config.top_p,
@@ -203,36 +200,48 @@ def open_judge(config: JudgeConfig, world: World, policy: Policy) -> Judge:
             key_env=config.key_env,
         )
     if config.source == "reward":
-        if world.scorer is None:
+        if world.graders.scorer is None:
             raise ConfigError(
                 "judge.source is reward, and the recipe names no reward model",
                 wanted="reward.model, reward.url, or reward.source: random",
                 fix="rekindle reward train makes one; --set reward.model=DIR/final",
             )
-        return ScorerJudge(world.scorer)
-    if world.judge is None:
+        return ScorerJudge(world.graders.scorer)
+    if world.graders.judge is None:
         raise ConfigError(
             "judge.source is callable, and no judge was given",
             fix="train(recipe, out, judge=CallableJudge(function, name)) from Python",
         )
-    return world.judge
+    return world.graders.judge
 
 
 # --- judgements as a stage
 
 
-def judged(
+class JudgedRow(TypedDict):
+    """What a judge said of one answer; `source` is the judge."""
+
+    id: str
+    role: str
+    sample: int
+    score: float | None
+    reason: str | None
+    marks: list[float | None]
+    replies: list[str]
+    source: str
+
+
+def judge_answers(
     stages: Stages,
     name: str,
     judge: Judge,
     config: JudgeConfig,
-    answers: Mapping[str, Sequence[Row]],
+    answers: Mapping[str, Sequence[GeneratedRow]],
     problems: Sequence[Problem],
     *,
     seed: int,
-) -> list[Row]:
-    """Judge a round's answers as a stage of rows: `id, role, sample, score, reason, marks, replies,
-    source`, in the order of the answers; `source` is the judge.
+) -> list[JudgedRow]:
+    """Judge a round's answers as a stage of rows, in the order of the answers.
 
     Args:
         answers: role ("current", ...) -> rows of `Stages.answers`.
@@ -245,13 +254,13 @@ def judged(
     world, source = stages.world, judge.fingerprint()
     flat = [(role, row) for role, rows in answers.items() for row in rows]
     by_id = {problem.id: problem for problem in problems}
-    asked = [(by_id[row["id"]], row["text"]) for _, row in flat]
+    pairs = [(by_id[row["id"]], row["text"]) for _, row in flat]
 
-    def make() -> StageRows:
-        ask = lambda: judge.judge(asked, seed=seed)  # noqa: E731
+    def make() -> StageRows[JudgedRow]:
+        ask = lambda: judge.judge(pairs, seed=seed)  # noqa: E731
         together = isinstance(judge, SelfJudge)  # samples on all processes
-        found = ask() if together else on_main(world.group, ask)
-        rows = [
+        judgements = ask() if together else on_main(world.group, ask)
+        rows: list[JudgedRow] = [
             {
                 "id": row["id"],
                 "role": role,
@@ -262,10 +271,10 @@ def judged(
                 "replies": list(one.replies),
                 "source": source,
             }
-            for (role, row), one in zip(flat, found, strict=True)
+            for (role, row), one in zip(flat, judgements, strict=True)
         ]
-        facts = quality(found, asked, world)
-        return StageRows(rows, generated=sum(one.tokens for one in found), facts=facts)
+        facts = quality(judgements, pairs, world)
+        return StageRows(rows, generated=sum(one.tokens for one in judgements), facts=facts)
 
     inputs = {
         "answers": {role: hash_rows(rows) for role, rows in answers.items()},
@@ -278,41 +287,43 @@ def judged(
     return rows
 
 
-def quality(found: Sequence[Judgement], asked: Sequence[Asked], world: World) -> dict[str, Any]:
+def quality(
+    judgements: Sequence[Judgement], answers: Sequence[Answered], world: World
+) -> dict[str, Fact]:
     """How a judge's scores stand to the verifier's verdicts, and what they look like.
 
     `judge/auc` over all answers, `judge/auc_in_prompt` over answers to one prompt (0.5 where it
     knows nothing), `judge/parse_rate` of replies, `judge/tie_rate` of prompts whose scores are all
     equal, and `histogram`, the share of each whole score. nan where undefined.
     """
-    verdicts = grade_all(world.task, list(asked))
+    verdicts = grade_all(world.task, list(answers))
     right_N = _column([verdict.value for verdict in verdicts])
-    score_N = _column([one.score.value for one in found])
-    prompts = [problem.id for problem, _ in asked]
-    marks = [mark for one in found for mark in one.marks]
+    score_N = _column([one.score.value for one in judgements])
+    prompts = [problem.id for problem, _ in answers]
+    marks = [mark for one in judgements for mark in one.marks]
     by_prompt: dict[str, list[float]] = {}
-    for prompt, one in zip(prompts, found, strict=True):
+    for prompt, one in zip(prompts, judgements, strict=True):
         if one.score.value is not None:
             by_prompt.setdefault(prompt, []).append(one.score.value)
     several = [values for values in by_prompt.values() if len(values) > 1]
-    known = [one.score.value for one in found if one.score.value is not None]
+    known = [one.score.value for one in judgements if one.score.value is not None]
     counts = Counter(min(max(round(value), 0), int(HIGHEST)) for value in known)
     return {
         "judge/auc": auc(score_N, right_N),
         "judge/auc_in_prompt": group_auc(score_N, right_N, prompts),
-        "judge/mean": _mean(known),
-        "judge/parse_rate": _mean([float(mark.value is not None) for mark in marks]),
-        "judge/missing": _mean([float(one.score.value is None) for one in found]),
-        "judge/tie_rate": _mean([float(min(values) == max(values)) for values in several]),
+        "judge/mean": mean(known),
+        "judge/parse_rate": mean([float(mark.value is not None) for mark in marks]),
+        "judge/missing": mean([float(one.score.value is None) for one in judgements]),
+        "judge/tie_rate": mean([float(min(values) == max(values)) for values in several]),
         "judge/right": float(right_N.nanmean()) if len(right_N) else math.nan,
         "histogram": {
             str(k): counts[k] / len(known) if known else None for k in range(int(HIGHEST) + 1)
         },
-        "reasons": dict(Counter(one.score.reason for one in found if one.score.reason)),
+        "reasons": dict(Counter(one.score.reason for one in judgements if one.score.reason)),
     }
 
 
-def _refuse_too_many_missing(rows: Sequence[Row], at_most: float, *, stage: str) -> None:
+def _refuse_too_many_missing(rows: Sequence[JudgedRow], at_most: float, *, stage: str) -> None:
     reasons = Counter(row["reason"] for row in rows if row["reason"] is not None)
     missing = sum(reasons.values())
     if missing > at_most * len(rows):
@@ -331,5 +342,6 @@ def _column(values: Sequence[float | None]) -> torch.Tensor:
     return torch.tensor(numbers, dtype=torch.float64)
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
+    """Their mean; nan of none."""
     return sum(values) / len(values) if values else math.nan

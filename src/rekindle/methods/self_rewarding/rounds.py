@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from pydantic import Field
 
@@ -25,27 +24,55 @@ from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, DataError
 from rekindle.files import read_jsonl, write_jsonl
 from rekindle.loops.pair_step import likeness
-from rekindle.loops.problem_order import disjoint_chunks
-from rekindle.loops.stages import Row, StageRows, Stages, hash_rows
+from rekindle.loops.stages import (
+    Fact,
+    GeneratedRow,
+    StageRows,
+    Stages,
+    disjoint_chunks,
+    hash_rows,
+)
 from rekindle.loops.world import World
 from rekindle.methods.dpo import Config as DPOConfig
 from rekindle.methods.dpo import run_pairs
-from rekindle.methods.self_rewarding.candidates import NOT_ASKED, Candidate, Pick
+from rekindle.methods.self_rewarding.candidates import (
+    NOT_WANTED,
+    JudgedCandidate,
+    Pick,
+    PromptCandidates,
+    Ties,
+    score_of,
+)
 from rekindle.methods.self_rewarding.judge_data import SeedConfig, judge_problems
-from rekindle.methods.self_rewarding.judging import JudgeConfig, check_judge, judged, open_judge
+from rekindle.methods.self_rewarding.judging import (
+    JudgeConfig,
+    check_judge,
+    judge_answers,
+    mean,
+    open_judge,
+)
 from rekindle.methods.sft import sft_on
 from rekindle.records import Problem
 from rekindle.rewards.judge import Judge
+from rekindle.tasks.pairs import PairRow
 from rekindle.tasks.task import grade_all, stable_hash
 
-Ties = Literal["first", "shortest"]
 ROUNDS = "rounds.jsonl"
 # A round's draws, apart from each other. A judge says the same of a text, whoever wrote it.
 _DRAW = {"current": 1, "initial": 2, "future": 3, "judge": 4}
 
 
-class Knobs(Section):
-    """What both methods have."""
+class ScoredPairRow(PairRow):
+    """A pair with the judge's scores, and the hashes of the models that wrote its texts."""
+
+    chosen_score: float
+    rejected_score: float
+    chosen_source: str
+    rejected_source: str
+
+
+class RoundsConfig(Section):
+    """The settings that both methods have."""
 
     iterations: int = Field(default=4, ge=1, description="rounds; 2508.06026: 4 (temporal: 2)")
     prompts: int = Field(default=200, ge=1, description="a round, never twice; 2508.06026: 4000")
@@ -60,7 +87,7 @@ class Knobs(Section):
     dpo: DPOConfig = DPOConfig()
 
 
-def check(config: Knobs, sample: SampleConfig) -> None:
+def check(config: RoundsConfig, sample: SampleConfig) -> None:
     """Settings that the schema accepts and nobody can mean."""
     check_judge(config.judge)
     if config.replay and config.seed.steps == 0 and config.seed.path is None:
@@ -81,7 +108,7 @@ def check(config: Knobs, sample: SampleConfig) -> None:
 class Rounds:
     """One run's stages, its chunks of prompts, and what it has spent."""
 
-    def __init__(self, config: Knobs, world: World) -> None:
+    def __init__(self, config: RoundsConfig, world: World) -> None:
         if world.optim.steps < config.iterations:
             raise ConfigError(
                 "optim.steps is too small",
@@ -97,9 +124,10 @@ class Rounds:
         chunks = disjoint_chunks(world, [*sizes, *[config.prompts] * config.iterations])
         self.instructions, self.judge_pool, self.chunks = chunks[0], chunks[1], chunks[2:]
         self.judge_data: list[Problem] = []
-        self.rows: list[Row] = []  # of rounds.jsonl
+        self.rows: list[dict[str, Fact]] = []  # of rounds.jsonl
         self.spent = {"spent/dpo_runs": 0, "spent/updates": 0, "spent/generated": 0}
-        self._round: Row = {}
+        self._round: dict[str, Fact] = {}
+        self._judged: dict[tuple[str, str], list[JudgedCandidate]] = {}  # by prompt id and role
 
     # --- before the rounds
 
@@ -122,7 +150,7 @@ class Rounds:
         return self.stages.train(
             "seed",
             start,
-            inputs={"data": _hash_of(data)},
+            inputs={"data": _hash_solutions(data)},
             optim=config.optim(world.optim, config.steps),
             body=lambda inner: sft_on(inner, data),
         )
@@ -131,13 +159,13 @@ class Rounds:
 
     def begin(self, i: int, policy: Policy) -> Judge:
         """Open round `i` (from 1); the judge is the current model unless the recipe names one."""
-        self._i, self._round = i, {"round": i}
+        self._i, self._round, self._judged = i, {"round": i}, {}
         return open_judge(self.config.judge, self.world, policy)
 
-    def answers(self, name: str, role: str, policy: Policy) -> list[Row]:
+    def answers(self, name: str, role: str, policy: Policy) -> list[GeneratedRow]:
         """K candidates of each of the round's prompts."""
         stage = f"{name}-{self._i}"
-        found = self.stages.answers(
+        rows = self.stages.answers(
             stage,
             policy,
             self.chunks[self._i - 1],
@@ -147,48 +175,40 @@ class Rounds:
             role=role,
         )
         self._spend(stage)
-        return found
+        return rows
 
     def judged(
-        self, name: str, judge: Judge, answers: Mapping[str, Sequence[Row]]
-    ) -> dict[tuple[str, str], list[Row]]:
-        """(prompt id, role) -> its candidates as `candidates_of` reads them, by one judge."""
-        stage = f"{name}-{self._i}"
-        rows = judged(
-            self.stages,
-            stage,
-            judge,
-            self.config.judge,
-            answers,
-            self.chunks[self._i - 1],
-            seed=self._seed("judge"),
-        )
+        self, name: str, judge: Judge, answers: Mapping[str, Sequence[GeneratedRow]]
+    ) -> list[PromptCandidates]:
+        """Judge these answers; all that is judged of the round so far, prompt by prompt."""
+        stage, problems = f"{name}-{self._i}", self.chunks[self._i - 1]
+        seed, config = self._seed("judge"), self.config.judge
+        rows = judge_answers(self.stages, stage, judge, config, answers, problems, seed=seed)
         self._spend(stage)
-        facts = self.stages.facts[stage]
+        facts = self.stages.records[stage].facts
         prefix = "future_" if "future" in answers else ""
-        for key, value in facts.items():
-            if key.startswith("judge/"):
-                self._round[f"{prefix}{key}"] = math.nan if value is None else value
+        self._round.update({f"{prefix}{k}": v for k, v in _numbers(facts, "judge/").items()})
         self._round[f"{prefix}histogram"] = facts["histogram"]
-        flat = [(role, row) for role, these in answers.items() for row in these]
-        out: dict[tuple[str, str], list[Row]] = {}
-        for (role, row), found in zip(flat, rows, strict=True):
-            kept = {name: row[name] for name in ("text", "finish", "source")}
-            out.setdefault((row["id"], role), []).append({**kept, "score": found["score"]})
-        return out
-
-    def rows_of(self, candidates: Mapping[tuple[str, str], list[Row]]) -> list[Row]:
-        """The rows that the papers' rules read, in the order of the round's prompts."""
+        flat = [row for these in answers.values() for row in these]
+        for row, judged in zip(flat, rows, strict=True):
+            score, cut = judged["score"], row["finish"] == "length"
+            known = None if score is None else float(score)
+            candidate = JudgedCandidate(row["text"], known, cut, row["source"])
+            self._judged.setdefault((row["id"], judged["role"]), []).append(candidate)
         return [
-            {
-                "id": p.id,
-                **{role: found for (name, role), found in candidates.items() if name == p.id},
-            }
-            for p in self.chunks[self._i - 1]
+            PromptCandidates(
+                problem.id,
+                self._judged[problem.id, "current"],
+                self._judged.get((problem.id, "initial")),
+                self._judged.get((problem.id, "future")),
+            )
+            for problem in problems
         ]
 
-    def pairs(self, name: str, found: Sequence[Pick], sources: Mapping[str, Policy]) -> list[Row]:
-        """Pairs as a stage of rows: `id, prompt, chosen, rejected`, their scores and sources.
+    def pairs(
+        self, name: str, picks: Sequence[Pick], sources: Mapping[str, Policy]
+    ) -> list[ScoredPairRow]:
+        """The round's pairs as a stage of rows.
 
         Raises:
             DataError: no pair is left; the reasons are counted.
@@ -196,10 +216,10 @@ class Rounds:
         stage, problems = f"{name}-{self._i}", self.chunks[self._i - 1]
         rows = [
             _pair(problem, one.chosen, one.rejected)
-            for problem, one in zip(problems, found, strict=True)
+            for problem, one in zip(problems, picks, strict=True)
             if one.chosen is not None and one.rejected is not None
         ]
-        dropped = Counter(one.reason for one in found if one.reason not in (None, NOT_ASKED))
+        dropped = Counter(one.reason for one in picks if one.reason not in (None, NOT_WANTED))
         if not rows:
             raise DataError(
                 f"no pair is left in round {self._i}: there is nothing to train on",
@@ -218,22 +238,17 @@ class Rounds:
             ),
         )
 
-    def train(self, name: str, policy: Policy, pairs: Sequence[Row], *, kept: bool) -> Policy:
+    def train(
+        self, name: str, policy: Policy, pairs: Sequence[ScoredPairRow], *, kept: bool
+    ) -> Policy:
         """DPO from `policy`, referenced to it. `kept` False: a model that is thrown away."""
         config, world, stage = self.config, self.world, f"{name}-{self._i}"
         optim = self._optim()
-        pairs_stage = next(s for s in reversed(self.stages.facts) if s.startswith("pairs"))
-        facts = {
-            key: math.nan if value is None else value
-            for key, value in self.stages.facts[pairs_stage].items()
-            if key.startswith("pairs/")
-        }
-        self._round.update({("" if kept else "future_") + k: v for k, v in facts.items()})
-        shown = {k: v for k, v in self._round.items() if k.startswith("judge/")} | facts
-
-        def body(inner: World) -> Policy:
-            inner.facts = shown
-            return run_pairs(config.dpo, inner, pairs)
+        pairs_stage = next(s for s in reversed(self.stages.records) if s.startswith("pairs"))
+        facts = _numbers(self.stages.records[pairs_stage].facts, "pairs/")
+        prefix = "" if kept else "future_"
+        self._round.update({f"{prefix}{k}": v for k, v in facts.items()})
+        facts = {**_numbers(self._round, "judge/"), **facts}
 
         trained = self.stages.train(
             stage,
@@ -241,12 +256,13 @@ class Rounds:
             inputs={"pairs": hash_rows(pairs), "reference": weights_fingerprint(policy)},
             optim=optim,
             seed=world.seed * 1_000_003 + self._i,
-            body=body,
+            body=lambda inner: run_pairs(config.dpo, inner, pairs),
             evaluates=kept,
+            facts=facts,
         )
         self.spent["spent/dpo_runs"] += 1
         self.spent["spent/updates"] += optim.steps if kept else 0
-        self._round[("" if kept else "future_") + "grad_norm"] = self._mean_norm(stage)
+        self._round[f"{prefix}grad_norm"] = self._mean_norm(stage)
         return trained
 
     def end(self, policy: Policy) -> Policy:
@@ -257,46 +273,46 @@ class Rounds:
             policy = self.stages.train(
                 f"replay-{self._i}",
                 policy,
-                inputs={"data": _hash_of(data)},
+                inputs={"data": _hash_solutions(data)},
                 optim=config.seed.optim(world.optim, config.replay),
                 seed=world.seed * 1_000_003 + self._i,
                 body=lambda inner: sft_on(inner, data),
             )
         self.rows.append({**self._round, **self.spent})
-        place = self.stages.directory / ROUNDS
-        on_main(world.group, lambda: write_jsonl(place, self.rows))
+        path = self.stages.directory / ROUNDS
+        on_main(world.group, lambda: write_jsonl(path, self.rows))
         return policy
 
     # --- numbers
 
     def _facts_of(
-        self, rows: Sequence[Row], prompts: int, sources: Mapping[str, Policy]
+        self, rows: Sequence[ScoredPairRow], prompts: int, sources: Mapping[str, Policy]
     ) -> dict[str, float]:
         """What the pairs are like. `true_gap` is by the task's verifier, for the record alone."""
         by_id = {problem.id: problem for problem in self.chunks[self._i - 1]}
-        sides = {}
-        for side in ("chosen", "rejected"):
-            asked = [(by_id[row["id"]], row[side]) for row in rows]
-            scores = grade_all(self.world.task, asked)
-            sides[side] = _mean([s.value for s in scores if s.value is not None])
+        right: list[float] = []  # share of the chosen texts, then of the rejected ones
+        for texts in ([row["chosen"] for row in rows], [row["rejected"] for row in rows]):
+            problems = [by_id[row["id"]] for row in rows]
+            scores = grade_all(self.world.task, list(zip(problems, texts, strict=True)))
+            right.append(mean([s.value for s in scores if s.value is not None]))
         gaps = [row["chosen_score"] - row["rejected_score"] for row in rows]
         roles = {weights_fingerprint(p): role for role, p in reversed(list(sources.items()))}
         past = [float(roles[row["rejected_source"]] == "initial") for row in rows]
         ahead = [float(roles[row["chosen_source"]] == "future") for row in rows]
         return {
             "pairs/kept": len(rows) / prompts,
-            "pairs/gap": _mean(gaps),
+            "pairs/gap": mean(gaps),
             "pairs/gap_all": sum(gaps) / prompts,
-            "pairs/true_gap": sides["chosen"] - sides["rejected"],
-            "pairs/length_gap": _mean([float(len(r["chosen"]) - len(r["rejected"])) for r in rows]),
+            "pairs/true_gap": right[0] - right[1],
+            "pairs/length_gap": mean([float(len(r["chosen"]) - len(r["rejected"])) for r in rows]),
             **likeness(sources["current"], rows, micro_tokens=self.world.micro_tokens),
-            "pairs/from_past": _mean(past),
-            "pairs/from_future": _mean(ahead),
+            "pairs/from_past": mean(past),
+            "pairs/from_future": mean(ahead),
         }
 
     def _mean_norm(self, stage: str) -> float:
         rows = [row for _, row in read_jsonl(self.world.run.directory / "metrics.jsonl")]
-        return _mean([row["grad_norm"] for row in rows if row["stage"] == stage])
+        return mean([row["grad_norm"] for row in rows if row["stage"] == stage])
 
     def _optim(self) -> OptimConfig:
         """Steps divided evenly over the rounds; what is left over goes to the last."""
@@ -308,17 +324,26 @@ class Rounds:
         return int(stable_hash("round", self.world.seed, self._i, _DRAW[role]) >> 33)
 
     def _spend(self, stage: str) -> None:
-        self.spent["spent/generated"] += int(self.stages.facts[stage]["generated"])
+        self.spent["spent/generated"] += self.stages.records[stage].generated
 
 
-def _pair(problem: Problem, chosen: Candidate, rejected: Candidate) -> Row:
-    row: Row = {
+def _numbers(facts: Mapping[str, Fact], prefix: str) -> dict[str, float]:
+    """The facts so named; nan where one was written as null."""
+    return {
+        name: math.nan if value is None else value
+        for name, value in facts.items()
+        if name.startswith(prefix) and not isinstance(value, Mapping)
+    }
+
+
+def _pair(problem: Problem, chosen: JudgedCandidate, rejected: JudgedCandidate) -> ScoredPairRow:
+    row: ScoredPairRow = {
         "id": problem.id,
         "prompt": problem.prompt,
         "chosen": chosen.text,
         "rejected": rejected.text,
-        "chosen_score": chosen.score,
-        "rejected_score": rejected.score,
+        "chosen_score": score_of(chosen),
+        "rejected_score": score_of(rejected),
         "chosen_source": chosen.source,
         "rejected_source": rejected.source,
     }
@@ -327,9 +352,5 @@ def _pair(problem: Problem, chosen: Candidate, rejected: Candidate) -> Row:
     return row
 
 
-def _hash_of(data: Sequence[Problem]) -> str:
+def _hash_solutions(data: Sequence[Problem]) -> str:
     return hash_rows([{"prompt": p.prompt, "text": p.solution} for p in data])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan

@@ -29,68 +29,36 @@ drifts with the policy (`judge/auc`), lengths grow.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from rekindle.engine.policy import Policy
 from rekindle.loops.world import World
 from rekindle.methods.self_rewarding.candidates import (
-    NOT_ASKED,
-    Candidate,
-    Pick,
     Picks,
-    Row,
-    candidates_of,
-    explained,
-    id_of,
-    score_of,
+    PicksRow,
+    PromptCandidates,
+    best,
+    pick,
+    picks_rows,
+    read_candidates,
+    worst,
 )
-from rekindle.methods.self_rewarding.rounds import Knobs, Rounds, Ties, check
+from rekindle.methods.self_rewarding.rounds import Rounds, RoundsConfig, check
 
-__all__ = ["PRESETS", "Config", "check", "explain_pairs", "picks", "run"]
+__all__ = ["PRESETS", "Config", "check", "explain_pairs", "pick_pairs", "run"]
 
 # --- the rule
 
 
-def best(candidates: Sequence[Candidate], *, ties: Ties, choose_cut: bool) -> Candidate | None:
-    """The highest score among those that may be chosen, None when there is none.
-
-    Of equal ones the first, or with `shortest` the shortest (and of these the first).
-    """
-    usable = [c for c in candidates if c.score is not None and (choose_cut or not c.cut)]
-    length = (lambda c: -len(c.text)) if ties == "shortest" else (lambda c: 0)
-    return max(usable, key=lambda c: (score_of(c), length(c)), default=None)
-
-
-def worst(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The lowest score, of equal ones the first; None when none has a score."""
-    usable = [c for c in candidates if c.score is not None]
-    return min(usable, key=score_of, default=None)
-
-
-def pick(chosen: Candidate | None, rejected: Candidate | None) -> Pick:
-    """The pair, if there is anything to learn from it."""
-    if rejected is None:
-        return Pick(reason="no answer with a judgement")
-    if chosen is None:
-        return Pick(reason="every judged answer was cut off")
-    if score_of(chosen) <= score_of(rejected):
-        return Pick(reason="equal scores")
-    if chosen.text == rejected.text:
-        return Pick(reason="chosen is rejected")
-    if not chosen.text.strip():
-        return Pick(reason="chosen is empty")
-    return Pick(chosen, rejected)
-
-
-def picks(row: Row, config: Config) -> Picks:
+def pick_pairs(prompt: PromptCandidates, config: Config) -> Picks:
     """Highest against lowest of the current model's candidates."""
-    current = candidates_of(row, "current")
-    chosen = best(current, ties=config.ties, choose_cut=config.choose_cut)
-    return Picks(pick(chosen, worst(current)), Pick(reason=NOT_ASKED))
+    chosen = best(prompt.current, ties=config.ties, choose_cut=config.choose_cut)
+    return Picks(pick(chosen, worst(prompt.current)))
 
 
-def explain_pairs(rows: Sequence[Row], config: Config) -> tuple[list[dict[str, Any]], Counter[str]]:
+def explain_pairs(
+    rows: Sequence[Mapping[str, object]], config: Config
+) -> tuple[list[PicksRow], Counter[str]]:
     """`rekindle explain pairs`: the pairs of each row, and how many have none, by reason.
 
     Args:
@@ -102,14 +70,15 @@ def explain_pairs(rows: Sequence[Row], config: Config) -> tuple[list[dict[str, A
     Raises:
         DataError: a row cannot be read; it is named.
     """
-    return explained([(id_of(row), picks(row, config)) for row in rows])
+    prompts = [read_candidates(row) for row in rows]
+    return picks_rows(prompts, [pick_pairs(prompt, config) for prompt in prompts])
 
 
 # --- what can be set
 
 
-class Config(Knobs):
-    """Self-rewarding's knobs are those of its rounds."""
+class Config(RoundsConfig):
+    """Self-rewarding's settings are those of its rounds."""
 
 
 PRESETS: dict[str, Config] = {"self_rewarding": Config()}
@@ -125,8 +94,8 @@ def run(config: Config, world: World) -> Policy:
     for i in range(1, config.iterations + 1):
         judge = rounds.begin(i, policy)
         answers = {"current": rounds.answers("candidates", "current", policy)}
-        rows = rounds.rows_of(rounds.judged("judged", judge, answers))
-        found = [picks(row, config).d1 for row in rows]
-        pairs = rounds.pairs("pairs", found, {"current": policy})
+        judged = rounds.judged("judged", judge, answers)
+        picked = [pick_pairs(prompt, config).d1 for prompt in judged]
+        pairs = rounds.pairs("pairs", picked, {"current": policy})
         policy = rounds.end(rounds.train("dpo", policy, pairs, kept=True))
     return policy

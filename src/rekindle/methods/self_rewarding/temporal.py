@@ -30,33 +30,34 @@ at equal DPO runs, equal updates and equal tokens.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
 from rekindle.engine.policy import Policy
 from rekindle.loops.world import World
 from rekindle.methods.self_rewarding.candidates import (
-    NOT_ASKED,
-    Candidate,
-    Pick,
+    JudgedCandidate,
     Picks,
-    Row,
-    candidates_of,
-    explained,
-    id_of,
+    PicksRow,
+    PromptCandidates,
+    best,
+    pick,
+    picks_rows,
+    read_candidates,
     score_of,
+    worst,
 )
-from rekindle.methods.self_rewarding.rounds import Knobs, Rounds, check
-from rekindle.methods.self_rewarding.self_rewarding import best, pick, worst
+from rekindle.methods.self_rewarding.rounds import Rounds, RoundsConfig, check
 
-__all__ = ["PRESETS", "Config", "check", "explain_pairs", "picks", "run"]
+__all__ = ["PRESETS", "Config", "check", "explain_pairs", "pick_pairs", "run"]
 
 # --- the rules
 
 
-def anchored(current: Candidate | None, initial: Candidate | None) -> Candidate | None:
+def anchored(
+    current: JudgedCandidate | None, initial: JudgedCandidate | None
+) -> JudgedCandidate | None:
     """The initial model's worst answer where it is strictly worse than the current one's.
 
     None where either model has no judged answer.
@@ -66,28 +67,31 @@ def anchored(current: Candidate | None, initial: Candidate | None) -> Candidate 
     return initial if score_of(initial) < score_of(current) else current
 
 
-def guided(current: Candidate | None, future: Candidate | None) -> Candidate | None:
+def guided(
+    current: JudgedCandidate | None, future: JudgedCandidate | None
+) -> JudgedCandidate | None:
     """The future model's best answer where it is strictly better than the current one's."""
     if current is None or future is None:
         return current or future
     return future if score_of(future) > score_of(current) else current
 
 
-def picks(row: Row, config: Config) -> Picks:
+def pick_pairs(prompt: PromptCandidates, config: Config) -> Picks:
     """The pairs of one prompt, for the future model (`d1`) and for the next one (`d2`)."""
-    current = candidates_of(row, "current")
-    top = best(current, ties=config.ties, choose_cut=config.choose_cut)
-    low = worst(current)
+    top = best(prompt.current, ties=config.ties, choose_cut=config.choose_cut)
+    low = worst(prompt.current)
     if config.past:
-        low = anchored(low, worst(candidates_of(row, "initial")))
+        low = anchored(low, worst(prompt.initial or ()))
     d1 = pick(top, low)
-    if not config.future or row.get("future") is None:
-        return Picks(d1, Pick(reason=NOT_ASKED))
-    ahead = best(candidates_of(row, "future"), ties=config.ties, choose_cut=config.choose_cut)
+    if not config.future or prompt.future is None:
+        return Picks(d1)
+    ahead = best(prompt.future, ties=config.ties, choose_cut=config.choose_cut)
     return Picks(d1, pick(guided(top, ahead), low))
 
 
-def explain_pairs(rows: Sequence[Row], config: Config) -> tuple[list[dict[str, Any]], Counter[str]]:
+def explain_pairs(
+    rows: Sequence[Mapping[str, object]], config: Config
+) -> tuple[list[PicksRow], Counter[str]]:
     """`rekindle explain pairs`: the pairs of each row, and how many are not there, by reason.
 
     Args:
@@ -100,14 +104,15 @@ def explain_pairs(rows: Sequence[Row], config: Config) -> tuple[list[dict[str, A
     Raises:
         DataError: a row cannot be read; it is named.
     """
-    return explained([(id_of(row), picks(row, config)) for row in rows])
+    prompts = [read_candidates(row, initial=config.past, future=config.future) for row in rows]
+    return picks_rows(prompts, [pick_pairs(prompt, config) for prompt in prompts])
 
 
 # --- what can be set
 
 
-class Config(Knobs):
-    """Self-rewarding's knobs, and the two switches."""
+class Config(RoundsConfig):
+    """Self-rewarding's settings, and the two switches."""
 
     past: bool = Field(default=True, description="anchored rejection; off: the paper's ablation")
     future: bool = Field(
@@ -137,13 +142,13 @@ def run(config: Config, world: World) -> Policy:
             models["initial"] = start
             answers["initial"] = rounds.answers("initial", "initial", start)
         judged = rounds.judged("judged", judge, answers)
-        found = [picks(row, config) for row in rounds.rows_of(judged)]
-        pairs = rounds.pairs("pairs", [both.d1 for both in found], models)
+        picked = [pick_pairs(prompt, config) for prompt in judged]
+        pairs = rounds.pairs("pairs", [both.d1 for both in picked], models)
         if config.future:
             models["future"] = rounds.train("future", policy, pairs, kept=False)
             ahead = {"future": rounds.answers("ahead", "future", models["future"])}
-            judged |= rounds.judged("judged-ahead", judge, ahead)
-            found = [picks(row, config) for row in rounds.rows_of(judged)]
-            pairs = rounds.pairs("pairs-next", [both.d2 for both in found], models)
+            judged = rounds.judged("judged-ahead", judge, ahead)
+            picked = [pick_pairs(prompt, config) for prompt in judged]
+            pairs = rounds.pairs("pairs-next", [both.d2 for both in picked], models)
         policy = rounds.end(rounds.train("dpo", policy, pairs, kept=True))
     return policy

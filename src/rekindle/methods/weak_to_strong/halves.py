@@ -1,4 +1,4 @@
-"""Weak-to-Strong's knobs of models, data and budgets, its two halves, and its demos.
+"""Weak-to-Strong's settings of models, data and budgets, its two halves, and its demos.
 
 Questions of half 2 lose answer and solution before anything else is done with them.
 """
@@ -13,21 +13,20 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from rekindle.engine.config import OptimConfig, SampleConfig, Section
+from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import Sampler
 from rekindle.errors import DataError
-from rekindle.loops.problem_order import disjoint_chunks
+from rekindle.loops.stages import GeneratedRow, disjoint_chunks
 from rekindle.loops.world import World
 from rekindle.methods.dpo import Config as DPOConfig
 from rekindle.methods.orpo import Config as ORPOConfig
-from rekindle.methods.weak_to_strong.pairs import Equality, Row
+from rekindle.methods.weak_to_strong.pairs import Equality
 from rekindle.records import Problem, Rollout
 from rekindle.rewards.answers import canonical_answer
 from rekindle.tasks.task import stable_hash
 
-_EVAL_SEED = 0  # of the problems that the world evaluates
 
-
-class Updates(Section):
+class UpdatesConfig(Section):
     """The length and rate of a training that is not `optim`'s; the rest is `optim`'s."""
 
     steps: int = Field(ge=1, description="updates")
@@ -41,7 +40,7 @@ class Updates(Section):
         return shared.model_copy(update={**own, **budgets})
 
 
-class Knobs(Section):
+class HalvesConfig(Section):
     """Models, data and budgets. `optim` is that of the strong model's SFT, in every baseline."""
 
     weak: str = Field(
@@ -66,8 +65,8 @@ class Knobs(Section):
         description="fill up what is kept, as two of the paper's MATH files",
     )
     seed: int = Field(default=0, ge=0, description="of demos, subsets and pairs, beside the run's")
-    weak_sft: Updates = Updates(steps=100, lr=3e-4, batch=64)
-    stage2: Updates = Updates(steps=10, lr=2e-5)
+    weak_sft: UpdatesConfig = UpdatesConfig(steps=100, lr=3e-4, batch=64)
+    stage2: UpdatesConfig = UpdatesConfig(steps=10, lr=2e-5)
     dpo: DPOConfig = DPOConfig()
     orpo: ORPOConfig = ORPOConfig()
 
@@ -82,31 +81,24 @@ class Halves(NamedTuple):
 # --- data
 
 
-def question(problem: Problem) -> Problem:
+def hide_gold(problem: Problem) -> Problem:
     """The problem without anything that its answer could be read from."""
     return replace(problem, answer="", solution=None, meta={})
 
 
-def halves(config: Knobs, world: World) -> Halves:
+def split_halves(config: HalvesConfig, world: World) -> Halves:
     """Training problems in two halves, the second without gold; none is evaluated.
 
     Raises:
         DataError: the task has too few, or a question is in two of half 1, half 2 and what is
             evaluated.
     """
-    first, second = with_gold(config, world)
-    found = Halves(first, [question(problem) for problem in second])
-    evaluation = world.evaluation
-    evaluated = world.task.problems(
-        evaluation.split,
-        count=evaluation.problems,
-        seed=_EVAL_SEED,
-        levels=evaluation.levels or world.levels,
-    )
-    refuse_overlap(
-        {"half 1": found.labelled, "half 2": found.questions, evaluation.split: evaluated}
-    )
-    return found
+    first, second = draw_halves(config, world)
+    parts = Halves(first, [hide_gold(problem) for problem in second])
+    split = world.evaluation.config.split
+    evaluated = world.evaluation.problems(world.task, world.levels)
+    refuse_overlap({"half 1": parts.labelled, "half 2": parts.questions, split: evaluated})
+    return parts
 
 
 def refuse_overlap(parts: Mapping[str, Sequence[Problem]]) -> None:
@@ -115,7 +107,7 @@ def refuse_overlap(parts: Mapping[str, Sequence[Problem]]) -> None:
     Raises:
         DataError: lists the prompts.
     """
-    prompts = {name: {_asked(problem) for problem in problems} for name, problems in parts.items()}
+    prompts = {name: {_text(problem) for problem in problems} for name, problems in parts.items()}
     names = list(prompts)
     for i, one in enumerate(names):
         for other in names[i + 1 :]:
@@ -131,7 +123,7 @@ def refuse_overlap(parts: Mapping[str, Sequence[Problem]]) -> None:
                 )
 
 
-def _asked(problem: Problem) -> str:
+def _text(problem: Problem) -> str:
     turns = problem.messages or (("user", problem.prompt),)
     return _plain(" ".join(content for _, content in turns))
 
@@ -140,7 +132,7 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).lower()
 
 
-def with_gold(config: Knobs, world: World) -> list[list[Problem]]:
+def draw_halves(config: HalvesConfig, world: World) -> list[list[Problem]]:
     """Both halves as the task has them; of the second only the ceiling may see the gold."""
     try:
         return disjoint_chunks(world, [config.half1, config.half2])
@@ -160,36 +152,40 @@ def with_gold(config: Knobs, world: World) -> list[list[Problem]]:
 class Demos:
     """Answered questions that are put in front of another one, as they stand."""
 
-    shown: tuple[tuple[str, str], ...]  # prompt, answer
+    examples: tuple[tuple[str, str], ...]  # prompt, answer
     separator: str
 
-    def ask(self, problem: Problem) -> bool:
+    def include(self, problem: Problem) -> bool:
         """Whether one of them is this question: its answer would stand in the prompt."""
-        return _plain(problem.prompt) in {_plain(prompt) for prompt, _ in self.shown}
+        return _plain(problem.prompt) in {_plain(prompt) for prompt, _ in self.examples}
 
     def before(self, problem: Problem) -> Problem:
         """The problem with the demos in front: turns of a chat, or one text."""
         if problem.messages is not None:
-            turns = [t for p, a in self.shown for t in (("user", p), ("assistant", a))]
+            turns = [t for p, a in self.examples for t in (("user", p), ("assistant", a))]
             system = [turn for turn in problem.messages if turn[0] == "system"]
             rest = [turn for turn in problem.messages if turn[0] != "system"]
             return replace(problem, messages=(*system, *turns, *rest))
-        text = "".join(f"{p}{a}{self.separator}" for p, a in self.shown)
+        text = "".join(f"{p}{a}{self.separator}" for p, a in self.examples)
         return replace(problem, prompt=text + problem.prompt)
 
     def ending(self, config: SampleConfig) -> SampleConfig:
         """Decoding that also ends where the next demo would begin."""
-        if not self.shown:
+        if not self.examples:
             return config
         return config.model_copy(update={"stop": (*config.stop, self.separator)})
 
 
 @dataclass(frozen=True)
-class Shown:
+class DemoSampler:
     """A sampler whose problems come with demos; what it returns names the plain problems."""
 
     sampler: Sampler
     demos: Demos
+
+    def sync(self, policy: Policy) -> None:
+        """Of the sampler behind it."""
+        self.sampler.sync(policy)
 
     def sample(
         self, problems: Sequence[Problem], *, samples: int, config: SampleConfig, seed: int
@@ -205,7 +201,7 @@ class Shown:
         return [replace(r, problem=plain[r.problem.id]) for r in rollouts]
 
 
-def pick_demos(rows: Sequence[Row], *, count: int, seed: int) -> list[Row]:
+def pick_demos(rows: Sequence[GeneratedRow], *, count: int, seed: int) -> list[GeneratedRow]:
     """Answers that can be read, drawn at random, right or wrong: nobody knows.
 
     Raises:
@@ -213,12 +209,12 @@ def pick_demos(rows: Sequence[Row], *, count: int, seed: int) -> list[Row]:
     """
     order = list(rows)
     random.Random(stable_hash("w2s demos", seed)).shuffle(order)
-    found = [row for row in order if canonical_answer(row["answer"]) is not None][:count]
-    if len(found) < count:
+    picked = [row for row in order if canonical_answer(row["answer"]) is not None][:count]
+    if len(picked) < count:
         raise DataError(
             "too few of the weak model's answers can be read",
-            got=f"{len(found)} of {len(rows)}",
+            got=f"{len(picked)} of {len(rows)}",
             wanted=f"{count} demos",
             fix="train the weak model for longer, or lower demos",
         )
-    return found
+    return picked

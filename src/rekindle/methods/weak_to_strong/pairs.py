@@ -13,15 +13,40 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
 
 from rekindle.errors import DataError
+from rekindle.loops.stages import GeneratedRow
 from rekindle.rewards.answers import answer_of_text, canonical_answer
+from rekindle.tasks.pairs import PairRow
 from rekindle.tasks.task import stable_hash
 
-Row = dict[str, Any]
 Equality = Literal["canonical", "strict"]
+RowsT = TypeVar("RowsT")
 NO_ANSWER, DIFFERENT = "the weak model gives no answer", "the answers differ"
+
+
+class TextRow(TypedDict):
+    """A text that is trained on, and its question."""
+
+    id: str
+    prompt: str
+    text: str
+
+
+class KeptRow(GeneratedRow):
+    """An answer that the filter keeps, and whose it is."""
+
+    side: Literal["weak", "icl"]
+
+
+class WeakPairRow(PairRow):
+    """A pair, which side of it the weak model wrote, and the share of the votes."""
+
+    weak_side: Literal["chosen", "rejected"]
+    confidence: float
+    chosen_source: NotRequired[str]
+    rejected_source: NotRequired[str]
 
 
 class Answer(NamedTuple):
@@ -33,28 +58,28 @@ class Answer(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What was asked, and who said what."""
+    """A question, and who answers it how."""
 
-    id: Any
+    id: str
     prompt: str
     weak: Answer
     samples: tuple[Answer, ...]
-    messages: Any = None
+    messages: Sequence[Sequence[str]] | None = None
 
 
 class Consistent(NamedTuple):
     """What the filter keeps, by whose text it is; `hybrid` has both, question by question."""
 
-    weak: list[Row]
-    icl: list[Row]
-    hybrid: list[Row]
+    weak: list[KeptRow]
+    icl: list[KeptRow]
+    hybrid: list[KeptRow]
     dropped: Counter[str]
 
 
-class Made(NamedTuple):
+class QuestionPairs(NamedTuple):
     """The pairs of a question, or the reason why there is none."""
 
-    pairs: list[Row]
+    pairs: list[WeakPairRow]
     reason: str | None = None
 
 
@@ -97,17 +122,19 @@ def read_question(row: Mapping[str, Any], *, equality: Equality = "canonical") -
     )
 
 
-def read_answer(name: Any, field: str, found: Any, *, equality: Equality = "canonical") -> Answer:
+def read_answer(
+    name: object, field: str, entry: object, *, equality: Equality = "canonical"
+) -> Answer:
     """An entry of row `name` as an answer; `strict`: its form is what is written, spaces folded.
 
     Raises:
         DataError: it has no text, or an answer that is neither text, number nor null.
     """
-    if not isinstance(found, Mapping) or not isinstance(found.get("text"), str):
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("text"), str):
         raise DataError(
-            f"row '{name}': '{field}' has no text", got=found, wanted='{"text": ..., "answer": ...}'
+            f"row '{name}': '{field}' has no text", got=entry, wanted='{"text": ..., "answer": ...}'
         )
-    answer = found["answer"] if "answer" in found else answer_of_text(found["text"])
+    answer = entry["answer"] if "answer" in entry else answer_of_text(entry["text"])
     fine = isinstance(answer, str | int | float | None) and not isinstance(answer, bool)
     if not fine or (isinstance(answer, float) and not math.isfinite(answer)):
         raise DataError(
@@ -118,33 +145,33 @@ def read_answer(name: Any, field: str, found: Any, *, equality: Equality = "cano
     form = None if answer is None else " ".join(str(answer).split()) or None
     if equality == "canonical":
         form = canonical_answer(form)
-    return Answer(found["text"], form, found.get("source"))
+    return Answer(entry["text"], form, entry.get("source"))
 
 
-def refuse_other_questions(weak: Sequence[Row], icl: Sequence[Row]) -> None:
+def refuse_other_questions(weak: Sequence[GeneratedRow], icl: Sequence[GeneratedRow]) -> None:
     """Both must answer the same questions in the same order.
 
     Raises:
         DataError: they do not; the first that differ are shown.
     """
-    asked = [[(row["id"], row["prompt"]) for row in rows] for rows in (weak, icl)]
-    if asked[0] != asked[1]:
-        odd = [pair for pair in zip(*asked, strict=False) if pair[0] != pair[1]]
+    questions = [[(row["id"], row["prompt"]) for row in rows] for rows in (weak, icl)]
+    if questions[0] != questions[1]:
+        unlike = [pair for pair in zip(*questions, strict=False) if pair[0] != pair[1]]
         raise DataError(
             "the two models were asked different questions",
-            got=odd[:3] or f"{len(weak)} and {len(icl)} answers",
+            got=unlike[:3] or f"{len(weak)} and {len(icl)} answers",
             wanted="the same ids and prompts in the same order",
         )
 
 
-def padded(
-    kept: int, differ: Sequence[Sequence[Row]], *, pad_to: int | None, seed: int
-) -> Sequence[Sequence[Row]]:
+def draw_padding(
+    kept: int, differ: Sequence[RowsT], *, pad_to: int | None, seed: int
+) -> list[RowsT]:
     """Of the questions on which the models differ, as many as lack to `pad_to`, drawn at random."""
     lacking = max(0, (pad_to or 0) - kept)
     rng = random.Random(stable_hash("w2s pad", seed))
-    places = sorted(rng.sample(range(len(differ)), min(lacking, len(differ))))
-    return [differ[place] for place in places]
+    drawn = sorted(rng.sample(range(len(differ)), min(lacking, len(differ))))
+    return [differ[i] for i in drawn]
 
 
 def vote(samples: Sequence[Answer]) -> Vote:
@@ -163,17 +190,19 @@ def at_least(count: int, n: int, share: float) -> bool:
 
 def vote_for(samples: Sequence[Answer], *, tau: float) -> tuple[int | None, str | None]:
     """Place of the first sample with the commonest answer, or why none is taken."""
-    found = vote(samples)
-    if found.answer is None:
+    winner = vote(samples)
+    if winner.answer is None:
         return None, "no answer wins the vote"
-    if not at_least(found.votes, found.n, tau):
+    if not at_least(winner.votes, winner.n, tau):
         return None, "low confidence"
-    return samples.index(found.agree[0]), None
+    return samples.index(winner.agree[0]), None
 
 
-def pair_of(question: Question, chosen: Answer, rejected: Answer, *, confidence: float) -> Row:
+def pair_of(
+    question: Question, chosen: Answer, rejected: Answer, *, confidence: float
+) -> WeakPairRow:
     """A pair as plain data; the weak model's side is named."""
-    row: Row = {
+    row: WeakPairRow = {
         "id": question.id,
         "prompt": question.prompt,
         "chosen": chosen.text,
@@ -181,15 +210,16 @@ def pair_of(question: Question, chosen: Answer, rejected: Answer, *, confidence:
         "weak_side": "chosen" if chosen is question.weak else "rejected",
         "confidence": confidence,
     }
-    for side, answer in (("chosen", chosen), ("rejected", rejected)):
-        if answer.source is not None:
-            row[f"{side}_source"] = answer.source
+    if chosen.source is not None:
+        row["chosen_source"] = chosen.source
+    if rejected.source is not None:
+        row["rejected_source"] = rejected.source
     if question.messages is not None:
         row["messages"] = question.messages
     return row
 
 
-def distinct(answers: Sequence[Answer], *, other_than: str) -> list[Answer]:
+def drop_repeats(answers: Sequence[Answer], *, other_than: str) -> list[Answer]:
     """Each text once, in order, without the text that is on the other side of the pair."""
     first: dict[str, Answer] = {}
     for answer in answers:

@@ -13,52 +13,58 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import fresh_state
 from rekindle.errors import ConfigError, DataError
-from rekindle.loops.stages import StageRows, Stages, hash_rows
+from rekindle.loops.stages import Fact, GeneratedRow, RowT, StageRows, Stages, hash_rows
 from rekindle.loops.world import World
 from rekindle.methods import dpo, orpo
 from rekindle.methods.sft import sft_on
 from rekindle.methods.weak_to_strong.halves import (
     Demos,
-    Knobs,
-    Shown,
-    halves,
+    DemoSampler,
+    HalvesConfig,
+    draw_halves,
     pick_demos,
-    with_gold,
+    split_halves,
 )
-from rekindle.methods.weak_to_strong.pairs import Row, read_answer, vote_for
+from rekindle.methods.weak_to_strong.pairs import (
+    KeptRow,
+    Question,
+    TextRow,
+    WeakPairRow,
+    read_answer,
+    vote_for,
+)
 from rekindle.tasks.task import grade_all, stable_hash
 
 
-class Lab:
+class WeakToStrongRun:
     """One run's stages, its halves, and the verbs of the algorithm box."""
 
-    def __init__(self, config: Knobs, world: World) -> None:
+    def __init__(self, config: HalvesConfig, world: World) -> None:
         self.config, self.world, self.stages = config, world, Stages(world)
-        self.labelled, self.questions = halves(config, world)
+        self.labelled, self.questions = split_halves(config, world)
         self._by_id = {problem.id: problem for problem in self.questions}
         parts = (("1", self.labelled), ("2", self.questions))
-        rows = [{"id": q.id, "half": h, "prompt": q.prompt} for h, part in parts for q in part]
+        rows = [{"id": q.id, "half": half, "prompt": q.prompt} for half, p in parts for q in p]
         self.stages.rows("halves", inputs={"rows": hash_rows(rows)}, make=lambda: StageRows(rows))
 
     # --- texts
 
-    def greedy(self, name: str, policy: Policy, demos: Demos | None = None) -> list[Row]:
+    def greedy(self, name: str, policy: Policy, demos: Demos | None = None) -> list[GeneratedRow]:
         """One answer at temperature 0 to each question, or to those that are in no demo."""
         config = self.world.sample.model_copy(update={"temperature": 0.0, "top_p": 1.0})
-        asked = self.questions
+        questions = self.questions
         if demos is not None:
             config = demos.ending(config)
-            asked = [demos.before(q) for q in asked if not demos.ask(q)]
+            questions = [demos.before(q) for q in questions if not demos.include(q)]
         rows = self.stages.answers(
             f"{name}-answers",
             policy,
-            asked,
+            questions,
             samples=1,
             config=config,
             seed=self._seed(name),
@@ -66,24 +72,24 @@ class Lab:
         )
         return [{**row, "prompt": self._by_id[row["id"]].prompt} for row in rows]
 
-    def demos(self, rows: Sequence[Row], weak: Policy) -> Demos:
+    def demos(self, rows: Sequence[GeneratedRow], weak: Policy) -> Demos:
         """Weak answers to be shown, as a stage of rows; there is no stage where none are."""
         if self.config.demos == 0:
             return Demos((), self.config.separator)
         picked = pick_demos(rows, count=self.config.demos, seed=self.config.seed)
         self._rows("demos", picked, {"weak": weak})
-        shown = tuple((row["prompt"], row["text"]) for row in picked)
-        return Demos(shown, self.config.separator)
+        examples = tuple((row["prompt"], row["text"]) for row in picked)
+        return Demos(examples, self.config.separator)
 
     def kept(
         self,
         i: int,
-        rows: list[Row],
+        rows: list[KeptRow],
         dropped: Counter[str],
         models: Mapping[str, Policy],
         *,
-        of: Sequence[Row],
-    ) -> list[Row]:
+        of: Sequence[GeneratedRow],
+    ) -> list[KeptRow]:
         """What the filter of iteration `i` keeps, both texts of a question, as a stage of rows.
 
         `of`: the weak side's answers that it was asked about. How many are right before and after
@@ -93,20 +99,20 @@ class Lab:
         in_demos = len(self.questions) - considered
         if in_demos:
             dropped = dropped + Counter({"a demo whose question is asked": in_demos})
-        facts = {
+        facts: dict[str, Fact] = {
             "kept_share": len(rows) / 2 / considered if considered else None,
             "right_before": self._right(of),
             "right_kept": self._right([row for row in rows if row["side"] == "weak"]),
         }
         return self._rows(f"kept-{i}", rows, models, dropped, facts)
 
-    def some(self, rows: Sequence[Row], count: int, weak: Policy) -> list[Row]:
+    def some(self, rows: Sequence[GeneratedRow], count: int, weak: Policy) -> list[GeneratedRow]:
         """`count` of the rows, drawn at random, in their order."""
         rng = random.Random(stable_hash("w2s random", self.config.seed))
-        places = sorted(rng.sample(range(len(rows)), count))
-        return self._rows("random", [rows[place] for place in places], {"weak": weak})
+        drawn = sorted(rng.sample(range(len(rows)), count))
+        return self._rows("random", [rows[i] for i in drawn], {"weak": weak})
 
-    def sampled(self, policy: Policy) -> dict[str, list[Row]]:
+    def sampled(self, policy: Policy) -> dict[str, list[GeneratedRow]]:
         """Question id -> the model's samples."""
         rows = self.stages.answers(
             "samples",
@@ -117,14 +123,14 @@ class Lab:
             seed=self._seed("samples"),
             role="strong",
         )
-        found: dict[str, list[Row]] = {problem.id: [] for problem in self.questions}
+        samples: dict[str, list[GeneratedRow]] = {problem.id: [] for problem in self.questions}
         for row in rows:
-            found[row["id"]].append(row)
-        return found
+            samples[row["id"]].append(row)
+        return samples
 
-    def majorities(self, policy: Policy, *, tau: float) -> list[Row]:
+    def majorities(self, policy: Policy, *, tau: float) -> list[GeneratedRow]:
         """The first sample with the commonest answer, where its share is `tau` at least."""
-        rows, dropped = [], Counter[str]()
+        rows, dropped = list[GeneratedRow](), Counter[str]()
         for name, samples in self.sampled(policy).items():
             same = self.config.equality
             answers = [read_answer(name, "samples", row, equality=same) for row in samples]
@@ -135,36 +141,41 @@ class Lab:
                 rows.append(samples[at])
         return self._rows("majorities", rows, {"strong": policy}, dropped)
 
-    def questioned(self, weak_rows: Sequence[Row], plus: Policy) -> list[Row]:
+    def voted(self, weak_rows: Sequence[GeneratedRow], plus: Policy) -> list[Question]:
         """What stage II's pairs are made from: the weak answers beside samples of M_plus."""
-        sampled, found = self.sampled(plus), []
-        for weak in weak_rows:
-            row = {"id": weak["id"], "prompt": weak["prompt"], "weak": _said(weak)}
-            row["samples"] = [_said(sample) for sample in sampled[weak["id"]]]
-            messages = self._by_id[weak["id"]].messages
-            if messages is not None:
-                row["messages"] = [list(turn) for turn in messages]
-            found.append(row)
-        return found
+        sampled, same = self.sampled(plus), self.config.equality
+        return [
+            Question(
+                weak["id"],
+                weak["prompt"],
+                read_answer(weak["id"], "weak", weak, equality=same),
+                tuple(
+                    read_answer(weak["id"], "samples", sample, equality=same)
+                    for sample in sampled[weak["id"]]
+                ),
+                self._by_id[weak["id"]].messages,
+            )
+            for weak in weak_rows
+        ]
 
     def pairs(
-        self, rows: list[Row], dropped: Counter[str], models: Mapping[str, Policy]
-    ) -> list[Row]:
+        self, rows: list[WeakPairRow], dropped: Counter[str], models: Mapping[str, Policy]
+    ) -> list[WeakPairRow]:
         """Stage II's pairs, as a stage of rows."""
         sides = Counter(row["weak_side"] for row in rows)
-        facts = {f"weak_{side}": sides[side] for side in ("chosen", "rejected")}
+        facts = {"weak_chosen": sides["chosen"], "weak_rejected": sides["rejected"]}
         return self._rows("pairs", rows, models, dropped, facts)
 
-    def _right(self, rows: Sequence[Row]) -> float | None:
-        gold = {problem.id: problem for problem in with_gold(self.config, self.world)[1]}
+    def _right(self, rows: Sequence[GeneratedRow]) -> float | None:
+        gold = {problem.id: problem for problem in draw_halves(self.config, self.world)[1]}
         known = [(gold[row["id"]], row["text"]) for row in rows if gold[row["id"]].answer]
-        found = [score.value for score in grade_all(self.world.task, known)]
-        values = [value for value in found if value is not None]
+        scores = grade_all(self.world.task, known)
+        values = [score.value for score in scores if score.value is not None]
         return sum(values) / len(values) if values else None
 
-    def gold(self) -> list[Row]:
+    def gold(self) -> list[TextRow]:
         """Reference solutions of half 2, for the ceiling and nothing else."""
-        solved = with_gold(self.config, self.world)[1]
+        solved = draw_halves(self.config, self.world)[1]
         lacking = [problem.id for problem in solved if problem.solution is None]
         if lacking:
             raise DataError(
@@ -172,7 +183,7 @@ class Lab:
                 got=lacking[:5],
                 why="the ceiling is the strong model trained on them",
             )
-        return [{"id": p.id, "prompt": p.prompt, "text": p.solution} for p in solved]
+        return [{"id": p.id, "prompt": p.prompt, "text": str(p.solution)} for p in solved]
 
     # --- models
 
@@ -192,7 +203,7 @@ class Lab:
             evaluates=kept,
         )
 
-    def sft(self, name: str, rows: Sequence[Row], *, kept: bool = True) -> Policy:
+    def sft(self, name: str, rows: Sequence[TextRow], *, kept: bool = True) -> Policy:
         """The strong model as it was, trained on these texts."""
         data = [replace(self._by_id[row["id"]], solution=row["text"]) for row in rows]
         return self.stages.train(
@@ -203,7 +214,7 @@ class Lab:
             evaluates=kept,
         )
 
-    def stage_two(self, loss: str, plus: Policy, pairs: Sequence[Row]) -> Policy:
+    def stage_two(self, loss: str, plus: Policy, pairs: Sequence[WeakPairRow]) -> Policy:
         """M_pro: M_plus after DPO, referenced to it, or ORPO."""
 
         def body(inner: World) -> Policy:
@@ -219,13 +230,13 @@ class Lab:
             body=body,
         )
 
-    def shown(self, demos: Demos) -> Policy:
+    def prompted(self, demos: Demos) -> Policy:
         """The strong model as it is, evaluated with the demos; one step that trains nothing.
 
         Raises:
             ConfigError: metrics are asked for that do not know of the demos.
         """
-        if self.world.evaluation.likelihood:
+        if self.world.evaluation.config.likelihood:
             raise ConfigError(
                 "eval.likelihood is not measured with demos",
                 why="the probabilities would be those of prompts without them",
@@ -233,14 +244,17 @@ class Lab:
             )
 
         def body(inner: World) -> Policy:
-            inner.sampler, inner.evaluates = Shown(inner.sampler, demos), "after"
+            with_demos = replace(
+                inner.evaluation, when="after", around=lambda sampler: DemoSampler(sampler, demos)
+            )
+            inner = replace(inner, evaluation=with_demos)
             state = inner.restore(fresh_state({"policy": inner.policy.model}, inner.optim))
             for step in inner.steps(state):
                 inner.log(step, {"tokens/trained": 0.0})
             return inner.policy
 
         once = self.world.optim.model_copy(update={"steps": 1})
-        inputs = {"demos": list(demos.shown)}
+        inputs = {"demos": list(demos.examples)}
         return self.stages.train("shown", self.world.policy, inputs=inputs, optim=once, body=body)
 
     # --- rows
@@ -248,11 +262,11 @@ class Lab:
     def _rows(
         self,
         name: str,
-        rows: list[Row],
+        rows: list[RowT],
         models: Mapping[str, Policy],
         dropped: Mapping[str, int] | None = None,
-        facts: Mapping[str, Any] | None = None,
-    ) -> list[Row]:
+        facts: Mapping[str, Fact] | None = None,
+    ) -> list[RowT]:
         dropped = dict(dropped or {})
         if not rows:
             raise DataError(
@@ -269,7 +283,3 @@ class Lab:
 
     def _seed(self, role: str) -> int:
         return int(stable_hash("w2s", self.world.seed, role) >> 33)
-
-
-def _said(row: Row) -> Row:
-    return {"text": row["text"], "answer": row["answer"], "source": row["source"]}

@@ -35,41 +35,46 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from pydantic import Field
 
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, DataError
+from rekindle.loops.stages import GeneratedRow
 from rekindle.loops.world import World
-from rekindle.methods.weak_to_strong.halves import Knobs
+from rekindle.methods.weak_to_strong.halves import HalvesConfig
 from rekindle.methods.weak_to_strong.pairs import (
     DIFFERENT,
     NO_ANSWER,
     Consistent,
     Equality,
-    Made,
-    Row,
+    KeptRow,
+    Question,
+    QuestionPairs,
+    WeakPairRow,
     at_least,
-    distinct,
-    padded,
+    draw_padding,
+    drop_repeats,
     pair_of,
     read_answer,
     read_question,
     refuse_other_questions,
     vote,
 )
-from rekindle.methods.weak_to_strong.stages import Lab
+from rekindle.methods.weak_to_strong.stages import WeakToStrongRun
 from rekindle.tasks.task import stable_hash
+
+TrainOn = Literal["consistent", "random", "weak", "demos", "votes", "gold", "nothing"]
 
 # --- the rules
 
 
 def consistent(
-    weak: Sequence[Row],
-    icl: Sequence[Row],
+    weak: Sequence[GeneratedRow],
+    icl: Sequence[GeneratedRow],
     *,
     equality: Equality = "canonical",
     pad_to: int | None = None,
@@ -78,15 +83,16 @@ def consistent(
     """Stage I's filter: questions on which both models give the same final answer.
 
     Args:
-        weak, icl: rows {"id", "prompt", "text", "answer"} of the same questions in the same order.
+        weak, icl: answers to the same questions in the same order.
 
     Raises:
         DataError: the rows are of different questions.
     """
     refuse_other_questions(weak, icl)
-    kept, differ, dropped = list[Sequence[Row]](), list[Sequence[Row]](), Counter[str]()
+    kept, differ = list[tuple[KeptRow, KeptRow]](), list[tuple[KeptRow, KeptRow]]()
+    dropped = Counter[str]()
     for ours, theirs in zip(weak, icl, strict=True):
-        rows = ({**ours, "side": "weak"}, {**theirs, "side": "icl"})
+        rows: tuple[KeptRow, KeptRow] = {**ours, "side": "weak"}, {**theirs, "side": "icl"}
         forms = [read_answer(r["id"], "text", r, equality=equality).form for r in rows]
         if forms[0] is None:
             dropped[NO_ANSWER] += 1
@@ -95,7 +101,7 @@ def consistent(
         else:
             dropped[DIFFERENT] += 1
             differ += [rows] if forms[1] is not None else []
-    more = padded(len(kept), differ, pad_to=pad_to, seed=seed)
+    more = draw_padding(len(kept), differ, pad_to=pad_to, seed=seed)
     dropped[DIFFERENT] -= len(more)
     kept += more
     hybrid = [row for rows in kept for row in rows]
@@ -103,60 +109,81 @@ def consistent(
 
 
 def make_pairs(
-    row: Mapping[str, Any],
+    question: Question,
     *,
     tau_chosen: float = 0.6,
     tau_rejected: float = 0.8,
     max_pairs: int = 1,
     unreadable: bool = True,
-    equality: Equality = "canonical",
     seed: int = 0,
-) -> Made:
-    """Stage II's pairs of one question, see `w2s_pairs.py` for its row.
+) -> QuestionPairs:
+    """Stage II's pairs of one question.
 
     Draws depend on the seed and the id alone. Texts without an answer may be rejected where
     `unreadable`; an empty text is never chosen. Of several pairs the first sample is drawn and the
     rest, where the weak text is rejected, come in the samples' order; no text is there twice.
-
-    Raises:
-        DataError: the row cannot be read; it is named.
     """
-    asked = read_question(row, equality=equality)
-    found, weak = vote(asked.samples), asked.weak
-    differ = [sample for sample in found.differ if unreadable or sample.form is not None]
-    rng = random.Random(stable_hash("w2s pairs", seed, asked.id))
-    if not at_least(found.votes, found.n, tau_chosen):
-        return Made([], "low confidence")
-    if found.answer is None:
-        return Made([], "no answer wins the vote")
-    right = weak.form == found.answer
+    winner, weak = vote(question.samples), question.weak
+    differ = [sample for sample in winner.differ if unreadable or sample.form is not None]
+    rng = random.Random(stable_hash("w2s pairs", seed, question.id))
+    if not at_least(winner.votes, winner.n, tau_chosen):
+        return QuestionPairs([], "low confidence")
+    if winner.answer is None:
+        return QuestionPairs([], "no answer wins the vote")
+    right = weak.form == winner.answer
     if right and not differ:
-        return Made([], "too easy")
+        return QuestionPairs([], "too easy")
     if weak.form is None and not unreadable:
-        return Made([], NO_ANSWER)
-    if not right and not at_least(found.votes, found.n, tau_rejected):
-        return Made([], "the weak model is outvoted by too few")
-    chosen = [answer for answer in ([weak] if right else found.agree) if answer.text.strip()]
+        return QuestionPairs([], NO_ANSWER)
+    if not right and not at_least(winner.votes, winner.n, tau_rejected):
+        return QuestionPairs([], "the weak model is outvoted by too few")
+    chosen = [answer for answer in ([weak] if right else winner.agree) if answer.text.strip()]
     if not chosen:
-        return Made([], "the chosen text is empty")
+        return QuestionPairs([], "the chosen text is empty")
     if right:
-        others = distinct(rng.sample(differ, len(differ)), other_than=weak.text)
+        others = drop_repeats(rng.sample(differ, len(differ)), other_than=weak.text)
         sides = [(weak, other) for other in others]
     else:
-        others = distinct([rng.choice(chosen), *chosen], other_than=weak.text)
+        others = drop_repeats([rng.choice(chosen), *chosen], other_than=weak.text)
         sides = [(other, weak) for other in others]
-    share = found.votes / found.n
-    pairs = [pair_of(asked, *both, confidence=share) for both in sides[:max_pairs]]
-    return Made(pairs, None if pairs else "the texts are the same")
+    share = winner.votes / winner.n
+    pairs = [pair_of(question, *both, confidence=share) for both in sides[:max_pairs]]
+    return QuestionPairs(pairs, None if pairs else "the texts are the same")
+
+
+def pairs_of(
+    questions: Iterable[Question], config: Config
+) -> tuple[list[WeakPairRow], Counter[str]]:
+    """The pairs of all questions, and how many questions have none, by reason.
+
+    Raises:
+        DataError: an id is there twice; it is named.
+    """
+    decides = {"tau_chosen", "tau_rejected", "max_pairs", "unreadable", "seed"}
+    settings = config.model_dump(include=decides)
+    pairs: list[WeakPairRow] = []
+    skipped, seen = Counter[str](), set[str]()
+    for question in questions:
+        if str(question.id) in seen:
+            raise DataError(
+                f"row '{question.id}' is there twice", wanted="an id of its own for each"
+            )
+        seen.add(str(question.id))
+        these = make_pairs(question, **settings)
+        pairs.extend(these.pairs)
+        if these.reason is not None:
+            skipped[these.reason] += 1
+    return pairs, skipped
 
 
 def explain_pairs(
-    rows: Sequence[Mapping[str, Any]], config: Config
-) -> tuple[list[Row], Counter[str]]:
+    rows: Sequence[Mapping[str, object]], config: Config
+) -> tuple[list[WeakPairRow], Counter[str]]:
     """`rekindle explain pairs`: the pairs of all rows, and how many rows have none, by reason.
 
     Args:
-        rows: {"id", "prompt", "weak": {"text", "answer"}, "samples": [{"text", "answer"}, ...]}.
+        rows: {"id", "prompt", "weak": {"text", "answer"}, "samples": [{"text", "answer"}, ...]},
+            see `pairs.py`.
 
     Returns:
         {"id", "prompt", "chosen", "rejected", "weak_side", "confidence"} in the order of the rows.
@@ -164,28 +191,16 @@ def explain_pairs(
     Raises:
         DataError: a row cannot be read, or an id is there twice; it is named.
     """
-    decides = {"tau_chosen", "tau_rejected", "max_pairs", "unreadable", "equality", "seed"}
-    settings = config.model_dump(include=decides)
-    out: list[Row] = []
-    skipped, seen = Counter[str](), set[str]()
-    for row in rows:
-        made = make_pairs(row, **settings)
-        if str(row["id"]) in seen:
-            raise DataError(f"row '{row['id']}' is there twice", wanted="an id of its own for each")
-        seen.add(str(row["id"]))
-        out.extend(made.pairs)
-        if made.reason is not None:
-            skipped[made.reason] += 1
-    return out, skipped
+    return pairs_of((read_question(row, equality=config.equality) for row in rows), config)
 
 
 # --- what can be set
 
 
-class Config(Knobs):
+class Config(HalvesConfig):
     """The rules' settings; those of models, data and budgets are in `halves.py`."""
 
-    train_on: Literal["consistent", "random", "weak", "demos", "votes", "gold", "nothing"] = Field(
+    train_on: TrainOn = Field(
         default="consistent", description="texts that the strong model learns from; see PRESETS"
     )
     stage1: Literal["weak", "icl", "hybrid"] = Field(
@@ -198,7 +213,7 @@ class Config(Knobs):
     unreadable: bool = Field(default=True, description="texts without an answer may be rejected")
 
 
-def _alone(train_on: Any) -> Config:
+def _alone(train_on: TrainOn) -> Config:
     return Config(train_on=train_on, loss="none")
 
 
@@ -229,7 +244,7 @@ def check(config: Config, sample: SampleConfig) -> None:
         ),
         "samples at sample.temperature 0 are all the same": samples and sample.temperature == 0,
     }
-    for fault in (name for name, found in faults.items() if found):
+    for fault in (name for name, holds in faults.items() if holds):
         raise ConfigError(
             f"weak_to_strong: {fault}",
             got=f"train_on: {config.train_on}, loss: {config.loss}",
@@ -243,36 +258,37 @@ def check(config: Config, sample: SampleConfig) -> None:
 
 def run(config: Config, world: World) -> Policy:
     """Stage I and stage II, or the baseline that `train_on` names."""
-    lab, strong = Lab(config, world), world.policy
+    this, strong = WeakToStrongRun(config, world), world.policy
     if config.train_on == "gold":
-        return lab.sft("sft", lab.gold())
+        return this.sft("sft", this.gold())
     if config.train_on == "votes":
-        return lab.sft("sft", lab.majorities(strong, tau=config.tau_chosen))
-    weak = lab.weak_model(kept=config.train_on == "nothing")
+        return this.sft("sft", this.majorities(strong, tau=config.tau_chosen))
+    weak = this.weak_model(kept=config.train_on == "nothing")
     if config.train_on == "nothing":
         return weak
-    weak_rows = lab.greedy("weak", weak)
+    weak_rows = this.greedy("weak", weak)
     if config.train_on == "weak":
-        return lab.sft("sft", weak_rows)
-    demos = lab.demos(weak_rows, weak)
+        return this.sft("sft", weak_rows)
+    demos = this.demos(weak_rows, weak)
     if config.train_on == "demos":
-        return lab.shown(demos)
-    icl_rows = lab.greedy("icl", strong, demos)
-    asked = {row["id"] for row in icl_rows}
+        return this.prompted(demos)
+    icl_rows = this.greedy("icl", strong, demos)
+    with_icl = {row["id"] for row in icl_rows}
     shared = config.model_dump(include={"equality", "pad_to", "seed"})
-    found = consistent([row for row in weak_rows if row["id"] in asked], icl_rows, **shared)
+    same = consistent([row for row in weak_rows if row["id"] in with_icl], icl_rows, **shared)
     models = {"weak": weak, "icl": strong}
-    kept = lab.kept(1, found.hybrid, found.dropped, models, of=weak_rows)
+    kept = this.kept(1, same.hybrid, same.dropped, models, of=weak_rows)
     if config.train_on == "random":
-        return lab.sft("sft", lab.some(weak_rows, len(kept) // 2, weak))
+        return this.sft("sft", this.some(weak_rows, len(kept) // 2, weak))
     for i in range(2, config.iterations + 1):
         sides = {side: [row for row in kept if row["side"] == side] for side in ("weak", "icl")}
-        models = {side: lab.sft(f"{side}-ft", rows, kept=False) for side, rows in sides.items()}
-        again = [lab.greedy(f"{side}-{i}", model) for side, model in models.items()]
-        found = consistent(*again, **shared)
-        kept = lab.kept(i, found.hybrid, found.dropped, models, of=again[0])
-    plus = lab.sft("sft", [row for row in kept if config.stage1 in ("hybrid", row["side"])])
+        models = {side: this.sft(f"{side}-ft", rows, kept=False) for side, rows in sides.items()}
+        again = [this.greedy(f"{side}-{i}", model) for side, model in models.items()]
+        same = consistent(*again, **shared)
+        kept = this.kept(i, same.hybrid, same.dropped, models, of=again[0])
+    plus = this.sft("sft", [row for row in kept if config.stage1 in ("hybrid", row["side"])])
     if config.loss == "none":
         return plus
-    made = explain_pairs(lab.questioned(weak_rows, plus), config)
-    return lab.stage_two(config.loss, plus, lab.pairs(*made, {"weak": weak, "strong": plus}))
+    pairs, dropped = pairs_of(this.voted(weak_rows, plus), config)
+    pairs = this.pairs(pairs, dropped, {"weak": weak, "strong": plus})
+    return this.stage_two(config.loss, plus, pairs)

@@ -4,7 +4,7 @@ Axes: N samples, K supervised tokens of all samples.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
 from rekindle.errors import DataError
-from rekindle.loops.stages import Row, StageRows, Stages
+from rekindle.loops.stages import Fact, StageRows, Stages
 from rekindle.loops.world import World
 from rekindle.methods import sft
 from rekindle.records import Problem
@@ -24,7 +24,7 @@ from rekindle.records import Problem
 Mode = Literal["paper", "code"]
 
 
-class Knobs(Section):
+class CurriculumConfig(Section):
     """What weighs and draws the samples."""
 
     mode: Mode = Field(default="paper", description="eq. 9 of v2, or the released code's weights")
@@ -42,6 +42,20 @@ class Curriculum(NamedTuple):
     class_N: list[str]  # consolidation: dH < 0; repair: dH > 0; stable: dH = 0
 
 
+# A sample that was drawn: its place among the problems, and why.
+DrawnRow = TypedDict(
+    "DrawnRow",
+    {
+        "row": int,
+        "id": str,
+        "entropy_weak": float,
+        "entropy_strong": float,
+        "weight": float,
+        "class": str,
+    },
+)
+
+
 def curriculum(
     weak_N: Float[Tensor, " N"],
     strong_N: Float[Tensor, " N"],
@@ -57,9 +71,9 @@ def curriculum(
         DataError: an entropy is negative or not finite, or every weight is 0.
     """
     for name, values_N in (("entropy_weak", weak_N), ("entropy_strong", strong_N)):
-        odd_N = ~(values_N.isfinite() & (values_N >= 0))
-        if bool(odd_N.any()):
-            row = int(odd_N.nonzero()[0])
+        unusable_N = ~(values_N.isfinite() & (values_N >= 0))
+        if bool(unusable_N.any()):
+            row = int(unusable_N.nonzero()[0])
             raise DataError(
                 f"sample {row + 1} has no usable {name}",
                 got=float(values_N[row]),
@@ -92,48 +106,49 @@ def draw_active(weight_N: Float[Tensor, " N"], *, seed: int, dedup: bool) -> lis
 
 
 def select(
-    config: Knobs,
+    config: CurriculumConfig,
     world: World,
     stages: Stages,
     problems: Sequence[Problem],
     weak: Policy,
     strong: Policy,
     k: int,
-) -> list[Row]:
+) -> list[DrawnRow]:
     """Phase 2 as a stage of rows, with what it says about saturation beside them."""
 
-    def make() -> StageRows:
+    def make() -> StageRows[DrawnRow]:
         batch = sft.weigh(sft.Config(), world, list(problems))
-        found = {
-            name: measure_batch(p, batch, micro_tokens=world.micro_tokens, temperature=1.0)
-            for name, p in (("weak", weak), ("strong", strong))
-        }
-        entropy = {name: scores.entropy_BT.nanmean(dim=1) for name, scores in found.items()}
+        weak_scores, strong_scores = (
+            measure_batch(policy, batch, micro_tokens=world.micro_tokens, temperature=1.0)
+            for policy in (weak, strong)
+        )
+        weak_N = weak_scores.entropy_BT.nanmean(dim=1)
+        strong_N = strong_scores.entropy_BT.nanmean(dim=1)
         weights = curriculum(
-            entropy["weak"],
-            entropy["strong"],
+            weak_N,
+            strong_N,
             mode=config.mode,
             alpha=config.alpha,
             beta=config.beta,
             gamma=config.gamma,
         )
         kept = draw_active(weights.weight_N, seed=world.seed + k, dedup=config.dedup)
-        rows = [
+        rows: list[DrawnRow] = [
             {
                 "row": i,
                 "id": problems[i].id,
-                "entropy_weak": float(entropy["weak"][i]),
-                "entropy_strong": float(entropy["strong"][i]),
+                "entropy_weak": float(weak_N[i]),
+                "entropy_strong": float(strong_N[i]),
                 "weight": float(weights.weight_N[i]),
                 "class": weights.class_N[i],
             }
             for i in kept
         ]
-        logp = found["strong"].logprobs_BT
-        p_K = logp[~logp.isnan()].exp()
-        facts = {
+        logprobs_BT = strong_scores.logprobs_BT
+        p_K = logprobs_BT[~logprobs_BT.isnan()].exp()
+        facts: dict[str, Fact] = {
             "unique_share": len(set(kept)) / len(problems),
-            "entropy_change": float((entropy["strong"] - entropy["weak"]).mean()),
+            "entropy_change": float((strong_N - weak_N).mean()),
             **{
                 f"{name}_share": weights.class_N.count(name) / len(problems)
                 for name in ("consolidation", "repair", "stable")
@@ -143,11 +158,10 @@ def select(
         }
         return StageRows(rows, dropped={"not drawn": len(problems) - len(set(kept))}, facts=facts)
 
-    knobs = config.model_dump()
     inputs = {
         "weak": weights_fingerprint(weak),
         "strong": weights_fingerprint(strong),
         "seed": world.seed + k,
-        **{n: knobs[n] for n in ("mode", "alpha", "beta", "gamma", "dedup", "items")},
+        **config.model_dump(include=set(CurriculumConfig.model_fields)),
     }
     return stages.rows(f"curriculum{k}", inputs=inputs, make=make)

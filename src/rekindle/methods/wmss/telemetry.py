@@ -59,7 +59,7 @@ class MixSignal:
         p_mix_N = _target(mixed_logits(strong_NV, weak_NV, lam=self.lam).softmax(-1), target_N)
         plain_N, mixed_N = 1 - p_strong_N, self.lam * (1 - p_mix_N)
         saturated_N = p_strong_N > SATURATED
-        found = {
+        values = {
             "tokens/above_099": saturated_N,
             "mass/non_target": plain_N,
             "entropy": categorical_entropy(strong_NV),
@@ -69,7 +69,7 @@ class MixSignal:
             "mix/amplified": mixed_N > plain_N,
             "on saturated": mixed_N * saturated_N,
         }
-        for name, value in found.items():
+        for name, value in values.items():
             self._sums[name] += float(value.double().sum())
         self._sums["tokens"] += len(target_N)
 

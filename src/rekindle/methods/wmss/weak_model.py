@@ -1,28 +1,44 @@
-"""Which weak model a phase of WMSS mixes in, and in what form."""
+"""The weak model of WMSS's mix: which one a phase has, and where its hidden states come from.
 
+    LiveWeak       its own forward on each micro-batch, trained or frozen
+    CachedWeak     frozen, its hidden states computed once and read from disk
+    AdapterWeak    a second LoRA adapter on the strong model's own weights
+    ShuffledWeak   a control: states of another place in the answer
+
+Axes: B sequences, T completion tokens, N supervised tokens of all samples, E width.
+"""
+
+import hashlib
+import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from rekindle.engine.adapters import Adapters
-from rekindle.engine.device import on_main
+from rekindle.engine.batch import Batch, MicroBatch
+from rekindle.engine.device import Group, on_main
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
-from rekindle.files import remove_tree
+from rekindle.errors import DataError, RunDirectoryError
+from rekindle.files import read_json, remove_tree, sha256_file, write_json
 from rekindle.loops.world import World
 from rekindle.methods import sft
-from rekindle.methods.wmss.weak_side import Adapter, Cached, Elsewhere, Live, WeakSide
 from rekindle.records import Problem
 
-if TYPE_CHECKING:
-    from rekindle.methods.wmss.wmss import Config
-
 _HALF = "half"
+_STATES, _RECORD = "states.bin", "states.json"
+Sequences = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]  # prompt and completion of a sample
+
+# --- which model
 
 
-class Made(NamedTuple):
+class PhaseModels(NamedTuple):
     """The models that a phase begins with."""
 
     strong: Policy
@@ -30,82 +46,86 @@ class Made(NamedTuple):
     base: Policy | None = None  # None in phase 1, which trains it
 
 
-def first_weak(config: "Config", base: Policy) -> Policy | None:
+def first_weak(base: Policy, name: str, *, mixed: bool) -> Policy | None:
     """The weak model of the first iteration, see `wmss.weak`, checked before anything is trained;
     None where phase 1 will make it (`half_of`). Later iterations mix in a strong model.
 
+    Args:
+        mixed: its logits will be added to the base's.
+
     Raises:
-        ModelError: its logits cannot be mixed with the base's, where they will be.
+        ModelError: its logits cannot be mixed with the base's.
     """
-    known = config.weak in ("base", _HALF)
-    name = {"name": config.weak, "revision": None}
-    weak = base if known else Policy.load(base.config.model_copy(update=name))
-    if config.partner in ("weak", "shuffled") or config.extrapolate:
+    weak = base
+    if name not in ("base", _HALF):
+        weak = Policy.load(base.config.model_copy(update={"name": name, "revision": None}))
+    if mixed:
         check_pair(base, weak)
-    return None if config.weak == _HALF else weak
+    return None if name == _HALF else weak
 
 
 def half_of(strong: Policy) -> Policy:
     """The strong model as it was half-way through the phase that made it."""
-    place = Path(strong.config.name).parent / _HALF
-    return Policy.load(strong.config.model_copy(update={"name": str(place)}))
+    directory = Path(strong.config.name).parent / _HALF
+    return Policy.load(strong.config.model_copy(update={"name": str(directory)}))
 
 
 def keep_half(name: str, world: World, policy: Policy, step: int) -> None:
     """Half-way through phase 1, keep the model as it is; before this step's checkpoint, so that a
     resume finds it or makes it again."""
-    place = world.run.directory / _HALF
+    directory = world.run.directory / _HALF
     if name != _HALF or step != max(1, world.optim.steps // 2):
         return
 
     def write() -> None:
-        partial = place.with_name(f"{_HALF}.partial")
+        partial = directory.with_name(f"{_HALF}.partial")
         remove_tree(partial)
         policy.save(partial)
-        remove_tree(place)
-        partial.rename(place)
+        remove_tree(directory)
+        partial.rename(directory)
 
     on_main(world.group, write)
 
 
-def prepare(config: "Config", world: World, made: Made) -> tuple[Policy, Adapters | None]:
-    """The policy that is trained: the world's, with two adapters inside where the config says."""
-    if config.lora_rank is None:
-        return world.policy, None
-    rank = config.lora_rank
-    adapters = Adapters(
-        world.policy, ("strong", "weak"), rank=rank, alpha=config.lora_alpha or 2.0 * rank
-    )
-    if made.base is None:
+def add_adapters(
+    world: World, models: PhaseModels, *, rank: int, alpha: float, trains_weak: bool
+) -> Adapters:
+    """Two adapters inside the world's policy, with the weights that the phase begins with."""
+    adapters = Adapters(world.policy, ("strong", "weak"), rank=rank, alpha=alpha)
+    if models.base is None:
         adapters.require_gradients(("strong",))
-        return world.policy, adapters
-    for name, model in (("strong", made.strong), ("weak", made.weak)):
-        if model is not made.base:  # a fresh adapter is the base
+        return adapters
+    for name, model in (("strong", models.strong), ("weak", models.weak)):
+        if model is not models.base:  # a fresh adapter is the base
             adapters.load(name, Path(model.config.name) / "adapter")
-    adapters.require_gradients(("strong",) if config.partner == "none" else adapters.names)
-    return world.policy, adapters
+    adapters.require_gradients(adapters.names if trains_weak else ("strong",))
+    return adapters
 
 
-def side_of(
-    config: "Config",
+def weak_side(
     world: World,
+    models: PhaseModels,
     problems: Sequence[Problem],
-    made: Made,
     adapters: Adapters | None,
-) -> WeakSide:
+    *,
+    frozen: bool,
+    cached: bool,
+    shuffled: bool,
+) -> "WeakSide":
     """The weak half of the mix."""
-    _note_twins(made)
+    _note_twins(models)
     side: WeakSide
     if adapters is not None:
-        side = Adapter(adapters, "weak")
-    elif config.cache_weak:
+        side = AdapterWeak(adapters, "weak")
+    elif cached:
         batch = sft.weigh(sft.Config(), world, list(problems))
-        place = world.run.directory / "weak_states"
-        micro = world.micro_tokens
-        side = Cached.make(place, made.weak, batch, micro_tokens=micro, group=world.group)
+        directory, micro = world.run.directory / "weak_states", world.micro_tokens
+        side = CachedWeak.load_or_compute(
+            directory, models.weak, batch, micro_tokens=micro, group=world.group
+        )
     else:
-        side = Live.of(made.weak, frozen=config.freeze_weak)
-    return Elsewhere(side) if config.partner == "shuffled" else side
+        side = LiveWeak.of(models.weak, frozen=frozen)
+    return ShuffledWeak(side) if shuffled else side
 
 
 def note_no_op(lam: float, partner: str) -> None:
@@ -121,10 +141,214 @@ def note_no_op(lam: float, partner: str) -> None:
         )
 
 
-def _note_twins(made: Made) -> None:
-    if weights_fingerprint(made.weak) == weights_fingerprint(made.strong):
+def _note_twins(models: PhaseModels) -> None:
+    if weights_fingerprint(models.weak) == weights_fingerprint(models.strong):
         warnings.warn(
             "weak and strong are the same weights: the mix is the model itself, so both are "
             "trained by SFT with lam and 1 - lam of its gradient",
             stacklevel=2,
         )
+
+
+# --- where its hidden states come from
+
+
+@runtime_checkable
+class WeakSide(Protocol):
+    """Where the weak hidden states of a micro-batch come from."""
+
+    def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
+        """Last hidden states in front of each completion token."""
+
+    def head(self) -> Float[Tensor, "V E"]:
+        """The weak model's output embedding."""
+
+    def models(self) -> dict[str, nn.Module]:
+        """What is trained beside the policy."""
+
+
+class LiveWeak:
+    """The weak model, run on each micro-batch; frozen, it keeps no graph."""
+
+    def __init__(self, policy: Policy, *, frozen: bool) -> None:
+        self.policy, self.frozen = policy, frozen
+
+    @classmethod
+    def of(cls, weak: Policy, *, frozen: bool) -> "LiveWeak":
+        """A copy of `weak`, made now."""
+        return cls(weak.frozen_copy() if frozen else weak.trainable_copy(), frozen=frozen)
+
+    def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
+        """By the weak model's own forward."""
+        with torch.set_grad_enabled(not self.frozen):
+            return self.policy.hidden(micro.tokens_BS, micro.attend_BS, start=micro.start)
+
+    def head(self) -> Float[Tensor, "V E"]:
+        """As it is now; without a graph when frozen."""
+        return self.policy.head().detach() if self.frozen else self.policy.head()
+
+    def models(self) -> dict[str, nn.Module]:
+        """The weak model, unless it is frozen."""
+        return {} if self.frozen else {"weak": self.policy.model}
+
+
+class CachedWeak:
+    """Hidden states of a frozen weak model, computed once for fixed samples and read from disk.
+
+    DIRECTORY/states.bin   [N, E] in the model's own dtype: nothing is rounded
+    DIRECTORY/states.json  hashes of weights, samples and file; where each sample begins
+
+    About d / V of what logits would take. Equal to a live pass up to the rounding that the width of
+    a padded batch makes. The file is mapped, not read into memory.
+    """
+
+    def __init__(self, directory: Path, policy: Policy, samples: Sequences) -> None:
+        record = read_json(directory / _RECORD)
+        self.width = int(record["width"])
+        self._head = policy.head().detach()
+        self._starts = dict(zip(samples, record["starts"], strict=True))
+        count = int(record["tokens"]) * self.width
+        path = str(directory / _STATES)
+        flat = torch.from_file(path, shared=False, size=count, dtype=self._head.dtype)
+        self._states_NE = flat.view(-1, self.width)
+
+    @classmethod
+    def load_or_compute(
+        cls,
+        directory: Path,
+        weak: Policy,
+        batch: Batch,
+        *,
+        micro_tokens: int,
+        group: Group,
+    ) -> "CachedWeak":
+        """Read the states in `directory`, or compute and write them there.
+
+        Raises:
+            RunDirectoryError: they are of other weights or samples, or the file was changed since.
+        """
+        samples = list(dict.fromkeys(zip(batch.prompts, batch.completions, strict=True)))
+        hashes = {
+            "weights": weights_fingerprint(weak),
+            "samples": hashlib.sha256(json.dumps(samples).encode()).hexdigest(),
+        }
+
+        def ensure() -> None:
+            if not (directory / _RECORD).exists():
+                remove_tree(directory)
+                directory.mkdir(parents=True)
+                facts = _write_states(directory / _STATES, weak, batch, samples, micro_tokens)
+                write_json(directory / _RECORD, {**hashes, **facts})
+            _check_states(directory, hashes)
+
+        on_main(group, ensure)
+        return cls(directory, weak, samples)
+
+    def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
+        """The stored rows of each sample, 0 at padding.
+
+        Raises:
+            DataError: a sample that was not among those given to `load_or_compute`.
+        """
+        mask_BT = micro.mask_BT.cpu()
+        out_BTE = self._states_NE.new_zeros(*mask_BT.shape, self.width)
+        tokens_BS, attend_BS = micro.tokens_BS.cpu(), micro.attend_BS.cpu()
+        prompts = attend_BS[:, : micro.start].sum(dim=1).tolist()
+        for b, length in enumerate(mask_BT.sum(dim=1).tolist()):
+            tokens = tokens_BS[b, attend_BS[b]].tolist()
+            sample = tuple(tokens[: prompts[b]]), tuple(tokens[prompts[b] :])
+            if sample not in self._starts:
+                raise DataError(
+                    "a sample is not among the cached hidden states",
+                    got=f"{len(tokens)} tokens, beginning with {tokens[:8]}",
+                    why="the cache holds the samples of the stage that made it",
+                    fix="remove the stage's directory to make it again",
+                )
+            start = self._starts[sample]
+            out_BTE[b, :length] = self._states_NE[start : start + length]
+        return out_BTE.to(self._head.device)
+
+    def head(self) -> Float[Tensor, "V E"]:
+        """The weak model's, without a graph."""
+        return self._head
+
+    def models(self) -> dict[str, nn.Module]:
+        """Nothing: it is frozen."""
+        return {}
+
+
+class AdapterWeak:
+    """A second adapter on the strong model's own weights and head; trained with it."""
+
+    def __init__(self, adapters: Adapters, name: str) -> None:
+        self.adapters, self.name = adapters, name
+
+    def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
+        """By the same model with the weak adapter active."""
+        with self.adapters.active(self.name):
+            return self.adapters.policy.hidden(micro.tokens_BS, micro.attend_BS, start=micro.start)
+
+    def head(self) -> Float[Tensor, "V E"]:
+        """The one head: hidden states are mixed instead of logits."""
+        return self.adapters.policy.head()
+
+    def models(self) -> dict[str, nn.Module]:
+        """Both adapters are in the policy's model."""
+        return {}
+
+
+class ShuffledWeak:
+    """A control: states from half an answer's length away. Right statistics, wrong position,
+    however the step is split."""
+
+    def __init__(self, side: WeakSide) -> None:
+        self.side = side
+        self.head, self.models = side.head, side.models
+
+    def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
+        """Each row turned by half of its length."""
+        hidden_BTE = self.side.hidden(micro)
+        out_BTE = hidden_BTE.clone()
+        for b, length in enumerate(micro.mask_BT.sum(dim=1).tolist()):
+            out_BTE[b, :length] = hidden_BTE[b, :length].roll(length // 2, dims=0)
+        return out_BTE
+
+
+def _check_states(directory: Path, hashes: Mapping[str, str]) -> None:
+    record = read_json(directory / _RECORD)
+    for name, value in hashes.items():
+        if record[name] != value:
+            raise RunDirectoryError(
+                f"{directory} holds hidden states of other {name}",
+                got=record[name][:12],
+                wanted=value[:12],
+                why="they would be mixed in as if they were this run's",
+                fix=f"remove {directory} to make them again",
+            )
+    if sha256_file(directory / _STATES) != record["states_sha256"]:
+        raise RunDirectoryError(
+            f"{directory / _STATES} was changed since it was made",
+            fix=f"remove {directory} to make it again",
+        )
+
+
+@torch.no_grad()
+def _write_states(
+    path: Path, weak: Policy, batch: Batch, samples: Sequences, micro_tokens: int
+) -> Mapping[str, int | str | list[int]]:
+    lengths = [len(completion) for _, completion in samples]
+    starts = [sum(lengths[:i]) for i in range(len(lengths))]
+    start_of = dict(zip(samples, starts, strict=True))
+    head, count = weak.head(), sum(lengths)
+    width = head.shape[1]
+    flat = torch.from_file(str(path), shared=True, size=count * width, dtype=head.dtype)
+    states_NE = flat.view(-1, width)
+    for micro in batch.split(micro_tokens):
+        moved = micro.to(weak.device)
+        hidden_BTE = weak.hidden(moved.tokens_BS, moved.attend_BS, start=micro.start).cpu()
+        for b, row in enumerate(micro.rows):
+            start = start_of[batch.prompts[row], batch.completions[row]]
+            length = len(batch.completions[row])
+            states_NE[start : start + length] = hidden_BTE[b, :length]
+    sha256 = sha256_file(path)
+    return {"width": width, "tokens": count, "starts": starts, "states_sha256": sha256}

@@ -40,17 +40,15 @@ from rekindle.engine.config import SampleConfig
 from rekindle.engine.contrast import ContrastPolicy
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
-from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
+from rekindle.engine.update import LossFn, LossTerms, fresh_state
 from rekindle.errors import ConfigError
-from rekindle.loops.problem_order import epochs
-from rekindle.loops.stages import Stages, hash_rows
+from rekindle.loops.stages import Stages, epochs, hash_rows
 from rekindle.loops.world import World
 from rekindle.methods import sft
 from rekindle.methods.wmss import weak_model
-from rekindle.methods.wmss.curriculum import Knobs, select
+from rekindle.methods.wmss.curriculum import CurriculumConfig, select
 from rekindle.methods.wmss.telemetry import TOKENS, MixSignal
-from rekindle.methods.wmss.weak_model import Made
-from rekindle.methods.wmss.weak_side import WeakSide
+from rekindle.methods.wmss.weak_model import PhaseModels, WeakSide
 from rekindle.ops.mixing import mixed_cross_entropy
 from rekindle.ops.weights import Reduction
 from rekindle.records import Problem
@@ -118,7 +116,7 @@ def damped_objective(policy: Policy, *, lam: float) -> LossFn:
 # --- what can be set
 
 
-class Config(Knobs):
+class Config(CurriculumConfig):
     """WMSS's settings and those of its controls; the curriculum's are in `curriculum.py`."""
 
     lam: float = Field(default=0.5, ge=0, le=1, description="share of the strong model; B.6")
@@ -176,7 +174,7 @@ def check(config: Config, sample: SampleConfig) -> None:
         "a control of SFT beside a mix": config.partner != "none"
         and bool(config.neftune_noise_alpha or config.label_smoothing_factor or config.extrapolate),
     }
-    for fault in (name for name, found in faults.items() if found):
+    for fault in (name for name, holds in faults.items() if holds):
         raise ConfigError(
             f"wmss: {fault}",
             got=", ".join(
@@ -205,22 +203,23 @@ def run(config: Config, world: World) -> Policy:
     problems = world.task.problems(
         "train", count=config.items, seed=world.seed, levels=world.levels
     )
-    found = weak_model.first_weak(config, world.policy)
     base, plain = world.policy, config.model_copy(update={"partner": "none", "extrapolate": 0.0})
+    mixed = config.partner in ("weak", "shuffled") or config.extrapolate > 0
+    first = weak_model.first_weak(base, config.weak, mixed=mixed)
     strong = stages.train(
         "sft",
         base,
         inputs={},
         optim=optim,
-        body=lambda w: _train(plain, w, problems, Made(strong=base, weak=base)),
+        body=lambda w: _train(plain, w, problems, PhaseModels(strong=base, weak=base)),
     )
-    weak = found or weak_model.half_of(strong)
+    weak = first or weak_model.half_of(strong)
     for k in range(1, parts):
         active, rows = problems, ""
         if config.select == "entropy":
             drawn = select(config, world, stages, problems, weak, strong, k)
             active, rows = [problems[row["row"]] for row in drawn], hash_rows(drawn)
-        made, data = Made(strong=strong, weak=weak, base=base), active
+        models, data = PhaseModels(strong=strong, weak=weak, base=base), active
         before, strong = (
             strong,
             stages.train(
@@ -232,19 +231,24 @@ def run(config: Config, world: World) -> Policy:
                     "rows": rows,
                 },
                 optim=rest if k == config.iterations else optim,
-                body=lambda w, m=made, d=data: _train(config, w, d, m),  # type: ignore[misc]
+                body=lambda w, m=models, d=data: _train(config, w, d, m),  # type: ignore[misc]
             ),
         )
         weak = before
     return strong
 
 
-def _train(config: Config, world: World, problems: Sequence[Problem], made: Made) -> Policy:
+def _train(
+    config: Config, world: World, problems: Sequence[Problem], models: PhaseModels
+) -> Policy:
     """One phase on a fixed list, in seeded epochs; the strong model is the world's."""
-    optim = world.optim
-    policy, adapters = weak_model.prepare(config, world, made)
-    models, signal = {"policy": policy.model}, MixSignal(config.lam)
+    policy, optim, signal = world.policy, world.optim, MixSignal(config.lam)
     mixes = config.partner in ("weak", "shuffled") and config.lam < 1
+    rank, adapters = config.lora_rank, None
+    if rank is not None:
+        alpha, both = config.lora_alpha or 2.0 * rank, config.partner != "none"
+        adapters = weak_model.add_adapters(world, models, rank=rank, alpha=alpha, trains_weak=both)
+    trained = {"policy": policy.model}
     if config.partner == "none" or config.lam == 1:
         objective = sft.sft_objective(
             policy, smoothing=config.label_smoothing_factor, noise=config.neftune_noise_alpha
@@ -252,30 +256,28 @@ def _train(config: Config, world: World, problems: Sequence[Problem], made: Made
     elif config.partner == "uniform":
         objective = damped_objective(policy, lam=config.lam)
     else:
-        side = weak_model.side_of(config, world, problems, made, adapters)
-        models |= side.models()
+        side = weak_model.weak_side(
+            world,
+            models,
+            problems,
+            adapters,
+            frozen=config.freeze_weak,
+            cached=config.cache_weak,
+            shuffled=config.partner == "shuffled",
+        )
+        trained |= side.models()
         objective = mixed_objective(policy, side, lam=config.lam, chunk=config.chunk, signal=signal)
     if config.extrapolate:
-        contrast = ContrastPolicy.between(policy, made.weak.frozen_copy(), config.extrapolate)
-        world = replace(world, evaluated=contrast)
-    state = world.restore(fresh_state(models, optim))
+        contrast = ContrastPolicy.between(policy, models.weak.frozen_copy(), config.extrapolate)
+        world = replace(world, evaluation=replace(world.evaluation, policy=contrast))
+    state = world.restore(fresh_state(trained, optim))
     for step in world.steps(state):
         drawn = epochs(problems, step=step, count=optim.problems, seed=world.seed)
-        mine = drawn[world.group.rank :: world.group.size]
-        batch = sft.weigh(sft.Config(reduction=config.reduction), world, mine)
-        with world.clock("update"):
-            metrics = update(
-                state,
-                batch.split(world.micro_tokens),
-                objective,
-                clip=optim.clip,
-                group=world.group,
-                device=policy.device,
-            )
+        settings = sft.Config(reduction=config.reduction)
+        metrics = sft.update_on(settings, world, state, drawn, objective)
         if mixes:
             metrics |= signal.metrics(world.group)
-        if made.base is None:
+        if models.base is None:
             weak_model.keep_half(config.weak, world, policy, step)
-        trained = world.group.sum({"tokens": float(batch.tokens)})["tokens"]
-        world.log(step, {**metrics, "tokens/trained": trained})
+        world.log(step, metrics)
     return adapters.shipped("strong") if adapters is not None else policy

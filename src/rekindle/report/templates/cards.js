@@ -38,7 +38,7 @@ const Cards = (() => {
   };
   const signed = (value) => (value > 0 ? "+" : "") + figure(value);
   const className = (name) => name.replace(/[^a-z]+/g, "-");
-  const words = (name) => name.replace(/_/g, " ");
+  const spaced = (name) => name.replace(/_/g, " ");
 
   function text(label, content, kind) {
     const box = make("div", `text ${kind}`);
@@ -62,7 +62,7 @@ const Cards = (() => {
   }
 
   function badge(kind, name) {
-    return make("span", `badge ${kind}-${className(name)}`, words(name));
+    return make("span", `badge ${kind}-${className(name)}`, spaced(name));
   }
 
   // --- a form of filters above pages of cards
@@ -76,7 +76,7 @@ const Cards = (() => {
     const at = (name) => document.getElementById(options.prefix + name);
     const form = at("filters");
     if (!form) return;
-    let found = options.items;
+    let shown = options.items;
     let page = 0;
     let renders = 0;
 
@@ -98,10 +98,10 @@ const Cards = (() => {
       const wanted = Object.fromEntries(new FormData(form));
       const needle = wanted.search.toLowerCase();
       const exact = options.exact.filter((key) => wanted[key]);
-      found = options.items.filter((item) => exact.every((key) => String(item[key]) === wanted[key])
+      shown = options.items.filter((item) => exact.every((key) => String(item[key]) === wanted[key])
         && (!needle || haystack(item).includes(needle)));
       const order = options.orders[wanted.order || Object.keys(options.orders)[0]][1];
-      if (order) found = [...found].sort(order);
+      if (order) shown = [...shown].sort(order);
       page = 0;
       render();
     }
@@ -112,12 +112,12 @@ const Cards = (() => {
     }
 
     function render() {
-      const pages = Math.max(1, Math.ceil(found.length / PAGE));
+      const pages = Math.max(1, Math.ceil(shown.length / PAGE));
       const cards = at("cards");
-      cards.replaceChildren(...found.slice(page * PAGE, (page + 1) * PAGE).map(options.card));
+      cards.replaceChildren(...shown.slice(page * PAGE, (page + 1) * PAGE).map(options.card));
       cards.start = page * PAGE + 1;
       cards.dataset.shown = String(++renders);
-      at("found").textContent = `${found.length.toLocaleString("en")} of `
+      at("found").textContent = `${shown.length.toLocaleString("en")} of `
         + `${options.items.length.toLocaleString("en")} ${options.things}`;
       at("place").textContent = `page ${page + 1} of ${pages}`;
       at("previous").disabled = page === 0;
@@ -139,5 +139,5 @@ const Cards = (() => {
     render();
   }
 
-  return { make, write, text, numbers, badge, figure, signed, words, browse, byNumber };
+  return { make, write, text, numbers, badge, figure, signed, spaced, browse, byNumber };
 })();

@@ -26,7 +26,7 @@
     tooltip: { disableDefaultStyle: true }, loader: { http: {} },
   };
 
-  // Data come by columns (packing.py); Vega wants rows.
+  // Data come by columns (Figure.packed); Vega wants rows.
   function unpack(spec) {
     const { rows, columns } = spec.data.values;
     const names = Object.keys(columns);
@@ -98,8 +98,8 @@
   }
 
   function figures() {
-    const places = [...document.querySelectorAll(".chart")];
-    for (const place of places) {
+    const charts = [...document.querySelectorAll(".chart")];
+    for (const place of charts) {
       const spec = specs[place.dataset.figure];
       if (spec) place.style.minHeight = `${spec.height + 30}px`;
     }
@@ -111,12 +111,12 @@
       for (const place of near) { seen.unobserve(place); await draw(place); }
       if (began) performance.mark("figures in sight");
     }, { rootMargin: "400px" });
-    places.forEach((place) => seen.observe(place));
+    charts.forEach((place) => seen.observe(place));
     // What is out of sight is drawn next, so that printing and searching find it.
     // Not when idle: between two figures, each a few hundredths of a second, the page answers anyway.
     const later = (work) => setTimeout(work, 0);
     const next = async () => {
-      const place = places.find((p) => !p.dataset.drawn);
+      const place = charts.find((p) => !p.dataset.drawn);
       if (!place) {
         performance.mark("figures drawn");
         document.documentElement.dataset.figures = "drawn";

@@ -10,7 +10,7 @@
   function unpack(pile, row) {
     const [stage, prompt, chosen, rejected, parts, path, line] = row;
     const [problem, promptText] = pile.prompts[prompt];
-    const side = ([words, score, by, known]) => ({ text: words, score, by, parts: known });
+    const side = ([content, score, by, facts]) => ({ text: content, score, by, facts });
     const item = {
       run: pile.run, stage, problem, promptText, parts, path, line,
       chosen: side(chosen), rejected: side(rejected),
@@ -29,7 +29,7 @@
     const facts = [];
     if (answer.score !== null) facts.push(["score", figure(answer.score)]);
     if (answer.by) facts.push(["written by", answer.by]);
-    for (const [name, value] of Object.entries(answer.parts)) facts.push([name, shown(value)]);
+    for (const [name, value] of Object.entries(answer.facts)) facts.push([name, shown(value)]);
     box.append(numbers(facts));
     return box;
   }
@@ -41,13 +41,13 @@
     const title = write(make("h4"), [item.stage, item.problem].filter(Boolean).join(" · "));
     const from = [piles.length > 1 && item.run, `${item.path}, line ${item.line}`];
     head.append(title, write(make("span", "soft"), from.filter(Boolean).join(" · ")));
-    const asked = text("Prompt", item.promptText, "prompt");
+    const prompt = text("Prompt", item.promptText, "prompt");
     const texts = make("div", "texts pair");
     texts.append(side("Chosen", item.chosen), side("Rejected", item.rejected));
     const facts = Object.entries(item.parts).map(
       ([name, value]) => [name, name === "gap" ? signed(value) : shown(value)],
     );
-    article.append(head, asked, texts, numbers(facts));
+    article.append(head, prompt, texts, numbers(facts));
     entry.append(article);
     return entry;
   }

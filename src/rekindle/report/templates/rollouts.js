@@ -3,7 +3,7 @@
   "use strict";
   const source = document.getElementById("rollouts-data");
   if (!source) return;
-  const { make, write, text, numbers, badge, figure, signed, words, byNumber } = Cards;
+  const { make, write, text, numbers, badge, figure, signed, spaced, byNumber } = Cards;
   const piles = JSON.parse(source.textContent);
   const rollouts = piles.flatMap((pile) => pile.rows.map((row) => unpack(pile, row)));
 
@@ -82,13 +82,13 @@
     if (item.class) head.append(badge("class", item.class));
     head.append(source);
     const texts = make("div", "texts");
-    const asked = text("Prompt", item.promptText, "prompt");
+    const prompt = text("Prompt", item.promptText, "prompt");
     if (item.answer !== null) {
       const reference = make("p", "reference", "Reference answer: ");
       reference.append(write(make("code"), item.answer));
-      asked.append(reference);
+      prompt.append(reference);
     }
-    texts.append(asked, text("Answer of the model", item.text, "answer"));
+    texts.append(prompt, text("Answer of the model", item.text, "answer"));
     article.append(head, texts, numbers(facts(item)), siblings(item));
     entry.append(article);
     return entry;
@@ -105,7 +105,7 @@
       result: "right and wrong",
     },
     sorted: { step: (a, b) => a - b, level: byNumber, class: byNumber, result: byNumber },
-    titles: { class: words },
+    titles: { class: spaced },
     haystack: (item) => `${item.promptText}\n${item.text}\n${item.answer ?? ""}\n${item.problem}`,
     orders: {
       logged: ["as logged", null],

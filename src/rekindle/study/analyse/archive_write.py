@@ -1,4 +1,4 @@
-"""A study as small files, written: enough to recompute every number, to show its page, to go on.
+"""A study as small files, written: enough to compute every number again, show its page, resume.
 
 Of each run, without weights and checkpoints: its config and manifest, every evaluation with its
 per-problem outcomes, its rounds and the records of its stages, what it cost and where its time
@@ -14,14 +14,16 @@ import lzma
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from rekindle.errors import RunDirectoryError
 from rekindle.files import explained_io, read_json, read_jsonl, write_atomic, write_json
-from rekindle.study.analyse.results import spent_by, study_results
+from rekindle.study.analyse.results import study_results
 from rekindle.study.analyse.run_times import TIMES, kept_times
-from rekindle.study.plan.study_file import OTHER_RUN, load_study, plan
-from rekindle.study.store.archive_read import OWN, RUNS, is_archive, opened
+from rekindle.study.analyse.spending import spent_by
+from rekindle.study.plan.planning import OTHER_RUN, load_study, plan
+from rekindle.study.schema import ArchivedRun, StudyResults
+from rekindle.study.store.archive_read import OWN, RUNS, is_archive, unpacked
 from rekindle.study.store.layout import (
     DECLARED,
     MANIFEST,
@@ -29,9 +31,10 @@ from rekindle.study.store.layout import (
     SPENT,
     is_finished,
     is_study,
-    read_object,
+    read_results,
 )
 
+T = TypeVar("T")
 ROWS = 40  # of a log of metrics, at most; evenly spaced, the first and the last among them
 ROLLOUTS = 24  # of a run's samples, the last ones
 PAIRED = 24  # problems whose pairs are kept of one run of each arm
@@ -68,11 +71,11 @@ def archive_study(place: Path, out: Path) -> Path:
             wanted=f"the --out of a `rekindle study` that wrote {RESULTS}",
             fix="finish it: rekindle study ... --resume",
         )
-    results = read_object(place / RESULTS, arms=dict, command=object)
+    results = read_results(place)
     read_by_others = set(OTHER_RUN.findall((place / DECLARED).read_text(encoding="utf-8")))
     lines = []
-    for arm, block in results["arms"].items():
-        parts = [Path(run["out"]).parts[-3:] for run in block["runs"]]
+    for arm, block in results.arms.items():
+        parts = [Path(run.out).parts[-3:] for run in block.runs]
         strides = (
             dict.fromkeys(_LOGS, 1)
             if arm in read_by_others
@@ -80,8 +83,8 @@ def archive_study(place: Path, out: Path) -> Path:
         )
         for i, each in enumerate(parts):
             at = place.joinpath("runs", *each)
-            found = _files_of(at, results["command"], pairs=i == 0, strides=strides)
-            lines.append({"place": "/".join(each), "arm": arm, "files": found})
+            files = _files_of(at, results.command, pairs=i == 0, strides=strides)
+            lines.append(ArchivedRun(place="/".join(each), arm=arm, files=files))
     with explained_io(out, "creating"):
         out.mkdir(parents=True, exist_ok=True)
     for name in OWN:
@@ -92,20 +95,27 @@ def archive_study(place: Path, out: Path) -> Path:
     return out
 
 
-def recomputed(place: Path) -> dict[str, Any]:
+def recomputed(place: Path) -> StudyResults:
     """The results of an archived study, computed again from the outcomes that it holds.
 
     Raises:
         DataError: the archive is damaged.
     """
-    stored = read_json(place / RESULTS)
-    with opened(place) as at:
+    stored = read_results(place)
+    with unpacked(place) as at:
         study = load_study(at / DECLARED)
-        found = study_results(study, at, plan(study, at), ())
-    for arm, block in stored["arms"].items():
-        for mine, theirs in zip(found["arms"][arm]["runs"], block["runs"], strict=True):
-            mine["out"] = theirs["out"]
-    return {**found, **{key: stored[key] for key in ("failed", "cost") if key in stored}}
+        results = study_results(study, at, plan(study, at))
+    arms = {
+        arm: block.with_(
+            runs=[
+                mine.with_(out=theirs.out)
+                for mine, theirs in zip(block.runs, stored.arms[arm].runs, strict=True)
+            ]
+        )
+        for arm, block in results.arms.items()
+    }
+    results = results.with_(arms=arms, failed=stored.failed)
+    return results.with_(cost=stored.cost) if "cost" in stored.model_fields_set else results
 
 
 def _files_of(
@@ -118,25 +128,25 @@ def _files_of(
             fix="rekindle study ... --resume",
         )
     # What a worker was started by is a path of the machine that it ran on.
-    found = {
+    files = {
         "config.yaml": (place / "config.yaml").read_text(encoding="utf-8"),
         MANIFEST: _text([{**read_json(place / MANIFEST), "command": command}]),
-        SPENT: json.dumps(vars(spent_by(place))),
+        SPENT: json.dumps(spent_by(place).plain()),
     }
     times = kept_times(place)
     if times is not None:
-        found[TIMES] = _text([times])
+        files[TIMES] = _text([times])
     for pattern in _JSON:
         for path in sorted(place.glob(pattern)):
-            found[path.relative_to(place).as_posix()] = _text([read_json(path)])
+            files[path.relative_to(place).as_posix()] = _text([read_json(path)])
     for name, key in _LOGS.items():
         if (place / name).exists():
             rows = [row for _, row in read_jsonl(place / name)]
-            found[name] = _text(_thinned(rows, key, strides[name]))
+            files[name] = _text(_thinned(rows, [row[key] for row in rows], strides[name]))
     if (place / "samples.jsonl").exists():
         rows = [row for _, row in read_jsonl(place / "samples.jsonl")]
-        found["samples.jsonl"] = _text(rows[-ROLLOUTS:])
-    return found | (_pairs_of(place) if pairs else {})
+        files["samples.jsonl"] = _text(rows[-ROLLOUTS:])
+    return files | (_pairs_of(place) if pairs else {})
 
 
 def _pairs_of(place: Path) -> dict[str, str]:
@@ -145,12 +155,11 @@ def _pairs_of(place: Path) -> dict[str, str]:
         path: [row for _, row in read_jsonl(path)]
         for path in sorted(place.glob("stages/*/rows.jsonl"))
     }
-    made_of = [row["id"] for path, found in rows.items() if "-pairs" in path.parent.name
-               for row in found]  # fmt: skip
-    kept = set(list(dict.fromkeys(made_of))[:PAIRED])
+    paired = [row["id"] for path in rows if "-pairs" in path.parent.name for row in rows[path]]
+    kept = set(list(dict.fromkeys(paired))[:PAIRED])
     return {
-        path.relative_to(place).as_posix(): _text([r for r in found if r.get("id") in kept])
-        for path, found in rows.items()
+        path.relative_to(place).as_posix(): _text([r for r in of if r.get("id") in kept])
+        for path, of in rows.items()
         if kept
     }
 
@@ -167,19 +176,20 @@ def _strides(places: Sequence[Path]) -> dict[str, int]:
     return out
 
 
-def _thinned(rows: Sequence[Mapping[str, Any]], key: str, stride: int) -> list[Mapping[str, Any]]:
+def _thinned(rows: Sequence[T], counts: Sequence[int], stride: int) -> list[T]:
     """The first row, the first at or after each multiple of `stride`, and the last."""
     if stride == 1:
         return list(rows)
-    firsts = {row[key] // stride: row for row in reversed(rows)}
-    return [row for row in rows if row is rows[-1] or row is firsts[row[key] // stride]]
+    firsts = {count // stride: i for i, count in reversed(list(enumerate(counts)))}
+    kept = {*firsts.values(), len(rows) - 1}
+    return [row for i, row in enumerate(rows) if i in kept]
 
 
-def _text(rows: Iterable[Any]) -> str:
+def _text(rows: Iterable[object]) -> str:
     return "".join(json.dumps(_short(row), separators=(",", ":")) + "\n" for row in rows)
 
 
-def _short(value: Any) -> Any:
+def _short(value: object) -> object:
     if isinstance(value, float):
         return float(f"{value:.{_DIGITS}g}")
     if isinstance(value, Mapping):
@@ -189,6 +199,6 @@ def _short(value: Any) -> Any:
     return value
 
 
-def _packed(lines: Iterable[Mapping[str, Any]]) -> bytes:
-    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+def _packed(runs: Iterable[ArchivedRun]) -> bytes:
+    text = "".join(json.dumps(run.plain(), separators=(",", ":")) + "\n" for run in runs)
     return lzma.compress(text.encode(), preset=6)  # its window is wide: runs repeat each other

@@ -1,9 +1,9 @@
 """Which runs of a study can stand side by side: the same data, problems and metric, read once.
 
 Runs of one base and seed are set beside each other, two arms of a comparison or three of a
-performance gap. Each such set is judged by itself, and then beside the others: all must have been
-asked the same problems, from the same data. Sets that do not fit are left out and named; a set that
-is left out is a missing pair.
+performance gap. Each such set is checked by itself, and then beside the others: all must have the
+same problems, from the same data. Sets that do not fit are left out and named; a set that is left
+out is a missing pair.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rekindle.errors import DataError, RekindleError
 from rekindle.evals.compare import refuse_unlike, values_of
 from rekindle.evals.reading import Eval, read_eval
-from rekindle.files import read_json
-from rekindle.study.plan.study_file import Planned
-from rekindle.study.store.layout import MANIFEST
+from rekindle.study.plan.study_file import PlannedRun
+from rekindle.study.store.layout import MANIFEST, damaged, read_head
 
 Key = tuple[str, int]  # base, seed
 _NAMED = 3  # sets that are named with a reason; of more, how many
-OTHER_DATA = "the data was changed half-way: other files than most runs of the study had"
-OTHER_PROBLEMS = "other problems than most runs of the study were asked"
+OTHER_DATA = "the data was changed between runs: most runs of the study had other files"
+OTHER_PROBLEMS = "most runs of the study had other problems"
 UNSCORED = "no problem has a score of it in {all} arms"
 
 
@@ -43,23 +42,26 @@ class Evals(dict[Path, Eval]):
     def data(self, place: Path) -> Hashable:
         """The fingerprint of a run's data as its manifest has it; None where it has none."""
         if place not in self._data:
-            self._data[place] = read_json(place / MANIFEST)["fingerprints"].get("data")
+            hashes = read_head(place).fingerprints
+            if hashes is None:
+                raise damaged(place / MANIFEST, "no 'fingerprints'", "'fingerprints', an object")
+            self._data[place] = hashes.get("data")
         return self._data[place]
 
 
-class Fitting(NamedTuple):
+class MatchedRuns(NamedTuple):
     """Base and seed -> the runs that can stand side by side, and what was left out."""
 
-    sets: dict[Key, tuple[Planned, ...]]
+    sets: dict[Key, tuple[PlannedRun, ...]]
     why: list[str]
     doubtful: bool  # as many sets, or more, had other data or problems as those that were kept
 
 
-def fitting(
-    done: Sequence[Planned], arms: Sequence[str], evals: Evals, metric: str, level: str | None
-) -> Fitting:
+def matched_runs(
+    done: Sequence[PlannedRun], arms: Sequence[str], evals: Evals, metric: str, level: str | None
+) -> MatchedRuns:
     """The sets of finished runs of `arms` in which `metric` can be compared."""
-    by_arm: dict[str, dict[Key, Planned]] = {arm: {} for arm in arms}
+    by_arm: dict[str, dict[Key, PlannedRun]] = {arm: {} for arm in arms}
     for run in done:
         if run.arm in by_arm:
             by_arm[run.arm][run.base, run.seed] = run
@@ -74,34 +76,36 @@ def fitting(
         try:
             _check(runs, evals, metric, level)
         except DataError as error:
-            reasons[key] = told(error)
+            reasons[key] = error_line(error)
     fits = {key: runs for key, runs in sets.items() if key not in reasons}
     # A preparation may give each base data of its own: hashes are compared where settings are the
     # same, problems everywhere.
     doubtful = False
     for group in _by(fits, lambda runs: repr(runs[0].recipe.shared.task)):
-        odd, tied = _odd({key: evals.data(fits[key][0].out) for key in group})
-        reasons |= dict.fromkeys(odd, OTHER_DATA)
+        outliers, tied = _outliers({key: evals.data(fits[key][0].out) for key in group})
+        reasons |= dict.fromkeys(outliers, OTHER_DATA)
         doubtful |= tied
     fits = {key: runs for key, runs in fits.items() if key not in reasons}
-    odd, tied = _odd({key: _asked(evals[runs[0].out]) for key, runs in fits.items()})
-    reasons |= dict.fromkeys(odd, OTHER_PROBLEMS)
+    outliers, tied = _outliers(
+        {key: _problems_of(evals[runs[0].out]) for key, runs in fits.items()}
+    )
+    reasons |= dict.fromkeys(outliers, OTHER_PROBLEMS)
     fits = {key: runs for key, runs in fits.items() if key not in reasons}
-    return Fitting(fits, _left_out(reasons, of=len(sets)), doubtful or tied)
+    return MatchedRuns(fits, _left_out(reasons, of=len(sets)), doubtful or tied)
 
 
-def told(error: RekindleError) -> str:
+def error_line(error: RekindleError) -> str:
     """An error as one line: what is wrong, and what was found."""
     got = "" if error.got is None else str(error.got)
     got = got if len(got) <= 120 else got[:119] + "…"
     return f"{error.what}, got {got}" if got else error.what
 
 
-def _check(runs: Sequence[Planned], evals: Evals, metric: str, level: str | None) -> None:
+def _check(runs: Sequence[PlannedRun], evals: Evals, metric: str, level: str | None) -> None:
     """Raises DataError where runs of one base and seed cannot be compared with each other."""
     if len({evals.data(run.out) for run in runs}) > 1:
         these = "a pair" if len(runs) == 2 else "one base and seed"
-        raise DataError(f"the data was changed half-way: the runs of {these} had other files")
+        raise DataError(f"the data was changed between runs: those of {these} had other files")
     for run in runs[1:]:
         refuse_unlike(evals[runs[0].out], evals[run.out])
     samples = [evals[run.out]["n_samples"] for run in runs]
@@ -124,13 +128,13 @@ def _check(runs: Sequence[Planned], evals: Evals, metric: str, level: str | None
         raise DataError(UNSCORED.format(all="both" if len(runs) == 2 else "all three"))
 
 
-def _asked(found: Eval) -> Hashable:
-    problems = tuple((problem["id"], problem["level"]) for problem in found["problems"])
-    return found["task"], found["split"], found["n_samples"], problems
+def _problems_of(evaluation: Eval) -> Hashable:
+    problems = tuple((problem["id"], problem["level"]) for problem in evaluation["problems"])
+    return evaluation["task"], evaluation["split"], evaluation["n_samples"], problems
 
 
 def _by(
-    sets: Mapping[Key, tuple[Planned, ...]], name: Callable[[tuple[Planned, ...]], str]
+    sets: Mapping[Key, tuple[PlannedRun, ...]], name: Callable[[tuple[PlannedRun, ...]], str]
 ) -> list[list[Key]]:
     groups: dict[str, list[Key]] = {}
     for key, runs in sets.items():
@@ -138,13 +142,13 @@ def _by(
     return list(groups.values())
 
 
-def _odd(marks: Mapping[Key, Any]) -> tuple[list[Key], bool]:
-    """Those whose mark is not the most frequent one; whether they are as many as the rest."""
+def _outliers(marks: Mapping[Key, Hashable]) -> tuple[list[Key], bool]:
+    """The keys whose mark is not the most frequent one; whether they are as many as the rest."""
     if not marks:
         return [], False
     usual, count = Counter(marks.values()).most_common(1)[0]
-    odd = [key for key, mark in marks.items() if mark != usual]
-    return odd, len(odd) >= count
+    others = [key for key, mark in marks.items() if mark != usual]
+    return others, len(others) >= count
 
 
 def _left_out(reasons: Mapping[Key, str], *, of: int) -> list[str]:

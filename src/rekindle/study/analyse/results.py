@@ -9,38 +9,41 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+
+from pydantic import JsonValue
 
 from rekindle.errors import DataError
 from rekindle.files import read_jsonl
 from rekindle.methods.self_rewarding.rounds import ROUNDS
-from rekindle.study.analyse.matched_runs import Evals, told
-from rekindle.study.analyse.spending import Spent, spent_by, unequal_budgets
-from rekindle.study.analyse.verdicts import compared_all, recovered_by
-from rekindle.study.plan.study_file import Planned, Study
-from rekindle.study.store.declaration import beside_verdicts, declared_first, primary_told
-from rekindle.study.store.layout import MANIFEST, RESULTS_FORMAT, is_finished, read_object
+from rekindle.study.analyse.matched_runs import Evals, error_line
+from rekindle.study.analyse.spending import spent_by, unequal_budgets
+from rekindle.study.analyse.verdicts import compare_arms, recovered_gaps
+from rekindle.study.plan.study_file import PlannedRun, Study
+from rekindle.study.schema import (
+    RESULTS_FORMAT,
+    ArmResult,
+    BudgetResult,
+    Failure,
+    MeanSpent,
+    RunResult,
+    Spent,
+    StudyResults,
+)
+from rekindle.study.store.declaration import first_declared, primary_result, rule_caution
+from rekindle.study.store.layout import is_finished
 from rekindle.study.store.read import stored_manifest
-
-__all__ = ["Failure", "Spent", "spent_by", "study_results", "unequal_budgets"]
-
 
 UNREAD = "it is finished and cannot be read"  # how the reason of such a failure begins
 
 
-class Failure(NamedTuple):
-    """A run that did not finish, and why."""
-
-    arm: str
-    base: str
-    seed: int
-    why: str
-
-
 def study_results(
-    study: Study, out: Path, runs: Sequence[Planned], failures: Sequence[Failure]
-) -> dict[str, Any]:
-    """The content of study.json; undefined numbers are null there.
+    study: Study,
+    out: Path,
+    runs: Sequence[PlannedRun],
+    failures: Sequence[Failure] = (),
+    failed_preparations: Sequence[Failure] = (),
+) -> StudyResults:
+    """The content of study.json, but for what the study itself cost.
 
     Raises:
         DataError: the study's own manifest is damaged.
@@ -54,94 +57,95 @@ def study_results(
         except DataError as error:
             if (run.arm, run.base, run.seed) not in known:
                 again = f"remove the directory {run.out}, and --resume makes it again"
-                why = f"{UNREAD}: {told(error)}; {again}"
-                unread.append(Failure(run.arm, run.base, run.seed, why))
+                why = f"{UNREAD}: {error_line(error)}; {again}"
+                unread.append(Failure(arm=run.arm, base=run.base, seed=run.seed, why=why))
     done = [run for run in runs if run.out in spent]
-    arms = {arm: _arm(study, arm, runs, done, spent) for arm in study.arms}
-    means = {arm: row["spent"] for arm, row in arms.items()}
+    declared = study.model_dump(mode="json", include={"arms"})["arms"]
+    arms = {
+        arm: _arm(settings, [run for run in runs if run.arm == arm], spent)
+        for arm, settings in declared.items()
+    }
+    means = {arm: row.spent for arm, row in arms.items()}
     unequal = unequal_budgets(study.budget, means, baseline=study.baseline)
     manifest = stored_manifest(out)
-    primary, first = primary_told(study, manifest), declared_first(study, manifest)
-    rows = compared_all(study, done, evals, means, unequal, first)
-    for row in rows:
-        row["why"] = "; ".join(filter(None, [row["why"], beside_verdicts(primary)]))
-    return {
-        "format": RESULTS_FORMAT,
-        "study": study.study,
-        "claim": study.claim,
-        "declared": manifest["fingerprints"]["declared"],
-        "changes": manifest["changes"],
-        "commit": manifest["commit"],
-        "dirty": manifest["dirty"],
-        "command": manifest["command"],
-        "bases": list(study.bases),
-        "seeds": list(study.seeds),
-        "primary": primary,
-        "meaningful": study.meaningful,
-        "interval": study.interval,
-        "budget": {**study.budget.model_dump(mode="json"), "unequal": unequal},
-        "comparisons": rows,
-        "pgr": recovered_by(study, done, evals),
-        "arms": arms,
-        "failed": [failure._asdict() for failure in [*failures, *unread]],
-        "unfinished": len(runs) - len(done),
-    }
+    primary = primary_result(study, manifest)
+    rows = compare_arms(study, done, evals, means, unequal, first_declared(study, manifest))
+    caution = rule_caution(primary)
+    if caution:
+        rows = [row.with_(why="; ".join(filter(None, [row.why, caution]))) for row in rows]
+    return StudyResults(
+        format=RESULTS_FORMAT,
+        study=study.study,
+        claim=study.claim,
+        declared=manifest.fingerprints.declared,
+        changes=manifest.changes,
+        commit=manifest.commit,
+        dirty=manifest.dirty,
+        command=manifest.command,
+        bases=list(study.bases),
+        seeds=list(study.seeds),
+        primary=primary,
+        meaningful=study.meaningful,
+        interval=study.interval,
+        budget=BudgetResult(**study.budget.model_dump(), unequal=unequal),
+        comparisons=rows,
+        pgr=recovered_gaps(study, done, evals),
+        arms=arms,
+        failed=[*failures, *unread, *failed_preparations],
+        unfinished=len(runs) - len(done),
+    )
 
 
 def _read(place: Path, evals: Evals) -> Spent:
     """What a run cost; everything else that is taken from it is read too, to fail here."""
-    read_object(place / MANIFEST, fingerprints=dict)
-    _round_rows(place)
     evals.data(place)
+    _round_rows(place)
     evals[place]
     return spent_by(place)
 
 
 def _arm(
-    study: Study,
-    arm: str,
-    runs: Sequence[Planned],
-    done: Sequence[Planned],
-    spent: Mapping[Path, Spent],
-) -> dict[str, Any]:
-    mine = [run for run in done if run.arm == arm]
-    costs = [spent[run.out] for run in mine]
-    names = Spent.__dataclass_fields__
-    return {
-        "settings": study.arms[arm],
-        "planned": sum(run.arm == arm for run in runs),
-        "finished": len(mine),
-        "spent": {name: _mean([vars(c)[name] for c in costs]) for name in names},
-        "rounds": _rounds([run.out for run in mine]),
-        "runs": [
-            {"base": run.base, "seed": run.seed, "out": str(run.out), **vars(spent[run.out])}
-            for run in mine
+    settings: dict[str, JsonValue], runs: Sequence[PlannedRun], spent: Mapping[Path, Spent]
+) -> ArmResult:
+    done = [run for run in runs if run.out in spent]
+    costs = [vars(spent[run.out]) for run in done]
+    return ArmResult(
+        settings=settings,
+        planned=len(runs),
+        finished=len(done),
+        spent=MeanSpent(**{name: _mean([c[name] for c in costs]) for name in Spent.model_fields}),
+        rounds=_rounds([run.out for run in done]),
+        runs=[
+            RunResult(base=run.base, seed=run.seed, out=str(run.out), **cost)
+            for run, cost in zip(done, costs, strict=True)
         ],
-    }
+    )
 
 
 def _rounds(places: Sequence[Path]) -> list[dict[str, float | None]]:
     """Of methods that go in rounds: each round's numbers, means over the runs that reached it."""
-    found: dict[int, list[dict[str, Any]]] = {}
+    by_number: dict[float | None, list[Mapping[str, float | None]]] = {}
     for place in places:
         for row in _round_rows(place):
-            found.setdefault(row["round"], []).append(row)
-    out = []
-    for number, rows in found.items():
-        keys = [key for key, value in rows[0].items() if not isinstance(value, dict)]
-        means = {k: _mean([row[k] for row in rows if row.get(k) is not None]) for k in keys}
-        out.append({**means, "round": number})
-    return out
+            by_number.setdefault(row["round"], []).append(row)
+    return [
+        {key: _mean([v for row in rows if (v := row.get(key)) is not None]) for key in rows[0]}
+        | {"round": number}
+        for number, rows in by_number.items()
+    ]
 
 
-def _round_rows(place: Path) -> list[dict[str, Any]]:
+def _round_rows(place: Path) -> list[Mapping[str, float | None]]:
+    """The numbers of each round of a run; parts that are objects are left out."""
     path = place / "stages" / ROUNDS
-    rows = read_jsonl(path) if path.exists() else []
-    for line, row in rows:
-        values = [value for value in row.values() if not isinstance(value, dict)]
-        if "round" not in row or not all(isinstance(v, int | float | None) for v in values):
+    rows: list[Mapping[str, float | None]] = []
+    for line, row in read_jsonl(path) if path.exists() else []:
+        numbers = {key: value for key, value in row.items() if not isinstance(value, dict)}
+        known = all(isinstance(value, int | float | None) for value in numbers.values())
+        if "round" not in row or not known:
             raise DataError(f"{path}:{line} is not a round", got=row, wanted="'round' and numbers")
-    return [row for _, row in rows]
+        rows.append(numbers)
+    return rows
 
 
 def _mean(values: Sequence[float]) -> float | None:

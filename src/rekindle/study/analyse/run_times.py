@@ -1,7 +1,7 @@
 """Where the time of a run went, by the parts that its log of metrics has.
 
 An archive keeps some rows of a log and these sums of all. Imports nothing heavy, for the report
-asks too.
+uses it too.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from rekindle.files import read_json, read_jsonl
 from rekindle.study.store.layout import SPENT
@@ -28,7 +27,7 @@ def without_evaluation(step: float, *, inside: float, evaluation: float) -> floa
     return step - evaluation if step - inside >= evaluation else step
 
 
-def times_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def times_of(rows: Iterable[Mapping[str, object]]) -> dict[str, float]:
     """Seconds of each part over all rows; `other`: what steps took beyond their parts."""
     total = dict.fromkeys(PARTS, 0.0)
     for row in rows:
@@ -44,16 +43,16 @@ def times_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 def kept_times(place: Path) -> dict[str, float] | None:
     """`times_of` a finished run; None where it came from an archive that did not keep them."""
     if (place / TIMES).exists():
-        found: dict[str, float] = read_json(place / TIMES)
-        return found
+        times: dict[str, float] = read_json(place / TIMES)
+        return times
     if (place / SPENT).exists():
         return None
     by_step = {row.get("step"): row for _, row in read_jsonl(place / "metrics.jsonl")}
     return times_of(by_step.values())
 
 
-def _seconds(row: Mapping[str, Any], part: str) -> float:
-    found = row.get(f"time/{part}")
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+def _seconds(row: Mapping[str, object], part: str) -> float:
+    value = row.get(f"time/{part}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return 0.0
-    return float(found)
+    return float(value)

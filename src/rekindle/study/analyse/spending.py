@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+
+from pydantic import ConfigDict
 
 from rekindle.errors import DataError
 from rekindle.files import read_jsonl
 from rekindle.study.analyse.run_times import IN_STEP, without_evaluation
 from rekindle.study.plan.study_file import Budget
-from rekindle.study.store.layout import SPENT, counted, read_object
+from rekindle.study.schema import MeanSpent, Spent, Stored
+from rekindle.study.store.layout import SPENT, counted, read_stored
 
-Means = Mapping[str, Mapping[str, float | None]]  # arm -> name of a cost -> its mean over runs
-UNITS = ("generated", "trained", "updates")
+Means = Mapping[str, MeanSpent]  # by arm
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What a run cost: tokens sampled and tokens in the loss, optimizer updates, seconds."""
+class _StageCost(Stored):
+    """What a stage.json says of the stage's cost."""
 
+    model_config = ConfigDict(extra="ignore")
     generated: float
-    trained: float
-    updates: float
     seconds: float
 
 
@@ -31,31 +29,26 @@ def spent_by(place: Path) -> Spent:
     """The cost of a finished run, all its stages together; evaluation is not counted.
 
     Raises:
-        DataError: a cost that is no number; file and name are told.
+        DataError: a cost is no number; the error names its file and key.
     """
-    kept = place / SPENT
-    if kept.exists():
-        stored = read_object(kept)
-        return Spent(**{cost.name: _number(stored, cost.name, kept) for cost in fields(Spent)})
+    if (place / SPENT).exists():
+        return read_stored(place / SPENT, Spent)
     log = place / "metrics.jsonl"
     rows = [row for _, row in read_jsonl(log)]
 
     def total(name: str, otherwise: float = 0.0) -> float:
         return float(sum(_number(row, name, log, otherwise) for row in rows))
 
-    def in_stages(name: str) -> float:
-        paths = sorted(place.glob("stages/*/stage.json"))
-        return sum(_number(read_object(path), name, path) for path in paths)
-
+    stages = [read_stored(path, _StageCost) for path in sorted(place.glob("stages/*/stage.json"))]
     return Spent(
-        generated=total("tokens/generated") + in_stages("generated"),
+        generated=total("tokens/generated") + sum(stage.generated for stage in stages),
         trained=total("tokens/trained"),
         updates=total("updates", 1.0),
-        seconds=sum(_of_step(row, log) for row in rows) + in_stages("seconds"),
+        seconds=sum(_of_step(row, log) for row in rows) + sum(stage.seconds for stage in stages),
     )
 
 
-def _of_step(row: Mapping[str, Any], log: Path) -> float:
+def _of_step(row: Mapping[str, object], log: Path) -> float:
     """The seconds of a row's step, its evaluation not counted."""
 
     def seconds(part: str) -> float:
@@ -75,7 +68,7 @@ def unequal_budgets(budget: Budget, spent: Means, *, baseline: str) -> dict[str,
     known = {
         arm: value
         for arm, row in spent.items()
-        if (value := row[budget.unit]) is not None and not _idle(row)
+        if (value := row.of(budget.unit)) is not None and not row.idle
     }
     some = [value for value in known.values() if value]
     if not some:
@@ -91,21 +84,17 @@ def unequal_pair(budget: Budget, spent: Means, *, arm: str, baseline: str) -> st
     Nothing is said of an arm that spent nothing at all, for it is the start.
     """
     mine, theirs = spent[arm], spent[baseline]
-    a, b = mine[budget.unit], theirs[budget.unit]
-    if a is None or b is None or _idle(mine) or _idle(theirs):
+    a, b = mine.of(budget.unit), theirs.of(budget.unit)
+    if a is None or b is None or mine.idle or theirs.idle:
         return ""
     if abs(a - b) <= budget.tolerance * b:
         return ""
     return f"unequal budget: {arm} spent {a:,.0f} {counted(budget.unit)}, {baseline} {b:,.0f}"
 
 
-def _idle(row: Mapping[str, float | None]) -> bool:
-    return not any(row.get(unit) for unit in UNITS)
-
-
-def _number(row: Mapping[str, Any], name: str, path: Path, otherwise: float | None = None) -> float:
-    value = row.get(name)
-    value = otherwise if value is None else value
+def _number(row: Mapping[str, object], name: str, path: Path, otherwise: float) -> float:
+    stored = row.get(name)
+    value = otherwise if stored is None else stored
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DataError(f"{path}: '{name}' cannot be used", got=repr(value), wanted="a number")
     return float(value)

@@ -1,8 +1,8 @@
 """What is compared in a study: paired differences with verdicts, and the performance gap recovered.
 
-Only sets of runs that fit together enter (`pairing.py`), and how many are missing is said. Pairs of
-one base where the study has several say nothing of bases, and get no verdict; nor do arms that
-spent unequally what the budget makes equal. A verdict is one of three:
+Only sets of runs that fit together enter (`matched_runs.py`), and how many are missing is said.
+Pairs of one base where the study has several say nothing of bases, and get no verdict; nor do arms
+that spent unequally what the budget makes equal. A verdict is one of three:
 
     helps             the whole interval lies above 0
     does not          it lies below the smallest difference that would matter, or below 0
@@ -13,43 +13,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 from rekindle.errors import DataError
 from rekindle.evals.compare import LOWER_IS_BETTER, Difference, compare_many
 from rekindle.evals.pgr import recovered
-from rekindle.evals.reading import Eval
 from rekindle.evals.significance import holm
-from rekindle.study.analyse.matched_runs import Evals, fitting, told
+from rekindle.study.analyse.matched_runs import Evals, Key, error_line, matched_runs
 from rekindle.study.analyse.spending import Means, unequal_pair
-from rekindle.study.plan.fairness import in_stages
-from rekindle.study.plan.study_file import Comparison, Planned, Study
+from rekindle.study.plan.fairness import has_stages
+from rekindle.study.plan.study_file import Comparison, PlannedRun, Study
+from rekindle.study.schema import ComparisonResult, DeclaredComparison, GapResult, Verdict
 from rekindle.study.store.declaration import compared_pairs
 
-HELPS, DOES_NOT, CANNOT_TELL = "helps", "does not", "cannot tell yet"
+HELPS: Verdict = "helps"
+DOES_NOT: Verdict = "does not"
+CANNOT_TELL: Verdict = "cannot tell yet"
 SMALL = "above 0, but smaller than what was declared to matter"
+_NAN = math.nan
+_UNDEFINED = Difference(_NAN, _NAN, _NAN, _NAN, _NAN, _NAN, n_problems=0, n_pairs=0)
 DOUBTFUL = "as many pairs had other data or problems as those that were kept, or more"
 
 
-def verdict_of(found: Difference, *, meaningful: float, lower_is_better: bool = False) -> str:
+def verdict_of(
+    difference: Difference, *, meaningful: float, lower_is_better: bool = False
+) -> Verdict:
     """One of `helps`, `does not`, `cannot tell yet`; see the module's text."""
     if lower_is_better:
-        found = found._replace(ci_low=-found.ci_high, ci_high=-found.ci_low)
-    if found.n_pairs < 2 or not math.isfinite(found.ci_low + found.ci_high):
+        difference = difference._replace(ci_low=-difference.ci_high, ci_high=-difference.ci_low)
+    if difference.n_pairs < 2 or not math.isfinite(difference.ci_low + difference.ci_high):
         return CANNOT_TELL
-    if found.ci_low > 0:
+    if difference.ci_low > 0:
         return HELPS
-    return DOES_NOT if found.ci_high < meaningful else CANNOT_TELL
+    return DOES_NOT if difference.ci_high < meaningful else CANNOT_TELL
 
 
-def compared_all(
+def compare_arms(
     study: Study,
-    done: Sequence[Planned],
+    done: Sequence[PlannedRun],
     evals: Evals,
     means: Means,
     unequal: Mapping[str, float],
-    first: Mapping[str, Any] | None,
-) -> list[dict[str, Any]]:
+    first: DeclaredComparison | None,
+) -> list[ComparisonResult]:
     """The rows of all comparisons in all metrics, the one in force first.
 
     `first` is what was declared before the first run, where another is in force.
@@ -57,31 +63,32 @@ def compared_all(
     primary = (study.primary.metric, study.primary.level)
     pairs = compared_pairs(study, first)
     rows = []
-    for metric, level in _measured(study, first):
+    for metric, level in _metrics_compared(study, first):
         # The p-values of all comparisons in one metric are adjusted together.
-        family = []
-        for pair in pairs:
-            row = _compared(study, done, pair, metric, level, evals)
+        family = [_compare(study, done, pair, metric, level, evals) for pair in pairs]
+        adjusted = holm([row.p_value for row in family])
+        for i, (pair, row) in enumerate(zip(pairs, family, strict=True)):
             budget = unequal_pair(study.budget, means, arm=pair.arm, baseline=pair.baseline)
-            row["unequal_budget"] = sorted({pair.arm, pair.baseline} & unequal.keys())
-            if budget and _promised(study, pair, done):
-                row["verdict"] = CANNOT_TELL
-            row["why"] = "; ".join([*row["why"], *([budget] if budget else [])])
-            family.append(row)
-        adjusted = holm([row["p_value"] for row in family])
-        for i, row in enumerate(family):
-            declared = i == 0 and (metric, level) == primary
-            rows.append({**row, "primary": declared, "p_holm": adjusted[i]})
+            undecided = budget and _equal_was_promised(study, pair, done)
+            rows.append(
+                row.with_(
+                    verdict=CANNOT_TELL if undecided else row.verdict,
+                    why="; ".join(filter(None, [row.why, budget])),
+                    unequal_budget=sorted({pair.arm, pair.baseline} & unequal.keys()),
+                    primary=i == 0 and (metric, level) == primary,
+                    p_holm=adjusted[i],
+                )
+            )
     return rows
 
 
-def _promised(study: Study, pair: Comparison, done: Sequence[Planned]) -> bool:
+def _equal_was_promised(study: Study, pair: Comparison, done: Sequence[PlannedRun]) -> bool:
     """Whether the budget makes two arms equal; without a limit, stages take what they take."""
     arms = [run for run in done if run.arm in (pair.arm, pair.baseline)]
-    return study.budget.at_most is not None or not any(map(in_stages, arms))
+    return study.budget.at_most is not None or not any(map(has_stages, arms))
 
 
-def recovered_by(study: Study, done: Sequence[Planned], evals: Evals) -> list[dict[str, Any]]:
+def recovered_gaps(study: Study, done: Sequence[PlannedRun], evals: Evals) -> list[GapResult]:
     """The performance gap recovered by every arm that is not one of its ends, in each metric.
 
     Only bases and seeds that the arm and both ends have enter. A row says what a reader must know
@@ -91,146 +98,144 @@ def recovered_by(study: Study, done: Sequence[Planned], evals: Evals) -> list[di
         return []
     weak, ceiling = study.pgr.weak, study.pgr.ceiling
     students = [arm for arm in study.arms if arm not in (weak, ceiling)]
-    rows = []
-    for metric, level in _measured(study):
-        for arm in students:
-            row = {"method": arm, "metric": metric, "level": level}
-            rows.append({**row, **_gap(study, done, (weak, arm, ceiling), metric, level, evals)})
     if not students:
         why = f"there is no arm besides the two ends, {weak} and {ceiling}"
-        row = {"method": "none", "metric": study.primary.metric, "level": study.primary.level}
-        rows.append({**row, **_NO_GAP, "n_pairs": 0, "why": why})
-    return rows
+        primary = study.primary
+        return [_no_gap("none", primary.metric, primary.level, {"n_pairs": 0}, why)]
+    return [
+        _gap(study, done, (weak, arm, ceiling), metric, level, evals)
+        for metric, level in _metrics_compared(study)
+        for arm in students
+    ]
 
 
-_NO_GAP = {"pgr": None, "ci_low": None, "ci_high": None, "n_problems": 0}
+def _no_gap(
+    arm: str, metric: str, level: str | None, counts: Mapping[str, int], why: str
+) -> GapResult:
+    undefined = {"pgr": None, "ci_low": None, "ci_high": None, "n_problems": 0}
+    row = {"method": arm, "metric": metric, "level": level, **undefined, **counts, "why": why}
+    return GapResult.read(row)  # in this order, as the first studies wrote it
 
 
 def _gap(
     study: Study,
-    done: Sequence[Planned],
+    done: Sequence[PlannedRun],
     arms: tuple[str, str, str],
     metric: str,
     level: str | None,
     evals: Evals,
-) -> dict[str, Any]:
+) -> GapResult:
     """PGR of the weak arm, the student and the ceiling, `arms`."""
-    sets, why, doubtful = fitting(done, arms, evals, metric, level)
-    row: dict[str, Any] = {"n_pairs": len(sets), **_counts(study, sets)}
+    sets, why, doubtful = matched_runs(done, arms, evals, metric, level)
+    counts = _count(study, sets)
     if not sets:
         why = why or ["no base and seed that all three arms have"]
-        return {**_NO_GAP, **row, "why": "; ".join(why)}
+        return _no_gap(arms[1], metric, level, counts._asdict(), "; ".join(why))
     of_arms = [[evals[runs[i].out] for runs in sets.values()] for i in range(3)]
     bases = [base for base, _ in sets]
     try:
-        found = recovered(*of_arms, metric=metric, level=level, bases=bases)
+        gap = recovered(*of_arms, metric=metric, level=level, bases=bases)
     except DataError as error:
-        return {**_NO_GAP, **row, "why": told(error)}
+        return _no_gap(arms[1], metric, level, counts._asdict(), error_line(error))
     why += [DOUBTFUL] if doubtful else []
-    why += [found.reason] if found.reason else []
-    return {
-        **row,
-        "pgr": found.value,
-        "ci_low": found.ci_low,
-        "ci_high": found.ci_high,
-        "n_problems": found.n_problems,
-        "why": "; ".join([*why, *_reservations(study, row)]),
-    }
+    why += [gap.reason] if gap.reason else []
+    return GapResult(
+        method=arms[1],
+        metric=metric,
+        level=level,
+        **counts._asdict(),
+        pgr=gap.value,
+        ci_low=gap.ci_low,
+        ci_high=gap.ci_high,
+        n_problems=gap.n_problems,
+        why="; ".join([*why, *_reservations(study, counts)]),
+    )
 
 
-def _measured(study: Study, first: Mapping[str, Any] | None = None) -> list[tuple[str, str | None]]:
-    """Metrics and levels that are compared, the one in force first; see `compared_all`."""
+def _metrics_compared(
+    study: Study, first: DeclaredComparison | None = None
+) -> list[tuple[str, str | None]]:
+    """Metrics and levels that are compared, the one in force first; see `compare_arms`."""
     primary = (study.primary.metric, study.primary.level)
     wanted = [primary, *((m, level) for m in study.secondary for level in study.levels)]
-    wanted += [(first["metric"], first["level"])] if first else []
+    wanted += [(first.metric, first.level)] if first else []
     return list(dict.fromkeys(wanted))
 
 
-def _compared(
+def _compare(
     study: Study,
-    done: Sequence[Planned],
+    done: Sequence[PlannedRun],
     pair: Comparison,
     metric: str,
     level: str | None,
     evals: Evals,
-) -> dict[str, Any]:
-    """A row of study.json, but for the budget and the adjusted p; `why` is still a list."""
-    sets, why, doubtful = fitting(done, (pair.baseline, pair.arm), evals, metric, level)
-    row: dict[str, Any] = {
-        "method": pair.arm,
-        "baseline": pair.baseline,
-        "metric": metric,
-        "lower_is_better": metric in LOWER_IS_BETTER,
-        "level": level,
-        "n_seeds": len({seed for _, seed in sets}),
-        "n_pairs": len(sets),
-        **_counts(study, sets),
-    }
-    if not sets:
-        names = ("before", "after", "delta", "ci_low", "ci_high", "p_value")
-        row |= {**dict.fromkeys(names), "n_problems": 0, "n_samples": 0, "verdict": CANNOT_TELL}
-        return {**row, "why": why or ["no pair of finished runs"]}
+) -> ComparisonResult:
+    """A row of study.json, but for what the budget and the other rows say of it."""
+    sets, why, doubtful = matched_runs(done, (pair.baseline, pair.arm), evals, metric, level)
+    counts, bases = _count(study, sets), [base for base, _ in sets]
     pairs = [(evals[before.out], evals[after.out]) for before, after in sets.values()]
-    row |= _difference(study, pairs, [base for base, _ in sets], metric, level)
-    if doubtful:
-        row["verdict"] = CANNOT_TELL
-        why = [*why, DOUBTFUL]
-    return {**row, "why": [*why, *_reservations(study, row), *_size(study, row)]}
-
-
-def _counts(study: Study, sets: Mapping[tuple[str, int], Any]) -> dict[str, int]:
-    planned = len(study.bases) * len(study.seeds)
-    return {"n_bases": len({base for base, _ in sets}), "missing_pairs": planned - len(sets)}
-
-
-def _difference(
-    study: Study,
-    pairs: Sequence[tuple[Eval, Eval]],
-    bases: Sequence[str],
-    metric: str,
-    level: str | None,
-) -> dict[str, Any]:
-    """The numbers of a comparison; with `interval: bootstrap` both intervals."""
-    found = compare_many(pairs, metric=metric, level=level, bases=bases, kind=study.interval)
-    lower = metric in LOWER_IS_BETTER
-    verdict = verdict_of(found, meaningful=study.meaningful, lower_is_better=lower)
-    if len(set(bases)) == 1 < len(study.bases):
+    change, lower = _UNDEFINED, metric in LOWER_IS_BETTER
+    if sets:
+        change = compare_many(pairs, metric=metric, level=level, bases=bases, kind=study.interval)
+        why = [*why, *([DOUBTFUL] if doubtful else []), *_reservations(study, counts)]
+    verdict = verdict_of(change, meaningful=study.meaningful, lower_is_better=lower)
+    if doubtful or counts.n_bases == 1 < len(study.bases):
         verdict = CANNOT_TELL
-    row = {
-        "before": found.before,
-        "after": found.after,
-        "delta": found.value,
-        "ci_low": found.ci_low,
-        "ci_high": found.ci_high,
-        "p_value": found.p_value,
-        "n_problems": found.n_problems,
-        "n_samples": pairs[0][0]["n_samples"],
-        "split": pairs[0][0]["split"],
-        "verdict": verdict,
-    }
-    if study.interval != "crossed":
+    if verdict == HELPS and (-change.ci_low if lower else change.ci_high) < study.meaningful:
+        why = [*why, SMALL]
+    row = ComparisonResult(
+        method=pair.arm,
+        baseline=pair.baseline,
+        metric=metric,
+        lower_is_better=lower,
+        level=level,
+        n_seeds=len({seed for _, seed in sets}),
+        **counts._asdict(),
+        before=change.before,
+        after=change.after,
+        delta=change.value,
+        ci_low=change.ci_low,
+        ci_high=change.ci_high,
+        p_value=change.p_value,
+        n_problems=change.n_problems,
+        n_samples=pairs[0][0]["n_samples"] if pairs else 0,
+        verdict=verdict,
+        why="; ".join(why if sets else why or ["no pair of finished runs"]),
+        unequal_budget=[],
+        primary=False,
+        p_holm=None,
+    )
+    if pairs:
+        row = row.with_(split=pairs[0][0]["split"])
+    if pairs and study.interval != "crossed":
         other = compare_many(pairs, metric=metric, level=level, bases=bases)
-        row["intervals"] = {
-            study.interval: [found.ci_low, found.ci_high],
-            "crossed": [other.ci_low, other.ci_high],
-        }
+        intervals = {study.interval: change, "crossed": other}
+        ends = {kind: [one.ci_low, one.ci_high] for kind, one in intervals.items()}
+        row = row.with_(intervals=ends)
     return row
 
 
-def _reservations(study: Study, row: Mapping[str, Any]) -> list[str]:
+class _Counts(NamedTuple):
+    """How many sets of runs a row rests on, of how many bases, and how many are missing."""
+
+    n_pairs: int
+    n_bases: int
+    missing_pairs: int
+
+
+def _count(study: Study, sets: Mapping[Key, object]) -> _Counts:
+    planned = len(study.bases) * len(study.seeds)
+    return _Counts(len(sets), len({base for base, _ in sets}), planned - len(sets))
+
+
+def _reservations(study: Study, counts: _Counts) -> list[str]:
     """What a reader of an interval must know of the runs that it rests on."""
     why = []
-    if row["n_pairs"] == 1:
+    if counts.n_pairs == 1:
         why.append("one pair of runs decides nothing")
-    if row["n_bases"] == 1 < len(study.bases):
+    if counts.n_bases == 1 < len(study.bases):
         why.append(f"pairs of one base model of {len(study.bases)} say nothing of the others")
-    if row["missing_pairs"]:
+    if counts.missing_pairs:
         planned = len(study.bases) * len(study.seeds)
-        why.append(f"{row['missing_pairs']} of {planned} pairs are missing")
+        why.append(f"{counts.missing_pairs} of {planned} pairs are missing")
     return why
-
-
-def _size(study: Study, row: Mapping[str, Any]) -> list[str]:
-    """That what helps may be too small to matter. What falls by little is `does not` either way."""
-    best = -row["ci_low"] if row["lower_is_better"] else row["ci_high"]
-    return [SMALL] if row["verdict"] == HELPS and best < study.meaningful else []

@@ -1,4 +1,4 @@
-"""Base models that a study makes, and those that they are made from.
+"""Base models that a study makes, and the models that they start from.
 
     models:
       chain-s5:
@@ -8,8 +8,7 @@
         run: [train, judge.yaml, --set, "model.name={model:chain-s5}", --out, "{dir}"]
         model: "{dir}/final"
 
-`{model:NAME}` is what another of `models` is loaded by; that one is made first, and need not be a
-base itself.
+`{model:NAME}` is the path of another of `models`. That one is made first, and need not be a base.
 """
 
 from __future__ import annotations
@@ -27,26 +26,26 @@ PREFIX = "model:"
 _OTHER = re.compile(r"\{model:([^{}]*)\}")
 
 
-def made_from(command: Sequence[str]) -> tuple[str, ...]:
+def sources_of(command: Sequence[str]) -> tuple[str, ...]:
     """The models that a command begins with, in the order of their names in it."""
     return tuple(dict.fromkeys(name for word in command for name in _OTHER.findall(word)))
 
 
-def in_order(commands: Mapping[str, Sequence[str]], base: str) -> list[str]:
-    """What is made for a base, sources first, the base last; nothing for one that is not made."""
+def build_order(commands: Mapping[str, Sequence[str]], base: str) -> list[str]:
+    """The models to make for a base, sources first, the base last; none where it is not made."""
     if base not in commands:
         return []
-    before = [name for other in made_from(commands[base]) for name in in_order(commands, other)]
+    before = [name for other in sources_of(commands[base]) for name in build_order(commands, other)]
     return [*dict.fromkeys(before), base]
 
 
-def check_made(commands: Mapping[str, Sequence[str]], bases: Collection[str]) -> None:
-    """Refuse models that cannot be made, or that nothing begins with.
+def check_sources(commands: Mapping[str, Sequence[str]], bases: Collection[str]) -> None:
+    """Refuse models that cannot be made, or that are not used.
 
     Raises:
-        ConfigError: a source that is not there, models that wait for each other, or an unused one.
+        ConfigError: a source is missing, models wait for each other, or one is not used.
     """
-    sources = {name: made_from(command) for name, command in commands.items()}
+    sources = {name: sources_of(command) for name, command in commands.items()}
     for name, others in sources.items():
         for other in others:
             if other not in commands:
@@ -63,7 +62,7 @@ def check_made(commands: Mapping[str, Sequence[str]], bases: Collection[str]) ->
             why="none of them could be made",
             fix="take {model:...} out of one of them",
         ) from error
-    used = {name for base in bases for name in in_order(commands, base)}
+    used = {name for base in bases for name in build_order(commands, base)}
     unused = [name for name in commands if name not in used]
     if unused:
         raise ConfigError(
@@ -72,8 +71,8 @@ def check_made(commands: Mapping[str, Sequence[str]], bases: Collection[str]) ->
         )
 
 
-def same_model(name: str) -> str:
-    """One name for all by which a model can be called: a path, another spelling of it, a link."""
+def canonical_name(name: str) -> str:
+    """The one name of a model that can be given by several: a path, another spelling, a link."""
     plain = os.path.normpath(name)
     if Path(name).exists():
         return str(Path(name).resolve())

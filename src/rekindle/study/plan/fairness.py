@@ -6,19 +6,35 @@ The same budget, the same start, the same questions; and settings that differ at
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
+from rekindle.engine.config import TaskConfig
 from rekindle.errors import ConfigError
+from rekindle.evals.evaluate import metric_names
 from rekindle.methods.catalog import find_method
+from rekindle.study.plan.study_file import PlannedRun, Study
+from rekindle.training.parts import open_task
 
-if TYPE_CHECKING:
-    from rekindle.study.plan.study_file import Planned, Study
-
+_PASS_AT = re.compile(r"pass@([1-9][0-9]{0,8})")
 _NO_MATTER = ("log", "checkpoint", "device")  # sections that change no weight
 
 
-def check_equal(study: Study, runs: Sequence[Planned]) -> None:
+def check_runs(study: Study, runs: Sequence[PlannedRun]) -> None:
+    """Refuse runs that could not be compared as the study says.
+
+    Raises:
+        ConfigError: arms that wait for each other, budgets, evaluations or models that differ, arms
+            that do not, a metric or level that would not be measured.
+    """
+    _check_order(runs)
+    _check_equal(study, runs)
+    _check_measured(study, next(run for run in runs if run.arm == study.baseline))
+
+
+def _check_equal(study: Study, runs: Sequence[PlannedRun]) -> None:
     """Refuse arms that could not be compared as the study says.
 
     Raises:
@@ -33,7 +49,7 @@ def check_equal(study: Study, runs: Sequence[Planned]) -> None:
     _check_differ(study, runs)
 
 
-def _check_tokens(study: Study, runs: Sequence[Planned]) -> None:
+def _check_tokens(study: Study, runs: Sequence[PlannedRun]) -> None:
     """A budget of tokens ends every run."""
     unit = study.budget.unit
     if study.budget.at_most is None:
@@ -54,7 +70,7 @@ def _check_tokens(study: Study, runs: Sequence[Planned]) -> None:
             )
 
 
-def _check_updates(study: Study, runs: Sequence[Planned]) -> None:
+def _check_updates(study: Study, runs: Sequence[PlannedRun]) -> None:
     """Arms of one stage with other numbers of updates cannot be compared at equal updates."""
     limit, updates = study.budget.at_most, planned_updates(runs)
     for run in runs:
@@ -62,7 +78,7 @@ def _check_updates(study: Study, runs: Sequence[Planned]) -> None:
         if limit is not None and updates.get(run.arm, steps) > limit:
             raise ConfigError(
                 f"arm '{run.arm}' would take more updates than the budget",
-                got=_taken_from(runs, run.arm),
+                got=_steps_and_updates(runs, run.arm),
                 wanted=f"at most {limit} (budget.at_most)",
                 fix="lower optim.steps, or raise the budget for all arms",
             )
@@ -76,7 +92,8 @@ def _check_updates(study: Study, runs: Sequence[Planned]) -> None:
         if abs(updates[other] / updates[one] - 1) > study.budget.tolerance:
             raise ConfigError(
                 f"arms '{one}' and '{other}' would take other numbers of updates",
-                got=f"{updates[one]} and {updates[other]} updates, {_taken_from(runs, one, other)}",
+                got=f"{updates[one]} and {updates[other]} updates, "
+                f"{_steps_and_updates(runs, one, other)}",
                 wanted=f"the same, or within {study.budget.tolerance:g} of it (budget.tolerance)",
                 why="the budget is in updates: a longer training is another claim, and the "
                 "comparison would end without a verdict",
@@ -85,66 +102,68 @@ def _check_updates(study: Study, runs: Sequence[Planned]) -> None:
             )
 
 
-def planned_updates(runs: Sequence[Planned]) -> dict[str, int]:
+def planned_updates(runs: Sequence[PlannedRun]) -> dict[str, int]:
     """Arm -> how many updates a run of it takes; arms for which the recipe does not tell are left
     out."""
     return {run.arm: _updates(run) for run in runs if _one_stage(run)}
 
 
-def most_generated(runs: Sequence[Planned]) -> dict[str, int]:
+def max_generated_tokens(runs: Sequence[PlannedRun]) -> dict[str, int]:
     """Arm -> the tokens that a run of it can generate in its steps, each answer as long as it may
     be; arms for which the recipe does not tell are left out."""
-    return {run.arm: most for run in runs if (most := _most_tokens(run)) is not None}
+    return {run.arm: most for run in runs if (most := _max_tokens(run)) is not None}
 
 
-def _most_tokens(run: Planned) -> int | None:
-    shared, knobs = run.recipe.shared, run.recipe.method.model_dump()
+def _max_tokens(run: PlannedRun) -> int | None:
+    shared, settings = run.recipe.shared, run.recipe.method.model_dump()
     if find_method(shared.method).kind != "group":
         return None
-    again = 1 + float(knobs.get("extra_rollouts", 0.0))
-    answers = shared.optim.problems * int(knobs["group_size"]) * again
+    again = 1 + float(settings.get("extra_rollouts", 0.0))
+    answers = shared.optim.problems * int(settings["group_size"]) * again
     return math.ceil(shared.optim.steps * answers * shared.sample.max_new_tokens)
 
 
-def _updates(run: Planned) -> int:
-    knobs = run.recipe.method.model_dump()
-    per_step = knobs.get("minibatches", 1) * knobs.get("epochs", 1)
+def _updates(run: PlannedRun) -> int:
+    settings = run.recipe.method.model_dump()
+    per_step = settings.get("minibatches", 1) * settings.get("epochs", 1)
     return run.recipe.shared.optim.steps * int(per_step)
 
 
-def _taken_from(runs: Sequence[Planned], *arms: str) -> str:
+def _steps_and_updates(runs: Sequence[PlannedRun], *arms: str) -> str:
     """The settings that the updates of arms come from."""
     steps = {run.arm: run.recipe.shared.optim.steps for run in runs}
     more = {run.arm: _updates(run) // steps[run.arm] for run in runs if _one_stage(run)}
-    told = f"optim.steps {' and '.join(str(steps[arm]) for arm in arms)}"
+    text = f"optim.steps {' and '.join(str(steps[arm]) for arm in arms)}"
     if any(more.get(arm, 1) > 1 for arm in arms):
-        told += f", of {' and '.join(str(more[arm]) for arm in arms)} updates each"
-    return told
+        text += f", of {' and '.join(str(more[arm]) for arm in arms)} updates each"
+    return text
 
 
-def _one_stage(run: Planned) -> bool:
+def _one_stage(run: PlannedRun) -> bool:
     """Whether `optim.steps` is how often a run steps; stages and token limits make it another."""
     optim = run.recipe.shared.optim
     limited = optim.max_generated is not None or optim.max_trained is not None
-    return not in_stages(run) and not limited
+    return not has_stages(run) and not limited
 
 
-def in_stages(run: Planned) -> bool:
+def has_stages(run: PlannedRun) -> bool:
     """Whether a run's method makes its own data, stage after stage, and so takes its own time."""
     return find_method(run.recipe.shared.method).kind == "stages"
 
 
-def _check_evaluation(study: Study, runs: Sequence[Planned]) -> None:
+def _check_evaluation(study: Study, runs: Sequence[PlannedRun]) -> None:
     """All arms answer the same problems, in the same way, or no difference is a pair's."""
-    beside = {(run.base, run.seed): _asked(run) for run in runs if run.arm == study.baseline}
+    beside = {
+        (run.base, run.seed): _evaluation_settings(run) for run in runs if run.arm == study.baseline
+    }
     for run in runs:
         wanted = beside[run.base, run.seed]  # a preparation may give each base its own data
-        for part, value in _asked(run).items():
+        for part, value in _evaluation_settings(run).items():
             if value != wanted[part]:
                 raise _unlike(run.arm, study.baseline, part, value, wanted[part])
 
 
-def _asked(run: Planned) -> dict[str, Any]:
+def _evaluation_settings(run: PlannedRun) -> Mapping[str, object]:
     shared = run.recipe.shared
     sampled = shared.sample.model_dump(exclude={"batch_size"})
     task = shared.task.model_dump(include={"name", "path", "levels", "verifier", "timeout"})
@@ -168,11 +187,11 @@ def _unlike(arm: str, first: str, part: str, mine: object, theirs: object) -> Co
     )
 
 
-def _check_differ(study: Study, runs: Sequence[Planned]) -> None:
+def _check_differ(study: Study, runs: Sequence[PlannedRun]) -> None:
     """What is compared differs in something that can matter."""
-    settings: dict[str, Mapping[str, Any]] = {}
+    settings: dict[str, Mapping[str, object]] = {}
     for run in runs:
-        settings.setdefault(run.arm, _that_matter(run))  # of one base and seed
+        settings.setdefault(run.arm, _settings_that_matter(run))  # of one base and seed
     for pair in study.pairs():
         if settings[pair.arm] == settings[pair.baseline]:
             raise ConfigError(
@@ -183,5 +202,74 @@ def _check_differ(study: Study, runs: Sequence[Planned]) -> None:
             )
 
 
-def _that_matter(run: Planned) -> Mapping[str, Any]:
+def _settings_that_matter(run: PlannedRun) -> Mapping[str, object]:
     return {key: part for key, part in run.recipe.resolved().items() if key not in _NO_MATTER}
+
+
+def _check_order(runs: Sequence[PlannedRun]) -> None:
+    """Every run can begin once others are finished."""
+    arm_of = {run.out: run.arm for run in runs}
+    waits_for = {run.arm: {arm_of[p] for p in run.needs if p in arm_of} for run in runs}
+    try:
+        TopologicalSorter(waits_for).prepare()
+    except CycleError as error:
+        arms = [str(arm) for arm in reversed(error.args[1])]
+        raise ConfigError(
+            "arms wait for each other's runs",
+            got=" needs ".join(arms),
+            why="none of them could begin",
+            fix="take {run:...} out of one of them",
+        ) from error
+
+
+def _check_measured(study: Study, run: PlannedRun) -> None:
+    """Every metric and level that is compared is one that evaluation gives."""
+    shared = run.recipe.shared
+    config = shared.eval
+    names = metric_names(
+        config.samples, temperatures=config.temperatures, likelihood=config.likelihood
+    )
+    wanted = [("primary", study.primary.metric, study.primary.level)]
+    wanted += [("secondary", m, level) for m in study.secondary for level in study.levels]
+    levels = config.levels or shared.task.levels
+    if not levels and any(level is not None for *_, level in wanted):
+        levels = _levels_of(shared.task)  # reads the task's files
+    for where, metric, level in wanted:
+        at = _PASS_AT.fullmatch(metric)
+        if metric not in names and not (at and int(at[1]) <= config.samples):
+            raise ConfigError(
+                f"{where}: '{metric}' would not be measured",
+                got=f"eval: {config.samples} samples, temperatures {list(config.temperatures)}, "
+                f"likelihood {str(config.likelihood).lower()}",
+                wanted=f"one of: {', '.join(names)}",
+                why="it would be missed only after everything has run",
+                fix=_how_to_measure(metric, config.samples),
+            )
+        if level is not None and levels is not None and level not in levels:
+            raise ConfigError(
+                f"{where}: level '{level}' would not be evaluated",
+                wanted=f"one of: {', '.join(levels)}"
+                if any(levels)
+                else "no level: there are none",
+                why="eval.levels, task.levels or the task itself has no other",
+                fix="name one of these, or add it to 'eval.levels' in the study's recipe",
+            )
+
+
+def _levels_of(config: TaskConfig) -> tuple[str, ...] | None:
+    """The levels that a task has; None where its data is not on this machine."""
+    elsewhere = config.name in ("hub", "gym")
+    if elsewhere or (config.name == "jsonl" and not Path(config.path or "").exists()):
+        return None
+    return open_task(config.model_copy(update={"levels": None})).levels
+
+
+def _how_to_measure(metric: str, samples: int) -> str:
+    at = re.fullmatch(r"(pass|avg|maj)@([0-9]{1,9})", metric)
+    if at and (int(at[2]) > samples or at[1] != "pass"):
+        return f"set eval.samples to {at[2]} in the study's recipe, or name another metric"
+    if "@t" in metric:
+        return "name its temperature in eval.temperatures of the study's recipe"
+    if metric.partition("@")[0] in ("chain_prob", "nll", "brier"):
+        return "set eval.likelihood in the study's recipe"
+    return "name another metric"

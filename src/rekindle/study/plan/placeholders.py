@@ -12,15 +12,15 @@ NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)  # of a preparation, so that it can
 RESERVED = ("base", "model", "dir")  # they have a meaning already
 
 
-def filled(text: str, known: Mapping[str, str], where: str) -> str:
+def fill_in(text: str, known: Mapping[str, str], where: str) -> str:
     """`text` with what each placeholder stands for; braces around anything else stay.
 
     Raises:
         ConfigError: one of them is not among `known`.
     """
 
-    def value(found: re.Match[str]) -> str:
-        name = found[1]
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
         if name in known:
             return known[name]
         arms = [key.removeprefix("run:") for key in known if key.startswith("run:")]
@@ -33,7 +33,7 @@ def filled(text: str, known: Mapping[str, str], where: str) -> str:
             f"{where} names {{{name}}}, which is nothing here",
             got=text,
             wanted=", ".join(f"{{{key}}}" for key in known),
-            why="it would be taken as it stands",
+            why="the command or setting would hold the braces themselves",
             fix="name one of these, or take the braces away",
         )
 

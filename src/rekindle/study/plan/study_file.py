@@ -18,34 +18,31 @@ directory of a preparation.
 
 A preparation is a `rekindle` command that runs once for each base before the arms: a reward model,
 a weaker checkpoint. In it `{model}` is the base's model and `{dir}` where its result belongs. A
-base that is named in `models` is made first, by a command of the same kind (`made.py`).
+base that is named in `models` is made first, by a command of the same kind (`base_models.py`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, StrictInt, field_validator
+from pydantic import BeforeValidator, Field, JsonValue, StrictInt, field_validator
 
 from rekindle.engine.config import Section
-from rekindle.engine.yaml_text import read_mapping
-from rekindle.errors import ConfigError
+from rekindle.errors import ConfigError, did_you_mean
 from rekindle.evals.crossed import Kind
-from rekindle.study.plan.base_models import PREFIX, in_order, made_from
-from rekindle.study.plan.checks import check_runs, check_study
-from rekindle.study.plan.placeholders import PLACEHOLDER, filled
-from rekindle.study.schema import digest
-from rekindle.training.recipe import Recipe, checked, make_recipe, with_overrides
+from rekindle.study.plan.base_models import canonical_name, check_sources
+from rekindle.study.plan.placeholders import NAME, RESERVED
+from rekindle.study.schema import DeclaredComparison, Rule, RuleBudget, Unit, digest
+from rekindle.training.recipe import Recipe
 
-OTHER_RUN = re.compile(r"\{run:([^{}]+)\}")
-Unit = Literal["updates", "generated", "trained"]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
-def _as_name(value: Any) -> Any:
+def _as_name(value: object) -> object:
     # `level: 5` means what it looks like, as in a recipe's task.levels.
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
@@ -83,14 +80,14 @@ class Budget(Section):
     )
 
 
-class Ends(Section):
+class GapArms(Section):
     """The arms between which the performance gap lies; every other arm gets a PGR."""
 
     weak: str = Field(description="the arm at 0")
     ceiling: str = Field(description="the arm at 1")
 
 
-class Built(Section):
+class BuiltModel(Section):
     """A base model that the study makes."""
 
     run: tuple[str, ...] = Field(description="rekindle's arguments; {dir}, {model:OTHER}")
@@ -101,7 +98,7 @@ class Study(Section):
     """A checked study file."""
 
     study: str = Field(description="its name")
-    claim: str = Field(default="", description="what is asked, in words")
+    claim: str = Field(default="", description="the question, in words")
     bases: tuple[str, ...] = Field(min_length=1, description="models to start from")
     seeds: tuple[StrictInt, ...] = Field(min_length=1, description="of each arm, on each base")
     recipe: dict[str, Any] = Field(default_factory=dict, description="what all arms share")
@@ -123,11 +120,11 @@ class Study(Section):
         description="what verdicts rest on; bootstrap: over bases, seeds and problems, both shown",
     )
     budget: Budget = Budget()
-    pgr: Ends | None = Field(
+    pgr: GapArms | None = Field(
         default=None, description="give the performance gap recovered, in the same metrics"
     )
     prepare: dict[str, tuple[str, ...]] = Field(default_factory=dict, description="see above")
-    models: dict[str, Built] = Field(
+    models: dict[str, BuiltModel] = Field(
         default_factory=dict, description="bases that are made before anything else"
     )
 
@@ -144,20 +141,33 @@ class Study(Section):
         )
         return [first, *(pair for pair in named if pair != first)]
 
-    def declaration(self) -> dict[str, Any]:
+    def declaration(self) -> dict[str, JsonValue]:
         """Everything in the file, as plain data."""
         tree = self.model_dump(mode="json")
         if self.interval == "crossed":  # younger than the first studies: their hashes stay true
             del tree["interval"]
         return tree
 
-    def declared(self) -> str:
+    def declared_hash(self) -> str:
         """Hash of everything in the file: a claim that is changed later is another claim."""
         return digest(self.declaration())
 
+    def declared_comparison(self) -> DeclaredComparison:
+        """What decides, with the study's baseline where the comparison names none."""
+        one = self.primary
+        baseline = one.baseline or self.baseline
+        return DeclaredComparison(
+            arm=one.arm, baseline=baseline, metric=one.metric, level=one.level
+        )
+
+    def rule(self) -> Rule:
+        """What a verdict rests on beside its comparison."""
+        budget = RuleBudget(**self.budget.model_dump())
+        return Rule(meaningful=self.meaningful, interval=self.interval, budget=budget)
+
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRun:
     """One run of a study.
 
     Attributes:
@@ -186,170 +196,104 @@ class Preparation:
     needs: tuple[Path, ...] = ()
 
 
-def load_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
-    """Read, override and check a study file; every arm's recipe is checked too.
+def check_study(study: Study) -> None:
+    """Refuse names, comparisons, seeds, bases and settings that make no sense.
 
     Raises:
-        ConfigError: not YAML, a key twice, unknown keys, an arm or baseline that is not there, or
-            names, comparisons and settings that cannot be meant.
-        DataError: the file does not exist.
+        ConfigError: which, and why.
     """
-    tree = read_mapping(Path(path), kind="study", see="see studies/")
-    study = checked(Study, with_overrides(tree, overrides), "")
-    check_study(study)
-    return study
-
-
-def plan(study: Study, out: Path) -> list[Planned]:
-    """Every run, those of one base and seed together, so that early ones compare in pairs.
-
-    Raises:
-        ConfigError: a recipe cannot be meant, two bases would have one directory, arms wait for
-            each other or would be evaluated in different ways, or what is compared would not be
-            measured.
-    """
-    _refuse_one_place(study)
-    runs = [
-        _planned(study, out, arm, base, seed)
-        for seed in study.seeds
-        for base in study.bases
-        for arm in study.arms
-    ]
-    check_runs(study, runs)
-    return runs
-
-
-def preparations(study: Study, out: Path) -> list[Preparation]:
-    """What runs before the arms: models that are made, then what each base needs."""
-    found: list[Preparation] = []
-    commands = {name: built.run for name, built in study.models.items()}
-    for base in study.bases:
-        known_places = {item.out for item in found}
-        for name in in_order(commands, base):
-            if _built(out, name) not in known_places:
-                found.append(_making(study, out, name))
-        for name, words in study.prepare.items():
-            place = _prepared(study, out, name, base)
-            model = model_of(study, out, base)
-            known = {"model": model, "base": short(study, base), "dir": str(place)}
-            command = tuple(filled(word, known, f"prepare.{name}") for word in words)
-            needs = (_built(out, base),) if base in study.models else ()
-            found.append(Preparation(name, base, place, command, needs))
-    return found
-
-
-def _making(study: Study, out: Path, name: str) -> Preparation:
-    place, words = _built(out, name), study.models[name].run
-    others = made_from(words)
-    known = {PREFIX + other: model_of(study, out, other) for other in others}
-    command = tuple(filled(w, {"dir": str(place), **known}, f"models.{name}") for w in words)
-    return Preparation("models", name, place, command, tuple(_built(out, o) for o in others))
-
-
-def model_of(study: Study, out: Path, base: str) -> str:
-    """What a base is loaded by."""
-    if base not in study.models:
-        return base
-    return filled(study.models[base].model, {"dir": str(_built(out, base))}, f"models.{base}")
-
-
-def short(study: Study, base: str) -> str:
-    """The last parts of a base's name that tell it from the others, fit for a directory."""
-    return short_names(study.bases)[base]
-
-
-def short_names(bases: Sequence[str]) -> dict[str, str]:
-    """Base -> its name in directories; see `short`."""
-    split = {base: base.rstrip("/").split("/") for base in bases}
-    for parts in range(1, max(map(len, split.values())) + 1):
-        names = {base: "-".join(words[-parts:]) for base, words in split.items()}
-        if len(set(names.values())) == len(names):
-            break
-    return {base: re.sub(r"[^A-Za-z0-9._+-]", "-", name) for base, name in names.items()}
-
-
-def run_directory(study: Study, out: Path, arm: str, base: str, seed: int) -> Path:
-    """Where a run is."""
-    return out / "runs" / arm / short(study, base) / f"seed-{seed}"
-
-
-def _refuse_one_place(study: Study) -> None:
-    owners: dict[str, str] = {}
-    for base, name in short_names(study.bases).items():
-        if not name.strip("."):
+    _check_names(study)
+    _check_comparisons(study)
+    models = [base if base in study.models else canonical_name(base) for base in study.bases]
+    for what, values, given in (
+        ("seeds", study.seeds, study.seeds),
+        ("bases", models, study.bases),
+    ):
+        if len(set(values)) < len(values):
             raise ConfigError(
-                f"base model '{base}' has no name for its directory",
-                fix="give it by a path that ends in a name",
+                f"{what} lists one twice",
+                got=list(given),
+                why="the same run counted twice would make the interval too narrow",
+                fix="leave one of them out",
             )
-        if name in owners:
+    check_sources({name: built.run for name, built in study.models.items()}, study.bases)
+    _check_not_set(study)
+
+
+def _check_names(study: Study) -> None:
+    for name in [*study.arms, *study.prepare, *study.models]:
+        if not _NAME.fullmatch(name):
             raise ConfigError(
-                "two base models would have one directory",
-                got=f"'{owners[name]}' and '{base}': both {name}",
-                why="the runs of one would be taken for the other's",
-                fix="give one of them by a path that ends otherwise, e.g. a link",
+                f"'{name}' cannot name an arm, preparation or model",
+                wanted="letters, digits, . _ + -",
+                why="it becomes a directory",
             )
-        owners[name] = base
+    for name in study.prepare:
+        if name in RESERVED or not NAME.fullmatch(name):
+            raise ConfigError(
+                f"'{name}' cannot name a preparation",
+                wanted="letters, digits and _, none of " + ", ".join(RESERVED),
+                why=f"an arm takes its result as {{{name}}}"
+                + (", which stands for something else" if name in RESERVED else ""),
+                fix="give it another name",
+            )
 
 
-def _built(out: Path, base: str) -> Path:
-    return out / "models" / base
-
-
-def _prepared(study: Study, out: Path, name: str, base: str) -> Path:
-    return out / "prepared" / name / short(study, base)
-
-
-def _planned(study: Study, out: Path, arm: str, base: str, seed: int) -> Planned:
-    needs: list[Path] = [_built(out, base)] if base in study.models else []
-    own = {"base": short(study, base), "model": model_of(study, out, base)}
-    others = {
-        f"run:{other}": run_directory(study, out, other, base, seed)
-        for other in study.arms
-        if other != arm
-    }
-    places = {name: _prepared(study, out, name, base) for name in study.prepare} | others
-    known = own | {name: str(place) for name, place in places.items()}
-
-    def fill(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: fill(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [fill(item) for item in value]
-        if not isinstance(value, str):
-            return value
-        needs.extend(places[name] for name in PLACEHOLDER.findall(value) if name in places)
-        return filled(value, known, f"arms.{arm}")
-
-    tree = fill(_laid_over(study.recipe, study.arms[arm]))
-    tree["model"] = {**_section(tree, "model", arm), "name": own["model"]}
-    tree["seed"] = seed
-    if study.budget.at_most is not None and study.budget.unit != "updates":
-        limit = {f"max_{study.budget.unit}": study.budget.at_most}
-        tree["optim"] = {**_section(tree, "optim", arm), **limit}
-    try:
-        recipe = make_recipe(tree)
-    except ConfigError as error:
-        raise ConfigError(f"arm '{arm}': {error}") from error
-    place = run_directory(study, out, arm, base, seed)
-    return Planned(arm, base, seed, place, recipe, tuple(dict.fromkeys(needs)))
-
-
-def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    out = dict(below)
-    for key, value in above.items():
-        under = out.get(key)
-        both = isinstance(value, Mapping) and isinstance(under, Mapping)
-        out[key] = _laid_over(dict(under or {}), value) if both else value
-    return out
-
-
-def _section(tree: Mapping[str, Any], name: str, arm: str) -> Mapping[str, Any]:
-    section = tree.get(name) or {}
-    if not isinstance(section, Mapping):
+def _check_comparisons(study: Study) -> None:
+    """Every comparison is of two arms of the study, and is made once."""
+    named = {"baseline": study.baseline, "primary.arm": study.primary.arm}
+    if study.primary.baseline is not None:
+        named["primary.baseline"] = study.primary.baseline
+    if study.pgr is not None:
+        named |= {"pgr.weak": study.pgr.weak, "pgr.ceiling": study.pgr.ceiling}
+    for i, pair in enumerate(study.comparisons):
+        named[f"comparisons.{i}.arm"] = pair.arm
+        named[f"comparisons.{i}.baseline"] = pair.baseline
+    for where, arm in named.items():
+        if arm not in study.arms:
+            raise ConfigError(f"{where} is not an arm", got=arm, fix=did_you_mean(arm, study.arms))
+    if study.pgr is not None and study.pgr.weak == study.pgr.ceiling:
         raise ConfigError(
-            f"arm '{arm}': section '{name}' is not a mapping",
-            got=section,
-            wanted="keys and values",
-            fix=f"write its settings below '{name}:'",
+            "pgr.weak and pgr.ceiling are the same arm",
+            got=study.pgr.weak,
+            why="there would be no gap between them",
+            fix="name another arm",
         )
-    return section
+    for pair in [*study.comparisons, *study.pairs()]:
+        if pair.arm == pair.baseline:
+            raise ConfigError(
+                f"'{pair.arm}' is compared with itself",
+                why="the difference would be 0 by construction",
+                fix="name another arm or baseline",
+            )
+    # `pairs` leaves out the primary one where `comparisons` names it too, which is fine once.
+    for pairs in (study.comparisons, study.pairs()):
+        seen = set[frozenset[str]]()
+        for pair in pairs:
+            arms = frozenset((pair.arm, pair.baseline))
+            if arms in seen:
+                raise ConfigError(
+                    f"'{pair.arm}' and '{pair.baseline}' are compared twice",
+                    why="p-values are adjusted for the number of comparisons, and the other way "
+                    "round is the same one",
+                    fix="leave one of them out of 'comparisons'",
+                )
+            seen.add(arms)
+
+
+def _check_not_set(study: Study) -> None:
+    """What the study gives each run is set by none of its recipes."""
+    trees = {"recipe": study.recipe} | {f"arms.{arm}": tree for arm, tree in study.arms.items()}
+    for where, tree in trees.items():
+        if "seed" in tree:
+            raise ConfigError(
+                f"{where}.seed is set", why="a study takes its seeds from 'seeds'", fix="remove it"
+            )
+        model = tree.get("model")
+        if isinstance(model, Mapping) and "name" in model:
+            raise ConfigError(
+                f"{where}.model.name is set",
+                got=model["name"],
+                why="a study takes its models from 'bases', and every arm begins with each of them",
+                fix="remove it; a model that is to be another one is a base",
+            )

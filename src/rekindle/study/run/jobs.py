@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from rekindle.errors import EXIT_RESUMABLE, RekindleError
 from rekindle.files import open_append
@@ -37,7 +37,7 @@ class Job:
 
     out: Path
     log: Path
-    recipe: Mapping[str, Any] | None = None
+    recipe: Mapping[str, object] | None = None
     command: tuple[str, ...] = ()
 
 
@@ -45,8 +45,8 @@ class Job:
 class Outcome:
     """How a job ended.
 
-    `lost`: its worker is gone (killed, out of memory) and the run can go on from its checkpoint;
-    `stopped`: it was asked to stop and saved; `failed`: it said why in `text`.
+    `lost`: its worker is gone (killed, out of memory) and the run can continue from its checkpoint;
+    `stopped`: it got the signal to stop and saved; `failed`: it said why in `text`.
     """
 
     job: Job
@@ -130,10 +130,10 @@ def watch_study(alive: Connection) -> None:
 
 
 def _run_command(job: Job) -> int:
-    words = [sys.executable, "-m", "rekindle", *job.command]
+    command = [sys.executable, "-m", "rekindle", *job.command]
     if job.out.exists():
-        words.append("--resume")
-    return subprocess.run(words, check=False).returncode
+        command.append("--resume")
+    return subprocess.run(command, check=False).returncode
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How a study shows that it is alive: a table on a terminal, one line a finished run elsewhere."""
+"""What a study prints: its plan, then a table on a terminal, or a line a run elsewhere."""
 
 from __future__ import annotations
 
@@ -12,17 +12,35 @@ from rich.live import Live
 from rich.table import Table as Grid
 
 from rekindle.engine.progress import say
-from rekindle.study.plan.study_file import Planned, Preparation
+from rekindle.study.plan.study_file import PlannedRun, Preparation, Study
 from rekindle.study.run.jobs import Outcome
+from rekindle.study.run.preflight import detectable, short_of_budget
 
 _SIGNS = {"finished": "done", "failed": "FAILED", "stopped": "stopped", "lost": "worker lost"}
 
 
+def announce(study: Study, runs: Sequence[PlannedRun], preparations: Sequence[Preparation]) -> None:
+    """Print what will be run, what was declared, and what can be known of it in advance."""
+    primary, first = study.primary, study.pairs()[0]
+    level = f" at level {primary.level}" if primary.level is not None else ""
+    before = f", after {len(preparations)} preparations" if preparations else ""
+    say(
+        f"{study.study}: {len(study.arms)} arms x {len(study.seeds)} seeds x "
+        f"{len(study.bases)} base models = {len(runs)} runs{before}"
+    )
+    say(
+        f"declared: {primary.metric}{level} of {first.arm} against {first.baseline}; "
+        f"hash {study.declared_hash()[:12]}"
+    )
+    for line in [detectable(study, runs), *short_of_budget(study, runs)]:
+        say(line)
+
+
 class Table:
-    """A context manager; `started`, `ended` and `refresh` are told what happens."""
+    """A context manager; call `started`, `ended` and `refresh` as things happen."""
 
     def __init__(
-        self, runs: Sequence[Planned], before: Sequence[Preparation], *, quiet: bool
+        self, runs: Sequence[PlannedRun], before: Sequence[Preparation], *, quiet: bool
     ) -> None:
         self._names = {run.out: f"{run.arm} {run.base} seed {run.seed}" for run in runs}
         self._names |= {item.out: f"{item.name} for {item.base}" for item in before}
@@ -55,10 +73,10 @@ class Table:
     def started(self, place: Path) -> None:
         """A job was given to a worker."""
         if self._live is None and not self._quiet:
-            say(f"{self._minutes()}  begins   {self._names[place]}")
+            say(f"{self._minutes()}  starts   {self._names[place]}")
 
     def ended(self, outcome: Outcome) -> None:
-        """A job ended; a failure is told with its reason."""
+        """A job ended; a failure is printed with its reason."""
         self._ended += 1
         if self._quiet:
             return
@@ -73,7 +91,7 @@ class Table:
     def refresh(
         self, *, done: Collection[Path], failed: Mapping[Path, str], running: Collection[Path]
     ) -> None:
-        """Draw the table anew."""
+        """Draw the table again."""
         if self._live is None:
             return
         grid = Grid("arm", "finished", "running", "failed", title=self._minutes())

@@ -7,30 +7,32 @@
     OUT/sessions.json   when it ran and what that cost beyond the runs
     OUT/study.json      the results
 
-A run is an ordinary run directory. Killed at any instant, a study goes on with `resume`: what is
-finished is kept, what had begun goes on from its checkpoint.
+A run is an ordinary run directory. Killed at any instant, a study continues with `resume`: finished
+runs are kept, and those that had begun continue from their checkpoints.
 """
 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from rekindle.errors import EXIT_RESUMABLE
 from rekindle.files import write_json
-from rekindle.study.analyse.results import Failure, study_results
-from rekindle.study.plan.study_file import Planned, Preparation, Study, plan, preparations
+from rekindle.study.analyse.results import study_results
+from rekindle.study.plan.planning import plan, preparations
+from rekindle.study.plan.study_file import PlannedRun, Preparation, Study
 from rekindle.study.run.jobs import Executor, Job, Outcome
 from rekindle.study.run.progress import Table
+from rekindle.study.schema import Failure, FailureNote, PreparedNote, StudyResults
 from rekindle.study.store.claim import Mode, claim_study
 from rekindle.study.store.cost import Ledger, read_cost
-from rekindle.study.store.layout import RESULTS, is_finished, read_object
-from rekindle.study.store.relocate import known_roots, respelt
+from rekindle.study.store.layout import RESULTS, is_finished, read_stored
+from rekindle.study.store.relocate import known_roots, rebased
 
 _TRIES = 2  # of a job whose worker was lost
 _WAIT = 0.5  # seconds between looks at the table
@@ -40,7 +42,7 @@ _WAIT = 0.5  # seconds between looks at the table
 class Work:
     """What there is to do and how each directory stands."""
 
-    runs: list[Planned]
+    runs: list[PlannedRun]
     before: list[Preparation]
     done: set[Path] = field(default_factory=set)
     failed: dict[Path, str] = field(default_factory=dict)
@@ -48,13 +50,13 @@ class Work:
     stopped: set[Path] = field(default_factory=set)
     lost: dict[Path, int] = field(default_factory=dict)
 
-    def look(self, roots: Sequence[str] = ()) -> None:
-        """Find what earlier sessions finished, and what failed; `roots`: the directory's names."""
+    def load(self, roots: Sequence[str] = ()) -> None:
+        """Read what earlier sessions finished, and what failed; `roots`: the directory's names."""
         self.done = {run.out for run in self.runs if is_finished(run.out)}
         self.done |= {item.out for item in self.before if _was_prepared(item, roots)}
         places = [*self.needs()]
         self.earlier = {
-            place: f"{read_object(_failure(place), why=str)['why']} (in an earlier session)"
+            place: f"{read_stored(_failure(place), FailureNote).why} (in an earlier session)"
             for place in places
             if place not in self.done and _failure(place).exists()
         }
@@ -68,21 +70,21 @@ class Work:
 
     def _not_needed(self) -> set[Path]:
         """Preparations that only finished runs rest on; an archive brings runs without them."""
-        items: list[Planned | Preparation] = [*self.runs, *reversed(self.before)]
+        items: list[PlannedRun | Preparation] = [*self.runs, *reversed(self.before)]
         used = {place for item in items for place in item.needs}
         needed = {run.out for run in self.runs}
         for item in items:  # preparations after what rests on them
-            asked = item.out in needed or item.out not in used
-            if asked and item.out not in self.done:
+            wanted = item.out in needed or item.out not in used
+            if wanted and item.out not in self.done:
                 needed |= {item.out, *item.needs}
         return {item.out for item in self.before} - needed
 
     def needs(self) -> dict[Path, tuple[Path, ...]]:
         """Directory -> directories that must be finished before."""
-        items: list[Planned | Preparation] = [*self.before, *self.runs]
+        items: list[PlannedRun | Preparation] = [*self.before, *self.runs]
         return {item.out: item.needs for item in items}
 
-    def take(self, outcome: Outcome) -> bool:
+    def record(self, outcome: Outcome) -> bool:
         """Note how a job ended; True when it is worth another try."""
         place = outcome.job.out
         if outcome.ending == "finished":
@@ -91,7 +93,7 @@ class Work:
             _failure(place).unlink(missing_ok=True)
             for item in self.before:
                 if item.out == place:
-                    write_json(_marker(item), {"command": list(item.command)})
+                    write_json(_marker(item), PreparedNote(command=list(item.command)).plain())
         elif outcome.ending == "stopped":
             self.stopped.add(place)
         elif outcome.ending == "lost":
@@ -106,38 +108,41 @@ class Work:
     def fail(self, place: Path, why: str) -> None:
         """Note that it failed, also for later sessions, until it is finished."""
         self.failed[place] = why
-        write_json(_failure(place), {"why": why})
+        write_json(_failure(place), FailureNote(why=why).plain())
 
-    def do(self, executor: Executor, ledger: Ledger, *, quiet: bool) -> bool:
+    def run(self, executor: Executor, ledger: Ledger, *, quiet: bool) -> bool:
         """Run what is not finished; True after SIGTERM or SIGINT, everything saved."""
-        asked: list[int] = []
-        with _signals_into(asked), Table(self.runs, self.before, quiet=quiet) as table:
+        signals: list[int] = []
+        with _signals_into(signals), Table(self.runs, self.before, quiet=quiet) as table:
             try:
-                _run_all(self, executor, table, ledger, lambda: bool(asked))
+                _run_all(self, executor, table, ledger, lambda: bool(signals))
             finally:
                 for outcome in executor.stop():
-                    self.take(outcome)
+                    self.record(outcome)
                     ledger.ended(outcome.job.out, outcome.seconds)
-        return bool(asked)
+        return bool(signals)
 
-    def results(self, study: Study, out: Path, runs: Sequence[Planned]) -> dict[str, Any]:
+    def results(self, study: Study, out: Path, runs: Sequence[PlannedRun]) -> StudyResults:
         """What study.json holds of a study's finished runs, but for what the study itself cost."""
-        failed = {**self.earlier, **self.failed}
-        failures = [
-            Failure(run.arm, run.base, run.seed, failed[run.out])
-            for run in runs
-            if run.out in failed
-        ]
-        found = study_results(study, out, runs, failures)
-        found["failed"] += [
-            {"preparation": item.name, "base": item.base, "why": failed[item.out]}
-            for item in self.before
-            if item.out in failed
-        ]
-        return found
+        why = {**self.earlier, **self.failed}
+        return study_results(
+            study,
+            out,
+            runs,
+            [
+                Failure(arm=run.arm, base=run.base, seed=run.seed, why=why[run.out])
+                for run in runs
+                if run.out in why
+            ],
+            [
+                Failure(preparation=item.name, base=item.base, why=why[item.out])
+                for item in self.before
+                if item.out in why
+            ],
+        )
 
 
-def run_study(
+def execute_study(
     study: Study,
     out: Path,
     *,
@@ -146,8 +151,8 @@ def run_study(
     command: str = "",
     quiet: bool = False,
     since: float | None = None,
-) -> dict[str, Any]:
-    """Run what is not finished yet and return the results, as study.json holds them.
+) -> StudyResults:
+    """Run what is not finished yet and write the results to study.json.
 
     `since`: `time.monotonic()` when the command began; None: now.
 
@@ -159,26 +164,26 @@ def run_study(
     work = Work(plan(study, out), preparations(study, out))
     lock = claim_study(study, out, work.runs, mode=mode, command=command, workers=executor.slots)
     try:
-        work.look(known_roots(out))
+        work.load(known_roots(out))
         ledger = Ledger(out, workers=executor.slots, since=since)
-        asked = work.do(executor, ledger, quiet=quiet)
+        stopped = work.run(executor, ledger, quiet=quiet)
         results = work.results(study, out, work.runs)
         ledger.write()  # the statistics took their time too
-        results["cost"] = read_cost(out)
-        write_json(out / RESULTS, results)
+        results = results.with_(cost=read_cost(out))
+        write_json(out / RESULTS, results.plain())
     finally:
         lock.release()
-    if asked:
+    if stopped:
         raise SystemExit(EXIT_RESUMABLE)
     return results
 
 
 def _run_all(
-    work: Work, executor: Executor, table: Table, ledger: Ledger, asked: Callable[[], bool]
+    work: Work, executor: Executor, table: Table, ledger: Ledger, stopped: Callable[[], bool]
 ) -> None:
     waiting, needs = work.waiting(), work.needs()
     running: dict[Path, Job] = {}
-    while (waiting or running) and not asked():
+    while (waiting or running) and not stopped():
         waiting = _unblocked(waiting, needs, work)
         for job in [job for job in waiting if set(needs[job.out]) <= work.done]:
             if len(running) == executor.slots:
@@ -195,9 +200,9 @@ def _run_all(
             return
         for outcome in executor.wait(_WAIT):
             job = running.pop(outcome.job.out)
-            if outcome.ending == "stopped" and not asked():  # of itself: a source that failed
+            if outcome.ending == "stopped" and not stopped():  # of itself: a source that failed
                 outcome = replace(outcome, ending="failed", text=f"it paused; see {job.log}")
-            if work.take(outcome):
+            if work.record(outcome):
                 waiting.insert(0, job)
             ledger.ended(job.out, outcome.seconds)
             table.ended(outcome)
@@ -218,13 +223,16 @@ def _unblocked(waiting: list[Job], needs: dict[Path, tuple[Path, ...]], work: Wo
 
 
 @contextmanager
-def _signals_into(asked: list[int]) -> Iterator[None]:
-    """SIGTERM and SIGINT are noted; a second SIGINT interrupts."""
+def _signals_into(signals: list[int]) -> Iterator[None]:
+    """SIGTERM and SIGINT are noted, in the main thread; a second SIGINT interrupts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def note(number: int, frame: FrameType | None) -> None:
-        if asked and number == signal.SIGINT:
+        if signals and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.append(number)
+        signals.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -250,6 +258,5 @@ def _was_prepared(item: Preparation, roots: Sequence[str]) -> bool:
     marker = _marker(item)
     if not marker.exists():
         return False
-    before: list[str] = respelt(read_object(marker, command=list)["command"], roots)
-    now: list[str] = respelt(item.command, roots)
-    return before == now
+    before = read_stored(marker, PreparedNote).command
+    return rebased(before, roots) == rebased(list(item.command), roots)

@@ -1,10 +1,10 @@
-"""A study as small files, read: unpacked for its page, or to be gone on with.
+"""A study as small files, read: unpacked for its page, or to be resumed.
 
     study.json  study.yaml  manifest.json  sessions.json     as the study wrote them
     runs.jsonl.xz                                            one line a finished run
 
-What a line holds, and how they are written, is in `archiving.py`. This half imports nothing heavy,
-for the report reads archives.
+What a line holds, and how it is written, is in `analyse/archive_write.py`. This half imports
+nothing heavy, for the report reads archives.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+
+from pydantic import ValidationError
 
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.files import replace_dir, write_atomic, written_aside
-from rekindle.study.store.layout import DECLARED, MANIFEST, RESULTS, SESSIONS
+from rekindle.study.schema import ArchivedRun
+from rekindle.study.store.layout import DECLARED, MANIFEST, RESULTS, SESSIONS, faults
 
 RUNS = "runs.jsonl.xz"
 OWN = (RESULTS, MANIFEST, SESSIONS)  # JSON of the study itself
@@ -30,7 +32,7 @@ def is_archive(place: Path) -> bool:
     return (place / RUNS).is_file() and not (place / "runs").exists()
 
 
-def take_up(archive: Path, out: Path, *, check: Callable[[Path], None] | None = None) -> None:
+def unpack_into(archive: Path, out: Path, *, check: Callable[[Path], None] | None = None) -> None:
     """Make `out` a study directory with the finished runs of an archive, to be resumed.
 
     Args:
@@ -42,8 +44,8 @@ def take_up(archive: Path, out: Path, *, check: Callable[[Path], None] | None = 
         RunDirectoryError: `archive` is none, or `out` exists.
         DataError: the archive is damaged.
     """
-    refuse_other(archive)
-    refuse_taken(out)
+    refuse_no_archive(archive)
+    refuse_existing(out)
     with written_aside(out, "unpacking to") as aside:
         _unpack(archive, aside)
         if check is not None:
@@ -51,7 +53,7 @@ def take_up(archive: Path, out: Path, *, check: Callable[[Path], None] | None = 
         replace_dir(aside, out)
 
 
-def refuse_other(archive: Path) -> None:
+def refuse_no_archive(archive: Path) -> None:
     """Raises RunDirectoryError where there is no archive."""
     if not is_archive(archive):
         raise RunDirectoryError(
@@ -61,16 +63,16 @@ def refuse_other(archive: Path) -> None:
         )
 
 
-def refuse_taken(out: Path) -> None:
-    """Raises RunDirectoryError where `out` is there: an archive is taken up into a new place."""
+def refuse_existing(out: Path) -> None:
+    """Raises RunDirectoryError where `out` exists: an archive is unpacked into a new directory."""
     if out.exists():
         raise RunDirectoryError(
-            f"{out} exists", fix="--resume goes on with it; --from begins a new directory"
+            f"{out} exists", fix="--resume continues it; --from starts a new directory"
         )
 
 
 @contextmanager
-def opened(place: Path) -> Iterator[Path]:
+def unpacked(place: Path) -> Iterator[Path]:
     """A study directory for reading: `place`, or what its archive holds, while the block lasts.
 
     Raises:
@@ -89,30 +91,25 @@ def _unpack(archive: Path, out: Path) -> None:
     for name in (*OWN, DECLARED):
         if (archive / name).exists():
             write_atomic(out / name, (archive / name).read_bytes())
-    for line in _lines(archive / RUNS):
-        for name, text in line["files"].items():
-            write_atomic(_inside(out, "runs", line["place"], name), text)
+    for run in list(_archived_runs(archive / RUNS)):  # all are checked before one is written
+        for name, text in run.files.items():
+            write_atomic(_inside(out, "runs", run.place, name), text)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _archived_runs(path: Path) -> Iterator[ArchivedRun]:
     try:
         lines = lzma.decompress(path.read_bytes()).decode().splitlines()
     except (lzma.LZMAError, EOFError, ValueError) as error:
         raise _damaged(str(path), str(error)) from error
-    return [_line(text, f"{path}, line {number}") for number, text in enumerate(lines, start=1)]
-
-
-def _line(text: str, where: str) -> dict[str, Any]:
-    try:
-        line = json.loads(text)
-    except ValueError as error:
-        raise _damaged(where, str(error)) from error
-    if not isinstance(line, dict) or not isinstance(line.get("place"), str):
-        raise _damaged(where, text, "an object with the place of a run")
-    files = line.get("files")
-    if not isinstance(files, dict) or not all(isinstance(held, str) for held in files.values()):
-        raise _damaged(where, text, "the text of each of its files")
-    return line
+    for number, text in enumerate(lines, start=1):
+        where = f"{path}, line {number}"
+        try:
+            yield ArchivedRun.read(json.loads(text))
+        except ValidationError as error:
+            wanted = "an object with the place of a run and the text of each of its files"
+            raise _damaged(where, faults(error), wanted) from error
+        except ValueError as error:
+            raise _damaged(where, str(error)) from error
 
 
 def _damaged(where: str, got: str, wanted: str | None = None) -> DataError:

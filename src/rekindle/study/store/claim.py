@@ -1,4 +1,4 @@
-"""Taking a study directory: whether it is ours, who holds it, and what was changed since it began.
+"""Claiming a study directory: whether it is a study, who uses it, and what was changed since.
 
 What was declared before the first run is hashed into the manifest. A study file may be changed
 later (more seeds, another arm): the change is noted with what had been finished by then, and the
@@ -8,16 +8,21 @@ numbers would stand under another recipe's name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import yaml
 
-from rekindle import __version__
 from rekindle.engine.manifest import STATE_FORMAT, make_manifest
 from rekindle.engine.rundir import LOCK, RunLock, flat, refuse_in_use
-from rekindle.errors import ConfigError, DataError, RekindleError, RunDirectoryError
+from rekindle.errors import (
+    ConfigError,
+    DataError,
+    RekindleError,
+    RunDirectoryError,
+    did_you_mean,
+)
 from rekindle.files import (
     clear_leftovers,
     explained_io,
@@ -26,14 +31,16 @@ from rekindle.files import (
     write_atomic,
     write_json,
 )
-from rekindle.study.plan.study_file import Planned, Study, preparations, short_names
-from rekindle.study.store.amendments import as_begun, finished_runs, note_changes
+from rekindle.study.plan.planning import preparations, short_names
+from rekindle.study.plan.study_file import PlannedRun, Study
+from rekindle.study.schema import ManifestHead, StudyManifest
 from rekindle.study.store.cost import read_cost
-from rekindle.study.store.declaration import differences
-from rekindle.study.store.layout import DECLARED, MANIFEST, SESSIONS, read_object
+from rekindle.study.store.declaration import differences, finished_runs, note_changes
+from rekindle.study.store.layout import DECLARED, MANIFEST, SESSIONS, read_head
 from rekindle.study.store.read import stored_manifest, stored_study, stored_tree
-from rekindle.study.store.relocate import AGAIN, known_roots, move_unfinished, respelt
+from rekindle.study.store.relocate import REMOVE_RUN, known_roots, move_unfinished, rebased
 from rekindle.training.recipe import make_recipe
+from rekindle.version import __version__
 
 Mode = Literal["new", "resume", "overwrite"]
 OWN = ("runs", "prepared", "models", "study.json", "report.html", SESSIONS, DECLARED, MANIFEST)
@@ -42,7 +49,7 @@ OWN = ("runs", "prepared", "models", "study.json", "report.html", SESSIONS, DECL
 def claim_study(
     study: Study,
     out: Path,
-    runs: Sequence[Planned],
+    runs: Sequence[PlannedRun],
     *,
     mode: Mode,
     command: str,
@@ -50,7 +57,7 @@ def claim_study(
 ) -> RunLock:
     """Make `out` this process's study directory and return the lock that keeps it.
 
-    A study that has another name than before goes on: `roots` says what counts as the same.
+    A study whose directory has another name than before is continued (`relocate.py`).
 
     Raises:
         RunDirectoryError: it exists (new), is no study (resume, overwrite), is in use, cannot be
@@ -66,18 +73,12 @@ def claim_study(
         if mode == "overwrite":
             for name in OWN:
                 remove_tree(out / name)
-        if _goes_on(study, out, runs, mode):
-            _note_place(study, out, runs)
+        if _continues(study, out, runs, mode):
+            _note_directory(study, out, runs)
             note_changes(study, out, runs)
         else:
-            manifest = make_manifest(
-                command=command,
-                seed=list(study.seeds),
-                fingerprints={"declared": study.declared()},
-                processes=workers,
-            )
-            own = {"study": study.study, "places": [str(out)], **as_begun(study)}
-            write_json(out / MANIFEST, {**manifest, **own})
+            manifest = _new_manifest(study, out, command=command, workers=workers)
+            write_json(out / MANIFEST, manifest.plain())
         write_atomic(out / DECLARED, _text(study))
     except RekindleError:
         lock.release()
@@ -85,7 +86,25 @@ def claim_study(
     return lock
 
 
-def refuse_start(study: Study, out: Path, runs: Sequence[Planned], *, mode: Mode) -> None:
+def _new_manifest(study: Study, out: Path, *, command: str, workers: int) -> StudyManifest:
+    made_by = make_manifest(
+        command=command,
+        seed=list(study.seeds),
+        fingerprints={"declared": study.declared_hash()},
+        processes=workers,
+    )
+    own = {
+        "study": study.study,
+        "places": [str(out)],
+        "primary": study.declared_comparison(),
+        "rule": study.rule(),
+        "declaration": study.declaration(),
+        "changes": [],
+    }
+    return StudyManifest.model_validate({**made_by, **own})
+
+
+def refuse_start(study: Study, out: Path, runs: Sequence[PlannedRun], *, mode: Mode) -> None:
     """Refuse what `claim_study` refuses, and write nothing: of a dry run.
 
     Raises:
@@ -93,11 +112,11 @@ def refuse_start(study: Study, out: Path, runs: Sequence[Planned], *, mode: Mode
     """
     _refuse_mode(out, mode)
     refuse_in_use(out / LOCK)
-    _goes_on(study, out, runs, mode)
+    _continues(study, out, runs, mode)
 
 
-def _goes_on(study: Study, out: Path, runs: Sequence[Planned], mode: Mode) -> bool:
-    """Whether the study that lies in `out` goes on, with what forbids it, or a new one, refused."""
+def _continues(study: Study, out: Path, runs: Sequence[PlannedRun], mode: Mode) -> bool:
+    """Whether the study in `out` is continued (else: begun); refuses what forbids either."""
     if mode == "resume" and (out / DECLARED).exists():
         refuse_unlike(out, runs)
         refuse_renamed(out, study)
@@ -108,7 +127,7 @@ def _goes_on(study: Study, out: Path, runs: Sequence[Planned], mode: Mode) -> bo
     return False
 
 
-def refuse_unlike(out: Path, runs: Sequence[Planned]) -> None:
+def refuse_unlike(out: Path, runs: Sequence[PlannedRun]) -> None:
     """Refuse a study directory whose runs are not those that are planned in it now.
 
     Raises:
@@ -126,6 +145,9 @@ def _text(study: Study) -> str:
 
 
 def _refuse_mode(out: Path, mode: Mode) -> None:
+    modes = get_args(Mode)
+    if mode not in modes:  # of a caller in Python
+        raise ConfigError(f"there is no mode '{mode}'", fix=did_you_mean(mode, modes))
     if not out.exists():
         return
     if not out.is_dir():
@@ -135,7 +157,7 @@ def _refuse_mode(out: Path, mode: Mode) -> None:
         raise RunDirectoryError(
             f"{out} exists",
             why="a study is never mixed with another",
-            fix="--resume goes on with it, --overwrite replaces it, or give another --out",
+            fix="--resume continues it, --overwrite replaces it, or give another --out",
         )
     if filled and not _is_ours(out, mode):
         raise RunDirectoryError(
@@ -148,49 +170,54 @@ def _refuse_mode(out: Path, mode: Mode) -> None:
 
 def _is_ours(out: Path, mode: Mode) -> bool:
     try:
-        return (out / MANIFEST).exists() and "study" in read_object(out / MANIFEST)
+        return (out / MANIFEST).exists() and read_head(out).study is not None
     except DataError:
-        if mode == "resume":  # told as what it is
+        if mode == "resume":  # the damage is reported
             raise
         return False
 
 
+_THIS_VERSION = f"state format {STATE_FORMAT} (rekindle {__version__})"
+
+
+def _version(head: ManifestHead) -> str:
+    return f"rekindle {head.rekindle}, state format {head.state_format}"
+
+
 def _refuse_other_version(out: Path) -> None:
-    manifest = read_object(out / MANIFEST)
-    known = manifest.get("state_format")
-    if known != STATE_FORMAT:
+    head = read_head(out)
+    if head.state_format != STATE_FORMAT:
         raise RunDirectoryError(
             f"{out} was made with another version of rekindle",
-            got=f"rekindle {manifest.get('rekindle')}, state format {known}",
-            wanted=f"state format {STATE_FORMAT} (rekindle {__version__})",
-            why="its runs cannot go on here, and half of a study is not compared with the other",
+            got=_version(head),
+            wanted=_THIS_VERSION,
+            why="its runs cannot be continued here, and runs of two versions are not compared",
             fix="resume it with the version that made it, or start again with --overwrite",
         )
 
 
-def _resolved_now(tree: dict[str, Any]) -> dict[str, Any]:
+def _resolved_now(tree: Mapping[str, object]) -> Mapping[str, object]:
     """A run's config with the keys that later versions added, at their defaults."""
     try:
         return make_recipe(tree).resolved()
-    except ConfigError:  # a key that is gone: told as a difference
+    except ConfigError:  # a key that is gone: shown as a difference
         return tree
 
 
-def _refuse_other_formats(out: Path, runs: Sequence[Planned]) -> None:
+def _refuse_other_formats(out: Path, runs: Sequence[PlannedRun]) -> None:
     """Refuse runs that another version made, as `_refuse_other_version` does the study."""
-    odd = []
-    for run in runs:
-        if (run.out / "config.yaml").exists():
-            manifest = read_object(run.out / MANIFEST)
-            known = manifest.get("state_format")
-            if known != STATE_FORMAT:
-                by = f"rekindle {manifest.get('rekindle')}, state format {known}"
-                odd.append(f"{run.out.relative_to(out)}: {by}")
-    if odd:
+    heads = {run.out: read_head(run.out) for run in runs if (run.out / "config.yaml").exists()}
+    lines = [
+        f"{place.relative_to(out)}: {_version(head)}"
+        for place, head in heads.items()
+        if head.state_format != STATE_FORMAT
+    ]
+    if lines:
         raise RunDirectoryError(
-            "runs of the study were made with another version of rekindle:\n    " + _first_of(odd),
-            wanted=f"state format {STATE_FORMAT} (rekindle {__version__})",
-            why="they cannot go on here, and their numbers could mean something else",
+            "runs of the study were made with another version of rekindle:\n    "
+            + _first_of(lines),
+            wanted=_THIS_VERSION,
+            why="they cannot be continued here, and their numbers could mean something else",
             fix="resume with the version that made them, or remove the directories of these runs: "
             "--resume makes only them again",
         )
@@ -201,42 +228,41 @@ def _first_of(lines: Sequence[str]) -> str:
     return "\n    ".join(lines[:5]) + more
 
 
-def _refuse_other_runs(out: Path, runs: Sequence[Planned]) -> None:
+def _refuse_other_runs(out: Path, runs: Sequence[PlannedRun]) -> None:
     _refuse_other_formats(out, runs)
-    odd, versions, roots = [], set(), known_roots(out)
+    changed, versions, roots = [], set[str | None](), known_roots(out)
     for run in runs:
         config = run.out / "config.yaml"
         if not config.exists():
             continue
-        manifest = read_object(run.out / MANIFEST)
-        before = flat(_resolved_now(stored_tree(config, fix=AGAIN)))
+        version = read_head(run.out).rekindle
+        before = flat(_resolved_now(stored_tree(config, fix=REMOVE_RUN)))
         after = flat(run.recipe.resolved())
-        lines = differences(respelt(before, roots), respelt(after, roots))
+        lines = differences(rebased(before, roots), rebased(after, roots))
         if lines:
-            odd.append(f"{run.out.relative_to(out)}: " + "; ".join(lines[:3]))
-            versions.add(manifest.get("rekindle"))
-    if odd:
+            changed.append(f"{run.out.relative_to(out)}: " + "; ".join(lines[:3]))
+            versions.add(version)
+    if changed:
         other = sorted(str(version) for version in versions - {__version__})
         raise RunDirectoryError(
-            "the study was changed half-way: runs were made with other settings:\n    "
-            + _first_of(odd),
+            "the study file was changed: these runs were made with other settings:\n    "
+            + _first_of(changed),
             got=f"runs of rekindle {', '.join(other)}; this is {__version__}" if other else None,
-            why="their numbers would stand beside runs that were asked something else",
+            why="runs of one arm would have different settings, and could not be compared",
             fix="restore the study file, give another --out, or start again with --overwrite "
             "(removing the runs listed makes only them again)",
         )
 
 
-def _note_place(study: Study, out: Path, runs: Sequence[Planned]) -> None:
-    """Keep each name that the directory is called by, and let begun runs go on under this one."""
+def _note_directory(study: Study, out: Path, runs: Sequence[PlannedRun]) -> None:
+    """Keep each name that the directory is called by, and continue unfinished runs under this."""
     manifest = stored_manifest(out)
-    places = manifest.get("places", [])
-    if str(out) in places:
+    if str(out) in manifest.places:
         return
     # Noted first: a kill in between leaves configs with both names, and both are known.
-    write_json(out / MANIFEST, {**manifest, "places": [*places, str(out)]})
-    made = [item.out for item in preparations(study, out)]
-    move_unfinished(out, [run.out for run in runs] + made, known_roots(out))
+    write_json(out / MANIFEST, manifest.with_(places=[*manifest.places, str(out)]).plain())
+    prepared = [item.out for item in preparations(study, out)]
+    move_unfinished(out, [run.out for run in runs] + prepared, known_roots(out))
 
 
 def refuse_renamed(out: Path, study: Study) -> None:
@@ -254,10 +280,10 @@ def refuse_renamed(out: Path, study: Study) -> None:
             raise RunDirectoryError(
                 f"base model '{base}' would have another directory",
                 got=f"'{names[base]}', and {len(lost)} finished runs are in '{was}'",
-                why="bases are told apart by the last parts of their names; with the new ones that "
-                "takes more of them, and the finished runs would be left out",
-                fix="give the new base by a path that ends otherwise (e.g. a link), or begin anew "
-                "with another --out",
+                why="a base's directory is named by the last parts of its path, as many as tell it "
+                "from the others; now that is more parts, and finished runs would be left out",
+                fix="give the new base by a path that ends otherwise (e.g. a link), or start a "
+                "new study with another --out",
             )
 
 
@@ -266,7 +292,7 @@ def _refuse_undeclared(out: Path) -> None:
     if begun:
         raise RunDirectoryError(
             f"{out / DECLARED} is gone",
-            got=f"{begun} runs, and not what was declared before them",
-            why="a claim that is declared now would look as if it had been declared before",
+            got=f"{begun} runs without the study file that was declared before them",
+            why="a claim that is declared now would look as if it was declared before the runs",
             fix=f"restore {DECLARED}, or start again with --overwrite or another --out",
         )

@@ -12,21 +12,21 @@ a session that is killed no more than the last of these is lost, of wall and bus
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from rekindle.engine.manifest import code_version, now
-from rekindle.errors import DataError
 from rekindle.files import read_json, write_json
-from rekindle.study.store.layout import ODD, SESSIONS
+from rekindle.study.schema import Session, StudyCost
+from rekindle.study.store.layout import SESSIONS, damaged, faults
 
 _EVERY = 10.0  # seconds
-_SUMMED = ("wall_seconds", "busy_seconds", "workers")
 
 
 class Ledger:
-    """One session's account; `began` and `ended` are told of each job.
+    """One session's account; call `began` and `ended` for each job.
 
     Args:
         out: the study directory; sessions that are written there stay.
@@ -36,11 +36,11 @@ class Ledger:
 
     def __init__(self, out: Path, *, workers: int, since: float | None = None) -> None:
         self._path = out / SESSIONS
-        self._before = _sessions(self._path) if self._path.exists() else []
+        self._before = read_sessions(self._path) if self._path.exists() else []
         self._since = time.monotonic() if since is None else since
         self._running: dict[Path, float] = {}
         self._busy, self._jobs, self._first = 0.0, 0, float("nan")
-        self._facts = {"started": now(), "workers": workers, **code_version()}
+        self._started, self._workers = now(), workers
         self.write()
 
     def began(self, place: Path) -> None:
@@ -65,58 +65,59 @@ class Ledger:
         """The account up to now."""
         self._written = time.monotonic()
         running = sum(self._written - began for began in self._running.values())
-        session = {
-            **self._facts,
-            "wall_seconds": self._written - self._since,
-            "busy_seconds": self._busy + running,
-            "first_job_seconds": self._first,
-            "jobs": self._jobs,
-        }
-        write_json(self._path, [*self._before, session])
+        session = Session(
+            started=self._started,
+            workers=self._workers,
+            **code_version(),
+            wall_seconds=self._written - self._since,
+            busy_seconds=self._busy + running,
+            first_job_seconds=self._first,
+            jobs=self._jobs,
+        )
+        write_json(self._path, [one.plain() for one in [*self._before, session]])
 
 
-def cost_of(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The sums over sessions, as study.json holds them; `overhead` None before any time passed."""
-    capacity = sum(s["wall_seconds"] * s["workers"] for s in sessions)
-    busy = sum(s["busy_seconds"] for s in sessions)
-    return {
-        "wall_seconds": sum(s["wall_seconds"] for s in sessions),
-        "busy_seconds": busy,
-        "overhead": max(0.0, 1 - busy / capacity) if capacity and busy else None,
-        "sessions": list(sessions),
-    }
+def cost_of(sessions: Sequence[Session]) -> StudyCost:
+    """The sums over sessions, as study.json holds them."""
+    capacity = sum(session.wall_seconds * session.workers for session in sessions)
+    busy = sum(session.busy_seconds for session in sessions)
+    return StudyCost(
+        wall_seconds=sum(session.wall_seconds for session in sessions),
+        busy_seconds=busy,
+        overhead=max(0.0, 1 - busy / capacity) if capacity and busy else None,
+        sessions=list(sessions),
+    )
 
 
-def read_cost(out: Path) -> dict[str, Any] | None:
+def read_cost(out: Path) -> StudyCost | None:
     """The cost of a study; None where it was made before costs were written down."""
     path = out / SESSIONS
-    return cost_of(_sessions(path)) if path.exists() else None
+    return cost_of(read_sessions(path)) if path.exists() else None
 
 
-def _sessions(path: Path) -> list[dict[str, Any]]:
-    found = read_json(path)
-    fine = isinstance(found, list) and all(
-        isinstance(session, dict)
-        and all(isinstance(session.get(name), int | float) for name in _SUMMED)
-        for session in found
-    )
-    if not fine:
-        raise DataError(
-            f"{path} {ODD}",
-            got=found,
-            wanted=f"a list of sessions, each with {', '.join(_SUMMED)}",
-            fix="restore it, or remove it: the cost is then counted from now on",
-        )
-    return list(found)
+def read_sessions(path: Path) -> list[Session]:
+    """The content of sessions.json.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    tree = read_json(path)
+    wanted = "a list of sessions, each with wall_seconds, busy_seconds, workers"
+    fix = "restore it, or remove it: the cost is then counted from now on"
+    if not isinstance(tree, list):
+        raise damaged(path, tree, wanted, fix)
+    try:
+        return [Session.read(session) for session in tree]
+    except ValidationError as error:
+        raise damaged(path, faults(error), wanted, fix) from error
 
 
-def told(cost: Mapping[str, Any]) -> str:
-    """One line."""
-    sessions = cost["sessions"]
-    workers = sorted({s["workers"] for s in sessions})
-    several = f" in {len(sessions)} sessions" if len(sessions) > 1 else ""
-    share = "" if cost["overhead"] is None else f": {cost['overhead']:.1%} without a run"
+def cost_line(cost: StudyCost) -> str:
+    """The cost in one line."""
+    workers = sorted({session.workers for session in cost.sessions})
+    several = f" in {len(cost.sessions)} sessions" if len(cost.sessions) > 1 else ""
+    share = "" if cost.overhead is None else f": {cost.overhead:.1%} without a run"
     return (
-        f"{cost['wall_seconds']:,.0f} s{several} with {' or '.join(map(str, workers))} "
-        f"worker{'s' if workers != [1] else ''}, {cost['busy_seconds']:,.0f} s of runs{share}"
+        f"{cost.wall_seconds:,.0f} s{several} with {' or '.join(map(str, workers))} "
+        f"worker{'s' if workers != [1] else ''}, {cost.busy_seconds:,.0f} s of runs{share}"
     )

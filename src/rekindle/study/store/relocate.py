@@ -1,8 +1,8 @@
-"""A study's own directory inside what its runs were given, told apart from what they were asked.
+"""A study's own directory inside the settings of its runs.
 
 Models that a study makes, preparations and other arms' runs are named by paths below its directory.
 The same study may be resumed by another spelling of that directory, be moved, or come from an
-archive: its runs were asked the same all the while.
+archive: its settings have not changed. They are compared with the directory written as `{study}`.
 """
 
 from __future__ import annotations
@@ -11,49 +11,63 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, cast
 
 import yaml
+from pydantic import ConfigDict
 
-from rekindle.errors import DataError
 from rekindle.files import write_atomic
-from rekindle.study.store.layout import MANIFEST, ODD, RESULTS, is_finished, read_object
+from rekindle.study.schema import Stored
+from rekindle.study.store.layout import MANIFEST, RESULTS, is_finished, read_head, read_stored
 from rekindle.study.store.read import stored_tree
 
 ROOT = "{study}"
-AGAIN = "restore it, or remove the run's directory: --resume makes it again"
+REMOVE_RUN = "restore it, or remove the run's directory: --resume makes it again"
 _BELOW = ("runs", "prepared", "models")
 
 
+T = TypeVar("T")
+
+
+class _Run(Stored):
+    model_config = ConfigDict(extra="ignore")
+    out: str
+
+
+class _Arm(Stored):
+    model_config = ConfigDict(extra="ignore")
+    runs: list[_Run]
+
+
+class _RunPaths(Stored):
+    """The directories of runs in study.json, of whatever version."""
+
+    model_config = ConfigDict(extra="ignore")
+    arms: dict[str, _Arm]
+
+
 def known_roots(out: Path) -> tuple[str, ...]:
-    """The names that the study in `out` has or had: as given now, as it stands, as noted before.
+    """The names that the directory of a study has or had: now, absolute, and as noted before.
 
     Raises:
         DataError: its manifest or results are damaged.
     """
     known = [str(out), os.path.relpath(out), str(out.absolute()), str(out.resolve())]
     if (out / MANIFEST).exists():
-        known += read_object(out / MANIFEST).get("places", [])
-    if (out / RESULTS).exists():  # the first studies noted their place only here
-        known += _places_in(out / RESULTS)
+        known += read_head(out).places
+    if (out / RESULTS).exists():  # the first studies noted their directory only here
+        results = read_stored(
+            out / RESULTS,
+            _RunPaths,
+            wanted="arms with the directories of their runs",
+            fix="remove it: --resume writes it again",
+        )
+        paths = [Path(run.out) for arm in results.arms.values() for run in arm.runs]
+        known += [str(path.parents[3]) for path in paths if len(path.parents) > 3]
     return tuple(dict.fromkeys(known))
 
 
-def _places_in(results: Path) -> list[str]:
-    arms = read_object(results, arms=dict)["arms"]
-    try:
-        places = [run["out"] for arm in arms.values() for run in arm["runs"]]
-        return [str(Path(place).parents[3]) for place in places]
-    except (KeyError, TypeError, IndexError) as error:
-        raise DataError(
-            f"{results} {ODD}",
-            got=f"arms: {arms}",
-            wanted="arms with the directories of their runs",
-            fix="remove it: --resume writes it again",
-        ) from error
-
-
-def respelt(value: Any, roots: Sequence[str], to: str = ROOT) -> Any:
+def rebased(value: T, roots: Sequence[str], to: str = ROOT) -> T:
     """Plain data with each path below one of `roots` written as one below `to`."""
     if not roots:
         return value
@@ -61,22 +75,22 @@ def respelt(value: Any, roots: Sequence[str], to: str = ROOT) -> Any:
     longest_first = "|".join(re.escape(start) for start in sorted(starts, key=len, reverse=True))
     path = re.compile(rf"(?<![\w./~+-])(?:{longest_first})({'|'.join(_BELOW)})(?=/|$)")
 
-    def walk(item: Any) -> Any:
+    def walk(item: object) -> object:
         if isinstance(item, Mapping):
             return {key: walk(inner) for key, inner in item.items()}
         if isinstance(item, list | tuple):
             return [walk(inner) for inner in item]
         if isinstance(item, str):
-            return path.sub(lambda found: os.path.join(to, found[1]), item)
+            return path.sub(lambda match: os.path.join(to, match[1]), item)
         return item
 
-    return walk(value)
+    return cast("T", walk(value))
 
 
 def move_unfinished(out: Path, places: Sequence[Path], roots: Sequence[str]) -> None:
-    """Write `out` for all its other names into the configs of runs that are to go on.
+    """Write `out` for all its other names into the configs of runs that are not finished.
 
-    A run goes on only with the config that it was begun with. Finished ones stay as they are.
+    A run continues only with the config that it began with. Finished ones stay as they are.
 
     Args:
         places: run directories, and those of preparations.
@@ -88,7 +102,7 @@ def move_unfinished(out: Path, places: Sequence[Path], roots: Sequence[str]) -> 
         for path in [place / "config.yaml", *place.glob("stages/*/config.yaml")]:
             if not path.exists():
                 continue
-            before = stored_tree(path, fix=AGAIN)
-            after = respelt(before, roots, str(out))
+            before = stored_tree(path, fix=REMOVE_RUN)
+            after = rebased(before, roots, str(out))
             if after != before:
                 write_atomic(path, yaml.safe_dump(after, sort_keys=False, allow_unicode=True))

@@ -1,0 +1,360 @@
+"""Sampling completions: left-padded batches, a key-value cache, one prefill a problem.
+
+A prompt is read once and its cache shared by the samples of its group. Rows that have finished are
+dropped from the batch. Every draw has its own random number, by (seed, problem id, sample,
+position): see `ops/draws.py`. Small Llama-like models decode through their twin in
+`engine/small_decoder/decode.py`, all others through the transformers forward.
+
+Axes: P prompts, B rows (samples of prompts), S prompt slots, T new tokens, V vocabulary.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rekindle.engine.config import SampleConfig
+from rekindle.engine.contrast import ContrastDecoder, ContrastPolicy
+from rekindle.engine.decoders import Decoder, ModelDecoder
+from rekindle.engine.policy import Policy
+from rekindle.engine.small_decoder.decode import CPU_ROWS, Memory, Twin
+from rekindle.engine.small_decoder.fused import Weights, supports
+from rekindle.engine.stops import StopStrings
+from rekindle.errors import ConfigError, ModelError
+from rekindle.ops.draws import SampledTokens, draw, greedy, stream_keys, uniforms
+from rekindle.records import Finish, Problem, Rollout
+
+_DROP_AT = 8  # finished rows are dropped when they are one in so many,
+_DROP_LEAST = 4  # and so many: to drop a few costs more than to carry them
+_NUMBERS_AHEAD = 64  # positions whose random numbers are made at once
+_LOOK_EVERY = 8  # on a GPU, steps between looks at what has finished: a look waits for the device
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One completion of a batch."""
+
+    problem: int
+    sample: int
+
+
+@dataclass(frozen=True)
+class _Answer:
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish: Finish
+
+
+class CachedSampler:
+    """The sampler of the library.
+
+    Up to `config.batch_size` rows are decoded at a time, problems with prompts of similar length
+    together. `sampled_logprobs` are log softmax(logits / temperature), before `top_p`; greedy
+    (temperature 0) takes them at temperature 1. A stop string is cut from the text and stays in the
+    tokens. A completion ends where the context does, with finish "length".
+
+    Args:
+        policy: its weights are read anew at each call, so that nothing is copied.
+        twin: False goes through the transformers forward even where the twin could serve.
+    """
+
+    def __init__(self, policy: Policy, *, twin: bool = True) -> None:
+        self._policy = policy
+        self._twin = twin
+        self._memory, self._weak_memory = Memory(), Memory()
+        self._stops: StopStrings | None = None
+
+    def sync(self, policy: Policy) -> None:
+        """Sample from this policy from now on; its weights are in this process already."""
+        if policy is not self._policy:
+            self._policy, self._stops = policy, None
+
+    def sample(
+        self, problems: Sequence[Problem], *, samples: int, config: SampleConfig, seed: int
+    ) -> list[Rollout]:
+        """`samples` rollouts of each problem, problem by problem.
+
+        The same seed and problem give the same draws, whatever else is in the list. (Up to the
+        rounding of logits, which may depend on the batch: it decides a draw about once in 10^6.)
+        A problem that is in the list twice gets the same answers twice.
+
+        Raises:
+            DataError: a prompt is empty or fills the context; the problem is named.
+            ConfigError: a stop string that cannot be found.
+            ModelError: the model's logits are not finite.
+        """
+        if samples < 1:
+            raise ConfigError("too few samples", got=samples, wanted="at least 1 a problem")
+        prompts = [self._policy.encode_prompt(problem) for problem in problems]
+        stops = self._stop_strings(config)
+        rollouts: dict[_Row, Rollout] = {}
+        lengths = [len(prompt) for prompt in prompts]
+        with torch.inference_mode(), self._decoder(config.batch_size) as (decoder, at_once):
+            for rows in _plan(lengths, samples, at_once):
+                batch = _Batch(self._policy, problems, prompts, rows, config, seed, stops)
+                answers = batch.generate(decoder)
+                for row, answer in zip(rows, answers, strict=True):
+                    problem, prompt = problems[row.problem], prompts[row.problem]
+                    rollouts[row] = self._rollout(problem, prompt, row.sample, answer, stops)
+        return [rollouts[_Row(p, s)] for p in range(len(problems)) for s in range(samples)]
+
+    @contextmanager
+    def _decoder(self, batch_size: int) -> Iterator[tuple[Decoder, int]]:
+        """The decoder for the weights as they are now, and how many rows to give it at once."""
+        policy = self._policy
+        if not isinstance(policy, ContrastPolicy):
+            with self._decoder_of(policy, self._memory, batch_size) as decoder:
+                yield decoder
+            return
+        with (
+            self._decoder_of(policy, self._memory, batch_size) as (strong, rows),
+            self._decoder_of(policy.weak, self._weak_memory, batch_size) as (weak, others),
+        ):
+            yield ContrastDecoder(strong, weak, policy.strength), min(rows, others)
+
+    @contextmanager
+    def _decoder_of(
+        self, policy: Policy, memory: Memory, batch_size: int
+    ) -> Iterator[tuple[Decoder, int]]:
+        model = policy.model
+        if self._twin and supports(model):
+            on_cpu = policy.device.type == "cpu"
+            yield (
+                Twin(Weights.read(model), memory),
+                min(batch_size, CPU_ROWS if on_cpu else batch_size),
+            )
+            memory.trim()
+            return
+        training = model.training
+        model.eval()  # no dropout
+        try:
+            yield ModelDecoder(policy), batch_size
+        finally:
+            model.train(training)
+
+    def _stop_strings(self, config: SampleConfig) -> StopStrings | None:
+        if not config.stop:
+            return None
+        if self._stops is None or self._stops.stop != config.stop:
+            self._stops = StopStrings(config.stop, self._policy)
+        return self._stops
+
+    def _rollout(
+        self,
+        problem: Problem,
+        prompt: tuple[int, ...],
+        sample: int,
+        answer: _Answer,
+        stops: StopStrings | None,
+    ) -> Rollout:
+        text = self._policy.decode(answer.tokens)
+        if stops is not None and answer.finish == "stop":
+            text = stops.cut(text)
+        return Rollout(
+            problem=problem,
+            sample=sample,
+            prompt_tokens=prompt,
+            tokens=answer.tokens,
+            sampled_logprobs=answer.logprobs,
+            text=text,
+            finish=answer.finish,
+        )
+
+
+def _plan(lengths: Sequence[int], samples: int, batch_size: int) -> list[list[_Row]]:
+    """Rows of each batch: whole groups where they fit, similar prompt lengths together."""
+    order = sorted(range(len(lengths)), key=lambda problem: lengths[problem])
+    if samples > batch_size:
+        return [
+            [_Row(problem, sample) for sample in range(first, min(first + batch_size, samples))]
+            for problem in order
+            for first in range(0, samples, batch_size)
+        ]
+    groups = batch_size // samples
+    return [
+        [
+            _Row(problem, sample)
+            for problem in order[first : first + groups]
+            for sample in range(samples)
+        ]
+        for first in range(0, len(order), groups)
+    ]
+
+
+class _Batch:
+    """The rows that are decoded together, from their prompts to their answers."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        problems: Sequence[Problem],
+        prompts: Sequence[tuple[int, ...]],
+        rows: Sequence[_Row],
+        config: SampleConfig,
+        seed: int,
+        stops: StopStrings | None,
+    ) -> None:
+        self.policy, self.config, self.stops = policy, config, stops
+        numbers = list(dict.fromkeys(row.problem for row in rows))
+        self.prompts = [prompts[number] for number in numbers]
+        place = {number: index for index, number in enumerate(numbers)}
+        # fp64, which draws need, is not to be had on Apple's GPUs: there, logits come to the CPU
+        device = torch.device("cpu") if policy.device.type == "mps" else policy.device
+        self.device = device
+        self.source_B = torch.tensor([place[row.problem] for row in rows], device=device)
+        limits = [
+            min(config.max_new_tokens, policy.context - len(prompts[row.problem])) for row in rows
+        ]
+        self.limit_B = torch.tensor(limits, device=device)
+        self.room, self.same_limit = max(limits), min(limits) == max(limits)
+        self.spare = policy.context - max(map(len, self.prompts))  # steps until a row is full
+        self.ids = [problems[row.problem].id for row in rows]
+        self.keys_B2 = stream_keys(
+            seed, [(name, row.sample) for name, row in zip(self.ids, rows, strict=True)]
+        )
+        vocabulary = policy.model.get_input_embeddings().weight.shape[0]
+        self.ends_V = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+        self.ends_V.index_fill_(0, torch.tensor(policy.eos_ids, device=device).long(), True)
+        self.record = _Record(len(rows), self.room, device)
+        self.stopped: dict[int, int] = {}  # row -> length, for those that a stop string ended
+
+    def generate(self, decoder: Decoder) -> list[_Answer]:
+        """Draw until every row has finished; answers in the order of the rows."""
+        tokens_PS, attend_PS = _pad_left(self.prompts, self.policy.pad_id, self.device)
+        logits_BV = decoder.begin(tokens_PS, attend_PS, self.source_B, room=self.room)
+        limit_B, finished_B = self.limit_B, torch.zeros_like(self.limit_B, dtype=torch.bool)
+        look_every = 1 if self.device.type == "cpu" or self.stops else _LOOK_EVERY
+        for step in range(self.room):
+            if step % _NUMBERS_AHEAD == 0:
+                uniform_TB = self._numbers(step)
+            drawn = self._draw(logits_BV, uniform_TB[step % _NUMBERS_AHEAD])
+            self.record.add(drawn)
+            finished_B |= self.ends_V[drawn.tokens_B]
+            if not self.same_limit:
+                finished_B |= limit_B <= step + 1
+            if self.stops is not None:
+                self._find_stops(self.stops, drawn.tokens_B, finished_B)
+            if step + 1 == self.room:
+                break
+            tokens_B = drawn.tokens_B
+            full = step + 1 >= self.spare  # a finished row might outgrow the context: drop it
+            if full or (step + 1) % look_every == 0:
+                finished, rows = int(finished_B.sum()), finished_B.numel()
+                if finished == rows:
+                    break
+                if finished >= (1 if full else max(rows / _DROP_AT, _DROP_LEAST)):
+                    order = _close_ranks(finished_B)
+                    decoder.keep(order)
+                    self.record.keep(order)
+                    uniform_TB, tokens_B = uniform_TB[:, order], tokens_B[order]
+                    limit_B, finished_B = limit_B[order], finished_B[order]
+            logits_BV = decoder.extend(tokens_B)
+        return self._answers()
+
+    def _numbers(self, start: int) -> Tensor:
+        keys_B2 = self.keys_B2[self.record.rows_B.cpu().numpy()]
+        count = min(_NUMBERS_AHEAD, self.room - start)
+        return torch.from_numpy(uniforms(keys_B2, start=start, count=count)).to(self.device)
+
+    def _draw(self, logits_BV: Tensor, uniform_B: Tensor) -> SampledTokens:
+        if self.config.temperature == 0.0:
+            return greedy(logits_BV)
+        config = self.config
+        return draw(logits_BV, uniform_B, temperature=config.temperature, top_p=config.top_p)
+
+    def _find_stops(self, stops: StopStrings, tokens_B: Tensor, finished_B: Tensor) -> None:
+        suspects = (
+            (stops.closes_V.to(self.device)[tokens_B] & ~finished_B).nonzero().squeeze(-1).tolist()
+        )
+        for place in suspects:
+            row, tokens = self.record.so_far(place)
+            if stops.ends(tokens):
+                finished_B[place] = True
+                self.stopped[row] = len(tokens)
+
+    def _answers(self) -> list[_Answer]:
+        self.record.flush()
+        tokens_BT, logprobs_BT = self.record.tokens_BT.cpu(), self.record.logprobs_BT.cpu()
+        # rows go on for a while after their end: cut at the first end token, limit or stop
+        ends_BT = self.ends_V.cpu()[tokens_BT.clamp(min=0)] & (tokens_BT >= 0)
+        ended_B, first_B = ends_BT.any(dim=1), ends_BT.int().argmax(dim=1)
+        length_B = torch.where(ended_B, first_B + 1, self.limit_B.cpu()).minimum(self.limit_B.cpu())
+        ended, lengths = (ended_B & (first_B < length_B)).tolist(), length_B.tolist()
+        answers = []
+        for row, (tokens, logprobs) in enumerate(
+            zip(tokens_BT.tolist(), logprobs_BT.tolist(), strict=True)
+        ):
+            finish: Finish = "eos" if ended[row] else "length"
+            length = lengths[row]
+            if row in self.stopped:
+                finish, length = "stop", self.stopped[row]
+            answer = _Answer(tuple(tokens[:length]), tuple(logprobs[:length]), finish)
+            if not math.isfinite(sum(answer.logprobs)):
+                raise _not_finite(self.ids[row])
+            answers.append(answer)
+        return answers
+
+
+class _Record:
+    """What was drawn, by the row's place at the start; written in blocks of steps."""
+
+    def __init__(self, rows: int, room: int, device: torch.device) -> None:
+        self.rows_B = torch.arange(rows, device=device)  # of the rows that are still decoded
+        self.tokens_BT = torch.full((rows, room), -1, device=device)
+        self.logprobs_BT = torch.zeros(rows, room, dtype=torch.float64, device=device)
+        self._written = 0
+        self._pending: list[SampledTokens] = []
+
+    def add(self, drawn: SampledTokens) -> None:
+        self._pending.append(drawn)
+
+    def flush(self) -> None:
+        if not self._pending:
+            return
+        tokens, logprobs = zip(*self._pending, strict=True)
+        steps = slice(self._written, self._written + len(self._pending))
+        self.tokens_BT[self.rows_B, steps] = torch.stack(tokens, dim=1)
+        self.logprobs_BT[self.rows_B, steps] = torch.stack(logprobs, dim=1)
+        self._written = steps.stop
+        self._pending = []
+
+    def keep(self, order_B: Tensor) -> None:
+        self.flush()
+        self.rows_B = self.rows_B[order_B]
+
+    def so_far(self, place: int) -> tuple[int, list[int]]:
+        """The row that stands in a place of the batch now, and its tokens."""
+        self.flush()
+        row = int(self.rows_B[place])
+        return row, self.tokens_BT[row, : self._written].tolist()
+
+
+def _pad_left(
+    prompts: Sequence[tuple[int, ...]], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """tokens_PS and attend_PS of left-padded prompts."""
+    width = max(map(len, prompts))
+    tokens = [[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    first_P1 = torch.tensor([[width - len(prompt)] for prompt in prompts])
+    attend_PS = torch.arange(width) >= first_P1
+    return torch.tensor(tokens, device=device), attend_PS.to(device)
+
+
+def _close_ranks(finished_B: Tensor) -> Tensor:
+    """Places of the rows to keep: those that may stay do, the last ones fill the gaps."""
+    kept = (~finished_B).nonzero().squeeze(-1)
+    rows = kept.numel()
+    order_B = torch.arange(rows, device=kept.device)
+    order_B[finished_B[:rows]] = kept[kept >= rows]
+    return order_B
+
+
+def _not_finite(problem: str) -> ModelError:
+    return ModelError(
+        f"the model's logits for problem '{problem}' are not finite",
+        why="nothing can be drawn from them; the weights have diverged or the dtype overflows",
+        fix="go back to an earlier checkpoint with a lower optim.lr, or use model.dtype=float32",
+    )

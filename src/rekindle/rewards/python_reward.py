@@ -1,0 +1,321 @@
+"""A reward of the user's own in Python: found, called, checked, and known by its source.
+
+    def reward(problems, texts):             # one answer an entry; problems may repeat
+        return [float("because" in text) for text in texts]
+
+It returns one score an answer, in order: a finite number, or None where there is none (missing,
+never 0). It is given in Python (`train(recipe, out, reward=reward)`), or by its place in a recipe
+(`task.verifier: my_rewards:reward`). An object with `__call__` and `fingerprint()` says itself what
+identifies it; of a function that is its source, with that of the functions and the plain values of
+its module that it uses.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import inspect
+import math
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from dataclasses import dataclass
+from types import CodeType, FunctionType, ModuleType, TracebackType
+from typing import Protocol, SupportsFloat, runtime_checkable
+
+from rekindle.errors import ConfigError, RekindleError, RewardFunctionError, did_you_mean
+from rekindle.records import Array, Problem, Score
+
+Reward = Callable[[Sequence[Problem], Sequence[str]], Sequence[float | None] | Array]
+_PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, re.Pattern, type(None))
+_RETURNED = "one finite number an answer, in order; None where an answer has no score"
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """Anything that says itself what identifies it."""
+
+    def fingerprint(self) -> str:
+        """A text that changes when what it does changes."""
+
+
+@dataclass(frozen=True)
+class PythonReward:
+    """A user's reward as a grader of many answers at once.
+
+    Attributes:
+        function: (problems, texts) -> scores.
+        name: what messages call it.
+        digest: what identifies it, see `fingerprint`.
+    """
+
+    function: Reward
+    name: str
+    digest: str
+
+    @classmethod
+    def of(cls, reward: Reward, *, name: str | None = None) -> PythonReward:
+        """Around a callable.
+
+        Raises:
+            ConfigError: it cannot be called, is a class, or cannot be identified.
+        """
+        name = name or _name_of(reward)
+        if isinstance(reward, type) or not callable(reward):
+            raise ConfigError(
+                f"reward '{name}' is {'a class' if isinstance(reward, type) else 'no callable'}",
+                got=reward,
+                wanted="a callable: (problems, texts) -> scores",
+                fix="pass an instance of it" if isinstance(reward, type) else "pass a function",
+            )
+        return cls(reward, name, _digest_of(reward, name))
+
+    def grade_many(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
+        """A score for each answer, in order; missing where the reward says None.
+
+        Raises:
+            RewardFunctionError: the reward raised, or returned something else than one finite
+                number or None an answer.
+        """
+        if not asked:
+            return []
+        problems = [problem for problem, _ in asked]
+        texts = [text for _, text in asked]
+        with _Explained(self._raised):
+            returned = self.function(problems, texts)
+        values = self._listed(returned, len(asked))
+        return [self._score(i, problems[i], value) for i, value in enumerate(values)]
+
+    def score(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
+        """The same, as a reward model is asked."""
+        return self.grade_many(asked)
+
+    def grade(self, problem: Problem, text: str) -> Score:
+        """Of one answer."""
+        return self.grade_many([(problem, text)])[0]
+
+    def fingerprint(self) -> str:
+        """Hash of the source, or what the reward itself says."""
+        return self.digest
+
+    def _listed(self, returned: object, count: int) -> list[object]:
+        unordered = isinstance(returned, str | bytes | Mapping | Set)
+        if unordered or not isinstance(returned, Collection):
+            raise self._refused("returned no list of scores", returned)
+        with _Explained(self._raised):
+            values = list(returned)
+        if len(values) != count:
+            fewer = "too few" if len(values) < count else "too many"
+            raise self._refused(
+                f"returned {fewer} scores", f"{len(values)} scores for {count} answers"
+            )
+        return values
+
+    def _score(self, row: int, problem: Problem, value: object) -> Score:
+        if value is None:
+            return Score.missing(f"reward '{self.name}' gave none")
+        if not isinstance(value, SupportsFloat):
+            raise self._refused(
+                f"returned something else than a number for answer {row + 1} "
+                f"(problem '{problem.id}')",
+                value,
+            )
+        with _Explained(self._raised):
+            number = float(value)
+        if not math.isfinite(number):
+            raise self._refused(
+                f"returned {number} for answer {row + 1} (problem '{problem.id}')",
+                value,
+                why="a score that is not finite would spoil the whole group; a missing one is None",
+            )
+        return Score(number)
+
+    def _raised(self, error: Exception) -> RewardFunctionError:
+        return RewardFunctionError(
+            f"reward '{self.name}' raised {type(error).__name__}",
+            got=f"{error} ({_line_of(error)})",
+            wanted=_RETURNED,
+            why="a score that cannot be had is not a 0",
+            fix="mend the reward function; return None for an answer that it cannot score",
+        )
+
+    def _refused(self, what: str, got: object, why: str | None = None) -> RewardFunctionError:
+        return RewardFunctionError(
+            f"reward '{self.name}' {what}",
+            got=got,
+            wanted=_RETURNED,
+            why=why or "scores are matched to answers by their places",
+            fix="mend the reward function",
+        )
+
+
+class _Explained:
+    """What a user's code raises leaves this block as the error that `explain` makes of it."""
+
+    def __init__(self, explain: Callable[[Exception], RekindleError]) -> None:
+        self._explain = explain
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, RekindleError):
+            raise self._explain(error) from error
+
+
+def _line_of(error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name}" if frames else "?"
+
+
+# --- by its place
+
+
+def is_place(text: str) -> bool:
+    """Whether a text has the form `package.module:function`."""
+    module, colon, name = text.partition(":")
+    parts = [*module.split("."), *name.split(".")]
+    return bool(colon) and all(part.isidentifier() for part in parts)
+
+
+def load_reward(place: str) -> PythonReward:
+    """The reward at `package.module:function`, imported from the working directory or the Python
+    path.
+
+    Raises:
+        ConfigError: the module does not exist or fails, or has no such callable.
+    """
+    if not is_place(place):
+        raise ConfigError(
+            f"'{place}' does not name a reward", wanted="package.module:function, such as rewards:f"
+        )
+    module_name, _, name = place.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+        importlib.invalidate_caches()
+    with _Explained(lambda error: _not_imported(place, error)):
+        value: object = importlib.import_module(module_name)
+    for part in name.split("."):
+        known = vars(value) if isinstance(value, ModuleType | type) else {}
+        if part not in known:
+            callables = [key for key, item in known.items() if callable(item)]
+            raise ConfigError(
+                f"reward '{place}' does not exist",
+                got=f"{module_name} has no '{part}'",
+                wanted="the name of a function in that module",
+                fix=did_you_mean(part, callables) if callables else "check the name",
+            )
+        value = getattr(value, part)
+    return PythonReward.of(value, name=place)  # type: ignore[arg-type]
+
+
+def _not_imported(place: str, error: Exception) -> ConfigError:
+    module_name = place.partition(":")[0]
+    missing = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
+    if missing and f"{module_name}.".startswith(f"{missing}."):
+        return ConfigError(
+            f"reward '{place}' does not exist",
+            got=f"no module named '{missing}'",
+            wanted=f"a module in {os.getcwd()}, or one that is installed",
+            why="it is imported from the directory that the command is started in",
+            fix="start the command where the module is, or set PYTHONPATH",
+        )
+    return ConfigError(
+        f"the module of reward '{place}' cannot be imported",
+        got=f"{type(error).__name__}: {error} ({_line_of(error)})",
+        wanted="a module that imports without an error",
+        why="the reward is a function in it",
+        fix=f"mend it: python -c 'import {module_name}' shows the same",
+    )
+
+
+def place_of(reward: object) -> str | None:
+    """`package.module:function` of a function that can be imported; None of any other reward."""
+    if not isinstance(reward, FunctionType) or "<" in reward.__qualname__:
+        return None
+    module = sys.modules.get(reward.__module__)
+    if module is None or module.__name__ == "__main__":
+        return None
+    return f"{reward.__module__}:{reward.__qualname__}"
+
+
+def _name_of(reward: object) -> str:
+    if isinstance(reward, FunctionType | type):
+        return reward.__qualname__
+    return type(reward).__qualname__
+
+
+# --- what identifies it
+
+
+def _digest_of(reward: object, name: str) -> str:
+    if isinstance(reward, Fingerprinted):
+        return hashlib.sha256(f"own: {reward.fingerprint()}".encode()).hexdigest()
+    parts: dict[str, str] = {}
+    _describe(reward, parts, home=None)
+    if not parts:
+        raise ConfigError(
+            f"reward '{name}' cannot be identified",
+            got=type(reward).__name__,
+            wanted="a function, or an object with fingerprint()",
+            why="a resumed run must be scored as it was before, and nothing says whether this is",
+            fix="give it a method fingerprint() that returns a text: its name and version",
+        )
+    text = "\x1f".join(f"{key}\x1e{value}" for key, value in sorted(parts.items()))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _describe(item: object, parts: dict[str, str], *, home: str | None) -> None:
+    """The source of a function or class, and of what it refers to in its own package `home`."""
+    while isinstance(item, functools.partial):
+        parts[f"partial {len(parts)}"] = repr((item.args, sorted(item.keywords.items())))
+        item = item.func
+    if not isinstance(item, FunctionType | type):
+        return
+    key, package = f"{item.__module__}.{item.__qualname__}", item.__module__.partition(".")[0]
+    if key in parts:
+        return
+    if home not in (None, package):  # another package's: known by its name
+        parts[key] = ""
+        return
+    parts[key] = _source_of(item)
+    for function in [item] if isinstance(item, FunctionType) else vars(item).values():
+        if isinstance(function, FunctionType):
+            for name, value in _referred_to(function):
+                if isinstance(value, FunctionType | type | functools.partial):
+                    _describe(value, parts, home=package)
+                elif isinstance(value, _PLAIN) and " at 0x" not in repr(value):
+                    parts[f"value {function.__qualname__} {name}"] = repr(value)
+
+
+def _referred_to(function: FunctionType) -> list[tuple[str, object]]:
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    names = sorted(_names_in(function.__code__) & function.__globals__.keys())
+    return [
+        *((name, cell.cell_contents) for name, cell in cells),
+        *((name, function.__globals__[name]) for name in names),
+        *(("default", value) for value in function.__defaults__ or ()),
+    ]
+
+
+def _names_in(code: CodeType) -> set[str]:
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*(_names_in(constant) for constant in inner))
+
+
+def _source_of(item: FunctionType | type) -> str:
+    try:
+        return inspect.getsource(item)
+    except (OSError, TypeError):  # typed at a prompt: what was compiled stands for it
+        code = item.__code__ if isinstance(item, FunctionType) else None
+        return "" if code is None else f"{code.co_code.hex()} {code.co_consts!r} {code.co_names!r}"

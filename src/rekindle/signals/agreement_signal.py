@@ -1,0 +1,204 @@
+"""What would a model learn from a weak model's answers, where the two agree?
+
+Both answer P training problems greedily. Same: the canonical answers are equal. A problem on which
+one of them has no canonical answer (of programs and formulas of a game nobody has) stays out of
+every row, as does one whose answers have no verdict.
+
+    agree                   share of answered problems on which both say the same
+    unanswered              problems on which one of the two has no answer
+    right/weak, right/own   accuracy of the weak model's answers and of the model's own
+    right/agreed            accuracy where both agree: the labels that consistency would keep
+    right/picked            agreed minus all weak answers, bootstrap over problems
+    right/sampled           the model's sampled answers to the agreed problems
+    right/gain              agreed label minus sampled accuracy, paired over the agreed problems
+    .../disagreed           accuracy of both where they disagree
+
+Where both agree, the label is the model's own greedy answer. What training on it can raise is how
+often the model gives that answer when it samples, so the gain is measured on the same problems:
+its accuracy on others would only say that agreed problems are easier.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rekindle.engine.config import SampleConfig
+from rekindle.engine.policy import Policy
+from rekindle.engine.sampler import sampler_for
+from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster, wilson
+from rekindle.evals.passk import avg_at_k
+from rekindle.records import Problem
+from rekindle.rewards.answers import same_answer
+from rekindle.signals.findings import Advice, Finding, Health, Measurement, measurement, point
+from rekindle.tasks.task import Grader, Task, grade_all
+
+ENOUGH = 32  # agreed answers
+WORTH = 0.1  # right/gain; a lower bound above. Two sound models sharpen each other by less
+
+
+def measure_agreement(
+    policy: Policy,
+    weak: Policy,
+    task: Task,
+    grader: Grader,
+    problems: Sequence[Problem],
+    *,
+    config: SampleConfig,
+    sampled_PK: Floats,
+    sft: str | None = None,
+) -> Finding:
+    """Both models answer greedily; what is the same, and what is right.
+
+    Args:
+        sampled_PK: scores of the model's sampled answers to the same problems.
+        sft: as in `agreement_finding`.
+    """
+    coldest = config.model_copy(update={"temperature": 0.0, "top_p": 1.0})
+    right, answers_by = [], []
+    for model in (policy, weak):
+        rollouts = sampler_for(model).sample(problems, samples=1, config=coldest, seed=0)
+        pairs = [(rollout.problem, rollout.text) for rollout in rollouts]
+        scores = grade_all(grader, pairs)
+        right.append(np.array([math.nan if s.value is None else s.value for s in scores]))
+        answers_by.append([task.answer_of(problem, text) for problem, text in pairs])
+    both = list(zip(*answers_by, strict=True))
+    return agreement_finding(
+        np.array([same_answer(mine, theirs) for mine, theirs in both]),
+        weak_P=right[1],
+        own_P=right[0],
+        sampled_P=avg_at_k(sampled_PK),
+        answered_P=np.array([mine is not None and theirs is not None for mine, theirs in both]),
+        sft=sft,
+    )
+
+
+def agreement_finding(
+    same_P: np.ndarray,
+    *,
+    weak_P: Floats,
+    own_P: Floats,
+    sampled_P: Floats,
+    answered_P: np.ndarray | None = None,
+    sft: str | None = None,
+) -> Finding:
+    """The state of weak labels.
+
+    Args:
+        same_P: bool, whether both say the same.
+        weak_P, own_P: scores of both models' answers, nan where missing.
+        sampled_P: mean scores of the model's sampled answers.
+        answered_P: bool, whether both have a canonical answer; None: all.
+        sft: the state of SFT's signal on this data, where there are solutions and it has signal.
+    """
+    there_P = np.ones(len(same_P), dtype=bool) if answered_P is None else answered_P
+    silent = int((~there_P).sum())
+    agree = wilson(int(same_P[there_P].sum()), int(there_P.sum()))
+    there_P = there_P & ~np.isnan(weak_P) & ~np.isnan(own_P)
+    same_P, sampled_P = same_P[there_P], sampled_P[there_P]
+    weak_P, own_P = weak_P[there_P], own_P[there_P]
+    label_P = (weak_P[same_P] > 0.5).astype(float)
+    gain = cluster(label_P - sampled_P[same_P], bounds=(-1.0, 1.0))
+    rows = [
+        measurement("agree", agree, "both say the same, of answered"),
+        _right("right/weak", weak_P, "the weak model's answers"),
+        _right("right/own", own_P, "the model's own answers, to the same problems"),
+        _right("right/agreed", weak_P[same_P], "what both say, where they agree"),
+        measurement("right/picked", _picked(same_P, weak_P), "agreed minus all weak answers"),
+        measurement(
+            "right/sampled", cluster(sampled_P[same_P]), "the model's samples, where they agree"
+        ),
+        measurement("right/gain", gain, "agreed minus sampled, where they agree"),
+        _right("right/weak/disagreed", weak_P[~same_P], "the weak model's, where they disagree"),
+        _right("right/own/disagreed", own_P[~same_P], "the model's own, where they disagree"),
+        point("unanswered", silent, len(there_P), "problems without an answer by one of the two"),
+    ]
+    if agree.n == 0:
+        verdict = (
+            f"Agreement cannot be measured: on none of {silent} problems do both models have a "
+            "canonical answer, which programs and games with many solutions do not have."
+        )
+        return Finding("agreement", "not-measurable", "between", verdict, rows)
+    return _judged(rows, sft)
+
+
+def _judged(rows: list[Measurement], sft: str | None) -> Finding:
+    table = {row.name.removeprefix("right/"): row for row in rows}
+    weak, agreed, picked, gain = (table[name] for name in ("weak", "agreed", "picked", "gain"))
+    shown = (
+        f"the weak model's answers are right in {weak}, the agreed ones in {agreed}; "
+        f"there the model's samples are right in {table['sampled']}"
+    )
+
+    def refused(state: str, health: Health, opening: str, why: str) -> Finding:
+        verdict = f"{opening}: {shown}.{_beyond(table)}"
+        return Finding(
+            "agreement", state, health, verdict, rows, None, (Advice("weak_to_strong", why),)
+        )
+
+    if agreed.n < ENOUGH:
+        why = f"{agreed.n} agreed answers are too few to train on or to judge by"
+        return refused("few", "between", f"Only {agreed.n} agree ({ENOUGH} are needed)", why)
+    if not picked.ci_low > 0:
+        why = f"agreed minus all weak answers is {picked}"
+        opening = "Agreement does not pick the weak model's better answers"
+        return refused("no-gain", "between", opening, why)
+    if not gain.ci_low > WORTH:
+        why = (
+            f"where both agree the model samples that answer already: label minus samples is "
+            f"{gain}, and it needs a lower bound above {WORTH:g}"
+        )
+        return refused("nothing-to-learn", "well", "There is little to learn from agreement", why)
+    opening = "Agreement picks answers that the model does not give surely"
+    if sft is not None:
+        why = (
+            f"it is for where there are no labels; this task has solutions, and SFT on them has "
+            f"signal ({sft}): that comes first. Without labels the gain would be {gain}"
+        )
+        return refused("filters", "well", opening, why)
+    why = (
+        f"on the problems where both agree, the agreed answer is right more often than the "
+        f"model's samples, by {gain}: that much can be sharpened. What was confirmed here "
+        "(docs/evidence.md) is such a gain in sampled accuracy, none in greedy, and not surely "
+        "more than from the model's own majorities: the study has w2s_self_training. Labels beyond "
+        "the weak model's are assumed not to exist: with them, use them"
+    )
+    verdict = f"{opening}: {shown}.{_beyond(table)}"
+    return Finding("agreement", "filters", "well", verdict, rows, Advice("weak_to_strong", why))
+
+
+def _beyond(table: Mapping[str, Measurement]) -> str:
+    """What the weak model knows and the model does not, which a filter by agreement drops."""
+    weak, own = table["weak/disagreed"], table["own/disagreed"]
+    if not weak.ci_low > own.ci_high:
+        return ""
+    return (
+        f" Where they disagree the weak model is right in {weak} and the model in "
+        f"{own}: that is new to it, and agreement leaves it out (w2s_full_weak keeps it)."
+    )
+
+
+def _right(name: str, values_P: Floats, meaning: str) -> Measurement:
+    return measurement(name, wilson(float((values_P > 0.5).sum()), len(values_P)), meaning)
+
+
+def _picked(same_P: np.ndarray, weak_P: Floats) -> Interval:
+    """mean over the agreed - mean over all; without bounds where no draw could differ."""
+    same, right = same_P.astype(float), (weak_P > 0.5).astype(float)
+    n = len(right)
+    if n == 0 or not same.any():
+        return Interval(math.nan, math.nan, math.nan, n)
+    value = float(right[same > 0].mean() - right.mean())
+    if same.all() or np.ptp(right) == 0:
+        return Interval(value, math.nan, math.nan, n)
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(n, size=(RESAMPLES, n), dtype=np.int32)
+    kept = same[drawn].sum(axis=1)
+    usable = kept > 0
+    wins = (same * right)[drawn].sum(axis=1)[usable] / kept[usable]
+    differences = wins - right[drawn].mean(axis=1)[usable]
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(differences, [tail, 1 - tail])
+    return Interval(value, float(low), float(high), n)

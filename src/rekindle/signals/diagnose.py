@@ -1,0 +1,388 @@
+"""Which learning signal is missing: a model and data by name, to findings and remedies.
+
+Options are checked before torch is loaded: a mistake is answered at once. Advice names options of
+`rekindle diagnose`; arguments here have the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from rekindle.engine.config import ModelConfig
+from rekindle.errors import ConfigError, DataError, did_you_mean
+from rekindle.signals.remedies import ENOUGH, DiagnoseSettings, Subject
+from rekindle.training.evaluation import settings_of
+from rekindle.training.recipe import checked, with_overrides
+
+if TYPE_CHECKING:
+    from rekindle.engine.policy import Policy
+    from rekindle.signals.diagnosis import Diagnosis, Inputs
+    from rekindle.tasks import Task
+    from rekindle.tasks.pairs import PairRow
+    from rekindle.tasks.task import Grader
+
+
+class DiagnoseOptions(NamedTuple):
+    """The arguments of `diagnose`."""
+
+    model: str
+    weak: str | None
+    problems: int
+    samples: int
+    group_size: int | None
+    levels: tuple[str, ...] | None
+    check: str | None
+    run: Path | None
+    pairs: str | Path | Sequence[PairRow] | None
+    signals: tuple[str, ...] | None
+    overrides: Sequence[str]
+    for_study: bool
+
+
+def diagnose(
+    model: str | Path,
+    task: str | Path | Task | None = None,
+    *,
+    weak: str | Path | None = None,
+    problems: int = 200,
+    samples: int = 8,
+    group_size: int | None = None,
+    levels: Sequence[str] | None = None,
+    check: str | None = None,
+    run: str | Path | None = None,
+    pairs: str | Path | Sequence[PairRow] | None = None,
+    signals: Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+    for_study: bool = False,
+) -> Diagnosis:
+    """Measure which learning signals a model has on a task, and what would help where one is out.
+
+    Nothing is trained. A signal is measured where there is what it needs: solutions for sft, a task
+    for groups, `check` for verifier, a reward model for reward, `pairs` or `run` for pairs, `weak`
+    for agreement.
+
+    Args:
+        model: testbed/<name>, a directory, or a hub id.
+        task: a task's name, a .jsonl file, a directory of splits, or a Task; only pairs need none.
+        weak: a weaker model: its logits mixed in, and its answers as labels.
+        problems, samples: training problems a level (for sft of dev too), and answers to each.
+        group_size: answers of a group in training; None: as in `run`, else 8.
+        levels: of the task; None: all.
+        check: a stronger check than the training verifier: exact, numeric, math or code.
+        run: directory of a baseline run.
+        pairs: a JSONL file of prompt, chosen, rejected, or such rows.
+        signals: which to measure; None: all that can be.
+        overrides: settings as `section.key=value`, e.g. `reward.model=DIR`.
+        for_study: also count the problems of a study of a remedy, for `Diagnosis.subject`.
+
+    Returns:
+        `.findings`, `.remedies`, `.conclusion`; its repr says what the command prints last.
+
+    Raises:
+        ConfigError: options that cannot be meant together, or a signal that cannot be measured.
+        DataError, ModelError: the task, a file or a model cannot be used.
+    """
+    options = DiagnoseOptions(
+        str(model),
+        None if weak is None else str(weak),
+        problems,
+        samples,
+        group_size,
+        None if levels is None else tuple(levels),
+        check,
+        None if run is None else Path(run),
+        pairs,
+        None if signals is None else tuple(signals),
+        overrides,
+        for_study,
+    )
+    _check_options(options)
+    if task is None:
+        return _diagnose_pairs(options)
+    return _diagnose_on_task(options, str(task) if isinstance(task, Path) else task)
+
+
+def _missing_task(got: str) -> ConfigError:
+    """The error where `got` needs a task, and there is none."""
+    return ConfigError(
+        "--task is missing",
+        got=got,
+        wanted="--task, or only --pairs FILE or --run of a self-rewarding method",
+        why="every signal but that of pairs is measured on a task's problems",
+        fix="give --task: a name of `rekindle tasks`, a .jsonl file or a directory of splits",
+    )
+
+
+def _check_options(options: DiagnoseOptions) -> None:
+    from rekindle.signals.findings import ORDER
+
+    for name, value in (("problems", options.problems), ("samples", options.samples)):
+        if value < 2:
+            raise ConfigError(
+                f"--{name} is too small",
+                got=value,
+                wanted="2 or more",
+                why="with one there is nothing to compare, and no interval",
+                fix=f"leave --{name} out: it is {200 if name == 'problems' else 8} then",
+            )
+    if options.group_size is not None and options.group_size < 2:
+        raise ConfigError(
+            "--group-size is too small",
+            got=options.group_size,
+            wanted="2 or more",
+            why="a group of one has nothing to compare",
+            fix="give the group size of your recipe",
+        )
+    for name in options.signals or ():
+        if name not in ORDER:
+            raise ConfigError(
+                f"there is no signal '{name}'",
+                got=f"--signals {','.join(options.signals or ())}",
+                wanted=f"names of {', '.join(ORDER)}, with commas between",
+                fix=did_you_mean(name, ORDER),
+            )
+
+
+def _diagnose_on_task(options: DiagnoseOptions, task: str | Task) -> Diagnosis:
+    settings = _settings(options, task)
+    if options.weak is not None:
+        _check_other_place(options, settings.model)
+    from rekindle.engine.device import seed_everything, set_threads
+    from rekindle.signals.diagnosis import Diagnosis, measure
+    from rekindle.training.parts import open_task
+
+    loaded = open_task(settings.task) if isinstance(task, str) else task
+    inputs = _load(options, settings, loaded)
+    parameters = sum(p.numel() for p in inputs.policy.model.parameters())
+    set_threads(settings.device.threads, parameters=parameters)
+    seed_everything(0, deterministic=settings.device.deterministic)
+    measured = measure(inputs, options.signals, problems=options.problems, samples=options.samples)
+    subject = None
+    if options.for_study:
+        train = _count_train(loaded, options.problems, settings.task.levels)
+        subject = Subject(
+            settings, parameters, options.weak, options.problems, train, inputs.group(), loaded
+        )
+    return Diagnosis(
+        options.model,
+        loaded.name,
+        options.weak,
+        tuple(measured.findings),
+        measured.missing,
+        subject,
+    )
+
+
+def _settings(options: DiagnoseOptions, task: str | Task) -> DiagnoseSettings:
+    """Everything that `--set` reaches, with the levels that were given.
+
+    Raises:
+        ConfigError: a setting that cannot be meant, or greedy samples.
+    """
+    name = task if isinstance(task, str) else task.name
+    settings = settings_of(DiagnoseSettings, options.model, name, options.overrides)
+    if settings.sample.temperature == 0:
+        raise ConfigError(
+            "sample.temperature is 0",
+            got="--set sample.temperature=0",
+            wanted="a temperature above 0, as in training",
+            why="greedy answers to one problem are all the same, so groups would say nothing",
+            fix="--set sample.temperature=1.0",
+        )
+    if options.levels is None:
+        return settings
+    narrowed = settings.task.model_copy(update={"levels": options.levels})
+    return settings.model_copy(update={"task": narrowed})
+
+
+def _load(options: DiagnoseOptions, settings: DiagnoseSettings, task: Task) -> Inputs:
+    """Models, pairs, a baseline run and a reward model, read and checked."""
+    from rekindle.loops.reward_scores import open_scorer
+    from rekindle.signals.baseline import RunTask, check_alike, read_baseline
+    from rekindle.signals.diagnosis import Inputs
+    from rekindle.training.train import sampling
+
+    config = settings.task
+    pairs = _read_pairs(options.pairs)
+    baseline = None if options.run is None else read_baseline(options.run)
+    if baseline is not None and options.run is not None:
+        named = RunTask(config.name, config.path, config.levels)
+        check_alike(baseline, options.run, task=named, model=options.model)
+    check = _stronger_check(options.check, settings, task)
+    scorer = open_scorer(settings.reward, task, device=settings.model.device)
+    policy, weak = _load_models(options, settings.model)
+    source = settings.reward.source
+    return Inputs(
+        policy,
+        weak,
+        task,
+        config.brittle,
+        config.levels,
+        sampling(settings.sample, task),
+        scorer,
+        pairs,
+        baseline,
+        check,
+        options.group_size,
+        source if source in ("random", "oracle") else None,
+    )
+
+
+def _read_pairs(pairs: str | Path | Sequence[PairRow] | None) -> Sequence[PairRow]:
+    """The pairs of a file, or rows as they are given.
+
+    Raises:
+        DataError: a row lacks a column; it is named.
+    """
+    if pairs is None:
+        return ()
+    if isinstance(pairs, str | Path):
+        from rekindle.tasks.pairs import pairs_to_look_at
+
+        return pairs_to_look_at(Path(pairs))
+    for i, pair in enumerate(pairs):
+        lacking = [name for name in ("prompt", "chosen", "rejected") if name not in pair]
+        if lacking:
+            raise DataError(
+                f"pairs[{i}] has no '{lacking[0]}'",
+                got=sorted(pair),
+                wanted="prompt, chosen, rejected",
+                why="a pair is a better and a worse answer to one prompt",
+            )
+    return [{"id": str(i), **pair} for i, pair in enumerate(pairs)]
+
+
+def _check_other_place(options: DiagnoseOptions, config: ModelConfig) -> None:
+    """Refuse a weak model that goes by the model's own name, or lies at the same place.
+
+    Raises:
+        ConfigError: it does.
+    """
+    from rekindle.engine.policy import model_source
+
+    if options.weak is None or config.revision is not None:  # one name, and maybe two revisions
+        return
+    ours, theirs = (Path(model_source(c)) for c in (config, _weak_config(options.weak, config)))
+    if ours == theirs or (ours.exists() and ours.resolve() == theirs.resolve()):
+        raise _same_model(options, "one place")
+
+
+def _load_models(options: DiagnoseOptions, config: ModelConfig) -> tuple[Policy, Policy | None]:
+    """The model, and the weak one.
+
+    Raises:
+        ConfigError: their weights are equal.
+    """
+    from rekindle.engine.fingerprints import same_weights
+    from rekindle.engine.policy import Policy
+
+    policy = Policy.load(config)
+    if options.weak is None:
+        return policy, None
+    weak = Policy.load(_weak_config(options.weak, config))
+    if same_weights(policy, weak):
+        raise _same_model(options, "equal weights")
+    return policy, weak
+
+
+def _weak_config(weak: str, config: ModelConfig) -> ModelConfig:
+    return config.model_copy(update={"name": weak, "revision": None})
+
+
+def _same_model(options: DiagnoseOptions, how: str) -> ConfigError:
+    return ConfigError(
+        "--weak is the same model as --model",
+        got=f"--model {options.model}, --weak {options.weak}: {how}",
+        wanted="another model: an earlier checkpoint, or a weaker one",
+        why="beside itself a model is neither weaker nor stronger, so nothing would be found",
+        fix="give another --weak, or leave it out",
+    )
+
+
+def _stronger_check(name: str | None, settings: DiagnoseSettings, task: Task) -> Grader | None:
+    """The check beside the training verifier: another verifier on the same rows."""
+    if name is None:
+        return None
+    from dataclasses import replace
+
+    from rekindle.tasks.rows import Listed, check_verifier
+
+    if not isinstance(task, Listed):
+        raise ConfigError(
+            f"--check {name} needs a task from a file",
+            got=f"task '{task.name}'",
+            wanted="a .jsonl file, a directory of splits, or task.name=hub",
+            why="a generated task has one check, its own",
+            fix="leave --check out, or make its verifier brittle: --set task.brittle=0.5",
+        )
+    if name == task.verifier:
+        raise ConfigError(
+            f"--check {name} is the training verifier",
+            got=f"task.verifier {task.verifier}",
+            wanted="another one, which accepts what that rejects",
+            why="the same check beside itself finds nothing",
+            fix="set task.verifier to what training uses, e.g. --set task.verifier=exact",
+        )
+    if settings.task.brittle:
+        raise ConfigError(
+            "--check and task.brittle are both set",
+            got=f"--check {name}, task.brittle {settings.task.brittle:g}",
+            wanted="one of them",
+            why="with task.brittle the stronger check is the task's own",
+            fix="leave one out",
+        )
+    return replace(task, verifier=check_verifier(name))
+
+
+def _count_train(task: Task, problems: int, levels: Sequence[str] | None) -> int:
+    """How many training problems a study could use, up to ENOUGH a level."""
+    try:
+        return len(task.problems("train", count=ENOUGH, seed=0, levels=levels))
+    except DataError:  # a level with fewer; what was measured is there
+        return len(task.problems("train", count=problems, seed=0, levels=levels))
+
+
+# --- without a task
+
+
+def _diagnose_pairs(options: DiagnoseOptions) -> Diagnosis:
+    """What needs no task: the state of pairs, and of a self-rewarding run."""
+    tree = with_overrides({"model": {"name": options.model}}, options.overrides)
+    _check_no_task(options, named="task" in tree)
+    settings = checked(DiagnoseSettings, tree, "")
+    from rekindle.engine.policy import Policy
+    from rekindle.signals.baseline import check_alike, read_baseline
+    from rekindle.signals.diagnosis import Diagnosis
+    from rekindle.signals.findings import ORDER
+    from rekindle.signals.pair_signal import measure_pairs
+    from rekindle.signals.run_rounds import JudgedRound
+
+    pairs = _read_pairs(options.pairs)
+    rounds: list[JudgedRound] = []
+    if options.run is not None:
+        baseline = read_baseline(options.run)
+        check_alike(baseline, options.run, task=None, model=options.model)
+        rounds = baseline.rounds
+    if not pairs and not rounds:
+        raise _missing_task(f"--run {options.run}, which has no rounds of self-rewarding")
+    finding = measure_pairs(Policy.load(settings.model), pairs, rounds)
+    others = () if options.signals else tuple(name for name in ORDER if name != finding.signal)
+    missing = dict.fromkeys(others, "needs --task")
+    return Diagnosis(options.model, None, options.weak, (finding,), missing)
+
+
+def _check_no_task(options: DiagnoseOptions, *, named: bool) -> None:
+    values = {
+        "--weak": options.weak, "--check": options.check, "--levels": options.levels,
+        "--group-size": options.group_size, "--write": options.for_study or None,
+        "--set task...": named or None,
+    }  # fmt: skip
+    given = [option for option, value in values.items() if value is not None]
+    if options.signals is not None and set(options.signals) != {"pairs"}:
+        given.append(f"--signals {','.join(options.signals)}")
+    if options.pairs is None and options.run is None:
+        given.append("neither --pairs nor --run")
+    if given:
+        raise _missing_task(", ".join(given))

@@ -1,0 +1,355 @@
+"""Every signal that can be measured with what there is, in one pass over the same problems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from rekindle.engine.config import SampleConfig
+from rekindle.engine.pairing import check_pair
+from rekindle.engine.policy import Policy
+from rekindle.engine.sampler import sampler_for
+from rekindle.errors import ConfigError, DataError, ModelError
+from rekindle.evals.intervals import cluster
+from rekindle.records import Problem, Split
+from rekindle.rewards.reward_model import Scorer
+from rekindle.signals.agreement_signal import measure_agreement
+from rekindle.signals.answers import Answers, sample_answers, share_row
+from rekindle.signals.baseline import Baseline
+from rekindle.signals.findings import (
+    ORDER,
+    Finding,
+    Health,
+    Measurement,
+    conclusion,
+    measurement,
+    point,
+)
+from rekindle.signals.group_signal import GROUP, group_finding
+from rekindle.signals.pair_signal import measure_pairs
+from rekindle.signals.remedies import Subject
+from rekindle.signals.reward_signal import measure_reward
+from rekindle.signals.sft_signal import has_signal, saturation, sft_finding
+from rekindle.signals.verifier_signal import (
+    Solutions,
+    grade_solutions,
+    verifier_finding,
+    with_solutions,
+)
+from rekindle.tasks.brittle import BrittleVerifier
+from rekindle.tasks.pairs import PairRow
+from rekindle.tasks.rows import Listed
+from rekindle.tasks.task import Grader, Task
+
+MIX = "sft, mixed"  # what --weak adds to sft, where it cannot be measured
+_SAMPLED = ("groups", "verifier", "reward", "agreement")  # what sampled answers are needed for
+STRONGER = (
+    "needs a stronger check than the training verifier: --check numeric (or math, exact, code) for "
+    "a task from a file, or task.brittle"
+)
+
+
+class Inputs(NamedTuple):
+    """What is measured, and with what; None or empty: not given."""
+
+    policy: Policy
+    weak: Policy | None
+    task: Task
+    brittle: float
+    levels: tuple[str, ...] | None
+    sample: SampleConfig
+    scorer: Scorer | None
+    pairs: Sequence[PairRow]
+    baseline: Baseline | None
+    check: Grader | None = None
+    group_size: int | None = None
+    control: str | None = None  # the scorer's, "random" or "oracle"
+
+    def grader(self) -> Grader:
+        """The verifier of training."""
+        return BrittleVerifier(self.task, self.brittle) if self.brittle else self.task
+
+    def group(self) -> int:
+        """Answers of a group in training: as given, as in the baseline run, or 8."""
+        theirs = None if self.baseline is None else self.baseline.group_size
+        return self.group_size or theirs or GROUP
+
+
+class Remedy(NamedTuple):
+    """What the numbers of a signal support, and why."""
+
+    signal: str
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosis:
+    """The state of each signal, what would help, and what would not.
+
+    Attributes:
+        model, task, weak: what was diagnosed, by name; None: not given.
+        findings: one a signal that was measured: its rows with 95 % intervals, its state and health
+            (out, well or between), what fits and what does not.
+        not_measured: what each of the other signals needs.
+        subject: what a study of a remedy is made from, where that was wanted.
+    """
+
+    model: str
+    task: str | None
+    weak: str | None
+    findings: tuple[Finding, ...]
+    not_measured: Mapping[str, str]
+    subject: Subject | None = None
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """What fits, by signal; empty where the intervals support nothing."""
+        fits = [(f.signal, f.remedy) for f in self.findings if f.remedy is not None]
+        return tuple(Remedy(signal, advice.what, advice.why) for signal, advice in fits)
+
+    @property
+    def conclusion(self) -> list[str]:
+        """Sentences: what is missing, what fits and what does not, each with its reason."""
+        return conclusion(self.findings)
+
+    @property
+    def states(self) -> list[str]:
+        """A line for each signal, those that were not measured too."""
+        lines = [f"{f.signal:<9}  {f.state}: {f.verdict}" for f in self.findings]
+        return lines + [f"{k:<9}  not measured: {why}" for k, why in self.not_measured.items()]
+
+    def __repr__(self) -> str:
+        """The states and the conclusion, as `rekindle diagnose` prints them."""
+        task = "" if self.task is None else f" on {self.task}"
+        title = f"Diagnosis of {self.model}{task}"
+        return "\n".join([title, "", *self.states, "", *self.conclusion])
+
+
+class _Lists:
+    """The problems of a split, listed once."""
+
+    def __init__(self, given: Inputs, problems: int) -> None:
+        self._given, self._problems = given, problems
+        self._lists: dict[Split, list[Problem]] = {}
+
+    def of(self, split: Split) -> list[Problem]:
+        if split not in self._lists:
+            given = self._given
+            self._lists[split] = given.task.problems(
+                split, count=self._problems, seed=0, levels=given.levels
+            )
+        return self._lists[split]
+
+
+class Measured(NamedTuple):
+    """Findings in the order of `ORDER`; `missing`: what each of the others needs."""
+
+    findings: list[Finding]
+    missing: dict[str, str]
+
+
+def measure(
+    given: Inputs, wanted: Sequence[str] | None, *, problems: int, samples: int
+) -> Measured:
+    """Measure the `wanted` signals; None: every one for which there is what it needs.
+
+    Raises:
+        ConfigError: a signal is named that cannot be measured.
+        DataError: the task has too few problems, or a row cannot be read.
+    """
+    names = ORDER if wanted is None else wanted
+    lists = _Lists(given, problems)
+    missing = _missing(given, names, lists)
+    answers = None
+    if any(name in names and name not in missing for name in _SAMPLED):
+        answers = sample_answers(
+            sampler_for(given.policy),
+            given.grader(),
+            lists.of("train"),
+            samples=samples,
+            config=given.sample,
+            check=given.check,
+        )
+        if "verifier" in names and answers.true is None:
+            missing["verifier"] = STRONGER
+    if wanted is not None and missing:
+        name, why = next(iter(missing.items()))
+        raise ConfigError(
+            f"signal '{name}' cannot be measured",
+            got=f"--signals {','.join(wanted)}",
+            why=why,
+            fix="give what it needs, or leave it out of --signals",
+        )
+    kept = [name for name in ORDER if name in names and name not in missing]
+    mixing = _unmixed(given) if "sft" in kept else None
+    findings = _findings(given, kept, lists, answers, mixed=mixing is None)
+    missing = {name: missing[name] for name in ORDER if name in missing}
+    return Measured(findings, missing if mixing is None else {**missing, MIX: mixing})
+
+
+def _missing(given: Inputs, names: Sequence[str], lists: _Lists) -> dict[str, str]:
+    missing = {}
+    run = given.baseline is not None and given.baseline.sft is not None
+    if "sft" in names and not run:
+        why = _unsolved(lists)
+        if why is not None:
+            missing["sft"] = why
+    if "reward" in names and given.scorer is None:
+        missing["reward"] = "needs a reward model: --set reward.model=DIR (or reward.url)"
+    if "pairs" in names and not given.pairs and not (given.baseline and given.baseline.rounds):
+        missing["pairs"] = "needs --pairs FILE, or --run of a self-rewarding run"
+    if "agreement" in names and given.weak is None:
+        missing["agreement"] = "needs --weak"
+    return missing
+
+
+def _unsolved(lists: _Lists) -> str | None:
+    """Why SFT's signal cannot be measured; None: it can."""
+    splits: tuple[Split, Split] = ("train", "dev")
+    for split in splits:
+        try:
+            listed = lists.of(split)
+        except DataError as error:
+            if split == "train":
+                raise
+            return f"needs held-out samples: {error.what} (give dev.jsonl, or more rows)"
+        if all(problem.solution is None for problem in listed):
+            return f"needs a 'solution' in samples of train and dev; {split} has none"
+    return None
+
+
+def _unmixed(given: Inputs) -> str | None:
+    """Why the weak model's logits cannot be mixed in; None: they can, or there is no weak one."""
+    if given.weak is None:
+        return None
+    try:
+        check_pair(given.policy, given.weak)
+    except ModelError as error:
+        return error.what
+    return None
+
+
+def _findings(
+    given: Inputs,
+    names: Sequence[str],
+    lists: _Lists,
+    answers: Answers | None,
+    *,
+    mixed: bool,
+) -> list[Finding]:
+    findings: dict[str, Finding] = {}
+    solutions = None
+    if "sft" in names or "groups" in names:  # what both say rests on the solutions
+        solutions = grade_solutions(given.grader(), lists.of("train"), check=given.check)
+    if "sft" in names:
+        findings["sft"] = _sft(given, lists, mixed=mixed)
+        if solutions is not None:
+            findings["sft"] = with_solutions(findings["sft"], solutions)
+    if answers is not None:
+        sft = _trainable(given, lists, findings.get("sft"))
+        findings |= _of_answers(given, names, answers, sft, solutions)
+    if "pairs" in names:
+        rounds = given.baseline.rounds if given.baseline else []
+        findings["pairs"] = measure_pairs(given.policy, given.pairs, rounds)
+    if "agreement" in names and given.weak is not None and answers is not None:
+        findings["agreement"] = measure_agreement(
+            given.policy,
+            given.weak,
+            given.task,
+            given.grader(),
+            lists.of("train"),
+            config=given.sample,
+            sampled_PK=answers.table(answers.accepted),
+            sft=_trainable(given, lists, findings.get("sft")),
+        )
+    return [findings[name] for name in ORDER if name in findings]
+
+
+def _sft(given: Inputs, lists: _Lists, *, mixed: bool) -> Finding:
+    """On the model, and what the baseline run says; on the run alone where there is no solution."""
+    curve = None if given.baseline is None else given.baseline.sft
+    if curve is not None and _unsolved(lists) is not None:
+        health: Health = "well" if curve.state == "still improving" else "between"
+        return Finding("sft", curve.state, health, curve.verdict, curve.rows)
+    weak = given.weak if mixed else None
+    finding = sft_finding(saturation(given.policy, lists.of("train"), lists.of("dev"), weak=weak))
+    if curve is None:
+        return finding
+    verdict = f"{finding.verdict} {curve.verdict}"
+    return finding._replace(rows=[*finding.rows, *curve.rows], verdict=verdict)
+
+
+def _trainable(given: Inputs, lists: _Lists, sft: Finding | None) -> str | None:
+    """SFT's state in words, where a study of it would find a solution in each training row, and
+    signal."""
+    if sft is None or not has_signal(sft):
+        return None
+    if isinstance(given.task, Listed):
+        rows = [
+            problem
+            for problem in given.task.splits.get("train", ())
+            if given.levels is None or problem.level in given.levels
+        ]
+    else:
+        rows = lists.of("train")
+    if not all(problem.solution is not None for problem in rows):
+        return None
+    return "how much is not settled" if sft.state == "unsettled" else sft.state
+
+
+def _of_answers(
+    given: Inputs,
+    names: Sequence[str],
+    answers: Answers,
+    sft: str | None,
+    solutions: Solutions | None,
+) -> dict[str, Finding]:
+    """Reward model first, for the verifier's remedy rests on it, and the groups' on both.
+
+    The verifier is judged wherever there is a stronger check, named among the signals or not.
+    """
+    findings: dict[str, Finding] = {}
+    if "reward" in names and given.scorer is not None:
+        findings["reward"] = measure_reward(given.scorer, answers, control=given.control)
+    verifier = None
+    if answers.true is not None:
+        verifier = verifier_finding(
+            answers.accepted,
+            answers.true,
+            answers.ids(),
+            reward=findings.get("reward"),
+            control=given.control,
+        )
+        if "verifier" in names:
+            findings["verifier"] = verifier
+    if "groups" in names:
+        more = list(given.baseline.groups) if given.baseline else []
+        more += [
+            point(f"missing: {reason}", count, len(answers.pairs), "answers without a score")
+            for reason, count in answers.missing.most_common(3)
+        ]
+        findings["groups"] = group_finding(
+            answers.table(answers.accepted),
+            size=given.group(),
+            levels=answers.levels(),
+            true_PK=None if answers.true is None else answers.table(answers.true),
+            sft=sft,
+            verifier=None if verifier is None else verifier.state,
+            solutions=solutions,
+            more=[*more, _truncated(answers)],
+            cut=share_row(
+                "truncated/wrong",
+                answers.cut,
+                [1 - value for value in answers.accepted],
+                answers.ids(),
+                "wrong answers that the limit cut off, share",
+            ),
+        )
+    return findings
+
+
+def _truncated(answers: Answers) -> Measurement:
+    share = cluster(answers.table(answers.cut).mean(axis=1))
+    return measurement("truncated", share, "answers that the limit cut off, share")

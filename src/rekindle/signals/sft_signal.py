@@ -1,0 +1,286 @@
+"""Has SFT stopped giving signal on this data?
+
+For each supervised token of training samples, teacher-forced, with p the probability of the target:
+
+    above 0.99     share of tokens with p > 0.99
+    non-target     1 - p, the size of the gradient of the target's logit (dloss/dz_y = p - 1)
+    nll            -log p, on training and on held-out samples: a gap is memory
+    chain          probability of a whole reference answer, exp(sum log p)
+
+and with a weak checkpoint what WMSS would see (arXiv 2602.08222), from each sample's own means over
+its tokens, so that both gradients are averaged the same way and samples can be drawn anew:
+
+    mix/gradient       lam (1 - p_mix), mean over samples
+    mix/ratio          that over SFT's 1 - p, of the same samples; bootstrap over samples
+    mix/reactivated    share of the mixed gradient on tokens above 0.99; bootstrap over samples
+
+Axes: P samples, N tokens of one sample, B, T, V vocabulary, D width. Intervals are over samples
+(bootstrap-t), each weighed by its tokens' mean.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from rekindle.engine.batch import Batch, count, pack
+from rekindle.engine.device import Alone, micro_tokens
+from rekindle.engine.pairing import check_pair
+from rekindle.engine.policy import Policy
+from rekindle.engine.update import measure_batch
+from rekindle.errors import DataError
+from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster, few_differ
+from rekindle.methods.wmss.telemetry import SATURATED, TOKENS, MixSignal
+from rekindle.records import Problem
+from rekindle.signals.findings import Advice, Finding, Health, Measurement, measurement
+
+LITTLE, MUCH = 0.01, 0.05  # mean non-target mass: below, SFT has hardly any gradient; above, plenty
+KNOWN = 0.95  # probability of a held-out reference answer; above, there is nothing to gain
+BACK, TIMES = 0.5, 2.0  # what mixing must bring: share on tokens above 0.99, times SFT's gradient
+FEW = 8  # samples; with fewer a ratio has no interval
+MEMORY = 2.0  # held-out nll as a multiple of the training nll
+NO_PROOF = (
+    "A larger gradient is no proof: where it was tried here (docs/evidence.md) joint training was "
+    "not above SFT, the frozen variant was on models that had just begun to learn, and a "
+    "temperature in training (wmss_d0) did as much or more for sampled accuracy: the study has all "
+    "of them"
+)
+
+
+class Saturation(NamedTuple):
+    """The table, and what it says."""
+
+    rows: list[Measurement]
+    state: str  # saturated | memorised | fading | unsettled | alive | unclear
+    verdict: str
+
+
+def saturation(
+    policy: Policy,
+    train: Sequence[Problem],
+    held_out: Sequence[Problem],
+    *,
+    weak: Policy | None = None,
+    lam: float = 0.5,
+) -> Saturation:
+    """Measure it on training and held-out samples with solutions.
+
+    Raises:
+        DataError: no sample with a solution in one of the two.
+        ModelError: `weak` has another tokenizer or vocabulary.
+    """
+    seen, fresh = _batch(policy, train, "train"), _batch(policy, held_out, "dev")
+    ours, theirs = _measured(policy, seen), _measured(policy, fresh)
+    rows = [
+        _row("tokens/above_099", ours["sure"], "share of supervised tokens above 0.99"),
+        _row("mass/non_target", ours["mass"], "gradient of the target's logit, 1 - p"),
+        _row("entropy", ours["entropy"], "nats a token", top=float("inf")),
+        _row("nll", ours["nll"], "nats a token, training samples", top=float("inf")),
+        _row("nll/held_out", theirs["nll"], "the same, held-out samples", top=float("inf")),
+        _row("chain_prob", ours["chain"], "probability of a reference answer, training"),
+        _row("chain_prob/held_out", theirs["chain"], "the same, held-out"),
+    ]
+    if weak is not None:
+        check_pair(policy, weak)
+        change_P = ours["entropy"] - _measured(weak, seen)["entropy"]
+        inf = float("inf")
+        rows += [
+            _row("entropy/change", change_P, "strong minus weak, nats a token", low=-inf, top=inf),
+            _row("entropy/fell", (change_P < 0).astype(float), "samples where the strong is surer"),
+            *mix_rows(policy, weak, seen, lam=lam),
+        ]
+    state, verdict = judge({row.name: row for row in rows})
+    return Saturation(rows, state, verdict)
+
+
+def has_signal(finding: Finding) -> bool:
+    """Whether the intervals say that SFT's gradient is more than next to nothing."""
+    if finding.state not in ("alive", "fading", "unsettled"):
+        return False
+    return next(row.ci_low for row in finding.rows if row.name == "mass/non_target") >= LITTLE
+
+
+def sft_finding(measured: Saturation) -> Finding:
+    """The same as a finding: WMSS fits a saturated model, if a weak one was measured beside it."""
+    if measured.state not in ("saturated", "memorised"):
+        health: Health = "well" if measured.state == "alive" else "between"
+        return Finding("sft", measured.state, health, measured.verdict, measured.rows)
+    rows = {row.name: row for row in measured.rows}
+    fresh, left = rows["chain_prob/held_out"], f"the gradient is {rows['mass/non_target']}"
+    against = [Advice("sft, more steps on the same data", f"{left} a token")]
+    remedy = None
+    if fresh.ci_low > KNOWN:
+        why = f"held-out answers have probability {fresh}: there is nothing left to gain"
+        against.append(Advice("wmss", why))
+    elif "mix/ratio" not in rows:
+        against.append(Advice("wmss", "no weak model was mixed in: give --weak of the same tokens"))
+    else:
+        ratio, back = rows["mix/ratio"], rows["mix/reactivated"]
+        shown = (
+            f"mixed with the weak model the gradient is {ratio} times SFT's, {back} of "
+            "it on tokens above 0.99"
+        )
+        if ratio.ci_low > TIMES and back.ci_low > BACK:
+            remedy = Advice("wmss", f"{shown}. {NO_PROOF}")
+        else:
+            why = f"it needs lower bounds above {TIMES:g} and {BACK:g}"
+            against.append(Advice("wmss", f"{shown}: {why}"))
+    state, verdict, rejected = measured.state, measured.verdict, tuple(against)
+    return Finding("sft", state, "out", verdict, measured.rows, remedy, rejected)
+
+
+def _batch(policy: Policy, problems: Sequence[Problem], split: str) -> Batch:
+    solved = [(p, p.solution) for p in problems if p.solution is not None]
+    if not solved:
+        raise DataError(
+            f"no sample of the {split} split has a solution",
+            got=f"{len(problems)} problems",
+            why="whether SFT has signal left is seen on the answers it would be trained on",
+            fix="add a 'solution' field",
+        )
+    prompts = [policy.encode_prompt(problem) for problem, _ in solved]
+    answers = [policy.encode_completion(problem, text) for problem, text in solved]
+    return pack(prompts, answers, reduction="token", total=count(answers))
+
+
+def _measured(policy: Policy, batch: Batch) -> dict[str, Floats]:
+    limit = micro_tokens(None, policy.device)
+    scores = measure_batch(policy, batch, micro_tokens=limit, temperature=1.0)
+    logp_PT = scores.logprobs_BT
+    gone_PT = logp_PT.isnan()
+    sure_PT = (logp_PT.exp() > SATURATED).double().masked_fill(gone_PT, torch.nan)
+    return {
+        "sure": sure_PT.nanmean(dim=1).numpy(),
+        "mass": (1 - logp_PT.exp()).nanmean(dim=1).numpy(),
+        "entropy": scores.entropy_BT.nanmean(dim=1).numpy(),
+        "nll": -logp_PT.nanmean(dim=1).numpy(),
+        "chain": logp_PT.nansum(dim=1).exp().numpy(),
+    }
+
+
+def _row(
+    name: str, values_P: Floats, meaning: str, *, low: float = 0.0, top: float = 1.0
+) -> Measurement:
+    return measurement(name, cluster(values_P, bounds=(low, top)), meaning)
+
+
+def judge(rows: dict[str, Measurement]) -> tuple[str, str]:
+    """A state that the intervals bear out, and the sentence for it."""
+    mass = rows["mass/non_target"]
+    sure = rows["tokens/above_099"].value
+    left = f"1 - p is {mass} a token, {sure:.1%} of tokens are above 0.99"
+    limits = f"below {LITTLE:g} is next to none, above {MUCH:g} is plenty"
+    if math.isnan(mass.ci_low) or (mass.ci_low < LITTLE and mass.ci_high > MUCH):
+        verdict = f"Whether SFT has signal left is not settled: {left}. Give more --problems."
+        return "unclear", verdict
+    if mass.ci_high < LITTLE:
+        state, known = _held_out(rows)
+        verdict = f"SFT has stopped giving signal on this data: {left}. {known}"
+    elif mass.ci_low > MUCH:
+        state, verdict = "alive", f"SFT still has signal: {left}. Train on before anything else."
+    elif mass.ci_high > MUCH:
+        verdict = (
+            f"SFT has signal left, whether little or plenty is not settled: {left} ({limits})."
+        )
+        state, verdict = "unsettled", f"{verdict} Give more --problems."
+    else:
+        any_ = "" if mass.ci_low >= LITTLE else ", if any"
+        state, verdict = "fading", f"SFT has little signal left{any_}: {left} ({limits})."
+    return state, verdict + (_of_the_mix(rows) if "mix/ratio" in rows else "")
+
+
+def _held_out(rows: dict[str, Measurement]) -> tuple[str, str]:
+    """Saturated or memorised: what the held-out intervals bear out."""
+    nll, fresh, chain = rows["nll"], rows["nll/held_out"], rows["chain_prob/held_out"]
+    shown = f"(nll {fresh} against {nll}, probability of an answer {chain})"
+    if chain.ci_high < KNOWN and fresh.ci_low > MEMORY * nll.ci_high:
+        verdict = f"Held-out answers are not learnt with it {shown}: more data, not more steps."
+        return "memorised", verdict
+    if chain.ci_low > KNOWN or fresh.ci_high <= MEMORY * nll.ci_low:
+        verdict = f"Held-out answers are as well known {shown}: what is left to gain is elsewhere."
+        return "saturated", verdict
+    return "saturated", f"Whether held-out answers are as well known is not settled {shown}."
+
+
+def _of_the_mix(rows: dict[str, Measurement]) -> str:
+    ratio, back, more = (rows[f"mix/{name}"] for name in ("ratio", "reactivated", "amplified"))
+    shown = (
+        f" Mixed with the weak model the gradient is {ratio} times SFT's; {back} of it "
+        f"is on tokens above 0.99, and it is larger on {more.value:.0%} of a sample's tokens."
+    )
+    if ratio.ci_low > 1:
+        return (
+            f"{shown} That it is larger does not say that it helps: compare wmss with wmss_d0 and "
+            "sft_restart."
+        )
+    if ratio.ci_high < 1:
+        return f"{shown} It is smaller: mixing leaves less to learn from here."
+    return f"{shown} Whether it is larger or smaller than SFT's is not settled."
+
+
+# --- the weak model mixed in
+
+
+@torch.no_grad()
+def mix_rows(policy: Policy, weak: Policy, batch: Batch, *, lam: float) -> list[Measurement]:
+    """Rows on mixing the weak model's logits in, over the batch's samples."""
+    signal, samples = MixSignal(lam), list[dict[str, float]]()
+    for micro in batch.split(micro_tokens(None, policy.device)):
+        moved = micro.to(policy.device)
+        strong_BTD, weak_BTD = (
+            p.hidden(moved.tokens_BS, moved.attend_BS, start=moved.start) for p in (policy, weak)
+        )
+        target_BT = moved.tokens_BS[:, moved.start :]
+        for b, mask_T in enumerate(moved.mask_BT):
+            strong_ND, weak_ND = strong_BTD[b][mask_T], weak_BTD[b][mask_T]
+            target_N = target_BT[b][mask_T]
+            for first in range(0, len(target_N), TOKENS):
+                part = slice(first, first + TOKENS)
+                strong_NV, weak_NV = (
+                    strong_ND[part] @ policy.head().T,
+                    weak_ND[part] @ weak.head().T,
+                )
+                signal.add(strong_NV, weak_NV, target_N[part])
+            samples.append(signal.metrics(Alone()))
+    of = {name: np.array([one[name] for one in samples]) for name in samples[0]}
+    return _rows(of, lam)
+
+
+def _rows(of: dict[str, Floats], lam: float) -> list[Measurement]:
+    mixed_P, plain_P, inf = of["mix/gradient"], of["mass/non_target"], math.inf
+    back_P = np.nan_to_num(of["mix/reactivated"]) * mixed_P  # nan: nothing to share out
+    larger = cluster(of["mix/amplified"])
+    margins = {
+        name: cluster(of[f"margin/{name}"], bounds=(-inf, inf)) for name in ("strong", "weak")
+    }
+    return [
+        measurement("margin/strong", margins["strong"], "z[y] - largest other logit, nats"),
+        measurement("margin/weak", margins["weak"], "the same, weak model"),
+        measurement("mix/gradient", cluster(mixed_P), f"target's gradient when mixed, lam {lam:g}"),
+        measurement("mix/ratio", ratio(mixed_P, plain_P), "that over SFT's, of the same samples"),
+        measurement("mix/amplified", larger, "tokens where it is more than SFT's"),
+        measurement(
+            "mix/reactivated", ratio(back_P, mixed_P, top=1.0), "share of it on tokens above 0.99"
+        ),
+    ]
+
+
+def ratio(above_P: Floats, below_P: Floats, *, seed: int = 0, top: float = math.inf) -> Interval:
+    """mean(above) / mean(below), at most `top`, with a percentile bootstrap over samples."""
+    n = len(above_P)
+    if n == 0 or below_P.sum() <= 0:
+        return Interval(math.nan, math.nan, math.nan, n)
+    value = float(above_P.mean() / below_P.mean())
+    if n < FEW:
+        return Interval(value, math.nan, math.nan, n)
+    drawn = np.random.default_rng(seed).integers(n, size=(RESAMPLES, n), dtype=np.int32)
+    under = below_P[drawn].sum(axis=1)
+    ratios = above_P[drawn].sum(axis=1)[under > 0] / under[under > 0]
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(ratios, [tail, 1 - tail])
+    if np.ptp(ratios) < 1e-12 * abs(value) + 1e-15:  # no draw differs, and samples not seen may
+        each = np.full(n, value)
+        return few_differ(each, level=LEVEL, bounds=(0.0, top)) or Interval(value, low, high, n)
+    return Interval(value, float(low), float(high), n)

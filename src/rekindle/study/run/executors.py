@@ -1,0 +1,322 @@
+"""Where jobs run: worker processes on this machine, or a Ray cluster (extra `[ray]`).
+
+Workers on this machine live as long as the study. Without GPUs they are forked from a process that
+has loaded torch and all that a run needs (`preload`): its memory is shared, and a new worker starts
+at once. With GPUs each loads for itself, because CUDA does not survive a fork. A worker that dies
+(killed, out of memory, a crash in native code) costs its job one try, never the study: another
+takes its place.
+
+On a cluster a job is one task. Run directories must be on storage that every node sees under the
+same path. A run whose worker or node is lost continues from its checkpoint on another.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import connection, forkserver, get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess, SpawnProcess
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+from rekindle.engine.threads import calm_threads
+from rekindle.errors import ConfigError, did_you_mean, missing_extra
+from rekindle.study.run.jobs import Executor, Job, Outcome, run_job, watch_study
+
+_GRACE = 60.0  # seconds for a step and a checkpoint before a worker is killed
+_UNKNOWN = 255  # exit code where the process that would know it is gone
+_JOBS = 32  # of one worker, whose heap grows by some 4 MB a job; a new one costs next to nothing
+_Process = ForkServerProcess | SpawnProcess
+EXECUTORS = ("local", "ray")
+
+
+def check_executor(name: str, jobs: int | None) -> None:
+    """Refuse an executor that there is not, or too few jobs.
+
+    Raises:
+        ConfigError: which.
+    """
+    if name not in EXECUTORS:
+        raise ConfigError(
+            f"there is no executor '{name}'",
+            wanted=" or ".join(EXECUTORS),
+            fix=did_you_mean(name, EXECUTORS),
+        )
+    if jobs is not None and jobs < 1:
+        raise ConfigError("--jobs is too small", got=jobs, wanted="at least 1")
+
+
+def make_executor(name: str, jobs: int | None) -> Executor:
+    """The executor of a name, with `jobs` at once; None: one a GPU, or one a core.
+
+    Raises:
+        ConfigError: see `check_executor`.
+        MissingExtraError: ray is not installed.
+    """
+    check_executor(name, jobs)
+    if name == "ray":
+        return RayPool(jobs)
+    import torch
+
+    cards = tuple(range(torch.cuda.device_count()))
+    cores = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count()
+    return LocalPool(jobs or len(cards) or cores or 1, cards=cards)
+
+
+def warm_up() -> None:
+    """Begin to load what workers need, beside what this process does meanwhile."""
+    get_context("forkserver").set_forkserver_preload(["rekindle.study.run.preload"])
+    forkserver.ensure_running()
+
+
+@dataclass
+class _Worker:
+    process: _Process
+    pipe: Connection
+    alive: Connection  # open as long as the study is there
+    job: Job | None = None
+    began: float = field(default=0.0)
+    served: int = 0
+
+
+class LocalPool:
+    """Up to `slots` jobs at once, each in a process of one thread (one card where there are any).
+
+    Args:
+        slots: how many.
+        cards: CUDA devices to hand out, one to a worker; empty: none.
+    """
+
+    def __init__(self, slots: int, *, cards: tuple[int, ...] = ()) -> None:
+        self._slots = slots
+        self._cards = cards
+        self._workers: list[_Worker | None] = [None] * slots
+
+    @property
+    def slots(self) -> int:
+        """How many run at once."""
+        return self._slots
+
+    def submit(self, job: Job) -> None:
+        """Start a job in a free worker."""
+        for place in range(self._slots):
+            worker = self._workers[place]
+            if worker is not None and worker.job is not None:
+                continue
+            if worker is None or not worker.process.is_alive():
+                worker = self._workers[place] = self._start(place)
+            worker.pipe.send(job)
+            worker.job, worker.began = job, time.monotonic()
+            return
+        raise ValueError(f"all {self._slots} workers are busy")
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """What ended; a worker that died ends its job as `lost`."""
+        busy = {w.pipe: (i, w) for i, w in enumerate(self._workers) if w is not None and w.job}
+        if not busy:
+            return []
+        outcomes = []
+        for pipe in connection.wait(list(busy), timeout=seconds):
+            place, worker = busy[pipe]  # type: ignore[index]
+            job = worker.job
+            assert job is not None
+            try:
+                outcomes.append(worker.pipe.recv())
+                worker.job = None
+                worker.served += 1
+            except (EOFError, ConnectionResetError):
+                worker.process.join(5)
+                outcomes.append(_death(job, worker.process.exitcode, worker.began))
+                self._workers[place] = None
+            if worker.served >= _JOBS:
+                self._workers[place] = None
+                _retire(worker)
+        return outcomes
+
+    def stop(self) -> list[Outcome]:
+        """Busy workers finish their step, save and leave; idle ones leave.
+
+        One whose job came to its end before the signal reached it sends its outcome as ever.
+        """
+        outcomes = []
+        for worker in filter(None, self._workers):
+            if worker.job is None:
+                worker.pipe.close()
+            elif worker.process.pid is not None:
+                os.kill(worker.process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE
+        for worker in filter(None, self._workers):
+            if worker.job is not None:
+                outcomes.append(_final_outcome(worker, worker.job, deadline))
+                worker.pipe.close()  # a worker that waits for its next job leaves
+            worker.process.join(max(0.1, deadline - time.monotonic()))
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.alive.close()
+        self._workers = [None] * self._slots
+        return outcomes
+
+    def _start(self, place: int) -> _Worker:
+        ours, theirs = connection.Pipe()
+        watched, alive = connection.Pipe(duplex=False)
+        env = {"OMP_NUM_THREADS": "1"}
+        process: _Process
+        if self._cards:
+            env["CUDA_VISIBLE_DEVICES"] = str(self._cards[place % len(self._cards)])
+            process = get_context("spawn").Process(target=_serve, args=(theirs, watched, env))
+        else:
+            warm_up()
+            process = get_context("forkserver").Process(target=_serve, args=(theirs, watched, env))
+        with _without_main():
+            process.start()
+        theirs.close()
+        watched.close()
+        return _Worker(process, ours, alive)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Workers need nothing of the user's script. Were it there while they start, each would run it
+    again, and a script without `if __name__ == "__main__":` would start the study again."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _serve(pipe: Connection, alive: Connection, env: dict[str, str]) -> None:
+    os.environ.update(env)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    calm_threads()
+    # Ctrl-C reaches the whole process group: the study stops its workers in its own way.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    watch_study(alive)
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        outcome = run_job(job)
+        try:
+            pipe.send(outcome)
+        except BrokenPipeError:
+            return
+        if outcome.ending == "stopped":
+            return
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _retire(worker: _Worker) -> None:
+    worker.pipe.close()  # it waits for a next job, and leaves
+    worker.process.join(5)
+    worker.alive.close()
+
+
+def _final_outcome(worker: _Worker, job: Job, deadline: float) -> Outcome:
+    try:
+        if worker.pipe.poll(max(0.0, deadline - time.monotonic())):
+            outcome: Outcome = worker.pipe.recv()
+            return outcome
+    except (EOFError, ConnectionResetError):
+        pass
+    return Outcome(job, "stopped", "", time.monotonic() - worker.began)
+
+
+def _death(job: Job, code: int | None, began: float) -> Outcome:
+    spent = time.monotonic() - began
+    if code is None or code == _UNKNOWN:
+        return Outcome(job, "lost", "its worker is gone", spent)
+    if code < 0:
+        return Outcome(job, "lost", f"ended by {signal.Signals(-code).name}", spent)
+    if code == 0:  # `_leave`: SIGTERM reached the whole process group
+        return Outcome(job, "lost", "its worker got SIGTERM", spent)
+    return Outcome(job, "failed", f"exit code {code}; see {job.log}", spent)
+
+
+class RayPool:
+    """As many jobs at once as the cluster has cores (cards, where it has any).
+
+    Args:
+        slots: at most so many; None: as the cluster has room.
+
+    Raises:
+        MissingExtraError: ray is not installed.
+    """
+
+    def __init__(self, slots: int | None = None) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise missing_extra("ray", extra="ray", needed_for="--executor ray") from error
+        self._ray: Any = ray
+        self._mine = not ray.is_initialized()
+        if self._mine:
+            ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+        room = ray.cluster_resources()
+        self._cards = room.get("GPU", 0.0) >= 1
+        self._slots = slots or int(room["GPU" if self._cards else "CPU"])
+        # Ray would run a lost task again by itself; the study counts tries, so it must hear of it.
+        cards = 1 if self._cards else 0
+        self._task = ray.remote(num_cpus=1, num_gpus=cards, max_retries=0)(_run_on_node)
+        self._running: dict[Any, tuple[Job, float]] = {}
+
+    @property
+    def slots(self) -> int:
+        """How many run at once."""
+        return self._slots
+
+    def submit(self, job: Job) -> None:
+        """Hand a job to the cluster."""
+        self._running[self._task.remote(job, str(Path.cwd()))] = (job, time.monotonic())
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """What ended; a job whose worker or node died ends as `lost`."""
+        if not self._running:
+            return []
+        ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
+        return [self._outcome(reference) for reference in ready]
+
+    def stop(self) -> list[Outcome]:
+        """Cancel what runs (it continues from its last checkpoint later) and leave the cluster."""
+        outcomes = []
+        for reference, (job, began) in self._running.items():
+            self._ray.cancel(reference, force=True)
+            outcomes.append(Outcome(job, "stopped", "", time.monotonic() - began))
+        self._running.clear()
+        if self._mine:
+            self._ray.shutdown()
+        return outcomes
+
+    def _outcome(self, reference: Any) -> Outcome:
+        job, began = self._running.pop(reference)
+        errors = self._ray.exceptions
+        spent = time.monotonic() - began
+        try:
+            outcome: Outcome = self._ray.get(reference)
+            return outcome
+        except errors.RayTaskError as error:
+            return Outcome(job, "failed", str(error.cause), spent)
+        except errors.RayError as error:  # its worker, node or object is gone
+            return Outcome(job, "lost", type(error).__name__, spent)
+
+
+def _run_on_node(job: Job, directory: str) -> Outcome:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    calm_threads()
+    os.chdir(directory)
+    return run_job(job)

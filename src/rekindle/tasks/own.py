@@ -1,0 +1,183 @@
+"""A task that the caller brings: rows in memory or an object of theirs, under a reward of theirs.
+
+train(recipe, out, task=[{"prompt": "2+2=", "answer": "4"}, ...])
+train(recipe, out, task={"train": rows, "dev": more_rows}, reward=my_reward)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rekindle.errors import ConfigError, DataError
+from rekindle.records import Problem, Score, Split
+from rekindle.rewards.python_reward import PythonReward, is_place, load_reward
+from rekindle.tasks.rows import Listed, by_hash, check_verifier, problems_of
+from rekindle.tasks.task import Task, stable_hash
+
+Rows = Iterable[Mapping[str, object]]
+TaskSource = Task | Rows | Mapping[str, Rows]
+_MEMBERS = (
+    "name", "levels", "stop", "max_new_tokens", "problems", "draw", "grade", "answer_of",
+    "fingerprint",
+)  # fmt: skip
+_SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Rewarded:
+    """A task whose answers are graded by a reward in Python, in training and evaluation.
+
+    A score of exactly 1 counts as right in pass@k.
+    """
+
+    task: Task
+    reward: PythonReward
+
+    @property
+    def name(self) -> str:
+        """The task's."""
+        return self.task.name
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The task's."""
+        return self.task.levels
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The task's."""
+        return self.task.stop
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The task's."""
+        return self.task.max_new_tokens
+
+    def problems(
+        self, split: Split, *, count: int, seed: int, levels: Sequence[str] | None = None
+    ) -> list[Problem]:
+        """The task's."""
+        return self.task.problems(split, count=count, seed=seed, levels=levels)
+
+    def draw(
+        self, *, step: int, count: int, seed: int, levels: Sequence[str] | None = None
+    ) -> list[Problem]:
+        """The task's."""
+        return self.task.draw(step=step, count=count, seed=seed, levels=levels)
+
+    def grade(self, problem: Problem, text: str) -> Score:
+        """By the reward."""
+        return self.reward.grade(problem, text)
+
+    def grade_many(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
+        """By the reward, in one call."""
+        return self.reward.grade_many(asked)
+
+    def answer_of(self, problem: Problem, text: str) -> str | None:
+        """The task's."""
+        return self.task.answer_of(problem, text)
+
+    def fingerprint(self) -> str:
+        """Of the data; what identifies the reward is a fingerprint of its own."""
+        return self.task.fingerprint()
+
+
+def own_task(source: TaskSource, *, verifier: str | None = None, needs_answer: bool = True) -> Task:
+    """A task from rows in memory, whole or by split, or the task itself.
+
+    Args:
+        source: rows as in a JSONL file (`prompt` or `messages`, `answer`, ...); their split is
+            decided by a hash of the prompt. A mapping names the splits itself.
+        verifier: how an answer is compared, for rows: exact, numeric (default), math, code; for
+            any task the place of a reward, `package.module:function`.
+        needs_answer: rows must have something to check an answer against.
+
+    Raises:
+        ConfigError: it is neither rows nor a task; what a task lacks is listed.
+        DataError: a row cannot be read, or an id occurs twice.
+    """
+    if verifier is not None and is_place(verifier):
+        return Rewarded(own_task(source, needs_answer=False), load_reward(verifier))
+    if isinstance(source, Task):
+        if verifier is not None:
+            raise ConfigError(
+                "task.verifier has no effect with a task of your own",
+                got=verifier,
+                why="it grades answers itself",
+                fix="remove it, or pass reward=...",
+            )
+        return source
+    given: object = source
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        lacking = [name for name in _MEMBERS if name not in dir(given)]
+        raise ConfigError(
+            "this is no task",
+            got=f"{type(given).__name__} without {', '.join(lacking)}",
+            wanted="rows (mappings with 'prompt' and 'answer'), or an object with "
+            + ", ".join(_MEMBERS),
+            fix="load_task(name) opens one by its name",
+        )
+    parts = source if isinstance(source, Mapping) else {"": source}
+    seen: dict[str, str] = {}
+    read = {}
+    for split, rows in parts.items():
+        where = f"{split} row " if split else "row "
+        read[split] = problems_of(
+            _numbered(rows, where),
+            where,
+            task=split or "rows",
+            seen=seen,
+            needs_answer=needs_answer,
+        )
+    unknown = [split for split in read if split not in ("", *_SPLITS)]
+    if unknown:
+        raise ConfigError(
+            f"'{unknown[0]}' is no split", wanted="train, dev, test", fix="rename it in `task`"
+        )
+    content = json.dumps([[p.prompt, p.answer] for rows in read.values() for p in rows])
+    return Listed(
+        name="rows",
+        splits=by_hash(read[""]) if "" in read else read,
+        verifier=check_verifier(verifier or "numeric"),
+        source=f"{stable_hash(content, sorted(read)):016x}",
+    )
+
+
+def _numbered(rows: Rows, where: str) -> Iterator[tuple[int, Mapping[str, object]]]:
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            raise DataError(
+                f"{where}{number} is no mapping", got=row, wanted="'prompt', 'answer', ..."
+            )
+        yield number, row
+
+
+def check_ids(
+    task: Task, *, split: Split, count: int, levels: Sequence[str] | None, seed: int
+) -> None:
+    """Refuse a task that gives two problems one id; looked at in what a run asks first.
+
+    Raises:
+        DataError: the id, and both prompts.
+    """
+    seen: dict[str, Problem] = {}
+    for problem in task.problems(split, count=count, seed=seed, levels=levels):
+        if problem.id in seen:
+            raise _same_id(task, seen[problem.id], problem)
+        seen[problem.id] = problem
+    for problem in task.draw(step=0, count=count, seed=seed, levels=levels):
+        before = seen.setdefault(problem.id, problem)  # the same one may be drawn twice
+        if (before.prompt, before.messages) != (problem.prompt, problem.messages):
+            raise _same_id(task, before, problem)
+
+
+def _same_id(task: Task, one: Problem, other: Problem) -> DataError:
+    return DataError(
+        f"task '{task.name}' gives two problems the id '{other.id}'",
+        got=f"{one.prompt!r} and {other.prompt!r}",
+        wanted="an id of its own for each problem",
+        why="results are matched by id, and answers get their random numbers by it",
+        fix="make the ids of the task distinct",
+    )

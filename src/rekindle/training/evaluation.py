@@ -1,0 +1,154 @@
+"""Evaluate a model on a task, both by name: what `rekindle eval` does.
+
+Settings are checked before torch is loaded: a mistake is answered at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from rekindle.engine.config import (
+    DeviceConfig,
+    EvalConfig,
+    ModelConfig,
+    SampleConfig,
+    Section,
+    TaskConfig,
+)
+from rekindle.errors import ConfigError, DataError
+from rekindle.records import Split
+from rekindle.training.recipe import checked, with_overrides
+
+if TYPE_CHECKING:
+    from rekindle.engine.policy import Policy
+    from rekindle.evals.reading import Eval
+
+
+class EvalSettings(Section):
+    """What `--set` reaches in `rekindle eval`."""
+
+    model: ModelConfig = ModelConfig()
+    task: TaskConfig = TaskConfig()
+    sample: SampleConfig = SampleConfig()
+    eval: EvalConfig = EvalConfig()
+    device: DeviceConfig = DeviceConfig()
+
+
+class WeakContrast(NamedTuple):
+    """A weaker model, and c of the logits z + c (z - z_weak)."""
+
+    weak: str
+    strength: float
+
+
+S = TypeVar("S", bound=EvalSettings)
+
+
+def settings_of(kind: type[S], model: str, task: str, overrides: Sequence[str]) -> S:
+    """Settings of a model and a task; a task that ends in .jsonl is a file.
+
+    Raises:
+        ConfigError: an override that cannot be meant.
+        DataError: `task` looks like a path, and there is no such file.
+    """
+    where = {"name": task}
+    if task.endswith(".jsonl") or Path(task).is_dir():
+        where = {"name": "jsonl", "path": task}
+    elif "/" in task or Path(task).exists():
+        raise DataError(
+            f"task '{task}' is {'no .jsonl file' if Path(task).exists() else 'not there'}",
+            wanted="a task's name (`rekindle tasks`), a .jsonl file, or a directory with "
+            "train.jsonl, dev.jsonl, test.jsonl",
+            fix="check the path",
+        )
+    problems = {"problems": 200}  # more than during training: nothing waits for it
+    tree = {"model": {"name": model}, "task": where, "eval": problems}
+    return checked(kind, with_overrides(tree, overrides), "")
+
+
+def evaluate_model(
+    model: str,
+    task: str,
+    *,
+    split: Split = "test",
+    samples: int | None = None,
+    problems: int | None = None,
+    levels: Sequence[str] | None = None,
+    seed: int = 0,
+    contrast: WeakContrast | None = None,
+    overrides: Sequence[str] = (),
+) -> Eval:
+    """Sample answers to a task's problems, grade them, and summarise: the content of eval.json.
+
+    Args:
+        model: testbed/<name>, a directory, or a hub id.
+        task: a task's name, a .jsonl file, or a directory of splits.
+        samples, problems: answers to a problem, and problems a level; None: 8 and 200.
+        levels: of the task; None: all.
+        seed: of the problems and the draws.
+        contrast: a weaker model, whose logits the model is pushed away from.
+        overrides: settings as `section.key=value`.
+
+    Raises:
+        ConfigError: a setting that cannot be meant.
+        DataError, ModelError: the task or the model cannot be used.
+    """
+    settings = settings_of(EvalSettings, model, task, overrides)
+    samples = settings.eval.samples if samples is None else samples
+    problems = settings.eval.problems if problems is None else problems
+    _check_counts(samples, problems, settings.sample)
+    from rekindle.engine.device import seed_everything, set_threads
+    from rekindle.engine.sampler import sampler_for
+    from rekindle.evals.evaluate import evaluate
+    from rekindle.training.parts import open_task
+    from rekindle.training.train import sampling
+
+    loaded = open_task(settings.task)
+    names = levels or settings.eval.levels or settings.task.levels
+    listed = loaded.problems(split, count=problems, seed=seed, levels=names)
+    policy, name = _load_policy(settings.model, contrast)
+    parameters = sum(p.numel() for p in policy.model.parameters())
+    set_threads(settings.device.threads, parameters=parameters)
+    seed_everything(seed, deterministic=settings.device.deterministic)
+    return evaluate(
+        listed,
+        sampler=sampler_for(policy),
+        task=loaded,
+        sample_config=sampling(settings.sample, loaded),
+        samples=samples,
+        seed=seed,
+        split=split,
+        model=name,
+        temperatures=settings.eval.temperatures,
+        policy=policy if settings.eval.likelihood else None,
+    )
+
+
+def _load_policy(config: ModelConfig, contrast: WeakContrast | None) -> tuple[Policy, str]:
+    """What is evaluated, and what it is called."""
+    from rekindle.engine.contrast import ContrastPolicy
+    from rekindle.engine.policy import Policy
+
+    policy, name = Policy.load(config), config.name
+    if contrast is None:
+        return policy, name
+    weak, strength = contrast
+    other = Policy.load(config.model_copy(update={"name": weak, "revision": None}))
+    both = ContrastPolicy.between(policy, other, strength)
+    return both, f"{name} + {strength:g} (it - {weak})"
+
+
+def _check_counts(samples: int, problems: int, sample: SampleConfig) -> None:
+    if samples < 1 or problems < 1:
+        raise ConfigError(
+            "--samples and --problems must be at least 1", got=f"{samples} and {problems}"
+        )
+    if samples > 1 and sample.temperature == 0:
+        raise ConfigError(
+            "several samples at temperature 0",
+            got=f"--samples {samples}, sample.temperature 0",
+            wanted="--samples 1, or a temperature above 0",
+            why="greedy answers to one problem are all the same, so pass@k would say nothing",
+        )

@@ -1,0 +1,111 @@
+"""What a run is made from beside its models: the recipe's task and judge, or the caller's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from rekindle.engine.config import TaskConfig
+from rekindle.engine.sampler import SamplerSource, check_source, sampler_for
+from rekindle.errors import ConfigError
+from rekindle.methods.catalog import find_method
+from rekindle.rewards.judge import Judge, ScorerJudge
+from rekindle.rewards.python_reward import PythonReward, Reward, is_place
+from rekindle.rewards.reward_model import Scorer
+from rekindle.tasks import Task, load_task
+from rekindle.tasks.own import Rewarded, TaskSource, check_ids, own_task
+from rekindle.tasks.task import pick_levels
+from rekindle.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A run's task, with the reward that grades it; its judge; where its rollouts come from."""
+
+    task: Task
+    judge: Judge | None = None
+    sampler: SamplerSource = sampler_for
+
+    def fingerprints(self, scorer: Scorer | None) -> dict[str, str]:
+        """Hashes of what decides the run's data and scores; a resumed run must find the same."""
+        verifier = self.task.reward if isinstance(self.task, Rewarded) else None
+        own = {"data": self.task, "verifier": verifier, "reward": scorer, "judge": self.judge}
+        return {name: part.fingerprint() for name, part in own.items() if part is not None}
+
+
+def open_parts(
+    recipe: Recipe,
+    *,
+    reward: Reward | None = None,
+    task: TaskSource | None = None,
+    sampler: SamplerSource | None = None,
+    judge: Judge | Reward | None = None,
+) -> tuple[Recipe, Parts]:
+    """The parts of a run, opened and checked, and the recipe with the name of the task.
+
+    Raises:
+        ConfigError: a part has no effect, is there twice, or is not what it should be.
+        DataError: the task's data cannot be used.
+    """
+    sampler = sampler_for if sampler is None else sampler
+    check_source(sampler)
+    if judge is not None and not isinstance(judge, Judge):
+        judge = ScorerJudge(PythonReward.of(judge))
+    _refuse_idle_judge(recipe, judge)
+    grader = None if reward is None else PythonReward.of(reward)
+    verifier = recipe.shared.task.verifier
+    if grader is not None and verifier is not None and is_place(verifier):
+        raise ConfigError(
+            "there are two rewards",
+            got=f"reward=... and task.verifier: {verifier}",
+            wanted="one: both say how answers are graded",
+            fix="remove one of them",
+        )
+    if task is not None:
+        recipe, opened = _own_task(recipe, task, rewarded=grader is not None)
+    else:
+        opened = open_task(recipe.shared.task, needs_answer=grader is None)
+    return recipe, Parts(opened if grader is None else Rewarded(opened, grader), judge, sampler)
+
+
+def open_task(config: TaskConfig, *, needs_answer: bool = True) -> Task:
+    """The task that a recipe or command names."""
+    return load_task(
+        config.name,
+        levels=config.levels,
+        path=config.path,
+        verifier=config.verifier,
+        timeout=config.timeout,
+        workers=config.workers,
+        args=config.args,
+        needs_answer=needs_answer,
+    )
+
+
+def _own_task(recipe: Recipe, source: TaskSource, *, rewarded: bool) -> tuple[Recipe, Task]:
+    config, held_out = recipe.shared.task, recipe.shared.eval
+    task = own_task(source, verifier=config.verifier, needs_answer=not rewarded)
+    named = "name" in config.model_fields_set and config.name != task.name
+    if named or config.path is not None or config.args:
+        raise ConfigError(
+            "there are two tasks",
+            got=f"task=... and task.name: {config.name}",
+            wanted="one: both say which problems are trained on",
+            fix="remove task.name, task.path and task.args from the recipe, or task=...",
+        )
+    pick_levels(task.name, task.levels, config.levels)
+    levels = held_out.levels or config.levels
+    check_ids(task, split=held_out.split, count=held_out.problems, levels=levels, seed=0)
+    renamed = config.model_copy(update={"name": task.name})
+    return replace(recipe, shared=recipe.shared.model_copy(update={"task": renamed})), task
+
+
+def _refuse_idle_judge(recipe: Recipe, judge: Judge | None) -> None:
+    section = recipe.resolved()[find_method(recipe.shared.method).section]
+    source = (section.get("judge") or {}).get("source")
+    if judge is not None and source != "callable":
+        raise ConfigError(
+            "a judge was given, and the recipe would not ask it",
+            got=f"judge.source {source}" if source else f"method {recipe.shared.method}",
+            wanted="judge.source: callable",
+            why="the run would be judged by something else under this judge's name",
+        )
