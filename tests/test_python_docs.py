@@ -54,7 +54,7 @@ def test_every_block_of_the_page_runs_in_one_script(clean_cwd):
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith("runs/short/final\n")
     assert (clean_cwd / "report.html").exists()
-    assert (clean_cwd / "studies" / "rate" / "study.json").exists()
+    assert (clean_cwd / "runs" / "rate" / "study.json").exists()
 
 
 def test_every_public_function_has_an_example():
