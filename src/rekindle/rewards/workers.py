@@ -117,7 +117,7 @@ class VerifierPool:
         for _ in range(min(self._size - len(self._workers), waiting - idle)):
             try:
                 pid, connection = self._nursery.fork()
-            except (NotStartedError, OSError) as error:
+            except OSError as error:
                 self.close()
                 raise ConfigError(
                     f"workers of the verifier '{self._verifier}' do not start",
@@ -187,10 +187,6 @@ class VerifierPool:
         self._workers.remove(worker)
 
 
-class NotStartedError(Exception):
-    """The template process ended, or did not get ready, before it could fork."""
-
-
 class Nursery:
     """Forks workers on request, ready in milliseconds, and ends them.
 
@@ -207,11 +203,11 @@ class Nursery:
         """A new worker: its process id and the socket that talks to it.
 
         Raises:
-            NotStartedError: twice in a row no template came up.
+            OSError: twice in a row no template came up.
         """
         try:
             return self._fork()
-        except (OSError, NotStartedError):  # somebody killed the template
+        except OSError:  # somebody killed the template
             self.close()
             return self._fork()
 
@@ -219,7 +215,7 @@ class Nursery:
         """Kill a worker that `fork` returned and wait for its end."""
         try:
             self._ask({"end": pid})
-        except (OSError, NotStartedError):
+        except OSError:
             self.close()  # with the template go all its workers
 
     def close(self) -> None:
@@ -236,7 +232,7 @@ class Nursery:
         with theirs:
             try:
                 return self._ask({"fork": True}, theirs), ours
-            except (OSError, NotStartedError):
+            except OSError:
                 ours.close()
                 raise
 
@@ -246,7 +242,7 @@ class Nursery:
         socket.send_fds(control, [json.dumps(request).encode()], handles)
         reply = control.recv(64)
         if not reply:
-            raise NotStartedError
+            raise ConnectionResetError("the template process ended")
         return int(reply)
 
     def _start(self) -> socket.socket:
