@@ -32,7 +32,6 @@ from rekindle.records import Array, Problem, Score
 
 Reward = Callable[[Sequence[Problem], Sequence[str]], Sequence[float | None] | Array]
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, re.Pattern, type(None))
-_RETURNED = "one finite number an answer, in order; None where an answer has no score"
 
 
 @runtime_checkable
@@ -132,22 +131,23 @@ class PythonReward:
         return Score(number)
 
     def _raised(self, error: Exception) -> RewardFunctionError:
-        return RewardFunctionError(
-            f"reward '{self.name}' raised {type(error).__name__}",
-            got=f"{error} ({_line_of(error)})",
-            wanted=_RETURNED,
+        return self._refused(
+            f"raised {type(error).__name__}",
+            f"{error} ({_line_of(error)})",
             why="a score that cannot be had is not a 0",
             fix="mend the reward function; return None for an answer that it cannot score",
         )
 
-    def _refused(self, what: str, got: object, why: str | None = None) -> RewardFunctionError:
-        return RewardFunctionError(
-            f"reward '{self.name}' {what}",
-            got=got,
-            wanted=_RETURNED,
-            why=why or "scores are matched to answers by their places",
-            fix="mend the reward function",
-        )
+    def _refused(
+        self,
+        what: str,
+        got: object,
+        why: str = "scores are matched to answers by their places",
+        fix: str = "mend the reward function",
+    ) -> RewardFunctionError:
+        wanted = "one finite number an answer, in order; None where an answer has no score"
+        what = f"reward '{self.name}' {what}"
+        return RewardFunctionError(what, got=got, wanted=wanted, why=why, fix=fix)
 
 
 @dataclass(frozen=True)

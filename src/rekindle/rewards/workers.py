@@ -82,18 +82,21 @@ class VerifierPool:
         Raises:
             ConfigError: workers cannot be started.
         """
-        for worker in [worker for worker in self._workers if worker.item is not None]:
+        for worker in self._busy():
             self._end(worker)  # a call that an exception ended left it at an answer of its own
         scores: list[Score | None] = [None] * len(answers)
         waiting = deque(range(len(answers)))
-        while waiting or any(worker.item is not None for worker in self._workers):
+        while waiting or self._busy():
             self._keep_up(len(waiting))
             for worker in list(self._workers):
                 if waiting and worker.item is None:
                     self._hand_over(worker, waiting, answers, scores)
             for worker in self._look():
                 self._receive(worker, scores)
-            self._kill_late(scores)
+            now = time.monotonic()
+            for worker in self._busy():
+                if worker.deadline <= now:
+                    self._lose(worker, scores, "timeout")
         return [score if score is not None else Score.missing("error") for score in scores]
 
     def close(self) -> None:
@@ -143,8 +146,11 @@ class VerifierPool:
         except ConnectionError:
             self._lose(worker, scores, "error: the process ended")
 
+    def _busy(self) -> list[_WorkerProcess]:
+        return [worker for worker in self._workers if worker.item is not None]
+
     def _look(self) -> list[_WorkerProcess]:
-        busy = [worker for worker in self._workers if worker.item is not None]
+        busy = self._busy()
         if not busy:
             return []
         soonest = min(worker.deadline for worker in busy)
@@ -168,12 +174,6 @@ class VerifierPool:
         worker.item, worker.served = None, worker.served + 1
         if reply["reason"] == "memory":
             worker.served = self._recycle  # what it holds is not given back
-
-    def _kill_late(self, scores: list[Score | None]) -> None:
-        now = time.monotonic()
-        for worker in list(self._workers):
-            if worker.item is not None and worker.deadline <= now:
-                self._lose(worker, scores, "timeout")
 
     def _lose(self, worker: _WorkerProcess, scores: list[Score | None], why: str) -> None:
         if worker.item is not None:

@@ -18,10 +18,7 @@ from rekindle.tasks.task import Task, stable_hash
 
 Rows = Iterable[Mapping[str, object]]
 TaskSource = Task | Rows | Mapping[str, Rows]
-_MEMBERS = (
-    "name", "levels", "stop", "max_new_tokens", "problems", "draw", "grade", "answer_of",
-    "fingerprint",
-)  # fmt: skip
+_MEMBERS = [name for name in vars(Task) if not name.startswith("_")]
 _SPLITS = ("train", "dev", "test")
 
 

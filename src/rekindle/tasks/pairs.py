@@ -60,18 +60,13 @@ def read_pairs(path: Path, *, keep_equal: bool = False) -> PairFile:
     return PairFile(pairs, skipped)
 
 
-def read_recipe_pairs(path: Path | str | None, *, keep_equal: bool = False) -> list[PairRow]:
-    """The pairs of a recipe's file; how many were left out, and why, is a warning."""
+def pairs_of_file(path: Path | str | None, *, keep_equal: bool = False) -> list[PairRow]:
+    """The pairs of `read_pairs`; how many were left out, and why, is a warning."""
     pairs, skipped = read_pairs(Path(str(path)), keep_equal=keep_equal)
     if skipped:
         reasons = ", ".join(f"{times}: {reason}" for reason, times in skipped.most_common())
         warnings.warn(f"{path}: pairs left out ({reasons})", stacklevel=2)
     return pairs
-
-
-def pairs_to_look_at(path: Path) -> list[PairRow]:
-    """The pairs of a file as they are, equal sides too; see `read_pairs`."""
-    return read_recipe_pairs(path, keep_equal=True)
 
 
 def _pair(where: str, line: int, row: Mapping[str, object]) -> PairRow:
