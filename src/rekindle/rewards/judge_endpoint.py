@@ -158,10 +158,8 @@ class EndpointJudge:
         new = dict(call for call in calls if not self.cache.get(call.key))
         stop = threading.Event()
         limits = httpx.Limits(max_connections=self.parallel)
-        secret = None if self.key_env is None else os.environ[self.key_env]
-        headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
         with (
-            httpx.Client(timeout=self.timeout, limits=limits, headers=headers) as client,
+            httpx.Client(timeout=self.timeout, limits=limits, headers=self._headers()) as client,
             ThreadPoolExecutor(self.parallel) as pool,
         ):
             pending = dict[str, Future[None]]()
@@ -203,6 +201,11 @@ class EndpointJudge:
             why="a retry would not help",
             fix="check judge.url, judge.model and judge.key_env, then --resume",
         )
+
+    def _headers(self) -> dict[str, str]:
+        if self.key_env is None:
+            return {}
+        return {"Authorization": f"Bearer {os.environ[self.key_env]}"}
 
     def _call_of(self, problem: Problem, text: str, seed: int) -> _Call:
         body = {
