@@ -96,7 +96,7 @@ def group_advantages(
     preset = module.PRESETS[method].model_dump()
     config: Section = checked(module.Config, {**preset, **settings}, section)
     module.check(config, SampleConfig())
-    rows = scored_rows(scores, groups, rm_scores=rm_scores, logprobs=logprobs, lengths=lengths)
+    rows = _scored_rows(scores, groups, rm_scores=rm_scores, logprobs=logprobs, lengths=lengths)
     credit: Credit = module.credit(rows, config)
     return [float(value) for value in credit.advantage_N.tolist()]
 
@@ -142,7 +142,7 @@ def hero_advantages(
     return group_advantages("hero", scores, groups, rm_scores=rm_scores, **settings)
 
 
-def scored_rows(
+def _scored_rows(
     scores: Numbers,
     groups: Groups | None = None,
     *,
@@ -150,11 +150,7 @@ def scored_rows(
     logprobs: TokenNumbers | None = None,
     lengths: Numbers | None = None,
 ) -> ScoredRows:
-    """Columns of numbers as the formulas take them, fp64; see `group_advantages`.
-
-    Raises:
-        DataError: as `group_advantages`.
-    """
+    """Columns of numbers as the formulas take them, fp64; see `group_advantages`."""
     nested = nested_numbers(scores, "scores")
     depth = _depth(nested)
     correct = _Column.of(nested, depth, "scores")
