@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rekindle.errors import ConfigError, RewardFunctionError
-from rekindle.records import Problem
+from rekindle.records import Problem, Score
 from rekindle.rewards.python_reward import PythonReward, is_place, load_reward
 
 ASKED = [(Problem(id=f"p{i}", prompt=f"{i}?"), text) for i, text in enumerate(["a", "bb", "ccc"])]
@@ -215,6 +215,20 @@ def test_closures_and_defaults_count():
         return lambda problems, texts, scale=1: [float(len(t) > limit) for t in texts]
 
     assert PythonReward.of(made(1)).fingerprint() != PythonReward.of(made(2)).fingerprint()
+
+
+def test_what_exec_made_without_a_module_is_identified_by_its_code():
+    """Its `__module__` is None."""
+
+    def made(score):
+        space = {}
+        exec(
+            f"def one(): return {score}\ndef f(problems, texts): return [one()] * len(texts)", space
+        )
+        return PythonReward.of(space["f"])
+
+    assert made(0.5).grade_many(ASKED) == [Score(0.5)] * len(ASKED)
+    assert made(0.5).fingerprint() == made(0.5).fingerprint() != made(1.0).fingerprint()
 
 
 # --- by its place

@@ -9,7 +9,7 @@ from rekindle.errors import DataError
 from rekindle.files import write_jsonl
 from rekindle.signals.pair_signal import pair_finding
 from rekindle.signals.run_rounds import JudgedRound, auc_of
-from rekindle.tasks.pairs import pairs_to_look_at
+from rekindle.tasks.pairs import pairs_of_file
 from signals.lookups import refused, row
 
 NOTHING = np.array([])
@@ -71,13 +71,13 @@ def test_identical_pairs_count():
 def test_equal_sides_are_kept_to_be_looked_at(tmp_path):
     same = {"prompt": "1+1=", "chosen": "2", "rejected": "2"}
     write_jsonl(tmp_path / "p.jsonl", [same] * 3)
-    assert len(pairs_to_look_at(tmp_path / "p.jsonl")) == 3
+    assert len(pairs_of_file(tmp_path / "p.jsonl", keep_equal=True)) == 3
     write_jsonl(tmp_path / "p.jsonl", [same, {**same, "chosen": " "}])
     with pytest.warns(UserWarning, match="1: chosen is empty"):
-        assert len(pairs_to_look_at(tmp_path / "p.jsonl")) == 1
+        assert len(pairs_of_file(tmp_path / "p.jsonl", keep_equal=True)) == 1
     write_jsonl(tmp_path / "p.jsonl", [{**same, "id": "a"}] * 2)
     with pytest.raises(DataError, match="an id twice"):
-        pairs_to_look_at(tmp_path / "p.jsonl")
+        pairs_of_file(tmp_path / "p.jsonl", keep_equal=True)
 
 
 def test_texts_alone_say_what_is_not_known_of_their_judge():

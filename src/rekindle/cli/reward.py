@@ -208,7 +208,7 @@ def _sample_answers(
     config: RewardTraining, task: Task, names: Sequence[str], out: Path, mode: Mode
 ) -> RewardAnswers:
     from rekindle.engine.policy import Policy
-    from rekindle.training.reward_data import LabelledAnswer, Pool, as_row
+    from rekindle.training.reward_data import LabelledAnswer, Pool
 
     drawn = task.draw(
         step=0, count=config.data.problems, seed=config.seed, levels=config.task.levels
@@ -221,7 +221,8 @@ def _sample_answers(
         rows = [LabelledAnswer(*(row[name] for name in fields)) for _, row in read_jsonl(path)]
     else:
         rows = _candidates(config, task, problems, policies)
-        write_jsonl(path, (as_row(row, problems[row.problem]) for row in rows))
+        asked = [{"id": p.id, "prompt": p.prompt} for p in problems]
+        write_jsonl(path, ({**row._asdict(), **asked[row.problem]} for row in rows))
     pool = Pool.of(task, problems, rows)
 
     def draw(count: int, rng: random.Random) -> list[Contrast]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypedDict
 from rekindle import testbed
 from rekindle.engine.config import ModelConfig
 from rekindle.errors import ModelError
+from rekindle.rewards.reward_model import check_vocabulary
 
 
 def not_loaded(config: ModelConfig, source: str, error: Exception) -> ModelError:
@@ -105,15 +106,7 @@ def special_ids(model: Any, tokenizer: Any, config: ModelConfig) -> SpecialIds:
             fix="--set model.pad_token='...' with another token of its vocabulary"
             + (f", e.g. {tokenizer.unk_token!r}" if tokenizer.unk_token else ""),
         )
-    largest = max(tokenizer.get_vocab().values())
-    rows = model.get_input_embeddings().weight.shape[0]
-    if largest >= rows:
-        raise ModelError(
-            f"the tokenizer of '{config.name}' has ids that its model lacks",
-            got=f"largest token id {largest}",
-            wanted=f"below {rows}, the rows of the embedding",
-            fix="use the tokenizer that belongs to the model, or resize its embeddings",
-        )
+    check_vocabulary(tokenizer, model, f"'{config.name}'")
     more = model.generation_config.eos_token_id if model.generation_config is not None else None
     stops = {eos, *(more if isinstance(more, list) else [] if more is None else [more])}
     # Without a pad token any id will do: padding is masked by place, never by id.

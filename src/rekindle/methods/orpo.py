@@ -29,7 +29,7 @@ from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError
 from rekindle.loops.pair_step import PairScores, PairTerms, train_on_pairs
 from rekindle.loops.world import World
-from rekindle.tasks.pairs import PairRow, read_recipe_pairs
+from rekindle.tasks.pairs import PairRow, pairs_of_file
 
 _LEAST = 1e-6
 
@@ -83,7 +83,7 @@ def check(config: Config, sample: SampleConfig) -> None:
 
 def run(config: Config, world: World) -> Policy:
     """Train on the pairs of a file; the task is for evaluation."""
-    return run_pairs(config, world, read_recipe_pairs(config.pairs))
+    return run_pairs(config, world, pairs_of_file(config.pairs))
 
 
 def run_pairs(config: Config, world: World, pairs: Sequence[PairRow]) -> Policy:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 
-from rekindle.rewards.verify import LONGEST, as_written, boxed, tidy
+from rekindle.rewards.verify import LONGEST, as_number, boxed, tidy
 
 _UNIT = re.compile(r"(?P<number>\S(?:.*\S)?) (?P<unit>[a-z]{2,})")
 _NO_UNITS = re.compile(  # they change the value, or are no unit
@@ -83,12 +83,12 @@ def _form(text: str, depth: int = 0) -> str:
     inside = boxed(text)
     if depth < _DEPTH and inside is not None and text == f"\\boxed{{{inside}}}":
         return _form(inside, depth + 1)
-    number = as_written(text.removesuffix("°"))
+    number = as_number(text.removesuffix("°"))
     if number is not None:
         return str(number)
     unit = _UNIT.fullmatch(text)
     if unit is not None and _NO_UNITS.fullmatch(unit["unit"]) is None:
-        number = as_written(unit["number"])
+        number = as_number(unit["number"])
         if number is not None:
             return str(number)
     parts = _split(text)

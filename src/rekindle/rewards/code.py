@@ -24,7 +24,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -200,7 +200,9 @@ def run_program(
     )
     seconds = _STARTING + len(cases) * (limits.seconds + 1)
     try:
-        output = _exchange(process, json.dumps(request).encode(), seconds, _most(cases, limits))
+        # every byte may be an escape in JSON
+        most = len(cases) * (6 * limits.output + 200) + 200
+        output = _exchange(process, json.dumps(request).encode(), seconds, most)
     finally:
         process.kill()  # the first process of the namespace: all others go with it
         process.wait()
@@ -236,10 +238,6 @@ def _exchange(process: subprocess.Popen[bytes], request: bytes, seconds: float, 
     return output.decode("utf-8", "replace")
 
 
-def _most(cases: Sequence[Case], limits: Limits) -> int:
-    return len(cases) * (6 * limits.output + 200) + 200  # every byte may be an escape in JSON
-
-
 # --- which sandbox
 
 
@@ -268,10 +266,7 @@ def require_sandbox() -> Sandbox:
 def find_sandbox() -> Sandbox | None:
     """The first sandbox that runs a program here; None when there is none."""
     candidates = [_bubblewrap(proc=True), _bubblewrap(proc=False), *_containers()]
-    for sandbox in candidates:
-        if sandbox is not None and _works(sandbox):
-            return sandbox
-    return None
+    return next((sandbox for sandbox in candidates if sandbox and _works(sandbox)), None)
 
 
 def _works(sandbox: Sandbox) -> bool:
@@ -316,15 +311,10 @@ def _bubblewrap(*, proc: bool) -> Sandbox | None:
             command += ["--cap-add", right]
         command.remove("--unshare-all")
         command[1:1] = [f"--unshare-{name}" for name in ("ipc", "pid", "net", "uts", "cgroup-try")]
-    return Sandbox("bubblewrap", (*command, _interpreter()))
+    return Sandbox("bubblewrap", (*command, str(Path(sys.executable).resolve())))
 
 
-def _interpreter() -> str:
-    return str(Path(sys.executable).resolve())
-
-
-def _containers() -> list[Sandbox | None]:
-    out: list[Sandbox | None] = []
+def _containers() -> Iterator[Sandbox]:
     for name in _ENGINES:
         program = shutil.which(name)
         if program is None:
@@ -336,8 +326,7 @@ def _containers() -> list[Sandbox | None]:
         except subprocess.TimeoutExpired:
             continue
         if done.returncode == 0:
-            out.append(Sandbox(name, (program, *_CONTAINER.split(), _IMAGE, "python")))
-    return out
+            yield Sandbox(name, (program, *_CONTAINER.split(), _IMAGE, "python"))
 
 
 def _equal(wanted: object, value: object) -> bool:

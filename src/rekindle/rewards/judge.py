@@ -17,6 +17,8 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
@@ -24,29 +26,6 @@ from rekindle.records import Problem, Score
 from rekindle.rewards.reward_model import Answered, Scorer
 
 LOWEST, HIGHEST = 0.0, 5.0
-
-ADDITIVE = """\
-Judge how good an AI assistant's answer to a user is. Begin with 0 points and add them up:
-
-1 point if the answer is relevant and tells the user something of use, however incomplete.
-1 more point if it deals with a large part of the question, even if not with all of it.
-1 more point if it gives the user the essentials of what was asked in a usable form, in whatever \
-style it is written.
-1 more point if it is clearly an assistant's answer: to the point, complete, well ordered and \
-helpful, with little left to improve.
-1 more point if nothing could be better: made for this user, expert, engaging, without anything \
-that does not belong.
-
-User: {prompt}
-
-<response>
-{text}
-</response>
-
-Now judge the response, as an AI assistant would, with what is generally known where it helps. \
-First give your reasons in at most 100 words. Then end with one line of exactly this form, with \
-the sum of the points:
-Score: <total points>"""
 
 _NUMBER = r"[-+]?\d+(?:\.\d+)?"
 _MARKS = r"[ \t*_`\"'“”‘’]*"  # emphasis and quotes
@@ -130,7 +109,13 @@ _ABSENT = "no score"
 def ask_additive(problem: Problem, text: str) -> str:
     """The additive prompt; an answer cannot close the tag that holds it."""
     shown = text.replace("</response>", "< /response>")
-    return ADDITIVE.format(prompt=question_text(problem), text=shown)
+    return additive_prompt().format(prompt=question_text(problem), text=shown)
+
+
+@cache
+def additive_prompt() -> str:
+    """The additive format's prompt, with places for `prompt` and `text`."""
+    return (files("rekindle.rewards") / "additive.txt").read_text(encoding="utf-8").rstrip("\n")
 
 
 def read_additive(reply: str) -> Score:

@@ -28,7 +28,13 @@ from rekindle.files import AppendLog, cut_torn_line
 from rekindle.records import Problem, Score
 from rekindle.rewards.judge import Format, Judgement, averaged
 from rekindle.rewards.reward_model import Answered
-from rekindle.rewards.reward_server import RETRIED, PassingError, pause, retry_after
+from rekindle.rewards.reward_server import (
+    RETRIED,
+    PassingError,
+    check_address,
+    pause,
+    retry_after,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -121,12 +127,7 @@ class EndpointJudge:
     jitter: random.Random = field(default_factory=lambda: random.Random(time.time_ns()))
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise ConfigError(
-                "the judge's url is not an address",
-                got=self.url,
-                wanted="http://... or https://...",
-            )
+        check_address("the judge's url", self.url)
         if importlib.util.find_spec("httpx") is None:
             raise missing_extra("httpx", extra="judge", needed_for="a judge at an endpoint")
         if self.key_env is not None and not os.environ.get(self.key_env):

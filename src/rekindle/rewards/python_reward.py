@@ -22,8 +22,9 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import CodeType, FunctionType, ModuleType, TracebackType
+from types import CodeType, FunctionType, ModuleType
 from typing import Protocol, SupportsFloat, runtime_checkable
 
 from rekindle.errors import ConfigError, RekindleError, RewardFunctionError, did_you_mean
@@ -31,7 +32,6 @@ from rekindle.records import Array, Problem, Score
 
 Reward = Callable[[list[Problem], list[str]], Sequence[float | None] | Array]
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, re.Pattern, type(None))
-_RETURNED = "one finite number an answer, in order; None where an answer has no score"
 
 
 @runtime_checkable
@@ -63,7 +63,8 @@ class PythonReward:
         Raises:
             ConfigError: it cannot be called, is a class, or cannot be identified.
         """
-        name = name or _name_of(reward)
+        named = reward if isinstance(reward, FunctionType | type) else type(reward)
+        name = name or named.__qualname__
         if isinstance(reward, type) or not callable(reward):
             raise ConfigError(
                 f"reward '{name}' is {'a class' if isinstance(reward, type) else 'no callable'}",
@@ -108,67 +109,56 @@ class PythonReward:
         with _Explained(self._raised):
             values = list(returned)
         if len(values) != count:
-            fewer = "too few" if len(values) < count else "too many"
-            raise self._refused(
-                f"returned {fewer} scores", f"{len(values)} scores for {count} answers"
-            )
+            which = "too few" if len(values) < count else "too many"
+            got = f"{len(values)} scores for {count} answers"
+            raise self._refused(f"returned {which} scores", got)
         return values
 
     def _score(self, row: int, problem: Problem, value: object) -> Score:
         if value is None:
             return Score.missing(f"reward '{self.name}' gave none")
+        place = f"for answer {row + 1} (problem '{problem.id}')"
         if not isinstance(value, SupportsFloat):
-            raise self._refused(
-                f"returned something else than a number for answer {row + 1} "
-                f"(problem '{problem.id}')",
-                value,
-            )
+            raise self._refused(f"returned something else than a number {place}", value)
         with _Explained(self._raised):
             number = float(value)
         if not math.isfinite(number):
             raise self._refused(
-                f"returned {number} for answer {row + 1} (problem '{problem.id}')",
+                f"returned {number} {place}",
                 value,
                 why="a score that is not finite would spoil the whole group; a missing one is None",
             )
         return Score(number)
 
     def _raised(self, error: Exception) -> RewardFunctionError:
-        return RewardFunctionError(
-            f"reward '{self.name}' raised {type(error).__name__}",
-            got=f"{error} ({_line_of(error)})",
-            wanted=_RETURNED,
+        return self._refused(
+            f"raised {type(error).__name__}",
+            f"{error} ({_line_of(error)})",
             why="a score that cannot be had is not a 0",
             fix="mend the reward function; return None for an answer that it cannot score",
         )
 
-    def _refused(self, what: str, got: object, why: str | None = None) -> RewardFunctionError:
-        return RewardFunctionError(
-            f"reward '{self.name}' {what}",
-            got=got,
-            wanted=_RETURNED,
-            why=why or "scores are matched to answers by their places",
-            fix="mend the reward function",
-        )
+    def _refused(
+        self,
+        what: str,
+        got: object,
+        why: str = "scores are matched to answers by their places",
+        fix: str = "mend the reward function",
+    ) -> RewardFunctionError:
+        wanted = "one finite number an answer, in order; None where an answer has no score"
+        what = f"reward '{self.name}' {what}"
+        return RewardFunctionError(what, got=got, wanted=wanted, why=why, fix=fix)
 
 
-class _Explained:
+@dataclass(frozen=True)
+class _Explained(AbstractContextManager[object]):
     """What a user's code raises leaves this block as the error that `explain` makes of it."""
 
-    def __init__(self, explain: Callable[[Exception], RekindleError]) -> None:
-        self._explain = explain
+    explain: Callable[[Exception], RekindleError]
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, RekindleError):
-            raise self._explain(error) from error
+            raise self.explain(error) from error
 
 
 def _line_of(error: Exception) -> str:
@@ -239,22 +229,6 @@ def _not_imported(place: str, error: Exception) -> ConfigError:
     )
 
 
-def place_of(reward: object) -> str | None:
-    """`package.module:function` of a function that can be imported; None of any other reward."""
-    if not isinstance(reward, FunctionType) or "<" in reward.__qualname__:
-        return None
-    module = sys.modules.get(reward.__module__)
-    if module is None or module.__name__ == "__main__":
-        return None
-    return f"{reward.__module__}:{reward.__qualname__}"
-
-
-def _name_of(reward: object) -> str:
-    if isinstance(reward, FunctionType | type):
-        return reward.__qualname__
-    return type(reward).__qualname__
-
-
 # --- what identifies it
 
 
@@ -282,7 +256,8 @@ def _describe(item: object, parts: dict[str, str], *, home: str | None) -> None:
         item = item.func
     if not isinstance(item, FunctionType | type):
         return
-    key, package = f"{item.__module__}.{item.__qualname__}", item.__module__.partition(".")[0]
+    module = item.__module__ or ""  # None in what exec made without a __name__
+    key, package = f"{module}.{item.__qualname__}", module.partition(".")[0]
     if key in parts:
         return
     if home not in (None, package):  # another package's: known by its name

@@ -25,6 +25,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from rekindle.errors import ModelError
 from rekindle.files import sha256_file
@@ -174,15 +175,7 @@ class ScalarHead:
                 why="in a batch the score would be read at padding",
                 fix="set pad_token in its tokenizer_config.json to a token that never occurs",
             )
-        largest = max(tokenizer.get_vocab().values())
-        rows = model.get_input_embeddings().weight.shape[0]
-        if largest >= rows:
-            raise ModelError(
-                f"the tokenizer of reward model '{name}' has ids that its model lacks",
-                got=f"largest token id {largest}",
-                wanted=f"below {rows}, the rows of the embedding",
-                fix="use the tokenizer that belongs to the model",
-            )
+        check_vocabulary(tokenizer, model, f"reward model '{name}'")
         model.config.pad_token_id = pad
         plain = model.config.to_dict()
         context = plain.get("max_position_embeddings") or plain.get("n_positions")
@@ -229,18 +222,14 @@ class ScalarHead:
         rows = [self.encode(problem, text) for problem, text in answers]
         out = [Score.missing("not scored")] * len(rows)
         for batch in self._batches(rows, out):
-            width = len(rows[batch[-1]])
-            tokens_BS = torch.full((len(batch), width), self.pad_id, dtype=torch.long)
-            attend_BS = torch.zeros_like(tokens_BS, dtype=torch.bool)
-            for b, row in enumerate(batch):
-                tokens_BS[b, : len(rows[row])] = torch.tensor(rows[row])
-                attend_BS[b, : len(rows[row])] = True
+            texts = [torch.tensor(rows[row]) for row in batch]
+            tokens_BS = pad_sequence(texts, batch_first=True, padding_value=self.pad_id)
+            lengths_B = torch.tensor([len(text) for text in texts])
+            attend_BS = torch.arange(tokens_BS.shape[1]) < lengths_B[:, None]
             values = self.logits(tokens_BS.to(self.device), attend_BS.to(self.device))
             for row, value in zip(batch, values.double().tolist(), strict=True):
-                finite = math.isfinite(value)
-                out[row] = (
-                    Score(value) if finite else Score.missing(f"the reward model says {value}")
-                )
+                unusable = Score.missing(f"the reward model says {value}")
+                out[row] = Score(value) if math.isfinite(value) else unusable
         return out
 
     def _batches(self, rows: Sequence[Sequence[int]], out: list[Score]) -> list[list[int]]:
@@ -275,6 +264,19 @@ class ScalarHead:
             commit = self.model.config.to_dict().get("_commit_hash")
             digest.update(f"{self.name}@{commit}".encode())
         return digest.hexdigest()
+
+
+def check_vocabulary(tokenizer: Any, model: Any, name: str) -> None:
+    """Refuse a tokenizer with ids that the model has no embedding for."""
+    largest = max(tokenizer.get_vocab().values())
+    rows = model.get_input_embeddings().weight.shape[0]
+    if largest >= rows:
+        raise ModelError(
+            f"the tokenizer of {name} has ids that its model lacks",
+            got=f"largest token id {largest}",
+            wanted=f"below {rows}, the rows of the embedding",
+            fix="use the tokenizer that belongs to the model, or resize its embeddings",
+        )
 
 
 def _load_tokenizer(source: str, options: dict[str, bool | str]) -> Any:

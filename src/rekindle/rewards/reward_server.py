@@ -25,7 +25,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from typing import Literal
 
 from rekindle.errors import ConfigError, RewardUnavailableError
 from rekindle.records import Problem, Score
@@ -51,12 +51,10 @@ def pause(attempt: int, error: PassingError, *, backoff: float, jitter: random.R
     return min(max(seconds, error.wait), LONGEST_WAIT)
 
 
-class _Ranked(TypedDict, total=False):
-    """One entry of `data`: which text, and its value under the protocol's key."""
-
-    index: int
-    score: object
-    probs: object
+def check_address(name: str, url: str) -> None:
+    """Refuse what is no address of a server."""
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"{name} is not an address", got=url, wanted="http://... or https://...")
 
 
 @dataclass
@@ -79,10 +77,7 @@ class RewardServer:
     jitter: random.Random = field(default_factory=lambda: random.Random(time.time_ns()))
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise ConfigError(
-                "reward.url is not an address", got=self.url, wanted="http://... or https://..."
-            )
+        check_address("reward.url", self.url)
 
     def score(self, answers: Sequence[Answered]) -> list[Score]:
         """Scores in order; missing where the server gave no finite number.
@@ -164,8 +159,9 @@ def _read(answer: bytes, protocol: Protocol, count: int) -> list[object]:
         if protocol == "openrlhf":
             values = list(tree["rewards"])
         else:
-            rows: dict[int, _Ranked] = {int(row["index"]): row for row in tree["data"]}
-            values = [_value(rows[i], protocol) for i in range(len(tree["data"]))]
+            key = "score" if protocol == "score" else "probs"
+            rows = {int(row["index"]): row[key] for row in tree["data"]}
+            values = [rows[i] for i in range(len(tree["data"]))]
     except (ValueError, KeyError, TypeError, IndexError) as error:
         shown = answer[:200].decode("utf-8", "replace")
         raise PassingError(f"an answer that is not of protocol '{protocol}': {shown}") from error
@@ -174,18 +170,12 @@ def _read(answer: bytes, protocol: Protocol, count: int) -> list[object]:
     return values
 
 
-def _value(row: _Ranked, protocol: Protocol) -> object:
-    if protocol == "score":
-        return row["score"]
-    probs = row["probs"]
-    return probs[0] if isinstance(probs, list) and len(probs) == 1 else probs
-
-
 def _score(value: object) -> Score:
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return Score.missing(f"the reward server gave {_kind(value)}")
+        kind = "null" if value is None else f"a {type(value).__name__} for a number"
+        return Score.missing(f"the reward server gave {kind}")
     try:
         number = float(value)
     except OverflowError:
@@ -193,10 +183,6 @@ def _score(value: object) -> Score:
     if not math.isfinite(number):
         return Score.missing("the reward server gave a number that is not finite")
     return Score(number)
-
-
-def _kind(value: object) -> str:
-    return "null" if value is None else f"a {type(value).__name__} for a number"
 
 
 def retry_after(text: str | None) -> float:

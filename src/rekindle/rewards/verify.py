@@ -129,14 +129,6 @@ def canonical(text: str, verifier: str) -> str | None:
 
 
 def as_number(text: str) -> Fraction | None:
-    """The exact rational that a whole text is; None when it is no number."""
-    number = _read(text)
-    if number is None:
-        return None
-    return number.value / 100 if number.percent else number.value
-
-
-def as_written(text: str) -> Fraction | None:
     """The exact rational that a whole text is, a per cent sign left out: 40 for 40 %; None when it
     is no number."""
     number = _read(text)

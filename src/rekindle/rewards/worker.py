@@ -23,11 +23,6 @@ from rekindle.records import Score
 from rekindle.rewards.verify import UNREADABLE, VERIFIERS, math
 
 
-def verifier_of(name: str) -> Callable[[str, str], Score]:
-    """The function behind a verifier's name; `math` loads math-verify when it is called."""
-    return math if name == "math" else VERIFIERS[name]
-
-
 def verdict(verify: Callable[[str, str], Score], gold: str, text: str) -> Score:
     """A verdict; what cannot be read or held is missing, with the reason."""
     try:
@@ -70,7 +65,7 @@ def main() -> None:
     control = socket.socket(fileno=os.dup(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     _die_with_parent()
-    verify = verifier_of(name)
+    verify = math if name == "math" else VERIFIERS[name]
     verdict(verify, "2", r"$\sqrt{4}$")  # builds the parser's tables, which all workers then share
     gc.freeze()
     template = os.getpid()

@@ -82,18 +82,21 @@ class VerifierPool:
         Raises:
             ConfigError: workers cannot be started.
         """
-        for worker in [worker for worker in self._workers if worker.item is not None]:
+        for worker in self._busy():
             self._end(worker)  # a call that an exception ended left it at an answer of its own
         scores: list[Score | None] = [None] * len(answers)
         waiting = deque(range(len(answers)))
-        while waiting or any(worker.item is not None for worker in self._workers):
+        while waiting or self._busy():
             self._keep_up(len(waiting))
             for worker in list(self._workers):
                 if waiting and worker.item is None:
                     self._hand_over(worker, waiting, answers, scores)
             for worker in self._look():
                 self._receive(worker, scores)
-            self._kill_late(scores)
+            now = time.monotonic()
+            for worker in self._busy():
+                if worker.deadline <= now:
+                    self._lose(worker, scores, "timeout")
         return [score if score is not None else Score.missing("error") for score in scores]
 
     def close(self) -> None:
@@ -117,7 +120,7 @@ class VerifierPool:
         for _ in range(min(self._size - len(self._workers), waiting - idle)):
             try:
                 pid, connection = self._nursery.fork()
-            except (NotStartedError, OSError) as error:
+            except OSError as error:
                 self.close()
                 raise ConfigError(
                     f"workers of the verifier '{self._verifier}' do not start",
@@ -143,8 +146,11 @@ class VerifierPool:
         except ConnectionError:
             self._lose(worker, scores, "error: the process ended")
 
+    def _busy(self) -> list[_WorkerProcess]:
+        return [worker for worker in self._workers if worker.item is not None]
+
     def _look(self) -> list[_WorkerProcess]:
-        busy = [worker for worker in self._workers if worker.item is not None]
+        busy = self._busy()
         if not busy:
             return []
         soonest = min(worker.deadline for worker in busy)
@@ -169,12 +175,6 @@ class VerifierPool:
         if reply["reason"] == "memory":
             worker.served = self._recycle  # what it holds is not given back
 
-    def _kill_late(self, scores: list[Score | None]) -> None:
-        now = time.monotonic()
-        for worker in list(self._workers):
-            if worker.item is not None and worker.deadline <= now:
-                self._lose(worker, scores, "timeout")
-
     def _lose(self, worker: _WorkerProcess, scores: list[Score | None], why: str) -> None:
         if worker.item is not None:
             scores[worker.item] = Score.missing(why)
@@ -185,10 +185,6 @@ class VerifierPool:
         worker.connection.close()
         self._nursery.end(worker.pid)
         self._workers.remove(worker)
-
-
-class NotStartedError(Exception):
-    """The template process ended, or did not get ready, before it could fork."""
 
 
 class Nursery:
@@ -207,11 +203,11 @@ class Nursery:
         """A new worker: its process id and the socket that talks to it.
 
         Raises:
-            NotStartedError: twice in a row no template came up.
+            OSError: twice in a row no template came up.
         """
         try:
             return self._fork()
-        except (OSError, NotStartedError):  # somebody killed the template
+        except OSError:  # somebody killed the template
             self.close()
             return self._fork()
 
@@ -219,7 +215,7 @@ class Nursery:
         """Kill a worker that `fork` returned and wait for its end."""
         try:
             self._ask({"end": pid})
-        except (OSError, NotStartedError):
+        except OSError:
             self.close()  # with the template go all its workers
 
     def close(self) -> None:
@@ -236,7 +232,7 @@ class Nursery:
         with theirs:
             try:
                 return self._ask({"fork": True}, theirs), ours
-            except (OSError, NotStartedError):
+            except OSError:
                 ours.close()
                 raise
 
@@ -246,7 +242,7 @@ class Nursery:
         socket.send_fds(control, [json.dumps(request).encode()], handles)
         reply = control.recv(64)
         if not reply:
-            raise NotStartedError
+            raise ConnectionResetError("the template process ended")
         return int(reply)
 
     def _start(self) -> socket.socket:

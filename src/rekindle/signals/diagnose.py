@@ -239,9 +239,9 @@ def _read_pairs(pairs: str | Path | Sequence[PairRow] | None) -> Sequence[PairRo
     if pairs is None:
         return ()
     if isinstance(pairs, str | Path):
-        from rekindle.tasks.pairs import pairs_to_look_at
+        from rekindle.tasks.pairs import pairs_of_file
 
-        return pairs_to_look_at(Path(pairs))
+        return pairs_of_file(pairs, keep_equal=True)
     for i, pair in enumerate(pairs):
         lacking = [name for name in ("prompt", "chosen", "rejected") if name not in pair]
         if lacking:

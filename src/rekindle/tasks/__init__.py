@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from rekindle.errors import ConfigError, did_you_mean
 from rekindle.rewards.python_reward import is_place, load_reward
 from rekindle.tasks.own import Rewarded
-from rekindle.tasks.task import Task, pick_levels
+from rekindle.tasks.task import Task, pick_levels, refuse_unknown
 
 __all__ = ["KNOWN", "Task", "load_task"]
 
@@ -51,21 +51,11 @@ def load_task(
     """
     if name not in KNOWN:
         raise ConfigError(f"unknown task '{name}'", fix=did_you_mean(name, KNOWN))
-    settings = dict(args or {})
     if path is not None and name != "jsonl":
         raise ConfigError(f"task.path has no effect with task '{name}'", got=path, fix="remove it")
+    reward = None
     if verifier is not None and is_place(verifier):
-        reward = load_reward(verifier)
-        task = load_task(
-            name,
-            levels=levels,
-            path=path,
-            args=args,
-            timeout=timeout,
-            workers=workers,
-            needs_answer=False,
-        )
-        return Rewarded(task, reward)
+        reward, verifier, needs_answer = load_reward(verifier), None, False
     if verifier is not None and name not in ("jsonl", "hub"):
         raise ConfigError(
             f"task.verifier has no effect with task '{name}'",
@@ -73,40 +63,35 @@ def load_task(
             why="the task has its own verifier",
             fix="remove it",
         )
-    task = _with_workers(_load(name, path, verifier, settings, needs_answer), timeout, workers)
+    task = _load(name, path, verifier or "numeric", args or {}, needs_answer)
+    task = _with_workers(task, timeout, workers)
     pick_levels(name, task.levels, levels)
-    return task
+    return task if reward is None else Rewarded(task, reward)
 
 
 def _load(
-    name: str,
-    path: str | None,
-    verifier: str | None,
-    settings: Mapping[str, object],
-    needs_answer: bool,
+    name: str, path: str | None, verifier: str, settings: Mapping[str, object], needs_answer: bool
 ) -> Task:
     if name == "jsonl":
         from rekindle.tasks.jsonl import load_jsonl
 
-        _refuse_unknown(name, settings, ())
-        return load_jsonl(path, verifier=verifier or "numeric", needs_answer=needs_answer)
+        refuse_unknown(name, settings, ())
+        return load_jsonl(path, verifier=verifier, needs_answer=needs_answer)
     if name == "hub":
         from rekindle.tasks.hub import load_hub
 
-        return load_hub(settings, verifier=verifier or "numeric", needs_answer=needs_answer)
+        return load_hub(settings, verifier=verifier, needs_answer=needs_answer)
     if name == "gym":
         from rekindle.tasks.gym import load_gym
 
         return load_gym(settings)
-    from rekindle.tasks.addition import addition
-    from rekindle.tasks.chain import chain
-    from rekindle.tasks.countdown import countdown
+    from rekindle.tasks import addition, chain, countdown
 
-    _refuse_unknown(name, settings, ("mix",))
+    refuse_unknown(name, settings, ("mix",))
     mix = _mix(settings.get("mix"))
-    task = {"countdown": countdown, "chain": chain, "addition": addition}[name](mix)
+    task = {"countdown": countdown.TASK, "chain": chain.TASK, "addition": addition.TASK}[name]
     pick_levels(name, task.levels, list(mix))
-    return task
+    return replace(task, mix=mix)
 
 
 def _with_workers(task: Task, timeout: float | None, workers: int | None) -> Task:
@@ -136,12 +121,3 @@ def _mix(given: object) -> dict[str, float]:
             wanted="weights of 0 or more by level, not all 0, such as {3: 0.5, 4: 0.5}",
         )
     return {str(level): float(weight) for level, weight in weights.items()}
-
-
-def _refuse_unknown(name: str, settings: Iterable[str], known: Sequence[str]) -> None:
-    for key in settings:
-        if key not in known:
-            raise ConfigError(
-                f"task '{name}' takes no setting 'task.args.{key}'",
-                wanted=f"one of: {', '.join(known)}" if known else "no settings",
-            )

@@ -45,15 +45,12 @@ def answer(text: str) -> str | None:
     return match[1].replace(" ", "") if match else None
 
 
-def addition(mix: dict[str, float]) -> Generated:
-    """The task; `mix` weighs the levels of training draws."""
-    return Generated(
-        name="addition",
-        version=1,
-        levels=("2", "3", "4", "5"),
-        max_new_tokens=64,
-        make=make,
-        check=check,
-        answer=answer,
-        mix=mix,
-    )
+TASK = Generated(
+    name="addition",
+    version=1,
+    levels=("2", "3", "4", "5"),
+    max_new_tokens=64,
+    make=make,
+    check=check,
+    answer=answer,
+)

@@ -52,15 +52,12 @@ def answer(text: str) -> str | None:
     return str(int(match[1])) if match else None
 
 
-def chain(mix: dict[str, float]) -> Generated:
-    """The task; `mix` weighs the levels of training draws."""
-    return Generated(
-        name="chain",
-        version=1,
-        levels=("2", "3", "4"),
-        max_new_tokens=32,
-        make=make,
-        check=check,
-        answer=answer,
-        mix=mix,
-    )
+TASK = Generated(
+    name="chain",
+    version=1,
+    levels=("2", "3", "4"),
+    max_new_tokens=32,
+    make=make,
+    check=check,
+    answer=answer,
+)

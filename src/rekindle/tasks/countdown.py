@@ -83,15 +83,12 @@ def answer(text: str) -> str | None:
     return None
 
 
-def countdown(mix: dict[str, float]) -> Generated:
-    """The task; `mix` weighs the levels of training draws."""
-    return Generated(
-        name="countdown",
-        version=1,
-        levels=("3", "4", "5"),
-        max_new_tokens=32,
-        make=make,
-        check=check,
-        answer=answer,
-        mix=mix,
-    )
+TASK = Generated(
+    name="countdown",
+    version=1,
+    levels=("3", "4", "5"),
+    max_new_tokens=32,
+    make=make,
+    check=check,
+    answer=answer,
+)

@@ -16,7 +16,7 @@ import re
 import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from types import ModuleType
 from typing import Literal, Protocol, TypedDict, cast
 
@@ -40,11 +40,7 @@ LARGEST_POWER = 64
 _PYTHON = re.compile(r"(?<![\w.])(?:eval|exec)\(")
 _SYMPY = re.compile(r"(?:parse_expr|sympify)\(")
 _OWN = re.compile(r"^def (?:parse_expr|sympify)\(", re.MULTILINE)
-_FUNCTIONS = frozenset(
-    name
-    for names in ("sin cos tan", "asin acos atan", "sinh cosh tanh", "exp log ln sqrt Abs")
-    for name in names.split()
-)
+_FUNCTION = re.compile(r"a?(sin|cos|tan)|(sin|cos|tan)h|exp|log|ln|sqrt|Abs")
 _DATA = (
     ast.Expression,
     ast.expr_context,
@@ -62,6 +58,7 @@ _FORMULA = (ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.Call)
 _OPERANDS = (ast.Name, ast.expr_context, ast.UnaryOp, ast.UAdd, ast.USub)
 
 
+@cache
 def reader_of(grader: Callable[..., object]) -> Reader | None:
     """How a grader's module evaluates text, if it does; the strictest where its source is hidden.
 
@@ -95,7 +92,7 @@ def dangerous(text: str, reader: Reader) -> bool:
 
 def _harmless(node: ast.AST) -> bool:
     if isinstance(node, ast.Call):
-        known = isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS
+        known = isinstance(node.func, ast.Name) and _FUNCTION.fullmatch(node.func.id) is not None
         return known and len(node.args) == 1 and not node.keywords
     if isinstance(node, ast.Name):
         return "__" not in node.id
@@ -217,18 +214,11 @@ class Gym:
     def _scorer(self) -> _Dataset:
         return self.generate(0, 1)
 
-    @cached_property
-    def _readers(self) -> dict[str, Reader | None]:
-        return {}
-
     def _reader(self, entry: Entry) -> Reader | None:
         # A composite hands each entry to the dataset that it came from.
         source = str(entry["metadata"].get("source_dataset", self.dataset))
-        if source not in self._readers:
-            known = self.datasets.get(source)
-            grader = self._scorer.score_answer if known is None else known[0].score_answer
-            self._readers[source] = reader_of(grader)
-        return self._readers[source]
+        known = self.datasets.get(source)
+        return reader_of((type(self._scorer) if known is None else known[0]).score_answer)
 
     def _list(self, split: Split, count: int, seed: int, *, distinct: bool) -> list[Problem]:
         seen: set[str] = set()

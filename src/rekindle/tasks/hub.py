@@ -14,7 +14,7 @@ from typing import Protocol
 from rekindle.errors import ConfigError, DataError, did_you_mean, missing_extra
 from rekindle.records import Problem
 from rekindle.tasks.rows import Listed, by_hash, check_verifier, problems_of, split_of_row
-from rekindle.tasks.task import stable_hash
+from rekindle.tasks.task import refuse_unknown, stable_hash
 
 _KEYS = ("dataset", "config", "revision", "data_files", "splits", "columns", "limit")
 _SPLITS = {"train": "train", "dev": "validation", "test": "test"}
@@ -48,7 +48,7 @@ def load_hub(settings: Mapping[str, object], *, verifier: str, needs_answer: boo
         MissingExtraError: `datasets` is not installed.
     """
     check_verifier(verifier)
-    _check_names(settings, _KEYS, "task.args")
+    refuse_unknown("hub", settings, _KEYS)
     dataset, limit = settings.get("dataset"), settings.get("limit")
     if not dataset:
         raise ConfigError("task 'hub' needs a dataset", fix="--set task.args.dataset=openai/gsm8k")
@@ -96,19 +96,11 @@ def _with_dev(splits: dict[str, list[Problem]]) -> dict[str, list[Problem]]:
     return {**splits, "train": train, "dev": dev}
 
 
-def _check_names(given: Iterable[str], known: tuple[str, ...], where: str) -> None:
-    for key in given:
-        if key not in known:
-            raise ConfigError(
-                f"task 'hub' takes no setting '{where}.{key}'", fix=did_you_mean(str(key), known)
-            )
-
-
 def _names(settings: Mapping[str, object], key: str, known: tuple[str, ...]) -> dict[str, str]:
     given = settings.get(key) or {}
     if not isinstance(given, Mapping):
         raise ConfigError(f"task.args.{key} is not a mapping", got=given, wanted="ours: theirs")
-    _check_names(given, known, f"task.args.{key}")
+    refuse_unknown("hub", given, known, f"task.args.{key}")
     return {str(ours): str(theirs) for ours, theirs in given.items()}
 
 

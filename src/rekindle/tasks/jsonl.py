@@ -37,15 +37,13 @@ def load_jsonl(path: str | None, *, verifier: str, needs_answer: bool = True) ->
             f"{root} holds no splits", wanted="train.jsonl, dev.jsonl or test.jsonl in it"
         )
     seen: dict[str, str] = {}
-    loaded = {
-        file: problems_of(
+    splits = {
+        file.stem: problems_of(
             read_jsonl(file), f"{file}:", task=file.stem, seen=seen, needs_answer=needs_answer
         )
         for file in existing
     }
     source = f"{stable_hash(*[sha256_file(file) for file in existing]):016x}"
-    if root.is_dir():
-        splits = {file.stem: problems for file, problems in loaded.items()}
-    else:
-        splits = by_hash(loaded[root])
+    if not root.is_dir():
+        splits = by_hash(splits[root.stem])
     return Listed(name="jsonl", splits=splits, verifier=verifier, source=source)

@@ -7,7 +7,7 @@ train(recipe, out, task={"train": rows, "dev": more_rows}, reward=my_reward)
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rekindle.errors import ConfigError, DataError
@@ -18,10 +18,7 @@ from rekindle.tasks.task import Task, stable_hash
 
 Rows = Iterable[Mapping[str, object]]
 TaskSource = Task | Rows | Mapping[str, Rows]
-_MEMBERS = (
-    "name", "levels", "stop", "max_new_tokens", "problems", "draw", "grade", "answer_of",
-    "fingerprint",
-)  # fmt: skip
+_MEMBERS = [name for name in vars(Task) if not name.startswith("_")]
 _SPLITS = ("train", "dev", "test")
 
 
@@ -121,16 +118,16 @@ def own_task(source: TaskSource, *, verifier: str | None = None, needs_answer: b
         )
     parts = source if isinstance(source, Mapping) else {"": source}
     seen: dict[str, str] = {}
-    read = {}
-    for split, rows in parts.items():
-        where = f"{split} row " if split else "row "
-        read[split] = problems_of(
-            _numbered(rows, where),
-            where,
+    read = {
+        split: problems_of(
+            enumerate(rows, 1),
+            f"{split} row " if split else "row ",
             task=split or "rows",
             seen=seen,
             needs_answer=needs_answer,
         )
+        for split, rows in parts.items()
+    }
     unknown = [split for split in read if split not in ("", *_SPLITS)]
     if unknown:
         raise ConfigError(
@@ -145,15 +142,6 @@ def own_task(source: TaskSource, *, verifier: str | None = None, needs_answer: b
     )
 
 
-def _numbered(rows: Rows, where: str) -> Iterator[tuple[int, Mapping[str, object]]]:
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, Mapping):
-            raise DataError(
-                f"{where}{number} is no mapping", got=row, wanted="'prompt', 'answer', ..."
-            )
-        yield number, row
-
-
 def check_ids(
     task: Task, *, split: Split, count: int, levels: Sequence[str] | None, seed: int
 ) -> None:
@@ -162,22 +150,20 @@ def check_ids(
     Raises:
         DataError: the id, and both prompts.
     """
+    listed = task.problems(split, count=count, seed=seed, levels=levels)
+    drawn = task.draw(step=0, count=count, seed=seed, levels=levels)
     seen: dict[str, Problem] = {}
-    for problem in task.problems(split, count=count, seed=seed, levels=levels):
-        if problem.id in seen:
-            raise _same_id(task, seen[problem.id], problem)
+    for place, problem in enumerate([*listed, *drawn]):
+        before = seen.get(problem.id)
         seen[problem.id] = problem
-    for problem in task.draw(step=0, count=count, seed=seed, levels=levels):
-        before = seen.setdefault(problem.id, problem)  # the same one may be drawn twice
-        if (before.prompt, before.messages) != (problem.prompt, problem.messages):
-            raise _same_id(task, before, problem)
-
-
-def _same_id(task: Task, one: Problem, other: Problem) -> DataError:
-    return DataError(
-        f"task '{task.name}' gives two problems the id '{other.id}'",
-        got=f"{one.prompt!r} and {other.prompt!r}",
-        wanted="an id of its own for each problem",
-        why="results are matched by id, and answers get their random numbers by it",
-        fix="make the ids of the task distinct",
-    )
+        if before is None:
+            continue
+        equal = (before.prompt, before.messages) == (problem.prompt, problem.messages)
+        if place < len(listed) or not equal:  # the same one may be drawn twice
+            raise DataError(
+                f"task '{task.name}' gives two problems the id '{problem.id}'",
+                got=f"{before.prompt!r} and {problem.prompt!r}",
+                wanted="an id of its own for each problem",
+                why="results are matched by id, and answers get their random numbers by it",
+                fix="make the ids of the task distinct",
+            )

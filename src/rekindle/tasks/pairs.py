@@ -4,12 +4,13 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, NotRequired, TypedDict
 
 from rekindle.errors import DataError
 from rekindle.files import read_jsonl
+from rekindle.tasks.rows import read_turns
 
 
 class PairRow(TypedDict):
@@ -29,72 +30,48 @@ class PairFile(NamedTuple):
     skipped: Counter[str]
 
 
-def read_pairs(path: Path) -> PairFile:
+def read_pairs(path: Path, *, keep_equal: bool = False) -> PairFile:
     """The pairs of a JSONL file that teach something.
 
-    Left out and counted: chosen equal to rejected, an empty chosen.
+    Left out and counted: an empty chosen, and unless `keep_equal` chosen equal to rejected.
 
     Raises:
         DataError: a row cannot be read, an id is there twice, or no pair is left.
     """
     pairs: list[PairRow] = []
     skipped = Counter[str]()
-    for pair in _rows(path):
-        if pair["chosen"] == pair["rejected"]:
+    for line, row in read_jsonl(path):
+        pair = _pair(f"{path}:{line}", line, row)
+        if pair["chosen"] == pair["rejected"] and not keep_equal:
             skipped["chosen is rejected"] += 1
         elif not pair["chosen"].strip():
             skipped["chosen is empty"] += 1
         else:
             pairs.append(pair)
-    _refuse_twice(path, pairs)
+    twice = [name for name, n in Counter(pair["id"] for pair in pairs).items() if n > 1]
+    if twice:
+        raise DataError(f"{path} has an id twice", got=twice[:5], fix="give each pair its own id")
     if not pairs:
         raise DataError(
-            f"{path} has no pair to train on",
+            f"{path} has no pair to {'look at' if keep_equal else 'train on'}",
             got=dict(skipped) or "no rows",
-            why="equal answers give no preference",
+            why=None if keep_equal else "equal answers give no preference",
         )
     return PairFile(pairs, skipped)
 
 
-def read_recipe_pairs(path: str | None) -> list[PairRow]:
-    """The pairs of a recipe's file; how many were left out, and why, is a warning."""
-    pairs, skipped = read_pairs(Path(str(path)))
+def pairs_of_file(path: Path | str | None, *, keep_equal: bool = False) -> list[PairRow]:
+    """The pairs of `read_pairs`; how many were left out, and why, is a warning."""
+    pairs, skipped = read_pairs(Path(str(path)), keep_equal=keep_equal)
     if skipped:
         reasons = ", ".join(f"{times}: {reason}" for reason, times in skipped.most_common())
         warnings.warn(f"{path}: pairs left out ({reasons})", stacklevel=2)
     return pairs
 
 
-def pairs_to_look_at(path: Path) -> list[PairRow]:
-    """The pairs of a file as they are, equal sides too; of an empty chosen there is a warning.
-
-    Raises:
-        DataError: a row cannot be read, an id is there twice, or no pair is left.
-    """
-    rows = list(_rows(path))
-    pairs = [pair for pair in rows if pair["chosen"].strip()]
-    if len(pairs) < len(rows):
-        empty = len(rows) - len(pairs)
-        warnings.warn(f"{path}: pairs left out ({empty}: chosen is empty)", stacklevel=2)
-    _refuse_twice(path, pairs)
-    if not pairs:
-        raise DataError(f"{path} has no pair to look at", got=f"{len(rows)} rows", wanted="one")
-    return pairs
-
-
-def _rows(path: Path) -> Iterator[PairRow]:
-    return (_pair(f"{path}:{line}", line, row) for line, row in read_jsonl(path))
-
-
-def _refuse_twice(path: Path, pairs: Sequence[PairRow]) -> None:
-    twice = [name for name, n in Counter(pair["id"] for pair in pairs).items() if n > 1]
-    if twice:
-        raise DataError(f"{path} has an id twice", got=twice[:5], fix="give each pair its own id")
-
-
 def _pair(where: str, line: int, row: Mapping[str, object]) -> PairRow:
     prompt, messages = row.get("prompt"), None
-    if prompt is None:
+    if prompt in (None, []):
         raise DataError(
             f"{where} has no 'prompt'",
             got=sorted(row),
@@ -102,7 +79,7 @@ def _pair(where: str, line: int, row: Mapping[str, object]) -> PairRow:
             fix="split the prompt off where chosen and rejected hold whole conversations",
         )
     if not isinstance(prompt, str):
-        messages = _turns(where, "prompt", prompt)
+        messages = read_turns(prompt, where, "prompt")
         prompt = messages[-1][1]
     pair: PairRow = {
         "id": str(row.get("id", line)),
@@ -127,7 +104,7 @@ def _answer(where: str, side: str, row: Mapping[str, object]) -> str:
             why="a pair is a better and a worse answer to one prompt",
             fix=f"add '{side}' to that line, or remove the line",
         )
-    turns = _turns(where, side, value)
+    turns = read_turns(value, where, side)
     if len(turns) != 1 or turns[0][0] != "assistant":
         raise DataError(
             f"{where}: '{side}' is not one answer",
@@ -135,19 +112,3 @@ def _answer(where: str, side: str, row: Mapping[str, object]) -> str:
             wanted="one message by the assistant, the rest in 'prompt'",
         )
     return turns[0][1]
-
-
-def _turns(where: str, name: str, value: object) -> tuple[tuple[str, str], ...]:
-    if not isinstance(value, list) or not value or not all(map(_is_turn, value)):
-        raise DataError(
-            f"{where} has no usable '{name}'",
-            got=value,
-            wanted='a text, or [{"role": ..., "content": ...}, ...]',
-        )
-    return tuple((turn["role"], turn["content"]) for turn in value)
-
-
-def _is_turn(value: object) -> bool:
-    if not isinstance(value, Mapping):
-        return False
-    return isinstance(value.get("role"), str) and isinstance(value.get("content"), str)

@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import cast
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
@@ -17,6 +17,7 @@ from rekindle.rewards.verify import VERIFIERS, canonical
 from rekindle.rewards.workers import POOLED, check_pooled, shared_pool
 from rekindle.tasks.task import pick_levels, stable_hash
 
+_FIELDS = ("id", "prompt", "messages", "answer", "solution", "level", "tests")
 _SAMPLING = 512  # tokens of an answer, where the recipe does not say
 _EPOCHS_KEPT = 4  # shuffled orders, which are as long as the data
 
@@ -32,7 +33,8 @@ def problem_of(
     Raises:
         DataError: a field is missing or of the wrong kind; `where` names the place.
     """
-    messages = _messages(row, where)
+    chat = row.get("messages")
+    messages = () if chat is None else read_turns(chat, where, "messages")
     solution = _text(row, "solution", where)
     if messages and messages[-1][0] == "assistant":
         solution = messages[-1][1] if solution is None else solution
@@ -67,6 +69,7 @@ def problem_of(
     if answer is not None and not answer.strip():
         raise DataError(f"{where} has an empty 'answer'", got=dict(row), wanted="a text or number")
     name = row.get("id")
+    others = {} if needs_answer else {k: v for k, v in row.items() if k not in _FIELDS}
     return Problem(
         id=str(name) if name is not None else f"{task}-{number}",
         prompt=prompt if prompt is not None else messages[-1][1],
@@ -75,14 +78,8 @@ def problem_of(
         level="" if row.get("level") is None else str(row["level"]),
         solution=solution,
         messages=messages or None,
-        meta=_meta(row, tests, keep=not needs_answer),
+        meta=others if tests is None else {**others, "tests": tests},
     )
-
-
-def _meta(row: Mapping[str, object], tests: object, *, keep: bool) -> dict[str, object]:
-    fields = ("id", "prompt", "messages", "answer", "solution", "level", "tests")
-    others = {name: value for name, value in row.items() if name not in fields} if keep else {}
-    return others if tests is None else {**others, "tests": tests}
 
 
 def _prompt_fix(row: Mapping[str, object]) -> str:
@@ -103,17 +100,19 @@ def _text(row: Mapping[str, object], field: str, where: str) -> str | None:
     return str(value)
 
 
-def _messages(row: Mapping[str, object], where: str) -> tuple[tuple[str, str], ...]:
-    value = row.get("messages")
-    if value is None:
-        return ()
+def read_turns(value: object, where: str, field: str) -> tuple[tuple[str, str], ...]:
+    """The (role, content) of each message of a chat.
+
+    Raises:
+        DataError: it is no list of messages; `where` and `field` name the place.
+    """
     turns = []
     for turn in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
         fields: Mapping[str, object] = turn if isinstance(turn, Mapping) else {}
         role, content = fields.get("role"), fields.get("content")
         if not isinstance(role, str) or not isinstance(content, str):
             raise DataError(
-                f"{where}: 'messages' is not a chat",
+                f"{where} has no usable '{field}': '{field}' is not a chat",
                 got=value,
                 wanted='a list of {"role": ..., "content": ...}',
             )
@@ -178,7 +177,7 @@ class Listed:
         drawn: list[Problem] = []
         for position in range(step * count, (step + 1) * count):
             epoch, at = divmod(position, len(pool))
-            drawn.append(pool[self._order(len(pool), seed, epoch)[at]])
+            drawn.append(pool[_order(len(pool), seed, epoch)[at]])
         return drawn
 
     def grade(self, problem: Problem, text: str) -> Score:
@@ -188,30 +187,25 @@ class Listed:
     def grade_many(self, answers: Sequence[tuple[Problem, str]]) -> list[Score]:
         """The same for many answers: in killable processes where the verifier evaluates them, in a
         sandbox where it runs them."""
-        if self.verifier == "code":
-            return self._grade_programs(answers)
-        known = [i for i, (problem, _) in enumerate(answers) if problem.answer is not None]
-        pairs = [(str(answers[i][0].answer), answers[i][1]) for i in known]
-        if self.verifier in POOLED:
-            graded = shared_pool(self.verifier, self.timeout, self.workers).grade(pairs)
-        else:
-            graded = [VERIFIERS[self.verifier](gold, text) for gold, text in pairs]
-        scores = [Score.missing("no answer in the data")] * len(answers)
-        for i, score in zip(known, graded, strict=True):
-            scores[i] = score
-        return scores
+        code = self.verifier == "code"
+        golds = [p.meta.get("tests") if code else p.answer for p, _ in answers]
+        known = [
+            (gold, text) for gold, (_, text) in zip(golds, answers, strict=True) if gold is not None
+        ]
+        graded = iter(self._grade_programs(known) if code else self._grade_texts(known))
+        unknown = Score.missing(f"no {'tests' if code else 'answer'} in the data")
+        return [unknown if gold is None else next(graded) for gold in golds]
 
-    def _grade_programs(self, answers: Sequence[tuple[Problem, str]]) -> list[Score]:
-        having = [i for i, (problem, _) in enumerate(answers) if "tests" in problem.meta]
-        graded = grade_programs(
-            [(answers[i][1], cast(list[Case], answers[i][0].meta["tests"])) for i in having],
-            limits=Limits(seconds=self.timeout),
-            workers=self.workers,
-        )
-        scores = [Score.missing("no tests in the data")] * len(answers)
-        for i, score in zip(having, graded, strict=True):
-            scores[i] = score
-        return scores
+    def _grade_texts(self, answers: Sequence[tuple[object, str]]) -> list[Score]:
+        pairs = [(str(gold), text) for gold, text in answers]
+        if self.verifier in POOLED:
+            return shared_pool(self.verifier, self.timeout, self.workers).grade(pairs)
+        return [VERIFIERS[self.verifier](gold, text) for gold, text in pairs]
+
+    def _grade_programs(self, answers: Sequence[tuple[object, str]]) -> list[Score]:
+        programs = [(text, cast(list[Case], tests)) for tests, text in answers]
+        limits = Limits(seconds=self.timeout)
+        return grade_programs(programs, limits=limits, workers=self.workers)
 
     def answer_of(self, problem: Problem, text: str) -> str | None:
         """The answer in its canonical form; of formulas, as they are written; programs have none:
@@ -225,10 +219,9 @@ class Listed:
         return f"{stable_hash(self.source, self.verifier):016x}"
 
     def _nothing(self, split: str) -> DataError:
-        sizes = {name: len(problems) for name, problems in self.splits.items()}
         return DataError(
             f"task '{self.name}' has no {split} problems",
-            got=", ".join(f"{name}: {size}" for name, size in sizes.items()),
+            got=", ".join(f"{name}: {len(rows)}" for name, rows in self.splits.items()),
             wanted=f"at least one {split} problem of these levels",
             fix="give that split some rows, or choose another split or level",
         )
@@ -240,25 +233,16 @@ class Listed:
             self._pools[split, levels] = [row for row in rows if row.level in names]
         return self._pools[split, levels]
 
-    def _order(self, size: int, seed: int, epoch: int) -> list[int]:
-        key = (size, seed, epoch)
-        if key not in self._orders:
-            if len(self._orders) > _EPOCHS_KEPT:
-                self._orders.clear()
-            order = list(range(size))
-            random.Random(stable_hash("epoch", seed, epoch)).shuffle(order)
-            self._orders[key] = order
-        return self._orders[key]
-
-    # What has been worked out before: the methods stay functions of their arguments.
-
     @cached_property
     def _pools(self) -> dict[tuple[str, tuple[str, ...]], list[Problem]]:
-        return {}
+        return {}  # worked out before: the methods stay functions of their arguments
 
-    @cached_property
-    def _orders(self) -> dict[tuple[int, int, int], list[int]]:
-        return {}
+
+@lru_cache(_EPOCHS_KEPT)
+def _order(size: int, seed: int, epoch: int) -> list[int]:
+    order = list(range(size))
+    random.Random(stable_hash("epoch", seed, epoch)).shuffle(order)
+    return order
 
 
 def split_of_row(problem: Problem) -> Split:
@@ -291,6 +275,8 @@ def problems_of(
     problems = []
     for number, row in rows:
         here = f"{where}{number}"
+        if not isinstance(row, Mapping):
+            raise DataError(f"{here} is no mapping", got=row, wanted="'prompt', 'answer', ...")
         problem = problem_of(row, where=here, number=number, task=task, needs_answer=needs_answer)
         if problem.id in seen:
             raise DataError(

@@ -6,7 +6,7 @@ The key's hash decides its split, so that train, dev and test are disjoint by co
 
 import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -123,6 +123,18 @@ def pick_levels(task: str, known: Sequence[str], wanted: Sequence[str] | None) -
                 fix=did_you_mean(level, known),
             )
     return tuple(dict.fromkeys(names)) if names else tuple(known)
+
+
+def refuse_unknown(
+    task: str, settings: Iterable[str], known: Sequence[str], where: str = "task.args"
+) -> None:
+    """Refuse a setting that the task does not have."""
+    for key in settings:
+        if key not in known:
+            raise ConfigError(
+                f"task '{task}' takes no setting '{where}.{key}'",
+                fix=did_you_mean(str(key), known) if known else "remove it: it takes none",
+            )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ Axes: N rows (sampled answers) in groups that compete (the answers to one proble
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Literal, NamedTuple, TypedDict, Unpack
 
 import torch
@@ -87,8 +87,18 @@ def group_advantages(
         DataError: columns of unequal length, what is no number, or a row that the formula cannot
             use; the row is named.
     """
-    rows = scored_rows(scores, groups, rm_scores=rm_scores, logprobs=logprobs, lengths=lengths)
-    return _advantages(credit_of(method, rows, settings))
+    known = methods_of("group")
+    if method not in known:
+        raise ConfigError(
+            f"method '{method}' gives no group advantages", fix=did_you_mean(method, known)
+        )
+    module, section = method_module(method), find_method(method).section
+    preset = module.PRESETS[method].model_dump()
+    config: Section = checked(module.Config, {**preset, **settings}, section)
+    module.check(config, SampleConfig())
+    rows = _scored_rows(scores, groups, rm_scores=rm_scores, logprobs=logprobs, lengths=lengths)
+    credit: Credit = module.credit(rows, config)
+    return [float(value) for value in credit.advantage_N.tolist()]
 
 
 def lens_advantages(
@@ -109,8 +119,7 @@ def lens_advantages(
 
     Returns, Raises: as `group_advantages`.
     """
-    rows = scored_rows(scores, groups, logprobs=logprobs, lengths=lengths)
-    return _advantages(credit_of("lens", rows, settings))
+    return group_advantages("lens", scores, groups, logprobs=logprobs, lengths=lengths, **settings)
 
 
 def hero_advantages(
@@ -130,27 +139,10 @@ def hero_advantages(
 
     Returns, Raises: as `group_advantages`.
     """
-    rows = scored_rows(scores, groups, rm_scores=rm_scores)
-    return _advantages(credit_of("hero", rows, settings))
+    return group_advantages("hero", scores, groups, rm_scores=rm_scores, **settings)
 
 
-def credit_of(method: str, rows: ScoredRows, settings: Mapping[str, object]) -> Credit:
-    """Rewards, advantages and the method's own columns of scored rows; see `group_advantages`."""
-    known = methods_of("group")
-    if method not in known:
-        raise ConfigError(
-            f"method '{method}' gives no group advantages", fix=did_you_mean(method, known)
-        )
-    module, section = method_module(method), find_method(method).section
-    config: Section = checked(
-        module.Config, {**module.PRESETS[method].model_dump(), **settings}, section
-    )
-    module.check(config, SampleConfig())
-    credit: Credit = module.credit(rows, config)
-    return credit
-
-
-def scored_rows(
+def _scored_rows(
     scores: Numbers,
     groups: Groups | None = None,
     *,
@@ -158,11 +150,7 @@ def scored_rows(
     logprobs: TokenNumbers | None = None,
     lengths: Numbers | None = None,
 ) -> ScoredRows:
-    """Columns of numbers as the formulas take them, fp64; see `group_advantages`.
-
-    Raises:
-        DataError: as `group_advantages`.
-    """
+    """Columns of numbers as the formulas take them, fp64; see `group_advantages`."""
     nested = nested_numbers(scores, "scores")
     depth = _depth(nested)
     correct = _Column.of(nested, depth, "scores")
@@ -245,10 +233,6 @@ def _keys(nested: Nested, depth: int, groups: Groups | None, count: int) -> list
 
 def _depth(nested: Nested) -> int:
     return 0 if not isinstance(nested, list) else 1 + max(map(_depth, nested), default=0)
-
-
-def _advantages(credit: Credit) -> list[float]:
-    return [float(value) for value in credit.advantage_N.tolist()]
 
 
 def _tensor(values: Sequence[float]) -> Tensor:

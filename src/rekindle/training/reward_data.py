@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 from rekindle.errors import DataError
 from rekindle.files import read_jsonl
@@ -246,27 +246,3 @@ def read_contrasts(path: Path | str) -> list[Contrast]:
         problem = Problem(id=str(row.get("id", prompt)), prompt=str(prompt))
         out.append(Contrast(problem, str(chosen), str(rejected)))
     return out
-
-
-class AnswerRow(TypedDict):
-    """One line of candidates.jsonl."""
-
-    problem: int
-    text: str
-    right: bool
-    source: str
-    id: str
-    prompt: str
-
-
-def as_row(answer: LabelledAnswer, problem: Problem) -> AnswerRow:
-    """An answer with its problem, as a line of candidates.jsonl."""
-    index, text, right, source = answer
-    return {
-        "problem": index,
-        "text": text,
-        "right": right,
-        "source": source,
-        "id": problem.id,
-        "prompt": problem.prompt,
-    }

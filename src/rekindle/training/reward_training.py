@@ -41,6 +41,7 @@ from rekindle.engine.run import Run
 from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
 from rekindle.evals.ranking import auc_interval
 from rekindle.evals.reading import Cell
+from rekindle.loops.rollouts import known
 from rekindle.ops.ranking import auc
 from rekindle.records import Problem
 from rekindle.rewards.reward_model import ScalarHead, Scorer
@@ -137,10 +138,9 @@ def fit(
         micros, loss = make(head, contrasts, budget)
         metrics = update(state, micros, loss, clip=optim.clip, group=Alone(), device=head.device)
         look = step % config.every == 0 or step == optim.steps
-        scores = values(head, held_out) if look else []
-        metrics["rm/auc_held_out"] = (
-            auc(torch.tensor(scores), torch.tensor(held_out.right)) if look else math.nan
-        )
+        right = torch.tensor(held_out.right)
+        measured = auc(torch.tensor(values(head, held_out)), right) if look else math.nan
+        metrics["rm/auc_held_out"] = measured
         run.log(step, metrics)
     return head
 
@@ -209,8 +209,7 @@ def _spread(loss_B: Tensor, micro: MicroBatch) -> LossTerms:
 
 def values(head: Scorer, held_out: HeldOut) -> list[float]:
     """Scores of held-out answers, nan where missing."""
-    scores = head.score(held_out.answers)
-    return [math.nan if score.value is None else score.value for score in scores]
+    return [known(score.value) for score in head.score(held_out.answers)]
 
 
 def held_out_answers(
@@ -222,7 +221,6 @@ def held_out_answers(
     seed: int,
 ) -> HeldOut:
     """A policy's answers, and for each problem one that is spoilt."""
-    verifier = BrittleVerifier(task, brittle)
     texts: dict[str, list[str]] = {}
     for problem, text in answers:
         texts.setdefault(problem.id, []).append(text)
@@ -234,13 +232,10 @@ def held_out_answers(
         if spoilt is not None:
             labelled.append((problem, spoilt.text))
             natural.append(False)
-    if brittle:
-        graded = [verifier.grade(problem, text) for problem, text in labelled]
-    else:
-        graded = [task.grade(problem, text) for problem, text in labelled]
-    accepted = [math.nan if score.value is None else score.value for score in graded]
-    true = [score.parts.get("true", score.value) for score in graded]
-    right = [math.nan if value is None else value for value in true]
+    verifier = BrittleVerifier(task, brittle) if brittle else task
+    graded = [verifier.grade(problem, text) for problem, text in labelled]
+    accepted = [known(score.value) for score in graded]
+    right = [known(score.parts.get("true", score.value)) for score in graded]
     return HeldOut(labelled, right, accepted, natural)
 
 
@@ -264,18 +259,9 @@ def assess(head: Scorer, held_out: HeldOut) -> Assessment:
 
     def over(kept: Sequence[bool], *, within: bool = False) -> Cell:
         rows = [i for i, keep in enumerate(kept) if keep]
-        interval = auc_interval(
-            [score[i] for i in rows],
-            [held_out.right[i] for i in rows],
-            [ids[i] for i in rows],
-            within=within,
-        )
-        return {
-            "value": interval.value,
-            "ci_low": interval.ci_low,
-            "ci_high": interval.ci_high,
-            "n": interval.n,
-        }
+        scores, right = [score[i] for i in rows], [held_out.right[i] for i in rows]
+        value, low, high, n = auc_interval(scores, right, [ids[i] for i in rows], within=within)
+        return {"value": value, "ci_low": low, "ci_high": high, "n": n}
 
     own = held_out.natural
     rejected = [n and not a > 0.5 for n, a in zip(own, held_out.accepted, strict=True)]
