@@ -68,10 +68,8 @@ class Question(NamedTuple):
 
 
 class Consistent(NamedTuple):
-    """What the filter keeps, by whose text it is; `hybrid` has both, question by question."""
+    """What the filter keeps: both texts, question by question."""
 
-    weak: list[KeptRow]
-    icl: list[KeptRow]
     hybrid: list[KeptRow]
     dropped: Counter[str]
 

@@ -16,7 +16,6 @@ from dataclasses import replace
 
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
-from rekindle.engine.update import fresh_state
 from rekindle.errors import ConfigError, DataError
 from rekindle.loops.stages import Fact, GeneratedRow, RowT, StageRows, Stages, hash_rows
 from rekindle.loops.world import World
@@ -248,8 +247,7 @@ class WeakToStrongRun:
                 inner.evaluation, when="after", around=lambda sampler: DemoSampler(sampler, demos)
             )
             inner = replace(inner, evaluation=with_demos)
-            state = inner.restore(fresh_state({"policy": inner.policy.model}, inner.optim))
-            for step in inner.steps(state):
+            for step in inner.steps(inner.begin()):
                 inner.log(step, {"tokens/trained": 0.0})
             return inner.policy
 

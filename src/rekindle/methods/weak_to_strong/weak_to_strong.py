@@ -105,7 +105,7 @@ def consistent(
     dropped[DIFFERENT] -= len(more)
     kept += more
     hybrid = [row for rows in kept for row in rows]
-    return Consistent([w for w, _ in kept], [i for _, i in kept], hybrid, +dropped)
+    return Consistent(hybrid, +dropped)
 
 
 def make_pairs(

@@ -34,13 +34,14 @@ from typing import Literal
 
 import torch
 from pydantic import Field
+from torch import nn
 
 from rekindle.engine.batch import MicroBatch
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.contrast import ContrastPolicy
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
-from rekindle.engine.update import LossFn, LossTerms, fresh_state
+from rekindle.engine.update import LossFn, LossTerms
 from rekindle.errors import ConfigError
 from rekindle.loops.stages import Stages, epochs, hash_rows
 from rekindle.loops.world import World
@@ -248,7 +249,7 @@ def _train(
     if rank is not None:
         alpha, both = config.lora_alpha or 2.0 * rank, config.partner != "none"
         adapters = weak_model.add_adapters(world, models, rank=rank, alpha=alpha, trains_weak=both)
-    trained = {"policy": policy.model}
+    beside: dict[str, nn.Module] = {}
     if config.partner == "none" or config.lam == 1:
         objective = sft.sft_objective(
             policy, smoothing=config.label_smoothing_factor, noise=config.neftune_noise_alpha
@@ -265,12 +266,12 @@ def _train(
             cached=config.cache_weak,
             shuffled=config.partner == "shuffled",
         )
-        trained |= side.models()
+        beside = side.models()
         objective = mixed_objective(policy, side, lam=config.lam, chunk=config.chunk, signal=signal)
     if config.extrapolate:
         contrast = ContrastPolicy.between(policy, models.weak.frozen_copy(), config.extrapolate)
         world = replace(world, evaluation=replace(world.evaluation, policy=contrast))
-    state = world.restore(fresh_state(trained, optim))
+    state = world.begin(beside)
     for step in world.steps(state):
         drawn = epochs(problems, step=step, count=optim.problems, seed=world.seed)
         settings = sft.Config(reduction=config.reduction)
