@@ -13,7 +13,7 @@ Axes: N rows of all processes, B sequences of this process, T completion tokens.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -56,13 +56,6 @@ class StepConfig(Section):
         return self.minibatches * self.epochs == 1
 
 
-class Reference(NamedTuple):
-    """The start model, frozen, and the weight of the KL to it."""
-
-    policy: Policy
-    weight: float
-
-
 @dataclass(frozen=True)
 class GroupStep:
     """One step of a group method: its answers are here, its update is due.
@@ -70,6 +63,7 @@ class GroupStep:
     Attributes:
         number: of the step, from 1.
         collected: the answers.
+        reference: the start model, frozen, where there is a KL to it; `kl` is its weight.
     """
 
     number: int
@@ -77,7 +71,8 @@ class GroupStep:
     config: StepConfig
     world: World
     state: TrainState
-    reference: Reference | None
+    reference: Policy | None
+    kl: float
 
     @property
     def rows(self) -> ScoredRows:
@@ -116,7 +111,7 @@ class GroupStep:
                 world.policy,
                 config,
                 temperature=world.sample.temperature,
-                kl=0.0 if self.reference is None else self.reference.weight,
+                kl=self.kl,
                 entropy_weight=bonus,
             )
             updates = [
@@ -154,7 +149,7 @@ class GroupStep:
                 width = batch.weight_BT.shape[1]
                 batch = batch.replace(shape_BT=shape_BT[torch.tensor(rows), :width])
             if self.reference is not None:
-                reference = world.measure(self.reference.policy, batch)
+                reference = world.measure(self.reference, batch)
                 batch = batch.replace(ref_logprobs_BT=reference.logprobs_BT)
             elif not all_rows:
                 batch = batch.with_signal()
@@ -211,7 +206,7 @@ def group_loop(
         extra_rollouts: of dynamic sampling, as `World.collect`.
         logprobs: whose `sum_logprob_N` the rows have; the trainer's costs a forward.
     """
-    reference = Reference(world.policy.frozen_copy(), kl) if kl > 0 else None
+    reference = world.policy.frozen_copy() if kl > 0 else None
     state = world.begin()
     for number in world.steps(state):
         collected = world.collect(state, samples=config.group_size, extra_rollouts=extra_rollouts)
@@ -219,7 +214,7 @@ def group_loop(
             with world.logbook.clock("update"):
                 logprobs_BT = world.measure(world.policy, collected.batch()).logprobs_BT
             collected = collected.with_sums(logprobs_BT.nansum(dim=1).tolist(), world.group)
-        yield GroupStep(number, collected, config, world, state, reference)
+        yield GroupStep(number, collected, config, world, state, reference, kl)
 
 
 def objective(

@@ -15,7 +15,6 @@ from typing import Literal, NamedTuple, TypedDict
 from rekindle.errors import DataError
 
 Ties = Literal["first", "shortest"]
-NOT_WANTED = "not wanted"
 
 
 class JudgedCandidate(NamedTuple):
@@ -37,7 +36,7 @@ class PromptCandidates(NamedTuple):
 
 
 class Pick(NamedTuple):
-    """A pair, or the reason why there is none."""
+    """A pair, or the reason why there is none; nothing where none is wanted."""
 
     chosen: JudgedCandidate | None = None
     rejected: JudgedCandidate | None = None
@@ -48,7 +47,7 @@ class Picks(NamedTuple):
     """The pairs of one prompt; `d2` is Temporal Self-Rewarding's second."""
 
     d1: Pick
-    d2: Pick = Pick(reason=NOT_WANTED)
+    d2: Pick = Pick()
 
 
 class PicksRow(TypedDict):
@@ -135,7 +134,7 @@ def picks_rows(
         f"{name}: {one.reason}"
         for both in picks
         for name, one in zip(("d1", "d2"), both, strict=True)
-        if one.reason not in (None, NOT_WANTED)
+        if one.reason is not None
     )
     rows: list[PicksRow] = [
         {"id": prompt.id, "d1": _texts(both.d1), "d2": _texts(both.d2)}
