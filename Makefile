@@ -7,7 +7,7 @@ OUT ?= runs/quickstart
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup dev quickstart test test-all golden golden-renew check format bench evidence docs clean
+.PHONY: setup dev quickstart test test-all golden golden-renew mutations check format bench evidence docs clean
 
 setup: $(VENV)/.setup ## the environment, nothing else
 dev: $(VENV)/.dev ## the environment with what tests and benchmarks need
@@ -36,6 +36,9 @@ golden: dev ## numbers and pages are as recorded: every method, explain, grade, 
 
 golden-renew: dev ## record them anew; only for a change that is meant to alter them
 	$(BIN)/python tests/golden/record.py
+
+mutations: dev ## break one formula at a time and see its test turn red
+	$(BIN)/python tests/mutations.py
 
 check: dev ## format, lint, types, fast tests
 	$(BIN)/ruff format --check src tests benchmarks docs examples

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -16,9 +15,10 @@ def lengths(body):
 def server(script=(), answer=lengths):
     """Serve `script` one entry a request, then `answer` for ever.
 
-    An entry is a status with headers, "hang", "hang up", or a function of the request's body.
+    An entry is a status with headers, "hang", "hang up", or a function of the request's body. What
+    hangs does so until the server closes.
     """
-    waiting, seen = list(script), []
+    waiting, seen, closing = list(script), [], threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -26,7 +26,7 @@ def server(script=(), answer=lengths):
             seen.append(body)
             entry = waiting.pop(0) if waiting else answer
             if entry == "hang":
-                time.sleep(0.6)
+                closing.wait(60)
                 return
             if entry == "hang up":
                 self.connection.close()
@@ -52,6 +52,7 @@ def server(script=(), answer=lengths):
     try:
         yield f"http://127.0.0.1:{httpd.server_port}/get_reward", seen
     finally:
+        closing.set()
         httpd.shutdown()
         httpd.server_close()
         thread.join()

@@ -96,29 +96,39 @@ def test_shipped_recipes_are_valid(path):
     load_recipe(path)
 
 
+@pytest.fixture(scope="module")
+def straight(base, data, tmp_path_factory):
+    """The run of a method, each step in one piece, from its start to its end, made once."""
+    place = tmp_path_factory.mktemp("straight")
+
+    def of(method):
+        if not (place / method).exists():
+            recipe = make_recipe(tree_of(method, base, data, micro_tokens=10_000))
+            train(recipe, place / method, quiet=True)
+        return place / method
+
+    return of
+
+
 @pytest.mark.parametrize("method", TRAINED)
-def test_steps_are_taken_and_do_not_depend_on_the_split(method, base, data, tmp_path):
-    for name, micro in [("whole", 10_000), ("split", 30)]:
-        train(
-            make_recipe(tree_of(method, base, data, micro_tokens=micro)),
-            tmp_path / name,
-            quiet=True,
-        )
-    whole, split = weights(tmp_path / "whole"), weights(tmp_path / "split")
+def test_steps_are_taken_and_do_not_depend_on_the_split(method, base, data, tmp_path, straight):
+    recipe = make_recipe(tree_of(method, base, data, micro_tokens=30))
+    train(recipe, tmp_path / "split", quiet=True)
+    whole, split = weights(straight(method)), weights(tmp_path / "split")
     start = load_file(base / "model.safetensors")
     for name in whole:
         torch.testing.assert_close(split[name], whole[name], atol=1e-9, rtol=1e-9)
     assert any(not torch.equal(whole[name], start[name]) for name in whole)
     # with those of the future models, and of the weak model
     steps = 8 if find_method(method).section in ("temporal", "weak_to_strong") else 4
-    assert [row["step"] for row in rows_of(tmp_path / "whole")] == list(range(1, steps + 1))
+    assert [row["step"] for row in rows_of(straight(method))] == list(range(1, steps + 1))
 
 
 @pytest.mark.parametrize("method", TRAINED)
-def test_resume_is_bit_exact(method, base, data, tmp_path, monkeypatch):
+def test_resume_is_bit_exact(method, base, data, tmp_path, monkeypatch, straight):
     """Stopped in the middle of step 4, after the checkpoint of step 2."""
-    recipe = make_recipe(tree_of(method, base, data))
-    train(recipe, tmp_path / "straight", quiet=True)
+    recipe = make_recipe(tree_of(method, base, data, micro_tokens=10_000))
+    whole = straight(method)
     real, calls = world.update, []
 
     def failing(*args, **kwargs):
@@ -132,14 +142,12 @@ def test_resume_is_bit_exact(method, base, data, tmp_path, monkeypatch):
         train(recipe, tmp_path / "broken", quiet=True)
     monkeypatch.setattr(world, "update", real)
     train(recipe, tmp_path / "broken", mode="resume", quiet=True)
-    straight, broken = weights(tmp_path / "straight"), weights(tmp_path / "broken")
-    assert all(torch.equal(straight[name], broken[name]) for name in straight)
-    assert rows_of(tmp_path / "broken") == rows_of(tmp_path / "straight")
-    for name in ("samples.jsonl",):
-        if (tmp_path / "straight" / name).exists():
-            assert (tmp_path / "broken" / name).read_bytes() == (
-                tmp_path / "straight" / name
-            ).read_bytes()
+    unbroken, broken = weights(whole), weights(tmp_path / "broken")
+    assert all(torch.equal(unbroken[name], broken[name]) for name in unbroken)
+    assert rows_of(tmp_path / "broken") == rows_of(whole)
+    if (whole / "samples.jsonl").exists():
+        told = (tmp_path / "broken" / "samples.jsonl").read_bytes()
+        assert told == (whole / "samples.jsonl").read_bytes()
 
 
 RL_ROWS = (
@@ -161,22 +169,22 @@ RL_ROWS = (
 )
 
 
-def test_metrics_rows_carry_what_is_promised(base, data, tmp_path):
-    train(make_recipe(tree_of("grpo", base, data)), tmp_path / "run", quiet=True)
-    for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
+def test_metrics_rows_carry_what_is_promised(straight):
+    run = straight("grpo")
+    for line in (run / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
         assert set(RL_ROWS) <= set(row)
         shares = [row[f"groups/{name}"] for name in ("all_wrong", "mixed", "all_right", "missing")]
         assert sum(shares) == pytest.approx(1)
-    samples = [json.loads(x) for x in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    samples = [json.loads(x) for x in (run / "samples.jsonl").read_text().splitlines()]
     assert {row["step"] for row in samples} == {1, 2, 3, 4}
     assert {"prompt", "text", "score", "reward", "advantage", "group_class"} <= set(samples[0])
 
 
-def test_seeds_give_different_runs_and_the_same_seed_the_same(base, data, tmp_path):
-    outs = []
-    for name, seed in [("a", 3), ("b", 3), ("c", 4)]:
-        tree = {**tree_of("grpo", base, data), "seed": seed}
+def test_seeds_give_different_runs_and_the_same_seed_the_same(base, data, tmp_path, straight):
+    outs = [weights(straight("grpo"))]
+    for name, seed in [("b", 3), ("c", 4)]:
+        tree = {**tree_of("grpo", base, data, micro_tokens=10_000), "seed": seed}
         train(make_recipe(tree), tmp_path / name, quiet=True)
         outs.append(weights(tmp_path / name))
     assert all(torch.equal(outs[0][n], outs[1][n]) for n in outs[0])

@@ -1,6 +1,7 @@
 """House rules that a machine can check: imports, sizes, verbs with one home, docstrings."""
 
 import ast
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def name_of(path):
     return str(path.relative_to(PACKAGE))
 
 
+@cache
 def tree_of(path):
     return ast.parse(path.read_text())
 
@@ -118,10 +120,10 @@ def test_files_and_functions_fit_a_small_page(path):
             assert length <= MAX_FUNCTION, f"{node.name} has {length} lines"
 
 
+@cache
 def calls(path):
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
+    nodes = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
+    return [(ast.unparse(node.func), node) for node in nodes]
 
 
 VERBS = {

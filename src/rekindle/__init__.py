@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from rekindle.records import Score as Score
     from rekindle.report.page import build_report as build_report
     from rekindle.rewards.judge import Judge as Judge
+    from rekindle.signals.diagnose import diagnose as diagnose
+    from rekindle.study.run.start import run_study as run_study
     from rekindle.tasks import Task as Task
     from rekindle.tasks import load_task as load_task
     from rekindle.training.advantages import group_advantages as group_advantages
     from rekindle.training.advantages import hero_advantages as hero_advantages
     from rekindle.training.advantages import lens_advantages as lens_advantages
+    from rekindle.training.evaluation import evaluate as evaluate
     from rekindle.training.losses import mixed_cross_entropy as mixed_cross_entropy
     from rekindle.training.recipe import load_recipe as load_recipe
     from rekindle.training.train import train as train
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 # public name -> module that defines it; read by __getattr__, __dir__ and the documentation
 _PUBLIC = {
     "train": "rekindle.training.train",
+    "evaluate": "rekindle.training.evaluation",
+    "diagnose": "rekindle.signals.diagnose",
+    "run_study": "rekindle.study.run.start",
     "load_recipe": "rekindle.training.recipe",
     "load_task": "rekindle.tasks",
     "build_report": "rekindle.report.page",

@@ -15,7 +15,7 @@ from rekindle.study.plan.planning import load_study
 from rekindle.study.run.runner import execute_study
 from sitegen.build import missing_pages
 from sitegen.methods import generated_part
-from study.test_runner import Inline
+from study.inline_runs import Inline
 
 ROOT = Path(__file__).parents[2]
 ROW = Method(

@@ -10,10 +10,6 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
-
-from chromium import Browser, find_chromium
-
 from rekindle.cli import quickstart
 from rekindle.errors import EXIT_RESUMABLE, EXIT_USER_ERROR, ConfigError
 from rekindle.report.tour import evidence_line
@@ -121,18 +117,13 @@ def test_the_page_says_what_a_newcomer_must_know(tour):
     assert "http://" not in html.replace("http://www.w3.org", "").split("figures-data")[0]
 
 
-@pytest.mark.skipif(find_chromium() is None, reason="no Chromium")
-def test_the_page_opens_in_a_browser_and_fits_a_phone(tour, tmp_path):
-    browser = Browser(find_chromium(), tmp_path)
-    try:
-        for width in (1280, 390):
-            browser.open(tour / "report.html", width=width)
-            browser.wait_for("document.documentElement.dataset.figures", seconds=60)
-            assert browser.problems == []
-            assert browser.ask("document.documentElement.scrollWidth") <= width
-            assert browser.ask("document.querySelectorAll('.chart svg').length") == 4
-    finally:
-        browser.close()
+def test_the_page_opens_in_a_browser_and_fits_a_phone(tour, browser):
+    for width in (1280, 390):
+        browser.open(tour / "report.html", width=width)
+        browser.wait_for("document.documentElement.dataset.figures", seconds=60)
+        assert browser.problems == []
+        assert browser.ask("document.documentElement.scrollWidth") <= width
+        assert browser.ask("document.querySelectorAll('.chart svg').length") == 4
 
 
 def test_killed_and_resumed_it_ends_in_the_same_table(tour, tmp_path, rekindle, here):

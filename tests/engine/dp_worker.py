@@ -1,10 +1,8 @@
-"""One of the gloo processes of test_processes.py."""
+"""One of the gloo processes of test_processes.py, which trains the recipes of a file in turn."""
 
 import json
 import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
@@ -14,8 +12,9 @@ from rekindle.training.train import train
 
 def main() -> None:
     torch.set_num_threads(1)
-    tree, out = json.loads(sys.argv[1]), Path(sys.argv[2])
-    train(make_recipe(tree), out, quiet=True)
+    trees, out = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    for name, tree in trees.items():
+        train(make_recipe(tree), out / name, quiet=True)
 
 
 if __name__ == "__main__":

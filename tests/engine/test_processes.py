@@ -11,6 +11,8 @@ import pytest
 from safetensors.torch import load_file
 
 import tiny
+from rekindle.training.recipe import make_recipe
+from rekindle.training.train import train
 
 WORKER = Path(__file__).with_name("dp_worker.py")
 
@@ -21,15 +23,17 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def run_with(processes, tree, out):
-    port = free_port()
+def run_two(trees, out):
+    """The recipes in two processes, which are started once for all of them."""
+    port, file = free_port(), out / "trees.json"
+    file.write_text(json.dumps(trees))
     started = [
         subprocess.Popen(
-            [sys.executable, str(WORKER), json.dumps(tree), str(out)],
+            [sys.executable, str(WORKER), str(file), str(out)],
             env={
                 **os.environ,
                 "OMP_NUM_THREADS": "1",
-                "WORLD_SIZE": str(processes),
+                "WORLD_SIZE": "2",
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),
                 "MASTER_ADDR": "127.0.0.1",
@@ -40,25 +44,13 @@ def run_with(processes, tree, out):
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for rank in range(processes)
+        for rank in range(2)
     ]
     outputs = [process.communicate(timeout=240)[0] for process in started]
-    assert [process.returncode for process in started] == [0] * processes, "\n".join(outputs)
+    assert [process.returncode for process in started] == [0, 0], "\n".join(outputs)
 
 
-_MORE = [pytest.param(method, marks=pytest.mark.slow) for method in ("dapo", "rl_zvp")]
-
-
-@pytest.mark.parametrize("method", ["grpo", "lens", "hero", "sft", *_MORE])
-def test_two_processes_take_the_same_steps_as_one(method, tmp_path):
-    base = tmp_path / "base"
-    tiny.policy(dtype="float64").save(base)
-    rows = [
-        {"id": f"p{i}", "prompt": f"{i}+{i % 3}=", "answer": str(i % 5), "solution": str(i % 5)}
-        for i in range(40)
-    ]
-    data = tmp_path / "data.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+def tree_of(method, base, data):
     tree = {
         "method": method,
         "seed": 3,
@@ -73,10 +65,50 @@ def test_two_processes_take_the_same_steps_as_one(method, tmp_path):
         tree["grpo" if method == "dapo" else method] = {"group_size": 24}
         tree["reward"] = {"source": "random"}
         tree["task"]["brittle"] = 0.5
-    run_with(1, tree, tmp_path / "one")
-    run_with(2, tree, tmp_path / "two")
-    one = load_file(tmp_path / "one" / "final" / "model.safetensors")
-    two = load_file(tmp_path / "two" / "final" / "model.safetensors")
+    return tree
+
+
+TOGETHER = {
+    method: methods
+    for methods in (("grpo", "lens", "hero", "sft"), ("dapo", "rl_zvp"))
+    for method in methods
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A method's start, its run in this process, and its run in two."""
+    place = tmp_path_factory.mktemp("processes")
+    base, data, done = place / "base", place / "data.jsonl", {}
+    tiny.policy(dtype="float64").save(base)
+    rows = [
+        {"id": f"p{i}", "prompt": f"{i}+{i % 3}=", "answer": str(i % 5), "solution": str(i % 5)}
+        for i in range(40)
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def of(method):
+        if method not in done:
+            trees = {name: tree_of(name, base, data) for name in TOGETHER[method]}
+            out = place / method
+            (out / "two").mkdir(parents=True)
+            for name, tree in trees.items():
+                train(make_recipe(tree), out / "one" / name, quiet=True)
+            run_two(trees, out / "two")
+            done.update({name: (out / "one" / name, out / "two" / name) for name in trees})
+        return base, *done[method]
+
+    return of
+
+
+_MORE = [pytest.param(method, marks=pytest.mark.slow) for method in ("dapo", "rl_zvp")]
+
+
+@pytest.mark.parametrize("method", ["grpo", "lens", "hero", "sft", *_MORE])
+def test_two_processes_take_the_same_steps_as_one(method, trained):
+    base, alone, both = trained(method)
+    one = load_file(alone / "final" / "model.safetensors")
+    two = load_file(both / "final" / "model.safetensors")
     assert one.keys() == two.keys()
     moved = False
     start = load_file(base / "model.safetensors")
@@ -85,8 +117,8 @@ def test_two_processes_take_the_same_steps_as_one(method, tmp_path):
         moved = moved or bool((one[name] != start[name]).any())
     assert moved
     logs = [
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
+        [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        for out in (alone, both)
     ]
     for a, b in zip(*logs, strict=True):
         for key in a:

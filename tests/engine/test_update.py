@@ -1,6 +1,7 @@
 """The optimizer step: splits and skipped rows cannot change it, nan cannot enter the weights."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -136,6 +137,64 @@ def test_a_step_that_is_not_finite_is_not_taken(gen):
     with pytest.raises(TrainingError, match="step 1 is not finite"):
         update(state, batch.split(1000), poisoned, clip=1.0, group=Alone(), device=policy.device)
     assert all(torch.equal(p, b) for p, b in zip(policy.model.parameters(), before, strict=True))
+
+
+def test_a_gradient_that_is_not_finite_stops_the_step_though_the_loss_is(gen):
+    """The square root of |x - x|: its value is 0, its slope infinite."""
+    policy = tiny.policy()
+    batch = rl_batch(policy, gen)
+    state = fresh_state({"policy": policy.model}, OPTIM)
+    before = [p.detach().clone() for p in policy.model.parameters()]
+    honest = objective(policy, Config(), temperature=1.0)
+
+    def steep(micro):
+        terms = honest(micro)
+        root_BT = (terms.loss_BT - terms.loss_BT.detach()).abs().sqrt()
+        return LossTerms(terms.loss_BT.detach() + root_BT, terms.stats)
+
+    with pytest.raises(TrainingError, match="step 1 is not finite") as error:
+        update(state, batch.split(1000), steep, clip=1.0, group=Alone(), device=policy.device)
+    assert "gradient norm nan" in str(error.value)
+    assert all(torch.equal(p, b) for p, b in zip(policy.model.parameters(), before, strict=True))
+
+
+def moved_by(policy, batch, *, clip, optimizer, finished=0, optim=OPTIM):
+    """How far one update with plain SGD moves the weights, and its metrics."""
+    twin = copy.copy(policy)
+    twin.model = copy.deepcopy(policy.model)
+    state = fresh_state({"policy": twin.model}, optim)
+    state = dataclasses.replace(state, optimizer=optimizer(twin.model.parameters()), step=finished)
+    metrics = update(
+        state, batch.split(1000), sft_objective(twin), clip=clip, group=Alone(), device=twin.device
+    )
+    pairs = zip(twin.model.parameters(), policy.model.parameters(), strict=True)
+    return float(sum((a - b).detach().square().sum() for a, b in pairs).sqrt()), metrics
+
+
+def test_the_gradient_is_cut_to_the_clip_and_its_norm_told_before(gen):
+    """SGD at rate r moves the weights by r times the gradient's norm."""
+    policy = tiny.policy()
+    batch = rl_batch(policy, gen, reduction="token")
+    free, metrics = moved_by(policy, batch, clip=1e9, optimizer=torch.optim.SGD)
+    assert free == pytest.approx(OPTIM.lr * metrics["grad_norm"])
+    for share in (0.5, 0.1):
+        clip = share * metrics["grad_norm"]
+        held, cut = moved_by(policy, batch, clip=clip, optimizer=torch.optim.SGD)
+        assert held == pytest.approx(OPTIM.lr * clip, rel=1e-5)
+        assert cut["grad_norm"] == metrics["grad_norm"]
+
+
+@pytest.mark.parametrize(("finished", "rate"), [(0, 0.25), (1, 0.5), (3, 1.0), (4, 1.0), (6, 0.5)])
+def test_an_update_has_the_rate_of_the_steps_that_are_finished(finished, rate, gen):
+    """Four of eight steps rise, then linear: the first is at a quarter, the seventh at half."""
+    optim = OptimConfig(lr=1e-2, schedule="linear", steps=8, warmup=0.5)
+    policy = tiny.policy()
+    batch = rl_batch(policy, gen, reduction="token")
+    moved, metrics = moved_by(
+        policy, batch, clip=1e9, optimizer=torch.optim.SGD, finished=finished, optim=optim
+    )
+    assert metrics["lr"] == pytest.approx(1e-2 * rate)
+    assert moved == pytest.approx(1e-2 * rate * metrics["grad_norm"])
 
 
 def test_scores_do_not_depend_on_the_split(gen):

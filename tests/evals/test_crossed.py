@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rekindle.evals.crossed import Spread, crossed, minimum_detectable, run_sign_flip_p, two_way
+from rekindle.evals.crossed import (
+    Spread,
+    crossed,
+    minimum_detectable,
+    noise_of,
+    run_sign_flip_p,
+    two_way,
+)
 from rekindle.evals.significance import holm, mcnemar_p
 
 
@@ -108,6 +115,30 @@ def test_without_run_effects_problems_alone_decide():
     half = 1.96 * 0.2 / np.sqrt(300)
     for found in (few, many):
         assert (found.ci_high - found.ci_low) / 2 == pytest.approx(half, rel=0.1)
+
+
+def half_width(table_RP):
+    found = two_way(table_RP, table_RP.mean(axis=1).tolist())
+    assert found.ci_high - found.value == pytest.approx(found.value - found.ci_low)
+    return found.ci_high - found.value
+
+
+def test_runs_and_problems_that_add_up_have_satterthwaites_degrees_of_freedom():
+    """Nothing but a run's part and a problem's part: the variances r and p of the mean add up, with
+    (r + p)^2 / (r^2 / 3 + p^2 / 4) degrees of freedom."""
+    runs, problems = np.array([-0.2, 0.0, 0.1, 0.3]), np.array([0.0, 0.1, -0.2, 0.3, 0.05])
+    r, p = runs.var(ddof=1) / 4, problems.var(ddof=1) / 5
+    freedom = (r + p) ** 2 / (r**2 / 3 + p**2 / 4)
+    want = stats.t.ppf(0.975, freedom) * np.sqrt(r + p)
+    assert half_width(runs[:, None] + problems[None, :]) == pytest.approx(want)
+
+
+def test_noise_is_taken_out_once_and_never_below_the_larger_part():
+    """Runs with equal means: p alone is left, not p less the noise that it shares."""
+    problems = np.array([-0.3, 0.0, 0.3])
+    noise = 0.2 * np.array([[1, -1, 0], [-1, 1, 0], [0, 1, -1], [0, -1, 1]])
+    p = problems.var(ddof=1) / 3
+    assert half_width(problems + noise) == pytest.approx(stats.t.ppf(0.975, 2) * np.sqrt(p))
 
 
 def test_nothing_changed_at_all_has_an_honest_interval():
@@ -293,6 +324,13 @@ def test_more_of_anything_sees_less_where_that_is_what_is_lacking():
     assert minimum_detectable(**size | {"n_bases": 12}, **by_base) < 0.5 * of_bases
     with pytest.raises(ValueError, match="power"):
         minimum_detectable(**size, power=0.01)
+
+
+def test_sampling_noise_falls_with_the_root_of_the_answers_where_they_are_averaged():
+    assert noise_of("pass@1", 1) == 0.45
+    assert noise_of("pass@1", 9) == noise_of("avg@9", 9) == pytest.approx(0.15)
+    assert noise_of("pass@8", 9) == noise_of("maj@9", 9) == 0.45
+    assert noise_of("chain_prob", 1) == noise_of("chain_prob", 9) == 0.13
 
 
 def test_one_pair_of_runs_finds_nothing_and_an_empty_study_is_refused():

@@ -67,6 +67,25 @@ def test_cluster_is_close_to_scipys_studentised_width():
     assert found.ci_high == pytest.approx(want.confidence_interval.high, abs=0.006)
 
 
+def test_a_long_tail_above_makes_the_arm_above_the_longer_one():
+    """What sets the studentised bootstrap apart: percentiles turned round have it below."""
+    values = np.random.default_rng(0).exponential(0.2, 60).clip(max=1)
+    found = cluster(values)
+    assert found.ci_high - found.value > 1.1 * (found.value - found.ci_low)
+    mirrored = cluster(1 - values)
+    assert mirrored.value - mirrored.ci_low > 1.1 * (mirrored.ci_high - mirrored.value)
+
+
+def test_two_pairs_are_widened_by_the_root_of_two():
+    """Gains of 0.1 and 0.3, hardly any spread within: draws reach 0.1 to 0.3, the interval 0.2 +-
+    0.1 sqrt(2)."""
+    noise = np.random.default_rng(0).normal(0, 1e-3, 40)
+    found = hierarchical([0.1 + noise, 0.3 - noise])
+    assert found.value == pytest.approx(0.2, abs=1e-3)
+    half = 0.1 * math.sqrt(2)
+    assert (found.ci_low, found.ci_high) == pytest.approx((0.2 - half, 0.2 + half), abs=3e-3)
+
+
 def test_a_run_paired_with_itself_differs_by_nothing():
     values = np.random.default_rng(0).random(40)
     assert paired(values, values)[:3] == (0.0, 0.0, 0.0)
@@ -91,6 +110,7 @@ def test_swapping_the_arms_turns_the_sign():
     rng = np.random.default_rng(0)
     a, b = rng.random(60), rng.random(60)
     one, other = paired(a, b), paired(b, a)
+    assert one.value == pytest.approx(np.mean(a) - np.mean(b))  # what came after, less what was
     assert one.value == pytest.approx(-other.value)
     assert one.ci_low == pytest.approx(-other.ci_high, abs=0.01)
 
@@ -123,6 +143,22 @@ def test_a_single_right_answer_does_not_make_a_narrow_interval():
     gain = paired(values, np.zeros(80))
     assert gain.ci_low < 0 < gain.ci_high
     assert gain.ci_high > 0.03
+
+
+def test_where_few_differ_each_bound_knows_how_many_differ_on_its_side():
+    """Of 80 problems three got better and one worse: Wilson's shares of 3 and of 1."""
+    change = np.zeros(80)
+    change[:3], change[3] = 1.0, -1.0
+    found = cluster(change, bounds=(-1.0, 1.0))
+    assert found.ci_low == pytest.approx(-wilson(1, 80).ci_high)
+    assert found.ci_high == pytest.approx(wilson(3, 80).ci_high)
+
+
+def test_patterns_as_extreme_as_what_was_seen_count():
+    """Of 2^3 sign patterns two have a sum as far from 0; a problem without a change has no say."""
+    assert sign_flip_p(np.array([1.0, 1.0, 1.0, 0.0])) == 2 / 8
+    assert sign_flip_p(np.array([0.5, -0.5])) == 1.0
+    assert sign_flip_p(np.array([3.0, 1.0, -1.0])) == 6 / 8
 
 
 def test_permutation_p_is_scipys():

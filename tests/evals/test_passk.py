@@ -26,6 +26,11 @@ def test_pass_at_k_is_undefined_beyond_the_scored_samples():
     assert pass_at_k(table, 1)[:2].tolist() == [1.0, 0.5]
 
 
+def test_a_partial_score_is_not_right():
+    assert pass_at_k(np.array([[0.5, 0.9], [1.0, 0.5]]), 1).tolist() == [0.0, 0.5]
+    assert avg_at_k(np.array([[0.5, 1.0]])).tolist() == [0.75]
+
+
 def test_avg_at_k_leaves_missing_scores_out():
     table = np.array([[1.0, 0.0, NAN], [NAN, NAN, NAN], [0.5, 0.25, 0.75]])
     assert avg_at_k(table)[[0, 2]].tolist() == [0.5, 0.5]

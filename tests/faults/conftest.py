@@ -1,14 +1,11 @@
-"""Make the toy loop importable, and give it a disk that is quick to sync."""
+"""A disk that is quick to sync."""
 
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 MEMORY = Path("/dev/shm")
 

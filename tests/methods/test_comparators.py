@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from methods.rows import random_groups, scored
+from methods.scored_rows import random_groups, scored
 from rekindle.errors import DataError
 from rekindle.methods import blend, grpo, hero, ngrpo, nsr, rl_zvp
 
@@ -31,6 +31,12 @@ def close(values, wanted):
 def test_ngrpo(correct, wanted):
     """One virtual right answer: all-wrong G = 4 is (0 - .2) / .447214."""
     close(ngrpo.credit(scored("q", correct), ngrpo.Config()).advantage_N, wanted)
+
+
+def test_more_virtual_answers_push_wrong_ones_down_by_less():
+    """Two virtual right answers, all-wrong G = 4: (0 - 1/3) / sqrt(4/15)."""
+    rows = scored("q", [0, 0, 0, 0])
+    close(ngrpo.credit(rows, ngrpo.Config(virtual=2)).advantage_N, [-0.645496] * 4)
 
 
 def test_ngrpo_leaves_missing_answers_out():
@@ -94,6 +100,12 @@ def test_rm_only_needs_no_verdict_and_the_others_do():
     for preset in ("rm_only", "naive_blend", "gated"):
         with pytest.raises(DataError, match="no answer has a score of a reward model"):
             blend.credit(scored("q", [1, 0]), blend.PRESETS[preset])
+
+
+def test_the_entropy_is_a_mean_over_tokens_not_over_answers():
+    """8 nats over 12.5 tokens; a mean of the answers' own means would be 1."""
+    rows = scored("q", [0, 0], logprob=[-4, -4], tokens=[10, 2.5])
+    assert grpo.mean_entropy(rows) == pytest.approx(8 / 12.5)
 
 
 def test_the_entropy_bonus_follows_a_curve():

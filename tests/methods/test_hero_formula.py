@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from methods.rows import random_groups, scored, select
+from methods.scored_rows import random_groups, scored, select
 from rekindle.engine.config import SampleConfig
 from rekindle.errors import DataError
 from rekindle.methods import grpo
@@ -197,6 +197,18 @@ def test_noise_is_not_blown_up_to_a_band():
     noisy = ([0, 0, 0, 0], [1.0, 1.0001, 1.0, 1.0001])
     assert worked(*noisy, sigma_mean=1.0).advantage_N.tolist() == [0] * 4
     assert worked(*noisy, sigma_mean=1.0, min_range=0.0).advantage_N.abs().max() > 0.1
+
+
+def test_what_counts_as_noise_grows_with_the_running_spread():
+    """A span of 0.5: of 1000 running means of 1 it is a signal, of a mean of 1000 it is noise."""
+    group = ([0, 0], [1.0, 1.5])
+    assert worked(*group, sigma_mean=1.0).columns["flat"].tolist() == [0, 0]
+    assert worked(*group, sigma_mean=1000.0).columns["flat"].tolist() == [1, 1]
+
+
+def test_a_partial_score_is_accepted_above_one_half_alone():
+    found = worked([0.5, 0.6, 0, 1], [1, 2, 3, 4], **TENTH, **NONE, scale="none")
+    close(found.reward_N, [-0.1, 0.9, 0.1, 1.1])
 
 
 def test_row_order_does_not_matter(gen):

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from methods.rows import random_groups, scored, select
+from methods.scored_rows import random_groups, scored, select
 from rekindle.errors import DataError
 from rekindle.methods import grpo
 from rekindle.methods.lens import PRESETS, Config, credit, penalties

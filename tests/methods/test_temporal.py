@@ -174,12 +174,30 @@ def length_judge(asked):
     return [None if len(text) % 4 == 3 else float(min(len(text), 5)) for _, text in asked]
 
 
-@pytest.fixture
-def base(tmp_path):
-    tiny.policy().save(tmp_path / "base")
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A directory with a model and data; nobody writes into it."""
+    place = tmp_path_factory.mktemp("start")
+    tiny.policy().save(place / "base")
     lines = [{"id": f"p{i}", "prompt": f"{i}=", "answer": "1", "solution": "12"} for i in range(60)]
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    return tmp_path
+    (place / "data.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    return place
+
+
+@pytest.fixture(scope="module")
+def straight(base, tmp_path_factory):
+    """One run of both rounds, from start to end."""
+    out = tmp_path_factory.mktemp("temporal") / "run"
+    run(recipe(base), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def plain(base, tmp_path_factory):
+    """The same of self-rewarding."""
+    out = tmp_path_factory.mktemp("self-rewarding") / "run"
+    run(recipe(base, "self_rewarding"), out)
+    return out
 
 
 def recipe(base, method="temporal", *, optim=None, **settings):
@@ -225,9 +243,8 @@ def loaded(place):
     return Policy.load(config.model_copy(update={"name": str(place)}))
 
 
-def test_temporal_end_to_end(base, tmp_path):
-    out = tmp_path / "run"
-    run(recipe(base), out)
+def test_temporal_end_to_end(base, straight):
+    out = straight
     names = [p.name for p in sorted((out / "stages").iterdir()) if p.is_dir()]
     once = ["candidates", "initial", "judged", "pairs", "future", "ahead", "judged-ahead"]
     each = [*once, "pairs-next", "dpo"]
@@ -256,24 +273,21 @@ def test_temporal_end_to_end(base, tmp_path):
         assert name in rounds[0]
 
 
-def test_both_off_is_self_rewarding_bit_for_bit(base, tmp_path):
-    plain = run(recipe(base, "self_rewarding"), tmp_path / "plain")
+def test_both_off_is_self_rewarding_bit_for_bit(base, plain, tmp_path):
     off = run(recipe(base, past=False, future=False), tmp_path / "off")
-    assert same(plain, off)
+    assert same(load_file(plain / "final" / "model.safetensors"), off)
     for name in ("candidates-2", "judged-2", "pairs-2"):
-        assert stage(tmp_path / "plain", name) == stage(tmp_path / "off", name)
+        assert stage(plain, name) == stage(tmp_path / "off", name)
 
 
-def test_prompts_of_rounds_are_disjoint(base, tmp_path):
-    run(recipe(base, "self_rewarding"), tmp_path / "run")
-    one, two = ({r["id"] for r in stage(tmp_path / "run", f"candidates-{i}")} for i in (1, 2))
+def test_prompts_of_rounds_are_disjoint(plain):
+    one, two = ({r["id"] for r in stage(plain, f"candidates-{i}")} for i in (1, 2))
     assert len(one) == len(two) == 8
     assert not one & two
 
 
 @pytest.mark.parametrize("stop", [1, 3, 6])
-def test_resume_is_bit_exact_and_makes_nothing_again(base, tmp_path, monkeypatch, stop):
-    straight = run(recipe(base), tmp_path / "straight")
+def test_resume_is_bit_exact_and_makes_nothing_again(base, straight, tmp_path, monkeypatch, stop):
     real, calls = world_module.update, []
 
     def failing(*args, **kwargs):
@@ -287,7 +301,8 @@ def test_resume_is_bit_exact_and_makes_nothing_again(base, tmp_path, monkeypatch
         run(recipe(base), tmp_path / "broken")
     monkeypatch.setattr(world_module, "update", real)
     written = {p: p.stat().st_mtime_ns for p in (tmp_path / "broken").rglob("rows.jsonl")}
-    assert same(straight, run(recipe(base), tmp_path / "broken", mode="resume"))
+    whole = load_file(straight / "final" / "model.safetensors")
+    assert same(whole, run(recipe(base), tmp_path / "broken", mode="resume"))
     assert all(p.stat().st_mtime_ns == then for p, then in written.items())
 
 

@@ -160,6 +160,13 @@ def test_six_tenths_is_six_tenths(count, n):
     assert not at_least(count - 1, n, 0.6)
 
 
+@pytest.mark.parametrize("hundredths", [7, 14, 28, 55, 56])
+def test_a_share_is_the_decimal_that_is_written(hundredths):
+    """0.07 * 100 is 7.000000000000001 in floating point; 7 of 100 are 7 per cent all the same."""
+    assert at_least(hundredths, 100, hundredths / 100)
+    assert not at_least(hundredths - 1, 100, hundredths / 100)
+
+
 # --- stage II, the spec's examples with n = 10
 
 

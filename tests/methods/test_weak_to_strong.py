@@ -135,9 +135,9 @@ STAGES = {
 
 
 @pytest.mark.parametrize("method", list(PRESETS))
-def test_every_baseline_runs_its_stages(base, data, tmp_path, method):
-    out = tmp_path / "run"
-    final = run(tree(base, data, method), out)
+def test_every_baseline_runs_its_stages(base, data, whole, tmp_path, method):
+    out = whole if method == "weak_to_strong" else tmp_path / "run"
+    final = weights(whole) if method == "weak_to_strong" else run(tree(base, data, method), out)
     names = [f"{i:02d}-{name}" for i, name in enumerate(STAGES[method].split(), 1)]
     assert stages_of(out) == names
     assert same(final, weights(out / "stages" / names[-1]))
@@ -266,14 +266,15 @@ def test_the_weak_model_can_be_the_strong_ones_own_base(base, data, tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{}, {"iterations": 2}])
-def test_gold_of_half_2_changes_nothing(base, data, tmp_path, settings):
-    straight = run(tree(base, data, **settings), tmp_path / "straight")
-    halves = read(tmp_path / "straight" / "stages" / "01-halves" / "rows.jsonl")
+def test_gold_of_half_2_changes_nothing(base, data, whole, tmp_path, settings):
+    out = tmp_path / "straight" if settings else whole
+    straight = run(tree(base, data, **settings), out) if settings else weights(whole)
+    halves = read(out / "stages" / "01-halves" / "rows.jsonl")
     second = [int(row["id"][1:]) for row in halves if row["half"] == "2"]
     other = write(tmp_path / "turned.jsonl", rows_of_data(second))
     assert other.read_text() != data.read_text()
     assert same(straight, run(tree(base, other, **settings), tmp_path / "turned"))
-    files = sorted((tmp_path / "straight" / "stages").glob("*/rows.jsonl"))
+    files = sorted((out / "stages").glob("*/rows.jsonl"))
     assert len(files) >= 7
     for file in files:
         twin = tmp_path / "turned" / "stages" / file.parent.name / "rows.jsonl"

@@ -5,8 +5,8 @@ import time
 
 import pytest
 import synthetic_runs as synthetic
-from chromium import DRAWN
 
+from chromium import DRAWN
 from rekindle.report.page import build_report
 
 

@@ -4,8 +4,8 @@ import json
 import lzma
 
 import pytest
+from outline import Outline
 from synthetic_study import make_study
-from test_report_page import Outline
 
 from rekindle.report.page import build_report
 from rekindle.report.study import load_study_page

@@ -5,10 +5,10 @@ import json
 import re
 
 import pytest
-from chromium import DRAWN
+from outline import Outline
 from synthetic_study import make_study
-from test_report_page import Outline
 
+from chromium import DRAWN
 from rekindle.report.page import build_report, text_of
 
 ARMS = {"grpo": {"method": "grpo"}, "lens": {"method": "lens"}}

@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 import yaml
+from outline import Outline
 from synthetic_study import make_study
-from test_report_page import Outline
 
 from rekindle.errors import DataError
 from rekindle.report.page import build_report

@@ -22,13 +22,12 @@ from rekindle.report.run_files import (
 from rekindle.report.study import load_study_page
 from rekindle.report.verdict import VerdictRow
 from rekindle.study.run.runner import execute_study
-from study.test_runner import Inline, file  # noqa: F401
+from study.inline_runs import Inline
 
 
 @pytest.fixture
-def place(file):  # noqa: F811
-    execute_study(file(), Path("out"), executor=Inline(), quiet=True)
-    return Path("out")
+def place(finished):
+    return finished
 
 
 def test_the_verdicts_are_those_of_the_results(place):
@@ -65,7 +64,7 @@ def test_a_moved_study_finds_its_runs(place, tmp_path):
     assert len(load_study_page(tmp_path / "runs" / "runs").arms) == 2
 
 
-def test_a_study_in_a_directory_of_runs_finds_them(file):  # noqa: F811
+def test_a_study_in_a_directory_of_runs_finds_them(file):
     execute_study(file(seeds=[0]), Path("runs/toy"), executor=Inline(), quiet=True)
     assert len(load_study_page(Path("runs/toy")).arms) == 2
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import synthetic_runs as synthetic
+from outline import Outline
 from synthetic_study import ARMS, NOW, OLD, add_pairs, make_study, score, stage
-from test_report_page import Outline
 
 from rekindle.report.load import load_run
 from rekindle.report.page import build_report

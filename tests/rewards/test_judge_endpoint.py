@@ -2,7 +2,7 @@
 
 import json
 import random
-import time
+import threading
 
 import pytest
 
@@ -212,11 +212,13 @@ def test_settings_that_cannot_work_are_refused_at_once(tmp_path, settings, words
 
 
 def test_calls_run_side_by_side(tmp_path):
-    def slow(body):
-        time.sleep(0.15)
+    """Nobody is answered before all six have asked."""
+    meeting = threading.Barrier(6, timeout=60)
+
+    def together(body):
+        meeting.wait()
         return chat(by_length)(body)
 
-    began = time.perf_counter()
-    with server(answer=slow) as (url, _):
+    with server(answer=together) as (url, seen):
         judge(url, tmp_path / "c.jsonl", parallel=6).judge(ASKED, seed=0)
-    assert time.perf_counter() - began < 6 * 0.15
+    assert len(seen) == 6

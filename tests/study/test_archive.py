@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -14,16 +15,25 @@ from rekindle.files import write_atomic
 from rekindle.report.page import build_report
 from rekindle.study.analyse.archive_write import ROWS, _strides, _thinned, archive_study, recomputed
 from rekindle.study.store.archive_read import RUNS, is_archive, unpack_into, unpacked
-from study.cheap import results_of
-from study.test_runner import Inline, file  # noqa: F401
+from study.costless_runs import results_of
+from study.inline_runs import Inline
 
 COMMITTED = sorted((Path(__file__).parents[2] / "results" / "studies").glob(f"*/{RUNS}"))
 
 
+@pytest.fixture(scope="module")
+def packed(finished_study, tmp_path_factory):
+    """The archive of a finished study, for copies."""
+    place = tmp_path_factory.mktemp("packed") / "small"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(finished_study)
+        return archive_study(Path("out"), place)
+
+
 @pytest.fixture
-def archive(file):  # noqa: F811
-    results_of(file(), "out", executor=Inline(), command="rekindle study s.yaml")
-    return archive_study(Path("out"), Path("small"))
+def archive(finished, packed):
+    """The archive of the study that has run in the working directory."""
+    return Path(shutil.copytree(packed, "small"))
 
 
 def edited(archive, change):
@@ -44,7 +54,7 @@ def test_the_results_are_recomputed_from_the_archive(archive):
     assert recomputed(archive).plain() == json.loads(Path("out/study.json").read_text())
 
 
-def test_a_study_goes_on_from_an_archive(archive, file):  # noqa: F811
+def test_a_study_goes_on_from_an_archive(archive, file):
     """Two seeds on another machine, one more here: as if all three had been run in one place."""
     unpack_into(archive, Path("moved"))
     study = file(seeds=[0, 1, 2])
@@ -60,7 +70,7 @@ def test_a_study_goes_on_from_an_archive(archive, file):  # noqa: F811
         assert mine["seconds"] > 0
 
 
-def test_a_setting_that_a_later_version_added_is_no_change(archive, file):  # noqa: F811
+def test_a_setting_that_a_later_version_added_is_no_change(archive, file):
     unpack_into(archive, Path("moved"))
     for config in Path("moved").glob("runs/*/*/*/config.yaml"):
         tree = yaml.safe_load(config.read_text())
@@ -82,7 +92,7 @@ def test_what_is_taken_up_must_be_an_archive_and_the_place_free(archive):
         unpack_into(archive, Path("out"))
 
 
-def test_a_log_that_another_arm_reads_is_kept_whole(file):  # noqa: F811
+def test_a_log_that_another_arm_reads_is_kept_whole(file):
     arms = {
         "grpo": {"method": "grpo", "optim": {"steps": 42}, "grpo": {"group_size": 2}},
         "follows": {"method": "grpo", "grpo": {"group_size": 2, "entropy_curve": "{run:grpo}"},
@@ -99,10 +109,11 @@ def test_a_log_that_another_arm_reads_is_kept_whole(file):  # noqa: F811
     assert rows == {"grpo": 42, "follows": 22}
 
 
-def test_no_path_of_the_machine_is_kept(archive):
+def test_no_path_of_the_machine_is_kept(archive, finished_study):
     text = lzma.decompress((archive / RUNS).read_bytes()).decode()
     assert sys.prefix not in text
     assert str(Path.cwd()) not in text
+    assert str(finished_study) not in text
 
 
 def test_an_outcome_that_was_altered_is_seen(archive):

@@ -4,73 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 
-from rekindle.engine.manifest import make_manifest
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.files import read_json, write_json
 from rekindle.report.study import load_study_page
-from rekindle.study.analyse.results import study_results
-from rekindle.study.plan.planning import load_study, plan
-from study.cheap import results_of, told_apart
-from study.test_runner import Inline, file  # noqa: F401
-
-RIGHT = {0: [1, 0, 1, 1, 0, 1, 0, 1], 1: [1, 1, 0, 1, 1, 0, 1, 1]}
-BASES = ("base-0", "base-1", "base-2")
-LOG = '{"step": 1}\n'
-
-
-def evaluation(right, ids=None, **more):
-    names = ids or [f"p{i}" for i in range(len(right))]
-    return {
-        "task": "toy", "split": "dev", "n_samples": 1, "metrics": {"pass@1": {}}, "levels": {},
-        "problems": [{"id": name, "level": ""} for name in names],
-        "outcomes": [[x] for x in right], **more,
-    }  # fmt: skip
-
-
-@pytest.fixture
-def made(tmp_path, monkeypatch):
-    """A study whose runs are written by hand: (arm, base, seed) -> its evaluation, None: no run."""
-    monkeypatch.chdir(tmp_path)
-    tree = {
-        "study": "toy",
-        "bases": list(BASES),
-        "seeds": [0, 1],
-        "recipe": {"task": {"name": "chain"}, "optim": {"steps": 1}, "eval": {"samples": 1}},
-        "arms": {"a": {"method": "sft"}, "b": {"method": "sft"}},
-        "baseline": "a",
-        "primary": {"arm": "b"},
-    }
-
-    def make(evaluated, data=lambda key: "same", log=lambda arm: LOG, whole=False, **changes):
-        Path("study.yaml").write_text(yaml.safe_dump(told_apart({**tree, **changes})))
-        study = load_study("study.yaml")
-        runs = plan(study, Path("out"))
-        marks = {"seed": [0, 1], "fingerprints": {"declared": "x"}, "processes": 1}
-        manifest = {**make_manifest(command="x", **marks), "study": "toy", "changes": []}
-        write_json(make_dir(Path("out")) / "manifest.json", manifest)
-        for run in runs:
-            key = (run.arm, run.base, run.seed)
-            found = evaluated(*key)
-            if found is not None:
-                prints = {"fingerprints": {"data": data(key)}, "finished": "now"}
-                write_json(make_dir(run.out) / "manifest.json", prints)
-                write_json(run.out / "eval.json", found)
-                (run.out / "metrics.jsonl").write_text(log(run.arm))
-        found = study_results(study, Path("out"), runs).plain()
-        return found if whole else found["comparisons"][0]
-
-    return make
-
-
-def make_dir(place):
-    place.mkdir(parents=True, exist_ok=True)
-    return place
-
-
-def usual(arm, base, seed):
-    return evaluation(RIGHT[int(arm == "b")])
+from study.costless_runs import results_of
+from study.evaluations import RIGHT, evaluation, usual
+from study.inline_runs import Inline
 
 
 def test_nothing_odd_has_nothing_to_say(made):
@@ -164,7 +104,7 @@ def test_both_intervals_are_there_when_the_bootstrap_is_asked_for(made):
 # --- another version's directories
 
 
-def test_a_study_or_run_of_another_version_is_refused_by_name(file):  # noqa: F811
+def test_a_study_or_run_of_another_version_is_refused_by_name(file):
     study = file(seeds=[0], bases=["base-0"])
     results_of(study, "out", executor=Inline())
     run = next(Path("out").glob("runs/sft/*/*")) / "manifest.json"

@@ -7,7 +7,7 @@ import pytest
 from rekindle.errors import ConfigError
 from rekindle.study.plan.base_models import build_order, check_sources
 from rekindle.study.plan.planning import plan, preparations
-from study.cheap import Cheap, results_of, study_of
+from study.costless_runs import Cheap, results_of, study_of
 
 BUILT = {"run": ["testbed", "build", "chain-s7", "--out", "{dir}"], "model": "{dir}/chain-s7/final"}
 JUDGE = {

@@ -9,8 +9,8 @@ import pytest
 from rekindle.files import read_json
 from rekindle.study.store import cost
 from rekindle.study.store.cost import Ledger, cost_line, cost_of, read_cost
-from study.cheap import results_of
-from study.test_runner import Inline, file  # noqa: F401
+from study.costless_runs import results_of
+from study.inline_runs import Inline
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_nothing_has_no_overhead(tmp_path):
     assert cost_of([]).overhead is None
 
 
-def test_a_study_writes_what_it_cost_over_all_its_sessions(file):  # noqa: F811
+def test_a_study_writes_what_it_cost_over_all_its_sessions(file):
     study = file(seeds=[0], bases=["base-0"])
     found = results_of(study, "out", executor=Inline())
     (session,) = found["cost"]["sessions"]

@@ -14,8 +14,8 @@ from rekindle.report.study import load_study_page
 from rekindle.study.analyse.archive_write import archive_study
 from rekindle.study.analyse.spending import spent_by
 from rekindle.study.schema import StudyResults
-from study.cheap import go, study_of
-from study.test_bad_input import BASES, evaluation, made, usual  # noqa: F401
+from study.costless_runs import go, study_of
+from study.evaluations import BASES, evaluation, usual
 
 RUN = "out/runs/a/base-0/seed-0"
 
@@ -137,7 +137,7 @@ def test_scores_lie_between_0_and_1_and_are_as_many_as_is_said(tmp_path, change,
     assert says in str(error.value)
 
 
-def test_an_arm_that_answered_less_often_is_not_paired(made):  # noqa: F811
+def test_an_arm_that_answered_less_often_is_not_paired(made):
     def asked(arm, base, seed):
         found = usual(arm, base, seed)
         twice = {"n_samples": 2, "outcomes": [row * 2 for row in found["outcomes"]]}
@@ -148,7 +148,7 @@ def test_an_arm_that_answered_less_often_is_not_paired(made):  # noqa: F811
     assert "answered each problem another number of times, got 2 and 1" in row["why"]
 
 
-def test_without_a_majority_of_the_same_data_nothing_is_decided(made):  # noqa: F811
+def test_without_a_majority_of_the_same_data_nothing_is_decided(made):
     better = {"a": [1, 0, 0] * 30, "b": [1] * 90}
     of = {("base-0", 0): "1", ("base-0", 1): "1", ("base-1", 0): "2", ("base-1", 1): "3"}
     row = made(

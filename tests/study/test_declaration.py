@@ -12,7 +12,7 @@ from rekindle.report.page import build_report
 from rekindle.report.study import load_study_page
 from rekindle.study.analyse.archive_write import archive_study, recomputed
 from rekindle.study.schema import StudyResults
-from study.cheap import go, study_of
+from study.costless_runs import go, study_of
 
 GREEDY = {"primary": {"arm": "b", "metric": "greedy"}}
 

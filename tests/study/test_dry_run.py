@@ -15,7 +15,7 @@ from rekindle.study.analyse.archive_write import archive_study
 from rekindle.study.plan.planning import plan
 from rekindle.study.run.preflight import detectable
 from rekindle.study.schema import StudyResults
-from study.cheap import TREE, go, study_of
+from study.costless_runs import TREE, go, study_of
 
 WHOSE = "(in the committed studies: arms that do nearly the same"
 

@@ -10,7 +10,7 @@ from rekindle.errors import ConfigError, TrainingError
 from rekindle.report.study import load_study_page
 from rekindle.study.plan.planning import plan
 from rekindle.study.run import executors, start
-from study.cheap import Cheap, go, study_of
+from study.costless_runs import Cheap, go, study_of
 
 PREPARE = {"rm": ["reward", "train", "--out", "{dir}"]}
 ONE = {"seeds": [0], "bases": ["base-0"]}

@@ -9,8 +9,8 @@ from rekindle.errors import ConfigError
 from rekindle.study.plan.planning import load_study, plan
 from rekindle.study.run.preflight import short_of_budget
 from rekindle.testbed import located
-from study.cheap import TREE, refused, study_of
-from study.test_bad_input import evaluation, made  # noqa: F401
+from study.costless_runs import TREE, refused, study_of
+from study.evaluations import evaluation
 
 SFT, GRPO = {"method": "sft"}, {"method": "grpo"}
 
@@ -37,7 +37,7 @@ def test_an_arm_that_generates_nothing_has_no_budget_of_generated_tokens(method)
     assert plan(study_of(arms={"a": GRPO, "b": arm}, budget={**budget, "unit": "trained"}), Path())
 
 
-def test_a_pair_that_spent_an_enforced_budget_unequally_gets_no_verdict(made):  # noqa: F811
+def test_a_pair_that_spent_an_enforced_budget_unequally_gets_no_verdict(made):
     better = {"a": [1, 0, 0] * 30, "b": [1] * 90}
 
     def row(steps, method="sft", **budget):

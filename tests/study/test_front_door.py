@@ -11,7 +11,6 @@ import yaml
 from rekindle.errors import ConfigError
 from rekindle.study.plan.planning import load_study
 from rekindle.study.run.start import run_study
-from study.test_runner import file  # noqa: F401
 
 UNGUARDED = """
 print("the script begins")
@@ -26,7 +25,7 @@ print("failed:", found.failed)
 """
 
 
-def test_a_script_without_a_guard_runs_once_and_gets_the_results(file, tmp_path):  # noqa: F811
+def test_a_script_without_a_guard_runs_once_and_gets_the_results(file, tmp_path):
     """Workers are started by fork server or spawn; both would run an unguarded script again."""
     file()
     Path("script.py").write_text(UNGUARDED)
@@ -41,7 +40,7 @@ def test_a_script_without_a_guard_runs_once_and_gets_the_results(file, tmp_path)
     assert "bootstrapping" not in "".join(p.read_text() for p in Path("out").rglob("*.log"))
 
 
-def test_a_mapping_is_read_as_the_file_is(file):  # noqa: F811
+def test_a_mapping_is_read_as_the_file_is(file):
     study = file()
     tree = yaml.safe_load(Path("study.yaml").read_text())
     assert load_study(tree) == study
@@ -59,7 +58,7 @@ def test_a_mapping_is_read_as_the_file_is(file):  # noqa: F811
         ({"mode": "resumed"}, "no mode 'resumed'"),
     ],
 )
-def test_what_cannot_run_is_refused_before_anything_is_written(file, how, says):  # noqa: F811
+def test_what_cannot_run_is_refused_before_anything_is_written(file, how, says):
     file()
     with pytest.raises(ConfigError, match=says):
         run_study("study.yaml", "out", **how)

@@ -9,7 +9,7 @@ from rekindle.cli.study import study as study_command
 from rekindle.errors import ConfigError
 from rekindle.study.plan.planning import plan
 from rekindle.study.run.preflight import check_inputs, count_problems
-from study.cheap import TREE, go, study_of
+from study.costless_runs import TREE, go, study_of
 
 GRPO = {"method": "grpo"}
 

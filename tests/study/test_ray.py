@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("ray")
 
 from rekindle.study.run.executors import RayPool
-from study.cheap import results_of
-from study.test_runner import Inline, file, tables  # noqa: F401
+from study.costless_runs import results_of
+from study.inline_runs import Inline, tables
 
 pytestmark = [
     pytest.mark.slow,
@@ -18,7 +18,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("deaths", [1, 2])
-def test_ray_makes_the_same_tables_and_survives_a_lost_worker(file, deaths):  # noqa: F811
+def test_ray_makes_the_same_tables_and_survives_a_lost_worker(file, deaths):
     """A run whose worker dies once is tried again; twice, and it is a failure by name, which a
     later session mends. The other runs go on either way."""
     study = file(seeds=[0])

@@ -9,7 +9,7 @@ from rekindle.errors import ConfigError, DataError
 from rekindle.study.plan.planning import load_study, plan, preparations
 from rekindle.study.store.archive_read import RUNS, unpacked
 from rekindle.training.recipe import load_recipe
-from study.cheap import TREE, refused, study_of
+from study.costless_runs import TREE, refused, study_of
 
 ROOT = Path(__file__).parents[2]
 SFT = {"method": "sft"}

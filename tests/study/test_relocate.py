@@ -15,7 +15,7 @@ from rekindle.study.run.start import begin_from
 from rekindle.study.store.archive_read import unpack_into
 from rekindle.study.store.claim import refuse_unlike
 from rekindle.study.store.relocate import rebased
-from study.cheap import go, study_of, write_run
+from study.costless_runs import go, study_of, write_run
 
 COMMITTED = Path(__file__).parents[2] / "results" / "studies" / "weak_to_strong_confirm"
 BUILT = {"run": ["testbed", "build", "chain-s7", "--out", "{dir}"], "model": "{dir}/final"}

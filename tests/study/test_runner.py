@@ -9,98 +9,30 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-import tiny
 from rekindle.engine.rundir import in_use
 from rekindle.errors import EXIT_RESUMABLE, ConfigError, RunDirectoryError
 from rekindle.study.analyse.spending import unequal_budgets
-from rekindle.study.plan.planning import load_study, plan
+from rekindle.study.plan.planning import plan
 from rekindle.study.plan.study_file import Budget
-from rekindle.study.run import executors
+from rekindle.study.run import executors, jobs
 from rekindle.study.run.executors import LocalPool
 from rekindle.study.run.jobs import Job, Outcome, run_job
-from study.cheap import cost, results_of
-
-RECIPE = {
-    "model": {"dtype": "float64", "device": "cpu"},
-    "task": {"name": "jsonl", "path": "data.jsonl"},
-    "sample": {"max_new_tokens": 4},
-    "optim": {"steps": 3, "problems": 4, "lr": 1e-2},
-    "eval": {"problems": 5, "samples": 2},
-    "checkpoint": {"every": 1},
-}
+from study.costless_runs import cost, results_of
+from study.inline_runs import RECIPE, Inline, tables
 
 
-class Inline:
-    """An executor that runs each job where it stands, one at a time."""
-
-    slots = 1
-
-    def __init__(self, die=()):
-        self.die, self.job, self.asked = list(die), None, []
-
-    def submit(self, job):
-        self.asked.append(job.out)
-        self.job = job
-
-    def wait(self, seconds):
-        job, self.job = self.job, None
-        if any(part in str(job.out) for part in self.die):
-            self.die.pop(0)
-            return [Outcome(job, "lost", "ended by SIGKILL")]
-        return [run_job(job)]
-
-    def stop(self):
-        return []
-
-
-@pytest.fixture
-def file(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for seed in (0, 1):
-        tiny.policy(dtype="float64", seed=seed).save(tmp_path / f"base-{seed}")
-    rows = [
-        {"prompt": f"{i}+{i % 3}=", "answer": str(i % 5), "solution": str(i % 5)} for i in range(60)
-    ]
-    Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    def write(**changes):
-        tree = {
-            "study": "toy",
-            "bases": ["base-0", "base-1"],
-            "seeds": [0, 1],
-            "recipe": RECIPE,
-            "arms": {
-                "grpo": {"method": "grpo", "grpo": {"group_size": 4}},
-                "sft": {"method": "sft"},
-            },
-            "baseline": "grpo",
-            "primary": {"arm": "sft", "metric": "pass@2"},
-            "secondary": ["pass@1"],
-            **changes,
-        }
-        Path("study.yaml").write_text(yaml.safe_dump(tree))
-        return load_study("study.yaml")
-
-    return write
-
-
-def tables(found):
-    """What must not depend on how the study came to its end."""
-    keep = ("comparisons", "failed", "unfinished", "declared")
-    costs = {
-        arm: {k: v for k, v in row["spent"].items() if k != "seconds"}
-        for arm, row in found["arms"].items()
-    }
-    return {**{key: found[key] for key in keep}, "costs": costs}
-
-
-def test_the_results_name_everything_that_a_reader_needs(file):
-    found = results_of(file(), "out", executor=Inline())
+def test_the_results_are_returned_as_they_are_written(file):
+    found = results_of(file(seeds=[0]), "out", executor=Inline())
     assert found == json.loads(Path("out/study.json").read_text())
+
+
+def test_the_results_name_everything_that_a_reader_needs(finished):
+    found = json.loads((finished / "study.json").read_text())
     first = found["comparisons"][0]
     assert (first["method"], first["baseline"], first["metric"]) == ("sft", "grpo", "pass@2")
     assert first["primary"]
@@ -150,9 +82,9 @@ def test_a_lost_worker_costs_one_try_and_two_are_a_failure(file):
     assert [row["why"] for row in found["failed"]] == ["ended by SIGKILL, 2 times"]
 
 
-def test_what_is_finished_is_not_run_again(file):
+def test_what_is_finished_is_not_run_again(file, finished):
     study = file()
-    first = results_of(study, "out", executor=Inline())
+    first = json.loads((finished / "study.json").read_text())
     again = Inline()
     found = results_of(study, "out", executor=again, mode="resume")
     assert again.asked == []
@@ -171,8 +103,7 @@ def test_a_change_of_what_was_declared_is_noted_with_what_had_been_seen(file):
     assert any(line.startswith("seeds:") for line in note["changes"])
 
 
-def test_runs_made_with_other_settings_are_refused(file):
-    results_of(file(), "out", executor=Inline())
+def test_runs_made_with_other_settings_are_refused(file, finished):
     arms = {
         "grpo": {"method": "grpo", "grpo": {"group_size": 4}},
         "sft": {"method": "sft", "optim": {"lr": 1e-3}},
@@ -210,7 +141,7 @@ def test_one_pair_decides_nothing(file):
     assert {row["verdict"] for row in found["comparisons"]} == {"cannot tell yet"}
 
 
-def test_a_preparation_runs_once_a_base_and_before_its_arms(file):
+def test_a_preparation_runs_once_a_base_and_before_its_arms(file, commands_here):
     Path("weak.yaml").write_text(
         yaml.safe_dump(
             {
@@ -242,6 +173,7 @@ def test_a_preparation_runs_once_a_base_and_before_its_arms(file):
     found = results_of(study, "out", executor=executor)
     assert found["failed"] == []
     assert executor.asked[:2] == [Path(f"out/prepared/weak/base-{i}") for i in (0, 1)]
+    assert [words[0] for words in commands_here] == ["train"] * 2
     again = Inline()
     results_of(study, "out", executor=again, mode="resume")
     assert again.asked == []
@@ -283,11 +215,9 @@ def test_a_base_that_is_made_comes_before_what_rests_on_it(file):
 # --- real workers
 
 
-def test_two_workers_make_the_same_tables_as_one_process(file):
-    study = file()
-    one = results_of(study, "one", executor=Inline())
-    two = results_of(study, "two", executor=LocalPool(2))
-    assert tables(two) == tables(one)
+def test_two_workers_make_the_same_tables_as_one_process(file, finished):
+    two = results_of(file(), "two", executor=LocalPool(2))
+    assert tables(two) == tables(json.loads((finished / "study.json").read_text()))
 
 
 def test_a_killed_worker_is_replaced(file):
@@ -341,18 +271,16 @@ def test_a_preparation_that_is_told_to_leave_has_not_failed(tmp_path):
     assert [outcome.ending for outcome in outcomes] == ["lost"]
 
 
-def test_a_worker_that_has_served_long_makes_room_for_a_new_one(file, monkeypatch):
+def test_a_worker_that_has_served_long_makes_room_for_a_new_one(file, finished, monkeypatch):
     monkeypatch.setattr(executors, "_JOBS", 3)
     pool = LocalPool(1)
     start, started = pool._start, []
     pool._start = lambda place: started.append(start(place)) or started[-1]
-    study = file(seeds=[0, 1])
-    found = results_of(study, "out", executor=pool)
+    found = results_of(file(), "pooled", executor=pool)
     assert [worker.served for worker in started] == [3, 3, 2]  # two bases, two arms, two seeds
     assert len({worker.process.pid for worker in started}) == 3
     assert [worker.process.exitcode for worker in started] == [0, 0, 0]
-    straight = results_of(study, "straight", executor=Inline())
-    assert tables(found) == tables(straight)
+    assert tables(found) == tables(json.loads((finished / "study.json").read_text()))
 
 
 def deaf(pipe, alive, env):
@@ -382,21 +310,30 @@ def test_a_job_that_ends_while_the_study_stops_is_finished_and_nobody_waits(monk
 
 
 HOLDER = """
-import sys, time
+import sys
 from pathlib import Path
 from rekindle.engine.rundir import LOCK, RunLock
 lock = RunLock(Path(sys.argv[1]) / LOCK)
 print("held", flush=True)
-time.sleep(1.5)
+sys.stdin.readline()
 """
 
 
-def test_a_run_that_an_orphan_still_holds_is_waited_for(file, tmp_path):
+def test_a_run_that_an_orphan_still_holds_is_waited_for(file, tmp_path, monkeypatch):
+    """It lets go while the job waits, and not before."""
     run = plan(file(), tmp_path / "out")[0]
     run.out.mkdir(parents=True)
     words = [sys.executable, "-c", HOLDER, str(run.out)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, **pipes) as holder:
         assert holder.stdout.readline() == "held\n"
+
+        def wait(seconds):
+            if not holder.stdin.closed:
+                holder.stdin.close()
+            holder.wait(60)
+
+        monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=time.monotonic, sleep=wait))
         assert in_use(run.out)
         job = Job(run.out, tmp_path / "log", recipe=run.recipe.resolved())
         assert run_job(job).ending == "finished"
@@ -413,12 +350,12 @@ def command(*words):
     ("how", "after"),
     [("kill", 1), pytest.param("kill", 3, marks=pytest.mark.slow), ("term", 2)],
 )
-def test_ended_at_any_instant_and_resumed_it_gives_the_same_tables(file, how, after):
+def test_ended_at_any_instant_and_resumed_it_gives_the_same_tables(file, how, after, rekindle):
     """Ended once `after` runs have a checkpoint; whatever was under way goes on."""
     study = file(bases=["base-0"])
     straight = results_of(study, "straight", executor=Inline())
     process = subprocess.Popen(command("--jobs", "2", "--quiet"))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(list(Path("out").glob("runs/*/*/*/checkpoints/*"))) < after:
         assert process.poll() is None, "finished before it could be ended"
         assert time.monotonic() < deadline
@@ -426,18 +363,16 @@ def test_ended_at_any_instant_and_resumed_it_gives_the_same_tables(file, how, af
     process.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
     code = process.wait(60)
     assert code == (-9 if how == "kill" else EXIT_RESUMABLE)
-    deadline = time.monotonic() + 60
-    done = None
-    while done is None or done.returncode != 0:
+    deadline = time.monotonic() + 300
+    code = None
+    while code != 0:
         # workers of a killed study leave within a second or a step; until then they hold their runs
         assert time.monotonic() < deadline
-        done = subprocess.run(
-            command("--resume", "--quiet"), capture_output=True, text=True, check=False
-        )
+        code, said, _ = rekindle("study", "study.yaml", "--out", "out", "--resume", "--quiet")
         found = json.loads(Path("out/study.json").read_text())
         if found["unfinished"]:
-            assert "in use by another process" in done.stdout
-            done = None
+            assert "in use by another process" in said
+            code = None
     assert tables(found) == tables(straight)
 
 

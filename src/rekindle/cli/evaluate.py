@@ -39,9 +39,9 @@ def evaluate(
         )
     listed = check_split(split)
     from rekindle.files import write_json
-    from rekindle.training.evaluation import WeakContrast, evaluate_model
+    from rekindle.training import evaluation
 
-    result = evaluate_model(
+    result = evaluation.evaluate(
         model,
         task,
         split=listed,
@@ -49,7 +49,7 @@ def evaluate(
         problems=problems,
         levels=split_names(levels or None),
         seed=seed,
-        contrast=None if weak is None else WeakContrast(weak, extrapolate),
+        contrast=None if weak is None else evaluation.WeakContrast(weak, extrapolate),
         overrides=sets or (),
     )
     write_json(out, result)

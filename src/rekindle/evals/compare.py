@@ -9,8 +9,8 @@ import numpy as np
 
 from rekindle.errors import DataError
 from rekindle.evals.crossed import Kind, crossed, run_sign_flip_p
-from rekindle.evals.evaluate import per_problem
 from rekindle.evals.intervals import Floats, Interval, hierarchical, paired, sign_flip_p
+from rekindle.evals.passk import avg_at_k, pass_at_k
 from rekindle.evals.reading import Eval
 from rekindle.evals.significance import mcnemar_p
 
@@ -189,8 +189,10 @@ def values_of(result: Eval, metric: str, level: str | None) -> Floats:
     else:
         samples = outcome_PK.shape[1]
         ks = [k for k in range(1, samples + 1) if metric == f"pass@{k}"]
-        known = per_problem(outcome_PK, [[None] * samples] * len(outcome_PK), ks, None)
-        if metric not in known or metric.startswith("maj@"):
+        known = {f"pass@{k}": pass_at_k(outcome_PK, k) for k in ks}
+        if metric == f"avg@{samples}":
+            known[metric] = avg_at_k(outcome_PK)
+        if metric not in known:
             raise DataError(
                 f"metric '{metric}' was not measured",
                 wanted=", ".join(result["metrics"]),

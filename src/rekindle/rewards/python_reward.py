@@ -29,7 +29,7 @@ from typing import Protocol, SupportsFloat, runtime_checkable
 from rekindle.errors import ConfigError, RekindleError, RewardFunctionError, did_you_mean
 from rekindle.records import Array, Problem, Score
 
-Reward = Callable[[Sequence[Problem], Sequence[str]], Sequence[float | None] | Array]
+Reward = Callable[[list[Problem], list[str]], Sequence[float | None] | Array]
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, re.Pattern, type(None))
 _RETURNED = "one finite number an answer, in order; None where an answer has no score"
 

@@ -1,4 +1,4 @@
-"""Evaluate a model on a task, both by name: what `rekindle eval` does.
+"""Evaluate a model on a task: what `rekindle eval` does.
 
 Settings are checked before torch is loaded: a mistake is answered at once.
 """
@@ -24,6 +24,8 @@ from rekindle.training.recipe import checked, with_overrides
 if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
     from rekindle.evals.reading import Eval
+    from rekindle.rewards.python_reward import Reward
+    from rekindle.tasks.own import TaskSource
 
 
 class EvalSettings(Section):
@@ -68,10 +70,11 @@ def settings_of(kind: type[S], model: str, task: str, overrides: Sequence[str]) 
     return checked(kind, with_overrides(tree, overrides), "")
 
 
-def evaluate_model(
-    model: str,
-    task: str,
+def evaluate(
+    model: str | Path | Policy,
+    task: str | Path | TaskSource,
     *,
+    reward: Reward | None = None,
     split: Split = "test",
     samples: int | None = None,
     problems: int | None = None,
@@ -83,40 +86,48 @@ def evaluate_model(
     """Sample answers to a task's problems, grade them, and summarise: the content of eval.json.
 
     Args:
-        model: testbed/<name>, a directory, or a hub id.
-        task: a task's name, a .jsonl file, or a directory of splits.
+        model: testbed/<name>, a directory, a hub id, or a loaded policy.
+        task: a task's name, a .jsonl file, a directory of splits, rows, or a `rekindle.Task`.
+        reward: grades answers instead of the task's verifier, as in `train`.
         samples, problems: answers to a problem, and problems a level; None: 8 and 200.
         levels: of the task; None: all.
         seed: of the problems and the draws.
         contrast: a weaker model, whose logits the model is pushed away from.
         overrides: settings as `section.key=value`.
 
+    Returns:
+        `["metrics"]["pass@1"]` has `value`, `ci_low`, `ci_high` (95 %) and `n`, the problems.
+
     Raises:
         ConfigError: a setting that cannot be meant.
         DataError, ModelError: the task or the model cannot be used.
     """
-    settings = settings_of(EvalSettings, model, task, overrides)
+    loaded = None if isinstance(model, str | Path) else model
+    own = None if isinstance(task, str | Path) else task
+    named = TaskConfig().name if own is not None else str(task)
+    name = str(model) if loaded is None else loaded.config.name
+    settings = settings_of(EvalSettings, name, named, overrides)
     samples = settings.eval.samples if samples is None else samples
     problems = settings.eval.problems if problems is None else problems
     _check_counts(samples, problems, settings.sample)
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.sampler import sampler_for
-    from rekindle.evals.evaluate import evaluate
-    from rekindle.training.parts import open_task
+    from rekindle.evals.evaluate import evaluate as measure
+    from rekindle.training.parts import graded_task
     from rekindle.training.train import sampling
 
-    loaded = open_task(settings.task)
+    opened = graded_task(settings.task, own, reward)
     names = levels or settings.eval.levels or settings.task.levels
-    listed = loaded.problems(split, count=problems, seed=seed, levels=names)
-    policy, name = _load_policy(settings.model, contrast)
+    listed = opened.problems(split, count=problems, seed=seed, levels=names)
+    policy, name = _load_policy(settings.model, contrast, loaded)
     parameters = sum(p.numel() for p in policy.model.parameters())
     set_threads(settings.device.threads, parameters=parameters)
     seed_everything(seed, deterministic=settings.device.deterministic)
-    return evaluate(
+    return measure(
         listed,
         sampler=sampler_for(policy),
-        task=loaded,
-        sample_config=sampling(settings.sample, loaded),
+        task=opened,
+        sample_config=sampling(settings.sample, opened),
         samples=samples,
         seed=seed,
         split=split,
@@ -126,12 +137,14 @@ def evaluate_model(
     )
 
 
-def _load_policy(config: ModelConfig, contrast: WeakContrast | None) -> tuple[Policy, str]:
+def _load_policy(
+    config: ModelConfig, contrast: WeakContrast | None, loaded: Policy | None
+) -> tuple[Policy, str]:
     """What is evaluated, and what it is called."""
     from rekindle.engine.contrast import ContrastPolicy
     from rekindle.engine.policy import Policy
 
-    policy, name = Policy.load(config), config.name
+    policy, name = loaded or Policy.load(config), config.name
     if contrast is None:
         return policy, name
     weak, strength = contrast

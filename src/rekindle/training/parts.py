@@ -51,20 +51,33 @@ def open_parts(
     if judge is not None and not isinstance(judge, Judge):
         judge = ScorerJudge(PythonReward.of(judge))
     _refuse_idle_judge(recipe, judge)
-    grader = None if reward is None else PythonReward.of(reward)
-    verifier = recipe.shared.task.verifier
-    if grader is not None and verifier is not None and is_place(verifier):
+    opened = graded_task(recipe.shared.task, task, reward)
+    if task is not None:
+        recipe = _with_own_task(recipe, opened)
+    return recipe, Parts(opened, judge, sampler)
+
+
+def graded_task(config: TaskConfig, source: TaskSource | None, reward: Reward | None) -> Task:
+    """The task of a recipe or the caller's own, graded by the caller's reward where there is one.
+
+    Raises:
+        ConfigError: two rewards, or a reward or task that is none.
+        DataError: the task's data cannot be used.
+    """
+    verifier = config.verifier
+    if reward is not None and verifier is not None and is_place(verifier):
         raise ConfigError(
             "there are two rewards",
             got=f"reward=... and task.verifier: {verifier}",
             wanted="one: both say how answers are graded",
             fix="remove one of them",
         )
-    if task is not None:
-        recipe, opened = _own_task(recipe, task, rewarded=grader is not None)
+    grader = None if reward is None else PythonReward.of(reward)
+    if source is None:
+        task = open_task(config, needs_answer=grader is None)
     else:
-        opened = open_task(recipe.shared.task, needs_answer=grader is None)
-    return recipe, Parts(opened if grader is None else Rewarded(opened, grader), judge, sampler)
+        task = own_task(source, verifier=verifier, needs_answer=grader is None)
+    return task if grader is None else Rewarded(task, grader)
 
 
 def open_task(config: TaskConfig, *, needs_answer: bool = True) -> Task:
@@ -81,9 +94,9 @@ def open_task(config: TaskConfig, *, needs_answer: bool = True) -> Task:
     )
 
 
-def _own_task(recipe: Recipe, source: TaskSource, *, rewarded: bool) -> tuple[Recipe, Task]:
+def _with_own_task(recipe: Recipe, task: Task) -> Recipe:
+    """The recipe with the name of the caller's task, which is checked."""
     config, held_out = recipe.shared.task, recipe.shared.eval
-    task = own_task(source, verifier=config.verifier, needs_answer=not rewarded)
     named = "name" in config.model_fields_set and config.name != task.name
     if named or config.path is not None or config.args:
         raise ConfigError(
@@ -96,7 +109,7 @@ def _own_task(recipe: Recipe, source: TaskSource, *, rewarded: bool) -> tuple[Re
     levels = held_out.levels or config.levels
     check_ids(task, split=held_out.split, count=held_out.problems, levels=levels, seed=0)
     renamed = config.model_copy(update={"name": task.name})
-    return replace(recipe, shared=recipe.shared.model_copy(update={"task": renamed})), task
+    return replace(recipe, shared=recipe.shared.model_copy(update={"task": renamed}))
 
 
 def _refuse_idle_judge(recipe: Recipe, judge: Judge | None) -> None:
