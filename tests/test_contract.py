@@ -8,9 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from rekindle.loops import group_step as step
-from rekindle.loops import pair_step as pairs
-from rekindle.methods import sft
+from rekindle.loops import world
 from rekindle.methods.catalog import METHODS, find_method, method_module
 from rekindle.training.recipe import load_recipe, make_recipe
 from rekindle.training.train import train
@@ -75,14 +73,6 @@ def own(row, data):
     return {"group_size": 24} if row.kind == "group" else {}
 
 
-def updating(method):
-    """The module whose `update` takes the method's steps."""
-    row = find_method(method)
-    if row.kind == "pairs" or "judge" in row.needs:
-        return pairs
-    return step if row.kind == "group" else sft
-
-
 def weights(out):
     return load_file(Path(out) / "final" / "model.safetensors")
 
@@ -139,8 +129,7 @@ def test_resume_is_bit_exact(method, base, data, tmp_path, monkeypatch, straight
     """Stopped in the middle of step 4, after the checkpoint of step 2."""
     recipe = make_recipe(tree_of(method, base, data, micro_tokens=10_000))
     whole = straight(method)
-    module = updating(method)
-    real, calls = module.update, []
+    real, calls = world.update, []
 
     def failing(*args, **kwargs):
         calls.append(1)
@@ -148,10 +137,10 @@ def test_resume_is_bit_exact(method, base, data, tmp_path, monkeypatch, straight
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(module, "update", failing)
+    monkeypatch.setattr(world, "update", failing)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "broken", quiet=True)
-    monkeypatch.setattr(module, "update", real)
+    monkeypatch.setattr(world, "update", real)
     train(recipe, tmp_path / "broken", mode="resume", quiet=True)
     unbroken, broken = weights(whole), weights(tmp_path / "broken")
     assert all(torch.equal(unbroken[name], broken[name]) for name in unbroken)

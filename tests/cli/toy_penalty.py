@@ -12,7 +12,6 @@ Known failure modes: none that matter here.
 
 from pydantic import Field
 
-from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.loops.checks import check_group_settings
 from rekindle.loops.group_step import StepConfig, group_loop
@@ -38,6 +37,7 @@ class Config(StepConfig):
     penalty: float = Field(default=0.5, ge=0.0, description="of a wrong answer")
 
 
+check = check_group_settings
 PRESETS: dict[str, Config] = {"toy_penalty": Config()}
 
 
@@ -46,8 +46,3 @@ def run(config: Config, world: World) -> Policy:
     for step in group_loop(config, world):
         step.update(credit(step.rows, config))
     return world.policy
-
-
-def check(config: Config, sample: SampleConfig) -> None:
-    """Refuse what cannot be meant."""
-    check_group_settings(config.group_size, sample, "toy_penalty")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import tiny
-from rekindle.loops import group_step as step
+from rekindle.loops import world as world_module
 from rekindle.training.recipe import make_recipe
 from rekindle.training.train import train
 
@@ -49,7 +49,7 @@ def test_training_ends_with_the_step_that_spends_the_budget(tree, tmp_path):
 def test_a_resumed_run_has_spent_what_it_had(tree, tmp_path, monkeypatch):
     recipe = make_recipe(tree, ["optim.max_generated=400"])
     train(recipe, tmp_path / "straight", quiet=True)
-    real, calls = step.update, []
+    real, calls = world_module.update, []
 
     def failing(*args, **kwargs):
         calls.append(1)
@@ -57,10 +57,10 @@ def test_a_resumed_run_has_spent_what_it_had(tree, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(step, "update", failing)
+    monkeypatch.setattr(world_module, "update", failing)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "broken", quiet=True)
-    monkeypatch.setattr(step, "update", real)
+    monkeypatch.setattr(world_module, "update", real)
     train(recipe, tmp_path / "broken", mode="resume", quiet=True)
     assert rows_of(tmp_path / "broken") == rows_of(tmp_path / "straight")
 

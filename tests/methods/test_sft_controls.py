@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 import tiny
 from rekindle.engine.batch import count, pack
 from rekindle.engine.noise import noisy_embeddings
-from rekindle.methods import sft
+from rekindle.loops import world as world_module
 from rekindle.methods.sft import sft_objective
 from rekindle.training.recipe import make_recipe
 from rekindle.training.train import train
@@ -95,7 +95,7 @@ def test_they_change_training(tmp_path, setting):
 def test_noise_goes_on_where_it_was_after_a_resume(tmp_path, monkeypatch):
     asked = recipe(tmp_path, "sft", neftune_noise_alpha=5.0)
     train(asked, tmp_path / "straight", quiet=True)
-    real, calls = sft.update, []
+    real, calls = world_module.update, []
 
     def failing(*args, **kwargs):
         calls.append(1)
@@ -103,10 +103,10 @@ def test_noise_goes_on_where_it_was_after_a_resume(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(sft, "update", failing)
+    monkeypatch.setattr(world_module, "update", failing)
     with pytest.raises(KeyboardInterrupt):
         train(asked, tmp_path / "broken", quiet=True)
-    monkeypatch.setattr(sft, "update", real)
+    monkeypatch.setattr(world_module, "update", real)
     train(asked, tmp_path / "broken", mode="resume", quiet=True)
     a, b = weights(tmp_path / "straight"), weights(tmp_path / "broken")
     assert all(torch.equal(a[name], b[name]) for name in a)

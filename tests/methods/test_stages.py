@@ -11,6 +11,7 @@ import tiny
 from rekindle.engine.config import OptimConfig
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.errors import DataError, RunDirectoryError
+from rekindle.loops import world as world_module
 from rekindle.loops.stages import StageRows, Stages, hash_rows, refuse_foreign_texts
 from rekindle.methods import sft
 from rekindle.training.recipe import make_recipe
@@ -111,7 +112,7 @@ def test_resumed_inside_any_stage_it_is_the_same_run(recipe, tmp_path, monkeypat
     """Stopped at the stop-th update: before and after a checkpoint, in the side model."""
     train(recipe, tmp_path / "straight", quiet=True)
     CALLS.clear()
-    real, count = sft.update, []
+    real, count = world_module.update, []
 
     def failing(*args, **kwargs):
         count.append(1)
@@ -119,7 +120,7 @@ def test_resumed_inside_any_stage_it_is_the_same_run(recipe, tmp_path, monkeypat
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(sft, "update", failing)
+    monkeypatch.setattr(world_module, "update", failing)
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "broken", quiet=True)
     done = list(CALLS)

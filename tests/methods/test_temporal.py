@@ -13,7 +13,7 @@ import tiny
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, DataError, RunDirectoryError, TrainingError
-from rekindle.loops import pair_step as pairs_module
+from rekindle.loops import world as world_module
 from rekindle.methods.self_rewarding import self_rewarding, temporal
 from rekindle.rewards.judge import FORMATS, CallableJudge
 from rekindle.training.recipe import make_recipe
@@ -288,7 +288,7 @@ def test_prompts_of_rounds_are_disjoint(plain):
 
 @pytest.mark.parametrize("stop", [1, 3, 6])
 def test_resume_is_bit_exact_and_makes_nothing_again(base, straight, tmp_path, monkeypatch, stop):
-    real, calls = pairs_module.update, []
+    real, calls = world_module.update, []
 
     def failing(*args, **kwargs):
         calls.append(1)
@@ -296,10 +296,10 @@ def test_resume_is_bit_exact_and_makes_nothing_again(base, straight, tmp_path, m
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(pairs_module, "update", failing)
+    monkeypatch.setattr(world_module, "update", failing)
     with pytest.raises(KeyboardInterrupt):
         run(recipe(base), tmp_path / "broken")
-    monkeypatch.setattr(pairs_module, "update", real)
+    monkeypatch.setattr(world_module, "update", real)
     written = {p: p.stat().st_mtime_ns for p in (tmp_path / "broken").rglob("rows.jsonl")}
     whole = load_file(straight / "final" / "model.safetensors")
     assert same(whole, run(recipe(base), tmp_path / "broken", mode="resume"))
@@ -307,13 +307,13 @@ def test_resume_is_bit_exact_and_makes_nothing_again(base, straight, tmp_path, m
 
 
 def test_a_changed_text_is_found_on_resume(base, tmp_path, monkeypatch):
-    real = pairs_module.update
+    real = world_module.update
     monkeypatch.setattr(
-        pairs_module, "update", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt)
+        world_module, "update", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         run(recipe(base), tmp_path / "run")
-    monkeypatch.setattr(pairs_module, "update", real)
+    monkeypatch.setattr(world_module, "update", real)
     place = tmp_path / "run" / "stages" / "01-candidates-1" / "rows.jsonl"
     place.write_text(place.read_text().replace('"text": "', '"text": "x', 1))
     with pytest.raises(RunDirectoryError, match="was changed"):

@@ -392,7 +392,7 @@ def test_no_pair_says_why_before_anything_is_trained(base, data, tmp_path):
 
 def test_an_empty_filter_says_why_before_anything_is_trained(base, data, tmp_path, monkeypatch):
     def nothing(weak, icl, **_):
-        return Consistent([], [], [], weak_to_strong.Counter({"the answers differ": len(weak)}))
+        return Consistent([], weak_to_strong.Counter({"the answers differ": len(weak)}))
 
     monkeypatch.setattr(weak_to_strong, "consistent", nothing)
     with pytest.raises(DataError, match=r"after 'kept-1'(.|\n)*20 questions(.|\n)*answers differ"):

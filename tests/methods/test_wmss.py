@@ -15,13 +15,14 @@ from rekindle.engine.update import fresh_state, measure_batch, update
 from rekindle.errors import DataError, ModelError
 from rekindle.loops.stages import epochs
 from rekindle.methods.sft import sft_objective
-from rekindle.methods.wmss.curriculum import curriculum, draw_active
+from rekindle.methods.wmss.curriculum import CurriculumConfig, curriculum, draw_active
 from rekindle.methods.wmss.weak_model import LiveWeak
 from rekindle.methods.wmss.wmss import damped_objective, mixed_objective
 from rekindle.training.recipe import make_recipe
 from rekindle.training.train import train as train_recipe
 
-DEFAULTS = {"alpha": 0.1, "beta": 0.8, "gamma": 0.1}
+PAPER = CurriculumConfig(mode="paper", alpha=0.1, beta=0.8, gamma=0.1)
+CODE = CurriculumConfig(mode="code", alpha=0.1, beta=0.8, gamma=0.1)
 
 
 def tensor(*values):
@@ -32,23 +33,23 @@ def test_weights_of_both_modes_by_hand():
     """weak 2,1,1; strong 1,1,3: dH = -1,0,2. paper: .1+.8, .8, 2.4+.2 over 4.3; code: .1 H/4 +
     .8, 0, 0 + 0, 0, .1."""
     weak, strong = tensor(2, 1, 1), tensor(1, 1, 3)
-    paper = curriculum(weak, strong, mode="paper", **DEFAULTS)
+    paper = curriculum(weak, strong, PAPER)
     torch.testing.assert_close(paper.weight_N, tensor(0.9, 0.8, 2.6) / 4.3)
-    code = curriculum(weak, strong, mode="code", **DEFAULTS)
+    code = curriculum(weak, strong, CODE)
     torch.testing.assert_close(code.weight_N, tensor(0.85, 0.025, 0.125))
     assert paper.class_N == ["consolidation", "stable", "repair"]
 
 
 def test_no_change_leaves_difficulty_alone():
     h = tensor(1, 2, 5)
-    found = curriculum(h, h, mode="paper", **DEFAULTS)
+    found = curriculum(h, h, PAPER)
     torch.testing.assert_close(found.weight_N, h / 8)
 
 
 @pytest.mark.parametrize(("weak", "strong"), [((math.nan,), (1,)), ((1,), (-1,)), ((0,), (0,))])
 def test_unusable_entropies_are_refused(weak, strong):
     with pytest.raises(DataError):
-        curriculum(tensor(*weak), tensor(*strong), mode="paper", **DEFAULTS)
+        curriculum(tensor(*weak), tensor(*strong), PAPER)
 
 
 def test_draws_are_seeded_and_leave_63_percent_of_uniform_data():

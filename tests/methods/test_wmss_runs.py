@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 import tiny
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, DataError, ModelError
-from rekindle.methods import sft
+from rekindle.loops import world as world_module
 from rekindle.training.recipe import make_recipe
 from rekindle.training.train import train
 
@@ -130,7 +130,7 @@ def test_iterations_take_the_models_before_as_pairs(base, tmp_path):
 def test_resume_is_bit_exact(base, tmp_path, monkeypatch, method, stop):
     asked = recipe(base, method, **({"lora_rank": 2} if method == "wmss_lora" else {}))
     straight = run(asked, tmp_path / "straight")
-    real, calls = sft.update, []
+    real, calls = world_module.update, []
 
     def failing(*args, **kwargs):
         calls.append(1)
@@ -138,10 +138,10 @@ def test_resume_is_bit_exact(base, tmp_path, monkeypatch, method, stop):
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(sft, "update", failing)
+    monkeypatch.setattr(world_module, "update", failing)
     with pytest.raises(KeyboardInterrupt):
         run(asked, tmp_path / "broken")
-    monkeypatch.setattr(sft, "update", real)
+    monkeypatch.setattr(world_module, "update", real)
     assert same(straight, run(asked, tmp_path / "broken", mode="resume"))
 
 

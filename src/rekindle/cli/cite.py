@@ -9,11 +9,12 @@ from typing import Annotated, Literal
 import typer
 
 from rekindle.errors import ConfigError, RunDirectoryError
+from rekindle.methods.catalog import METHODS, Paper, find_method, find_paper
 from rekindle.version import __version__
 
 _TITLE = "Rekindle: bring the learning signal back when post-training has stopped working"
 _YEAR = 2026
-# BibTeX proper knows ASCII alone; these are the letters that names in PAPERS have
+# BibTeX proper knows ASCII alone; these are the letters that authors' names have
 _LATEX = {"é": r"{\'e}", "Ü": r"{\"U}", "ü": r"{\"u}"}
 
 
@@ -28,8 +29,6 @@ def cite(
     format: Annotated[Literal["bibtex", "text"], typer.Option(help="Output format.")] = "bibtex",
 ) -> None:
     """Print citations of the methods' papers and of Rekindle."""
-    from rekindle.methods.catalog import METHODS
-
     names = _of_methods(methods or list(METHODS)) if run is None else _of_run(run)
     if run is not None and methods:
         raise ConfigError(
@@ -43,29 +42,25 @@ def cite(
     typer.echo(end.join([*(show(name) for name in names), own]))
 
 
-def bibtex(name: str) -> str:
-    """The entry of a paper in `PAPERS`, in ASCII."""
-    from rekindle.methods.catalog import PAPERS
-
-    paper = PAPERS[name]
-    surname = paper.authors[0].rsplit(" ", 1)[-1].lower()
+def bibtex(paper: str | Paper) -> str:
+    """The entry of a paper of `methods/papers.yaml`, or of one of a row's own, in ASCII."""
+    paper = find_paper(paper)
+    surname = paper.authors.split(", ")[0].rsplit(" ", 1)[-1].lower()
     fields = {
         "title": f"{{{paper.title}}}",  # a second pair of braces keeps its capitals
-        "author": " and ".join(paper.authors),
+        "author": paper.authors.replace(", ", " and "),
         "year": str(paper.year),
         "eprint": paper.arxiv,
         "archivePrefix": "arXiv",
         "url": f"https://arxiv.org/abs/{paper.arxiv}",
     }
-    return _entry("misc", f"{surname}{paper.year}{name.replace('_', '-')}", fields)
+    return _entry("misc", f"{surname}{paper.year}{paper.name.replace('_', '-')}", fields)
 
 
-def reference(name: str) -> str:
-    """A paper in `PAPERS` as a line of a bibliography."""
-    from rekindle.methods.catalog import PAPERS
-
-    paper = PAPERS[name]
-    return f"{', '.join(paper.authors)}. {paper.year}. {paper.title}. arXiv:{paper.arxiv}."
+def reference(paper: str | Paper) -> str:
+    """The same as a line of a bibliography."""
+    paper = find_paper(paper)
+    return f"{paper.authors}. {paper.year}. {paper.title}. arXiv:{paper.arxiv}."
 
 
 def _entry(kind: str, key: str, fields: dict[str, str]) -> str:
@@ -90,13 +85,11 @@ _OWN_BIBTEX = _entry(
 _OWN_TEXT = f"The Rekindle contributors. {_YEAR}. {_TITLE}. Version {__version__}."
 
 
-def _of_methods(methods: Sequence[str]) -> list[str]:
-    from rekindle.methods.catalog import find_method
-
+def _of_methods(methods: Sequence[str]) -> list[str | Paper]:
     return list(dict.fromkeys(name for method in methods for name in find_method(method).papers))
 
 
-def _of_run(run: Path) -> list[str]:
+def _of_run(run: Path) -> list[str | Paper]:
     from rekindle.study.plan.planning import load_study, plan
     from rekindle.training.recipe import load_recipe, papers_of_recipe
 

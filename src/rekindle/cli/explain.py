@@ -90,14 +90,7 @@ def explain_curriculum(
         torch.tensor([_entropy(row, name) for row in rows], dtype=torch.float64)
         for name in ("entropy_weak", "entropy_strong")
     )
-    weighed = curriculum(
-        weak,
-        strong,
-        mode=settings.mode,
-        alpha=settings.alpha,
-        beta=settings.beta,
-        gamma=settings.gamma,
-    )
+    weighed = curriculum(weak, strong, settings)
     write_columns(output, rows, {"weight": weighed.weight_N.tolist(), "class": weighed.class_N})
 
 

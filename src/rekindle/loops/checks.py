@@ -9,19 +9,21 @@ from torch import Tensor
 
 from rekindle.engine.config import SampleConfig
 from rekindle.errors import ConfigError, DataError
+from rekindle.loops.group_step import StepConfig
 from rekindle.ops.groups import ScoredRows
 
 
-def check_group_settings(group_size: int, sample: SampleConfig, section: str) -> None:
-    """What every method needs that compares the answers of a group.
+def check_group_settings(config: StepConfig, sample: SampleConfig) -> None:
+    """The `check` of every method that compares the answers of a group.
 
     Raises:
         ConfigError: groups of one, or training samples from another distribution than is trained.
     """
-    if group_size < 2:
+    if config.group_size < 2:
+        section = type(config).__module__.rpartition(".")[2]  # a method's file names its section
         raise ConfigError(
             f"{section}.group_size is too small",
-            got=group_size,
+            got=config.group_size,
             wanted="at least 2",
             why="the baseline is the group's mean, so a group of one always has advantage 0",
             fix=f"--set {section}.group_size=8",
@@ -51,6 +53,21 @@ def check_sampling(sample: SampleConfig) -> None:
             why="answers then come from a truncated distribution while the ratio is taken between "
             "full ones: the gradient is biased towards what top_p keeps",
             fix="--set sample.top_p=1.0 (evaluation may use any: rekindle eval)",
+        )
+
+
+def refuse_too_long(what: str, tokens: int, context: int) -> None:
+    """A text that is trained on must fit a model's context.
+
+    Raises:
+        DataError: `what` has more tokens.
+    """
+    if tokens > context:
+        raise DataError(
+            f"{what} is longer than the model's context",
+            got=f"{tokens} tokens",
+            wanted=f"at most {context}",
+            fix="shorten or drop it, or use a model with a longer context",
         )
 
 

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from rekindle.engine.config import EvalConfig, SampleConfig
+from rekindle.engine.config import EvalConfig
 from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import Sampler
-from rekindle.evals.evaluate import evaluate
-from rekindle.evals.reading import Eval
 from rekindle.records import Problem
 from rekindle.tasks import Task
 
-_SEED = 0  # the same problems and draws whatever the run's seed, so that runs compare in pairs
+EVALUATION_SEED = (
+    0  # the same problems and draws whatever the run's seed, so that runs compare in pairs
+)
 
 When = Literal["always", "after", "never"]  # after: not before the first step
 
@@ -46,29 +46,6 @@ class Evaluation:
         return task.problems(
             self.config.split,
             count=self.config.problems,
-            seed=_SEED,
+            seed=EVALUATION_SEED,
             levels=self.config.levels or levels,
-        )
-
-    def measure(
-        self,
-        policy: Policy,
-        sampler: Sampler,
-        task: Task,
-        *,
-        levels: tuple[str, ...] | None,
-        sample: SampleConfig,
-    ) -> Eval:
-        """The structure of eval.json for a policy and its sampler."""
-        return evaluate(
-            self.problems(task, levels),
-            sampler=self.around(sampler),
-            task=task,
-            sample_config=sample,
-            samples=self.config.samples,
-            seed=_SEED,
-            split=self.config.split,
-            model=policy.config.name,
-            temperatures=self.config.temperatures,
-            policy=policy if self.config.likelihood else None,
         )

@@ -13,7 +13,7 @@ Axes: N rows of all processes, B sequences of this process, T completion tokens.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,7 @@ from rekindle.engine.batch import Batch, MicroBatch, count, pack
 from rekindle.engine.config import Section
 from rekindle.engine.policy import Policy
 from rekindle.engine.state import Scalar, TrainState
-from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
+from rekindle.engine.update import LossFn, LossTerms
 from rekindle.loops.rollouts import Collected, reward_metrics, sample_rows
 from rekindle.loops.world import World
 from rekindle.ops.groups import Credit, ScoredRows
@@ -56,13 +56,6 @@ class StepConfig(Section):
         return self.minibatches * self.epochs == 1
 
 
-class Reference(NamedTuple):
-    """The start model, frozen, and the weight of the KL to it."""
-
-    policy: Policy
-    weight: float
-
-
 @dataclass(frozen=True)
 class GroupStep:
     """One step of a group method: its answers are here, its update is due.
@@ -70,6 +63,7 @@ class GroupStep:
     Attributes:
         number: of the step, from 1.
         collected: the answers.
+        reference: the start model, frozen, where there is a KL to it; `kl` is its weight.
     """
 
     number: int
@@ -77,7 +71,8 @@ class GroupStep:
     config: StepConfig
     world: World
     state: TrainState
-    reference: Reference | None
+    reference: Policy | None
+    kl: float
 
     @property
     def rows(self) -> ScoredRows:
@@ -91,8 +86,8 @@ class GroupStep:
 
     def entropies(self) -> Float[Tensor, "B T"]:
         """At each token of this process's answers, by the policy that sampled; nan as padding."""
-        with self.world.clock("update"):
-            return self.world.measure(self.collected).entropy_BT
+        with self.world.logbook.clock("update"):
+            return self.world.measure(self.world.policy, self.collected.batch()).entropy_BT
 
     def update(
         self,
@@ -110,25 +105,17 @@ class GroupStep:
         """
         config, world = self.config, self.world
         bonus = config.entropy_bonus if entropy_weight is None else entropy_weight
-        with world.clock("update"):
+        with world.logbook.clock("update"):
             batches = self._weigh(credit, shape_BT, all_rows=bonus > 0)
             loss = objective(
                 world.policy,
                 config,
                 temperature=world.sample.temperature,
-                kl=0.0 if self.reference is None else self.reference.weight,
+                kl=self.kl,
                 entropy_weight=bonus,
             )
             updates = [
-                update(
-                    self.state,
-                    batch.split(world.micro_tokens),
-                    loss,
-                    clip=world.optim.clip,
-                    group=world.group,
-                    device=world.policy.device,
-                    stats=STATS,
-                )
+                world.update(self.state, batch, loss, stats=STATS)
                 for _ in range(config.epochs)
                 for batch in batches
             ]
@@ -162,11 +149,13 @@ class GroupStep:
                 width = batch.weight_BT.shape[1]
                 batch = batch.replace(shape_BT=shape_BT[torch.tensor(rows), :width])
             if self.reference is not None:
-                batch = batch.replace(ref_logprobs_BT=world.score(self.reference.policy, batch))
+                reference = world.measure(self.reference, batch)
+                batch = batch.replace(ref_logprobs_BT=reference.logprobs_BT)
             elif not all_rows:
                 batch = batch.with_signal()
             if not config.used_once:
-                batch = batch.replace(old_logprobs_BT=world.score(world.policy, batch))
+                before = world.measure(world.policy, batch)
+                batch = batch.replace(old_logprobs_BT=before.logprobs_BT)
             batches.append(batch)
         return batches
 
@@ -217,14 +206,15 @@ def group_loop(
         extra_rollouts: of dynamic sampling, as `World.collect`.
         logprobs: whose `sum_logprob_N` the rows have; the trainer's costs a forward.
     """
-    policy = world.policy
-    reference = Reference(policy.frozen_copy(), kl) if kl > 0 else None
-    state = world.restore(fresh_state({"policy": policy.model}, world.optim))
+    reference = world.policy.frozen_copy() if kl > 0 else None
+    state = world.begin()
     for number in world.steps(state):
         collected = world.collect(state, samples=config.group_size, extra_rollouts=extra_rollouts)
         if logprobs == "trainer":
-            collected = world.rescored(collected)
-        yield GroupStep(number, collected, config, world, state, reference)
+            with world.logbook.clock("update"):
+                logprobs_BT = world.measure(world.policy, collected.batch()).logprobs_BT
+            collected = collected.with_sums(logprobs_BT.nansum(dim=1).tolist(), world.group)
+        yield GroupStep(number, collected, config, world, state, reference, kl)
 
 
 def objective(

@@ -23,8 +23,9 @@ from torch import Tensor
 from rekindle.engine.batch import Batch, MicroBatch, completion_mask, count, pack
 from rekindle.engine.policy import Policy
 from rekindle.engine.state import TrainState
-from rekindle.engine.update import LossFn, LossTerms, fresh_state, measure_batch, update
+from rekindle.engine.update import LossFn, LossTerms
 from rekindle.errors import DataError
+from rekindle.loops.checks import refuse_too_long
 from rekindle.loops.stages import epochs
 from rekindle.loops.world import World
 from rekindle.records import Problem
@@ -77,25 +78,19 @@ def train_on_pairs(
     """
     if not pairs:
         raise DataError("there are no pairs to train on", wanted="one at least")
-    policy, optim = world.policy, world.optim
+    policy, count = world.policy, world.optim.problems
     similarity = likeness(policy, pairs, micro_tokens=world.micro_tokens)
-    state = world.restore(fresh_state({"policy": policy.model}, optim))
+    state = world.begin()
     for step in world.steps(state):
-        drawn = epochs(pairs, step=step, count=optim.problems, seed=world.seed)
+        drawn = epochs(pairs, step=step, count=count, seed=world.seed)
         batch = packed(policy, drawn[world.group.rank :: world.group.size], total=len(drawn))
-        with world.clock("update"):
+        with world.logbook.clock("update"):
             scores = _score_pairs(world, batch, reference)
             terms = rule(scores)
             pushes_B = torch.cat([terms.up_N, -terms.down_N])
-            metrics = update(
-                state,
-                batch.replace(advantage_B=pushes_B).split(world.micro_tokens),
-                pushed(policy),
-                clip=optim.clip,
-                group=world.group,
-                device=policy.device,
-                stats=("entropy", "up", "down"),
-            )
+            weighed = batch.replace(advantage_B=pushes_B)
+            stats = ("entropy", "up", "down")
+            metrics = world.update(state, weighed, pushed(policy), stats=stats)
         facts = _facts(world, scores, terms, len(drawn), referenced=reference is not None)
         both = metrics.pop("up") + metrics["down"]
         facts["pairs/gradient_rejected"] = metrics.pop("down") / both if both else math.nan
@@ -131,13 +126,7 @@ def packed(policy: Policy, pairs: Sequence[PairRow], *, total: int) -> Batch:
     prompts = [policy.encode_prompt(problem) for problem, _ in sides]
     completions = [policy.encode_completion(problem, text) for problem, text in sides]
     for (problem, _), prompt, completion in zip(sides, prompts, completions, strict=True):
-        if len(prompt) + len(completion) > policy.context:
-            raise DataError(
-                f"pair '{problem.id}' is longer than the model's context",
-                got=f"{len(prompt) + len(completion)} tokens",
-                wanted=f"at most {policy.context}",
-                fix="drop it, or use a model with a longer context",
-            )
+        refuse_too_long(f"pair '{problem.id}'", len(prompt) + len(completion), policy.context)
     batch = pack(prompts, completions, reduction="token", total=count(completions))
     return batch.replace(weight_BT=completion_mask(completions).double() / total)
 
@@ -150,9 +139,7 @@ def _problem(pair: PairRow) -> Problem:
 
 def _score_pairs(world: World, batch: Batch, reference: Policy | None) -> PairScores:
     sums = [
-        measure_batch(model, batch, micro_tokens=world.micro_tokens, temperature=1.0)
-        .logprobs_BT.nansum(dim=1)
-        .view(2, -1)
+        world.measure(model, batch, temperature=1.0).logprobs_BT.nansum(dim=1).view(2, -1)
         for model in (world.policy, *([] if reference is None else [reference]))
     ]
     ours, theirs = sums[0], sums[1] if reference is not None else torch.zeros_like(sums[0])

@@ -11,13 +11,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from rekindle import testbed
 from rekindle.engine.config import RewardConfig
 from rekindle.engine.device import Group, pick_device, pick_dtype
 from rekindle.errors import ConfigError, RewardFunctionError, RewardUnavailableError
-from rekindle.loops.rollouts import AnswerRow, Grade, refuse_too_many_missing
+from rekindle.loops.rollouts import AnswerRow, Grade, column, refuse_too_many_missing
 from rekindle.ops.ranking import auc, group_auc
 from rekindle.records import Rollout, Score
 from rekindle.rewards.controls import OracleScores, RandomScores
@@ -65,9 +63,12 @@ class Graders:
         Raises:
             TrainingError: with the count of each reason.
         """
-        verdicts, rewards = [row.missing for row in rows], [row.rm_missing for row in rows]
-        refuse_too_many_missing(verdicts, self.max_missing, "task.max_missing", "grader")
-        refuse_too_many_missing(rewards, self.max_missing_rm, "reward.max_missing", "reward model")
+        for reasons, most, section, grader in (
+            ([row.missing for row in rows], self.max_missing, "task", "grader"),
+            ([row.rm_missing for row in rows], self.max_missing_rm, "reward", "reward model"),
+        ):
+            what, fix = f"score from the {grader}", f"mend the {grader}, then go on with --resume"
+            refuse_too_many_missing(reasons, most, f"{section}.max_missing", what, fix=fix)
 
     def metrics(self, rows: Sequence[AnswerRow]) -> dict[str, float]:
         """How the reward model's scores and the training verifier stand to the true check."""
@@ -183,9 +184,9 @@ def reward_model_metrics(rows: Sequence[AnswerRow]) -> dict[str, float]:
     `rm/auc` over all answers, `rm/auc_in_group` over pairs of the same group, and `rm/auc` within
     the answers that the training verifier rejects or accepts: not nan only where it errs.
     """
-    rm_N = _column([row.rm_score for row in rows])
-    true_N = _column([row.true for row in rows])
-    correct_N = _column([row.correct for row in rows])
+    rm_N = column([row.rm_score for row in rows])
+    true_N = column([row.true for row in rows])
+    correct_N = column([row.correct for row in rows])
     wrong_N, right_N = correct_N <= 0.5, correct_N > 0.5
     known_N = rm_N[~rm_N.isnan()]
     return {
@@ -197,7 +198,3 @@ def reward_model_metrics(rows: Sequence[AnswerRow]) -> dict[str, float]:
         "rm/auc_within_right": auc(rm_N[right_N], true_N[right_N]),
         "score/rm_missing": 1 - len(known_N) / len(rows) if rows else math.nan,
     }
-
-
-def _column(values: Sequence[float]) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)

@@ -12,6 +12,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from rekindle.engine.batch import Batch, count, pack
 from rekindle.engine.device import Group
@@ -72,10 +74,6 @@ class Collected:
     @cached_property
     def rows(self) -> ScoredRows:
         """All processes' rows as the formulas take them, fp64."""
-
-        def column(values: list[float]) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.float64)
-
         return ScoredRows(
             group=[row.group for row in self.gathered],
             correct_N=column([row.correct for row in self.gathered]),
@@ -181,20 +179,25 @@ def distinct(problems: Sequence[Problem]) -> list[Problem]:
     return out
 
 
+def column(values: Sequence[float | None]) -> Float[Tensor, " N"]:
+    """Scores as a column, fp64; nan where one is missing."""
+    return torch.tensor([known(value) for value in values], dtype=torch.float64)
+
+
 def known(value: float | None) -> float:
     """A score as the formulas take it: nan where it is missing."""
     return math.nan if value is None else value
 
 
 def refuse_too_many_missing(
-    reasons: Sequence[str | None], at_most: float, setting: str, grader: str
+    reasons: Sequence[str | None], at_most: float, setting: str, what: str, *, fix: str
 ) -> None:
-    """Stop when more than this share of a step's answers has no score.
+    """Stop when more than this share of some answers lacks a score.
 
     Args:
         reasons: why each answer has none; None: it has one.
         at_most, setting: the share, and what sets it.
-        grader: whose scores they are.
+        what: they lack.
 
     Raises:
         TrainingError: with the count of each reason.
@@ -203,11 +206,11 @@ def refuse_too_many_missing(
     missing = counts.total()
     if missing > at_most * len(reasons):
         raise TrainingError(
-            f"too many answers have no score from the {grader}",
-            got=f"{missing} of {len(reasons)} in one step: {dict(counts.most_common(5))}",
+            f"too many answers have no {what}",
+            got=f"{missing} of {len(reasons)}: {dict(counts.most_common(5))}",
             wanted=f"at most {at_most:.0%} ({setting})",
-            why="a missing score is not a 0, and training on the few that are left would mislead",
-            fix=f"mend the {grader}, then go on with --resume",
+            why=f"a missing {what} is not a 0, and training on the few that are left would mislead",
+            fix=fix,
         )
 
 
@@ -278,11 +281,8 @@ def reward_metrics(rows: ScoredRows, credit: Credit) -> dict[str, float]:
     }
 
 
-def _share(size_N: torch.Tensor, chosen_N: Sequence[bool]) -> float:
+def _share(size_N: Tensor, chosen_N: Sequence[bool]) -> float:
     """Part of the whole that the chosen rows hold; nan where the whole is 0."""
     whole = float(size_N.sum())
-    return (
-        float(size_N[torch.tensor(chosen_N, dtype=torch.bool)].sum()) / whole
-        if whole
-        else torch.nan
-    )
+    part = float(size_N[torch.tensor(chosen_N, dtype=torch.bool)].sum())
+    return part / whole if whole else torch.nan

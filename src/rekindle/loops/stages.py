@@ -135,7 +135,13 @@ class Stages:
                 "seconds": time.perf_counter() - began,
                 **new.facts,
             }
-            on_main(group, lambda: _write_stage(directory, new.rows, record))
+
+            def write() -> None:
+                write_jsonl(directory / _ROWS, new.rows)
+                sha256 = sha256_file(directory / _ROWS)
+                write_json(directory / _RECORD, {**record, "rows_sha256": sha256})
+
+            on_main(group, write)
         self.records[name], raw = on_main(group, lambda: _read_stage(directory))
         rows = cast(list[RowT], raw)
         refuse_foreign_texts(rows, sources, stage=name)
@@ -382,13 +388,6 @@ def _read_stage(directory: Path) -> tuple[StageRecord, list[dict[str, Any]]]:
     for key in ("stage", "inputs", "kept", "dropped", "seconds", "rows_sha256"):
         del facts[key]
     return StageRecord(facts.pop("generated"), facts), _read_rows(directory / _ROWS)
-
-
-def _write_stage(
-    directory: Path, rows: Sequence[Mapping[str, object]], record: Mapping[str, object]
-) -> None:
-    write_jsonl(directory / _ROWS, rows)
-    write_json(directory / _RECORD, {**record, "rows_sha256": sha256_file(directory / _ROWS)})
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

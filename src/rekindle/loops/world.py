@@ -6,11 +6,10 @@ logging and evaluation are here. Nothing here knows a formula.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from jaxtyping import Float
-from torch import Tensor
+from torch import nn
 
 from rekindle.engine.batch import Batch
 from rekindle.engine.config import OptimConfig, SampleConfig
@@ -19,9 +18,10 @@ from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
 from rekindle.engine.sampler import Sampler, Samplers, SharedSampler
 from rekindle.engine.state import TrainState, restore_rng, rng_state
-from rekindle.engine.update import measure_batch
+from rekindle.engine.update import LossFn, fresh_state, measure_batch, update
 from rekindle.errors import RewardFunctionError, RewardUnavailableError
-from rekindle.loops.evaluation import Evaluation, When
+from rekindle.evals.evaluate import evaluate
+from rekindle.loops.evaluation import EVALUATION_SEED, Evaluation, When
 from rekindle.loops.logbook import Budget, Logbook
 from rekindle.loops.reward_scores import Graders
 from rekindle.loops.rollouts import Collected, SampleRow, answer_rows, distinct
@@ -52,9 +52,11 @@ class World:
 
     # --- the run
 
-    def restore(self, state: TrainState) -> TrainState:
-        """The newest complete checkpoint's state, or this one."""
-        return self.run.restore(state)
+    def begin(self, beside: Mapping[str, nn.Module] | None = None) -> TrainState:
+        """The newest complete checkpoint's state, or a fresh one: of the policy, and of what is
+        trained beside it."""
+        models = {"policy": self.policy.model, **(beside or {})}
+        return self.run.restore(fresh_state(models, self.optim))
 
     def steps(self, state: TrainState) -> Iterator[int]:
         """Step numbers from 1; evaluates before the first. `log` does on cadence and at the end.
@@ -72,10 +74,6 @@ class World:
             self.logbook.begin_step()
             yield step
 
-    def clock(self, part: str) -> AbstractContextManager[None]:
-        """Add the time of a block to `time/<part>` of this step's row, in seconds."""
-        return self.logbook.clock(part)
-
     def log(
         self, step: int, metrics: Mapping[str, float], samples: Sequence[SampleRow] = ()
     ) -> None:
@@ -89,16 +87,29 @@ class World:
         self.run.log(step, row, samples=samples)
 
     def _evaluate(self, step: int) -> None:
-        policy = self.evaluation.policy or self.policy
-        with self.clock("eval"):
-            result = self.evaluation.measure(
-                policy,
-                self.shared_sampler_for(policy),
-                self.task,
-                levels=self.levels,
-                sample=self.sample,
+        what, policy = self.evaluation, self.evaluation.policy or self.policy
+        with self.logbook.clock("eval"):
+            result = evaluate(
+                what.problems(self.task, self.levels),
+                sampler=what.around(self.shared_sampler_for(policy)),
+                task=self.task,
+                sample_config=self.sample,
+                samples=what.config.samples,
+                seed=EVALUATION_SEED,
+                split=what.config.split,
+                model=policy.config.name,
+                temperatures=what.config.temperatures,
+                policy=policy if what.config.likelihood else None,
             )
         self.run.log_eval(step, result)
+
+    def update(
+        self, state: TrainState, batch: Batch, loss: LossFn, *, stats: Sequence[str] = ()
+    ) -> dict[str, float]:
+        """One update of all processes on this process's batch, see `engine.update.update`."""
+        parts, device = batch.split(self.micro_tokens), self.policy.device
+        clip, group = self.optim.clip, self.group
+        return update(state, parts, loss, clip=clip, group=group, device=device, stats=stats)
 
     @contextmanager
     def stage(
@@ -113,10 +124,10 @@ class World:
     ) -> "Iterator[World]":
         """The world of a stage that trains: a run and a policy of its own, and rows of its own,
         with `facts` in each of them; `when` is as in `Evaluation`."""
-        inner = replace(self, run=run, policy=policy, optim=optim, seed=seed)
-        evaluation = replace(self.evaluation, when=when)
+        own = Logbook(self.logbook.config, facts)
+        inner = replace(self, run=run, policy=policy, optim=optim, seed=seed, logbook=own)
         try:
-            yield replace(inner, evaluation=evaluation, logbook=Logbook(self.logbook.config, facts))
+            yield replace(inner, evaluation=replace(self.evaluation, when=when))
         finally:
             self.samplers.release()
 
@@ -167,14 +178,14 @@ class World:
     def _sampled(self, state: TrainState, problems: int, samples: int, *, offset: int) -> Collected:
         drawn = self.draw(state, problems)
         mine = range(self.group.rank, len(drawn), self.group.size)
-        with self.clock("sample"):
+        with self.logbook.clock("sample"):
             rollouts = self.sampler_for(self.policy).sample(
                 [drawn[p] for p in mine],
                 samples=samples,
                 config=self.sample,
                 seed=self.seed * 1_000_003 + state.step,
             )
-        with self.clock("score"):
+        with self.logbook.clock("score"):
             grades = self.graders.grade(self.task, rollouts, self.group)
         groups = [offset + p for p in mine for _ in range(samples)]
         rows = self.group.gather_objects(answer_rows(groups, rollouts, grades))
@@ -200,21 +211,10 @@ class World:
         """Sequences and tokens of all processes."""
         return Totals(**self.group.sum(local._asdict()))
 
-    def score(self, policy: Policy, batch: Batch) -> Float[Tensor, "B T"]:
-        """Log-probs of a batch under a policy, by the trainer's own forward."""
-        return self._measure(policy, batch).logprobs_BT
-
-    def measure(self, collected: Collected) -> TokenScores:
-        """Log-probs and entropies of this process's rollouts under the policy as it is now, [B, T],
-        nan as padding: what sampled them, by the trainer's own forward."""
-        return self._measure(self.policy, collected.batch())
-
-    def rescored(self, collected: Collected) -> Collected:
-        """The same answers with `sum_logprob` by the trainer's own forward, on all processes."""
-        with self.clock("update"):
-            logprobs_BT = self.measure(collected).logprobs_BT
-        return collected.with_sums(logprobs_BT.nansum(dim=1).tolist(), self.group)
-
-    def _measure(self, policy: Policy, batch: Batch) -> TokenScores:
-        temperature = self.sample.temperature
-        return measure_batch(policy, batch, micro_tokens=self.micro_tokens, temperature=temperature)
+    def measure(
+        self, policy: Policy, batch: Batch, *, temperature: float | None = None
+    ) -> TokenScores:
+        """Log-probs and entropies of a batch under a policy, [B, T], nan as padding, by the
+        trainer's own forward; at the temperature of sampling when None."""
+        warm = self.sample.temperature if temperature is None else temperature
+        return measure_batch(policy, batch, micro_tokens=self.micro_tokens, temperature=warm)

@@ -28,7 +28,6 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.loops.checks import check_group_settings, check_rows, refuse_no_reward_model
 from rekindle.loops.group_step import StepConfig, group_loop
@@ -101,6 +100,7 @@ class Config(StepConfig):
     scale: Literal["std", "none"] = Field(default="std", description="GRPO's")
 
 
+check = check_group_settings
 PRESETS: dict[str, Config] = {
     "verifier_only": Config(),
     "rm_only": Config(share=0.0),
@@ -117,8 +117,3 @@ def run(config: Config, world: World) -> Policy:
     for step in group_loop(config, world, kl=config.kl):
         step.update(credit(step.rows, config))
     return world.policy
-
-
-def check(config: Config, sample: SampleConfig) -> None:
-    """Refuse what cannot be meant; called before anything is loaded."""
-    check_group_settings(config.group_size, sample, "blend")

@@ -1,14 +1,16 @@
 """The methods and their papers: every other list of methods is read off `METHODS`, when it is used.
 
 A row is one name that a recipe may have for `method:`; presets of one file have a row each. To add
-a method, add its row here (and its paper's to `PAPERS`) beside its file, its page and its test.
+a method, add its row here, with its paper, beside its file, its page and its test. Papers that
+rows name stand in `papers.yaml`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
+from importlib.resources import files
 from types import ModuleType
 from typing import Literal, NamedTuple
 
@@ -17,6 +19,20 @@ from rekindle.errors import ConfigError, did_you_mean
 MethodKind = Literal["sft", "group", "pairs", "stages"]
 Need = Literal["verifier", "reward model", "pairs file", "solutions", "judge", "weak model"]
 SignalName = Literal["sft", "groups", "verifier", "reward", "pairs", "agreement"]
+
+
+class Paper(NamedTuple):
+    """A paper on arXiv: its name in citations, its title and all its authors, comma between."""
+
+    name: str
+    arxiv: str
+    title: str
+    authors: str
+
+    @property
+    def year(self) -> int:
+        """Of the first version, which the arXiv id begins with."""
+        return 2000 + int(self.arxiv[:2])
 
 
 @dataclass(frozen=True)
@@ -29,7 +45,7 @@ class Method:
         module: the paper's file, relative to `rekindle.methods` where it begins with a dot.
         kind: sft learns from given texts, group from groups of scored answers, pairs from given
             pairs, stages from data that it makes stage by stage.
-        papers: where it comes from, as keys of `PAPERS`.
+        papers: where it comes from: names in `papers.yaml`, or papers that are not there.
         needs: what its loss is made of, beside a model and problems.
         revives: the signals of `rekindle diagnose` that its paper brings back; baselines and
             controls have those of the paper that they stand beside.
@@ -40,7 +56,7 @@ class Method:
     sentence: str
     module: str
     kind: MethodKind
-    papers: tuple[str, ...]
+    papers: tuple[str | Paper, ...]
     needs: tuple[Need, ...] = ()
     revives: tuple[SignalName, ...] = ()
     makes_pairs: bool = False
@@ -49,24 +65,6 @@ class Method:
     def section(self) -> str:
         """The recipe section that configures it: its file's name (`dapo` is set in `grpo:`)."""
         return self.module.rsplit(".", 1)[-1]
-
-
-class Paper(NamedTuple):
-    """A paper on arXiv: the one home of its title and its full list of authors."""
-
-    arxiv: str
-    title: str
-    by: str
-
-    @property
-    def authors(self) -> list[str]:
-        """Given names first."""
-        return self.by.split(", ")
-
-    @property
-    def year(self) -> int:
-        """Of the first version, which the arXiv id begins with."""
-        return 2000 + int(self.arxiv[:2])
 
 
 # what the presets of one file share
@@ -189,79 +187,16 @@ def section_names() -> set[str]:
     return {method.section for method in METHODS.values()}
 
 
-PAPERS: dict[str, Paper] = {
-    "instructgpt": Paper("2203.02155",
-        "Training language models to follow instructions with human feedback",
-        "Long Ouyang, Jeff Wu, Xu Jiang, Diogo Almeida, Carroll L. Wainwright, Pamela Mishkin, "
-        "Chong Zhang, Sandhini Agarwal, Katarina Slama, Alex Ray, John Schulman, Jacob Hilton, "
-        "Fraser Kelton, Luke Miller, Maddie Simens, Amanda Askell, Peter Welinder, "
-        "Paul Christiano, Jan Leike, Ryan Lowe"),
-    "grpo": Paper("2402.03300",
-        "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models",
-        "Zhihong Shao, Peiyi Wang, Qihao Zhu, Runxin Xu, Junxiao Song, Xiao Bi, Haowei Zhang, "
-        "Mingchuan Zhang, Y. K. Li, Y. Wu, Daya Guo"),
-    "dr_grpo": Paper("2503.20783", "Understanding R1-Zero-Like Training: A Critical Perspective",
-        "Zichen Liu, Changyu Chen, Wenjun Li, Penghui Qi, Tianyu Pang, Chao Du, Wee Sun Lee, "
-        "Min Lin"),
-    "dapo": Paper("2503.14476", "DAPO: An Open-Source LLM Reinforcement Learning System at Scale",
-        "Qiying Yu, Zheng Zhang, Ruofei Zhu, Yufeng Yuan, Xiaochen Zuo, Yu Yue, Tiantian Fan, "
-        "Gaohong Liu, Lingjun Liu, Xin Liu, Haibin Lin, Zhiqi Lin, Bole Ma, Guangming Sheng, "
-        "Yuxuan Tong, Chi Zhang, Mofan Zhang, Wang Zhang, Hang Zhu, Jinhua Zhu, Jiaze Chen, "
-        "Jiangjie Chen, Chengyi Wang, Hongli Yu, Weinan Dai, Yuxuan Song, Xiangpeng Wei, "
-        "Hao Zhou, Jingjing Liu, Wei-Ying Ma, Ya-Qin Zhang, Lin Yan, Mu Qiao, Yonghui Wu, "
-        "Mingxuan Wang"),
-    "rloo": Paper("2402.14740",
-        "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human "
-        "Feedback in LLMs",
-        "Arash Ahmadian, Chris Cremer, Matthias Gallé, Marzieh Fadaee, Julia Kreutzer, "
-        "Olivier Pietquin, Ahmet Üstün, Sara Hooker"),
-    "lens": Paper("2510.08696",
-        "Don't Waste Mistakes: Leveraging Negative RL-Groups via Confidence Reweighting",
-        "Yunzhen Feng, Parag Jain, Anthony Hartshorn, Yaqi Duan, Julia Kempe"),
-    "hero": Paper("2510.07242",
-        "Hybrid Reinforcement: When Reward Is Sparse, It's Better to Be Dense",
-        "Leitian Tao, Ilia Kulikov, Swarnadeep Saha, Tianlu Wang, Jing Xu, Sharon Li, "
-        "Jason E Weston, Ping Yu"),
-    "nsr": Paper("2506.01347",
-        "The Surprising Effectiveness of Negative Reinforcement in LLM Reasoning",
-        "Xinyu Zhu, Mengzhou Xia, Zhepei Wei, Wei-Lin Chen, Danqi Chen, Yu Meng"),
-    "ngrpo": Paper("2509.18851", "NGRPO: Negative-enhanced Group Relative Policy Optimization",
-        "Gongrui Nan, Siye Chen, Jing Huang, Mengyu Lu, Dexun Wang, Chunmei Xie, Weiqi Xiong, "
-        "Xianzhou Zeng, Qixuan Zhou, Yadong Li, Xingzhong Xu"),
-    "rl_zvp": Paper("2509.21880",
-        "No Prompt Left Behind: Exploiting Zero-Variance Prompts in LLM Reinforcement Learning "
-        "via Entropy-Guided Advantage Shaping",
-        "Thanh-Long V. Le, Myeongho Jeon, Kim Vu, Viet Lai, Eunho Yang"),
-    "wmss": Paper("2602.08222", "Weak-Driven Learning: How Weak Agents make Strong Agents Stronger",
-        "Zehao Chen, Gongxun Li, Tianxiang Ai, Yifei Li, Zixuan Huang, Wang Zhou, Fuzhen Zhuang, "
-        "Xianglong Liu, Jianxin Li, Deqing Wang, Yikun Ban"),
-    "neftune": Paper("2310.05914", "NEFTune: Noisy Embeddings Improve Instruction Finetuning",
-        "Neel Jain, Ping-yeh Chiang, Yuxin Wen, John Kirchenbauer, Hong-Min Chu, "
-        "Gowthami Somepalli, Brian R. Bartoldson, Bhavya Kailkhura, Avi Schwarzschild, "
-        "Aniruddha Saha, Micah Goldblum, Jonas Geiping, Tom Goldstein"),
-    "label_smoothing": Paper("1512.00567",
-        "Rethinking the Inception Architecture for Computer Vision",
-        "Christian Szegedy, Vincent Vanhoucke, Sergey Ioffe, Jonathon Shlens, Zbigniew Wojna"),
-    "dpo": Paper("2305.18290",
-        "Direct Preference Optimization: Your Language Model is Secretly a Reward Model",
-        "Rafael Rafailov, Archit Sharma, Eric Mitchell, Stefano Ermon, Christopher D. Manning, "
-        "Chelsea Finn"),
-    "rpo": Paper("2404.19733", "Iterative Reasoning Preference Optimization",
-        "Richard Yuanzhe Pang, Weizhe Yuan, Kyunghyun Cho, He He, Sainbayar Sukhbaatar, "
-        "Jason Weston"),
-    "orpo": Paper("2403.07691", "ORPO: Monolithic Preference Optimization without Reference Model",
-        "Jiwoo Hong, Noah Lee, James Thorne"),
-    "self_rewarding": Paper("2401.10020", "Self-Rewarding Language Models",
-        "Weizhe Yuan, Richard Yuanzhe Pang, Kyunghyun Cho, Xian Li, Sainbayar Sukhbaatar, "
-        "Jing Xu, Jason Weston"),
-    "meta_rewarding": Paper("2407.19594",
-        "Meta-Rewarding Language Models: Self-Improving Alignment with LLM-as-a-Meta-Judge",
-        "Tianhao Wu, Weizhe Yuan, Olga Golovneva, Jing Xu, Yuandong Tian, Jiantao Jiao, "
-        "Jason Weston, Sainbayar Sukhbaatar"),
-    "temporal": Paper("2508.06026",
-        "Temporal Self-Rewarding Language Models: Decoupling Chosen-Rejected via Past-Future",
-        "Yidong Wang, Xin Wang, Cunxiang Wang, Junfeng Fang, Qiufeng Wang, Jianing Chu, "
-        "Xuran Meng, Shuxun Yang, Libo Qin, Yue Zhang, Wei Ye, Shikun Zhang"),
-    "weak_to_strong": Paper("2407.13647", "Weak-to-Strong Reasoning",
-        "Yuqing Yang, Yan Ma, Pengfei Liu"),
-}  # fmt: skip
+@cache
+def papers() -> dict[str, Paper]:
+    """All papers of `papers.yaml`, by name."""
+    import yaml  # here, so that lists of methods need it not
+
+    text = files("rekindle.methods").joinpath("papers.yaml").read_text("utf-8")
+    rows: dict[str, dict[str, str]] = yaml.safe_load(text)
+    return {name: Paper(name, **row) for name, row in rows.items()}
+
+
+def find_paper(paper: str | Paper) -> Paper:
+    """The paper of this name in `papers.yaml`, or the one that a row has itself."""
+    return paper if isinstance(paper, Paper) else papers()[paper]

@@ -19,6 +19,7 @@ gradient, and one that is mostly the rejected one's (`pairs/gradient_rejected`).
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from pydantic import Field
 from torch.nn.functional import logsigmoid
@@ -81,8 +82,5 @@ def run(config: Config, world: World) -> Policy:
 
 def run_pairs(config: Config, world: World, pairs: Sequence[PairRow]) -> Policy:
     """Train the world's policy on pairs, referenced to itself as it begins."""
-
-    def rule(scores: PairScores) -> PairTerms:
-        return dpo_terms(scores, beta=config.beta, smoothing=config.smoothing, nll=config.nll)
-
+    rule = partial(dpo_terms, beta=config.beta, smoothing=config.smoothing, nll=config.nll)
     return train_on_pairs(world, pairs, rule, reference=world.policy.frozen_copy())

@@ -34,7 +34,6 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, zeros_like
 
-from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.engine.state import Scalar
 from rekindle.errors import DataError
@@ -108,6 +107,7 @@ class Config(StepConfig):
     )
 
 
+check = check_group_settings
 PRESETS: dict[str, Config] = {
     "grpo": Config(),
     "dr_grpo": Config(scale="none", reduction="constant"),
@@ -170,8 +170,3 @@ def follow(
         bonus = max(0.0, bonus + config.entropy_rate * gap)
         scalars["entropy_bonus"] = bonus
     return bonus
-
-
-def check(config: Config, sample: SampleConfig) -> None:
-    """Refuse what cannot be meant; called before anything is loaded."""
-    check_group_settings(config.group_size, sample, "grpo")

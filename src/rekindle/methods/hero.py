@@ -274,7 +274,7 @@ def advanced(scalars: Mapping[str, Scalar], rows: ScoredRows, config: Config) ->
 
 def check(config: Config, sample: SampleConfig) -> None:
     """Refuse what cannot be meant, and say what has no effect; called before anything is loaded."""
-    check_group_settings(config.group_size, sample, "hero")
+    check_group_settings(config, sample)
     if config.weight_on == "reward" and config.scale == "std":
         warnings.warn(
             "hero.weight_on=reward has no effect with scale=std: the standard deviation that the "

@@ -47,7 +47,6 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
-from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.loops.checks import check_group_settings, check_rows
 from rekindle.loops.group_step import StepConfig, group_loop
@@ -187,6 +186,7 @@ class Config(StepConfig):
     )
 
 
+check = check_group_settings
 PRESETS: dict[str, Config] = {
     "lens": Config(),
     "lens_negative": Config(on="negative"),
@@ -225,8 +225,3 @@ def correlation(first_N: Float[Tensor, " N"], second_N: Float[Tensor, " N"]) -> 
     if len(first_N) < 2 or first_N.std() == 0 or second_N.std() == 0:
         return math.nan
     return float(torch.corrcoef(torch.stack([first_N.double(), second_N.double()]))[0, 1])
-
-
-def check(config: Config, sample: SampleConfig) -> None:
-    """Refuse what cannot be meant; called before anything is loaded."""
-    check_group_settings(config.group_size, sample, "lens")

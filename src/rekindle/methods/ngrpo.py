@@ -22,7 +22,6 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.loops.checks import check_group_settings, check_rows
 from rekindle.loops.group_step import StepConfig, group_loop
@@ -68,6 +67,7 @@ class Config(StepConfig):
     kl: float = Field(default=0.0, ge=0.0, description="weight of the KL to the start model")
 
 
+check = check_group_settings
 PRESETS: dict[str, Config] = {"ngrpo": Config()}
 
 
@@ -79,8 +79,3 @@ def run(config: Config, world: World) -> Policy:
     for step in group_loop(config, world, kl=config.kl):
         step.update(credit(step.rows, config))
     return world.policy
-
-
-def check(config: Config, sample: SampleConfig) -> None:
-    """Refuse what cannot be meant; called before anything is loaded."""
-    check_group_settings(config.group_size, sample, "ngrpo")

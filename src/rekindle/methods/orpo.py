@@ -19,6 +19,7 @@ probability the second term has no say.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from pydantic import Field
@@ -88,8 +89,4 @@ def run(config: Config, world: World) -> Policy:
 
 def run_pairs(config: Config, world: World, pairs: Sequence[PairRow]) -> Policy:
     """Train the world's policy on pairs; there is no reference."""
-
-    def rule(scores: PairScores) -> PairTerms:
-        return orpo_terms(scores, beta=config.beta)
-
-    return train_on_pairs(world, pairs, rule, reference=None)
+    return train_on_pairs(world, pairs, partial(orpo_terms, beta=config.beta), reference=None)

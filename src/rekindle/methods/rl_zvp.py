@@ -24,7 +24,6 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.loops.checks import check_group_settings, check_rows
 from rekindle.loops.group_step import StepConfig, group_loop
@@ -83,6 +82,7 @@ class Config(StepConfig):
     kl: float = Field(default=0.0, ge=0.0, description="weight of the KL to the start model")
 
 
+check = check_group_settings
 PRESETS: dict[str, Config] = {"rl_zvp": Config()}
 
 
@@ -96,8 +96,3 @@ def run(config: Config, world: World) -> Policy:
         sign_B = advantages.columns["sign"][step.collected.position]
         step.update(advantages, shape_BT=entropy_factor(step.entropies(), sign_B))
     return world.policy
-
-
-def check(config: Config, sample: SampleConfig) -> None:
-    """Refuse what cannot be meant; called before anything is loaded."""
-    check_group_settings(config.group_size, sample, "rl_zvp")

@@ -26,8 +26,9 @@ from rekindle.engine.config import SampleConfig, Section
 from rekindle.engine.noise import noisy_embeddings
 from rekindle.engine.policy import Policy
 from rekindle.engine.state import TrainState
-from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
+from rekindle.engine.update import LossFn, LossTerms
 from rekindle.errors import DataError
+from rekindle.loops.checks import refuse_too_long
 from rekindle.loops.stages import epochs
 from rekindle.loops.world import World
 from rekindle.ops.logprobs import TokenScores, chunked_token_scores, raised
@@ -98,15 +99,14 @@ PRESETS: dict[str, Config] = {"sft": Config()}
 
 def run(config: Config, world: World) -> Policy:
     """Draw `optim.problems` solved problems a step and raise the likelihood of their solutions."""
-    policy, optim = world.policy, world.optim
     objective = sft_objective(
-        policy, smoothing=config.label_smoothing_factor, noise=config.neftune_noise_alpha
+        world.policy, smoothing=config.label_smoothing_factor, noise=config.neftune_noise_alpha
     )
-    state = world.restore(fresh_state({"policy": policy.model}, optim))
+    state = world.begin()
     for step in world.steps(state):
-        problems = world.draw(state, optim.problems)
+        problems = world.draw(state, world.optim.problems)
         world.log(step, update_on(config, world, state, problems, objective))
-    return policy
+    return world.policy
 
 
 def sft_on(world: World, problems: Sequence[Problem]) -> Policy:
@@ -119,12 +119,11 @@ def sft_on(world: World, problems: Sequence[Problem]) -> Policy:
         raise DataError(
             "there is no seed data", fix="set seed.instructions, seed.judged or seed.path"
         )
-    policy, optim, objective = world.policy, world.optim, sft_objective(world.policy)
-    state = world.restore(fresh_state({"policy": policy.model}, optim))
+    objective, state = sft_objective(world.policy), world.begin()
     for step in world.steps(state):
-        drawn = epochs(problems, step=step, count=optim.problems, seed=world.seed)
+        drawn = epochs(problems, step=step, count=world.optim.problems, seed=world.seed)
         world.log(step, update_on(Config(), world, state, drawn, objective))
-    return policy
+    return world.policy
 
 
 def update_on(
@@ -132,15 +131,8 @@ def update_on(
 ) -> dict[str, float]:
     """One update on solved problems, divided over the processes; its metrics."""
     batch = weigh(config, world, problems[world.group.rank :: world.group.size])
-    with world.clock("update"):
-        metrics = update(
-            state,
-            batch.split(world.micro_tokens),
-            objective,
-            clip=world.optim.clip,
-            group=world.group,
-            device=world.policy.device,
-        )
+    with world.logbook.clock("update"):
+        metrics = world.update(state, batch, objective)
     trained = world.group.sum({"tokens": float(batch.tokens)})["tokens"]
     return {**metrics, "tokens/trained": trained}
 
@@ -152,7 +144,8 @@ def weigh(config: Config, world: World, problems: list[Problem]) -> Batch:
         world.policy.encode_completion(problem, _solution(problem)) for problem in problems
     ]
     for problem, prompt, completion in zip(problems, prompts, completions, strict=True):
-        _check_length(problem, len(prompt) + len(completion), world.policy.context)
+        what = f"problem '{problem.id}' with its solution"
+        refuse_too_long(what, len(prompt) + len(completion), world.policy.context)
     return pack(
         prompts,
         completions,
@@ -176,13 +169,3 @@ def _solution(problem: Problem) -> str:
             fix="add solutions to the data, or train with method: grpo, which needs answers only",
         )
     return problem.solution
-
-
-def _check_length(problem: Problem, tokens: int, context: int) -> None:
-    if tokens > context:
-        raise DataError(
-            f"problem '{problem.id}' with its solution is longer than the model's context",
-            got=f"{tokens} tokens",
-            wanted=f"at most {context}",
-            fix="shorten or drop it, or use a model with a longer context",
-        )

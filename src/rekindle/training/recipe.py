@@ -33,7 +33,13 @@ from rekindle.engine.config import (
 from rekindle.engine.yaml_text import read_mapping, read_yaml
 from rekindle.errors import ConfigError, did_you_mean
 from rekindle.loops.reward_scores import check_reward, refuse_no_source
-from rekindle.methods.catalog import METHODS, find_method, method_module, section_names
+from rekindle.methods.catalog import (
+    METHODS,
+    Paper,
+    find_method,
+    method_module,
+    section_names,
+)
 
 
 class Shared(Section):
@@ -128,8 +134,8 @@ def make_recipe(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recip
     return Recipe(shared=shared, method=method_config)
 
 
-def papers_of_recipe(recipe: Recipe) -> list[str]:
-    """The papers (in `PAPERS`) of a recipe's method, and of what its settings switch on."""
+def papers_of_recipe(recipe: Recipe) -> list[str | Paper]:
+    """The papers of a recipe's method, as its row has them, and of what its settings switch on."""
     method, own = find_method(recipe.shared.method), recipe.method.model_dump()
     dpo: Mapping[str, float] = own if method.name == "dpo" else own.get("dpo", {})
     by_dpo = bool(dpo) and own.get("loss", "dpo") == "dpo"

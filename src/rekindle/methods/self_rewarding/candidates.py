@@ -7,6 +7,7 @@ is said in the papers' files.
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypedDict
@@ -14,7 +15,6 @@ from typing import Literal, NamedTuple, TypedDict
 from rekindle.errors import DataError
 
 Ties = Literal["first", "shortest"]
-NOT_WANTED = "not wanted"
 
 
 class JudgedCandidate(NamedTuple):
@@ -36,7 +36,7 @@ class PromptCandidates(NamedTuple):
 
 
 class Pick(NamedTuple):
-    """A pair, or the reason why there is none."""
+    """A pair, or the reason why there is none; nothing where none is wanted."""
 
     chosen: JudgedCandidate | None = None
     rejected: JudgedCandidate | None = None
@@ -47,7 +47,7 @@ class Picks(NamedTuple):
     """The pairs of one prompt; `d2` is Temporal Self-Rewarding's second."""
 
     d1: Pick
-    d2: Pick = Pick(reason=NOT_WANTED)
+    d2: Pick = Pick()
 
 
 class PicksRow(TypedDict):
@@ -134,7 +134,7 @@ def picks_rows(
         f"{name}: {one.reason}"
         for both in picks
         for name, one in zip(("d1", "d2"), both, strict=True)
-        if one.reason not in (None, NOT_WANTED)
+        if one.reason is not None
     )
     rows: list[PicksRow] = [
         {"id": prompt.id, "d1": _texts(both.d1), "d2": _texts(both.d2)}
@@ -183,9 +183,7 @@ def _candidate(where: str, field: str, item: object) -> JudgedCandidate:
 
 
 def _is_number(value: object) -> bool:
+    # not infinite, nan, or an integer of hundreds of digits
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer of hundreds of digits
-        return False
+    return abs(value) <= sys.float_info.max

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
 
-import torch
 from pydantic import Field
 
 from rekindle.engine.config import SampleConfig, Section
@@ -23,7 +22,8 @@ from rekindle.engine.device import on_main
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import Sampler
-from rekindle.errors import ConfigError, DataError, TrainingError
+from rekindle.errors import ConfigError, DataError
+from rekindle.loops.rollouts import column, refuse_too_many_missing
 from rekindle.loops.stages import Fact, GeneratedRow, StageRows, Stages, hash_rows
 from rekindle.loops.world import World
 from rekindle.ops.ranking import auc, group_auc
@@ -120,30 +120,25 @@ class SelfJudge:
     def judge(self, answers: Sequence[Answered], *, seed: int) -> list[Judgement]:
         """`samples` replies about each answer, averaged."""
         keys = [_key(problem, text) for problem, text in answers]
-        prompts: dict[str, Problem] = {}
-        too_long: dict[str, str] = {}
-        for key, (problem, text) in zip(keys, answers, strict=True):
-            if key in prompts or key in too_long:
-                continue
-            prompt = Problem(id=key, prompt=self.format.ask(problem, text))
-            if self._fits(prompt):
-                prompts[key] = prompt
-            else:
-                too_long[key] = "longer than the judge's context"
+        asked = {
+            key: Problem(id=key, prompt=self.format.ask(problem, text))
+            for key, (problem, text) in zip(keys, answers, strict=True)
+        }
+        prompts = [prompt for prompt in asked.values() if self._fits(prompt)]
         rollouts = self.sampler.sample(
-            list(prompts.values()), samples=self.samples, config=self.decoding, seed=seed
+            prompts, samples=self.samples, config=self.decoding, seed=seed
         )
-        judgements = {key: Judgement(Score.missing(why)) for key, why in too_long.items()}
-        for i, key in enumerate(prompts):
+        too_long = Judgement(Score.missing("longer than the judge's context"))
+        judgements = dict.fromkeys(asked, too_long)
+        for i, prompt in enumerate(prompts):
             these = rollouts[i * self.samples : (i + 1) * self.samples]
             marks = tuple(self.format.mark(r.text, cut=r.finish == "length") for r in these)
             texts, tokens = tuple(r.text for r in these), sum(len(r.tokens) for r in these)
-            judgements[key] = Judgement(averaged(marks), marks, texts, tokens)
-        out, seen = [], set[str]()
+            judgements[prompt.id] = Judgement(averaged(marks), marks, texts, tokens)
+        out = []
         for key in keys:  # what was generated counts once
-            one = judgements[key]
-            out.append(one._replace(tokens=0) if key in seen else one)
-            seen.add(key)
+            out.append(judgements[key])
+            judgements[key] = judgements[key]._replace(tokens=0)
         return out
 
     def fingerprint(self) -> str:
@@ -283,7 +278,14 @@ def judge_answers(
         "seed": seed,
     }
     rows = stages.rows(name, inputs=inputs, sources={"judge": source}, make=make)
-    _refuse_too_many_missing(rows, config.max_missing, stage=name)
+    refuse_too_many_missing(
+        [row["reason"] for row in rows],
+        config.max_missing,
+        "judge.max_missing",
+        "judgement",
+        fix=f"look at the replies (rows.jsonl of stage '{name}'; judge.max_new_tokens, "
+        "judge.format), or teach it: seed",
+    )
     return rows
 
 
@@ -297,8 +299,8 @@ def quality(
     equal, and `histogram`, the share of each whole score. nan where undefined.
     """
     verdicts = grade_all(world.task, list(answers))
-    right_N = _column([verdict.value for verdict in verdicts])
-    score_N = _column([one.score.value for one in judgements])
+    right_N = column([verdict.value for verdict in verdicts])
+    score_N = column([one.score.value for one in judgements])
     prompts = [problem.id for problem, _ in answers]
     marks = [mark for one in judgements for mark in one.marks]
     by_prompt: dict[str, list[float]] = {}
@@ -321,25 +323,6 @@ def quality(
         },
         "reasons": dict(Counter(one.score.reason for one in judgements if one.score.reason)),
     }
-
-
-def _refuse_too_many_missing(rows: Sequence[JudgedRow], at_most: float, *, stage: str) -> None:
-    reasons = Counter(row["reason"] for row in rows if row["reason"] is not None)
-    missing = sum(reasons.values())
-    if missing > at_most * len(rows):
-        raise TrainingError(
-            "too many answers have no judgement",
-            got=f"{missing} of {len(rows)}: {dict(reasons.most_common(5))}",
-            wanted=f"at most {at_most:.0%} (judge.max_missing)",
-            why="a missing judgement is not a 0, and pairs of the few left would mislead",
-            fix=f"look at the replies (rows.jsonl of stage '{stage}'; judge.max_new_tokens, "
-            "judge.format), or teach it: seed",
-        )
-
-
-def _column(values: Sequence[float | None]) -> torch.Tensor:
-    numbers = [math.nan if value is None else value for value in values]
-    return torch.tensor(numbers, dtype=torch.float64)
 
 
 def mean(values: Sequence[float]) -> float:

@@ -36,7 +36,6 @@ from rekindle.loops.world import World
 from rekindle.methods.dpo import Config as DPOConfig
 from rekindle.methods.dpo import run_pairs
 from rekindle.methods.self_rewarding.candidates import (
-    NOT_WANTED,
     JudgedCandidate,
     Pick,
     PromptCandidates,
@@ -219,7 +218,7 @@ class Rounds:
             for problem, one in zip(problems, picks, strict=True)
             if one.chosen is not None and one.rejected is not None
         ]
-        dropped = Counter(one.reason for one in picks if one.reason not in (None, NOT_WANTED))
+        dropped = Counter(one.reason for one in picks if one.reason is not None)
         if not rows:
             raise DataError(
                 f"no pair is left in round {self._i}: there is nothing to train on",
@@ -233,7 +232,7 @@ class Rounds:
             sources={role: weights_fingerprint(policy) for role, policy in sources.items()},
             make=lambda: StageRows(
                 rows,
-                dropped={str(reason): times for reason, times in dropped.items()},
+                dropped=dropped,
                 facts=self._facts_of(rows, len(problems), sources),
             ),
         )

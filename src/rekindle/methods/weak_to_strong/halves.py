@@ -8,7 +8,8 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from itertools import combinations
+from typing import Literal
 
 from pydantic import Field
 
@@ -71,13 +72,6 @@ class HalvesConfig(Section):
     orpo: ORPOConfig = ORPOConfig()
 
 
-class Halves(NamedTuple):
-    """Problems with gold, and questions without."""
-
-    labelled: list[Problem]
-    questions: list[Problem]
-
-
 # --- data
 
 
@@ -86,19 +80,19 @@ def hide_gold(problem: Problem) -> Problem:
     return replace(problem, answer="", solution=None, meta={})
 
 
-def split_halves(config: HalvesConfig, world: World) -> Halves:
+def split_halves(config: HalvesConfig, world: World) -> tuple[list[Problem], list[Problem]]:
     """Training problems in two halves, the second without gold; none is evaluated.
 
     Raises:
         DataError: the task has too few, or a question is in two of half 1, half 2 and what is
             evaluated.
     """
-    first, second = draw_halves(config, world)
-    parts = Halves(first, [hide_gold(problem) for problem in second])
+    labelled, second = draw_halves(config, world)
+    questions = [hide_gold(problem) for problem in second]
     split = world.evaluation.config.split
     evaluated = world.evaluation.problems(world.task, world.levels)
-    refuse_overlap({"half 1": parts.labelled, "half 2": parts.questions, split: evaluated})
-    return parts
+    refuse_overlap({"half 1": labelled, "half 2": questions, split: evaluated})
+    return labelled, questions
 
 
 def refuse_overlap(parts: Mapping[str, Sequence[Problem]]) -> None:
@@ -108,19 +102,17 @@ def refuse_overlap(parts: Mapping[str, Sequence[Problem]]) -> None:
         DataError: lists the prompts.
     """
     prompts = {name: {_text(problem) for problem in problems} for name, problems in parts.items()}
-    names = list(prompts)
-    for i, one in enumerate(names):
-        for other in names[i + 1 :]:
-            shared = sorted(prompts[one] & prompts[other])
-            if shared:
-                raise DataError(
-                    f"{one} and {other} share {len(shared)} questions",
-                    got="; ".join(shared[:5]),
-                    wanted="no question in both",
-                    why="the weak model would have seen gold of what it labels, or a model of what "
-                    "it is asked",
-                    fix="leave each question once in the data, whatever its solutions",
-                )
+    for one, other in combinations(prompts, 2):
+        shared = sorted(prompts[one] & prompts[other])
+        if shared:
+            raise DataError(
+                f"{one} and {other} share {len(shared)} questions",
+                got="; ".join(shared[:5]),
+                wanted="no question in both",
+                why="the weak model would have seen gold of what it labels, or a model of what "
+                "it is asked",
+                fix="leave each question once in the data, whatever its solutions",
+            )
 
 
 def _text(problem: Problem) -> str:

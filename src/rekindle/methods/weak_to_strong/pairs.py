@@ -24,6 +24,7 @@ from rekindle.tasks.task import stable_hash
 Equality = Literal["canonical", "strict"]
 RowsT = TypeVar("RowsT")
 NO_ANSWER, DIFFERENT = "the weak model gives no answer", "the answers differ"
+NO_WINNER, FEW_VOTES = "no answer wins the vote", "low confidence"
 
 
 class TextRow(TypedDict):
@@ -68,10 +69,8 @@ class Question(NamedTuple):
 
 
 class Consistent(NamedTuple):
-    """What the filter keeps, by whose text it is; `hybrid` has both, question by question."""
+    """What the filter keeps: both texts, question by question."""
 
-    weak: list[KeptRow]
-    icl: list[KeptRow]
     hybrid: list[KeptRow]
     dropped: Counter[str]
 
@@ -164,14 +163,10 @@ def refuse_other_questions(weak: Sequence[GeneratedRow], icl: Sequence[Generated
         )
 
 
-def draw_padding(
-    kept: int, differ: Sequence[RowsT], *, pad_to: int | None, seed: int
-) -> list[RowsT]:
-    """Of the questions on which the models differ, as many as lack to `pad_to`, drawn at random."""
-    lacking = max(0, (pad_to or 0) - kept)
-    rng = random.Random(stable_hash("w2s pad", seed))
-    drawn = sorted(rng.sample(range(len(differ)), min(lacking, len(differ))))
-    return [differ[i] for i in drawn]
+def draw_rows(rows: Sequence[RowsT], count: int, *, role: str, seed: int) -> list[RowsT]:
+    """`count` of the rows, or all, drawn at random, in their order."""
+    rng = random.Random(stable_hash(f"w2s {role}", seed))
+    return [rows[i] for i in sorted(rng.sample(range(len(rows)), min(count, len(rows))))]
 
 
 def vote(samples: Sequence[Answer]) -> Vote:
@@ -186,16 +181,6 @@ def vote(samples: Sequence[Answer]) -> Vote:
 def at_least(count: int, n: int, share: float) -> bool:
     """count / n >= share, exactly, the share being the decimal that it is written as."""
     return count >= Fraction(str(share)) * n
-
-
-def vote_for(samples: Sequence[Answer], *, tau: float) -> tuple[int | None, str | None]:
-    """Place of the first sample with the commonest answer, or why none is taken."""
-    winner = vote(samples)
-    if winner.answer is None:
-        return None, "no answer wins the vote"
-    if not at_least(winner.votes, winner.n, tau):
-        return None, "low confidence"
-    return samples.index(winner.agree[0]), None
 
 
 def pair_of(

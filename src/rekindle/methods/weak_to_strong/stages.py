@@ -9,14 +9,12 @@ stages 01-halves 02-weak 03-weak-answers                        all that has a w
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
-from rekindle.engine.update import fresh_state
 from rekindle.errors import ConfigError, DataError
 from rekindle.loops.stages import Fact, GeneratedRow, RowT, StageRows, Stages, hash_rows
 from rekindle.loops.world import World
@@ -31,12 +29,17 @@ from rekindle.methods.weak_to_strong.halves import (
     split_halves,
 )
 from rekindle.methods.weak_to_strong.pairs import (
+    FEW_VOTES,
+    NO_WINNER,
+    Answer,
     KeptRow,
     Question,
     TextRow,
     WeakPairRow,
+    at_least,
+    draw_rows,
     read_answer,
-    vote_for,
+    vote,
 )
 from rekindle.tasks.task import grade_all, stable_hash
 
@@ -108,9 +111,8 @@ class WeakToStrongRun:
 
     def some(self, rows: Sequence[GeneratedRow], count: int, weak: Policy) -> list[GeneratedRow]:
         """`count` of the rows, drawn at random, in their order."""
-        rng = random.Random(stable_hash("w2s random", self.config.seed))
-        drawn = sorted(rng.sample(range(len(rows)), count))
-        return self._rows("random", [rows[i] for i in drawn], {"weak": weak})
+        drawn = draw_rows(rows, count, role="random", seed=self.config.seed)
+        return self._rows("random", drawn, {"weak": weak})
 
     def sampled(self, policy: Policy) -> dict[str, list[GeneratedRow]]:
         """Question id -> the model's samples."""
@@ -132,31 +134,33 @@ class WeakToStrongRun:
         """The first sample with the commonest answer, where its share is `tau` at least."""
         rows, dropped = list[GeneratedRow](), Counter[str]()
         for name, samples in self.sampled(policy).items():
-            same = self.config.equality
-            answers = [read_answer(name, "samples", row, equality=same) for row in samples]
-            at, reason = vote_for(answers, tau=tau)
-            if at is None:
-                dropped[str(reason)] += 1
+            answers = self._answers(name, samples)
+            winner = vote(answers)
+            if winner.answer is None:
+                dropped[NO_WINNER] += 1
+            elif not at_least(winner.votes, winner.n, tau):
+                dropped[FEW_VOTES] += 1
             else:
-                rows.append(samples[at])
+                rows.append(samples[answers.index(winner.agree[0])])
         return self._rows("majorities", rows, {"strong": policy}, dropped)
 
     def voted(self, weak_rows: Sequence[GeneratedRow], plus: Policy) -> list[Question]:
         """What stage II's pairs are made from: the weak answers beside samples of M_plus."""
-        sampled, same = self.sampled(plus), self.config.equality
+        sampled = self.sampled(plus)
         return [
             Question(
                 weak["id"],
                 weak["prompt"],
-                read_answer(weak["id"], "weak", weak, equality=same),
-                tuple(
-                    read_answer(weak["id"], "samples", sample, equality=same)
-                    for sample in sampled[weak["id"]]
-                ),
+                self._answers(weak["id"], [weak])[0],
+                self._answers(weak["id"], sampled[weak["id"]]),
                 self._by_id[weak["id"]].messages,
             )
             for weak in weak_rows
         ]
+
+    def _answers(self, name: str, rows: Sequence[GeneratedRow]) -> tuple[Answer, ...]:
+        same = self.config.equality
+        return tuple(read_answer(name, "text", row, equality=same) for row in rows)
 
     def pairs(
         self, rows: list[WeakPairRow], dropped: Counter[str], models: Mapping[str, Policy]
@@ -248,8 +252,7 @@ class WeakToStrongRun:
                 inner.evaluation, when="after", around=lambda sampler: DemoSampler(sampler, demos)
             )
             inner = replace(inner, evaluation=with_demos)
-            state = inner.restore(fresh_state({"policy": inner.policy.model}, inner.optim))
-            for step in inner.steps(state):
+            for step in inner.steps(inner.begin()):
                 inner.log(step, {"tokens/trained": 0.0})
             return inner.policy
 

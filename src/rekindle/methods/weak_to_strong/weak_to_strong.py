@@ -48,7 +48,9 @@ from rekindle.loops.world import World
 from rekindle.methods.weak_to_strong.halves import HalvesConfig
 from rekindle.methods.weak_to_strong.pairs import (
     DIFFERENT,
+    FEW_VOTES,
     NO_ANSWER,
+    NO_WINNER,
     Consistent,
     Equality,
     KeptRow,
@@ -56,7 +58,7 @@ from rekindle.methods.weak_to_strong.pairs import (
     QuestionPairs,
     WeakPairRow,
     at_least,
-    draw_padding,
+    draw_rows,
     drop_repeats,
     pair_of,
     read_answer,
@@ -101,11 +103,12 @@ def consistent(
         else:
             dropped[DIFFERENT] += 1
             differ += [rows] if forms[1] is not None else []
-    more = draw_padding(len(kept), differ, pad_to=pad_to, seed=seed)
+    lacking = max(0, (pad_to or 0) - len(kept))
+    more = draw_rows(differ, lacking, role="pad", seed=seed)
     dropped[DIFFERENT] -= len(more)
     kept += more
     hybrid = [row for rows in kept for row in rows]
-    return Consistent([w for w, _ in kept], [i for _, i in kept], hybrid, +dropped)
+    return Consistent(hybrid, +dropped)
 
 
 def make_pairs(
@@ -127,9 +130,9 @@ def make_pairs(
     differ = [sample for sample in winner.differ if unreadable or sample.form is not None]
     rng = random.Random(stable_hash("w2s pairs", seed, question.id))
     if not at_least(winner.votes, winner.n, tau_chosen):
-        return QuestionPairs([], "low confidence")
+        return QuestionPairs([], FEW_VOTES)
     if winner.answer is None:
-        return QuestionPairs([], "no answer wins the vote")
+        return QuestionPairs([], NO_WINNER)
     right = weak.form == winner.answer
     if right and not differ:
         return QuestionPairs([], "too easy")

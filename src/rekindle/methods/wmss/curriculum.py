@@ -14,20 +14,19 @@ from torch import Tensor
 from rekindle.engine.config import Section
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
-from rekindle.engine.update import measure_batch
 from rekindle.errors import DataError
 from rekindle.loops.stages import Fact, StageRows, Stages
 from rekindle.loops.world import World
 from rekindle.methods import sft
 from rekindle.records import Problem
 
-Mode = Literal["paper", "code"]
-
 
 class CurriculumConfig(Section):
     """What weighs and draws the samples."""
 
-    mode: Mode = Field(default="paper", description="eq. 9 of v2, or the released code's weights")
+    mode: Literal["paper", "code"] = Field(
+        default="paper", description="eq. 9 of v2, or the released code's weights"
+    )
     alpha: float = Field(default=0.1, ge=0, description="paper: consolidation; code: difficulty")
     beta: float = Field(default=0.8, ge=0, description="paper: difficulty; code: consolidation")
     gamma: float = Field(default=0.1, ge=0, description="regression repair")
@@ -57,13 +56,7 @@ DrawnRow = TypedDict(
 
 
 def curriculum(
-    weak_N: Float[Tensor, " N"],
-    strong_N: Float[Tensor, " N"],
-    *,
-    mode: Mode,
-    alpha: float,
-    beta: float,
-    gamma: float,
+    weak_N: Float[Tensor, " N"], strong_N: Float[Tensor, " N"], config: CurriculumConfig
 ) -> Curriculum:
     """Sampling weights from mean entropies of each sample, in nats: eq. 8-9, fp64.
 
@@ -80,9 +73,10 @@ def curriculum(
                 wanted="a finite number of nats, 0 or more",
                 why="non-finite logits, or a sample without supervised tokens",
             )
+    alpha, beta, gamma = config.alpha, config.beta, config.gamma
     change_N = strong_N.double() - weak_N.double()
     fell_N, rose_N = (-change_N).clamp(min=0), change_N.clamp(min=0)
-    if mode == "paper":
+    if config.mode == "paper":
         raw_N = alpha * fell_N + beta * strong_N.double() + gamma * rose_N
     else:
         terms = ((alpha, weak_N.double()), (beta, fell_N), (gamma, rose_N))
@@ -90,7 +84,7 @@ def curriculum(
     if not float(raw_N.sum()) > 0:
         raise DataError(
             "every sample has curriculum weight 0",
-            got=f"mode {mode}, alpha {alpha}, beta {beta}, gamma {gamma}",
+            got=f"mode {config.mode}, alpha {alpha}, beta {beta}, gamma {gamma}",
             wanted="one sample at least with a term above 0",
             fix="raise a coefficient whose term is not 0 on this data",
         )
@@ -119,19 +113,11 @@ def select(
     def make() -> StageRows[DrawnRow]:
         batch = sft.weigh(sft.Config(), world, list(problems))
         weak_scores, strong_scores = (
-            measure_batch(policy, batch, micro_tokens=world.micro_tokens, temperature=1.0)
-            for policy in (weak, strong)
+            world.measure(policy, batch, temperature=1.0) for policy in (weak, strong)
         )
         weak_N = weak_scores.entropy_BT.nanmean(dim=1)
         strong_N = strong_scores.entropy_BT.nanmean(dim=1)
-        weights = curriculum(
-            weak_N,
-            strong_N,
-            mode=config.mode,
-            alpha=config.alpha,
-            beta=config.beta,
-            gamma=config.gamma,
-        )
+        weights = curriculum(weak_N, strong_N, config)
         kept = draw_active(weights.weight_N, seed=world.seed + k, dedup=config.dedup)
         rows: list[DrawnRow] = [
             {

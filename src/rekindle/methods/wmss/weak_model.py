@@ -164,10 +164,11 @@ class WeakSide(Protocol):
         """The weak model's output embedding."""
 
     def models(self) -> dict[str, nn.Module]:
-        """What is trained beside the policy."""
+        """What is trained beside the policy; nothing if frozen, or part of the policy itself."""
+        return {}
 
 
-class LiveWeak:
+class LiveWeak(WeakSide):
     """The weak model, run on each micro-batch; frozen, it keeps no graph."""
 
     def __init__(self, policy: Policy, *, frozen: bool) -> None:
@@ -192,7 +193,7 @@ class LiveWeak:
         return {} if self.frozen else {"weak": self.policy.model}
 
 
-class CachedWeak:
+class CachedWeak(WeakSide):
     """Hidden states of a frozen weak model, computed once for fixed samples and read from disk.
 
     DIRECTORY/states.bin   [N, E] in the model's own dtype: nothing is rounded
@@ -272,12 +273,8 @@ class CachedWeak:
         """The weak model's, without a graph."""
         return self._head
 
-    def models(self) -> dict[str, nn.Module]:
-        """Nothing: it is frozen."""
-        return {}
 
-
-class AdapterWeak:
+class AdapterWeak(WeakSide):
     """A second adapter on the strong model's own weights and head; trained with it."""
 
     def __init__(self, adapters: Adapters, name: str) -> None:
@@ -291,10 +288,6 @@ class AdapterWeak:
     def head(self) -> Float[Tensor, "V E"]:
         """The one head: hidden states are mixed instead of logits."""
         return self.adapters.policy.head()
-
-    def models(self) -> dict[str, nn.Module]:
-        """Both adapters are in the policy's model."""
-        return {}
 
 
 class ShuffledWeak:

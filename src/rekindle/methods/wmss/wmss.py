@@ -30,17 +30,19 @@ Controls: NEFTune, Jain et al. 2023, arXiv 2310.05914; label smoothing, Szegedy 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor, nn
 
 from rekindle.engine.batch import MicroBatch
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.contrast import ContrastPolicy
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
-from rekindle.engine.update import LossFn, LossTerms, fresh_state
+from rekindle.engine.update import LossFn, LossTerms
 from rekindle.errors import ConfigError
 from rekindle.loops.stages import Stages, epochs, hash_rows
 from rekindle.loops.world import World
@@ -89,10 +91,7 @@ def mixed_objective(
                 strong_NV, weak_NV = strong_ND[few] @ strong_VD.T, weak_NE[few] @ weak_VE.T
             signal.add(strong_NV, weak_NV, target_N[few])
         loss_BT = loss_N.new_zeros(mask_BT.shape).masked_scatter(mask_BT, loss_N)
-        p_BT = (-loss_BT.detach()).exp()
-        return LossTerms(
-            loss_BT, {"mix/above_099": (p_BT > 0.99).float(), "mix/non_target": 1 - p_BT}
-        )
+        return _terms(loss_BT)
 
     return loss
 
@@ -104,13 +103,14 @@ def damped_objective(policy: Policy, *, lam: float) -> LossFn:
         scores = policy.logprobs(
             micro.tokens_BS, micro.attend_BS, start=micro.start, temperature=1 / lam
         )
-        p_BT = scores.logprobs_BT.detach().exp()
-        return LossTerms(
-            -scores.logprobs_BT,
-            {"mix/above_099": (p_BT > 0.99).float(), "mix/non_target": 1 - p_BT},
-        )
+        return _terms(-scores.logprobs_BT)
 
     return loss
+
+
+def _terms(loss_BT: Tensor) -> LossTerms:
+    p_BT = (-loss_BT.detach()).exp()
+    return LossTerms(loss_BT, {"mix/above_099": (p_BT > 0.99).float(), "mix/non_target": 1 - p_BT})
 
 
 # --- what can be set
@@ -211,7 +211,7 @@ def run(config: Config, world: World) -> Policy:
         base,
         inputs={},
         optim=optim,
-        body=lambda w: _train(plain, w, problems, PhaseModels(strong=base, weak=base)),
+        body=partial(_train, plain, problems=problems, models=PhaseModels(base, base)),
     )
     weak = first or weak_model.half_of(strong)
     for k in range(1, parts):
@@ -219,22 +219,16 @@ def run(config: Config, world: World) -> Policy:
         if config.select == "entropy":
             drawn = select(config, world, stages, problems, weak, strong, k)
             active, rows = [problems[row["row"]] for row in drawn], hash_rows(drawn)
-        models, data = PhaseModels(strong=strong, weak=weak, base=base), active
-        before, strong = (
-            strong,
-            stages.train(
-                f"mix{k}",
-                base if config.lora_rank else strong,
-                inputs={
-                    "strong": weights_fingerprint(strong),
-                    "weak": weights_fingerprint(weak),
-                    "rows": rows,
-                },
-                optim=rest if k == config.iterations else optim,
-                body=lambda w, m=models, d=data: _train(config, w, d, m),  # type: ignore[misc]
-            ),
+        hashes = {"strong": weights_fingerprint(strong), "weak": weights_fingerprint(weak)}
+        models = PhaseModels(strong=strong, weak=weak, base=base)
+        trained = stages.train(
+            f"mix{k}",
+            base if config.lora_rank else strong,
+            inputs={**hashes, "rows": rows},
+            optim=rest if k == config.iterations else optim,
+            body=partial(_train, config, problems=active, models=models),
         )
-        weak = before
+        weak, strong = strong, trained
     return strong
 
 
@@ -248,7 +242,7 @@ def _train(
     if rank is not None:
         alpha, both = config.lora_alpha or 2.0 * rank, config.partner != "none"
         adapters = weak_model.add_adapters(world, models, rank=rank, alpha=alpha, trains_weak=both)
-    trained = {"policy": policy.model}
+    beside: dict[str, nn.Module] = {}
     if config.partner == "none" or config.lam == 1:
         objective = sft.sft_objective(
             policy, smoothing=config.label_smoothing_factor, noise=config.neftune_noise_alpha
@@ -265,12 +259,12 @@ def _train(
             cached=config.cache_weak,
             shuffled=config.partner == "shuffled",
         )
-        trained |= side.models()
+        beside = side.models()
         objective = mixed_objective(policy, side, lam=config.lam, chunk=config.chunk, signal=signal)
     if config.extrapolate:
         contrast = ContrastPolicy.between(policy, models.weak.frozen_copy(), config.extrapolate)
         world = replace(world, evaluation=replace(world.evaluation, policy=contrast))
-    state = world.restore(fresh_state(trained, optim))
+    state = world.begin(beside)
     for step in world.steps(state):
         drawn = epochs(problems, step=step, count=optim.problems, seed=world.seed)
         settings = sft.Config(reduction=config.reduction)
