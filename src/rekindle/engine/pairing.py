@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import zip_longest
+from os.path import commonprefix
 
 from rekindle.engine.policy import Policy
 from rekindle.errors import ModelError
@@ -39,10 +40,7 @@ def _differences(strong: Policy, weak: Policy) -> Iterator[tuple[str, object, ob
             yield f"another {name}", vars(strong)[name], vars(weak)[name]
     if strong.tokenizer.chat_template != weak.tokenizer.chat_template:
         mine, other = (str(p.tokenizer.chat_template) for p in (strong, weak))
-        at = next(
-            (i for i, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b),
-            min(len(mine), len(other)),
-        )
+        at = len(commonprefix([mine, other]))
         yield "another chat template", _around(mine, at), _around(other, at)
     for name in ("system", "chat_template"):
         if vars(strong.config)[name] != vars(weak.config)[name]:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from rekindle.engine.batch import Batch, count, pack
-from rekindle.engine.device import Alone, micro_tokens
+from rekindle.engine.device import Group, micro_tokens
 from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
@@ -243,7 +243,7 @@ def mix_rows(policy: Policy, weak: Policy, batch: Batch, *, lam: float) -> list[
                     weak_ND[part] @ weak.head().T,
                 )
                 signal.add(strong_NV, weak_NV, target_N[part])
-            samples.append(signal.metrics(Alone()))
+            samples.append(signal.metrics(Group()))
     of = {name: np.array([one[name] for one in samples]) for name in samples[0]}
     return _rows(of, lam)
 
