@@ -178,10 +178,9 @@ class _Batch:
         ]
         self.limit_B = torch.tensor(limits, device=device)
         self.room, self.same_limit = max(limits), min(limits) == max(limits)
-        self.spare = policy.context - max(map(len, self.prompts.values()))  # steps until a row is full
-        self.keys_B2 = stream_keys(
-            seed, [(problems[row.problem].id, row.sample) for row in rows]
-        )
+        longest = max(map(len, self.prompts.values()))
+        self.spare = policy.context - longest  # steps until a row is full
+        self.keys_B2 = stream_keys(seed, [(problems[row.problem].id, row.sample) for row in rows])
         vocabulary = policy.model.get_input_embeddings().weight.shape[0]
         self.ends_V = torch.zeros(vocabulary, dtype=torch.bool, device=device)
         self.ends_V.index_fill_(0, torch.tensor(policy.eos_ids, device=device).long(), True)

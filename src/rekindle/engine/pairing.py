@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from itertools import zip_longest
-from os.path import commonprefix
 
 from rekindle.engine.policy import Policy
 from rekindle.errors import ModelError
@@ -40,7 +39,10 @@ def _differences(strong: Policy, weak: Policy) -> Iterator[tuple[str, object, ob
             yield f"another {name}", vars(strong)[name], vars(weak)[name]
     if strong.tokenizer.chat_template != weak.tokenizer.chat_template:
         mine, other = (str(p.tokenizer.chat_template) for p in (strong, weak))
-        at = len(commonprefix([mine, other]))
+        at = next(
+            (i for i, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b),
+            min(len(mine), len(other)),
+        )
         yield "another chat template", _around(mine, at), _around(other, at)
     for name in ("system", "chat_template"):
         if vars(strong.config)[name] != vars(weak.config)[name]:
