@@ -135,21 +135,13 @@ class CachedSampler:
 def _plan(lengths: Sequence[int], samples: int, batch_size: int) -> list[list[_Row]]:
     """Rows of each batch: whole groups where they fit, similar prompt lengths together."""
     order = sorted(range(len(lengths)), key=lambda problem: lengths[problem])
-    if samples > batch_size:
-        return [
-            [_Row(problem, sample) for sample in range(first, min(first + batch_size, samples))]
-            for problem in order
-            for first in range(0, samples, batch_size)
-        ]
-    groups = batch_size // samples
-    return [
-        [
-            _Row(problem, sample)
-            for problem in order[first : first + groups]
-            for sample in range(samples)
-        ]
-        for first in range(0, len(order), groups)
-    ]
+    groups = max(1, batch_size // samples)
+    batches = []
+    for first in range(0, len(order), groups):
+        together = order[first : first + groups]
+        rows = [_Row(problem, sample) for problem in together for sample in range(samples)]
+        batches += [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
+    return batches
 
 
 class _Batch:

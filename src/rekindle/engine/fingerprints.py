@@ -31,12 +31,3 @@ def weights_fingerprint(policy: Policy) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def same_weights(one: Policy, other: Policy) -> bool:
-    """Whether two models in memory have equal weights: as their fingerprints say, and quicker,
-    for the first tensor that differs settles it."""
-    ours, theirs = one.model.state_dict(), other.model.state_dict()
-    if ours.keys() != theirs.keys():
-        return False
-    return all(torch.equal(tensor, theirs[name].to(tensor.device)) for name, tensor in ours.items())

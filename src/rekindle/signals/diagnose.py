@@ -275,14 +275,14 @@ def _load_models(options: DiagnoseOptions, config: ModelConfig) -> tuple[Policy,
     Raises:
         ConfigError: their weights are equal.
     """
-    from rekindle.engine.fingerprints import same_weights
+    from rekindle.engine.fingerprints import weights_fingerprint
     from rekindle.engine.policy import Policy
 
     policy = Policy.load(config)
     if options.weak is None:
         return policy, None
     weak = Policy.load(_weak_config(options.weak, config))
-    if same_weights(policy, weak):
+    if weights_fingerprint(policy) == weights_fingerprint(weak):
         raise _same_model(options, "equal weights")
     return policy, weak
 
