@@ -45,31 +45,28 @@ class Exporters:
     """
 
     def __init__(self, names: Sequence[str], directory: Path, config: Mapping[str, object]) -> None:
-        self._waiting = {name: _MAKERS[name](directory, config) for name in names}
-        self._open: dict[str, tuple[Connection, tuple[type[Exception], ...]]] = {}
+        self._working = {name: _MAKERS[name](directory, config) for name in names}
+        self._open: dict[str, Connection] = {}
 
     def send(self, step: int, row: Mapping[str, float]) -> None:
         """A row to all of them."""
-        for name, exporter in list(self._waiting.items()):
-            del self._waiting[name]
+        for name, exporter in list(self._working.items()):
             try:
-                self._open[name] = (exporter.start(step), exporter.errors)
+                if name not in self._open:
+                    self._open[name] = exporter.start(step)
+                self._open[name].send(step, row)
             except exporter.errors as error:
-                _warn(name, error)
-        for name, (connection, errors) in list(self._open.items()):
-            try:
-                connection.send(step, row)
-            except errors as error:
-                del self._open[name]
+                del self._working[name]
+                self._open.pop(name, None)
                 _warn(name, error)
 
     def close(self) -> None:
         """Let them write what they still hold."""
         while self._open:
-            name, (connection, errors) = self._open.popitem()
+            name, connection = self._open.popitem()
             try:
                 connection.close()
-            except errors as error:
+            except self._working[name].errors as error:
                 _warn(name, error)
 
 

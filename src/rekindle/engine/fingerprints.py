@@ -6,13 +6,14 @@ from pathlib import Path
 
 import torch
 
-from rekindle.engine.policy import Policy, model_source
+from rekindle import testbed
+from rekindle.engine.policy import Policy
 from rekindle.files import sha256_file
 
 
 def source_fingerprint(policy: Policy) -> str:
     """Hash of where the weights came from: of local files, else of the hub commit."""
-    directory = Path(model_source(policy.config))
+    directory = Path(testbed.located(policy.config.name))
     digest = hashlib.sha256()
     if directory.is_dir():
         for path in sorted(directory.iterdir()):

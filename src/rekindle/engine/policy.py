@@ -51,7 +51,7 @@ class Policy:
             ModelError: it does not exist, has no usable end token, pads with its end token, or its
                 tokenizer has ids that the model lacks.
         """
-        source = model_source(config)
+        source = testbed.located(config.name)
         # Loaded here: transformers takes seconds to import.
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
@@ -290,13 +290,6 @@ class Policy:
             logits_to_keep=1,
         )
         return out.logits[:, -1]  # type: ignore[no-any-return]
-
-
-def model_source(config: ModelConfig) -> str:
-    """The directory or hub id behind a model name."""
-    if config.name.startswith("testbed/"):
-        return str(testbed.resolve(config.name))
-    return config.name
 
 
 def _inputs(

@@ -36,6 +36,7 @@ from scipy import optimize, special, stats
 
 from rekindle.errors import ConfigError
 from rekindle.evals.intervals import FEW, LEVEL, RESAMPLES, Floats, Interval, cluster, few_differ
+from rekindle.evals.passk import avg_at_k
 
 Kind = Literal["crossed", "bootstrap"]
 Nested = Mapping[str, Mapping[int, Floats]]  # base -> seed -> difference on each problem
@@ -231,11 +232,11 @@ def two_way(table_RP: Floats, base_means: Sequence[float], level: float = LEVEL)
     run_means = np.array([_mean(run) for run in table_RP])
     groups = np.array(base_means) if len(base_means) > 1 else run_means
     of_runs, runs_df = float(np.var(groups, ddof=1)) / len(groups), len(groups) - 1
-    problem_means = _column_means(table_RP)
-    problem_means = problem_means[~np.isnan(problem_means)]
+    means_P = avg_at_k(table_RP.T)
+    problem_means = means_P[~np.isnan(means_P)]
     n = len(problem_means)
     of_problems = float(np.var(problem_means, ddof=1)) / n if n > 1 else 0.0
-    rest = table_RP - run_means[:, None] - _column_means(table_RP)[None, :] + np.nanmean(table_RP)
+    rest = table_RP - run_means[:, None] - means_P[None, :] + np.nanmean(table_RP)
     cells = int((~np.isnan(rest)).sum())
     freedom_of_rest = max(1, (len(table_RP) - 1) * (n - 1))
     of_both = float(np.nansum(rest**2)) / freedom_of_rest / max(1, cells)
@@ -282,11 +283,10 @@ def nearly_all_agree(table_RP: Floats, level: float, bounds: Bounds) -> Interval
     bounds that are known all the same. Elsewhere an empty interval."""
     usual = float(stats.mode(table_RP, axis=None, nan_policy="omit").mode)
     moved_RP = (table_RP != usual) & ~np.isnan(table_RP)
-    problem_means = _column_means(table_RP)
     alike = None
     if int(moved_RP.any(axis=0).sum()) < FEW:
-        known = problem_means[~np.isnan(problem_means)]
-        alike = few_differ(known, level=level, bounds=bounds)
+        means_P = avg_at_k(table_RP.T)
+        alike = few_differ(means_P[~np.isnan(means_P)], level=level, bounds=bounds)
     return alike or Interval(math.nan, math.inf, -math.inf, 0)
 
 
@@ -324,9 +324,3 @@ def _scored(seeds: Mapping[int, Floats]) -> dict[int, Floats]:
 
 def _mean(values: Floats) -> float:
     return float(np.nanmean(values)) if (~np.isnan(values)).any() else math.nan
-
-
-def _column_means(table_RP: Floats) -> Floats:
-    known = (~np.isnan(table_RP)).sum(axis=0)
-    sums = np.nansum(table_RP, axis=0)
-    return np.where(known > 0, sums / np.maximum(known, 1), np.nan)

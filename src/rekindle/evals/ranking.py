@@ -60,9 +60,10 @@ def auc_interval(
         good = np.array([float((right_N[rows] > 0.5).sum()) for rows in groups])
         weight = good * (np.array([len(rows) for rows in groups]) - good)
         wins = np.nan_to_num(np.array(values)) * weight
-        point = group_auc(score_N, right_N, problem)
+        point, rarer = group_auc(score_N, right_N, problem), int((weight > 0).sum())
     else:
-        point = auc(score_N, right_N)
+        point, rights = auc(score_N, right_N), [right_N[rows] > 0.5 for rows in groups]
+        rarer = min(sum(bool(r.any()) for r in rights), sum(not bool(r.all()) for r in rights))
     rng = np.random.default_rng(seed)
     drawn = []
     for _ in range(RESAMPLES):
@@ -74,11 +75,6 @@ def auc_interval(
             rows = torch.cat([groups[i] for i in picks])
             drawn.append(auc(score_N[rows], right_N[rows]))
     usable = np.array(drawn)[~np.isnan(drawn)]
-    if within:
-        rarer = int((weight > 0).sum())
-    else:
-        rights = [right_N[rows] > 0.5 for rows in groups]
-        rarer = min(sum(bool(r.any()) for r in rights), sum(not bool(r.all()) for r in rights))
     low, high = _bounds(point, usable, rarer, level)
     return Interval(point, low, high, len(groups))
 

@@ -74,13 +74,9 @@ def group_rows(keys: Sequence[Hashable]) -> Grouping:
 
 def classify_rows(correct_N: Float[Tensor, " N"], grouping: Grouping) -> list[GroupClass]:
     """The class of each row's group."""
-    classes = classify(grouping.gather(correct_N))
-    out: list[GroupClass] = ["missing"] * len(correct_N)
-    for rows, name in zip(grouping.row_PG.tolist(), classes, strict=True):
-        for row in rows:
-            if row >= 0:
-                out[row] = name
-    return out
+    groups = zip(grouping.row_PG.tolist(), classify(grouping.gather(correct_N)), strict=True)
+    class_of = {row: name for rows, name in groups for row in rows}
+    return [class_of[row] for row in range(len(correct_N))]
 
 
 def centre(score_PG: Float[Tensor, "P G"]) -> Float[Tensor, "P G"]:

@@ -104,17 +104,9 @@ def pretraining(name: str, *, steps: int | None = None) -> Mapping[str, object]:
         "seed": 1000 + seed,  # apart from the seeds that users train with
         "model": {"name": name},
         "task": {"name": task, "args": {"mix": settings.mix}},
-        "optim": {
-            "steps": steps,
-            "problems": 192,
-            "lr": 4e-3,
-            "schedule": "cosine",
-            "warmup": 0.05,
-            "betas": [0.9, 0.98],
-            "weight_decay": 0.01,
-        },
-        "checkpoint": {"every": 250, "keep": 1},
-        "eval": {"split": "dev", "problems": 150, "samples": 8},
+        "optim": {"steps": steps, **_DATA["sft"]["optim"]},
+        "checkpoint": {**_DATA["sft"]["checkpoint"]},
+        "eval": {**_DATA["sft"]["eval"]},
     }
 
 
