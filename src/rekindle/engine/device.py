@@ -115,21 +115,17 @@ class Accelerated(Group):
     bucket_elements = 32 * 1024 * 1024
 
     def __init__(self, *, cpu: bool) -> None:
-        from accelerate import PartialState
+        from accelerate import PartialState, utils
 
-        self._state = PartialState(cpu=cpu)
+        self._state, self._utils = PartialState(cpu=cpu), utils
         self.rank, self.size = self._state.process_index, self._state.num_processes
         self.is_main = self._state.is_main_process
 
     def gather_objects(self, items: list[T]) -> list[T]:
-        from accelerate.utils import gather_object
-
-        return list(gather_object(items))
+        return list(self._utils.gather_object(items))
 
     def broadcast_object(self, item: T) -> T:
-        from accelerate.utils import broadcast_object_list
-
-        sent: T = broadcast_object_list([item])[0]
+        sent: T = self._utils.broadcast_object_list([item])[0]
         return sent
 
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
@@ -155,9 +151,7 @@ class Accelerated(Group):
             self._sum_bucket(bucket)
 
     def _sum_bucket(self, grads: list[torch.Tensor]) -> None:
-        from accelerate.utils import reduce
-
-        flat = reduce(torch.cat([grad.flatten() for grad in grads]), reduction="sum")
+        flat = self._utils.reduce(torch.cat([grad.flatten() for grad in grads]), reduction="sum")
         for grad, summed in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
             grad.copy_(summed.view_as(grad))
 

@@ -282,5 +282,5 @@ def ratio(above_P: Floats, below_P: Floats, *, seed: int = 0, top: float = math.
     low, high = np.quantile(ratios, [tail, 1 - tail])
     if np.ptp(ratios) < 1e-12 * abs(value) + 1e-15:  # no draw differs, and samples not seen may
         each = np.full(n, value)
-        return few_differ(each, level=LEVEL, bounds=(0.0, top)) or Interval(value, low, high, n)
+        return few_differ(each, bounds=(0.0, top)) or Interval(value, low, high, n)
     return Interval(value, float(low), float(high), n)
