@@ -122,13 +122,16 @@ class Accelerated(Group):
         self.is_main = self._state.is_main_process
 
     def gather_objects(self, items: list[T]) -> list[T]:
+        """Pickled, by accelerate."""
         return list(self._utils.gather_object(items))
 
     def broadcast_object(self, item: T) -> T:
+        """Pickled, by accelerate."""
         sent: T = self._utils.broadcast_object_list([item])[0]
         return sent
 
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Gathered, then added in order of rank."""
         total: dict[str, float] = {}
         for part in self.gather_objects([dict(values)]):
             for key, value in part.items():
@@ -136,6 +139,7 @@ class Accelerated(Group):
         return total
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """In flat buckets, each of one dtype."""
         grads = [p.grad for p in parameters if p.grad is not None]
         bucket: list[torch.Tensor] = []
         filled = 0
