@@ -78,20 +78,15 @@ def evaluate(
     """
     _check_ids(problems)
     ks = ks or _default_ks(samples)
-    began = time.perf_counter()
     asked = _Asked(problems, sampler, task, sample_config, seed)
     drawn = asked.sample(samples)
-    flat = [task.answer_of(r.problem, r.text) for r in drawn.rollouts]
-    answers = [flat[at : at + samples] for at in range(0, len(flat), samples)]
+    answers = [task.answer_of(r.problem, r.text) for r in drawn.rollouts]
     scored = time.perf_counter()
     cold = asked.sample(1, temperature=0.0, top_p=1.0) if greedy else _NO_SAMPLES
     greedy_P = cold.outcome_PK[:, 0] if greedy else None
-    more = {
-        f"pass@1@t{t:g}": avg_at_k(asked.sample(samples, temperature=t).outcome_PK)
-        for t in temperatures
-    }
+    more = asked.at_temperatures(temperatures, samples)
     own, calibrated = _likelihoods(policy, problems, temperatures, cold.rollouts, greedy_P)
-    values = {**per_problem(drawn.outcome_PK, answers, ks, greedy_P), **more, **own}
+    values = {**per_problem(drawn.outcome_PK, _rows(answers, samples), ks, greedy_P), **more, **own}
     result: Eval = {
         "model": model,
         "task": task.name,
@@ -113,11 +108,7 @@ def evaluate(
         result["calibration"] = calibrated
     result["missing"] = _missing([*drawn.scores, *cold.scores])
     result["length"] = _lengths(drawn.rollouts)
-    result["time"] = {
-        "sample": drawn.sampled - began,
-        "score": scored - drawn.sampled,
-        "rest": time.perf_counter() - scored,  # greedy, other temperatures, likelihoods
-    }
+    result["time"] = _times(drawn, scored)
     return result
 
 
@@ -125,10 +116,20 @@ class _Samples(NamedTuple):
     rollouts: list[Rollout]
     scores: list[Score]
     outcome_PK: Floats
-    sampled: float  # when sampling ended
+    began: float  # when sampling began
+    sampled: float  # and ended
 
 
-_NO_SAMPLES = _Samples([], [], np.empty((0, 1)), 0.0)
+_NO_SAMPLES = _Samples([], [], np.empty((0, 1)), 0.0, 0.0)
+
+
+def _rows(answers: list[str | None], samples: int) -> list[list[str | None]]:
+    return [answers[at : at + samples] for at in range(0, len(answers), samples)]
+
+
+def _times(drawn: _Samples, scored: float) -> dict[str, float]:
+    rest = time.perf_counter() - scored  # greedy answers, other temperatures, likelihoods
+    return {"sample": drawn.sampled - drawn.began, "score": scored - drawn.sampled, "rest": rest}
 
 
 class _Asked(NamedTuple):
@@ -142,7 +143,7 @@ class _Asked(NamedTuple):
 
     def sample(self, samples: int, **changed: float) -> _Samples:
         """Graded answers, the settings of sampling `changed`."""
-        config = self.config.model_copy(update=changed)
+        config, began = self.config.model_copy(update=changed), time.perf_counter()
         rollouts = self.sampler.sample(
             self.problems, samples=samples, config=config, seed=self.seed
         )
@@ -150,7 +151,12 @@ class _Asked(NamedTuple):
         scores = grade_all(self.task, [(r.problem, r.text) for r in rollouts])
         outcomes = [np.nan if score.value is None else score.value for score in scores]
         outcome_PK = np.array(outcomes, dtype=np.float64).reshape(len(self.problems), samples)
-        return _Samples(rollouts, scores, outcome_PK, sampled)
+        return _Samples(rollouts, scores, outcome_PK, began, sampled)
+
+    def at_temperatures(self, temperatures: Sequence[float], samples: int) -> dict[str, Floats]:
+        """`pass@1@t<T>` of each problem."""
+        drawn = {t: self.sample(samples, temperature=t) for t in temperatures}
+        return {f"pass@1@t{t:g}": avg_at_k(those.outcome_PK) for t, those in drawn.items()}
 
 
 def _likelihoods(
