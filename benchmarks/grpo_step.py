@@ -95,7 +95,7 @@ class Ours:
     def __init__(self, source: Path, all_wrong: float) -> None:
         from rekindle.engine.cached_sampler import CachedSampler
         from rekindle.engine.config import ModelConfig, OptimConfig, SampleConfig
-        from rekindle.engine.device import Alone, micro_tokens
+        from rekindle.engine.device import Group, micro_tokens
         from rekindle.engine.policy import Policy
         from rekindle.engine.update import fresh_state
         from rekindle.methods.grpo import PRESETS
@@ -107,7 +107,7 @@ class Ours:
         self.sample_config = SampleConfig(max_new_tokens=LIMIT)
         self.config = PRESETS["grpo"]
         self.state = fresh_state({"policy": self.policy.model}, self.optim)
-        self.group, self.all_wrong, self.tokens = Alone(), all_wrong, 0
+        self.group, self.all_wrong, self.tokens = Group(), all_wrong, 0
 
     def step(self, problems: list) -> None:
         from rekindle.engine.batch import count, pack

@@ -171,7 +171,7 @@ def step_ways(name: str, problems: int, scratch: Path):
     """Way -> a function that takes one whole update."""
     from rekindle.engine.batch import count, pack
     from rekindle.engine.config import OptimConfig
-    from rekindle.engine.device import Alone, micro_tokens
+    from rekindle.engine.device import Group, micro_tokens
     from rekindle.engine.update import fresh_state, update
     from rekindle.methods.sft import sft_objective
     from rekindle.methods.wmss.weak_model import CachedWeak, LiveWeak
@@ -198,7 +198,7 @@ def step_ways(name: str, problems: int, scratch: Path):
                     weak.frozen_copy(),
                     batch,
                     micro_tokens=micro_tokens(None, weak.device),
-                    group=Alone(),
+                    group=Group(),
                 )
             else:
                 side = LiveWeak.of(weak, frozen=way == "frozen")
@@ -212,7 +212,7 @@ def step_ways(name: str, problems: int, scratch: Path):
                 batch.split(micro_tokens(None, policy.device)),
                 objective,
                 clip=1.0,
-                group=Alone(),
+                group=Group(),
                 device=policy.device,
             )
 

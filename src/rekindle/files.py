@@ -14,7 +14,6 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -75,7 +74,8 @@ def seal_tree(directory: Path) -> dict[str, str]:
         os.chmod(path, 0o666 & ~_umask())
         with open(path, "rb") as file:
             os.fsync(file.fileno())
-            hashes[path.relative_to(directory).as_posix()] = _sha256(file)
+            digest = hashlib.file_digest(file, "sha256")
+            hashes[path.relative_to(directory).as_posix()] = digest.hexdigest()
     fsync_dir(directory)
     return hashes
 
@@ -232,7 +232,7 @@ def read_jsonl(path: Path | str) -> list[tuple[int, dict[str, Any]]]:
 def sha256_file(path: Path | str) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:
-        return _sha256(file)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class LogMark(NamedTuple):
@@ -372,10 +372,6 @@ def _feed(digest: hashlib._Hash, file: IO[bytes], length: int) -> int:
         digest.update(block)
         fed += len(block)
     return fed
-
-
-def _sha256(file: BufferedReader) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _umask() -> int:

@@ -66,13 +66,14 @@ def test_scoring_in_chunks_changes_neither_values_nor_gradients(gen, monkeypatch
         torch.testing.assert_close(chunked, plain, atol=1e-10, rtol=1e-10)
 
 
-def test_prefill_then_extend_equals_one_forward(gen):
+def test_a_prompt_then_a_token_equal_one_forward(gen):
     policy = tiny.policy()
     tokens = sequence(gen, 6)
     ones = torch.ones(1, 6, dtype=torch.bool)
-    logits, past = policy.prefill(tokens[None, :5], ones[:, :5])
+    past = policy.fresh_cache()
+    logits = policy.extend(past, tokens[None, :5], ones[:, :5])
     torch.testing.assert_close(logits, policy.model(tokens[None, :5]).logits[:, -1])
-    after = policy.extend(past, tokens[5:], ones)
+    after = policy.extend(past, tokens[None, 5:], ones)
     torch.testing.assert_close(after, policy.model(tokens[None]).logits[:, -1])
 
 

@@ -16,6 +16,7 @@ import yaml
 
 from rekindle.engine import manifest as manifest_module
 from rekindle.engine.checkpoint import find_checkpoint
+from rekindle.engine.device import Group
 from rekindle.engine.run import Run
 from rekindle.engine.state import TrainState
 from rekindle.errors import EXIT_RESUMABLE, MissingExtraError, RunDirectoryError
@@ -265,12 +266,9 @@ class Threads:
         return found
 
 
-class Member:
+class Member(Group):
     def __init__(self, group, rank):
         self.group, self.rank, self.size, self.is_main = group, rank, group.size, rank == 0
-
-    def barrier(self):
-        self.group.exchange(self.rank, None)
 
     def gather_objects(self, items):
         return [item for part in self.group.exchange(self.rank, items) for item in part]

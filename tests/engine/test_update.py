@@ -9,7 +9,7 @@ import torch
 import tiny
 from rekindle.engine.batch import count, pack
 from rekindle.engine.config import OptimConfig, SampleConfig
-from rekindle.engine.device import Alone
+from rekindle.engine.device import Group
 from rekindle.engine.update import LossTerms, fresh_state, measure_batch, update
 from rekindle.errors import TrainingError
 from rekindle.loops.group_step import objective
@@ -49,7 +49,7 @@ def stepped(policy, micros, config):
         micros,
         objective(twin, config, temperature=1.0, kl=config.beta),
         clip=1.0,
-        group=Alone(),
+        group=Group(),
         device=twin.device,
     )
     return torch.cat([p.detach().flatten() for p in twin.model.parameters()]), metrics
@@ -98,7 +98,7 @@ def test_a_step_without_any_signal_is_a_step_with_zero_gradient(gen):
         loss = objective(twin, Config(minibatches=2), temperature=1.0)
         silent = batch.replace(advantage_B=torch.zeros(len(batch), dtype=torch.float64))
         for part in (batch, silent if send else silent.with_signal()):
-            update(state, part.split(1000), loss, clip=1.0, group=Alone(), device=twin.device)
+            update(state, part.split(1000), loss, clip=1.0, group=Group(), device=twin.device)
             state.step += 1
         states.append(torch.cat([p.detach().flatten() for p in twin.model.parameters()]))
     torch.testing.assert_close(states[0], states[1], atol=1e-12, rtol=1e-12)
@@ -118,7 +118,7 @@ def test_sft_loss_is_the_mean_cross_entropy_over_all_answer_tokens(gen):
     state = fresh_state({"policy": policy.model}, OPTIM)
     want = -measure_batch(policy, batch, micro_tokens=1000, temperature=1.0).logprobs_BT.nanmean()
     metrics = update(
-        state, batch.split(30), sft_objective(policy), clip=1.0, group=Alone(), device=policy.device
+        state, batch.split(30), sft_objective(policy), clip=1.0, group=Group(), device=policy.device
     )
     assert metrics["loss"] == pytest.approx(float(want), abs=1e-12)
 
@@ -135,7 +135,7 @@ def test_a_step_that_is_not_finite_is_not_taken(gen):
         return LossTerms(terms.loss_BT * float("nan"), terms.stats)
 
     with pytest.raises(TrainingError, match="step 1 is not finite"):
-        update(state, batch.split(1000), poisoned, clip=1.0, group=Alone(), device=policy.device)
+        update(state, batch.split(1000), poisoned, clip=1.0, group=Group(), device=policy.device)
     assert all(torch.equal(p, b) for p, b in zip(policy.model.parameters(), before, strict=True))
 
 

@@ -11,7 +11,7 @@ import torch
 
 import tiny
 from rekindle.engine.batch import count, pack
-from rekindle.engine.device import Alone
+from rekindle.engine.device import Group
 from rekindle.engine.update import fresh_state, update
 from rekindle.loops.group_step import objective
 from rekindle.methods.grpo import PRESETS, credit
@@ -78,7 +78,7 @@ def test_a_step_is_the_librarys(example, gen):
         batch.split(10_000),
         objective(policy, config, temperature=1.0),
         clip=optim.clip,
-        group=Alone(),
+        group=Group(),
         device=policy.device,
     )
     optimizer = torch.optim.AdamW(

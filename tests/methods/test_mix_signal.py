@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rekindle.engine.device import Alone
+from rekindle.engine.device import Group
 from rekindle.methods.wmss.telemetry import MixSignal, target_margin
 
 NAMES = {
@@ -31,7 +31,7 @@ def test_by_hand():
     signal, target = MixSignal(0.5), torch.tensor([0, 0])
     signal.add(strong[:1], weak[:1], target[:1])
     signal.add(strong[1:], weak[1:], target[1:])
-    found = signal.metrics(Alone())
+    found = signal.metrics(Group())
     mix = [math.sqrt(p) / (math.sqrt(p) + math.sqrt(1 - p)) for p in (0.995, 0.6)]
     gradient = [0.5 * (1 - p) for p in mix]
     assert found.keys() == NAMES
@@ -56,7 +56,7 @@ def test_amplified_only_where_p2_allows_it():
         wanted = p_mix < 1 - (1 - p_s) / lam
         signal = MixSignal(lam)
         signal.add(strong, weak, target)
-        assert signal.metrics(Alone())["mix/amplified"] == pytest.approx(
+        assert signal.metrics(Group())["mix/amplified"] == pytest.approx(
             float(wanted.double().mean())
         )
         assert not bool(wanted[p_s <= 1 - lam].any())
@@ -65,8 +65,8 @@ def test_amplified_only_where_p2_allows_it():
 def test_it_begins_anew_and_nothing_counted_is_missing():
     signal = MixSignal(0.5)
     signal.add(logits([0.9, 0.1]), logits([0.5, 0.5]), torch.tensor([0]))
-    signal.metrics(Alone())
-    assert all(math.isnan(value) for value in signal.metrics(Alone()).values())
+    signal.metrics(Group())
+    assert all(math.isnan(value) for value in signal.metrics(Group()).values())
 
 
 def test_margins_know_who_leads():
@@ -80,4 +80,4 @@ def test_low_precision_logits_are_raised_first():
     signal = MixSignal(0.5)
     signal.add(z, z, target)
     wanted = 1 - math.exp(5.5) / (math.exp(5.5) + 2)
-    assert signal.metrics(Alone())["mass/non_target"] == pytest.approx(wanted, rel=1e-4)
+    assert signal.metrics(Group())["mass/non_target"] == pytest.approx(wanted, rel=1e-4)

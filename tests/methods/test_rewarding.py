@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 
 import tiny
 from rekindle.engine.checkpoint import find_checkpoint
-from rekindle.engine.device import Alone
+from rekindle.engine.device import Group
 from rekindle.errors import (
     EXIT_RESUMABLE,
     ConfigError,
@@ -191,7 +191,7 @@ def test_too_many_missing_scores_stop_the_run_with_their_reasons(tree, tmp_path)
 
 
 def test_a_failure_in_another_process_is_raised_here_too():
-    class Two(Alone):
+    class Two(Group):
         def gather_objects(self, items):
             return [*items, RewardUnavailableError("server down")]
 

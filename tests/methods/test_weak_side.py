@@ -9,7 +9,7 @@ import tiny
 from rekindle.engine.adapters import Adapters
 from rekindle.engine.batch import count, pack
 from rekindle.engine.config import OptimConfig
-from rekindle.engine.device import Alone
+from rekindle.engine.device import Group
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import fresh_state, update
 from rekindle.errors import DataError, RunDirectoryError
@@ -27,7 +27,7 @@ def rows(prompts=PROMPTS, answers=ANSWERS):
 
 def cached(directory, weak, batch=None):
     batch = rows() if batch is None else batch
-    return CachedWeak.load_or_compute(directory, weak, batch, micro_tokens=10_000, group=Alone())
+    return CachedWeak.load_or_compute(directory, weak, batch, micro_tokens=10_000, group=Group())
 
 
 def gradients(policy, side, batch, micro_tokens):
@@ -125,7 +125,7 @@ def trained_pair(steps=5):
     for step in range(steps):
         state.step = step
         batch = rows().split(10_000)
-        update(state, batch, objective, clip=1e9, group=Alone(), device=policy.device)
+        update(state, batch, objective, clip=1e9, group=Group(), device=policy.device)
     return policy, adapters
 
 
@@ -186,7 +186,7 @@ def test_training_one_adapter_leaves_the_other():
     for step in range(3):
         state.step = step
         batch = rows().split(10_000)
-        update(state, batch, sft_objective(policy), clip=1e9, group=Alone(), device=policy.device)
+        update(state, batch, sft_objective(policy), clip=1e9, group=Group(), device=policy.device)
     with adapters.active("weak"):
         torch.testing.assert_close(logits(policy), logits(tiny.policy()), atol=1e-12, rtol=0)
     assert not torch.equal(logits(policy), logits(tiny.policy()))

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 import tiny
 from rekindle.engine.batch import count, pack
 from rekindle.engine.config import OptimConfig
-from rekindle.engine.device import Alone
+from rekindle.engine.device import Group
 from rekindle.engine.update import fresh_state, measure_batch, update
 from rekindle.errors import DataError, ModelError
 from rekindle.loops.stages import epochs
@@ -80,7 +80,7 @@ def train(policy, objective, models, steps=20):
             rows().split(10_000),
             objective,
             clip=1e9,
-            group=Alone(),
+            group=Group(),
             device=policy.device,
         )
 

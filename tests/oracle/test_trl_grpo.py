@@ -19,7 +19,7 @@ pytestmark = [
 trl = pytest.importorskip("trl", reason="extra [oracle]: pip install 'rekindle[oracle]'")
 
 from rekindle.engine.batch import count, pack  # noqa: E402
-from rekindle.engine.device import Alone  # noqa: E402
+from rekindle.engine.device import Group  # noqa: E402
 from rekindle.engine.update import LossTerms, fresh_state, update  # noqa: E402
 from rekindle.loops.group_step import objective  # noqa: E402
 from rekindle.methods.grpo import PRESETS, credit  # noqa: E402
@@ -133,7 +133,7 @@ def test_loss_and_gradient_equal_trl(method, beta, gen, tmp_path, datasets_modul
     grads = {}
     loss = objective(policy, config, temperature=1.0, kl=beta)
 
-    class Keep(Alone):
+    class Keep(Group):
         def sum_gradients(self, parameters):
             grads.update({n: p.grad.clone() for n, p in policy.model.named_parameters()})
 
@@ -172,7 +172,7 @@ def test_the_oracle_can_disagree(gen):
             return LossTerms(terms.loss_BT * factor, terms.stats)
 
         losses.append(
-            update(state, batch.split(60), scaled, clip=1.0, group=Alone(), device=policy.device)[
+            update(state, batch.split(60), scaled, clip=1.0, group=Group(), device=policy.device)[
                 "loss"
             ]
         )

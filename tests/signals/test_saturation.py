@@ -9,7 +9,7 @@ import torch
 import tiny
 from rekindle.engine.batch import count, pack
 from rekindle.engine.config import OptimConfig
-from rekindle.engine.device import Alone
+from rekindle.engine.device import Group
 from rekindle.engine.update import fresh_state, update
 from rekindle.errors import DataError, ModelError
 from rekindle.methods.sft import sft_objective
@@ -34,7 +34,7 @@ def fitted(learnt, steps=80):
     for step in range(steps):
         state.step = step
         micro = batch.split(10_000)
-        update(state, micro, sft_objective(policy), clip=1e9, group=Alone(), device=policy.device)
+        update(state, micro, sft_objective(policy), clip=1e9, group=Group(), device=policy.device)
     return policy
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rekindle.engine.policy import Policy
@@ -69,15 +70,11 @@ class Adapters:
 
     def load(self, name: str, directory: Path) -> None:
         """Take over an adapter that `save` wrote."""
-        from safetensors.torch import load_file
-
         weights = load_file(directory / "adapter_model.safetensors")
         _peft().set_peft_model_state_dict(self.policy.model, weights, adapter_name=name)
 
     def save(self, name: str, directory: Path) -> None:
         """Write an adapter in PEFT's layout, as safetensors."""
-        from safetensors.torch import save_file
-
         directory.mkdir(parents=True, exist_ok=True)
         adapter = _peft().get_peft_model_state_dict(self.policy.model, adapter_name=name)
         weights = {key: value.detach().cpu().contiguous() for key, value in adapter.items()}

@@ -7,7 +7,7 @@ off.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -18,22 +18,34 @@ from rekindle.ops.weights import Reduction, Totals, reduction_weights, totals
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The rows of one update on this process, not yet padded to a common prompt length.
+class _Numbers:
+    """What the rows of an update carry beside their tokens.
 
     `weight_BT` reduces per-token losses over the whole step; `advantage_B` is credit and stays out
     of it, and `shape_BT` is its factor at each token, 1 but for methods that tell tokens apart.
     `old_`, `ref_` and `sampled_logprobs_BT` are nan where there are none.
     """
 
-    prompts: list[tuple[int, ...]]
-    completions: list[tuple[int, ...]]
     weight_BT: Float[Tensor, "B T"]
     advantage_B: Float[Tensor, " B"]
     shape_BT: Float[Tensor, "B T"]
     old_logprobs_BT: Float[Tensor, "B T"]
     ref_logprobs_BT: Float[Tensor, "B T"]
     sampled_logprobs_BT: Float[Tensor, "B T"]
+
+    def of_rows(self, rows: Sequence[int], width: int | None = None) -> dict[str, Tensor]:
+        """The numbers of some rows, of the first `width` tokens, by name."""
+        index = torch.as_tensor(rows, dtype=torch.long)
+        whole = {field.name: vars(self)[field.name] for field in fields(_Numbers)}
+        return {name: x[index, :width] if x.ndim == 2 else x[index] for name, x in whole.items()}
+
+
+@dataclass(frozen=True)
+class Batch(_Numbers):
+    """The rows of one update on this process, not yet padded to a common prompt length."""
+
+    prompts: list[tuple[int, ...]]
+    completions: list[tuple[int, ...]]
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -45,16 +57,10 @@ class Batch:
 
     def select(self, rows: Sequence[int]) -> "Batch":
         """These rows, with the weights that they had in the whole."""
-        index = torch.as_tensor(rows, dtype=torch.long)
         return Batch(
             prompts=[self.prompts[row] for row in rows],
             completions=[self.completions[row] for row in rows],
-            weight_BT=self.weight_BT[index],
-            advantage_B=self.advantage_B[index],
-            shape_BT=self.shape_BT[index],
-            old_logprobs_BT=self.old_logprobs_BT[index],
-            ref_logprobs_BT=self.ref_logprobs_BT[index],
-            sampled_logprobs_BT=self.sampled_logprobs_BT[index],
+            **self.of_rows(rows),
         )
 
     def with_signal(self) -> "Batch":
@@ -95,35 +101,23 @@ class Batch:
             begin = start - len(self.prompts[row])
             tokens_BS[b, begin : begin + len(sequence)] = torch.tensor(sequence)
             attend_BS[b, begin : begin + len(sequence)] = True
-        index = torch.tensor(rows)
         return MicroBatch(
             rows=rows,
             tokens_BS=tokens_BS,
             attend_BS=attend_BS,
             start=start,
-            weight_BT=self.weight_BT[index, :width],
-            advantage_B=self.advantage_B[index],
-            shape_BT=self.shape_BT[index, :width],
-            old_logprobs_BT=self.old_logprobs_BT[index, :width],
-            ref_logprobs_BT=self.ref_logprobs_BT[index, :width],
-            sampled_logprobs_BT=self.sampled_logprobs_BT[index, :width],
+            **self.of_rows(rows, width),
         )
 
 
 @dataclass(frozen=True)
-class MicroBatch:
+class MicroBatch(_Numbers):
     """Padded tensors for one forward pass; completions begin in column `start`."""
 
     rows: list[int]  # where they stand in the batch
     tokens_BS: Int[Tensor, "B S"]
     attend_BS: Bool[Tensor, "B S"]
     start: int
-    weight_BT: Float[Tensor, "B T"]
-    advantage_B: Float[Tensor, " B"]
-    shape_BT: Float[Tensor, "B T"]
-    old_logprobs_BT: Float[Tensor, "B T"]
-    ref_logprobs_BT: Float[Tensor, "B T"]
-    sampled_logprobs_BT: Float[Tensor, "B T"]
 
     @property
     def mask_BT(self) -> Bool[Tensor, "B T"]:

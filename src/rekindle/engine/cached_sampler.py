@@ -11,7 +11,7 @@ Axes: P prompts, B rows (samples of prompts), S prompt slots, T new tokens, V vo
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,19 +33,11 @@ _NUMBERS_AHEAD = 64  # positions whose random numbers are made at once
 _LOOK_EVERY = 8  # on a GPU, steps between looks at what has finished: a look waits for the device
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     """One completion of a batch."""
 
     problem: int
     sample: int
-
-
-@dataclass(frozen=True)
-class _Answer:
-    tokens: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    finish: Finish
 
 
 class CachedSampler:
@@ -95,10 +87,7 @@ class CachedSampler:
         with torch.inference_mode(), self._decoder(config.batch_size) as (decoder, at_once):
             for rows in _plan(lengths, samples, at_once):
                 batch = _Batch(self._policy, problems, prompts, rows, config, seed, stops)
-                answers = batch.generate(decoder)
-                for row, answer in zip(rows, answers, strict=True):
-                    problem, prompt = problems[row.problem], prompts[row.problem]
-                    rollouts[row] = self._rollout(problem, prompt, row.sample, answer, stops)
+                rollouts.update(zip(rows, batch.generate(decoder), strict=True))
         return [rollouts[_Row(p, s)] for p in range(len(problems)) for s in range(samples)]
 
     @contextmanager
@@ -142,46 +131,17 @@ class CachedSampler:
             self._stops = StopStrings(config.stop, self._policy)
         return self._stops
 
-    def _rollout(
-        self,
-        problem: Problem,
-        prompt: tuple[int, ...],
-        sample: int,
-        answer: _Answer,
-        stops: StopStrings | None,
-    ) -> Rollout:
-        text = self._policy.decode(answer.tokens)
-        if stops is not None and answer.finish == "stop":
-            text = stops.cut(text)
-        return Rollout(
-            problem=problem,
-            sample=sample,
-            prompt_tokens=prompt,
-            tokens=answer.tokens,
-            sampled_logprobs=answer.logprobs,
-            text=text,
-            finish=answer.finish,
-        )
-
 
 def _plan(lengths: Sequence[int], samples: int, batch_size: int) -> list[list[_Row]]:
     """Rows of each batch: whole groups where they fit, similar prompt lengths together."""
     order = sorted(range(len(lengths)), key=lambda problem: lengths[problem])
-    if samples > batch_size:
-        return [
-            [_Row(problem, sample) for sample in range(first, min(first + batch_size, samples))]
-            for problem in order
-            for first in range(0, samples, batch_size)
-        ]
-    groups = batch_size // samples
-    return [
-        [
-            _Row(problem, sample)
-            for problem in order[first : first + groups]
-            for sample in range(samples)
-        ]
-        for first in range(0, len(order), groups)
-    ]
+    groups = max(1, batch_size // samples)
+    batches = []
+    for first in range(0, len(order), groups):
+        together = order[first : first + groups]
+        rows = [_Row(problem, sample) for problem in together for sample in range(samples)]
+        batches += [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
+    return batches
 
 
 class _Batch:
@@ -198,9 +158,9 @@ class _Batch:
         stops: StopStrings | None,
     ) -> None:
         self.policy, self.config, self.stops = policy, config, stops
-        numbers = list(dict.fromkeys(row.problem for row in rows))
-        self.prompts = [prompts[number] for number in numbers]
-        place = {number: index for index, number in enumerate(numbers)}
+        self.rows, self.problems = rows, problems
+        self.prompts = {row.problem: prompts[row.problem] for row in rows}
+        place = {number: index for index, number in enumerate(self.prompts)}
         # fp64, which draws need, is not to be had on Apple's GPUs: there, logits come to the CPU
         device = torch.device("cpu") if policy.device.type == "mps" else policy.device
         self.device = device
@@ -210,20 +170,19 @@ class _Batch:
         ]
         self.limit_B = torch.tensor(limits, device=device)
         self.room, self.same_limit = max(limits), min(limits) == max(limits)
-        self.spare = policy.context - max(map(len, self.prompts))  # steps until a row is full
-        self.ids = [problems[row.problem].id for row in rows]
-        self.keys_B2 = stream_keys(
-            seed, [(name, row.sample) for name, row in zip(self.ids, rows, strict=True)]
-        )
+        longest = max(map(len, self.prompts.values()))
+        self.spare = policy.context - longest  # steps until a row is full
+        self.keys_B2 = stream_keys(seed, [(problems[row.problem].id, row.sample) for row in rows])
         vocabulary = policy.model.get_input_embeddings().weight.shape[0]
         self.ends_V = torch.zeros(vocabulary, dtype=torch.bool, device=device)
         self.ends_V.index_fill_(0, torch.tensor(policy.eos_ids, device=device).long(), True)
         self.record = _Record(len(rows), self.room, device)
         self.stopped: dict[int, int] = {}  # row -> length, for those that a stop string ended
 
-    def generate(self, decoder: Decoder) -> list[_Answer]:
-        """Draw until every row has finished; answers in the order of the rows."""
-        tokens_PS, attend_PS = _pad_left(self.prompts, self.policy.pad_id, self.device)
+    def generate(self, decoder: Decoder) -> list[Rollout]:
+        """Draw until every row has finished; rollouts in the order of the rows."""
+        prompts = list(self.prompts.values())
+        tokens_PS, attend_PS = _pad_left(prompts, self.policy.pad_id, self.device)
         logits_BV = decoder.begin(tokens_PS, attend_PS, self.source_B, room=self.room)
         limit_B, finished_B = self.limit_B, torch.zeros_like(self.limit_B, dtype=torch.bool)
         look_every = 1 if self.device.type == "cpu" or self.stops else _LOOK_EVERY
@@ -252,7 +211,7 @@ class _Batch:
                     uniform_TB, tokens_B = uniform_TB[:, order], tokens_B[order]
                     limit_B, finished_B = limit_B[order], finished_B[order]
             logits_BV = decoder.extend(tokens_B)
-        return self._answers()
+        return self._rollouts()
 
     def _numbers(self, start: int) -> Tensor:
         keys_B2 = self.keys_B2[self.record.rows_B.cpu().numpy()]
@@ -275,7 +234,7 @@ class _Batch:
                 finished_B[place] = True
                 self.stopped[row] = len(tokens)
 
-    def _answers(self) -> list[_Answer]:
+    def _rollouts(self) -> list[Rollout]:
         self.record.flush()
         tokens_BT, logprobs_BT = self.record.tokens_BT.cpu(), self.record.logprobs_BT.cpu()
         # rows go on for a while after their end: cut at the first end token, limit or stop
@@ -283,19 +242,27 @@ class _Batch:
         ended_B, first_B = ends_BT.any(dim=1), ends_BT.int().argmax(dim=1)
         length_B = torch.where(ended_B, first_B + 1, self.limit_B.cpu()).minimum(self.limit_B.cpu())
         ended, lengths = (ended_B & (first_B < length_B)).tolist(), length_B.tolist()
-        answers = []
-        for row, (tokens, logprobs) in enumerate(
-            zip(tokens_BT.tolist(), logprobs_BT.tolist(), strict=True)
-        ):
-            finish: Finish = "eos" if ended[row] else "length"
-            length = lengths[row]
-            if row in self.stopped:
-                finish, length = "stop", self.stopped[row]
-            answer = _Answer(tuple(tokens[:length]), tuple(logprobs[:length]), finish)
-            if not math.isfinite(sum(answer.logprobs)):
-                raise _not_finite(self.ids[row])
-            answers.append(answer)
-        return answers
+        rollouts = []
+        for b, (number, sample) in enumerate(self.rows):
+            finish: Finish = "eos" if ended[b] else "length"
+            length = lengths[b]
+            if b in self.stopped:
+                finish, length = "stop", self.stopped[b]
+            tokens, logprobs = tokens_BT[b, :length].tolist(), logprobs_BT[b, :length].tolist()
+            if not math.isfinite(sum(logprobs)):
+                raise _not_finite(self.problems[number].id)
+            text = self.policy.decode(tokens)
+            rollout = Rollout(
+                problem=self.problems[number],
+                sample=sample,
+                prompt_tokens=self.prompts[number],
+                tokens=tuple(tokens),
+                sampled_logprobs=tuple(logprobs),
+                text=self.stops.cut(text) if self.stops and finish == "stop" else text,
+                finish=finish,
+            )
+            rollouts.append(rollout)
+        return rollouts
 
 
 class _Record:

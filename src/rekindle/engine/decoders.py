@@ -35,25 +35,23 @@ class ModelDecoder:
         self._policy = policy
 
     def begin(self, tokens_PS: Tensor, attend_PS: Tensor, source_B: Tensor, *, room: int) -> Tensor:
-        """Read left-padded prompts; row b goes on from prompt `source_B[b]`. Logits, [B, V]."""
         device, self._logits_to = self._policy.device, tokens_PS.device
         source_B, attend_PS = source_B.to(device), attend_PS.to(device)
-        prefill = self._policy.prefill(tokens_PS.to(device), attend_PS)
-        self._past = prefill.past
+        self._past = self._policy.fresh_cache()
+        logits_PV = self._policy.extend(self._past, tokens_PS.to(device), attend_PS)
         self._past.reorder_cache(source_B)  # selects rows of every kind of cache
         self._filled = tokens_PS.shape[1]
         new = torch.ones(source_B.numel(), room, dtype=torch.bool, device=device)
         self._attend = torch.cat([attend_PS[source_B], new], dim=1)
-        return prefill.logits_BV[source_B].to(self._logits_to)
+        return logits_PV[source_B].to(self._logits_to)
 
     def extend(self, tokens_B: Tensor) -> Tensor:
-        """Append a token to each row. Logits, [B, V]."""
         self._filled += 1
-        tokens_B, attend_BS = tokens_B.to(self._attend.device), self._attend[:, : self._filled]
-        return self._policy.extend(self._past, tokens_B, attend_BS).to(self._logits_to)
+        tokens_B1, attend_BS = tokens_B.to(self._attend.device)[:, None], self._attend
+        logits_BV = self._policy.extend(self._past, tokens_B1, attend_BS[:, : self._filled])
+        return logits_BV.to(self._logits_to)
 
     def keep(self, order_B: Tensor) -> None:
-        """Go on with these rows, in this order."""
         order_B = order_B.to(self._attend.device)
         self._past.reorder_cache(order_B)
         self._attend = self._attend[order_B]

@@ -6,7 +6,7 @@ Start several processes with `accelerate launch` or `torchrun`; one process need
 import os
 import random
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, Protocol, TypeVar, cast, runtime_checkable
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -15,12 +15,6 @@ from rekindle.errors import ConfigError, RekindleError
 
 T = TypeVar("T")
 
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float64": torch.float64,
-}
 _SMALL_MODEL = 20_000_000  # parameters below which a second thread costs more than it brings
 
 
@@ -72,7 +66,8 @@ def micro_tokens(chosen: int | None, device: torch.device) -> int:
 
 def pick_dtype(name: str) -> torch.dtype:
     """torch's dtype for a recipe's name."""
-    return _DTYPES[name]
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
 
 
 def seed_everything(seed: int, *, deterministic: bool = False) -> None:
@@ -86,60 +81,30 @@ def seed_everything(seed: int, *, deterministic: bool = False) -> None:
         torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
 
 
-@runtime_checkable
-class Group(Protocol):
-    """The processes of one run. Every method but the properties is called by all of them."""
+class Group:
+    """The processes of one run, all of which call every method; as it is, a group of one."""
 
-    @property
-    def rank(self) -> int:
-        """Of this process, from 0."""
-
-    @property
-    def size(self) -> int:
-        """How many there are."""
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this one writes and speaks."""
-
-    def barrier(self) -> None:
-        """Wait for all."""
+    rank: int = 0  # of this process
+    size: int = 1
+    is_main: bool = True  # whether this one writes and speaks
 
     def gather_objects(self, items: list[T]) -> list[T]:
         """The lists of all processes, in order of rank, joined."""
+        return items
 
     def broadcast_object(self, item: T) -> T:
         """The main process's object, everywhere."""
+        return item
 
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
         """Key-wise sums in fp64; keys may differ between processes."""
+        return dict(values)
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Replace every gradient by its sum over processes."""
 
 
-class Alone:
-    """A group of one."""
-
-    rank, size, is_main = 0, 1, True
-
-    def barrier(self) -> None:
-        return
-
-    def gather_objects(self, items: list[T]) -> list[T]:
-        return items
-
-    def broadcast_object(self, item: T) -> T:
-        return item
-
-    def sum(self, values: Mapping[str, float]) -> dict[str, float]:
-        return dict(values)
-
-    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        return
-
-
-class Accelerated:
+class Accelerated(Group):
     """Data parallel processes through accelerate: gloo on CPUs, nccl on GPUs.
 
     Gradients are summed once a step, in flat buckets, after all micro-batches: the loss weights
@@ -150,28 +115,23 @@ class Accelerated:
     bucket_elements = 32 * 1024 * 1024
 
     def __init__(self, *, cpu: bool) -> None:
-        from accelerate import PartialState
+        from accelerate import PartialState, utils
 
-        self._state = PartialState(cpu=cpu)
-        self.rank: int = self._state.process_index
-        self.size: int = self._state.num_processes
-        self.is_main: bool = self._state.is_main_process
-
-    def barrier(self) -> None:
-        self._state.wait_for_everyone()
+        self._state, self._utils = PartialState(cpu=cpu), utils
+        self.rank, self.size = self._state.process_index, self._state.num_processes
+        self.is_main = self._state.is_main_process
 
     def gather_objects(self, items: list[T]) -> list[T]:
-        from accelerate.utils import gather_object
-
-        return list(gather_object(items))
+        """Pickled, by accelerate."""
+        return list(self._utils.gather_object(items))
 
     def broadcast_object(self, item: T) -> T:
-        from accelerate.utils import broadcast_object_list
-
-        sent: T = broadcast_object_list([item])[0]
+        """Pickled, by accelerate."""
+        sent: T = self._utils.broadcast_object_list([item])[0]
         return sent
 
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Gathered, then added in order of rank."""
         total: dict[str, float] = {}
         for part in self.gather_objects([dict(values)]):
             for key, value in part.items():
@@ -179,6 +139,7 @@ class Accelerated:
         return total
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """In flat buckets, each of one dtype."""
         grads = [p.grad for p in parameters if p.grad is not None]
         bucket: list[torch.Tensor] = []
         filled = 0
@@ -194,9 +155,7 @@ class Accelerated:
             self._sum_bucket(bucket)
 
     def _sum_bucket(self, grads: list[torch.Tensor]) -> None:
-        from accelerate.utils import reduce
-
-        flat = reduce(torch.cat([grad.flatten() for grad in grads]), reduction="sum")
+        flat = self._utils.reduce(torch.cat([grad.flatten() for grad in grads]), reduction="sum")
         for grad, summed in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
             grad.copy_(summed.view_as(grad))
 
@@ -204,7 +163,7 @@ class Accelerated:
 def process_group(device: str) -> Group:
     """The group that the launcher's environment describes; a lone process costs nothing."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Alone()
+        return Group()
     return Accelerated(cpu=pick_device(device).type == "cpu")
 
 

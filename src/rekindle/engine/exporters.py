@@ -45,31 +45,28 @@ class Exporters:
     """
 
     def __init__(self, names: Sequence[str], directory: Path, config: Mapping[str, object]) -> None:
-        self._waiting = {name: _MAKERS[name](directory, config) for name in names}
-        self._open: dict[str, tuple[Connection, tuple[type[Exception], ...]]] = {}
+        self._working = {name: _MAKERS[name](directory, config) for name in names}
+        self._open: dict[str, Connection] = {}
 
     def send(self, step: int, row: Mapping[str, float]) -> None:
         """A row to all of them."""
-        for name, exporter in list(self._waiting.items()):
-            del self._waiting[name]
+        for name, exporter in list(self._working.items()):
             try:
-                self._open[name] = (exporter.start(step), exporter.errors)
+                if name not in self._open:
+                    self._open[name] = exporter.start(step)
+                self._open[name].send(step, row)
             except exporter.errors as error:
-                _warn(name, error)
-        for name, (connection, errors) in list(self._open.items()):
-            try:
-                connection.send(step, row)
-            except errors as error:
-                del self._open[name]
+                del self._working[name]
+                self._open.pop(name, None)
                 _warn(name, error)
 
     def close(self) -> None:
         """Let them write what they still hold."""
         while self._open:
-            name, (connection, errors) = self._open.popitem()
+            name, connection = self._open.popitem()
             try:
                 connection.close()
-            except errors as error:
+            except self._working[name].errors as error:
                 _warn(name, error)
 
 
@@ -82,10 +79,8 @@ def _warn(name: str, error: Exception) -> None:
 
 
 def _tensorboard(directory: Path, config: Mapping[str, object]) -> Exporter:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise missing_extra("tensorboard", extra="trackers", needed_for="TensorBoard") from error
+    _package("tensorboard", "TensorBoard")
+    from torch.utils.tensorboard import SummaryWriter
 
     def start(step: int) -> Connection:
         # Rows from here on are new: a run that was killed may have sent some of them before.
@@ -105,33 +100,25 @@ def _wandb(directory: Path, config: Mapping[str, object]) -> Exporter:
     wandb = _package("wandb", "W&B")
 
     def start(step: int) -> Connection:
-        session = wandb.init(
-            project="rekindle",
-            name=directory.resolve().name,
-            id=_run_id(directory),
-            resume="allow",
-            dir=str(directory),
-            config=dict(config),
-        )
-        return Connection(lambda step, row: session.log(dict(row), step=step), session.finish)
+        name, run_id = _names(directory)
+        return _session(wandb, config, name=name, id=run_id, dir=str(directory))
 
     return Exporter(start, (*_COMMON, wandb.Error))
 
 
 def _trackio(directory: Path, config: Mapping[str, object]) -> Exporter:
     trackio = _package("trackio", "trackio")
+    network = importlib.import_module("httpx").HTTPError  # what trackio sends rows with
 
     def start(step: int) -> Connection:
-        session = trackio.init(
-            project="rekindle",
-            name=f"{directory.resolve().name}-{_run_id(directory)}",
-            config=dict(config),
-            resume="allow",
-        )
-        return Connection(lambda step, row: session.log(dict(row), step=step), session.finish)
+        return _session(trackio, config, name="-".join(_names(directory)))
 
-    network = importlib.import_module("httpx").HTTPError  # what trackio sends rows with
     return Exporter(start, (*_COMMON, network, sqlite3.Error))
+
+
+def _session(package: ModuleType, config: Mapping[str, object], **own: str) -> Connection:
+    session = package.init(project="rekindle", resume="allow", config=dict(config), **own)
+    return Connection(lambda step, row: session.log(dict(row), step=step), session.finish)
 
 
 def _package(name: str, needed_for: str) -> ModuleType:
@@ -141,13 +128,9 @@ def _package(name: str, needed_for: str) -> ModuleType:
         raise missing_extra(name, extra="trackers", needed_for=needed_for) from error
 
 
-def _run_id(directory: Path) -> str:
-    """The same for all sessions of a run, another for every run."""
-    return str(read_json(directory / "manifest.json")["id"])
+def _names(directory: Path) -> tuple[str, str]:
+    """The run's name and its id: the same for all sessions of a run, another for every run."""
+    return directory.resolve().name, str(read_json(directory / "manifest.json")["id"])
 
 
-_MAKERS: dict[str, Callable[[Path, Mapping[str, object]], Exporter]] = {
-    "tensorboard": _tensorboard,
-    "wandb": _wandb,
-    "trackio": _trackio,
-}
+_MAKERS = {"tensorboard": _tensorboard, "wandb": _wandb, "trackio": _trackio}

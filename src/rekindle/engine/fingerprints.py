@@ -6,13 +6,14 @@ from pathlib import Path
 
 import torch
 
-from rekindle.engine.policy import Policy, model_source
+from rekindle import testbed
+from rekindle.engine.policy import Policy
 from rekindle.files import sha256_file
 
 
 def source_fingerprint(policy: Policy) -> str:
     """Hash of where the weights came from: of local files, else of the hub commit."""
-    directory = Path(model_source(policy.config))
+    directory = Path(testbed.located(policy.config.name))
     digest = hashlib.sha256()
     if directory.is_dir():
         for path in sorted(directory.iterdir()):
@@ -31,12 +32,3 @@ def weights_fingerprint(policy: Policy) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def same_weights(one: Policy, other: Policy) -> bool:
-    """Whether two models in memory have equal weights: as their fingerprints say, and quicker,
-    for the first tensor that differs settles it."""
-    ours, theirs = one.model.state_dict(), other.model.state_dict()
-    if ours.keys() != theirs.keys():
-        return False
-    return all(torch.equal(tensor, theirs[name].to(tensor.device)) for name, tensor in ours.items())

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -24,13 +24,6 @@ from rekindle.records import Problem
 # Heads that are one plain linear map: the chunked scorer may then skip the [T, V] logits.
 _PLAIN_HEADS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 _CHUNK_ABOVE_VOCAB = 16_384
-
-
-class Prefill(NamedTuple):
-    """The state from which completions go on."""
-
-    logits_BV: Tensor  # next-token logits after each prompt
-    past: Any  # the transformers cache, one row a prompt
 
 
 @dataclass
@@ -58,7 +51,7 @@ class Policy:
             ModelError: it does not exist, has no usable end token, pads with its end token, or its
                 tokenizer has ids that the model lacks.
         """
-        source = model_source(config)
+        source = testbed.located(config.name)
         # Loaded here: transformers takes seconds to import.
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
@@ -107,8 +100,8 @@ class Policy:
 
     def frozen_copy(self) -> "Policy":
         """The same policy, copied now and without gradients: a reference that cannot drift."""
-        twin = copy.copy(self)
-        twin.model = copy.deepcopy(self.model).eval().requires_grad_(False)
+        twin = self.trainable_copy()
+        twin.model.requires_grad_(False)
         return twin
 
     def trainable_copy(self) -> "Policy":
@@ -236,19 +229,10 @@ class Policy:
         """
         targets_BT = tokens_BS[:, start:]
         inputs = _inputs(tokens_BS, attend_BS)
-        if self._scores_in_chunks():
+        if entropy == "detached" and self._scores_in_chunks():
             hidden_BTD = self.model.model(**inputs).last_hidden_state[:, start - 1 :]
-            return (
-                chunked_token_scores(
-                    hidden_BTD, self.model.lm_head.weight, targets_BT, temperature=temperature
-                )
-                if entropy == "detached"
-                else token_scores(
-                    self.model.lm_head(hidden_BTD),
-                    targets_BT,
-                    temperature=temperature,
-                    entropy=entropy,
-                )
+            return chunked_token_scores(
+                hidden_BTD, self.model.lm_head.weight, targets_BT, temperature=temperature
             )
         logits_BTV = self.model(**inputs, logits_to_keep=targets_BT.shape[1]).logits
         return token_scores(logits_BTV, targets_BT, temperature=temperature, entropy=entropy)
@@ -283,45 +267,29 @@ class Policy:
         kind = self.model.config
         return kind.model_type in _PLAIN_HEADS and kind.vocab_size > _CHUNK_ABOVE_VOCAB
 
-    @torch.no_grad()
-    def prefill(self, tokens_BS: Int[Tensor, "B S"], attend_BS: Bool[Tensor, "B S"]) -> Prefill:
-        """Read left-padded prompts: logits of the next token, and the cache to go on from."""
+    def fresh_cache(self) -> Any:
+        """The transformers cache from which `extend` begins."""
         from transformers import DynamicCache
 
-        out = self.model(
-            input_ids=tokens_BS,
-            attention_mask=attend_BS.long(),
-            position_ids=_positions(attend_BS),
-            past_key_values=DynamicCache(config=self.model.config),
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return Prefill(logits_BV=out.logits[:, -1], past=out.past_key_values)
+        return DynamicCache(config=self.model.config)
 
     @torch.no_grad()
     def extend(
-        self, past: Any, tokens_B: Int[Tensor, " B"], attend_BS: Bool[Tensor, "B S"]
+        self, past: Any, tokens_BT: Int[Tensor, "B T"], attend_BS: Bool[Tensor, "B S"]
     ) -> Float[Tensor, "B V"]:
-        """Append one token to each row of the cache; logits of the one after it.
+        """Append tokens to each row of the cache, a left-padded prompt or one; logits of the next.
 
-        `attend_BS` covers the cache and the new token, which is its last column.
+        `attend_BS` covers the cache and the new tokens, which are its last columns.
         """
         out = self.model(
-            input_ids=tokens_B[:, None],
+            input_ids=tokens_BT,
             attention_mask=attend_BS.long(),
-            position_ids=attend_BS.sum(dim=1, keepdim=True) - 1,
+            position_ids=_positions(attend_BS)[:, -tokens_BT.shape[1] :],
             past_key_values=past,
             use_cache=True,
             logits_to_keep=1,
         )
         return out.logits[:, -1]  # type: ignore[no-any-return]
-
-
-def model_source(config: ModelConfig) -> str:
-    """The directory or hub id behind a model name."""
-    if config.name.startswith("testbed/"):
-        return str(testbed.resolve(config.name))
-    return config.name
 
 
 def _inputs(

@@ -11,12 +11,11 @@ One process writes; with several, all see the same directory and take the same d
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import NoReturn
 
 from rekindle.engine.checkpoint import drop_old, find_checkpoint, refuse_full_disk, save_checkpoint
 from rekindle.engine.config import CheckpointConfig, LogConfig
-from rekindle.engine.device import Alone, Group, on_main
+from rekindle.engine.device import Group, on_main
 from rekindle.engine.exporters import Exporters
 from rekindle.engine.interrupts import Interrupts
 from rekindle.engine.manifest import STATE_FORMAT, Manifest, Session, now
@@ -102,7 +101,7 @@ class Run:
                 the differences are listed).
             MissingExtraError: an exporter's package is not installed.
         """
-        group, directory = group or Alone(), Path(directory)
+        group, directory = group or Group(), Path(directory)
         own: list[tuple[RunLock, Exporters]] = []  # stays in the main process
 
         def prepare() -> bool:
@@ -130,12 +129,7 @@ class Run:
         self._interrupts.install()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         # `steps` is a generator: after an error in its body it is still waiting.
         if self._progress is not None:
             self._progress.close()
@@ -144,7 +138,7 @@ class Run:
         if self._lock is not None:
             self._lock.release()
         try:
-            if error is None:
+            if kind is None:
                 self._interrupts.pass_on()
         finally:
             self._interrupts.restore()
@@ -267,10 +261,11 @@ class Run:
 
     def _check_space(self, state: TrainState) -> None:
         # The first checkpoint may be hours away; the optimizer's share is not known before it.
-        def check() -> None:
-            refuse_full_disk(self.directory, needed=state.nbytes(), purpose="one checkpoint")
-
-        on_main(self.group, check)
+        needed = state.nbytes()
+        on_main(
+            self.group,
+            lambda: refuse_full_disk(self.directory, needed=needed, purpose="one checkpoint"),
+        )
 
     # --- the record
 

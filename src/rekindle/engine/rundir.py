@@ -43,7 +43,6 @@ OWN = (
     CONFIG,
     MANIFEST,
 )
-_ABSENT = "(absent)"
 
 
 def claim(
@@ -215,15 +214,10 @@ def _refuse_changes(directory: Path, config: str, fingerprints: Mapping[str, str
             fix="restore it, or start again with --overwrite",
         ) from error
     manifest: Manifest = read_json(directory / MANIFEST)
-    before = {**_shown(saved), **_named(manifest["fingerprints"])}
-    after = {**_shown(yaml.safe_load(config)), **_named(fingerprints)}
-    before["state format"] = repr(manifest.get("state_format"))
-    after["state format"] = repr(STATE_FORMAT)
-    lines = []
-    for key in dict.fromkeys([*after, *before]):
-        was, now = before.get(key, _ABSENT), after.get(key, _ABSENT)
-        if was != now:
-            lines.append(f"{key}: {was} -> {now}")
+    before = {**flat(saved), **_named(manifest["fingerprints"])}
+    after = {**flat(yaml.safe_load(config)), **_named(fingerprints)}
+    before["state format"], after["state format"] = manifest.get("state_format"), STATE_FORMAT
+    lines = differences(before, after)
     if lines:
         raise RunDirectoryError(
             f"{directory} was made with different settings, data or model:\n    "
@@ -234,11 +228,7 @@ def _refuse_changes(directory: Path, config: str, fingerprints: Mapping[str, str
 
 
 def _named(fingerprints: Mapping[str, str]) -> dict[str, str]:
-    return {f"{name} (hash)": repr(value) for name, value in fingerprints.items()}
-
-
-def _shown(tree: object) -> dict[str, str]:
-    return {key: repr(value) for key, value in flat(tree).items()}
+    return {f"{name} (hash)": value for name, value in fingerprints.items()}
 
 
 def flat(tree: object, prefix: str = "") -> dict[str, object]:
@@ -247,3 +237,14 @@ def flat(tree: object, prefix: str = "") -> dict[str, object]:
         return {prefix: tree}
     parts = (flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in tree.items())
     return {key: value for part in parts for key, value in part.items()}
+
+
+def differences(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    """`key: was -> is` of each value that differs between two flat mappings."""
+    lines = []
+    for key in dict.fromkeys([*after, *before]):
+        was = repr(before[key]) if key in before else "(absent)"
+        is_ = repr(after[key]) if key in after else "(absent)"
+        if was != is_:
+            lines.append(f"{key}: {was} -> {is_}")
+    return lines

@@ -141,9 +141,9 @@ class TrainState:
 
     def nbytes(self) -> int:
         """What a save takes on disk, about."""
-        weights = sum(_nbytes(t) for m in self.models.values() for t in _own_tensors(m).values())
+        weights = sum(t.nbytes for m in self.models.values() for t in _own_tensors(m).values())
         slots = self.optimizer.state.values()
-        moments = sum(_nbytes(v) for slot in slots for v in slot.values() if isinstance(v, Tensor))
+        moments = sum(v.nbytes for slot in slots for v in slot.values() if isinstance(v, Tensor))
         return weights + moments + 65_536
 
 
@@ -284,10 +284,6 @@ def _uncast(loaded: Any, saved: Any) -> Any:
     if isinstance(saved, list | tuple):
         return type(saved)(_uncast(a, b) for a, b in zip(loaded, saved, strict=True))
     return saved
-
-
-def _nbytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
 
 
 def to_plain(value: object, tensors: dict[str, Tensor], name: str) -> object:

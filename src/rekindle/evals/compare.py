@@ -76,12 +76,12 @@ def compare_many(
         afters.append(befores[-1] if after is before else values_of(after, metric, level))
     differences = [a - b for a, b in zip(afters, befores, strict=True)]
     reach = np.inf if metric in UNBOUNDED else 1.0
+    bounds = (-reach, reach)
     if len(pairs) == 1:
-        interval = paired(afters[0], befores[0], bounds=(-reach, reach))
+        interval = paired(afters[0], befores[0], bounds=bounds)
         p_value = _one_pair_p(afters[0], befores[0])
     else:
         asked = {problems_at(before, level) for before, _ in pairs}
-        bounds = (-reach, reach)
         interval, p_value = _over_pairs(differences, bases, bounds, kind, alike=len(asked) == 1)
     unscored = [np.isnan(difference) for difference in differences]
     befores = [np.where(no, np.nan, x) for no, x in zip(unscored, befores, strict=True)]
@@ -176,9 +176,7 @@ def values_of(result: Eval, metric: str, level: str | None) -> Floats:
     Raises:
         DataError: a metric that was not measured, or a level that was not evaluated.
     """
-    outcome_PK = np.array(
-        [[np.nan if x is None else x for x in row] for row in result["outcomes"]], dtype=np.float64
-    )
+    outcome_PK = np.array([_floats(row) for row in result["outcomes"]])
     greedy = result.get("greedy_outcomes")
     if metric == "greedy" and greedy is not None:
         values = _floats(greedy)

@@ -35,7 +35,17 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from rekindle.errors import ConfigError
-from rekindle.evals.intervals import FEW, LEVEL, RESAMPLES, Floats, Interval, cluster, few_differ
+from rekindle.evals.intervals import (
+    FEW,
+    LEVEL,
+    RESAMPLES,
+    SIGNS,
+    Floats,
+    Interval,
+    cluster,
+    few_differ,
+)
+from rekindle.evals.passk import avg_at_k
 
 Kind = Literal["crossed", "bootstrap"]
 Nested = Mapping[str, Mapping[int, Floats]]  # base -> seed -> difference on each problem
@@ -60,7 +70,6 @@ class Crossed(NamedTuple):
 def crossed(
     differences: Nested,
     *,
-    level: float = LEVEL,
     bounds: Bounds = _ACCURACY,
     kind: Kind = "crossed",
     seed: int = 0,
@@ -69,7 +78,6 @@ def crossed(
 
     Args:
         differences: the same problems everywhere; nan where a problem has no score.
-        level: of the interval.
         bounds: what a difference cannot pass; infinite for a metric without bounds.
         kind: the interval: two-way t, or the hierarchical bootstrap.
         seed: of the bootstrap's draws.
@@ -92,21 +100,21 @@ def crossed(
     counts = (len(known), len({seed for seeds in known.values() for seed in seeds}))
     n_problems = int((~np.isnan(table_RP)).any(axis=0).sum())
     if len(table_RP) == 1:
-        alone = cluster(table_RP[0], level=level, bounds=bounds)
+        alone = cluster(table_RP[0], bounds=bounds)
         return Crossed(*alone[:3], math.nan, *counts, n_problems)
     means = {base: [_mean(run) for run in seeds.values()] for base, seeds in known.items()}
     if kind == "bootstrap":
-        interval = _bootstrap(table_RP, means, level, seed)
+        interval = _bootstrap(table_RP, means, seed)
     else:
-        interval = two_way(table_RP, [float(np.mean(m)) for m in means.values()], level)
-    blind = nearly_all_agree(table_RP, level, bounds)
+        interval = two_way(table_RP, [float(np.mean(m)) for m in means.values()])
+    blind = nearly_all_agree(table_RP, bounds)
     low = max(bounds[0], min(interval.ci_low, blind.ci_low))
     high = min(bounds[1], max(interval.ci_high, blind.ci_high))
     p_value = run_sign_flip_p([mean for values in means.values() for mean in values])
     return Crossed(interval.value, low, high, p_value, *counts, n_problems)
 
 
-def run_sign_flip_p(means: Sequence[float], *, seed: int = 0, resamples: int = 20_000) -> float:
+def run_sign_flip_p(means: Sequence[float]) -> float:
     """Two-sided p of a paired permutation test over runs: had the arms been the same, each run's
     difference could as well have had the other sign.
 
@@ -120,9 +128,8 @@ def run_sign_flip_p(means: Sequence[float], *, seed: int = 0, resamples: int = 2
     if len(values) <= _EXACT:
         signs = np.array(list(product((1.0, -1.0), repeat=len(values))))
         return float(np.mean(np.abs(signs @ values) >= observed))
-    rng = np.random.default_rng(seed)
-    signs = rng.choice((1.0, -1.0), size=(resamples, len(values)))
-    return float((np.sum(np.abs(signs @ values) >= observed) + 1) / (resamples + 1))
+    signs = np.random.default_rng(0).choice((1.0, -1.0), size=(SIGNS, len(values)))
+    return float((np.sum(np.abs(signs @ values) >= observed) + 1) / (SIGNS + 1))
 
 
 def noise_of(metric: str, samples: int) -> float:
@@ -163,7 +170,6 @@ def minimum_detectable(
     spread: Spread = SPREADS[1],
     noise_sd: float = 0.2,
     power: float = 0.8,
-    level: float = LEVEL,
 ) -> float:
     """The smallest true difference that a study of this size finds with this probability.
 
@@ -200,7 +206,6 @@ def minimum_detectable(
         drawn(of_bases + of_both, (runs if alone else n_bases) - 1),
         drawn(spread.problem**2 / n_problems + of_both, problems_df),
         _Variance(np.full(_DRAWS, of_both), (runs - 1) * problems_df),
-        level,
     )
     top = float(half_K.max()) + 10 * error
 
@@ -225,17 +230,17 @@ def _refuse_no_study(n_bases: int, n_seeds: int, n_problems: int, power: float) 
         )
 
 
-def two_way(table_RP: Floats, base_means: Sequence[float], level: float = LEVEL) -> Interval:
+def two_way(table_RP: Floats, base_means: Sequence[float]) -> Interval:
     """The mean of base means, with the interval of the module's text; R runs, P problems."""
     value = float(np.mean(base_means))
     run_means = np.array([_mean(run) for run in table_RP])
     groups = np.array(base_means) if len(base_means) > 1 else run_means
     of_runs, runs_df = float(np.var(groups, ddof=1)) / len(groups), len(groups) - 1
-    problem_means = _column_means(table_RP)
-    problem_means = problem_means[~np.isnan(problem_means)]
+    means_P = avg_at_k(table_RP.T)
+    problem_means = means_P[~np.isnan(means_P)]
     n = len(problem_means)
     of_problems = float(np.var(problem_means, ddof=1)) / n if n > 1 else 0.0
-    rest = table_RP - run_means[:, None] - _column_means(table_RP)[None, :] + np.nanmean(table_RP)
+    rest = table_RP - run_means[:, None] - means_P[None, :] + np.nanmean(table_RP)
     cells = int((~np.isnan(rest)).sum())
     freedom_of_rest = max(1, (len(table_RP) - 1) * (n - 1))
     of_both = float(np.nansum(rest**2)) / freedom_of_rest / max(1, cells)
@@ -243,7 +248,6 @@ def two_way(table_RP: Floats, base_means: Sequence[float], level: float = LEVEL)
         _Variance(np.array([of_runs]), runs_df),
         _Variance(np.array([of_problems]), max(1, n - 1)),
         _Variance(np.array([of_both]), freedom_of_rest),
-        level,
     )
     return Interval(value, value - float(half[0]), value + float(half[0]), n)
 
@@ -255,11 +259,11 @@ class _Variance(NamedTuple):
     df: int
 
 
-def _half_width(runs: _Variance, problems: _Variance, both: _Variance, level: float) -> Floats:
+def _half_width(runs: _Variance, problems: _Variance, both: _Variance) -> Floats:
     """Half of the interval's width, of each study."""
 
     def quantile(freedom: Floats | int) -> Floats:
-        value: Floats = np.asarray(stats.t.ppf(0.5 + level / 2, freedom))
+        value: Floats = np.asarray(stats.t.ppf(0.5 + LEVEL / 2, freedom))
         return value
 
     of_runs, of_problems, of_both = runs.variance, problems.variance, both.variance
@@ -277,22 +281,19 @@ def _half_width(runs: _Variance, problems: _Variance, both: _Variance, level: fl
     return np.sqrt(np.where(total > 0, quantile(freedom) ** 2 * total, least))
 
 
-def nearly_all_agree(table_RP: Floats, level: float, bounds: Bounds) -> Interval:
+def nearly_all_agree(table_RP: Floats, bounds: Bounds) -> Interval:
     """Where all runs agree on nearly all problems, the variance of the few others says nothing: the
     bounds that are known all the same. Elsewhere an empty interval."""
     usual = float(stats.mode(table_RP, axis=None, nan_policy="omit").mode)
     moved_RP = (table_RP != usual) & ~np.isnan(table_RP)
-    problem_means = _column_means(table_RP)
     alike = None
     if int(moved_RP.any(axis=0).sum()) < FEW:
-        known = problem_means[~np.isnan(problem_means)]
-        alike = few_differ(known, level=level, bounds=bounds)
+        means_P = avg_at_k(table_RP.T)
+        alike = few_differ(means_P[~np.isnan(means_P)], bounds=bounds)
     return alike or Interval(math.nan, math.inf, -math.inf, 0)
 
 
-def _bootstrap(
-    table_RP: Floats, means: Mapping[str, Sequence[float]], level: float, seed: int
-) -> Interval:
+def _bootstrap(table_RP: Floats, means: Mapping[str, Sequence[float]], seed: int) -> Interval:
     """Percentiles over `RESAMPLES` draws of bases, seeds within them, and problems."""
     rng = np.random.default_rng(seed)
     sizes = [len(values) for values in means.values()]
@@ -311,7 +312,7 @@ def _bootstrap(
     mean_KR = count_KP @ np.nan_to_num(table_RP).T / np.maximum(asked_KR, 1)
     weight_KR = weight_KR * (asked_KR > 0)
     values_K = (weight_KR * mean_KR).sum(axis=1) / weight_KR.sum(axis=1)
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     low, high = np.quantile(values_K, [tail, 1 - tail])
     value = float(np.mean([np.mean(values) for values in means.values()]))
     return Interval(value, float(low), float(high), int(known_RP.any(axis=0).sum()))
@@ -324,9 +325,3 @@ def _scored(seeds: Mapping[int, Floats]) -> dict[int, Floats]:
 
 def _mean(values: Floats) -> float:
     return float(np.nanmean(values)) if (~np.isnan(values)).any() else math.nan
-
-
-def _column_means(table_RP: Floats) -> Floats:
-    known = (~np.isnan(table_RP)).sum(axis=0)
-    sums = np.nansum(table_RP, axis=0)
-    return np.where(known > 0, sums / np.maximum(known, 1), np.nan)

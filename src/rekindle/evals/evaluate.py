@@ -78,13 +78,13 @@ def evaluate(
     """
     _check_ids(problems)
     ks = ks or _default_ks(samples)
-    began = time.perf_counter()
-    drawn = _sample(problems, sampler, task, sample_config, samples, seed)
+    asked = _Asked(problems, sampler, task, sample_config, seed)
+    drawn = asked.sample(samples)
     answers = [task.answer_of(r.problem, r.text) for r in drawn.rollouts]
     scored = time.perf_counter()
-    cold = _greedily(problems, sampler, task, sample_config, seed) if greedy else _NO_SAMPLES
+    cold = asked.sample(1, temperature=0.0, top_p=1.0) if greedy else _NO_SAMPLES
     greedy_P = cold.outcome_PK[:, 0] if greedy else None
-    more = _at_temperatures(problems, sampler, task, sample_config, samples, seed, temperatures)
+    more = asked.at_temperatures(temperatures, samples)
     own, calibrated = _likelihoods(policy, problems, temperatures, cold.rollouts, greedy_P)
     values = {**per_problem(drawn.outcome_PK, _rows(answers, samples), ks, greedy_P), **more, **own}
     result: Eval = {
@@ -108,7 +108,7 @@ def evaluate(
         result["calibration"] = calibrated
     result["missing"] = _missing([*drawn.scores, *cold.scores])
     result["length"] = _lengths(drawn.rollouts)
-    result["time"] = _times(began, drawn.sampled, scored)
+    result["time"] = _times(drawn, scored)
     return result
 
 
@@ -116,65 +116,47 @@ class _Samples(NamedTuple):
     rollouts: list[Rollout]
     scores: list[Score]
     outcome_PK: Floats
-    sampled: float  # when sampling ended
+    began: float  # when sampling began
+    sampled: float  # and ended
 
 
-_NO_SAMPLES = _Samples([], [], np.empty((0, 1)), 0.0)
-
-
-def _sample(
-    problems: Sequence[Problem],
-    sampler: Sampler,
-    task: Task,
-    config: SampleConfig,
-    samples: int,
-    seed: int,
-) -> _Samples:
-    rollouts = sampler.sample(problems, samples=samples, config=config, seed=seed)
-    sampled = time.perf_counter()
-    scores = grade_all(task, [(r.problem, r.text) for r in rollouts])
-    outcomes = [np.nan if score.value is None else score.value for score in scores]
-    outcome_PK = np.array(outcomes, dtype=np.float64).reshape(len(problems), samples)
-    return _Samples(rollouts, scores, outcome_PK, sampled)
-
-
-def _greedily(
-    problems: Sequence[Problem], sampler: Sampler, task: Task, config: SampleConfig, seed: int
-) -> _Samples:
-    coldest = config.model_copy(update={"temperature": 0.0, "top_p": 1.0})
-    return _sample(problems, sampler, task, coldest, 1, seed)
+_NO_SAMPLES = _Samples([], [], np.empty((0, 1)), 0.0, 0.0)
 
 
 def _rows(answers: list[str | None], samples: int) -> list[list[str | None]]:
     return [answers[at : at + samples] for at in range(0, len(answers), samples)]
 
 
-def _times(began: float, sampled: float, scored: float) -> dict[str, float]:
+def _times(drawn: _Samples, scored: float) -> dict[str, float]:
     rest = time.perf_counter() - scored  # greedy answers, other temperatures, likelihoods
-    return {"sample": sampled - began, "score": scored - sampled, "rest": rest}
+    return {"sample": drawn.sampled - drawn.began, "score": scored - drawn.sampled, "rest": rest}
 
 
-def _at_temperatures(
-    problems: Sequence[Problem],
-    sampler: Sampler,
-    task: Task,
-    config: SampleConfig,
-    samples: int,
-    seed: int,
-    temperatures: Sequence[float],
-) -> dict[str, Floats]:
-    """`pass@1@t<T>` of each problem."""
-    more = {}
-    for temperature in temperatures:
-        other = config.model_copy(update={"temperature": temperature})
-        drawn = _sample(problems, sampler, task, other, samples, seed)
-        more[f"pass@1@t{temperature:g}"] = avg_at_k(drawn.outcome_PK)
-    return more
+class _Asked(NamedTuple):
+    """What an evaluation samples from, however often and at whatever temperature."""
 
+    problems: Sequence[Problem]
+    sampler: Sampler
+    task: Task
+    config: SampleConfig
+    seed: int
 
-class _Likelihoods(NamedTuple):
-    values: dict[str, Floats]  # metric -> one a problem
-    calibration: Calibration | None
+    def sample(self, samples: int, **changed: float) -> _Samples:
+        """Graded answers, the settings of sampling `changed`."""
+        config, began = self.config.model_copy(update=changed), time.perf_counter()
+        rollouts = self.sampler.sample(
+            self.problems, samples=samples, config=config, seed=self.seed
+        )
+        sampled = time.perf_counter()
+        scores = grade_all(self.task, [(r.problem, r.text) for r in rollouts])
+        outcomes = [np.nan if score.value is None else score.value for score in scores]
+        outcome_PK = np.array(outcomes, dtype=np.float64).reshape(len(self.problems), samples)
+        return _Samples(rollouts, scores, outcome_PK, began, sampled)
+
+    def at_temperatures(self, temperatures: Sequence[float], samples: int) -> dict[str, Floats]:
+        """`pass@1@t<T>` of each problem."""
+        drawn = {t: self.sample(samples, temperature=t) for t in temperatures}
+        return {f"pass@1@t{t:g}": avg_at_k(those.outcome_PK) for t, those in drawn.items()}
 
 
 def _likelihoods(
@@ -183,16 +165,16 @@ def _likelihoods(
     temperatures: Sequence[float],
     greedy: Sequence[Rollout],
     greedy_P: Floats | None,
-) -> _Likelihoods:
+) -> tuple[dict[str, Floats], Calibration | None]:
     """Metrics by the model's own probabilities, and its calibration."""
     if policy is None:
-        return _Likelihoods({}, None)
+        return {}, None
     values = reference_values(policy, problems, temperatures)
     if greedy_P is None:
-        return _Likelihoods(values, None)
+        return values, None
     confidence_P = confidence(greedy)
     values["brier"] = brier(confidence_P, greedy_P)
-    return _Likelihoods(values, calibration(confidence_P, greedy_P))
+    return values, calibration(confidence_P, greedy_P)
 
 
 def _by_level(
@@ -281,12 +263,8 @@ def metric_names(
     names += [f"avg@{samples}", f"maj@{samples}", "greedy"]
     names += [f"pass@1@t{t:g}" for t in temperatures]
     if likelihood:
-        names += [
-            "chain_prob",
-            *(f"chain_prob@t{t:g}" for t in temperatures if t != 1),
-            "nll",
-            "brier",
-        ]
+        chain_prob = [f"chain_prob@t{t:g}" for t in temperatures if t != 1]
+        names += ["chain_prob", *chain_prob, "nll", "brier"]
     return names
 
 

@@ -22,6 +22,7 @@ from scipy import stats
 Floats = NDArray[np.float64]
 LEVEL = 0.95
 RESAMPLES = 2000
+SIGNS = 20_000  # drawn for a permutation test where not all can be tried
 FEW = 6  # problems that differ from the rest; below, a bootstrap is blind
 
 
@@ -80,30 +81,21 @@ def cluster(
 
 
 def paired(
-    after: Floats,
-    before: Floats,
-    *,
-    seed: int = 0,
-    level: float = LEVEL,
-    bounds: tuple[float, float] = (-1.0, 1.0),
+    after: Floats, before: Floats, *, seed: int = 0, bounds: tuple[float, float] = (-1.0, 1.0)
 ) -> Interval:
     """Mean of `after - before` over problems that have both.
 
     The same array twice is a run paired with itself: 0, without a doubt. Two runs that agree
     everywhere could have differed on other problems, and get the interval that says so.
     """
-    difference = after - before
-    if after is before and int((~np.isnan(before)).sum()) > 1:
-        return Interval(0.0, 0.0, 0.0, int((~np.isnan(before)).sum()))
-    return cluster(difference, seed=seed, level=level, bounds=bounds)
+    known = int((~np.isnan(before)).sum())
+    if after is before and known > 1:
+        return Interval(0.0, 0.0, 0.0, known)
+    return cluster(after - before, seed=seed, bounds=bounds)
 
 
 def hierarchical(
-    differences: Sequence[Floats],
-    *,
-    seed: int = 0,
-    level: float = LEVEL,
-    bounds: tuple[float, float] = (-1.0, 1.0),
+    differences: Sequence[Floats], *, seed: int = 0, bounds: tuple[float, float] = (-1.0, 1.0)
 ) -> Interval:
     """Mean over pairs of the mean difference over problems: pairs are drawn, then problems within.
 
@@ -116,7 +108,7 @@ def hierarchical(
     if not kept:
         return Interval(np.nan, np.nan, np.nan, 0)
     if len(kept) == 1:
-        return cluster(kept[0], seed=seed, level=level, bounds=bounds)
+        return cluster(kept[0], seed=seed, bounds=bounds)
     rng = np.random.default_rng(seed)
     inner = np.stack([_resampled_means(d, rng) for d in kept])  # pairs x resamples
     pairs = len(kept)
@@ -124,18 +116,18 @@ def hierarchical(
     fresh = rng.integers(RESAMPLES, size=(RESAMPLES, pairs))
     means = inner[picked, fresh].mean(axis=1)
     value = float(np.mean([d.mean() for d in kept]))
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     wider = np.sqrt(pairs / (pairs - 1))
     low, high = value - (value - float(low)) * wider, value + (float(high) - value) * wider
     together = np.concatenate(kept)
-    blind = few_differ(together, level=level, bounds=bounds)
+    blind = few_differ(together, bounds=bounds)
     if blind is not None:
         low, high = min(low, blind.ci_low), max(high, blind.ci_high)
     return Interval(value, max(bounds[0], low), min(bounds[1], high), len(together))
 
 
-def sign_flip_p(differences: Floats, *, seed: int = 0, resamples: int = 20_000) -> float:
+def sign_flip_p(differences: Floats) -> float:
     """Two-sided p of a paired permutation test: the sign of each problem's difference is a coin.
 
     Exact over all sign patterns up to 14 nonzero differences, else sampled with the +1 rule.
@@ -151,10 +143,10 @@ def sign_flip_p(differences: Floats, *, seed: int = 0, resamples: int = 20_000) 
         bits = np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved)) & 1
         sums = np.abs((2 * bits - 1) @ moved)
         return float(np.mean(sums >= observed - 1e-12))
-    rng = np.random.default_rng(seed)
-    signs = rng.integers(0, 2, size=(resamples, len(moved)), dtype=np.int8) * 2.0 - 1
+    rng = np.random.default_rng(0)
+    signs = rng.integers(0, 2, size=(SIGNS, len(moved)), dtype=np.int8) * 2.0 - 1
     hits = int(np.sum(np.abs(signs @ moved) >= observed - 1e-12))
-    return (hits + 1) / (resamples + 1)
+    return (hits + 1) / (SIGNS + 1)
 
 
 def _resampled_means(values: Floats, rng: np.random.Generator) -> Floats:
@@ -163,7 +155,9 @@ def _resampled_means(values: Floats, rng: np.random.Generator) -> Floats:
     return np.asarray(drawn.mean(axis=1), dtype=np.float64)
 
 
-def few_differ(kept: Floats, *, level: float, bounds: tuple[float, float]) -> Interval | None:
+def few_differ(
+    kept: Floats, *, bounds: tuple[float, float], level: float = LEVEL
+) -> Interval | None:
     """The interval where almost all problems agree; None where enough of them differ.
 
     Resampling the few that differ says nothing of those not yet seen. Each bound assumes that the

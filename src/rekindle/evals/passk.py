@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from rekindle.evals.intervals import Floats
 
 
 def pass_at_k(outcome_PK: Floats, k: int) -> Floats:

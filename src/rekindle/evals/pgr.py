@@ -63,7 +63,6 @@ def pgr_interval(
     ceiling: Sequence[Floats],
     *,
     bases: Sequence[str] | None = None,
-    level: float = LEVEL,
     reach: float = 1.0,
 ) -> PGR:
     """PGR with Fieller's interval over base models, runs and problems; see the module's text.
@@ -77,7 +76,6 @@ def pgr_interval(
             same place belong together; a single run of one of the three stands beside all runs of
             the others.
         bases: the base model of each run; None: each its own.
-        level: of the interval.
         reach: how far two scores can be apart; infinite for a metric without bounds.
 
     Returns:
@@ -99,13 +97,13 @@ def pgr_interval(
         known = math.nan if value is None else value
         return PGR(known, math.nan, math.nan, problems, runs, reason)
     gain_RP, gap_RP = tables[1] - tables[0], tables[2] - tables[0]
-    if not _interval(gap_RP, clusters, level, reach).ci_low > 0:
+    if not _interval(gap_RP, clusters, reach).ci_low > 0:
         return PGR(value, math.nan, math.nan, problems, runs, UNSURE)
-    below, above = _unseen(gain_RP - value * gap_RP, level, reach * (1 + abs(value)))
+    below, above = _unseen(gain_RP - value * gap_RP, reach * (1 + abs(value)))
 
     def possible(ratio: float) -> bool:
         rest_RP = gain_RP - ratio * gap_RP
-        interval = _interval(rest_RP, clusters, level, reach * (1 + abs(ratio)))
+        interval = _interval(rest_RP, clusters, reach * (1 + abs(ratio)))
         low, high = _widened(interval, below, above)
         return low <= 0 <= high
 
@@ -140,17 +138,15 @@ def recovered(
     return pgr_interval(*arms, bases=bases, reach=reach)
 
 
-def _interval(
-    table_RP: Floats, clusters: Sequence[Sequence[int]], level: float, reach: float
-) -> Interval:
+def _interval(table_RP: Floats, clusters: Sequence[Sequence[int]], reach: float) -> Interval:
     if len(table_RP) > 1:
-        interval = two_way(table_RP, _base_means(table_RP, clusters), level)
+        interval = two_way(table_RP, _base_means(table_RP, clusters))
     else:
         value, problems = float(table_RP.mean()), table_RP.shape[1]
         error = float(table_RP.std(ddof=1)) / math.sqrt(problems)
-        half = float(stats.t.ppf(0.5 + level / 2, problems - 1)) * error
+        half = float(stats.t.ppf(0.5 + LEVEL / 2, problems - 1)) * error
         interval = Interval(value, value - half, value + half, problems)
-    below, above = _unseen(table_RP, level, reach)
+    below, above = _unseen(table_RP, reach)
     low, high = _widened(interval, below, above)
     return Interval(interval.value, low, high, interval.n)
 
@@ -160,10 +156,10 @@ def _widened(interval: Interval, below: float, above: float) -> tuple[float, flo
     return min(interval.ci_low, value - below), max(interval.ci_high, value + above)
 
 
-def _unseen(table_RP: Floats, level: float, reach: float) -> tuple[float, float]:
+def _unseen(table_RP: Floats, reach: float) -> tuple[float, float]:
     """How far below and above their mean problems not yet seen may bring scores that agree on
     nearly all; 0 where enough of them differ."""
-    blind = nearly_all_agree(np.round(table_RP, _DIGITS), level, (-reach, reach))
+    blind = nearly_all_agree(np.round(table_RP, _DIGITS), (-reach, reach))
     if not blind.n:
         return 0.0, 0.0
     return blind.value - blind.ci_low, blind.ci_high - blind.value

@@ -31,8 +31,6 @@ def auc_interval(
     problem: Sequence[str],
     *,
     within: bool = False,
-    seed: int = 0,
-    level: float = LEVEL,
 ) -> Interval:
     """AUC of scores against verdicts, with the interval of the module's text.
 
@@ -60,10 +58,11 @@ def auc_interval(
         good = np.array([float((right_N[rows] > 0.5).sum()) for rows in groups])
         weight = good * (np.array([len(rows) for rows in groups]) - good)
         wins = np.nan_to_num(np.array(values)) * weight
-        point = group_auc(score_N, right_N, problem)
+        point, rarer = group_auc(score_N, right_N, problem), int((weight > 0).sum())
     else:
-        point = auc(score_N, right_N)
-    rng = np.random.default_rng(seed)
+        point, rights = auc(score_N, right_N), [right_N[rows] > 0.5 for rows in groups]
+        rarer = min(sum(bool(r.any()) for r in rights), sum(not bool(r.all()) for r in rights))
+    rng = np.random.default_rng(0)
     drawn = []
     for _ in range(RESAMPLES):
         picks = rng.integers(len(groups), size=len(groups))
@@ -74,23 +73,18 @@ def auc_interval(
             rows = torch.cat([groups[i] for i in picks])
             drawn.append(auc(score_N[rows], right_N[rows]))
     usable = np.array(drawn)[~np.isnan(drawn)]
-    if within:
-        rarer = int((weight > 0).sum())
-    else:
-        rights = [right_N[rows] > 0.5 for rows in groups]
-        rarer = min(sum(bool(r.any()) for r in rights), sum(not bool(r.all()) for r in rights))
-    low, high = _bounds(point, usable, rarer, level)
+    low, high = _bounds(point, usable, rarer)
     return Interval(point, low, high, len(groups))
 
 
-def _bounds(point: float, drawn: Floats, rarer: int, level: float) -> tuple[float, float]:
+def _bounds(point: float, drawn: Floats, rarer: int) -> tuple[float, float]:
     if rarer < 2 or len(drawn) < 2:
         return np.nan, np.nan
     if point in (0.0, 1.0):  # no draw differs, and the problems not seen may
-        interval = wilson(point * rarer, rarer, level=level)
+        interval = wilson(point * rarer, rarer)
         return interval.ci_low, interval.ci_high
     edge = min(0.001, point / 2, (1 - point) / 2)  # a draw of 0 or 1 has no logit
     spread = float(special.logit(np.clip(drawn, edge, 1 - edge)).std())
-    reach = float(stats.t.ppf(0.5 + level / 2, rarer - 1)) * np.sqrt(rarer / (rarer - 1)) * spread
+    reach = float(stats.t.ppf(0.5 + LEVEL / 2, rarer - 1)) * np.sqrt(rarer / (rarer - 1)) * spread
     centre = float(special.logit(point))
     return float(special.expit(centre - reach)), float(special.expit(centre + reach))

@@ -5,9 +5,9 @@ Nothing here loads torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NotRequired, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from rekindle.errors import DataError
 from rekindle.files import read_json
@@ -109,63 +109,50 @@ def read_eval(path: Path | str) -> Eval:
             field are named.
     """
     content = read_json(path)
-    if not isinstance(content, dict):
-        raise _not_an_eval(path, got=content, wanted=f"an object with {', '.join(_FIELDS)}")
-    for name, kind in _FIELDS.items():
-        if not isinstance(content.get(name), kind):
-            got = content[name] if name in content else f"no '{name}' among {sorted(content)}"
-            raise _not_an_eval(path, got=got, wanted=f"'{name}' as a JSON {_NAMES[kind]}")
-    result = cast(Eval, content)
-    count = len(result["problems"])
-    _check_problems(path, result["problems"])
-    _check_outcomes(path, result["outcomes"], count, result["n_samples"])
-    rows = {
-        "greedy_outcomes": result.get("greedy_outcomes"),
-        "majority": result.get("majority"),
-        **(result.get("values") or {}),
-    }
-    for name, values in rows.items():
-        if values is None:
-            continue
-        if not _are_numbers(values, count):
-            wanted = f"'{name}': a number or null for each problem"
-            raise _not_an_eval(path, got=values, wanted=wanted)
-        if name in _SCORES and not _are_scores(values):
-            raise _not_an_eval(path, got=values, wanted=f"'{name}': scores from 0 to 1, or null")
-    return result
+    for holds, got, wanted in _checks(content):
+        if not holds:
+            raise DataError(
+                f"{path} is not an evaluation",
+                got=got,
+                wanted=wanted,
+                fix="give the eval.json that `rekindle eval` or `rekindle train` wrote",
+            )
+    return cast(Eval, content)
 
 
 _SCORES = ("greedy_outcomes", "majority")
 _NAMES = {str: "string", int: "number", dict: "object", list: "list"}
 
 
-def _check_problems(path: Path | str, problems: Sequence[object]) -> None:
+def _checks(content: Any) -> Iterator[tuple[bool, object, str]]:
+    """Whether it holds, what is there, what should be; each relies on those before it."""
+    yield isinstance(content, dict), content, f"an object with {', '.join(_FIELDS)}"
+    for name, kind in _FIELDS.items():
+        got = content[name] if name in content else f"no '{name}' among {sorted(content)}"
+        yield isinstance(content.get(name), kind), got, f"'{name}' as a JSON {_NAMES[kind]}"
+    problems, outcomes, samples = content["problems"], content["outcomes"], content["n_samples"]
     for problem in problems:
-        if not (isinstance(problem, dict) and "id" in problem and "level" in problem):
-            raise _not_an_eval(path, got=problem, wanted="'problems': an id and a level for each")
-    if not problems:
-        raise _not_an_eval(path, got="no problem", wanted="at least one problem")
-
-
-def _check_outcomes(
-    path: Path | str, outcomes: Sequence[Sequence[float | None]], problems: int, samples: int
-) -> None:
+        known = isinstance(problem, dict) and "id" in problem and "level" in problem
+        yield known, problem, "'problems': an id and a level for each"
+    yield bool(problems), "no problem", "at least one problem"
     widths = {len(row) if isinstance(row, list) else None for row in outcomes}
-    if len(outcomes) != problems or len(widths) != 1 or widths & {None, 0}:
-        raise _not_an_eval(
-            path,
-            got=f"{len(outcomes)} rows for {problems} problems",
-            wanted="'outcomes': a row for each problem, as many samples in each",
-        )
+    yield (
+        len(outcomes) == len(problems) and len(widths) == 1 and not widths & {None, 0},
+        f"{len(outcomes)} rows for {len(problems)} problems",
+        "'outcomes': a row for each problem, as many samples in each",
+    )
     for row in outcomes:
-        if not (_are_numbers(row, len(row)) and _are_scores(row)):
-            raise _not_an_eval(path, got=row, wanted="'outcomes': scores from 0 to 1, or null")
-    if widths != {samples}:
-        raise _not_an_eval(
-            path,
-            got=f"{widths.pop()} samples of each problem in 'outcomes', n_samples {samples}",
-            wanted="as many as n_samples says",
-        )
+        scores = _are_numbers(row, len(row)) and _are_scores(row)
+        yield scores, row, "'outcomes': scores from 0 to 1, or null"
+    got = f"{len(outcomes[0])} samples of each problem in 'outcomes', n_samples {samples}"
+    yield widths == {samples}, got, "as many as n_samples says"
+    rows = {name: content.get(name) for name in _SCORES} | (content.get("values") or {})
+    for name, values in rows.items():
+        if values is not None:
+            numbers = _are_numbers(values, len(problems))
+            yield numbers, values, f"'{name}': a number or null for each problem"
+            scores = name not in _SCORES or _are_scores(values)
+            yield scores, values, f"'{name}': scores from 0 to 1, or null"
 
 
 def _are_scores(scores: Sequence[float | None]) -> bool:
@@ -177,13 +164,4 @@ def _are_numbers(values: object, count: int) -> bool:
         isinstance(values, list)
         and len(values) == count
         and all(x is None or isinstance(x, int | float) for x in values)
-    )
-
-
-def _not_an_eval(path: Path | str, *, got: object, wanted: str) -> DataError:
-    return DataError(
-        f"{path} is not an evaluation",
-        got=got,
-        wanted=wanted,
-        fix="give the eval.json that `rekindle eval` or `rekindle train` wrote",
     )

@@ -14,6 +14,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 GroupClass = Literal["all_wrong", "mixed", "all_right", "missing"]
+_CLASSES: dict[frozenset[float], GroupClass] = {  # by the scores that occur
+    frozenset(): "missing",
+    frozenset({0.0}): "all_wrong",
+    frozenset({1.0}): "all_right",
+}
 STD_EPS = 1e-6  # added to a group's standard deviation, as in verl
 
 
@@ -69,13 +74,9 @@ def group_rows(keys: Sequence[Hashable]) -> Grouping:
 
 def classify_rows(correct_N: Float[Tensor, " N"], grouping: Grouping) -> list[GroupClass]:
     """The class of each row's group."""
-    classes = classify(grouping.gather(correct_N))
-    out: list[GroupClass] = ["missing"] * len(correct_N)
-    for rows, name in zip(grouping.row_PG.tolist(), classes, strict=True):
-        for row in rows:
-            if row >= 0:
-                out[row] = name
-    return out
+    groups = zip(grouping.row_PG.tolist(), classify(grouping.gather(correct_N)), strict=True)
+    class_of = {row: name for rows, name in groups for row in rows}
+    return [class_of[row] for row in range(len(correct_N))]
 
 
 def centre(score_PG: Float[Tensor, "P G"]) -> Float[Tensor, "P G"]:
@@ -108,18 +109,7 @@ def is_tied(score_PG: Float[Tensor, "P G"]) -> Bool[Tensor, " P"]:
 
 def classify(correct_PG: Float[Tensor, "P G"]) -> list[GroupClass]:
     """all_wrong (every valid score 0), all_right (each 1), missing (none valid), else mixed."""
-    classes: list[GroupClass] = []
-    for row in correct_PG:
-        valid = row[~row.isnan()]
-        if len(valid) == 0:
-            classes.append("missing")
-        elif bool((valid == 0).all()):
-            classes.append("all_wrong")
-        elif bool((valid == 1).all()):
-            classes.append("all_right")
-        else:
-            classes.append("mixed")
-    return classes
+    return [_CLASSES.get(frozenset(row[~row.isnan()].tolist()), "mixed") for row in correct_PG]
 
 
 def _count(score_PG: Tensor) -> Tensor:

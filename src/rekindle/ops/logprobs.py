@@ -109,11 +109,6 @@ def _chunk_logprobs(hidden_CD: Tensor, head_VD: Tensor, temperature: float) -> T
     return torch.log_softmax(raised(hidden_CD @ head_VD.T) / temperature, dim=-1)
 
 
-def kl_k1(logprobs: Float[Tensor, "*N"], ref_logprobs: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-    """log p - log q at samples of p: unbiased for KL(p || q), may be negative."""
-    return logprobs - ref_logprobs
-
-
 def kl_k3(logprobs: Float[Tensor, "*N"], ref_logprobs: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
     """q/p - 1 - log(q/p) at samples of p: unbiased for KL(p || q) and never negative.
 

@@ -58,15 +58,9 @@ def mixed_cross_entropy(
         # Both sides are this one: 1 * W h, and no second product.
         strong_hidden_TD, weak_hidden_TE, lam = mixed_TD, mixed_TD.detach(), 1.0
     if chunk is None:
-        return _plain(
-            strong_hidden_TD,
-            strong_head_VD,
-            weak_hidden_TE,
-            weak_head_VE,
-            targets_T,
-            lam=lam,
-            ignore_index=ignore_index,
-        )
+        strong_TV = raised(strong_hidden_TD) @ raised(strong_head_VD).T
+        weak_TV = raised(weak_hidden_TE) @ raised(weak_head_VE).T
+        return mixed_logit_loss(strong_TV, weak_TV, targets_T, lam=lam, ignore_index=ignore_index)
     loss_T: Tensor = _ChunkedMix.apply(
         strong_hidden_TD,
         strong_head_VD,
@@ -107,25 +101,6 @@ def mixed_logit_loss(
     mixed_TV = mixed_logits(raised(strong_TV), raised(weak_TV), lam=lam)
     return torch.nn.functional.cross_entropy(
         mixed_TV, targets_T, reduction="none", ignore_index=ignore_index
-    )
-
-
-def _plain(
-    strong_hidden_TD: Tensor,
-    strong_head_VD: Tensor,
-    weak_hidden_TE: Tensor,
-    weak_head_VE: Tensor,
-    targets_T: Tensor,
-    *,
-    lam: float,
-    ignore_index: int,
-) -> Tensor:
-    return mixed_logit_loss(
-        raised(strong_hidden_TD) @ raised(strong_head_VD).T,
-        raised(weak_hidden_TE) @ raised(weak_head_VE).T,
-        targets_T,
-        lam=lam,
-        ignore_index=ignore_index,
     )
 
 
@@ -252,20 +227,17 @@ def _residual(z_CV: Tensor, logsum_C: Tensor, target_C: Tensor) -> Tensor:
 
 def _tile(sides: Sequence[_Side], part: slice) -> Tensor:
     """Mixed logits of some rows; the second product is added into the first one's memory."""
-    tile_CV: Tensor | None = None
+    first_CD = raised(sides[0].hidden_TD[part])
+    tile_CV = first_CD.new_empty(first_CD.shape[0], sides[0].head_VD.shape[0])
+    beta = 0.0  # what is in fresh memory does not count
     for side in sides:
-        head_VD, share = side.head_VD, side.share
-        if share == 0:
+        if side.share == 0:
             continue
         hidden_CD = raised(side.hidden_TD[part])
-        if tile_CV is None:
-            tile_CV = hidden_CD.new_empty(hidden_CD.shape[0], head_VD.shape[0])
-            beta = 0.0
-        else:
-            beta = 1.0
-        for block in _blocks(head_VD):
-            tile_CV[:, block].addmm_(hidden_CD, raised(head_VD[block]).T, beta=beta, alpha=share)
-    assert tile_CV is not None  # the shares sum to 1
+        for block in _blocks(side.head_VD):
+            head_DV = raised(side.head_VD[block]).T
+            tile_CV[:, block].addmm_(hidden_CD, head_DV, beta=beta, alpha=side.share)
+        beta = 1.0
     return tile_CV
 
 

@@ -260,11 +260,11 @@ def _check_other_place(options: DiagnoseOptions, config: ModelConfig) -> None:
     Raises:
         ConfigError: it does.
     """
-    from rekindle.engine.policy import model_source
+    from rekindle.testbed import located
 
     if options.weak is None or config.revision is not None:  # one name, and maybe two revisions
         return
-    ours, theirs = (Path(model_source(c)) for c in (config, _weak_config(options.weak, config)))
+    ours, theirs = (Path(located(c.name)) for c in (config, _weak_config(options.weak, config)))
     if ours == theirs or (ours.exists() and ours.resolve() == theirs.resolve()):
         raise _same_model(options, "one place")
 
@@ -275,14 +275,14 @@ def _load_models(options: DiagnoseOptions, config: ModelConfig) -> tuple[Policy,
     Raises:
         ConfigError: their weights are equal.
     """
-    from rekindle.engine.fingerprints import same_weights
+    from rekindle.engine.fingerprints import weights_fingerprint
     from rekindle.engine.policy import Policy
 
     policy = Policy.load(config)
     if options.weak is None:
         return policy, None
     weak = Policy.load(_weak_config(options.weak, config))
-    if same_weights(policy, weak):
+    if weights_fingerprint(policy) == weights_fingerprint(weak):
         raise _same_model(options, "equal weights")
     return policy, weak
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from rekindle.engine.batch import Batch, count, pack
-from rekindle.engine.device import Alone, micro_tokens
+from rekindle.engine.device import Group, micro_tokens
 from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
@@ -243,7 +243,7 @@ def mix_rows(policy: Policy, weak: Policy, batch: Batch, *, lam: float) -> list[
                     weak_ND[part] @ weak.head().T,
                 )
                 signal.add(strong_NV, weak_NV, target_N[part])
-            samples.append(signal.metrics(Alone()))
+            samples.append(signal.metrics(Group()))
     of = {name: np.array([one[name] for one in samples]) for name in samples[0]}
     return _rows(of, lam)
 
@@ -282,5 +282,5 @@ def ratio(above_P: Floats, below_P: Floats, *, seed: int = 0, top: float = math.
     low, high = np.quantile(ratios, [tail, 1 - tail])
     if np.ptp(ratios) < 1e-12 * abs(value) + 1e-15:  # no draw differs, and samples not seen may
         each = np.full(n, value)
-        return few_differ(each, level=LEVEL, bounds=(0.0, top)) or Interval(value, low, high, n)
+        return few_differ(each, bounds=(0.0, top)) or Interval(value, low, high, n)
     return Interval(value, float(low), float(high), n)

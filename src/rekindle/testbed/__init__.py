@@ -9,22 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from rekindle.errors import ModelError, did_you_mean
 
 SEEDS = (0, 1, 2)
 _WEIGHTS = Path(__file__).parent / "weights"
-
-# A Llama of about 0.16M parameters: at a fixed budget of CPU time the smaller model learns more,
-# since it sees more tokens.
-LLAMA = {
-    "hidden_size": 64,
-    "intermediate_size": 172,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 160,
-    "tie_word_embeddings": True,
-}
 
 
 class Pretraining(NamedTuple):
@@ -39,28 +29,6 @@ class Pretraining(NamedTuple):
     must_reach: dict[str, float]  # level -> pass@1 (T = 1, dev problems) of a rebuilt model
 
 
-_PRETRAINING = {
-    "countdown": Pretraining(
-        mix={"3": 0.5, "4": 0.4, "5": 0.1},
-        steps=1500,
-        minutes="4 to 5",
-        must_reach={"3": 0.3, "4": 0.13, "5": 0.04},
-    ),
-    "chain": Pretraining(
-        mix={"2": 0.5, "3": 0.4, "4": 0.1},
-        steps=1000,
-        minutes="5 to 6",
-        must_reach={"2": 0.6, "3": 0.55, "4": 0.45},
-    ),
-    "addition": Pretraining(
-        mix={"2": 0.4, "3": 0.35, "4": 0.25},
-        steps=450,
-        minutes="2 to 4",
-        must_reach={"2": 0.6, "3": 0.4},
-    ),
-}
-
-
 class Derived(NamedTuple):
     """A model that is made from a base by other commands.
 
@@ -70,36 +38,15 @@ class Derived(NamedTuple):
         about: what it is for and what it reaches.
     """
 
-    arguments: tuple[str, ...]
+    arguments: list[str]
     model: str
     about: str
 
 
-DERIVED = {
-    "testbed/addition-s0-early": Derived(
-        ("testbed", "build", "addition-s0", "--steps", "400", "--out", "{dir}"),
-        "addition-s0/final",
-        "addition-s0 stopped at 400 steps: the strong model of weak-to-strong",
-    ),
-    "testbed/chain-s0-judge": Derived(
-        (
-            *("train", "{recipes}/self_rewarding_chain_testbed.yaml", "--out", "{dir}/run"),
-            *("--set", "seed=1000", "--set", "model.name=testbed/chain-s0"),
-            *("--set", "self_rewarding.iterations=1", "--set", "self_rewarding.prompts=50"),
-            *("--set", "optim.steps=1"),
-        ),
-        "run/stages/02-seed/final",
-        "chain-s0 after 2500 steps of SFT that teach it to judge: where self-rewarding begins",
-    ),
-    "testbed/countdown-s0-reward": Derived(
-        (
-            *("reward", "train", "--model", "testbed/countdown-s0", "--task", "countdown"),
-            *("--levels", "4", "--out", "{dir}/run"),
-        ),
-        "run/final",
-        "a reward model (scalar head) of answers to countdown level 4: HERO's",
-    ),
-}
+_DATA = yaml.safe_load(Path(__file__).with_name("models.yaml").read_text(encoding="utf-8"))
+LLAMA: dict[str, int | bool] = _DATA["llama"]
+_PRETRAINING = {task: Pretraining(**settings) for task, settings in _DATA["pretraining"].items()}
+DERIVED = {name: Derived(**recipe) for name, recipe in _DATA["derived"].items()}
 
 
 def names() -> list[str]:
@@ -157,17 +104,9 @@ def pretraining(name: str, *, steps: int | None = None) -> Mapping[str, object]:
         "seed": 1000 + seed,  # apart from the seeds that users train with
         "model": {"name": name},
         "task": {"name": task, "args": {"mix": settings.mix}},
-        "optim": {
-            "steps": steps,
-            "problems": 192,
-            "lr": 4e-3,
-            "schedule": "cosine",
-            "warmup": 0.05,
-            "betas": [0.9, 0.98],
-            "weight_decay": 0.01,
-        },
-        "checkpoint": {"every": 250, "keep": 1},
-        "eval": {"split": "dev", "problems": 150, "samples": 8},
+        "optim": {"steps": steps, **_DATA["sft"]["optim"]},
+        "checkpoint": {**_DATA["sft"]["checkpoint"]},
+        "eval": {**_DATA["sft"]["eval"]},
     }
 
 

@@ -36,7 +36,7 @@ from rekindle.engine.config import (
     Section,
     TaskConfig,
 )
-from rekindle.engine.device import Alone, micro_tokens
+from rekindle.engine.device import Group, micro_tokens
 from rekindle.engine.run import Run
 from rekindle.engine.update import LossFn, LossTerms, fresh_state, update
 from rekindle.evals.ranking import auc_interval
@@ -136,7 +136,7 @@ def fit(
         contrasts = draw(optim.problems, rng)
         make = correctness if config.loss == "correctness" else bradley_terry
         micros, loss = make(head, contrasts, budget)
-        metrics = update(state, micros, loss, clip=optim.clip, group=Alone(), device=head.device)
+        metrics = update(state, micros, loss, clip=optim.clip, group=Group(), device=head.device)
         look = step % config.every == 0 or step == optim.steps
         right = torch.tensor(held_out.right)
         measured = auc(torch.tensor(values(head, held_out)), right) if look else math.nan

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import yaml
 
 from rekindle.engine.manifest import STATE_FORMAT, make_manifest
-from rekindle.engine.rundir import LOCK, RunLock, flat, refuse_in_use
+from rekindle.engine.rundir import LOCK, RunLock, differences, flat, refuse_in_use
 from rekindle.errors import (
     ConfigError,
     DataError,
@@ -35,7 +35,7 @@ from rekindle.study.plan.planning import preparations, short_names
 from rekindle.study.plan.study_file import PlannedRun, Study
 from rekindle.study.schema import ManifestHead, StudyManifest
 from rekindle.study.store.cost import read_cost
-from rekindle.study.store.declaration import differences, finished_runs, note_changes
+from rekindle.study.store.declaration import finished_runs, note_changes
 from rekindle.study.store.layout import DECLARED, MANIFEST, SESSIONS, read_head
 from rekindle.study.store.read import stored_manifest, stored_study, stored_tree
 from rekindle.study.store.relocate import REMOVE_RUN, known_roots, move_unfinished, rebased

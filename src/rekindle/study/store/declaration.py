@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rekindle.engine.manifest import now
-from rekindle.engine.rundir import flat
+from rekindle.engine.rundir import differences, flat
 from rekindle.files import write_json
 from rekindle.study.plan.study_file import Comparison, PlannedRun, Study
 from rekindle.study.schema import (
@@ -136,17 +136,6 @@ def compared_pairs(study: Study, first: DeclaredComparison | None) -> list[Compa
         return pairs
     pair = Comparison(arm=first.arm, baseline=first.baseline)
     return pairs if pair in pairs else [*pairs, pair]
-
-
-def differences(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
-    """`key: was -> is` of each value that differs between two flat mappings."""
-    lines = []
-    for key in dict.fromkeys([*after, *before]):
-        was = repr(before[key]) if key in before else "(absent)"
-        is_ = repr(after[key]) if key in after else "(absent)"
-        if was != is_:
-            lines.append(f"{key}: {was} -> {is_}")
-    return lines
 
 
 def _rule_changes(study: Study, manifest: StudyManifest) -> list[str]:
