@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from rekindle.errors import ConfigError, RunDirectoryError
+from rekindle.methods.catalog import METHODS, PAPERS, find_method
 from rekindle.version import __version__
 
 _TITLE = "Rekindle: bring the learning signal back when post-training has stopped working"
@@ -28,8 +29,6 @@ def cite(
     format: Annotated[Literal["bibtex", "text"], typer.Option(help="Output format.")] = "bibtex",
 ) -> None:
     """Print citations of the methods' papers and of Rekindle."""
-    from rekindle.methods.catalog import METHODS
-
     names = _of_methods(methods or list(METHODS)) if run is None else _of_run(run)
     if run is not None and methods:
         raise ConfigError(
@@ -45,8 +44,6 @@ def cite(
 
 def bibtex(name: str) -> str:
     """The entry of a paper in `PAPERS`, in ASCII."""
-    from rekindle.methods.catalog import PAPERS
-
     paper = PAPERS[name]
     surname = paper.authors[0].rsplit(" ", 1)[-1].lower()
     fields = {
@@ -62,8 +59,6 @@ def bibtex(name: str) -> str:
 
 def reference(name: str) -> str:
     """A paper in `PAPERS` as a line of a bibliography."""
-    from rekindle.methods.catalog import PAPERS
-
     paper = PAPERS[name]
     return f"{', '.join(paper.authors)}. {paper.year}. {paper.title}. arXiv:{paper.arxiv}."
 
@@ -91,8 +86,6 @@ _OWN_TEXT = f"The Rekindle contributors. {_YEAR}. {_TITLE}. Version {__version__
 
 
 def _of_methods(methods: Sequence[str]) -> list[str]:
-    from rekindle.methods.catalog import find_method
-
     return list(dict.fromkeys(name for method in methods for name in find_method(method).papers))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from rekindle.engine.config import SampleConfig
@@ -127,20 +128,7 @@ class Diagnosis:
         return "\n".join([title, "", *self.states, "", *self.conclusion])
 
 
-class _Lists:
-    """The problems of a split, listed once."""
-
-    def __init__(self, given: Inputs, problems: int) -> None:
-        self._given, self._problems = given, problems
-        self._lists: dict[Split, list[Problem]] = {}
-
-    def of(self, split: Split) -> list[Problem]:
-        if split not in self._lists:
-            given = self._given
-            self._lists[split] = given.task.problems(
-                split, count=self._problems, seed=0, levels=given.levels
-            )
-        return self._lists[split]
+_Lists = Callable[[Split], list[Problem]]  # the problems of a split, listed once
 
 
 class Measured(NamedTuple):
@@ -160,14 +148,18 @@ def measure(
         DataError: the task has too few problems, or a row cannot be read.
     """
     names = ORDER if wanted is None else wanted
-    lists = _Lists(given, problems)
+
+    @cache
+    def lists(split: Split) -> list[Problem]:
+        return given.task.problems(split, count=problems, seed=0, levels=given.levels)
+
     missing = _missing(given, names, lists)
     answers = None
     if any(name in names and name not in missing for name in _SAMPLED):
         answers = sample_answers(
             sampler_for(given.policy),
             given.grader(),
-            lists.of("train"),
+            lists("train"),
             samples=samples,
             config=given.sample,
             check=given.check,
@@ -210,7 +202,7 @@ def _unsolved(lists: _Lists) -> str | None:
     splits: tuple[Split, Split] = ("train", "dev")
     for split in splits:
         try:
-            listed = lists.of(split)
+            listed = lists(split)
         except DataError as error:
             if split == "train":
                 raise
@@ -242,7 +234,7 @@ def _findings(
     findings: dict[str, Finding] = {}
     solutions = None
     if "sft" in names or "groups" in names:  # what both say rests on the solutions
-        solutions = grade_solutions(given.grader(), lists.of("train"), check=given.check)
+        solutions = grade_solutions(given.grader(), lists("train"), check=given.check)
     if "sft" in names:
         findings["sft"] = _sft(given, lists, mixed=mixed)
         if solutions is not None:
@@ -259,7 +251,7 @@ def _findings(
             given.weak,
             given.task,
             given.grader(),
-            lists.of("train"),
+            lists("train"),
             config=given.sample,
             sampled_PK=answers.table(answers.accepted),
             sft=_trainable(given, lists, findings.get("sft")),
@@ -274,7 +266,7 @@ def _sft(given: Inputs, lists: _Lists, *, mixed: bool) -> Finding:
         health: Health = "well" if curve.state == "still improving" else "between"
         return Finding("sft", curve.state, health, curve.verdict, curve.rows)
     weak = given.weak if mixed else None
-    finding = sft_finding(saturation(given.policy, lists.of("train"), lists.of("dev"), weak=weak))
+    finding = sft_finding(saturation(given.policy, lists("train"), lists("dev"), weak=weak))
     if curve is None:
         return finding
     verdict = f"{finding.verdict} {curve.verdict}"
@@ -293,7 +285,7 @@ def _trainable(given: Inputs, lists: _Lists, sft: Finding | None) -> str | None:
             if given.levels is None or problem.level in given.levels
         ]
     else:
-        rows = lists.of("train")
+        rows = lists("train")
     if not all(problem.solution is not None for problem in rows):
         return None
     return "how much is not settled" if sft.state == "unsettled" else sft.state

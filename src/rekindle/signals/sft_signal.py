@@ -34,19 +34,21 @@ from rekindle.errors import DataError
 from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster, few_differ
 from rekindle.methods.wmss.telemetry import SATURATED, TOKENS, MixSignal
 from rekindle.records import Problem
-from rekindle.signals.findings import Advice, Finding, Health, Measurement, measurement
+from rekindle.signals.findings import (
+    Finding,
+    Health,
+    Measurement,
+    Sentences,
+    by_name,
+    measurement,
+)
 
 LITTLE, MUCH = 0.01, 0.05  # mean non-target mass: below, SFT has hardly any gradient; above, plenty
 KNOWN = 0.95  # probability of a held-out reference answer; above, there is nothing to gain
 BACK, TIMES = 0.5, 2.0  # what mixing must bring: share on tokens above 0.99, times SFT's gradient
 FEW = 8  # samples; with fewer a ratio has no interval
 MEMORY = 2.0  # held-out nll as a multiple of the training nll
-NO_PROOF = (
-    "A larger gradient is no proof: where it was tried here (docs/evidence.md) joint training was "
-    "not above SFT, the frozen variant was on models that had just begun to learn, and a "
-    "temperature in training (wmss_d0) did as much or more for sampled accuracy: the study has all "
-    "of them"
-)
+_SAYS = Sentences("sft")
 
 
 class Saturation(NamedTuple):
@@ -107,26 +109,19 @@ def sft_finding(measured: Saturation) -> Finding:
     if measured.state not in ("saturated", "memorised"):
         health: Health = "well" if measured.state == "alive" else "between"
         return Finding("sft", measured.state, health, measured.verdict, measured.rows)
-    rows = {row.name: row for row in measured.rows}
-    fresh, left = rows["chain_prob/held_out"], f"the gradient is {rows['mass/non_target']}"
-    against = [Advice("sft, more steps on the same data", f"{left} a token")]
+    rows = by_name(measured.rows)
+    against = [_SAYS.advice("more-steps", rows=rows)]
     remedy = None
-    if fresh.ci_low > KNOWN:
-        why = f"held-out answers have probability {fresh}: there is nothing left to gain"
-        against.append(Advice("wmss", why))
+    if rows["chain_prob/held_out"].ci_low > KNOWN:
+        against.append(_SAYS.advice("nothing-to-gain", rows=rows))
     elif "mix/ratio" not in rows:
-        against.append(Advice("wmss", "no weak model was mixed in: give --weak of the same tokens"))
+        against.append(_SAYS.advice("no-weak"))
     else:
-        ratio, back = rows["mix/ratio"], rows["mix/reactivated"]
-        shown = (
-            f"mixed with the weak model the gradient is {ratio} times SFT's, {back} of "
-            "it on tokens above 0.99"
-        )
-        if ratio.ci_low > TIMES and back.ci_low > BACK:
-            remedy = Advice("wmss", f"{shown}. {NO_PROOF}")
+        shown = _SAYS.phrase("mix-gradient", rows=rows)
+        if rows["mix/ratio"].ci_low > TIMES and rows["mix/reactivated"].ci_low > BACK:
+            remedy = _SAYS.advice("wmss", shown=shown)
         else:
-            why = f"it needs lower bounds above {TIMES:g} and {BACK:g}"
-            against.append(Advice("wmss", f"{shown}: {why}"))
+            against.append(_SAYS.advice("too-little", shown=shown, times=TIMES, back=BACK))
     state, verdict, rejected = measured.state, measured.verdict, tuple(against)
     return Finding("sft", state, "out", verdict, measured.rows, remedy, rejected)
 
@@ -169,55 +164,43 @@ def _row(
 def judge(rows: dict[str, Measurement]) -> tuple[str, str]:
     """A state that the intervals bear out, and the sentence for it."""
     mass = rows["mass/non_target"]
-    sure = rows["tokens/above_099"].value
-    left = f"1 - p is {mass} a token, {sure:.1%} of tokens are above 0.99"
-    limits = f"below {LITTLE:g} is next to none, above {MUCH:g} is plenty"
+    left = _SAYS.phrase("left", rows=rows)
+    limits = _SAYS.phrase("limits", little=LITTLE, much=MUCH)
     if math.isnan(mass.ci_low) or (mass.ci_low < LITTLE and mass.ci_high > MUCH):
-        verdict = f"Whether SFT has signal left is not settled: {left}. Give more --problems."
-        return "unclear", verdict
+        return "unclear", _SAYS.phrase("unclear", left=left)
     if mass.ci_high < LITTLE:
         state, known = _held_out(rows)
-        verdict = f"SFT has stopped giving signal on this data: {left}. {known}"
+        verdict = f"{_SAYS.phrase('gone', left=left)} {known}"
     elif mass.ci_low > MUCH:
-        state, verdict = "alive", f"SFT still has signal: {left}. Train on before anything else."
+        state, verdict = "alive", _SAYS.phrase("alive", left=left)
     elif mass.ci_high > MUCH:
-        verdict = (
-            f"SFT has signal left, whether little or plenty is not settled: {left} ({limits})."
-        )
-        state, verdict = "unsettled", f"{verdict} Give more --problems."
+        state, verdict = "unsettled", _SAYS.phrase("unsettled", left=left, limits=limits)
     else:
-        any_ = "" if mass.ci_low >= LITTLE else ", if any"
-        state, verdict = "fading", f"SFT has little signal left{any_}: {left} ({limits})."
-    return state, verdict + (_of_the_mix(rows) if "mix/ratio" in rows else "")
+        name = "fading" if mass.ci_low >= LITTLE else "fading-if-any"
+        state, verdict = "fading", _SAYS.phrase(name, left=left, limits=limits)
+    return state, f"{verdict} {_of_the_mix(rows)}".rstrip()
 
 
 def _held_out(rows: dict[str, Measurement]) -> tuple[str, str]:
     """Saturated or memorised: what the held-out intervals bear out."""
     nll, fresh, chain = rows["nll"], rows["nll/held_out"], rows["chain_prob/held_out"]
-    shown = f"(nll {fresh} against {nll}, probability of an answer {chain})"
     if chain.ci_high < KNOWN and fresh.ci_low > MEMORY * nll.ci_high:
-        verdict = f"Held-out answers are not learnt with it {shown}: more data, not more steps."
-        return "memorised", verdict
-    if chain.ci_low > KNOWN or fresh.ci_high <= MEMORY * nll.ci_low:
-        verdict = f"Held-out answers are as well known {shown}: what is left to gain is elsewhere."
-        return "saturated", verdict
-    return "saturated", f"Whether held-out answers are as well known is not settled {shown}."
+        state = name = "memorised"
+    elif chain.ci_low > KNOWN or fresh.ci_high <= MEMORY * nll.ci_low:
+        state, name = "saturated", "well-known"
+    else:
+        state, name = "saturated", "not-settled"
+    return state, _SAYS.phrase(name, shown=_SAYS.phrase("held-out", rows=rows))
 
 
 def _of_the_mix(rows: dict[str, Measurement]) -> str:
-    ratio, back, more = (rows[f"mix/{name}"] for name in ("ratio", "reactivated", "amplified"))
-    shown = (
-        f" Mixed with the weak model the gradient is {ratio} times SFT's; {back} of it "
-        f"is on tokens above 0.99, and it is larger on {more.value:.0%} of a sample's tokens."
-    )
-    if ratio.ci_low > 1:
-        return (
-            f"{shown} That it is larger does not say that it helps: compare wmss with wmss_d0 and "
-            "sft_restart."
-        )
-    if ratio.ci_high < 1:
-        return f"{shown} It is smaller: mixing leaves less to learn from here."
-    return f"{shown} Whether it is larger or smaller than SFT's is not settled."
+    """What mixing in the weak model's logits brings; nothing where there is none."""
+    if "mix/ratio" not in rows:
+        return ""
+    ratio = rows["mix/ratio"]
+    name = "mix-larger" if ratio.ci_low > 1 else "mix-unsettled"
+    name = "mix-smaller" if ratio.ci_high < 1 else name
+    return f"{_SAYS.phrase('mixed', rows=rows)} {_SAYS.phrase(name)}"
 
 
 # --- the weak model mixed in
