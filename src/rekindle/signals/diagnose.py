@@ -99,9 +99,7 @@ def diagnose(
         for_study,
     )
     _check_options(options)
-    if task is None:
-        return _diagnose_pairs(options)
-    return _diagnose_on_task(options, str(task) if isinstance(task, Path) else task)
+    return _diagnose_pairs(options) if task is None else _diagnose_on_task(options, task)
 
 
 def _missing_task(got: str) -> ConfigError:
@@ -118,23 +116,17 @@ def _missing_task(got: str) -> ConfigError:
 def _check_options(options: DiagnoseOptions) -> None:
     from rekindle.signals.findings import ORDER
 
-    for name, value in (("problems", options.problems), ("samples", options.samples)):
-        if value < 2:
+    alone = "with one there is nothing to compare, and no interval"
+    group = "a group of one has nothing to compare"
+    for name, value, why, fix in (
+        ("problems", options.problems, alone, "leave --problems out: it is 200 then"),
+        ("samples", options.samples, alone, "leave --samples out: it is 8 then"),
+        ("group-size", options.group_size, group, "give the group size of your recipe"),
+    ):
+        if value is not None and value < 2:
             raise ConfigError(
-                f"--{name} is too small",
-                got=value,
-                wanted="2 or more",
-                why="with one there is nothing to compare, and no interval",
-                fix=f"leave --{name} out: it is {200 if name == 'problems' else 8} then",
+                f"--{name} is too small", got=value, wanted="2 or more", why=why, fix=fix
             )
-    if options.group_size is not None and options.group_size < 2:
-        raise ConfigError(
-            "--group-size is too small",
-            got=options.group_size,
-            wanted="2 or more",
-            why="a group of one has nothing to compare",
-            fix="give the group size of your recipe",
-        )
     for name in options.signals or ():
         if name not in ORDER:
             raise ConfigError(
@@ -145,7 +137,7 @@ def _check_options(options: DiagnoseOptions) -> None:
             )
 
 
-def _diagnose_on_task(options: DiagnoseOptions, task: str | Task) -> Diagnosis:
+def _diagnose_on_task(options: DiagnoseOptions, task: str | Path | Task) -> Diagnosis:
     settings = _settings(options, task)
     if options.weak is not None:
         _check_other_place(options, settings.model)
@@ -153,7 +145,7 @@ def _diagnose_on_task(options: DiagnoseOptions, task: str | Task) -> Diagnosis:
     from rekindle.signals.diagnosis import Diagnosis, measure
     from rekindle.training.parts import open_task
 
-    loaded = open_task(settings.task) if isinstance(task, str) else task
+    loaded = open_task(settings.task) if isinstance(task, str | Path) else task
     inputs = _load(options, settings, loaded)
     parameters = sum(p.numel() for p in inputs.policy.model.parameters())
     set_threads(settings.device.threads, parameters=parameters)
@@ -175,13 +167,13 @@ def _diagnose_on_task(options: DiagnoseOptions, task: str | Task) -> Diagnosis:
     )
 
 
-def _settings(options: DiagnoseOptions, task: str | Task) -> DiagnoseSettings:
+def _settings(options: DiagnoseOptions, task: str | Path | Task) -> DiagnoseSettings:
     """Everything that `--set` reaches, with the levels that were given.
 
     Raises:
         ConfigError: a setting that cannot be meant, or greedy samples.
     """
-    name = task if isinstance(task, str) else task.name
+    name = str(task) if isinstance(task, str | Path) else task.name
     settings = settings_of(DiagnoseSettings, options.model, name, options.overrides)
     if settings.sample.temperature == 0:
         raise ConfigError(
@@ -264,7 +256,7 @@ def _check_other_place(options: DiagnoseOptions, config: ModelConfig) -> None:
 
     if options.weak is None or config.revision is not None:  # one name, and maybe two revisions
         return
-    ours, theirs = (Path(model_source(c)) for c in (config, _weak_config(options.weak, config)))
+    ours, theirs = (Path(model_source(c)) for c in (config, config.with_name(options.weak)))
     if ours == theirs or (ours.exists() and ours.resolve() == theirs.resolve()):
         raise _same_model(options, "one place")
 
@@ -281,14 +273,10 @@ def _load_models(options: DiagnoseOptions, config: ModelConfig) -> tuple[Policy,
     policy = Policy.load(config)
     if options.weak is None:
         return policy, None
-    weak = Policy.load(_weak_config(options.weak, config))
+    weak = Policy.load(config.with_name(options.weak))
     if same_weights(policy, weak):
         raise _same_model(options, "equal weights")
     return policy, weak
-
-
-def _weak_config(weak: str, config: ModelConfig) -> ModelConfig:
-    return config.model_copy(update={"name": weak, "revision": None})
 
 
 def _same_model(options: DiagnoseOptions, how: str) -> ConfigError:

@@ -21,7 +21,6 @@ from rekindle.signals.baseline import Baseline
 from rekindle.signals.findings import (
     ORDER,
     Finding,
-    Health,
     Measurement,
     conclusion,
     measurement,
@@ -31,7 +30,7 @@ from rekindle.signals.group_signal import GROUP, group_finding
 from rekindle.signals.pair_signal import measure_pairs
 from rekindle.signals.remedies import Subject
 from rekindle.signals.reward_signal import measure_reward
-from rekindle.signals.sft_signal import has_signal, saturation, sft_finding
+from rekindle.signals.sft_signal import has_signal, saturation
 from rekindle.signals.verifier_signal import (
     Solutions,
     grade_solutions,
@@ -45,10 +44,13 @@ from rekindle.tasks.task import Grader, Task
 
 MIX = "sft, mixed"  # what --weak adds to sft, where it cannot be measured
 _SAMPLED = ("groups", "verifier", "reward", "agreement")  # what sampled answers are needed for
-STRONGER = (
-    "needs a stronger check than the training verifier: --check numeric (or math, exact, code) for "
-    "a task from a file, or task.brittle"
-)
+NEEDS = {
+    "verifier": "needs a stronger check than the training verifier: --check numeric (or math, "
+    "exact, code) for a task from a file, or task.brittle",
+    "reward": "needs a reward model: --set reward.model=DIR (or reward.url)",
+    "pairs": "needs --pairs FILE, or --run of a self-rewarding run",
+    "agreement": "needs --weak",
+}
 
 
 class Inputs(NamedTuple):
@@ -165,7 +167,7 @@ def measure(
             check=given.check,
         )
         if "verifier" in names and answers.true is None:
-            missing["verifier"] = STRONGER
+            missing["verifier"] = NEEDS["verifier"]
     if wanted is not None and missing:
         name, why = next(iter(missing.items()))
         raise ConfigError(
@@ -182,19 +184,15 @@ def measure(
 
 
 def _missing(given: Inputs, names: Sequence[str], lists: _Lists) -> dict[str, str]:
-    missing = {}
-    run = given.baseline is not None and given.baseline.sft is not None
-    if "sft" in names and not run:
-        why = _unsolved(lists)
-        if why is not None:
-            missing["sft"] = why
-    if "reward" in names and given.scorer is None:
-        missing["reward"] = "needs a reward model: --set reward.model=DIR (or reward.url)"
-    if "pairs" in names and not given.pairs and not (given.baseline and given.baseline.rounds):
-        missing["pairs"] = "needs --pairs FILE, or --run of a self-rewarding run"
-    if "agreement" in names and given.weak is None:
-        missing["agreement"] = "needs --weak"
-    return missing
+    run = Baseline([], []) if given.baseline is None else given.baseline
+    lacking = {
+        "reward": given.scorer is None,
+        "pairs": not given.pairs and not run.rounds,
+        "agreement": given.weak is None,
+    }
+    missing = {name: NEEDS[name] for name, lacks in lacking.items() if lacks and name in names}
+    why = _unsolved(lists) if "sft" in names and run.sft is None else None
+    return missing if why is None else {"sft": why, **missing}
 
 
 def _unsolved(lists: _Lists) -> str | None:
@@ -263,10 +261,9 @@ def _sft(given: Inputs, lists: _Lists, *, mixed: bool) -> Finding:
     """On the model, and what the baseline run says; on the run alone where there is no solution."""
     curve = None if given.baseline is None else given.baseline.sft
     if curve is not None and _unsolved(lists) is not None:
-        health: Health = "well" if curve.state == "still improving" else "between"
-        return Finding("sft", curve.state, health, curve.verdict, curve.rows)
+        return curve
     weak = given.weak if mixed else None
-    finding = sft_finding(saturation(given.policy, lists("train"), lists("dev"), weak=weak))
+    finding = saturation(given.policy, lists("train"), lists("dev"), weak=weak)
     if curve is None:
         return finding
     verdict = f"{finding.verdict} {curve.verdict}"
@@ -322,6 +319,7 @@ def _of_answers(
             point(f"missing: {reason}", count, len(answers.pairs), "answers without a score")
             for reason, count in answers.missing.most_common(3)
         ]
+        truncated = cluster(answers.table(answers.cut).mean(axis=1))
         findings["groups"] = group_finding(
             answers.table(answers.accepted),
             size=given.group(),
@@ -330,7 +328,10 @@ def _of_answers(
             sft=sft,
             verifier=None if verifier is None else verifier.state,
             solutions=solutions,
-            more=[*more, _truncated(answers)],
+            more=[
+                *more,
+                measurement("truncated", truncated, "answers that the limit cut off, share"),
+            ],
             cut=share_row(
                 "truncated/wrong",
                 answers.cut,
@@ -340,8 +341,3 @@ def _of_answers(
             ),
         )
     return findings
-
-
-def _truncated(answers: Answers) -> Measurement:
-    share = cluster(answers.table(answers.cut).mean(axis=1))
-    return measurement("truncated", share, "answers that the limit cut off, share")

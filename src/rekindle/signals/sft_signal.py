@@ -20,7 +20,6 @@ Axes: P samples, N tokens of one sample, B, T, V vocabulary, D width. Intervals 
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -51,14 +50,6 @@ MEMORY = 2.0  # held-out nll as a multiple of the training nll
 _SAYS = Sentences("sft")
 
 
-class Saturation(NamedTuple):
-    """The table, and what it says."""
-
-    rows: list[Measurement]
-    state: str  # saturated | memorised | fading | unsettled | alive | unclear
-    verdict: str
-
-
 def saturation(
     policy: Policy,
     train: Sequence[Problem],
@@ -66,7 +57,7 @@ def saturation(
     *,
     weak: Policy | None = None,
     lam: float = 0.5,
-) -> Saturation:
+) -> Finding:
     """Measure it on training and held-out samples with solutions.
 
     Raises:
@@ -93,8 +84,7 @@ def saturation(
             _row("entropy/fell", (change_P < 0).astype(float), "samples where the strong is surer"),
             *mix_rows(policy, weak, seen, lam=lam),
         ]
-    state, verdict = judge({row.name: row for row in rows})
-    return Saturation(rows, state, verdict)
+    return sft_finding(rows, *judge(by_name(rows)))
 
 
 def has_signal(finding: Finding) -> bool:
@@ -104,12 +94,15 @@ def has_signal(finding: Finding) -> bool:
     return next(row.ci_low for row in finding.rows if row.name == "mass/non_target") >= LITTLE
 
 
-def sft_finding(measured: Saturation) -> Finding:
-    """The same as a finding: WMSS fits a saturated model, if a weak one was measured beside it."""
-    if measured.state not in ("saturated", "memorised"):
-        health: Health = "well" if measured.state == "alive" else "between"
-        return Finding("sft", measured.state, health, measured.verdict, measured.rows)
-    rows = by_name(measured.rows)
+def sft_finding(measured: list[Measurement], state: str, verdict: str) -> Finding:
+    """What follows from a state: WMSS fits a saturated model, if a weak one was measured beside it.
+
+    `state` and `verdict` are those of `judge`.
+    """
+    if state not in ("saturated", "memorised"):
+        health: Health = "well" if state == "alive" else "between"
+        return Finding("sft", state, health, verdict, measured)
+    rows = by_name(measured)
     against = [_SAYS.advice("more-steps", rows=rows)]
     remedy = None
     if rows["chain_prob/held_out"].ci_low > KNOWN:
@@ -122,8 +115,7 @@ def sft_finding(measured: Saturation) -> Finding:
             remedy = _SAYS.advice("wmss", shown=shown)
         else:
             against.append(_SAYS.advice("too-little", shown=shown, times=TIMES, back=BACK))
-    state, verdict, rejected = measured.state, measured.verdict, tuple(against)
-    return Finding("sft", state, "out", verdict, measured.rows, remedy, rejected)
+    return Finding("sft", state, "out", verdict, measured, remedy, tuple(against))
 
 
 def _batch(policy: Policy, problems: Sequence[Problem], split: str) -> Batch:
@@ -162,7 +154,10 @@ def _row(
 
 
 def judge(rows: dict[str, Measurement]) -> tuple[str, str]:
-    """A state that the intervals bear out, and the sentence for it."""
+    """A state that the intervals bear out, and the sentence for it.
+
+    States: saturated, memorised, fading, unsettled, alive, unclear.
+    """
     mass = rows["mass/non_target"]
     left = _SAYS.phrase("left", rows=rows)
     limits = _SAYS.phrase("limits", little=LITTLE, much=MUCH)

@@ -135,7 +135,7 @@ def _load_policy(config: ModelConfig, contrast: WeakContrast | None) -> tuple[Po
     if contrast is None:
         return policy, name
     weak, strength = contrast
-    other = Policy.load(config.model_copy(update={"name": weak, "revision": None}))
+    other = Policy.load(config.with_name(weak))
     both = ContrastPolicy.between(policy, other, strength)
     return both, f"{name} + {strength:g} (it - {weak})"
 
