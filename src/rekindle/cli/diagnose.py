@@ -90,11 +90,7 @@ def diagnose(
 
 
 def _split(option: str, text: str | None, wanted: str) -> tuple[str, ...] | None:
-    """The names between commas.
-
-    Raises:
-        ConfigError: one is empty.
-    """
+    """The names between commas, of which none may be empty."""
     names = split_names(text)
     if names is None or all(names):
         return names

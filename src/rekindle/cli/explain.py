@@ -125,11 +125,7 @@ def explain_pairs(
 def _configured(
     default: S, section: str, sets: Sequence[str] | None, known: Sequence[str] | None = None
 ) -> S:
-    """Settings with --set on top; `scale=none` and `grpo.scale=none` are the same here.
-
-    Raises:
-        ConfigError: a setting is not one of the `known`, which have an effect; None: all have.
-    """
+    """Settings with --set on top, of `known` ones; `scale=none` and `grpo.scale=none` are one."""
     from rekindle.training.recipe import checked, with_overrides
 
     overrides = [override.removeprefix(f"{section}.") for override in sets or []]

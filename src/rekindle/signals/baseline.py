@@ -138,11 +138,7 @@ def _inside(model: str, directory: Path) -> bool:
 
 
 def _number(row: Mapping[str, object], key: str, where: str) -> float | None:
-    """A finite number of a run's file; None where it is null or not there.
-
-    Raises:
-        DataError: it is something else.
-    """
+    """A finite number of a run's file; None where it is null or not there."""
     value = row.get(key)
     if value is None:
         return None
@@ -236,17 +232,12 @@ def _first_and_last(
 def _curve(
     directory: Path, log: Path, steps: Sequence[tuple[int, Mapping[str, object]]]
 ) -> Finding | None:
-    """What an SFT run says of its loss and its held-out curve; None: it has no loss.
-
-    Raises:
-        DataError: an evaluation cannot be read; the file is named.
-    """
+    """What an SFT run says of its loss and its held-out curve; None: it has no loss."""
     rows = _first_and_last(log, steps, _SFT)
     if not any(row.name == "run/loss_first" for row in rows):
         return None
-    evals = sorted(
-        map(_evaluation, (directory / "eval").glob("step-*.json")), key=itemgetter("step")
-    )
+    evals = [_evaluation(path) for path in (directory / "eval").glob("step-*.json")]
+    evals.sort(key=itemgetter("step"))
     metrics = [m for m in CURVE if evals and all(_is_known(e, m) for e in evals)]
     for metric in metrics:
         rows += [_cell(result, metric) for result in evals]
@@ -282,11 +273,7 @@ def _direction(difference: Difference, metric: str) -> str:
 
 
 def _evaluation(path: Path) -> Eval:
-    """An evaluation whose cells are numbers with their bounds.
-
-    Raises:
-        DataError: it is something else, or was written by another version.
-    """
+    """An evaluation whose cells are numbers with their bounds."""
     result = read_eval(path)
     if _number(result, "step", str(path)) is None:
         raise _not_an_evaluation(path, result.get("step"), "'step', a number")

@@ -168,11 +168,7 @@ def _diagnose_on_task(options: DiagnoseOptions, task: str | Path | Task) -> Diag
 
 
 def _settings(options: DiagnoseOptions, task: str | Path | Task) -> DiagnoseSettings:
-    """Everything that `--set` reaches, with the levels that were given.
-
-    Raises:
-        ConfigError: a setting that cannot be meant, or greedy samples.
-    """
+    """Everything that `--set` reaches, with the levels that were given."""
     name = str(task) if isinstance(task, str | Path) else task.name
     settings = settings_of(DiagnoseSettings, options.model, name, options.overrides)
     if settings.sample.temperature == 0:
@@ -223,11 +219,7 @@ def _load(options: DiagnoseOptions, settings: DiagnoseSettings, task: Task) -> I
 
 
 def _read_pairs(pairs: str | Path | Sequence[PairRow] | None) -> Sequence[PairRow]:
-    """The pairs of a file, or rows as they are given.
-
-    Raises:
-        DataError: a row lacks a column; it is named.
-    """
+    """The pairs of a file, or rows as they are given."""
     if pairs is None:
         return ()
     if isinstance(pairs, str | Path):
@@ -247,11 +239,7 @@ def _read_pairs(pairs: str | Path | Sequence[PairRow] | None) -> Sequence[PairRo
 
 
 def _check_other_place(options: DiagnoseOptions, config: ModelConfig) -> None:
-    """Refuse a weak model that goes by the model's own name, or lies at the same place.
-
-    Raises:
-        ConfigError: it does.
-    """
+    """Refuse a weak model that goes by the model's own name, or lies at the same place."""
     from rekindle.engine.policy import model_source
 
     if options.weak is None or config.revision is not None:  # one name, and maybe two revisions
@@ -262,11 +250,7 @@ def _check_other_place(options: DiagnoseOptions, config: ModelConfig) -> None:
 
 
 def _load_models(options: DiagnoseOptions, config: ModelConfig) -> tuple[Policy, Policy | None]:
-    """The model, and the weak one.
-
-    Raises:
-        ConfigError: their weights are equal.
-    """
+    """The model, and the weak one, whose weights must differ."""
     from rekindle.engine.fingerprints import same_weights
     from rekindle.engine.policy import Policy
 

@@ -21,7 +21,6 @@ from rekindle.signals.baseline import Baseline
 from rekindle.signals.findings import (
     ORDER,
     Finding,
-    Measurement,
     conclusion,
     measurement,
     point,
@@ -320,6 +319,7 @@ def _of_answers(
             for reason, count in answers.missing.most_common(3)
         ]
         truncated = cluster(answers.table(answers.cut).mean(axis=1))
+        more.append(measurement("truncated", truncated, "answers that the limit cut off, share"))
         findings["groups"] = group_finding(
             answers.table(answers.accepted),
             size=given.group(),
@@ -328,10 +328,7 @@ def _of_answers(
             sft=sft,
             verifier=None if verifier is None else verifier.state,
             solutions=solutions,
-            more=[
-                *more,
-                measurement("truncated", truncated, "answers that the limit cut off, share"),
-            ],
+            more=more,
             cut=share_row(
                 "truncated/wrong",
                 answers.cut,

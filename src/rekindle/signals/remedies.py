@@ -33,14 +33,6 @@ class DiagnoseSettings(EvalSettings):
     reward: RewardConfig = RewardConfig()
 
 
-class Rates(NamedTuple):
-    """Learning rates of one step of RL, SFT and DPO."""
-
-    rl: float
-    sft: float
-    dpo: float
-
-
 class Subject(NamedTuple):
     """What was diagnosed: what a study of a remedy is made from."""
 
@@ -98,12 +90,12 @@ def study_tree(
         KeyError: there is none; see `studies`.
     """
     small = subject.parameters < SMALL
-    rates = Rates(2e-4, 2e-3, 1e-5) if small else Rates(1e-6, 1e-5, 5e-7)
+    rates = {"rl": 1e-6, "sft": 1e-5, "dpo": 5e-7}
+    if small:
+        rates = {"rl": 2e-4, "sft": 2e-3, "dpo": 1e-5}
     design = _designs()[remedy]
-    lr = rates._asdict()[design["rate"]]
-    optim = {
-        "steps": STEPS, "problems": 32, "lr": lr, "schedule": "linear", "warmup": 0.1
-    }  # fmt: skip
+    lr = rates[design["rate"]]
+    optim = {"steps": STEPS, "problems": 32, "lr": lr, "schedule": "linear", "warmup": 0.1}
     evaluation = {"split": "dev", "problems": subject.problems, "samples": 8}
     return {
         "study": f"diagnosed_{remedy}",
@@ -111,7 +103,7 @@ def study_tree(
         "bases": [subject.model],
         "seeds": list(seeds),
         "recipe": {**_sections(subject.settings), "optim": optim, "eval": evaluation},
-        "arms": _filled(design["arms"], _values(subject, rates, small=small)),
+        "arms": _filled(design["arms"], _values(subject, rates["rl"], small=small)),
         "baseline": design["baseline"],
         "primary": {"arm": design["arm"], "metric": "pass@1"},
         "secondary": ["greedy", "pass@8"],
@@ -135,8 +127,8 @@ def _filled(tree: object, values: Mapping[str, object]) -> object:
     return values[str(tree)[1:]] if named else tree
 
 
-def _values(subject: Subject, rates: Rates, *, small: bool) -> Mapping[str, object]:
-    """What the designs leave open."""
+def _values(subject: Subject, rate: float, *, small: bool) -> Mapping[str, object]:
+    """What the designs leave open; `rate`: of RL."""
     gold = min(GOLD, max(1, subject.train // 4))
     rounds = {
         "iterations": ROUNDS,
@@ -153,7 +145,7 @@ def _values(subject: Subject, rates: Rates, *, small: bool) -> Mapping[str, obje
     }
     return {
         "group_size": subject.group_size,
-        "rl": rates.rl,
+        "rl": rate,
         "reward": subject.settings.reward.model_dump(mode="json", exclude_unset=True),
         "weak": subject.weak,
         "rounds": rounds,

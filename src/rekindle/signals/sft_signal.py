@@ -229,16 +229,13 @@ def mix_rows(policy: Policy, weak: Policy, batch: Batch, *, lam: float) -> list[
 def _rows(of: dict[str, Floats], lam: float) -> list[Measurement]:
     mixed_P, plain_P, inf = of["mix/gradient"], of["mass/non_target"], math.inf
     back_P = np.nan_to_num(of["mix/reactivated"]) * mixed_P  # nan: nothing to share out
-    larger = cluster(of["mix/amplified"])
-    margins = {
-        name: cluster(of[f"margin/{name}"], bounds=(-inf, inf)) for name in ("strong", "weak")
-    }
+    largest = "z[y] - largest other logit, nats"
     return [
-        measurement("margin/strong", margins["strong"], "z[y] - largest other logit, nats"),
-        measurement("margin/weak", margins["weak"], "the same, weak model"),
-        measurement("mix/gradient", cluster(mixed_P), f"target's gradient when mixed, lam {lam:g}"),
+        _row("margin/strong", of["margin/strong"], largest, low=-inf, top=inf),
+        _row("margin/weak", of["margin/weak"], "the same, weak model", low=-inf, top=inf),
+        _row("mix/gradient", mixed_P, f"target's gradient when mixed, lam {lam:g}"),
         measurement("mix/ratio", ratio(mixed_P, plain_P), "that over SFT's, of the same samples"),
-        measurement("mix/amplified", larger, "tokens where it is more than SFT's"),
+        _row("mix/amplified", of["mix/amplified"], "tokens where it is more than SFT's"),
         measurement(
             "mix/reactivated", ratio(back_P, mixed_P, top=1.0), "share of it on tokens above 0.99"
         ),
