@@ -117,10 +117,6 @@ class RewardConfig(Section):
     )
     trust_remote_code: bool = Field(default=False, description="run code that the model brings")
 
-    def with_name(self, name: str) -> ModelConfig:
-        """Another model, held as this one is; a revision belongs to the model it was given for."""
-        return self.model_copy(update={"name": name, "revision": None})
-
     batch_tokens: int = Field(default=16_384, ge=1, description="padded tokens scored at once")
     seed: int = Field(default=0, ge=0, description="of source: random or oracle")
     noise: float = Field(

@@ -18,13 +18,7 @@ from rekindle.rewards.reward_model import Scorer
 from rekindle.signals.agreement_signal import measure_agreement
 from rekindle.signals.answers import Answers, sample_answers, share_row
 from rekindle.signals.baseline import Baseline
-from rekindle.signals.findings import (
-    ORDER,
-    Finding,
-    conclusion,
-    measurement,
-    point,
-)
+from rekindle.signals.findings import ORDER, Finding, conclusion, measurement, point
 from rekindle.signals.group_signal import GROUP, group_finding
 from rekindle.signals.pair_signal import measure_pairs
 from rekindle.signals.remedies import Subject
