@@ -116,7 +116,6 @@ class RewardConfig(Section):
         default="float32", description="of the weights"
     )
     trust_remote_code: bool = Field(default=False, description="run code that the model brings")
-
     batch_tokens: int = Field(default=16_384, ge=1, description="padded tokens scored at once")
     seed: int = Field(default=0, ge=0, description="of source: random or oracle")
     noise: float = Field(

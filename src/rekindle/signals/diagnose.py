@@ -188,14 +188,15 @@ def _settings(options: DiagnoseOptions, task: str | Path | Task) -> DiagnoseSett
 def _load(options: DiagnoseOptions, settings: DiagnoseSettings, task: Task) -> Inputs:
     """Models, pairs, a baseline run and a reward model, read and checked."""
     from rekindle.loops.reward_scores import open_scorer
-    from rekindle.signals.baseline import RunTask, check_alike, read_baseline
+    from rekindle.signals.baseline import Baseline, RunTask, check_alike, read_baseline
     from rekindle.signals.diagnosis import Inputs
     from rekindle.training.train import sampling
 
     config = settings.task
     pairs = _read_pairs(options.pairs)
-    baseline = None if options.run is None else read_baseline(options.run)
-    if baseline is not None and options.run is not None:
+    baseline = Baseline([], [])
+    if options.run is not None:
+        baseline = read_baseline(options.run)
         named = RunTask(config.name, config.path, config.levels)
         check_alike(baseline, options.run, task=named, model=options.model)
     check = _stronger_check(options.check, settings, task)
@@ -325,21 +326,18 @@ def _diagnose_pairs(options: DiagnoseOptions) -> Diagnosis:
     _check_no_task(options, named="task" in tree)
     settings = checked(DiagnoseSettings, tree, "")
     from rekindle.engine.policy import Policy
-    from rekindle.signals.baseline import check_alike, read_baseline
+    from rekindle.signals.baseline import Baseline, check_alike, read_baseline
     from rekindle.signals.diagnosis import Diagnosis
     from rekindle.signals.findings import ORDER
     from rekindle.signals.pair_signal import measure_pairs
-    from rekindle.signals.run_rounds import JudgedRound
 
-    pairs = _read_pairs(options.pairs)
-    rounds: list[JudgedRound] = []
+    pairs, baseline = _read_pairs(options.pairs), Baseline([], [])
     if options.run is not None:
         baseline = read_baseline(options.run)
         check_alike(baseline, options.run, task=None, model=options.model)
-        rounds = baseline.rounds
-    if not pairs and not rounds:
+    if not pairs and not baseline.rounds:
         raise _missing_task(f"--run {options.run}, which has no rounds of self-rewarding")
-    finding = measure_pairs(Policy.load(settings.model), pairs, rounds)
+    finding = measure_pairs(Policy.load(settings.model), pairs, baseline.rounds)
     others = () if options.signals else tuple(name for name in ORDER if name != finding.signal)
     missing = dict.fromkeys(others, "needs --task")
     return Diagnosis(options.model, None, options.weak, (finding,), missing)

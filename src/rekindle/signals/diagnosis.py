@@ -57,7 +57,7 @@ class Inputs(NamedTuple):
     sample: SampleConfig
     scorer: Scorer | None
     pairs: Sequence[PairRow]
-    baseline: Baseline | None
+    baseline: Baseline
     check: Grader | None = None
     group_size: int | None = None
     control: str | None = None  # the scorer's, "random" or "oracle"
@@ -68,8 +68,7 @@ class Inputs(NamedTuple):
 
     def group(self) -> int:
         """Answers of a group in training: as given, as in the baseline run, or 8."""
-        theirs = None if self.baseline is None else self.baseline.group_size
-        return self.group_size or theirs or GROUP
+        return self.group_size or self.baseline.group_size or GROUP
 
 
 class Remedy(NamedTuple):
@@ -177,14 +176,13 @@ def measure(
 
 
 def _missing(given: Inputs, names: Sequence[str], lists: _Lists) -> dict[str, str]:
-    run = Baseline([], []) if given.baseline is None else given.baseline
     lacking = {
         "reward": given.scorer is None,
-        "pairs": not given.pairs and not run.rounds,
+        "pairs": not given.pairs and not given.baseline.rounds,
         "agreement": given.weak is None,
     }
     missing = {name: NEEDS[name] for name, lacks in lacking.items() if lacks and name in names}
-    why = _unsolved(lists) if "sft" in names and run.sft is None else None
+    why = _unsolved(lists) if "sft" in names and given.baseline.sft is None else None
     return missing if why is None else {"sft": why, **missing}
 
 
@@ -234,8 +232,7 @@ def _findings(
         sft = _trainable(given, lists, findings.get("sft"))
         findings |= _of_answers(given, names, answers, sft, solutions)
     if "pairs" in names:
-        rounds = given.baseline.rounds if given.baseline else []
-        findings["pairs"] = measure_pairs(given.policy, given.pairs, rounds)
+        findings["pairs"] = measure_pairs(given.policy, given.pairs, given.baseline.rounds)
     if "agreement" in names and given.weak is not None and answers is not None:
         findings["agreement"] = measure_agreement(
             given.policy,
@@ -252,7 +249,7 @@ def _findings(
 
 def _sft(given: Inputs, lists: _Lists, *, mixed: bool) -> Finding:
     """On the model, and what the baseline run says; on the run alone where there is no solution."""
-    curve = None if given.baseline is None else given.baseline.sft
+    curve = given.baseline.sft
     if curve is not None and _unsolved(lists) is not None:
         return curve
     weak = given.weak if mixed else None
@@ -307,7 +304,7 @@ def _of_answers(
         if "verifier" in names:
             findings["verifier"] = verifier
     if "groups" in names:
-        more = list(given.baseline.groups) if given.baseline else []
+        more = [*given.baseline.groups]
         more += [
             point(f"missing: {reason}", count, len(answers.pairs), "answers without a score")
             for reason, count in answers.missing.most_common(3)
