@@ -153,7 +153,7 @@ def test_a_gradient_that_is_not_finite_stops_the_step_though_the_loss_is(gen):
         return LossTerms(terms.loss_BT.detach() + root_BT, terms.stats)
 
     with pytest.raises(TrainingError, match="step 1 is not finite") as error:
-        update(state, batch.split(1000), steep, clip=1.0, group=Alone(), device=policy.device)
+        update(state, batch.split(1000), steep, clip=1.0, group=Group(), device=policy.device)
     assert "gradient norm nan" in str(error.value)
     assert all(torch.equal(p, b) for p, b in zip(policy.model.parameters(), before, strict=True))
 
@@ -165,7 +165,7 @@ def moved_by(policy, batch, *, clip, optimizer, finished=0, optim=OPTIM):
     state = fresh_state({"policy": twin.model}, optim)
     state = dataclasses.replace(state, optimizer=optimizer(twin.model.parameters()), step=finished)
     metrics = update(
-        state, batch.split(1000), sft_objective(twin), clip=clip, group=Alone(), device=twin.device
+        state, batch.split(1000), sft_objective(twin), clip=clip, group=Group(), device=twin.device
     )
     pairs = zip(twin.model.parameters(), policy.model.parameters(), strict=True)
     return float(sum((a - b).detach().square().sum() for a, b in pairs).sqrt()), metrics

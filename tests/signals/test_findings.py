@@ -8,9 +8,9 @@ import pytest
 
 from rekindle.signals.findings import Advice, Finding, Measurement, conclusion
 from rekindle.signals.group_signal import group_finding
-from rekindle.signals.remedies import study_tree, too_little, writable
+from rekindle.signals.remedies import studies, study_tree, too_little
 from rekindle.signals.reward_signal import reward_finding
-from rekindle.signals.sft_signal import Saturation, has_signal, judge, ratio, sft_finding
+from rekindle.signals.sft_signal import has_signal, judge, ratio, sft_finding
 from rekindle.signals.verifier_signal import RANKS, verifier_finding
 from rekindle.study.plan.planning import plan
 from rekindle.study.plan.study_file import Study
@@ -287,7 +287,7 @@ def saturated(known=0.5, **mixed):
 
     rows = [exact("mass/non_target", 0.001), exact("chain_prob/held_out", known)]
     rows += [exact(f"mix/{name}", value) for name, value in mixed.items()]
-    return sft_finding(Saturation(rows, "saturated", "."))
+    return sft_finding(rows, "saturated", ".")
 
 
 def test_wmss_fits_only_what_mixing_was_measured_to_bring_back():
@@ -300,7 +300,7 @@ def test_wmss_fits_only_what_mixing_was_measured_to_bring_back():
     wide = Measurement("mix/ratio", 20, 1.5, 60, 50, "")
     rows = [exact("mass/non_target", 0.001), exact("chain_prob/held_out", 0.5), wide]
     rows.append(exact("mix/reactivated", 0.9))
-    assert sft_finding(Saturation(rows, "saturated", ".")).remedy is None
+    assert sft_finding(rows, "saturated", ".").remedy is None
 
 
 def test_the_mixs_ratio_is_paired_by_sample():
@@ -353,7 +353,7 @@ def test_memory_is_claimed_only_where_held_out_answers_are_surely_not_known():
 
 
 def test_a_signal_that_is_alive_has_no_remedy():
-    found = sft_finding(Saturation([], "alive", "."))
+    found = sft_finding([], "alive", ".")
     assert (found.health, found.remedy, found.against) == ("well", None, ())
 
 
@@ -391,7 +391,7 @@ def test_every_remedy_has_a_study_whose_arms_are_recipes(remedy, parameters, tmp
     assert study.arms[study.primary.arm]["method"].removesuffix("_mean") in (remedy, "w2s_stage1")
     assert study.primary.arm != study.baseline
     assert make_recipe(runs[0].recipe.resolved()) == runs[0].recipe
-    assert not writable("easier problems first")
+    assert "easier problems first" not in studies()
 
 
 def test_a_small_file_gets_rounds_that_it_is_large_enough_for():

@@ -14,7 +14,7 @@ from rekindle.engine.update import fresh_state, update
 from rekindle.errors import DataError, ModelError
 from rekindle.methods.sft import sft_objective
 from rekindle.records import Problem
-from rekindle.signals.sft_signal import ratio, saturation, sft_finding
+from rekindle.signals.sft_signal import ratio, saturation
 from signals.lookups import row
 
 
@@ -69,7 +69,7 @@ def test_with_a_weak_model_the_mix_is_measured():
     assert row(found, "mix/gradient").value > row(found, "mass/non_target").value
     assert row(found, "mix/reactivated").value > 0.9
     assert "does not say that it helps" in found.verdict
-    json.dumps(sft_finding(found).as_dict())
+    json.dumps(found.as_dict())
 
 
 def test_the_weak_model_itself_brings_nothing_back():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,7 +29,6 @@ def cite(
     format: Annotated[Literal["bibtex", "text"], typer.Option(help="Output format.")] = "bibtex",
 ) -> None:
     """Print citations of the methods' papers and of Rekindle."""
-    names = _of_methods(methods or list(METHODS)) if run is None else _of_run(run)
     if run is not None and methods:
         raise ConfigError(
             "methods and --run exclude each other",
@@ -37,6 +36,9 @@ def cite(
             why="--run says itself which methods were used",
             fix="leave one of them out",
         )
+    known = [find_method(method) for method in methods or METHODS]
+    names: Iterable[str | Paper]
+    names = _of_run(run) if run else dict.fromkeys(name for row in known for name in row.papers)
     show, own = (bibtex, _OWN_BIBTEX) if format == "bibtex" else (reference, _OWN_TEXT)
     end = "\n\n" if format == "bibtex" else "\n"
     typer.echo(end.join([*(show(name) for name in names), own]))
@@ -85,11 +87,7 @@ _OWN_BIBTEX = _entry(
 _OWN_TEXT = f"The Rekindle contributors. {_YEAR}. {_TITLE}. Version {__version__}."
 
 
-def _of_methods(methods: Sequence[str]) -> list[str | Paper]:
-    return list(dict.fromkeys(name for method in methods for name in find_method(method).papers))
-
-
-def _of_run(run: Path) -> list[str | Paper]:
+def _of_run(run: Path) -> Iterable[str | Paper]:
     from rekindle.study.plan.planning import load_study, plan
     from rekindle.training.recipe import load_recipe, papers_of_recipe
 
@@ -103,4 +101,4 @@ def _of_run(run: Path) -> list[str | Paper]:
             wanted="a directory with config.yaml, or with study.yaml",
             fix="check the path, or name methods: rekindle cite grpo",
         )
-    return list(dict.fromkeys(name for recipe in recipes for name in papers_of_recipe(recipe)))
+    return dict.fromkeys(name for recipe in recipes for name in papers_of_recipe(recipe))

@@ -90,11 +90,7 @@ def diagnose(
 
 
 def _split(option: str, text: str | None, wanted: str) -> tuple[str, ...] | None:
-    """The names between commas.
-
-    Raises:
-        ConfigError: one is empty.
-    """
+    """The names between commas, of which none may be empty."""
     names = split_names(text)
     if names is None or all(names):
         return names
@@ -152,9 +148,9 @@ def check_targets(
         ConfigError: two of them are one file.
         RunDirectoryError: one exists, is a directory, or its directory cannot be written to.
     """
-    from rekindle.signals.remedies import STUDIES
+    from rekindle.signals.remedies import studies
 
-    beside = [] if write is None else [sibling(write, remedy) for remedy in STUDIES]
+    beside = [] if write is None else [sibling(write, remedy) for remedy in studies()]
     targets = [("--out", out), ("--write", write), *[("--write", path) for path in beside]]
     given = [(option, path) for option, path in targets if path is not None]
     others = {path.resolve(): "what the command reads" for path in read if path is not None}
@@ -195,10 +191,10 @@ def write_studies(
     path: Path, findings: Sequence[Finding], subject: Subject, check: str | None
 ) -> None:
     """A study of each remedy that fits: the first as `path`, others beside it under their names."""
-    from rekindle.signals.remedies import too_little, writable
+    from rekindle.signals.remedies import studies, too_little
 
     fits = [(f.signal, f.remedy) for f in findings if f.remedy is not None]
-    fits = [(signal, advice) for signal, advice in fits if writable(advice.what)]
+    fits = [(signal, advice) for signal, advice in fits if advice.what in studies()]
     if not fits:
         typer.echo(f"{path} was not written: no remedy with a study fits")
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,6 +13,10 @@ from rekindle.cli.options import Set
 from rekindle.cli.rows import SourceRow, read_rows, write_columns
 from rekindle.errors import ConfigError, DataError, did_you_mean
 
+if TYPE_CHECKING:
+    from rekindle.engine.config import Section
+
+S = TypeVar("S", bound="Section")
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Apply a method's formula to your own rows."
 )
@@ -20,9 +24,7 @@ app = typer.Typer(
 _CURRICULUM_SETTINGS = ("mode", "alpha", "beta", "gamma")
 # What decides pairs; the rest of a method's section is about sampling and training.
 _PAIR_SETTINGS = {
-    "weak_to_strong": (
-        *("tau_chosen", "tau_rejected", "max_pairs", "seed", "unreadable", "equality"),
-    ),
+    "weak_to_strong": ("tau_chosen", "tau_rejected", "max_pairs", "seed", "unreadable", "equality"),
     "self_rewarding": ("ties", "choose_cut"),
     "temporal": ("past", "future", "ties", "choose_cut"),
 }
@@ -41,7 +43,6 @@ def explain_advantages(
     from rekindle.engine.config import SampleConfig
     from rekindle.methods.catalog import find_method, method_module, methods_of
     from rekindle.ops.groups import ScoredRows
-    from rekindle.training.recipe import checked, with_overrides
 
     known = methods_of("group")
     if method not in known:
@@ -49,9 +50,7 @@ def explain_advantages(
             f"method '{method}' gives no group advantages", fix=did_you_mean(method, known)
         )
     module, section = method_module(method), find_method(method).section
-    overrides = _within_section(sets, section)
-    tree = with_overrides(module.PRESETS[method].model_dump(), overrides)
-    config = checked(module.Config, tree, section)
+    config = _configured(module.PRESETS[method], section, sets)
     module.check(config, SampleConfig())
     rows = read_rows(input)
     numbers = {
@@ -78,13 +77,8 @@ def explain_curriculum(
     import torch
 
     from rekindle.methods.wmss.curriculum import CurriculumConfig, curriculum
-    from rekindle.training.recipe import checked, with_overrides
 
-    overrides = _within_section(sets, "wmss")
-    _check_settings(overrides, _CURRICULUM_SETTINGS)
-    settings = checked(
-        CurriculumConfig, with_overrides(CurriculumConfig().model_dump(), overrides), "wmss"
-    )
+    settings = _configured(CurriculumConfig(), "wmss", sets, _CURRICULUM_SETTINGS)
     rows = read_rows(input)
     weak, strong = (
         torch.tensor([_entropy(row, name) for row in rows], dtype=torch.float64)
@@ -104,16 +98,12 @@ def explain_pairs(
     """Make the pairs that training would make of your answers; say what is skipped, and why."""
     from rekindle.files import write_jsonl
     from rekindle.methods.catalog import METHODS, find_method, method_module
-    from rekindle.training.recipe import checked, with_overrides
 
     makers = [name for name, row in METHODS.items() if row.makes_pairs]
     if method not in makers:
         raise ConfigError(f"method '{method}' makes no pairs", fix=did_you_mean(method, makers))
     module, section = method_module(method), find_method(method).section
-    overrides = _within_section(sets, section)
-    _check_settings(overrides, _PAIR_SETTINGS[section])
-    tree = with_overrides(module.PRESETS[method].model_dump(), overrides)
-    config = checked(module.Config, tree, section)
+    config = _configured(module.PRESETS[method], section, sets, _PAIR_SETTINGS[section])
     rows = read_rows(input)
     for row in rows:
         if row.columns.get("id") is None:
@@ -125,16 +115,17 @@ def explain_pairs(
         typer.echo(f"  skipped {times}: {reason}", err=True)
 
 
-def _within_section(sets: Sequence[str] | None, section: str) -> list[str]:
-    """`--set scale=none` and `--set grpo.scale=none` are the same here."""
-    return [override.removeprefix(f"{section}.") for override in sets or []]
+def _configured(
+    default: S, section: str, sets: Sequence[str] | None, known: Sequence[str] | None = None
+) -> S:
+    """Settings with --set on top, of `known` ones; `scale=none` and `grpo.scale=none` are one."""
+    from rekindle.training.recipe import checked, with_overrides
 
-
-def _check_settings(overrides: Sequence[str], known: Sequence[str]) -> None:
-    for override in overrides:
-        name = override.split("=", 1)[0]
-        if name not in known:
+    overrides = [override.removeprefix(f"{section}.") for override in sets or []]
+    for name in (override.split("=", 1)[0] for override in overrides):
+        if known is not None and name not in known:
             raise ConfigError(f"setting '{name}' has no effect here", fix=did_you_mean(name, known))
+    return checked(type(default), with_overrides(default.model_dump(), overrides), section)
 
 
 def _group(row: SourceRow) -> str:

@@ -1,15 +1,17 @@
 """The `rekindle` command: a table of its subcommands, each imported when it is called.
 
-A command's file declares its options and does its work; here are its name, its place and its line
-of `rekindle --help`.
+A command's file declares its options and does its work; commands.json has its name, its place and
+its line of `rekindle --help`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
 from importlib import import_module
+from importlib.resources import files
 from typing import Any, NamedTuple, TextIO
 
 import typer
@@ -27,51 +29,10 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "quickstart": Command(
-        "quickstart:quickstart",
-        "Take a tour: five methods, each beside its baseline on the testbed, and a page about it.",
-    ),
-    "train": Command("train:train", "Train a model by a recipe; DIR/final holds it at the end."),
-    "eval": Command(
-        "evaluate:evaluate",
-        "Measure pass@k, avg@k, maj@k and greedy accuracy, per level, with intervals.",
-    ),
-    "diagnose": Command(
-        "diagnose:diagnose",
-        "Say which learning signal is missing, what would bring it back, and what would not.",
-    ),
-    "compare": Command(
-        "evaluate:compare", "Compare two evaluations: the paired difference, with intervals."
-    ),
-    "report": Command("report:report", "Build one self-contained page about one or more runs."),
-    "export": Command(
-        "report:export",
-        "Export a study as small files: its results, their data and its page; no weights.",
-    ),
-    "study": Command(
-        "study:study",
-        "Run a study: arms x seeds x base models at an equal budget, and its verdicts.",
-    ),
-    "tasks": Command("lists:tasks", "List the tasks."),
-    "methods": Command(
-        "lists:methods",
-        "List the methods, the recipe section that configures each, and what it does.",
-    ),
-    "cite": Command("cite:cite", "Print citations of the methods' papers and of Rekindle."),
-    "inspect-data": Command(
-        "inspect_data:inspect_data",
-        "Show what the model would see: tokens, and which of them carry loss.",
-    ),
-    "grade": Command(
-        "grade:grade",
-        "Check answers in processes that can be killed: 1, 0, or null with the reason.",
-    ),
-    "doctor": Command(
-        "doctor:doctor", "Print versions, devices, threads and optional parts of this installation."
-    ),
-    "explain": Command("explain:app", "Apply a method's formula to your own rows."),
-    "reward": Command("reward:app", "Train and assess reward models."),
-    "testbed": Command("testbed:app", "List or rebuild the small models that ship with rekindle."),
+    name: Command(**row)
+    for name, row in json.loads(
+        files("rekindle.cli").joinpath("commands.json").read_text(encoding="utf-8")
+    ).items()
 }
 
 

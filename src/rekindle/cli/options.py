@@ -5,6 +5,7 @@ Nothing heavy is imported here or at the top of a command's file: `--help` answe
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Annotated, Literal
 
@@ -48,6 +49,15 @@ def command_line() -> str:
 def split_names(text: str | None) -> tuple[str, ...] | None:
     """The names between commas; None where nothing was given."""
     return None if text is None else tuple(name.strip() for name in text.split(","))
+
+
+def difference_text(value: float | None, low: float | None, high: float | None) -> str:
+    """`+0.123 [+0.100, +0.146]`; None and nan are not known."""
+    if value is None or math.isnan(value):
+        return "undefined"
+    if low is None or high is None or math.isnan(low):
+        return f"{value:+.3f} (no interval)"
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def check_split(split: str) -> Split:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rekindle.cli.options import Quiet, Set, command_line, mode_of
+from rekindle.cli.options import Quiet, Set, command_line, difference_text, mode_of
 from rekindle.errors import RunDirectoryError, TrainingError
 from rekindle.files import write_json
 
@@ -103,7 +103,7 @@ def _show(rows: Sequence[TourPair], evidence: dict[str, EvidenceRow]) -> None:
             row.baseline,
             TEXTS[row.name].missing,
             *(_share(share) for share in (row.start, row.before, row.after)),
-            _interval(row),
+            difference_text(row.delta, row.ci_low, row.ci_high),
             row.verdict if row.delta is not None else "not finished",
         )
     console.print(grid)
@@ -127,14 +127,6 @@ def _show(rows: Sequence[TourPair], evidence: dict[str, EvidenceRow]) -> None:
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _interval(row: TourPair) -> str:
-    if row.delta is None:
-        return "undefined"
-    if row.ci_low is None or row.ci_high is None:
-        return f"{row.delta:+.3f} (no interval)"
-    return f"{row.delta:+.3f} [{row.ci_low:+.3f}, {row.ci_high:+.3f}]"
 
 
 def _refuse_failures(rows: Sequence[TourPair]) -> None:

@@ -12,10 +12,9 @@ import typer
 from rekindle import testbed
 from rekindle.cli.options import Levels, Mode, Quiet, Set, command_line, mode_of, split_names
 from rekindle.errors import ConfigError, DataError
-from rekindle.files import read_jsonl, write_json, write_jsonl
+from rekindle.files import read_jsonl, sha256_file, write_json, write_jsonl
 
 if TYPE_CHECKING:
-    from rekindle.engine.config import ModelConfig
     from rekindle.engine.policy import Policy
     from rekindle.records import Problem
     from rekindle.rewards.reward_model import ScalarHead
@@ -111,7 +110,7 @@ def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, qu
     head = _head(config)
     set_threads(config.device.threads, parameters=sum(p.numel() for p in head.model.parameters()))
     task = None if config.data.pairs is not None else open_task(config.task)
-    data = task.fingerprint() if task is not None else _sha(config.data.pairs)
+    data = task.fingerprint() if task is not None else sha256_file(str(config.data.pairs))
     run = Run.open(
         out,
         config=config.model_dump(mode="json"),
@@ -214,7 +213,9 @@ def _sample_answers(
         step=0, count=config.data.problems, seed=config.seed, levels=config.task.levels
     )
     problems = list({problem.id: problem for problem in drawn}.values())  # each once
-    policies = [Policy.load(_model(config, name)) for name in names]
+    trunk = config.model
+    held = [trunk if name == trunk.name else trunk.with_name(name) for name in names]
+    policies = [Policy.load(one) for one in held]
     path = out / CANDIDATES
     if mode == "resume" and path.exists():
         fields = LabelledAnswer._fields
@@ -231,19 +232,10 @@ def _sample_answers(
     return RewardAnswers(draw, _held_out(config, task, policies[-1]))
 
 
-def _model(config: RewardTraining, name: str) -> ModelConfig:
-    """Another model, held as the trunk is; a revision belongs to the model it was given for."""
-    if name == config.model.name:
-        return config.model
-    return config.model.model_copy(update={"name": name, "revision": None})
-
-
 def _candidates(
     config: RewardTraining, task: Task, problems: Sequence[Problem], policies: Sequence[Policy]
 ) -> list[LabelledAnswer]:
-    from rekindle.engine.sampler import sampler_for
     from rekindle.training.reward_data import LabelledAnswer
-    from rekindle.training.train import sampling
 
     index = {problem.id: i for i, problem in enumerate(problems)}
     rows = [
@@ -253,37 +245,38 @@ def _candidates(
     ]
     for policy in policies:
         for temperature in config.data.temperatures:
-            wanted = config.sample.model_copy(update={"temperature": temperature})
-            for rollout in sampler_for(policy).sample(
-                problems,
-                samples=config.data.samples,
-                config=sampling(wanted, task),
-                seed=config.seed,
-            ):
-                score = task.grade(rollout.problem, rollout.text).value
+            source, samples = f"{policy.config.name} T={temperature:g}", config.data.samples
+            for problem, text in _answers(config, task, policy, problems, samples, temperature):
+                score = task.grade(problem, text).value
                 if score is not None:
-                    source = f"{policy.config.name} T={temperature:g}"
-                    i = index[rollout.problem.id]
-                    rows.append(LabelledAnswer(i, rollout.text, score > 0.5, source))
+                    rows.append(LabelledAnswer(index[problem.id], text, score > 0.5, source))
     return rows
+
+
+def _answers(
+    config: RewardTraining,
+    task: Task,
+    policy: Policy,
+    problems: Sequence[Problem],
+    samples: int,
+    temperature: float,
+) -> list[tuple[Problem, str]]:
+    from rekindle.engine.sampler import sampler_for
+    from rekindle.training.train import sampling
+
+    warm = sampling(config.sample.model_copy(update={"temperature": temperature}), task)
+    rollouts = sampler_for(policy).sample(problems, samples=samples, config=warm, seed=config.seed)
+    return [(rollout.problem, rollout.text) for rollout in rollouts]
 
 
 def _held_out(config: RewardTraining, task: Task, policy: Policy) -> HeldOut:
     """Answers of a policy at temperature 1 to problems of the dev split."""
-    from rekindle.engine.sampler import sampler_for
     from rekindle.training.reward_training import held_out_answers
-    from rekindle.training.train import sampling
 
     problems = task.problems(
         "dev", count=config.data.held_out, seed=config.seed, levels=config.task.levels
     )
-    rollouts = sampler_for(policy).sample(
-        problems,
-        samples=config.data.held_out_samples,
-        config=sampling(config.sample.model_copy(update={"temperature": 1.0}), task),
-        seed=config.seed,
-    )
-    answers = [(rollout.problem, rollout.text) for rollout in rollouts]
+    answers = _answers(config, task, policy, problems, config.data.held_out_samples, 1.0)
     brittle = config.task.brittle
     return held_out_answers(task, problems, answers, brittle=brittle, seed=config.seed)
 
@@ -311,12 +304,6 @@ def _read_pairs(config: RewardTraining) -> RewardAnswers:
     answers = [(p.problem, text) for p in kept for text in (p.chosen, p.rejected)]
     right = [1.0, 0.0] * len(kept)
     return RewardAnswers(draw, HeldOut(answers, right, right, [True] * len(answers)))
-
-
-def _sha(path: str | None) -> str:
-    from rekindle.files import sha256_file
-
-    return sha256_file(str(path))
 
 
 def _print(result: Assessment) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rekindle.cli.options import Quiet, Set, command_line, mode_of
+from rekindle.cli.options import Quiet, Set, command_line, difference_text, mode_of
 from rekindle.errors import TrainingError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from rekindle.study.schema import Change, GapResult, PrimaryResult, StudyResults
+    from rekindle.study.schema import GapResult, PrimaryResult, StudyResults
 
 
 def study(
@@ -77,13 +76,12 @@ def show(results: StudyResults) -> None:
     console = Console(width=None if Console().is_terminal else 160)
     grid = Table("method", "baseline", "metric", "difference", "p (Holm)", "n", "verdict")
     for row in results.comparisons:
-        level = f" L{row.level}" if row.level is not None else ""
         counts = {"base": row.n_bases, "pair": row.n_pairs, "problem": row.n_problems}
         grid.add_row(
             row.method,
             row.baseline,
-            f"{row.metric}{level}" + (" *" if row.primary else ""),
-            _interval(row.delta, row.ci_low, row.ci_high),
+            _metric(row.metric, row.level) + (" *" if row.primary else ""),
+            difference_text(row.delta, row.ci_low, row.ci_high),
             "" if row.p_holm is None else f"{row.p_holm:.3f}",
             ", ".join(plural(count, thing) for thing, count in counts.items()),
             row.verdict + (f" ({row.why})" if row.why else ""),
@@ -102,9 +100,10 @@ def show(results: StudyResults) -> None:
         unit = counted(results.budget.unit)
         console.print(f"unequal budget: {arm} spent {ratio:.2f} times the {unit} it should have")
     for change in results.changes:
+        left_out = f" (of which {change.left_out} are left out)" if change.left_out else ""
         console.print(
             f"the study file was changed on {change.when}, after {change.finished_runs} "
-            f"finished runs{_left_out(change)}: {'; '.join(change.changes[:5])}"
+            f"finished runs{left_out}: {'; '.join(change.changes[:5])}"
         )
     for failure in results.failed:
         console.print(f"failed: {failure.name}: {failure.why}", markup=False)
@@ -118,13 +117,13 @@ def _when_declared(primary: PrimaryResult) -> str:
     parts = [f"changed after {primary.changed_after} finished runs"]
     if primary.first is not None:
         first = primary.first
-        level = f" L{first.level}" if first.level is not None else ""
-        parts.append(f"declared was {first.metric}{level} of {first.arm} against {first.baseline}")
+        metric = _metric(first.metric, first.level)
+        parts.append(f"declared was {metric} of {first.arm} against {first.baseline}")
     return "; ".join([*parts, *primary.changed])
 
 
-def _left_out(change: Change) -> str:
-    return f" (of which {change.left_out} are left out)" if change.left_out else ""
+def _metric(name: str, level: str | None) -> str:
+    return name if level is None else f"{name} L{level}"
 
 
 def refuse_failures(results: StudyResults) -> None:
@@ -149,16 +148,7 @@ def _gap_table(rows: Sequence[GapResult]) -> Table:
 
     grid = Table("arm", "metric", "gap recovered (PGR)", "n", "")
     for row in rows:
-        level = f" L{row.level}" if row.level is not None else ""
         n = f"{row.n_pairs} runs, {row.n_problems} problems"
-        gap = _interval(row.pgr, row.ci_low, row.ci_high)
-        grid.add_row(row.method, f"{row.metric}{level}", gap, n, row.why)
+        gap = difference_text(row.pgr, row.ci_low, row.ci_high)
+        grid.add_row(row.method, _metric(row.metric, row.level), gap, n, row.why)
     return grid
-
-
-def _interval(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None or math.isnan(value):
-        return "undefined"
-    if low is None or high is None or math.isnan(low):
-        return f"{value:+.3f} (no interval)"
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"

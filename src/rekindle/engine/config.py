@@ -62,6 +62,10 @@ class ModelConfig(Section):
     pad_token: str | None = Field(default=None, description="replaces the tokenizer's")
     trust_remote_code: bool = Field(default=False, description="run code that the model brings")
 
+    def with_name(self, name: str) -> ModelConfig:
+        """Another model, held as this one is; a revision belongs to the model it was given for."""
+        return self.model_copy(update={"name": name, "revision": None})
+
 
 class TaskConfig(Section):
     """Where the problems come from and how answers are checked."""

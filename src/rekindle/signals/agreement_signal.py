@@ -21,7 +21,7 @@ its accuracy on others would only say that agreed problems are easier.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -32,10 +32,11 @@ from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster
 from rekindle.evals.passk import avg_at_k
 from rekindle.records import Problem
 from rekindle.rewards.answers import same_answer
-from rekindle.signals.findings import Advice, Finding, Health, Measurement, measurement, point
+from rekindle.signals.findings import Finding, Measurement, Sentences, by_name, measurement, point
 from rekindle.tasks.task import Grader, Task, grade_all
 
 ENOUGH = 32  # agreed answers
+_SAYS = Sentences("agreement")
 WORTH = 0.1  # right/gain; a lower bound above. Two sound models sharpen each other by less
 
 
@@ -116,68 +117,27 @@ def agreement_finding(
         point("unanswered", silent, len(there_P), "problems without an answer by one of the two"),
     ]
     if agree.n == 0:
-        verdict = (
-            f"Agreement cannot be measured: on none of {silent} problems do both models have a "
-            "canonical answer, which programs and games with many solutions do not have."
-        )
-        return Finding("agreement", "not-measurable", "between", verdict, rows)
+        return _SAYS.finding("not-measurable", rows, silent=silent)
     return _judged(rows, sft)
 
 
 def _judged(rows: list[Measurement], sft: str | None) -> Finding:
-    table = {row.name.removeprefix("right/"): row for row in rows}
-    weak, agreed, picked, gain = (table[name] for name in ("weak", "agreed", "picked", "gain"))
-    shown = (
-        f"the weak model's answers are right in {weak}, the agreed ones in {agreed}; "
-        f"there the model's samples are right in {table['sampled']}"
-    )
-
-    def refused(state: str, health: Health, opening: str, why: str) -> Finding:
-        verdict = f"{opening}: {shown}.{_beyond(table)}"
-        return Finding(
-            "agreement", state, health, verdict, rows, None, (Advice("weak_to_strong", why),)
-        )
-
+    table = by_name(rows)
+    agreed, picked, gain = (table[f"right/{name}"] for name in ("agreed", "picked", "gain"))
     if agreed.n < ENOUGH:
-        why = f"{agreed.n} agreed answers are too few to train on or to judge by"
-        return refused("few", "between", f"Only {agreed.n} agree ({ENOUGH} are needed)", why)
-    if not picked.ci_low > 0:
-        why = f"agreed minus all weak answers is {picked}"
-        opening = "Agreement does not pick the weak model's better answers"
-        return refused("no-gain", "between", opening, why)
-    if not gain.ci_low > WORTH:
-        why = (
-            f"where both agree the model samples that answer already: label minus samples is "
-            f"{gain}, and it needs a lower bound above {WORTH:g}"
-        )
-        return refused("nothing-to-learn", "well", "There is little to learn from agreement", why)
-    opening = "Agreement picks answers that the model does not give surely"
-    if sft is not None:
-        why = (
-            f"it is for where there are no labels; this task has solutions, and SFT on them has "
-            f"signal ({sft}): that comes first. Without labels the gain would be {gain}"
-        )
-        return refused("filters", "well", opening, why)
-    why = (
-        f"on the problems where both agree, the agreed answer is right more often than the "
-        f"model's samples, by {gain}: that much can be sharpened. What was confirmed here "
-        "(docs/evidence.md) is such a gain in sampled accuracy, none in greedy, and not surely "
-        "more than from the model's own majorities: the study has w2s_self_training. Labels beyond "
-        "the weak model's are assumed not to exist: with them, use them"
-    )
-    verdict = f"{opening}: {shown}.{_beyond(table)}"
-    return Finding("agreement", "filters", "well", verdict, rows, Advice("weak_to_strong", why))
-
-
-def _beyond(table: Mapping[str, Measurement]) -> str:
-    """What the weak model knows and the model does not, which a filter by agreement drops."""
-    weak, own = table["weak/disagreed"], table["own/disagreed"]
-    if not weak.ci_low > own.ci_high:
-        return ""
-    return (
-        f" Where they disagree the weak model is right in {weak} and the model in "
-        f"{own}: that is new to it, and agreement leaves it out (w2s_full_weak keeps it)."
-    )
+        name = "few"
+    elif not picked.ci_low > 0:
+        name = "no-gain"
+    elif not gain.ci_low > WORTH:
+        name = "nothing-to-learn"
+    else:
+        name = "filters" if sft is None else "labelled"
+    shown = _SAYS.phrase("shown", rows=table)
+    if table["right/weak/disagreed"].ci_low > table["right/own/disagreed"].ci_high:
+        shown += f" {_SAYS.phrase('beyond', rows=table)}"
+    advice = _SAYS.advice(name, rows=table, sft=sft, worth=WORTH)
+    remedy, against = (advice, ()) if name == "filters" else (None, (advice,))
+    return _SAYS.finding(name, rows, remedy=remedy, against=against, shown=shown, enough=ENOUGH)
 
 
 def _right(name: str, values_P: Floats, meaning: str) -> Measurement:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from rekindle.evals.intervals import cluster
 from rekindle.evals.reading import Eval, read_eval
 from rekindle.files import read_jsonl
 from rekindle.methods.self_rewarding.rounds import ROUNDS
-from rekindle.signals.findings import Measurement, measurement, point
+from rekindle.signals.findings import Finding, Measurement, measurement, point
 from rekindle.signals.run_rounds import ONE, JudgedRound
 
 PART = 10  # a tenth of the steps counts as the first ones, a tenth as the last
@@ -41,25 +42,18 @@ class RunTask(NamedTuple):
     levels: object = None
 
 
-class Curve(NamedTuple):
-    """Rows of `sft`, and a sentence on the held-out curve."""
-
-    rows: list[Measurement]
-    state: str  # still improving | flat | falling | not settled
-    verdict: str
-
-
 class Baseline(NamedTuple):
     """What a run says.
 
-    `groups`: rows on the shares of groups in training; `sft`: of an SFT run; `group_size`: answers
+    `groups`: rows on the shares of groups in training; `sft`: of an SFT run, by
+    its held-out curve (still improving, flat, falling, not settled); `group_size`: answers
     of a group in training; `task`, `model`: what config.yaml says it was trained on, None where
     that says nothing.
     """
 
     rounds: list[JudgedRound]
     groups: list[Measurement]
-    sft: Curve | None = None
+    sft: Finding | None = None
     group_size: int | None = None
     task: RunTask | None = None
     model: str | None = None
@@ -144,11 +138,7 @@ def _inside(model: str, directory: Path) -> bool:
 
 
 def _number(row: Mapping[str, object], key: str, where: str) -> float | None:
-    """A finite number of a run's file; None where it is null or not there.
-
-    Raises:
-        DataError: it is something else.
-    """
+    """A finite number of a run's file; None where it is null or not there."""
     value = row.get(key)
     if value is None:
         return None
@@ -241,36 +231,34 @@ def _first_and_last(
 
 def _curve(
     directory: Path, log: Path, steps: Sequence[tuple[int, Mapping[str, object]]]
-) -> Curve | None:
-    """What an SFT run says of its loss and its held-out curve; None: it has no loss.
-
-    Raises:
-        DataError: an evaluation cannot be read; the file is named.
-    """
+) -> Finding | None:
+    """What an SFT run says of its loss and its held-out curve; None: it has no loss."""
     rows = _first_and_last(log, steps, _SFT)
     if not any(row.name == "run/loss_first" for row in rows):
         return None
-    evals = sorted(map(_evaluation, (directory / "eval").glob("step-*.json")), key=_step)
+    evals = [_evaluation(path) for path in (directory / "eval").glob("step-*.json")]
+    evals.sort(key=itemgetter("step"))
     metrics = [m for m in CURVE if evals and all(_is_known(e, m) for e in evals)]
     for metric in metrics:
         rows += [_cell(result, metric) for result in evals]
     trained = f"the loss went from {rows[0].value:.3g} to {rows[1].value:.3g}"
     if len(evals) < 2 or not metrics:
         verdict = f"{trained}; there is no held-out curve (two evaluations at least)."
-        return Curve(rows, "not settled", f"The run: {verdict}")
+        return Finding("sft", "not settled", "between", f"The run: {verdict}", rows)
     last = evals[-1]
     middle = min(evals[:-1], key=lambda result: abs(result["step"] - last["step"] / 2))
     try:
         difference = compare(middle, last, metric=metrics[0])
     except DataError as error:
-        return Curve(rows, "not settled", f"The run: {trained}; its evaluations: {error.what}.")
+        verdict = f"The run: {trained}; its evaluations: {error.what}."
+        return Finding("sft", "not settled", "between", verdict, rows)
     state = _direction(difference, metrics[0])
     change = f"{difference.value:+.3g} [{difference.ci_low:.3g}, {difference.ci_high:.3g}]"
     verdict = (
         f"The run: {trained}; held out it is {state} from step {middle['step']} to "
         f"{last['step']} ({metrics[0]} {change})."
     )
-    return Curve(rows, state, verdict)
+    return Finding("sft", state, "well" if state == "still improving" else "between", verdict, rows)
 
 
 def _direction(difference: Difference, metric: str) -> str:
@@ -285,11 +273,7 @@ def _direction(difference: Difference, metric: str) -> str:
 
 
 def _evaluation(path: Path) -> Eval:
-    """An evaluation whose cells are numbers with their bounds.
-
-    Raises:
-        DataError: it is something else, or was written by another version.
-    """
+    """An evaluation whose cells are numbers with their bounds."""
     result = read_eval(path)
     if _number(result, "step", str(path)) is None:
         raise _not_an_evaluation(path, result.get("step"), "'step', a number")
@@ -311,10 +295,6 @@ def _not_an_evaluation(path: Path, got: object, wanted: str) -> DataError:
         why="the run's file is damaged, or another version wrote it",
         fix="restore the file, or leave --run out",
     )
-
-
-def _step(result: Eval) -> float:
-    return float(result["step"])
 
 
 def _is_known(result: Eval, metric: str) -> bool:

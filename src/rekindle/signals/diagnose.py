@@ -99,9 +99,7 @@ def diagnose(
         for_study,
     )
     _check_options(options)
-    if task is None:
-        return _diagnose_pairs(options)
-    return _diagnose_on_task(options, str(task) if isinstance(task, Path) else task)
+    return _diagnose_pairs(options) if task is None else _diagnose_on_task(options, task)
 
 
 def _missing_task(got: str) -> ConfigError:
@@ -118,23 +116,17 @@ def _missing_task(got: str) -> ConfigError:
 def _check_options(options: DiagnoseOptions) -> None:
     from rekindle.signals.findings import ORDER
 
-    for name, value in (("problems", options.problems), ("samples", options.samples)):
-        if value < 2:
+    alone = "with one there is nothing to compare, and no interval"
+    group = "a group of one has nothing to compare"
+    for name, value, why, fix in (
+        ("problems", options.problems, alone, "leave --problems out: it is 200 then"),
+        ("samples", options.samples, alone, "leave --samples out: it is 8 then"),
+        ("group-size", options.group_size, group, "give the group size of your recipe"),
+    ):
+        if value is not None and value < 2:
             raise ConfigError(
-                f"--{name} is too small",
-                got=value,
-                wanted="2 or more",
-                why="with one there is nothing to compare, and no interval",
-                fix=f"leave --{name} out: it is {200 if name == 'problems' else 8} then",
+                f"--{name} is too small", got=value, wanted="2 or more", why=why, fix=fix
             )
-    if options.group_size is not None and options.group_size < 2:
-        raise ConfigError(
-            "--group-size is too small",
-            got=options.group_size,
-            wanted="2 or more",
-            why="a group of one has nothing to compare",
-            fix="give the group size of your recipe",
-        )
     for name in options.signals or ():
         if name not in ORDER:
             raise ConfigError(
@@ -145,7 +137,7 @@ def _check_options(options: DiagnoseOptions) -> None:
             )
 
 
-def _diagnose_on_task(options: DiagnoseOptions, task: str | Task) -> Diagnosis:
+def _diagnose_on_task(options: DiagnoseOptions, task: str | Path | Task) -> Diagnosis:
     settings = _settings(options, task)
     if options.weak is not None:
         _check_other_place(options, settings.model)
@@ -153,7 +145,7 @@ def _diagnose_on_task(options: DiagnoseOptions, task: str | Task) -> Diagnosis:
     from rekindle.signals.diagnosis import Diagnosis, measure
     from rekindle.training.parts import open_task
 
-    loaded = open_task(settings.task) if isinstance(task, str) else task
+    loaded = open_task(settings.task) if isinstance(task, str | Path) else task
     inputs = _load(options, settings, loaded)
     parameters = sum(p.numel() for p in inputs.policy.model.parameters())
     set_threads(settings.device.threads, parameters=parameters)
@@ -175,13 +167,9 @@ def _diagnose_on_task(options: DiagnoseOptions, task: str | Task) -> Diagnosis:
     )
 
 
-def _settings(options: DiagnoseOptions, task: str | Task) -> DiagnoseSettings:
-    """Everything that `--set` reaches, with the levels that were given.
-
-    Raises:
-        ConfigError: a setting that cannot be meant, or greedy samples.
-    """
-    name = task if isinstance(task, str) else task.name
+def _settings(options: DiagnoseOptions, task: str | Path | Task) -> DiagnoseSettings:
+    """Everything that `--set` reaches, with the levels that were given."""
+    name = str(task) if isinstance(task, str | Path) else task.name
     settings = settings_of(DiagnoseSettings, options.model, name, options.overrides)
     if settings.sample.temperature == 0:
         raise ConfigError(
@@ -200,14 +188,15 @@ def _settings(options: DiagnoseOptions, task: str | Task) -> DiagnoseSettings:
 def _load(options: DiagnoseOptions, settings: DiagnoseSettings, task: Task) -> Inputs:
     """Models, pairs, a baseline run and a reward model, read and checked."""
     from rekindle.loops.reward_scores import open_scorer
-    from rekindle.signals.baseline import RunTask, check_alike, read_baseline
+    from rekindle.signals.baseline import Baseline, RunTask, check_alike, read_baseline
     from rekindle.signals.diagnosis import Inputs
     from rekindle.training.train import sampling
 
     config = settings.task
     pairs = _read_pairs(options.pairs)
-    baseline = None if options.run is None else read_baseline(options.run)
-    if baseline is not None and options.run is not None:
+    baseline = Baseline([], [])
+    if options.run is not None:
+        baseline = read_baseline(options.run)
         named = RunTask(config.name, config.path, config.levels)
         check_alike(baseline, options.run, task=named, model=options.model)
     check = _stronger_check(options.check, settings, task)
@@ -231,11 +220,7 @@ def _load(options: DiagnoseOptions, settings: DiagnoseSettings, task: Task) -> I
 
 
 def _read_pairs(pairs: str | Path | Sequence[PairRow] | None) -> Sequence[PairRow]:
-    """The pairs of a file, or rows as they are given.
-
-    Raises:
-        DataError: a row lacks a column; it is named.
-    """
+    """The pairs of a file, or rows as they are given."""
     if pairs is None:
         return ()
     if isinstance(pairs, str | Path):
@@ -255,40 +240,28 @@ def _read_pairs(pairs: str | Path | Sequence[PairRow] | None) -> Sequence[PairRo
 
 
 def _check_other_place(options: DiagnoseOptions, config: ModelConfig) -> None:
-    """Refuse a weak model that goes by the model's own name, or lies at the same place.
-
-    Raises:
-        ConfigError: it does.
-    """
+    """Refuse a weak model that goes by the model's own name, or lies at the same place."""
     from rekindle.testbed import located
 
     if options.weak is None or config.revision is not None:  # one name, and maybe two revisions
         return
-    ours, theirs = (Path(located(c.name)) for c in (config, _weak_config(options.weak, config)))
+    ours, theirs = (Path(located(c.name)) for c in (config, config.with_name(options.weak)))
     if ours == theirs or (ours.exists() and ours.resolve() == theirs.resolve()):
         raise _same_model(options, "one place")
 
 
 def _load_models(options: DiagnoseOptions, config: ModelConfig) -> tuple[Policy, Policy | None]:
-    """The model, and the weak one.
-
-    Raises:
-        ConfigError: their weights are equal.
-    """
+    """The model, and the weak one, whose weights must differ."""
     from rekindle.engine.fingerprints import weights_fingerprint
     from rekindle.engine.policy import Policy
 
     policy = Policy.load(config)
     if options.weak is None:
         return policy, None
-    weak = Policy.load(_weak_config(options.weak, config))
+    weak = Policy.load(config.with_name(options.weak))
     if weights_fingerprint(policy) == weights_fingerprint(weak):
         raise _same_model(options, "equal weights")
     return policy, weak
-
-
-def _weak_config(weak: str, config: ModelConfig) -> ModelConfig:
-    return config.model_copy(update={"name": weak, "revision": None})
 
 
 def _same_model(options: DiagnoseOptions, how: str) -> ConfigError:
@@ -353,21 +326,18 @@ def _diagnose_pairs(options: DiagnoseOptions) -> Diagnosis:
     _check_no_task(options, named="task" in tree)
     settings = checked(DiagnoseSettings, tree, "")
     from rekindle.engine.policy import Policy
-    from rekindle.signals.baseline import check_alike, read_baseline
+    from rekindle.signals.baseline import Baseline, check_alike, read_baseline
     from rekindle.signals.diagnosis import Diagnosis
     from rekindle.signals.findings import ORDER
     from rekindle.signals.pair_signal import measure_pairs
-    from rekindle.signals.run_rounds import JudgedRound
 
-    pairs = _read_pairs(options.pairs)
-    rounds: list[JudgedRound] = []
+    pairs, baseline = _read_pairs(options.pairs), Baseline([], [])
     if options.run is not None:
         baseline = read_baseline(options.run)
         check_alike(baseline, options.run, task=None, model=options.model)
-        rounds = baseline.rounds
-    if not pairs and not rounds:
+    if not pairs and not baseline.rounds:
         raise _missing_task(f"--run {options.run}, which has no rounds of self-rewarding")
-    finding = measure_pairs(Policy.load(settings.model), pairs, rounds)
+    finding = measure_pairs(Policy.load(settings.model), pairs, baseline.rounds)
     others = () if options.signals else tuple(name for name in ORDER if name != finding.signal)
     missing = dict.fromkeys(others, "needs --task")
     return Diagnosis(options.model, None, options.weak, (finding,), missing)

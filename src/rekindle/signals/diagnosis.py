@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from rekindle.engine.config import SampleConfig
@@ -17,20 +18,12 @@ from rekindle.rewards.reward_model import Scorer
 from rekindle.signals.agreement_signal import measure_agreement
 from rekindle.signals.answers import Answers, sample_answers, share_row
 from rekindle.signals.baseline import Baseline
-from rekindle.signals.findings import (
-    ORDER,
-    Finding,
-    Health,
-    Measurement,
-    conclusion,
-    measurement,
-    point,
-)
+from rekindle.signals.findings import ORDER, Finding, conclusion, measurement, point
 from rekindle.signals.group_signal import GROUP, group_finding
 from rekindle.signals.pair_signal import measure_pairs
 from rekindle.signals.remedies import Subject
 from rekindle.signals.reward_signal import measure_reward
-from rekindle.signals.sft_signal import has_signal, saturation, sft_finding
+from rekindle.signals.sft_signal import has_signal, saturation
 from rekindle.signals.verifier_signal import (
     Solutions,
     grade_solutions,
@@ -44,10 +37,13 @@ from rekindle.tasks.task import Grader, Task
 
 MIX = "sft, mixed"  # what --weak adds to sft, where it cannot be measured
 _SAMPLED = ("groups", "verifier", "reward", "agreement")  # what sampled answers are needed for
-STRONGER = (
-    "needs a stronger check than the training verifier: --check numeric (or math, exact, code) for "
-    "a task from a file, or task.brittle"
-)
+NEEDS = {
+    "verifier": "needs a stronger check than the training verifier: --check numeric (or math, "
+    "exact, code) for a task from a file, or task.brittle",
+    "reward": "needs a reward model: --set reward.model=DIR (or reward.url)",
+    "pairs": "needs --pairs FILE, or --run of a self-rewarding run",
+    "agreement": "needs --weak",
+}
 
 
 class Inputs(NamedTuple):
@@ -61,7 +57,7 @@ class Inputs(NamedTuple):
     sample: SampleConfig
     scorer: Scorer | None
     pairs: Sequence[PairRow]
-    baseline: Baseline | None
+    baseline: Baseline
     check: Grader | None = None
     group_size: int | None = None
     control: str | None = None  # the scorer's, "random" or "oracle"
@@ -72,8 +68,7 @@ class Inputs(NamedTuple):
 
     def group(self) -> int:
         """Answers of a group in training: as given, as in the baseline run, or 8."""
-        theirs = None if self.baseline is None else self.baseline.group_size
-        return self.group_size or theirs or GROUP
+        return self.group_size or self.baseline.group_size or GROUP
 
 
 class Remedy(NamedTuple):
@@ -127,20 +122,7 @@ class Diagnosis:
         return "\n".join([title, "", *self.states, "", *self.conclusion])
 
 
-class _Lists:
-    """The problems of a split, listed once."""
-
-    def __init__(self, given: Inputs, problems: int) -> None:
-        self._given, self._problems = given, problems
-        self._lists: dict[Split, list[Problem]] = {}
-
-    def of(self, split: Split) -> list[Problem]:
-        if split not in self._lists:
-            given = self._given
-            self._lists[split] = given.task.problems(
-                split, count=self._problems, seed=0, levels=given.levels
-            )
-        return self._lists[split]
+_Lists = Callable[[Split], list[Problem]]  # the problems of a split, listed once
 
 
 class Measured(NamedTuple):
@@ -160,20 +142,24 @@ def measure(
         DataError: the task has too few problems, or a row cannot be read.
     """
     names = ORDER if wanted is None else wanted
-    lists = _Lists(given, problems)
+
+    @cache
+    def lists(split: Split) -> list[Problem]:
+        return given.task.problems(split, count=problems, seed=0, levels=given.levels)
+
     missing = _missing(given, names, lists)
     answers = None
     if any(name in names and name not in missing for name in _SAMPLED):
         answers = sample_answers(
             sampler_for(given.policy),
             given.grader(),
-            lists.of("train"),
+            lists("train"),
             samples=samples,
             config=given.sample,
             check=given.check,
         )
         if "verifier" in names and answers.true is None:
-            missing["verifier"] = STRONGER
+            missing["verifier"] = NEEDS["verifier"]
     if wanted is not None and missing:
         name, why = next(iter(missing.items()))
         raise ConfigError(
@@ -190,19 +176,14 @@ def measure(
 
 
 def _missing(given: Inputs, names: Sequence[str], lists: _Lists) -> dict[str, str]:
-    missing = {}
-    run = given.baseline is not None and given.baseline.sft is not None
-    if "sft" in names and not run:
-        why = _unsolved(lists)
-        if why is not None:
-            missing["sft"] = why
-    if "reward" in names and given.scorer is None:
-        missing["reward"] = "needs a reward model: --set reward.model=DIR (or reward.url)"
-    if "pairs" in names and not given.pairs and not (given.baseline and given.baseline.rounds):
-        missing["pairs"] = "needs --pairs FILE, or --run of a self-rewarding run"
-    if "agreement" in names and given.weak is None:
-        missing["agreement"] = "needs --weak"
-    return missing
+    lacking = {
+        "reward": given.scorer is None,
+        "pairs": not given.pairs and not given.baseline.rounds,
+        "agreement": given.weak is None,
+    }
+    missing = {name: NEEDS[name] for name, lacks in lacking.items() if lacks and name in names}
+    why = _unsolved(lists) if "sft" in names and given.baseline.sft is None else None
+    return missing if why is None else {"sft": why, **missing}
 
 
 def _unsolved(lists: _Lists) -> str | None:
@@ -210,7 +191,7 @@ def _unsolved(lists: _Lists) -> str | None:
     splits: tuple[Split, Split] = ("train", "dev")
     for split in splits:
         try:
-            listed = lists.of(split)
+            listed = lists(split)
         except DataError as error:
             if split == "train":
                 raise
@@ -242,7 +223,7 @@ def _findings(
     findings: dict[str, Finding] = {}
     solutions = None
     if "sft" in names or "groups" in names:  # what both say rests on the solutions
-        solutions = grade_solutions(given.grader(), lists.of("train"), check=given.check)
+        solutions = grade_solutions(given.grader(), lists("train"), check=given.check)
     if "sft" in names:
         findings["sft"] = _sft(given, lists, mixed=mixed)
         if solutions is not None:
@@ -251,15 +232,14 @@ def _findings(
         sft = _trainable(given, lists, findings.get("sft"))
         findings |= _of_answers(given, names, answers, sft, solutions)
     if "pairs" in names:
-        rounds = given.baseline.rounds if given.baseline else []
-        findings["pairs"] = measure_pairs(given.policy, given.pairs, rounds)
+        findings["pairs"] = measure_pairs(given.policy, given.pairs, given.baseline.rounds)
     if "agreement" in names and given.weak is not None and answers is not None:
         findings["agreement"] = measure_agreement(
             given.policy,
             given.weak,
             given.task,
             given.grader(),
-            lists.of("train"),
+            lists("train"),
             config=given.sample,
             sampled_PK=answers.table(answers.accepted),
             sft=_trainable(given, lists, findings.get("sft")),
@@ -269,12 +249,11 @@ def _findings(
 
 def _sft(given: Inputs, lists: _Lists, *, mixed: bool) -> Finding:
     """On the model, and what the baseline run says; on the run alone where there is no solution."""
-    curve = None if given.baseline is None else given.baseline.sft
+    curve = given.baseline.sft
     if curve is not None and _unsolved(lists) is not None:
-        health: Health = "well" if curve.state == "still improving" else "between"
-        return Finding("sft", curve.state, health, curve.verdict, curve.rows)
+        return curve
     weak = given.weak if mixed else None
-    finding = sft_finding(saturation(given.policy, lists.of("train"), lists.of("dev"), weak=weak))
+    finding = saturation(given.policy, lists("train"), lists("dev"), weak=weak)
     if curve is None:
         return finding
     verdict = f"{finding.verdict} {curve.verdict}"
@@ -293,7 +272,7 @@ def _trainable(given: Inputs, lists: _Lists, sft: Finding | None) -> str | None:
             if given.levels is None or problem.level in given.levels
         ]
     else:
-        rows = lists.of("train")
+        rows = lists("train")
     if not all(problem.solution is not None for problem in rows):
         return None
     return "how much is not settled" if sft.state == "unsettled" else sft.state
@@ -325,11 +304,13 @@ def _of_answers(
         if "verifier" in names:
             findings["verifier"] = verifier
     if "groups" in names:
-        more = list(given.baseline.groups) if given.baseline else []
+        more = [*given.baseline.groups]
         more += [
             point(f"missing: {reason}", count, len(answers.pairs), "answers without a score")
             for reason, count in answers.missing.most_common(3)
         ]
+        truncated = cluster(answers.table(answers.cut).mean(axis=1))
+        more.append(measurement("truncated", truncated, "answers that the limit cut off, share"))
         findings["groups"] = group_finding(
             answers.table(answers.accepted),
             size=given.group(),
@@ -338,7 +319,7 @@ def _of_answers(
             sft=sft,
             verifier=None if verifier is None else verifier.state,
             solutions=solutions,
-            more=[*more, _truncated(answers)],
+            more=more,
             cut=share_row(
                 "truncated/wrong",
                 answers.cut,
@@ -348,8 +329,3 @@ def _of_answers(
             ),
         )
     return findings
-
-
-def _truncated(answers: Answers) -> Measurement:
-    share = cluster(answers.table(answers.cut).mean(axis=1))
-    return measurement("truncated", share, "answers that the limit cut off, share")

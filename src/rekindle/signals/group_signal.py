@@ -27,14 +27,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from rekindle.evals.intervals import LEVEL, Floats, Interval, cluster, wilson
 from rekindle.evals.passk import avg_at_k
-from rekindle.signals.findings import Advice, Finding, Health, Measurement, measurement, point, show
+from rekindle.signals.findings import (
+    Advice,
+    Finding,
+    Measurement,
+    Sentences,
+    by_name,
+    measurement,
+    point,
+)
 from rekindle.signals.verifier_signal import Solutions
 
 GROUP = 8  # answers of a group in training, where nothing says otherwise
@@ -46,12 +54,8 @@ ENOUGH_RIGHT, ENOUGH_MIXED = 0.02, 0.15
 SIZES = (2, 4, 8, 16)
 SHOWN = 5  # levels that are named
 MANY = 0.1  # of groups without all scores; above, the verdict has their number
-
-
-class _State(NamedTuple):
-    name: str
-    health: Health
-    opening: str
+_OUT = ("all-wrong", "all-right", "tied")
+_SAYS = Sentences("groups")
 
 
 def group_finding(
@@ -85,74 +89,53 @@ def group_finding(
     rows += [] if cut is None else [cut]
     rows += [] if solutions is None else solutions.rows()
     if np.isnan(outcome_PK).all():
-        verdict = "No answer has a score: nothing can be said of groups."
-        return Finding("groups", "unknown", "between", verdict, rows)
-    state = _state(groups, size)
-    shown = f"{_show_shares(groups)}.{_unscored(groups)}{_of_solutions(solutions)}"
-    verdict = f"{state.opening}: {shown}"
-    dead, text = _dead_levels(outcome_PK, known, size, levels, state)
+        return _SAYS.finding("unknown", rows)
+    state, table = _state(groups, size), by_name(rows)
+    dead, by_level = _dead_levels(outcome_PK, known, size, levels, state)
+    shown = _shown(groups, table, solutions) + by_level
+    finding = _SAYS.finding(state, rows, size=size, known=known, shown=shown)
     if dead is not None:
-        return Finding("groups", dead, "out", f"{verdict}{text}", rows)
+        return finding._replace(state=dead, health="out")
     remedy, against = None, tuple[Advice, ...]()
-    if state.name == "all-wrong" and solutions is not None and solutions.rejected:
-        remedy, against = _rejected(solutions)
-    elif state.name == "all-wrong" and cut is not None and cut.ci_low > MOST:
-        remedy, against = _cut_off(cut)
-    elif state.name == "all-wrong":
-        remedy, against = _all_wrong({row.name: row for row in rows}, sft, verifier)
-    elif state.name == "all-right":
-        why = f"{show(groups.all_right)} of the groups are all right"
-        remedy = Advice("harder problems", why)
-        why = "answers that are all right leave nothing to compare, whatever compares them"
-        against = (Advice("any method on these problems", why),)
-    return Finding("groups", state.name, state.health, verdict + text, rows, remedy, against)
+    if state == "all-wrong" and solutions is not None and solutions.rejected:
+        remedy = solutions.mend()
+        easier = _SAYS.advice("rejected-easier")
+        against = (_SAYS.advice("rejected"), solutions.unlearnt("sft"), easier)
+    elif state == "all-wrong" and cut is not None and cut.ci_low > MOST:
+        remedy, why = _SAYS.advice("longer", rows=table), _SAYS.phrase("cut", rows=table)
+        against = tuple(Advice(what, why) for what in ("lens", "sft", "easier problems first"))
+    elif state == "all-wrong":
+        remedy, against = _all_wrong(table, sft, verifier)
+    elif state == "all-right":
+        remedy, against = _SAYS.advice("harder", rows=table), (_SAYS.advice("any-method"),)
+    return finding._replace(remedy=remedy, against=against)
 
 
-def _state(groups: Shares, size: int) -> _State:
+def _state(groups: Shares, size: int) -> str:
     """What the shares of groups of G bear out; of fewer answers, what holds for G all the more."""
-    wrong, mixed, right, tied = groups.all_wrong, groups.mixed, groups.all_right, groups.tied
-    if mixed.ci_low > MIXED:  # the more answers in a group, the more groups are mixed
-        return _State("healthy", "well", "Groups have something to compare")
+    if groups.mixed.ci_low > MIXED:  # the more answers in a group, the more groups are mixed
+        return "healthy"
     if groups.size < size:
-        return _State(
-            "cannot-tell",
-            "between",
-            f"What groups of {size} are like cannot be told from {groups.size} answers to a "
-            f"problem, give --samples {size}",
-        )
-    if wrong.ci_low > MOST:
-        return _State("all-wrong", "out", "Most groups have no right answer and move nothing")
-    if right.ci_low > MOST:
-        return _State("all-right", "out", "Most groups are all right, these problems are learnt")
-    if tied.ci_low > 1 - MIXED:
-        return _State("tied", "out", "Most groups have equal scores, with nothing to compare")
-    return _State(
-        "thin",
-        "between",
-        "Few groups are mixed, or too few were measured (more --problems narrow the intervals, "
-        "other levels move the shares)",
-    )
+        return "cannot-tell"
+    if groups.all_wrong.ci_low > MOST:
+        return "all-wrong"
+    if groups.all_right.ci_low > MOST:
+        return "all-right"
+    return "tied" if groups.tied.ci_low > 1 - MIXED else "thin"
 
 
-def _show_shares(groups: Shares) -> str:
-    wrong, mixed, right = (
-        show(share) for share in (groups.all_wrong, groups.mixed, groups.all_right)
-    )
-    of_size = f"of groups of {groups.size} answers"
-    return f"{of_size} {wrong} are all wrong, {mixed} mixed, {right} all right"
-
-
-def _unscored(groups: Shares) -> str:
-    if groups.lost <= MANY * groups.problems:
-        return ""
-    return (
-        f" {groups.lost} of {groups.problems} groups miss a score: the intervals hold whatever "
-        "those scores would have been."
-    )
+def _shown(groups: Shares, table: Mapping[str, Measurement], solutions: Solutions | None) -> str:
+    """The shares; how many lack a score; what a verifier that rejects references leaves unsaid."""
+    parts = [_SAYS.phrase("shares", size=groups.size, rows=table)]
+    if groups.lost > MANY * groups.problems:
+        parts.append(_SAYS.phrase("unscored", lost=groups.lost, problems=groups.problems))
+    if solutions is not None and solutions.rejected:
+        parts.append(_SAYS.phrase("references", solutions=solutions.shown()))
+    return " ".join(parts)
 
 
 def _dead_levels(
-    outcome_PK: Floats, known: int, size: int, levels: Sequence[str], whole: _State
+    outcome_PK: Floats, known: int, size: int, levels: Sequence[str], whole: str
 ) -> tuple[str | None, str]:
     """The state where a level is out and another is not, or out otherwise; and a sentence on it."""
     names = list(dict.fromkeys(levels))
@@ -163,86 +146,31 @@ def _dead_levels(
         name: _state(shares(outcome_PK[[of == name for of in levels]], known, level=sure), size)
         for name in names
     }
-    out = {name: state for name, state in by_level.items() if state.health == "out"}
-    if out and {state.name for state in by_level.values()} != {whole.name}:
-        text = ", ".join(f"{state.name} on level {name}" for name, state in out.items())
-        first = next(iter(out))
-        return text, f" By level: {text}. What fits there is said with --levels {first}."
-    unlike = [
-        f"{state.name} on level {name}"
-        for name, state in by_level.items()
-        if state.name != whole.name
-    ]
+    out = {name: f"{state} on level {name}" for name, state in by_level.items() if state in _OUT}
+    if out and set(by_level.values()) != {whole}:
+        text = ", ".join(out.values())
+        return text, f" By level: {text}. What fits there is said with --levels {next(iter(out))}."
+    unlike = [f"{state} on level {name}" for name, state in by_level.items() if state != whole]
     more = f" and {len(unlike) - SHOWN} more" if len(unlike) > SHOWN else ""
     return None, f" By level: {', '.join(unlike[:SHOWN])}{more}." if unlike else ""
 
 
 def _all_wrong(
-    table: dict[str, Measurement], sft: str | None, verifier: str | None
+    table: Mapping[str, Measurement], sft: str | None, verifier: str | None
 ) -> tuple[Advice | None, tuple[Advice, ...]]:
-    accuracy, wrong, mixed = (table[name] for name in ("accuracy", "all_wrong", "mixed"))
-    true = table.get("all_wrong/true")
+    accuracy, mixed, true = table["accuracy"], table["mixed"], table.get("all_wrong/true")
     against: tuple[Advice, ...] = ()
     if mixed.ci_high < RARE:
-        why = f"only {mixed} of the groups have anything to compare"
-        against = (Advice("grpo_dynamic, or more steps", why),)
+        against = (_SAYS.advice("more-steps", rows=table),)
     if verifier == "brittle":
-        why = "the verifier rejects right answers: a penalty on rejected ones would fall on them"
-        return None, (Advice("lens", why), *against)
+        return None, (_SAYS.advice("brittle"), *against)
     if true is not None and not true.ci_low > MOST:
-        why = (
-            f"by the stronger check {true} of the groups are all wrong: a penalty on "
-            "rejected answers would fall on right ones"
-        )
-        return None, (Advice("lens", why), *against)
+        return None, (_SAYS.advice("truly-right", rows=table), *against)
     if accuracy.ci_low > ENOUGH_RIGHT and mixed.ci_low > ENOUGH_MIXED:
-        why = (
-            f"{wrong} of the groups are all wrong, and right answers exist (accuracy "
-            f"{accuracy}, {mixed} of the groups are mixed). Try a small KL first: "
-            "at the paper's scale LENS was level with GRPO on five small bases (docs/evidence.md), "
-            "and where more was tried, a KL, easier levels or an entropy bonus did as much, so "
-            "the study has grpo with a KL beside it"
-        )
-        return Advice("lens", why), against
-    first = Advice("easier problems first", f"next to nothing to reinforce: {accuracy} right")
-    if sft is not None:
-        why = f"{accuracy} of the answers are right, and SFT on the solutions has signal"
-        first = Advice("sft", f"{why} ({sft})")
-    why = (
-        f"right are {accuracy} of the answers, mixed {mixed} of the groups, and it "
-        f"needs lower bounds above {ENOUGH_RIGHT:g} and {ENOUGH_MIXED:g}: it would rank wrong "
-        "answers alone, which has destroyed a base with hardly any right answers here "
-        "(docs/LOG.md)"
-    )
-    return first, (Advice("lens", why), *against)
-
-
-def _cut_off(cut: Measurement) -> tuple[Advice, tuple[Advice, ...]]:
-    """Answers that are wrong because they do not end say nothing of what the model can do."""
-    why = (
-        f"{cut} of the wrong answers are cut off: --set sample.max_new_tokens=N, twice the "
-        "limit or more (or sample.stop, where they run on past their end), and diagnose again"
-    )
-    against = f"{cut} of the wrong answers are cut off, which says nothing of the problems"
-    refused = ("lens", "sft", "easier problems first")
-    return Advice("a longer limit", why), tuple(Advice(what, against) for what in refused)
-
-
-def _of_solutions(solutions: Solutions | None) -> str:
-    """What scores of a verifier that rejects the reference solutions do not say."""
-    if solutions is None or not solutions.rejected:
-        return ""
-    return (
-        f" But {solutions.shown()}: answers that it rejects may be right, so these shares say "
-        "nothing of how hard the problems are for the model."
-    )
-
-
-def _rejected(solutions: Solutions) -> tuple[Advice, tuple[Advice, ...]]:
-    """Where the verifier rejects the references, its scores are no reason for any method."""
-    lens = Advice("lens", "a penalty on answers that the verifier rejects may fall on right ones")
-    easier = Advice("easier problems first", "how hard these are is not known with this verifier")
-    return solutions.mend(), (lens, solutions.unlearnt("sft"), easier)
+        return _SAYS.advice("lens", rows=table), against
+    first = _SAYS.advice("easier" if sft is None else "sft", rows=table, sft=sft)
+    limits = {"right": ENOUGH_RIGHT, "mixed": ENOUGH_MIXED}
+    return first, (_SAYS.advice("too-few-right", rows=table, **limits), *against)
 
 
 def _rows(outcome_PK: Floats, groups: Shares, true_PK: Floats | None) -> list[Measurement]:

@@ -26,7 +26,15 @@ from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
 from rekindle.evals.intervals import Floats, Interval, cluster, wilson
 from rekindle.loops.pair_step import edit_similarity, hidden_cosine, packed
-from rekindle.signals.findings import Advice, Finding, Measurement, measurement, show
+from rekindle.signals.findings import (
+    Advice,
+    Finding,
+    Measurement,
+    Sentences,
+    by_name,
+    measurement,
+    show,
+)
 from rekindle.signals.run_rounds import JudgedRound, round_rows
 from rekindle.tasks.pairs import PairRow
 
@@ -37,6 +45,7 @@ SHRUNK = 0.5  # last gap of a run as a share of its first
 CHANCE, BLIND = 0.5, 0.6  # AUC of a run's judge; below, its pairs are noise, near or far
 COMPARED = 64  # pairs, as many as a round compares
 _CHARACTERS = 1000
+_SAYS = Sentences("pairs")
 
 
 def measure_pairs(
@@ -84,22 +93,21 @@ def pair_finding(
         same = similarity_N == 1 if same_M is None else same_M
         rows = _rows(similarity_N, cosine_N, gap_N, same)
     rows += round_rows(rounds)
-    table = {row.name: row for row in rows}
+    table = by_name(rows)
     first, kept = table.get("run/gap_first"), table.get("run/gap_kept")
     if first is not None and first.value <= 0:
-        verdict = f"The run's judge put chosen no higher than rejected: {_gap(table)}."
-        against = (Advice("temporal", "there is no gap that it could keep open"),)
-        return Finding("pairs", "no-gap", "out", verdict, rows, None, against)
+        return _SAYS.finding("no-gap", rows, against=[_SAYS.advice("no-gap")], gap=_gap(table))
     near = any(name in table and table[name].ci_low > MOST for name in ("alike", "identical"))
     shrunk = kept is not None and kept.ci_high < SHRUNK
     if near and not shrunk and _tells_apart(table):
         return _alike(rows, table)
     if near or shrunk:
-        faults = [f"the two sides share most of their text ({_texts(table)})"] if near else []
+        faults = [_SAYS.phrase("near", texts=_texts(table))] if near else []
         if shrunk:
             judge = table.get("run/judge_auc_last")
             auc = "" if judge is None else f", AUC of its judge {_auc(judge)}"
-            faults.append(f"the judge's gap closed in {len(rounds)} rounds ({_gap(table)}{auc})")
+            gap = _gap(table)
+            faults.append(_SAYS.phrase("shrunk", rounds=len(rounds), gap=gap, auc=auc))
         return _converged(" and ".join(faults), rows, _doubt(table, shrunk=shrunk))
     return _apart(rows, table)
 
@@ -128,32 +136,27 @@ def _tells_apart(table: Mapping[str, Measurement]) -> bool:
 
 def _texts(table: Mapping[str, Measurement]) -> str:
     """What the texts of the pairs are like."""
-    identical = table["identical"]
-    same = f", identical {identical}: training leaves those out" if identical.value else ""
-    return f"alike {table['alike']} of the pairs, similarity {table['similarity']}{same}"
+    same = _SAYS.phrase("identical", rows=table) if table["identical"].value else ""
+    return _SAYS.phrase("texts", rows=table) + same
 
 
 def _apart(rows: list[Measurement], table: Mapping[str, Measurement]) -> Finding:
     """Nothing is borne out to have converged."""
     alike, first, kept = (table.get(n) for n in ("alike", "run/gap_first", "run/gap_kept"))
-    shown = [] if alike is None else [_texts(table)]
-    shown += [] if first is None else [_gap(table)]
+    parts = [] if alike is None else [_texts(table)]
+    parts += [] if first is None else [_gap(table)]
+    shown = "; ".join(parts)
     clear = alike is None or max(alike.ci_high, table["identical"].ci_high) < MOST
     open_ = first is None or (kept is not None and kept.ci_low >= SHRUNK)
-    if not shown or not clear or not open_:
-        verdict = f"Whether chosen and rejected are apart is not settled: {'; '.join(shown)}"
+    if not parts or not clear or not open_:
+        shown = f": {shown}" if parts else ""
         if first is not None and kept is None:
-            verdict += (
-                "; the run has not kept the pairs of its first round and its last "
-                "(stages/*-pairs-*): no interval, and nothing is recommended on it"
-            )
-        return Finding("pairs", "unsettled", "between", verdict.removesuffix(": ") + ".", rows)
-    verdict = f"Chosen and rejected are apart: {'; '.join(shown)}."
+            shown += _SAYS.phrase("not-kept")
+        return _SAYS.finding("unsettled", rows, shown=shown)
     judge = table.get("run/judge_auc_last")
     if judge is not None and judge.value < BLIND:
-        verdict += f" But the run's judge has an AUC of {_auc(judge)}: its pairs are noise."
-        return Finding("pairs", "noise", "between", verdict, rows)
-    return Finding("pairs", "open", "well", verdict, rows)
+        return _SAYS.finding("noise", rows, shown=shown, auc=_auc(judge))
+    return _SAYS.finding("open", rows, shown=shown)
 
 
 def _auc(judge: Measurement) -> str:
@@ -161,51 +164,24 @@ def _auc(judge: Measurement) -> str:
 
 
 def _gap(table: Mapping[str, Measurement]) -> str:
-    first, last = table["run/gap_first"], table["run/gap_last"]
     kept = table.get("run/gap_kept")
     share = "" if kept is None else f", {kept} of it is left"
-    return f"gap {first} in the first round, {last} in the last{share}"
+    return _SAYS.phrase("gap", rows=table) + share
 
 
 def _alike(rows: list[Measurement], table: Mapping[str, Measurement]) -> Finding:
     """Texts that have converged, and that the model surely tells apart all the same: a wider gap is
     not what is missing, and with chosen the less likely one the labels may be swapped."""
     gap = table["logp_gap"]
-    texts = f"Chosen and rejected texts have converged ({_texts(table)})"
-    closed = (
-        _not_closed(table)
-        if "run/gap_first" in table
-        else "whether a judge's gap has closed is seen in the run that made the pairs, give it as "
-        "--run"
-    )
-    against = Advice("temporal", f"the model tells the two sides apart; {closed}")
+    closed = _doubt(table, shrunk=False) or _SAYS.phrase("unseen")
+    against = _SAYS.advice("told-apart", closed=closed)
     if gap.ci_low > 0:
-        verdict = (
-            f"{texts}, and the model tells them apart all the same: chosen is more likely by "
-            f"{gap} nats. That they are alike does not say that there is nothing left to "
-            "learn from them, nor does the gap say that there is much. DPO on pairs that share "
-            "most of their tokens has damaged small models here: a lower rate, and the chosen "
-            "answers' own loss (dpo.nll)."
-        )
-        return Finding("pairs", "converged", "out", verdict, rows, None, (against,))
-    less = show(_less(gap))
-    verdict = (
-        f"{texts}, and the model strongly prefers the rejected one: chosen is less likely by "
-        f"{less} nats. Either the labels are swapped, or the model has this to learn: look at the "
-        "pairs."
+        return _SAYS.finding("told-apart", rows, against=[against], texts=_texts(table))
+    less = show(Interval(-gap.value, -gap.ci_high, -gap.ci_low, gap.n))  # rejected minus chosen
+    swapped = _SAYS.advice("swapped", less=less)
+    return _SAYS.finding(
+        "inverted", rows, against=[against, swapped], texts=_texts(table), less=less
     )
-    why = f"chosen is less likely by {less} nats: labels that are swapped would teach what is wrong"
-    look = Advice("dpo, before you have looked at the pairs", why)
-    return Finding("pairs", "inverted", "out", verdict, rows, None, (against, look))
-
-
-def _less(gap: Measurement) -> Interval:
-    """Rejected minus chosen."""
-    return Interval(-gap.value, -gap.ci_high, -gap.ci_low, gap.n)
-
-
-def _not_closed(table: Mapping[str, Measurement]) -> str:
-    return f"that the gap of the run's judge closed is not borne out: {_gap(table)}"
 
 
 def _doubt(table: Mapping[str, Measurement], *, shrunk: bool) -> str | None:
@@ -213,38 +189,20 @@ def _doubt(table: Mapping[str, Measurement], *, shrunk: bool) -> str | None:
     if "run/gap_first" not in table:
         return None
     if not shrunk:
-        return _not_closed(table)
+        return _SAYS.phrase("not-closed", gap=_gap(table))
     judge = table.get("run/judge_auc_last")
     if judge is None:
-        return (
-            "the AUC of the run's judge is not known in two rounds: whether what it keeps apart is "
-            "right and wrong is not known"
-        )
+        return _SAYS.phrase("unknown-judge")
     if judge.value < BLIND:
-        return f"the run's judge has an AUC of {_auc(judge)}: whatever it keeps apart is noise"
-    if judge.ci_low <= CHANCE:
-        return f"the run's judge has an AUC of {_auc(judge)}: what it keeps apart may be noise"
-    return None
+        return _SAYS.phrase("blind-judge", auc=_auc(judge))
+    return _SAYS.phrase("chance-judge", auc=_auc(judge)) if judge.ci_low <= CHANCE else None
 
 
 def _converged(fault: str, rows: list[Measurement], doubt: str | None) -> Finding:
-    verdict = f"Chosen and rejected have converged: {fault}."
-    against = Advice(
-        "dpo, more steps on these pairs",
-        "what both sides share is pushed up and down at once; more epochs made it worse",
-    )
+    more = _SAYS.advice("more-steps")
     if doubt is not None:
-        both = (Advice("temporal", doubt), against)
-        return Finding("pairs", "converged", "out", verdict, rows, None, both)
-    if "judge" not in fault:
-        fault += (
-            ", and that the model tells them apart is not borne out; of the judge that made the "
-            "pairs nothing is known, give its run as --run"
-        )
-    why = (
-        f"{fault}; it rejects from the past model and chooses from the future one, which keeps "
-        "them apart. Where it was tried here the gap stayed open and accuracy was level. DPO on "
-        "pairs that share most of their tokens has damaged small models here: a lower rate, and "
-        "the chosen answers' own loss (dpo.nll)"
-    )
-    return Finding("pairs", "converged", "out", verdict, rows, Advice("temporal", why), (against,))
+        against = [Advice("temporal", doubt), more]
+        return _SAYS.finding("converged", rows, against=against, fault=fault)
+    why = fault if "judge" in fault else fault + _SAYS.phrase("no-judge")
+    remedy = _SAYS.advice("temporal", fault=why)
+    return _SAYS.finding("converged", rows, remedy=remedy, against=[more], fault=fault)

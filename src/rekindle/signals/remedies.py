@@ -7,7 +7,11 @@ and the papers' otherwise; either way the baseline's must be settled on dev prob
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
+
+import yaml
 
 from rekindle.engine.config import RewardConfig
 from rekindle.training.evaluation import EvalSettings
@@ -21,21 +25,12 @@ GOLD, QUESTIONS = 32, 512  # of weak-to-strong: for a weak model that is not tra
 ROUNDS, PROMPTS = 4, 200  # of self-rewarding; prompts a round, never twice
 LEAST = 16  # prompts of a round; with fewer there are hardly any pairs
 ENOUGH = max(GOLD + QUESTIONS, ROUNDS * PROMPTS)
-_NO_TRAINING = {"steps": 1, "lr": 1e-12}  # the weak model as it was measured
 
 
 class DiagnoseSettings(EvalSettings):
     """What `--set` reaches in `rekindle diagnose`."""
 
     reward: RewardConfig = RewardConfig()
-
-
-class Rates(NamedTuple):
-    """Learning rates of one step of RL, SFT and DPO."""
-
-    rl: float
-    sft: float
-    dpo: float
 
 
 class Subject(NamedTuple):
@@ -55,16 +50,23 @@ class Subject(NamedTuple):
         return self.settings.model.name
 
 
-class _Design(NamedTuple):
-    arms: Mapping[str, Mapping[str, object]]
+class _Design(TypedDict):
     baseline: str
     arm: str
-    lr: float
+    rate: str
+    arms: dict[str, object]
 
 
-def writable(remedy: str) -> bool:
-    """Whether there is a study for a remedy; "easier problems first" has none."""
-    return remedy in _DESIGNS
+@cache
+def _designs() -> dict[str, _Design]:
+    text = files("rekindle.signals").joinpath("designs.yaml").read_text(encoding="utf-8")
+    designs: dict[str, _Design] = yaml.safe_load(text)
+    return designs
+
+
+def studies() -> list[str]:
+    """The remedies that there is a study of; "easier problems first" has none."""
+    return list(_designs())
 
 
 def too_little(remedy: str, subject: Subject) -> str | None:
@@ -85,24 +87,25 @@ def study_tree(
     """The study of a remedy on this model and task, as a study file has it.
 
     Raises:
-        KeyError: there is none; see `writable`.
+        KeyError: there is none; see `studies`.
     """
     small = subject.parameters < SMALL
-    rates = Rates(2e-4, 2e-3, 1e-5) if small else Rates(1e-6, 1e-5, 5e-7)
-    design = _DESIGNS[remedy](subject, rates, small)
-    optim = {
-        "steps": STEPS, "problems": 32, "lr": design.lr, "schedule": "linear", "warmup": 0.1
-    }  # fmt: skip
+    rates = {"rl": 1e-6, "sft": 1e-5, "dpo": 5e-7}
+    if small:
+        rates = {"rl": 2e-4, "sft": 2e-3, "dpo": 1e-5}
+    design = _designs()[remedy]
+    lr = rates[design["rate"]]
+    optim = {"steps": STEPS, "problems": 32, "lr": lr, "schedule": "linear", "warmup": 0.1}
     evaluation = {"split": "dev", "problems": subject.problems, "samples": 8}
     return {
         "study": f"diagnosed_{remedy}",
-        "claim": f"Does {remedy} do more than {design.baseline} on {subject.model}?",
+        "claim": f"Does {remedy} do more than {design['baseline']} on {subject.model}?",
         "bases": [subject.model],
         "seeds": list(seeds),
         "recipe": {**_sections(subject.settings), "optim": optim, "eval": evaluation},
-        "arms": design.arms,
-        "baseline": design.baseline,
-        "primary": {"arm": design.arm, "metric": "pass@1"},
+        "arms": _filled(design["arms"], _values(subject, rates["rl"], small=small)),
+        "baseline": design["baseline"],
+        "primary": {"arm": design["arm"], "metric": "pass@1"},
         "secondary": ["greedy", "pass@8"],
         "meaningful": 0.01,
         "budget": {"unit": "updates", "at_most": STEPS},
@@ -116,89 +119,38 @@ def _sections(settings: DiagnoseSettings) -> Mapping[str, object]:
     return {name: tree[name] for name in ("task", "model", "sample") if tree.get(name)}
 
 
-def _lens(subject: Subject, rates: Rates, small: bool) -> _Design:
-    size = {"group_size": subject.group_size}
-    arms = {
-        "grpo": {"method": "grpo", "grpo": size},
-        "grpo_kl": {"method": "grpo", "grpo": {**size, "beta": 0.02}},
-        "lens": {"method": "lens", "lens": size},
-    }
-    return _Design(arms, "grpo", "lens", rates.rl)
+def _filled(tree: object, values: Mapping[str, object]) -> object:
+    """A design with the value of each $name in its place."""
+    if isinstance(tree, dict):
+        return {key: _filled(part, values) for key, part in tree.items()}
+    named = isinstance(tree, str) and tree.startswith("$")
+    return values[str(tree)[1:]] if named else tree
 
 
-def _sft(subject: Subject, rates: Rates, small: bool) -> _Design:
-    size = {"group_size": subject.group_size}
-    rl = {"method": "grpo", "grpo": size, "optim": {"lr": rates.rl}}
-    return _Design({"grpo": rl, "sft": {"method": "sft"}}, "grpo", "sft", rates.sft)
-
-
-def _hero(subject: Subject, rates: Rates, small: bool) -> _Design:
-    settings = {"group_size": subject.group_size, "kl": 0.02}
-    hero = {"method": "hero_mean", "hero": settings}
-    plain = {"scale": "none", **settings}
-    reward = subject.settings.reward.model_dump(mode="json", exclude_unset=True)
-    blend = {"method": "naive_blend", "blend": {**plain, "squash": True}, "reward": reward}
-    arms: dict[str, Mapping[str, object]] = {
-        "verifier_kl": {"method": "verifier_only", "blend": plain},
-        "blend": blend,
-        "hero": {**hero, "reward": reward},
-        "hero_random": {**hero, "reward": {"source": "random"}},
-    }
-    return _Design(arms, "verifier_kl", "hero", rates.rl)
-
-
-def _wmss(subject: Subject, rates: Rates, small: bool) -> _Design:
-    arms: dict[str, Mapping[str, object]] = {
-        "sft_restart": {"method": "sft_restart"},
-        "wmss": {"method": "wmss", "wmss": {"weak": subject.weak}},
-        "wmss_frozen": {"method": "wmss_frozen", "wmss": {"weak": subject.weak}},
-        "wmss_d0": {"method": "wmss_d0"},
-    }
-    return _Design(arms, "sft_restart", "wmss", rates.sft)
-
-
-def _temporal(subject: Subject, rates: Rates, small: bool) -> _Design:
-    settings = {
+def _values(subject: Subject, rate: float, *, small: bool) -> Mapping[str, object]:
+    """What the designs leave open; `rate`: of RL."""
+    gold = min(GOLD, max(1, subject.train // 4))
+    rounds = {
         "iterations": ROUNDS,
         "prompts": min(PROMPTS, max(1, subject.train // ROUNDS)),
         "candidates": 7,
         "judge": {"format": "marker" if small else "additive"},
         "dpo": {"nll": 1.0},
     }
-    half = {"steps": STEPS // 2}
-    arms = {
-        "self_rewarding": {"method": "self_rewarding", "self_rewarding": settings},
-        "self_rewarding_short": {
-            "method": "self_rewarding",
-            "self_rewarding": {**settings, "iterations": ROUNDS // 2},
-            "optim": half,
-        },
-        "temporal": {
-            "method": "temporal",
-            "temporal": {**settings, "iterations": ROUNDS // 2},
-            "optim": half,
-        },
+    halves = {
+        "weak": subject.weak,
+        "half1": gold,
+        "half2": min(QUESTIONS, max(1, subject.train - gold)),
+        "weak_sft": {"steps": 1, "lr": 1e-12},  # no training: the weak model as it was measured
     }
-    return _Design(arms, "self_rewarding", "temporal", rates.dpo)
-
-
-def _weak_to_strong(subject: Subject, rates: Rates, small: bool) -> _Design:
-    gold = min(GOLD, max(1, subject.train // 4))
-    questions = min(QUESTIONS, max(1, subject.train - gold))
-    settings = {"weak": subject.weak, "half1": gold, "half2": questions, "weak_sft": _NO_TRAINING}
-    if small:
-        settings["demos"] = 0  # models of this size cannot read them
-    names = ("w2s_full_weak", "w2s_stage1", "w2s_random", "w2s_self_training")
-    arms = {name: {"method": name, "weak_to_strong": settings} for name in names}
-    return _Design(arms, "w2s_full_weak", "w2s_stage1", rates.sft)
-
-
-_DESIGNS = {
-    "lens": _lens,
-    "sft": _sft,
-    "hero": _hero,
-    "wmss": _wmss,
-    "temporal": _temporal,
-    "weak_to_strong": _weak_to_strong,
-}
-STUDIES = tuple(_DESIGNS)
+    return {
+        "group_size": subject.group_size,
+        "rl": rate,
+        "reward": subject.settings.reward.model_dump(mode="json", exclude_unset=True),
+        "weak": subject.weak,
+        "rounds": rounds,
+        "half_rounds": {**rounds, "iterations": ROUNDS // 2},
+        "half_steps": STEPS // 2,
+        # models of the testbed's size cannot read demonstrations
+        "halves": {**halves, "demos": 0} if small else halves,
+    }

@@ -21,13 +21,22 @@ from collections.abc import Sequence
 from rekindle.evals.ranking import auc_interval
 from rekindle.rewards.reward_model import Scorer
 from rekindle.signals.answers import Answers
-from rekindle.signals.findings import Advice, Finding, Measurement, measurement, point
+from rekindle.signals.findings import (
+    Advice,
+    Finding,
+    Measurement,
+    Sentences,
+    by_name,
+    measurement,
+    point,
+)
 
 CHANCE, USELESS, USEFUL = 0.5, 0.6, 0.7
 CONTROLS = {
     "random": "it knows nothing, and what seems otherwise is chance",
     "oracle": "it leaks the true check, which no reward model does",
 }
+_SAYS = Sentences("reward")
 HERO = "auc/within_wrong/in_group"  # it normalises a prompt's answers, stratum by stratum
 
 
@@ -46,10 +55,8 @@ def measure_reward(scorer: Scorer, answers: Answers, *, control: str | None = No
 
 def as_control(finding: Finding, control: str) -> Finding:
     """The finding of a control: one that knows the truth is no reward model that is sound."""
-    verdict = (
-        f"{finding.verdict} These are the scores of a control (reward.source: {control}): "
-        f"{CONTROLS[control]}, so nothing is recommended on them."
-    )
+    said = _SAYS.phrase("control", control=control, fault=CONTROLS[control])
+    verdict = f"{finding.verdict} {said}"
     if control == "oracle":
         return finding._replace(state="control", health="between", verdict=verdict)
     return finding._replace(verdict=verdict)
@@ -89,34 +96,19 @@ def reward_finding(
 
 
 def _judged(rows: list[Measurement]) -> Finding:
-    overall, grouped = rows[0], rows[1]
-    shown = f"within one problem's answers its AUC is {grouped}, over all {overall}"
+    grouped, table = rows[1], by_name(rows)
     if math.isnan(grouped.ci_low):
-        verdict = (
-            f"Nothing can be said of the reward model: {shown}. It takes problems that have both "
-            "right and wrong answers."
-        )
-        return Finding("reward", "unclear", "between", verdict, rows)
-    if grouped.ci_high < CHANCE:
-        verdict = (
-            f"The reward model puts wrong answers above right ones: {shown}. Is its sign right?"
-        )
-        against = _refused(f"it would raise wrong answers (AUC {grouped})")
-        return Finding("reward", "inverted", "out", verdict, rows, None, against)
-    if grouped.ci_high < USELESS:
-        verdict = f"The reward model does not tell right answers from wrong ones: {shown}."
-        against = _refused(f"it would rank noise (AUC {grouped})")
-        return Finding("reward", "useless", "out", verdict, rows, None, against)
-    if grouped.ci_low <= CHANCE:
-        verdict = f"The reward model cannot be told from chance: {shown}. Give more --problems."
-        against = _refused(f"it may rank noise (AUC {grouped})")
-        return Finding("reward", "unclear", "between", verdict, rows, None, against)
-    if grouped.ci_low > USEFUL:
-        verdict = f"The reward model tells right answers from wrong ones: {shown}."
-        return Finding("reward", "useful", "well", verdict, rows)
-    verdict = f"The reward model knows something, not surely much: {shown}."
-    return Finding("reward", "weak", "between", verdict, rows)
-
-
-def _refused(why: str) -> tuple[Advice, ...]:
-    return (Advice("hero", why), Advice("rm_only, naive_blend", f"the same: {why}"))
+        name = "no-contrast"
+    elif grouped.ci_high < CHANCE:
+        name = "inverted"
+    elif grouped.ci_high < USELESS:
+        name = "useless"
+    elif grouped.ci_low <= CHANCE:
+        name = "chance"
+    else:
+        name = "useful" if grouped.ci_low > USEFUL else "weak"
+    against: tuple[Advice, ...] = ()
+    if name in ("inverted", "useless", "chance"):
+        why = _SAYS.phrase(name, rows=table)
+        against = (Advice("hero", why), Advice("rm_only, naive_blend", f"the same: {why}"))
+    return _SAYS.finding(name, rows, against=against, shown=_SAYS.phrase("shown", rows=table))

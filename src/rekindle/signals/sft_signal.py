@@ -20,7 +20,6 @@ Axes: P samples, N tokens of one sample, B, T, V vocabulary, D width. Intervals 
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,27 +33,21 @@ from rekindle.errors import DataError
 from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster, few_differ
 from rekindle.methods.wmss.telemetry import SATURATED, TOKENS, MixSignal
 from rekindle.records import Problem
-from rekindle.signals.findings import Advice, Finding, Health, Measurement, measurement
+from rekindle.signals.findings import (
+    Finding,
+    Health,
+    Measurement,
+    Sentences,
+    by_name,
+    measurement,
+)
 
 LITTLE, MUCH = 0.01, 0.05  # mean non-target mass: below, SFT has hardly any gradient; above, plenty
 KNOWN = 0.95  # probability of a held-out reference answer; above, there is nothing to gain
 BACK, TIMES = 0.5, 2.0  # what mixing must bring: share on tokens above 0.99, times SFT's gradient
 FEW = 8  # samples; with fewer a ratio has no interval
 MEMORY = 2.0  # held-out nll as a multiple of the training nll
-NO_PROOF = (
-    "A larger gradient is no proof: where it was tried here (docs/evidence.md) joint training was "
-    "not above SFT, the frozen variant was on models that had just begun to learn, and a "
-    "temperature in training (wmss_d0) did as much or more for sampled accuracy: the study has all "
-    "of them"
-)
-
-
-class Saturation(NamedTuple):
-    """The table, and what it says."""
-
-    rows: list[Measurement]
-    state: str  # saturated | memorised | fading | unsettled | alive | unclear
-    verdict: str
+_SAYS = Sentences("sft")
 
 
 def saturation(
@@ -64,7 +57,7 @@ def saturation(
     *,
     weak: Policy | None = None,
     lam: float = 0.5,
-) -> Saturation:
+) -> Finding:
     """Measure it on training and held-out samples with solutions.
 
     Raises:
@@ -91,8 +84,7 @@ def saturation(
             _row("entropy/fell", (change_P < 0).astype(float), "samples where the strong is surer"),
             *mix_rows(policy, weak, seen, lam=lam),
         ]
-    state, verdict = judge({row.name: row for row in rows})
-    return Saturation(rows, state, verdict)
+    return sft_finding(rows, *judge(by_name(rows)))
 
 
 def has_signal(finding: Finding) -> bool:
@@ -102,33 +94,28 @@ def has_signal(finding: Finding) -> bool:
     return next(row.ci_low for row in finding.rows if row.name == "mass/non_target") >= LITTLE
 
 
-def sft_finding(measured: Saturation) -> Finding:
-    """The same as a finding: WMSS fits a saturated model, if a weak one was measured beside it."""
-    if measured.state not in ("saturated", "memorised"):
-        health: Health = "well" if measured.state == "alive" else "between"
-        return Finding("sft", measured.state, health, measured.verdict, measured.rows)
-    rows = {row.name: row for row in measured.rows}
-    fresh, left = rows["chain_prob/held_out"], f"the gradient is {rows['mass/non_target']}"
-    against = [Advice("sft, more steps on the same data", f"{left} a token")]
+def sft_finding(measured: list[Measurement], state: str, verdict: str) -> Finding:
+    """What follows from a state: WMSS fits a saturated model, if a weak one was measured beside it.
+
+    `state` and `verdict` are those of `judge`.
+    """
+    if state not in ("saturated", "memorised"):
+        health: Health = "well" if state == "alive" else "between"
+        return Finding("sft", state, health, verdict, measured)
+    rows = by_name(measured)
+    against = [_SAYS.advice("more-steps", rows=rows)]
     remedy = None
-    if fresh.ci_low > KNOWN:
-        why = f"held-out answers have probability {fresh}: there is nothing left to gain"
-        against.append(Advice("wmss", why))
+    if rows["chain_prob/held_out"].ci_low > KNOWN:
+        against.append(_SAYS.advice("nothing-to-gain", rows=rows))
     elif "mix/ratio" not in rows:
-        against.append(Advice("wmss", "no weak model was mixed in: give --weak of the same tokens"))
+        against.append(_SAYS.advice("no-weak"))
     else:
-        ratio, back = rows["mix/ratio"], rows["mix/reactivated"]
-        shown = (
-            f"mixed with the weak model the gradient is {ratio} times SFT's, {back} of "
-            "it on tokens above 0.99"
-        )
-        if ratio.ci_low > TIMES and back.ci_low > BACK:
-            remedy = Advice("wmss", f"{shown}. {NO_PROOF}")
+        shown = _SAYS.phrase("mix-gradient", rows=rows)
+        if rows["mix/ratio"].ci_low > TIMES and rows["mix/reactivated"].ci_low > BACK:
+            remedy = _SAYS.advice("wmss", shown=shown)
         else:
-            why = f"it needs lower bounds above {TIMES:g} and {BACK:g}"
-            against.append(Advice("wmss", f"{shown}: {why}"))
-    state, verdict, rejected = measured.state, measured.verdict, tuple(against)
-    return Finding("sft", state, "out", verdict, measured.rows, remedy, rejected)
+            against.append(_SAYS.advice("too-little", shown=shown, times=TIMES, back=BACK))
+    return Finding("sft", state, "out", verdict, measured, remedy, tuple(against))
 
 
 def _batch(policy: Policy, problems: Sequence[Problem], split: str) -> Batch:
@@ -167,57 +154,48 @@ def _row(
 
 
 def judge(rows: dict[str, Measurement]) -> tuple[str, str]:
-    """A state that the intervals bear out, and the sentence for it."""
+    """A state that the intervals bear out, and the sentence for it.
+
+    States: saturated, memorised, fading, unsettled, alive, unclear.
+    """
     mass = rows["mass/non_target"]
-    sure = rows["tokens/above_099"].value
-    left = f"1 - p is {mass} a token, {sure:.1%} of tokens are above 0.99"
-    limits = f"below {LITTLE:g} is next to none, above {MUCH:g} is plenty"
+    left = _SAYS.phrase("left", rows=rows)
+    limits = _SAYS.phrase("limits", little=LITTLE, much=MUCH)
     if math.isnan(mass.ci_low) or (mass.ci_low < LITTLE and mass.ci_high > MUCH):
-        verdict = f"Whether SFT has signal left is not settled: {left}. Give more --problems."
-        return "unclear", verdict
+        return "unclear", _SAYS.phrase("unclear", left=left)
     if mass.ci_high < LITTLE:
         state, known = _held_out(rows)
-        verdict = f"SFT has stopped giving signal on this data: {left}. {known}"
+        verdict = f"{_SAYS.phrase('gone', left=left)} {known}"
     elif mass.ci_low > MUCH:
-        state, verdict = "alive", f"SFT still has signal: {left}. Train on before anything else."
+        state, verdict = "alive", _SAYS.phrase("alive", left=left)
     elif mass.ci_high > MUCH:
-        verdict = (
-            f"SFT has signal left, whether little or plenty is not settled: {left} ({limits})."
-        )
-        state, verdict = "unsettled", f"{verdict} Give more --problems."
+        state, verdict = "unsettled", _SAYS.phrase("unsettled", left=left, limits=limits)
     else:
-        any_ = "" if mass.ci_low >= LITTLE else ", if any"
-        state, verdict = "fading", f"SFT has little signal left{any_}: {left} ({limits})."
-    return state, verdict + (_of_the_mix(rows) if "mix/ratio" in rows else "")
+        name = "fading" if mass.ci_low >= LITTLE else "fading-if-any"
+        state, verdict = "fading", _SAYS.phrase(name, left=left, limits=limits)
+    return state, f"{verdict} {_of_the_mix(rows)}".rstrip()
 
 
 def _held_out(rows: dict[str, Measurement]) -> tuple[str, str]:
     """Saturated or memorised: what the held-out intervals bear out."""
     nll, fresh, chain = rows["nll"], rows["nll/held_out"], rows["chain_prob/held_out"]
-    shown = f"(nll {fresh} against {nll}, probability of an answer {chain})"
     if chain.ci_high < KNOWN and fresh.ci_low > MEMORY * nll.ci_high:
-        verdict = f"Held-out answers are not learnt with it {shown}: more data, not more steps."
-        return "memorised", verdict
-    if chain.ci_low > KNOWN or fresh.ci_high <= MEMORY * nll.ci_low:
-        verdict = f"Held-out answers are as well known {shown}: what is left to gain is elsewhere."
-        return "saturated", verdict
-    return "saturated", f"Whether held-out answers are as well known is not settled {shown}."
+        state = name = "memorised"
+    elif chain.ci_low > KNOWN or fresh.ci_high <= MEMORY * nll.ci_low:
+        state, name = "saturated", "well-known"
+    else:
+        state, name = "saturated", "not-settled"
+    return state, _SAYS.phrase(name, shown=_SAYS.phrase("held-out", rows=rows))
 
 
 def _of_the_mix(rows: dict[str, Measurement]) -> str:
-    ratio, back, more = (rows[f"mix/{name}"] for name in ("ratio", "reactivated", "amplified"))
-    shown = (
-        f" Mixed with the weak model the gradient is {ratio} times SFT's; {back} of it "
-        f"is on tokens above 0.99, and it is larger on {more.value:.0%} of a sample's tokens."
-    )
-    if ratio.ci_low > 1:
-        return (
-            f"{shown} That it is larger does not say that it helps: compare wmss with wmss_d0 and "
-            "sft_restart."
-        )
-    if ratio.ci_high < 1:
-        return f"{shown} It is smaller: mixing leaves less to learn from here."
-    return f"{shown} Whether it is larger or smaller than SFT's is not settled."
+    """What mixing in the weak model's logits brings; nothing where there is none."""
+    if "mix/ratio" not in rows:
+        return ""
+    ratio = rows["mix/ratio"]
+    name = "mix-larger" if ratio.ci_low > 1 else "mix-unsettled"
+    name = "mix-smaller" if ratio.ci_high < 1 else name
+    return f"{_SAYS.phrase('mixed', rows=rows)} {_SAYS.phrase(name)}"
 
 
 # --- the weak model mixed in
@@ -251,16 +229,13 @@ def mix_rows(policy: Policy, weak: Policy, batch: Batch, *, lam: float) -> list[
 def _rows(of: dict[str, Floats], lam: float) -> list[Measurement]:
     mixed_P, plain_P, inf = of["mix/gradient"], of["mass/non_target"], math.inf
     back_P = np.nan_to_num(of["mix/reactivated"]) * mixed_P  # nan: nothing to share out
-    larger = cluster(of["mix/amplified"])
-    margins = {
-        name: cluster(of[f"margin/{name}"], bounds=(-inf, inf)) for name in ("strong", "weak")
-    }
+    largest = "z[y] - largest other logit, nats"
     return [
-        measurement("margin/strong", margins["strong"], "z[y] - largest other logit, nats"),
-        measurement("margin/weak", margins["weak"], "the same, weak model"),
-        measurement("mix/gradient", cluster(mixed_P), f"target's gradient when mixed, lam {lam:g}"),
+        _row("margin/strong", of["margin/strong"], largest, low=-inf, top=inf),
+        _row("margin/weak", of["margin/weak"], "the same, weak model", low=-inf, top=inf),
+        _row("mix/gradient", mixed_P, f"target's gradient when mixed, lam {lam:g}"),
         measurement("mix/ratio", ratio(mixed_P, plain_P), "that over SFT's, of the same samples"),
-        measurement("mix/amplified", larger, "tokens where it is more than SFT's"),
+        _row("mix/amplified", of["mix/amplified"], "tokens where it is more than SFT's"),
         measurement(
             "mix/reactivated", ratio(back_P, mixed_P, top=1.0), "share of it on tokens above 0.99"
         ),

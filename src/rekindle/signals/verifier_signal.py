@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from rekindle.records import Problem
 from rekindle.signals.answers import share_row
-from rekindle.signals.findings import Advice, Finding, Measurement
+from rekindle.signals.findings import Advice, Finding, Measurement, Sentences, by_name
 from rekindle.signals.reward_signal import CONTROLS, HERO
 from rekindle.tasks.task import Grader, grade_all
 
@@ -37,7 +37,7 @@ NEARLY = 0.9  # accepted; an upper bound below stands in the verdict
 RANKS = 0.6  # auc/within_wrong/in_group; hero only with a lower bound above
 
 _SHOWN = 30  # characters of a solution's end
-_MEND = "a verifier that accepts the solutions, or solutions in its form"
+_SAYS = Sentences("verifier")
 
 
 def verifier_finding(
@@ -61,54 +61,30 @@ def verifier_finding(
         share_row("precision", true, accepted, problem, "share of accepted answers that are right"),
     ]
     recall, precision = rows
-    shown = f"recall {recall}, precision {precision}"
-    if recall.n < 2 and precision.ci_high < BRITTLE:
-        return _lax(shown, rows)
+    remedy, against = None, tuple[Advice, ...]()
     if recall.n < 2:
-        verdict = f"Too few truly right answers to say what the verifier does with them: {shown}."
-        return Finding("verifier", "unclear", "between", verdict, rows)
-    if recall.ci_high < BRITTLE:
-        verdict = f"The verifier rejects right answers: {shown}. A mended verifier is worth most."
+        name = "lax" if precision.ci_high < BRITTLE else "unclear"
+    elif recall.ci_high < BRITTLE:
+        name = "brittle"
         remedy, against = _hero(reward, control)
-        return Finding("verifier", "brittle", "out", verdict, rows, remedy, against)
-    if precision.ci_high < BRITTLE:
-        return _lax(shown, rows)
-    if recall.ci_low > BRITTLE and precision.ci_low > BRITTLE:
-        return Finding("verifier", "exact", "well", f"The verifier is sound: {shown}.", rows)
-    verdict = f"Whether the verifier is sound is not settled: {shown}."
-    return Finding("verifier", "unsettled", "between", verdict, rows)
-
-
-def _lax(shown: str, rows: list[Measurement]) -> Finding:
-    verdict = f"The verifier accepts wrong answers: {shown}. A stricter one is worth most."
-    return Finding("verifier", "lax", "out", verdict, rows)
+    elif precision.ci_high < BRITTLE:
+        name = "lax"
+    else:
+        sound = recall.ci_low > BRITTLE and precision.ci_low > BRITTLE
+        name = "exact" if sound else "unsettled"
+    shown = f"recall {recall}, precision {precision}"
+    return _SAYS.finding(name, rows, remedy=remedy, against=against, shown=shown)
 
 
 def _hero(reward: Finding | None, control: str | None) -> tuple[Advice | None, tuple[Advice, ...]]:
     if reward is None:
-        why = (
-            "no reward model was measured; train one with `rekindle reward train --model M "
-            "--task T --out DIR`, then --set reward.model=DIR/final"
-        )
-        return None, (Advice("hero", why),)
+        return None, (_SAYS.advice("no-reward"),)
     if control is not None:
-        why = f"its scores are those of a control (reward.source: {control}): {CONTROLS[control]}"
-        return None, (Advice("hero", why),)
-    inside = next(row for row in reward.rows if row.name == HERO)
+        return None, (_SAYS.advice("control", control=control, fault=CONTROLS[control]),)
+    inside = by_name(reward.rows)[HERO]
     if inside.ci_low > RANKS:
-        why = (
-            f"among a problem's rejected answers the reward model puts right ones first (AUC "
-            f"{inside}). On ten testbed bases, 8 seeds each, hero gained 0.01 to 0.03 on its "
-            "verifier where that was 0.68 or more, -0.01 to 0.01 below; on five of them a naive "
-            "blend of the two gained as much (docs/evidence.md): the study has the verifier alone, "
-            "that blend and random scores beside it"
-        )
-        return Advice("hero", why), ()
-    why = (
-        f"among a problem's rejected answers the reward model's AUC is {inside}; what hero "
-        f"ranks there needs a lower bound above {RANKS:g}"
-    )
-    return None, (Advice("hero", why),)
+        return _SAYS.advice("hero", inside=inside), ()
+    return None, (_SAYS.advice("no-ranking", inside=inside, ranks=RANKS),)
 
 
 # --- reference solutions
@@ -133,41 +109,23 @@ class Solutions(NamedTuple):
 
     def shown(self) -> str:
         """The number, as a part of a sentence."""
-        return f"the training verifier accepts {self.accepted} of the reference solutions"
-
-    def caution(self) -> str:
-        """A sentence where more than a few are surely not accepted; else nothing."""
-        if not self.accepted.ci_high < NEARLY:
-            return ""
-        return f" But {self.shown()}: look at those that it rejects ({self.example})."
+        return _SAYS.phrase("accepts", accepted=self.accepted)
 
     def mend(self) -> Advice:
-        """What to do about it."""
-        return Advice(_MEND, f"{self.shown()}: {self._fault()}")
+        """What is likely to be wrong, and what to do about it."""
+        if self.true is not None and self.true.ci_low > MOST:
+            name = "verifier-fault"
+        elif self.true is not None and self.true.ci_high < MOST:
+            name = "solutions-fault"
+        else:
+            name = "either-fault"
+        compare = _SAYS.phrase("compare", example=self.example)
+        fault = _SAYS.phrase(name, true=self.true, compare=compare)
+        return _SAYS.advice("mend", shown=self.shown(), fault=fault)
 
     def unlearnt(self, method: str) -> Advice:
         """Why a method that learns the solutions does not fit."""
         return Advice(method, f"{self.shown()}: a model that has learnt them all scores no more")
-
-    def _fault(self) -> str:
-        """What is likely to be wrong, and what to do."""
-        compare = f"Compare how a solution ends with its answer ({self.example})"
-        if self.true is not None and self.true.ci_low > MOST:
-            return (
-                f"the stronger check accepts {self.true} of them, so the training verifier "
-                "is at fault: set task.verifier to the stronger one, and diagnose again"
-            )
-        if self.true is not None and self.true.ci_high < MOST:
-            return (
-                f"the stronger check accepts {self.true} of them, so the solutions are wrong "
-                f"or end in another form than the answers. {compare}, mend the rows, and diagnose "
-                "again"
-            )
-        return (
-            "either the verifier (task.verifier) rejects what is right, or the solutions end in "
-            f"another form than the answers. {compare}, change the one or the other until they are "
-            "accepted, and diagnose again"
-        )
 
 
 def grade_solutions(
@@ -203,12 +161,16 @@ def grade_solutions(
 def with_solutions(finding: Finding, solutions: Solutions) -> Finding:
     """SFT's finding, and that its signal is none where the verifier rejects what it would learn."""
     rows = [*finding.rows, *solutions.rows()]
-    if not solutions.rejected:
-        return finding._replace(rows=rows, verdict=finding.verdict + solutions.caution())
     shown = solutions.shown()
-    mass = next((row for row in rows if row.name == "mass/non_target"), None)
-    left = "" if mass is None else f" That 1 - p is {mass} a token does not change that."
-    verdict = f"SFT on these solutions would learn what the verifier rejects: {shown}.{left}"
+    if not solutions.rejected:
+        verdict = finding.verdict
+        if solutions.accepted.ci_high < NEARLY:
+            verdict += f" {_SAYS.phrase('caution', shown=shown, example=solutions.example)}"
+        return finding._replace(rows=rows, verdict=verdict)
+    verdict = _SAYS.phrase("learns-rejected", shown=shown)
+    mass = by_name(rows).get("mass/non_target")
+    if mass is not None:
+        verdict += f" {_SAYS.phrase('mass-left', mass=mass)}"
     against = (solutions.unlearnt("sft"), solutions.unlearnt("wmss"))
     return Finding(finding.signal, "rejected", "out", verdict, rows, solutions.mend(), against)
 

@@ -148,7 +148,7 @@ def _load_policy(
     if contrast is None:
         return policy, name
     weak, strength = contrast
-    other = Policy.load(config.model_copy(update={"name": weak, "revision": None}))
+    other = Policy.load(config.with_name(weak))
     both = ContrastPolicy.between(policy, other, strength)
     return both, f"{name} + {strength:g} (it - {weak})"
 

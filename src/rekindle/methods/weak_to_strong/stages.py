@@ -193,9 +193,7 @@ class WeakToStrongRun:
 
     def weak_model(self, *, kept: bool) -> Policy:
         """m: the weak base after SFT on gold of half 1. `kept`: it is what the run is about."""
-        model = self.world.policy.config.model_copy(
-            update={"name": self.config.weak, "revision": None}
-        )
+        model = self.world.policy.config.with_name(self.config.weak)
         base = self.world.policy if self.config.weak == "base" else Policy.load(model)
         data = self.labelled
         return self.stages.train(

@@ -58,7 +58,7 @@ def first_weak(base: Policy, name: str, *, mixed: bool) -> Policy | None:
     """
     weak = base
     if name not in ("base", _HALF):
-        weak = Policy.load(base.config.model_copy(update={"name": name, "revision": None}))
+        weak = Policy.load(base.config.with_name(name))
     if mixed:
         check_pair(base, weak)
     return None if name == _HALF else weak
