@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from rekindle.report.charts import before_after, ceiling, learning_curve, metric_curve, pass_at_k
 from rekindle.report.formatting import in_nats, level_title
 from rekindle.report.load import RunData
+from rekindle.report.reading import shipped_table
 from rekindle.report.run_files import Evaluation, Metric
 from rekindle.report.spec import Figure, Style
 from rekindle.report.stacks import bars, group_classes
@@ -15,89 +16,8 @@ from rekindle.report.tables import time_parts, tokens
 from rekindle.report.verdict import HEADLINE, PASS_AT
 from rekindle.study.analyse.run_times import PARTS
 
-# key of a metrics row -> title; what is not listed follows under its own key
-QUANTITIES = {
-    "reward/mean": "mean reward",
-    "score/mean": "mean score",
-    "loss": "loss",
-    "accuracy/token": "token accuracy",
-    "tokens/above_099": "share of tokens with p > 0.99",
-    "mass/non_target": "probability off the target",
-    "mix/above_099": "share of tokens with mixed p > 0.99",
-    "mix/non_target": "mixed probability off the target",
-    "margin/strong": "target's margin, strong model, nats",
-    "margin/weak": "target's margin, weak model, nats",
-    "mix/gradient": "target's gradient with mixing",
-    "mix/amplified": "share of tokens with more gradient than SFT's",
-    "mix/reactivated": "share of the gradient where p > 0.99",
-    "entropy": "entropy, nats per token",
-    "entropy/trained": "entropy of trained tokens, nats",
-    "kl": "KL to the reference, nats per token",
-    "grad_norm": "gradient norm",
-    "clip_ratio": "share of tokens clipped",
-    "ratio/mean": "mean probability ratio",
-    "logprobs/sampler_gap": "log-prob gap to the sampler",
-    "reward/std": "standard deviation of rewards",
-    "advantage/abs": "mean size of advantages",
-    "advantage/share_all_wrong": "share of the advantages in all-wrong groups",
-    "advantage/share_mixed": "share of the advantages in mixed groups",
-    "advantage/share_all_right": "share of the advantages in all-right groups",
-    "advantage/against_verdict": "share of answers credited against their verdict",
-    "advantage/length_correlation": "correlation of advantage and length, all-wrong groups",
-    "penalty/mean": "mean penalty of wrong answers",
-    "penalty/median": "median penalty of wrong answers",
-    "weight/mean": "mean weight of a problem",
-    "weight/saturated": "share of problems with the largest weight",
-    "strata/flat": "share of answers in a tied stratum",
-    "sigma/batch": "spread of reward model scores",
-    "sigma/used": "running spread that the weights come from",
-    "sigma/running": "running spread after the step",
-    "entropy_bonus": "weight of the entropy bonus",
-    "pairs/margin": "margin of chosen over rejected",
-    "pairs/accuracy": "share of pairs with a margin above 0",
-    "pairs/chosen_logp": "log-prob of the chosen, nats per answer",
-    "pairs/rejected_logp": "log-prob of the rejected, nats per answer",
-    "pairs/chosen_change": "log-prob of the chosen, less the reference's",
-    "pairs/rejected_change": "log-prob of the rejected, less the reference's",
-    "pairs/chosen_fell": "share of chosen less likely than under the reference",
-    "pairs/gradient_rejected": "rejected answers' share of the gradient",
-    "score/missing": "share of scores missing",
-    "score/true": "mean score by the true check",
-    "score/rm_missing": "share of reward model scores missing",
-    "rm/mean": "mean reward model score",
-    "rm/std": "standard deviation of reward model scores",
-    "rm/auc": "AUC of the reward model on the policy's answers",
-    "rm/auc_in_group": "AUC of the reward model, pairs of one problem",
-    "rm/auc_within_wrong": "AUC of the reward model among rejected answers",
-    "rm/auc_within_right": "AUC of the reward model among accepted answers",
-    "rm/auc_held_out": "AUC of the reward model on held-out answers",
-    "length/mean": "mean length, tokens",
-    "length/truncated": "share cut off by the limit",
-    "problems/asked": "problems per step",
-    "updates": "optimizer updates per step",
-    "tokens/generated": "tokens generated per step",
-    "tokens/trained": "tokens trained on per step",
-    "lr": "learning rate",
-}
-# key of a row of rounds.jsonl -> title; the others are not drawn
-ROUND_QUANTITIES = {
-    "pairs/gap": "gap in score, chosen less rejected",
-    "pairs/gap_all": "gap over all prompts, 0 without a pair",
-    "pairs/true_gap": "gap in the true check",
-    "pairs/kept": "share of prompts with a pair",
-    "pairs/similarity": "similarity of chosen and rejected, by edits",
-    "pairs/cosine": "similarity of their hidden states",
-    "grad_norm": "gradient norm",
-    "judge/auc": "AUC of the judge",
-    "judge/auc_in_prompt": "AUC of the judge, answers to one prompt",
-    "judge/mean": "mean judgement, 0 to 5",
-    "judge/parse_rate": "share of judgements that can be read",
-    "judge/tie_rate": "share of prompts with equal judgements",
-    "judge/right": "share of answers that are right",
-    "pairs/from_past": "rejected from the past",
-    "pairs/from_future": "chosen from the future",
-    "spent/generated": "tokens generated so far",
-}
+TITLES = shipped_table("quantities", dict[str, dict[str, str]])
+QUANTITIES, ROUND_QUANTITIES, STAGE_FACTS = TITLES["steps"], TITLES["rounds"], TITLES["stages"]
 TIME_COLOURS = {part: f"--part-{i}" for i, part in enumerate(PARTS, start=1)}
 TOKEN_COLOURS = {"generated": "--part-6", "trained on": "--part-1"}
 _SHOWN_ELSEWHERE = ("step", "time/", "groups/")

@@ -14,7 +14,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +27,7 @@ from rekindle.report import tables
 from rekindle.report.formatting import amount, count, listed, percent, plural
 from rekindle.report.intervals import forest_figures, whiskers
 from rekindle.report.load import RunData, load_runs
+from rekindle.report.reading import shipped_text
 from rekindle.report.run_files import Metric
 from rekindle.report.samples import PackedSamples, pack, thin
 from rekindle.report.spec import Figure, Style, run_styles
@@ -236,10 +236,9 @@ def javascript(name: str) -> str:
     return _script(text_of(name))
 
 
-@cache
 def text_of(name: str) -> str:
     """A file among the templates."""
-    return (files("rekindle.report") / "templates" / name).read_text(encoding="utf-8")
+    return shipped_text("templates", name)
 
 
 def visible(value: object) -> object:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from rekindle.methods.catalog import METHODS, MethodKind, SignalName
 from rekindle.report.charts import Over, metric_curve
-from rekindle.report.figures import QUANTITIES, ROUND_QUANTITIES, styles_of
+from rekindle.report.figures import QUANTITIES, ROUND_QUANTITIES, STAGE_FACTS, styles_of
 from rekindle.report.formatting import count, listed, percent, plural
 from rekindle.report.load import RunData
+from rekindle.report.reading import shipped_table
 from rekindle.report.spec import Figure, Style
 from rekindle.report.stacks import GROUP_CLASSES
 from rekindle.report.tables import Table
@@ -54,69 +55,7 @@ class Telemetry:
     tables: Sequence[Table] = ()
 
 
-SIGNALS = (
-    RevivedSignal(
-        "LENS (2510.08696): all-wrong groups give a signal",
-        "With group-relative credit, a group of only wrong answers has advantage 0. LENS penalises "
-        "confident wrong answers more, so part of the advantage comes from all-wrong groups. If it "
-        "works, the entropy holds and all-wrong groups become fewer.",
-        ("advantage/share_all_wrong", "groups/all_wrong", "groups/mixed", "entropy",
-         "advantage/abs", "penalty/median"),
-        revives="groups",
-    ),
-    RevivedSignal(
-        "HERO (2510.07242): a dense reward inside the verifier's strata",
-        "A 0/1 verifier gives no signal in a group whose verdicts agree. HERO ranks the answers of "
-        "such a group by a reward model, which helps only if the reward model tells right from "
-        "wrong (AUC above 0.5). Problems whose scores spread more have more weight.",
-        ("reward/std", "rm/auc", "rm/auc_in_group", "advantage/share_all_wrong", "weight/mean",
-         "sigma/used", "advantage/against_verdict", "groups/mixed"),
-        revives="verifier",
-    ),
-    RevivedSignal(
-        "WMSS (2602.08222): gradient where SFT is saturated",
-        "SFT's gradient on a token is the probability that the model gives to other tokens, which "
-        "goes to 0. Mixing in a weaker model's logits keeps it up. The first curve is that "
-        "gradient; without mixing it is 1 − p.",
-        ("mix/gradient", "mass/non_target", "tokens/above_099", "mix/reactivated", "mix/amplified",
-         "margin/strong", "margin/weak", "grad_norm"),
-        revives="sft",
-        instead={"mix/gradient": ("mass/non_target",)},
-    ),
-    RevivedSignal(
-        "Temporal self-rewarding (2508.06026): chosen and rejected stay apart",
-        "In self-rewarding, chosen and rejected answers become more alike from round to round, and "
-        "the gradient of DPO shrinks. Rejected answers from the past model and chosen ones from "
-        "the future model should keep the gap and the gradient up and the similarity down, while "
-        "the judge stays accurate.",
-        ("pairs/gap", "pairs/gap_all", "pairs/similarity", "pairs/cosine", "grad_norm",
-         "pairs/kept", "judge/auc_in_prompt", "judge/tie_rate"),
-        revives="pairs",
-        over="round",
-    ),
-    RevivedSignal(
-        "Preference pairs: how hard DPO and ORPO push",
-        "The margin of chosen over rejected answers grows in training. If the chosen answers "
-        "become less likely than under the reference, likelihood is displaced.",
-        ("pairs/margin", "pairs/accuracy", "pairs/chosen_change", "pairs/rejected_change",
-         "pairs/gradient_rejected"),
-        kinds=("pairs", "stages"),
-    ),
-)  # fmt: skip
-LABELS = RevivedSignal(
-    "Weak-to-strong (2407.13647): labels that are better than the weak model's",
-    "A filter keeps the weak model's answers that the strong model agrees with. It helps if a "
-    "larger share of the kept answers is right than of all answers that it was given. Reference "
-    "answers are used for this table only.",
-    ("right_before", "right_kept", "kept_share", "weak_chosen", "weak_rejected"),
-)
-_FACTS = {
-    "right_before": "weak labels that are right",
-    "right_kept": "kept labels that are right",
-    "kept_share": "share kept",
-    "weak_chosen": "pairs, weak chosen",
-    "weak_rejected": "pairs, weak rejected",
-}
+*SIGNALS, LABELS = shipped_table("signals", tuple[RevivedSignal, ...])
 _GROUPS = {f"groups/{key}": f"share of groups {name}" for key, name in GROUP_CLASSES.items()}
 _SHARES = ("right_before", "right_kept", "kept_share")
 
@@ -153,7 +92,7 @@ def label_table(arms: Sequence[RunData]) -> Table | None:
             rows.append((arm.name, stage.name, *cells, count(stage.kept), dropped))
     runs = max((len(arm.members) for arm in arms), default=1)
     mean = f", means over up to {plural(runs, 'run')}" if runs > 1 else ""
-    head = ("arm", "stage", *(_FACTS[key] for key in shown_keys), "rows kept", "questions dropped")
+    head = ("arm", "stage", *(STAGE_FACTS[key] for key in shown_keys), "rows kept", "questions dropped")
     numeric = tuple(range(2, 3 + len(shown_keys)))
     return Table(f"Labels and pairs of each arm{mean}", head, rows, numeric)
 

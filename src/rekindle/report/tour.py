@@ -16,6 +16,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from rekindle.files import write_atomic
+from rekindle.report.charts import Over
 from rekindle.report.formatting import change_text, count, percent, plural, points
 from rekindle.report.intervals import Whisker, whisker
 from rekindle.report.load import RunData, load_run
@@ -28,12 +29,12 @@ from rekindle.report.page import (
     text_of,
     vega_bundle,
 )
+from rekindle.report.reading import shipped_table
 from rekindle.report.spec import Figure, Style, run_styles
 from rekindle.report.stage_records import read_stages
 from rekindle.report.tables import Table
 from rekindle.report.tables import environment as environment_of
 from rekindle.report.telemetry import signal_curve
-from rekindle.report.tour_texts import TEXTS, MethodText, metric_sentence
 from rekindle.study.evidence import FEWEST_BASES, FEWEST_SEEDS, EvidenceRow
 from rekindle.study.tour import ONE_SEED, Toured, TourPair
 from rekindle.version import __version__
@@ -45,6 +46,36 @@ ELSEWHERE = (
 _CLASSES = {"helps": "helps", "does not": "does-not"}  # verdict -> class of the page's style
 _NUMBERS = ("", "One method", "Two methods", "Three methods", "Four methods", "Five methods")
 _REPOSITORY = Path(__file__).parents[3]
+
+
+class MethodText(NamedTuple):
+    """What the tour's page says of a method, for a reader who meets it there first: where its baseline loses its signal, and what the method does about it.
+
+    Attributes:
+        title: the method's name in words.
+        paper: its arXiv id.
+        missing: the signal its paper says is missing, for a cell of a table.
+        goes_out, remedy: a sentence or two each.
+        task: what the models do here.
+        example: a prompt and an answer.
+        signal: what the figure shows.
+        keys: the keys of a row that hold it; the first that a row has.
+        over: rows of what.
+    """
+
+    title: str
+    paper: str
+    missing: str
+    goes_out: str
+    remedy: str
+    task: str
+    example: tuple[str, str]
+    signal: str = ""
+    keys: tuple[str, ...] = ()
+    over: Over = "step"
+
+
+TEXTS = shipped_table("tour", dict[str, MethodText])
 
 
 @dataclass(frozen=True)
@@ -305,3 +336,15 @@ def _spent(pairs: Sequence[TourPair]) -> Table:
 def _code_and_environment(directory: Path) -> Table:
     run = load_run(directory, texts=False)
     return environment_of(run.name, run.manifest, seed=run.seed)
+
+
+def metric_sentence(metric: str) -> str:
+    """What a metric of a study measures, in a sentence; empty for what needs none."""
+    if metric.startswith("pass@"):
+        k = metric.removeprefix("pass@")
+        return "" if k == "1" else f"{metric}: at least one of {k} sampled answers is right."
+    known = {
+        "chain_prob": "chain_prob: the probability of the right answer, as sampling would give it.",
+        "greedy": "greedy: the share of most likely answers that are right.",
+    }
+    return known.get(metric, "")
