@@ -9,8 +9,8 @@ from rekindle.report.charts import before_after, ceiling, learning_curve, metric
 from rekindle.report.formatting import in_nats, level_title
 from rekindle.report.load import RunData
 from rekindle.report.reading import shipped_table
-from rekindle.report.run_files import Evaluation, Metric
-from rekindle.report.spec import Figure, Style
+from rekindle.report.run_files import Evaluation, Metric, levels_of
+from rekindle.report.spec import Figure, Style, styles_of
 from rekindle.report.stacks import bars, group_classes
 from rekindle.report.tables import time_parts, tokens
 from rekindle.report.verdict import HEADLINE, PASS_AT
@@ -47,19 +47,22 @@ class Benchmark:
         return f"{self.task}, {self.split} split"
 
     @property
+    def evaluations(self) -> list[Evaluation]:
+        """Those of all runs."""
+        return [evaluation for _, these in self.runs for evaluation in these]
+
+    @property
     def levels(self) -> list[str | None]:
         """None for all problems, then each level when there is more than one."""
-        names = [level for _, these in self.runs for e in these for level in e.levels]
-        named = list(dict.fromkeys(names))
-        return [None, *named] if len(named) > 1 else [None]
+        return levels_of(self.evaluations)
 
     def sides(self) -> list[tuple[str, str, Evaluation]]:
         """(run, "before" | "after", evaluation) as far as there are any."""
         return [
             (run.name, when, evaluation)
             for run, these in self.runs
-            for when, evaluation in (("before", run.before), ("after", run.after))
-            if evaluation is not None and any(evaluation is e for e in these)
+            for when, evaluation in run.sides
+            if any(evaluation is e for e in these)
         ]
 
 
@@ -115,10 +118,9 @@ def _learning_panel(
         for i, (level, these) in enumerate(series.items())
         if these
     ]
-    counts = sorted({e.n_problems for _, these in benchmark.runs for e in these})
-    samples = sorted({e.n_samples for _, these in benchmark.runs for e in these})
-    means = any(e.n_runs > 1 for _, these in benchmark.runs for e in these)
-    over = "over runs" if means else "over problems"
+    counts = sorted({e.n_problems for e in benchmark.evaluations})
+    samples = sorted({e.n_samples for e in benchmark.evaluations})
+    over = "over runs" if any(e.n_runs > 1 for e in benchmark.evaluations) else "over problems"
     note = (
         f"{name}; n = {' or '.join(f'{n:,}' for n in counts)} problems in all, "
         f"{' or '.join(map(str, samples))} samples each. Bands are 95 % intervals {over}."
@@ -128,9 +130,9 @@ def _learning_panel(
 
 def _metrics_of(benchmark: Benchmark, declared: str | None) -> list[str]:
     """The declared metric where it was measured, and the headline one."""
-    names = {name for _, these in benchmark.runs for e in these for name in e.metrics}
+    names = [name for e in benchmark.evaluations for name in e.metrics]
     wanted = [declared] if declared in names else []
-    return list(dict.fromkeys([*wanted, headline(benchmark)]))
+    return list(dict.fromkeys([*wanted, HEADLINE if HEADLINE in names else names[0]]))
 
 
 def quantity_figures(
@@ -153,32 +155,27 @@ def quantity_figures(
     keys = [key for key in QUANTITIES if key in logged]
     keys += sorted(key for key in logged if key not in QUANTITIES)
     moving = [key for key in keys if len(logged[key]) > 1]
-    figures = []
-    for i, key in enumerate(moving[:_MOST_QUANTITIES]):
-        having = [run for run in runs if any(row.values.get(key) is not None for row in run.rows)]
-        here = styles_of(styles, [run.name for run in having])
-        title = QUANTITIES.get(key, key)
-        figures.append(metric_curve(f"quantity-{i}", title, key, having, here))
+    curves = [
+        metric_curve(f"quantity-{i}", QUANTITIES.get(key, key), [key], runs, styles)
+        for i, key in enumerate(moving[:_MOST_QUANTITIES])
+    ]
     still = [f"{QUANTITIES.get(k, k)} {min(logged[k]):g}" for k in keys if len(logged[k]) == 1]
     notes = [f"Constant: {'; '.join(still)}."] if still else []
     if moving[_MOST_QUANTITIES:]:
         notes.append(f"Not drawn, see metrics.jsonl: {', '.join(moving[_MOST_QUANTITIES:])}.")
-    return figures, " ".join(notes)
+    return [curve for curve in curves if curve], " ".join(notes)
 
 
 def round_figures(
     runs: Sequence[RunData], styles: Sequence[Style], *, without: Collection[str] = ()
 ) -> list[Figure]:
     """What self-rewarding's rounds look like: one number a round; but keys in `without`."""
-    figures = []
-    for i, (key, title) in enumerate(ROUND_QUANTITIES.items()):
-        if key in without:
-            continue
-        having = [r for r in runs if any(row.values.get(key) is not None for row in r.rounds)]
-        if having:
-            here = styles_of(styles, [run.name for run in having])
-            figures.append(metric_curve(f"round-{i}", title, key, having, here, over="round"))
-    return figures
+    curves = [
+        metric_curve(f"round-{i}", title, [key], runs, styles, over="round")
+        for i, (key, title) in enumerate(ROUND_QUANTITIES.items())
+        if key not in without
+    ]
+    return [curve for curve in curves if curve]
 
 
 def accuracy_panels(
@@ -245,17 +242,6 @@ def cost_figures(
             )
         )  # fmt: skip
     return figures
-
-
-def headline(benchmark: Benchmark) -> str:
-    """pass@1 where there is one, else the first metric."""
-    names = [name for _, these in benchmark.runs for e in these for name in e.metrics]
-    return HEADLINE if HEADLINE in names else names[0]
-
-
-def styles_of(styles: Sequence[Style], runs: Sequence[str]) -> list[Style]:
-    """The styles of some of the runs."""
-    return [style for style in styles if style.run in runs]
 
 
 def _pass_at_k_figures(b: int, benchmark: Benchmark, styles: Sequence[Style]) -> list[Figure]:

@@ -10,7 +10,6 @@ from rekindle.report.spec import (
     Datum,
     Figure,
     Spec,
-    bounded,
     frame,
     intervals,
     nominal,
@@ -68,14 +67,12 @@ def _forest(figure_id: str, metric: str, claims: Sequence[VerdictRow]) -> Figure
     )
     layers: list[Spec] = [
         zero,
-        intervals("x", along, type="rule", strokeWidth=1.8),
+        *intervals(values, "x", along, type="rule", strokeWidth=1.8),
         {
             "mark": {"type": "point", "filled": True, "size": 62, "opacity": 1},
             "encoding": {"x": along, "shape": nominal("verdict", shapes), "tooltip": shown},
         },
     ]
-    if not bounded(values):
-        del layers[1]
     texts = "; ".join(
         f"{name} {claim.change_text}, {claim.verdict}"
         for name, claim in zip(names, claims, strict=True)

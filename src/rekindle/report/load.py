@@ -17,6 +17,7 @@ from rekindle.report.run_files import (
     Evaluation,
     LogRow,
     Manifest,
+    Over,
     Settings,
     read_evaluations,
     read_log,
@@ -78,6 +79,21 @@ class RunData:
     def after(self) -> Evaluation | None:
         """The newest evaluation after the first step."""
         return next((e for e in reversed(self.evaluations) if e.step > 0), None)
+
+    @property
+    def sides(self) -> list[tuple[str, Evaluation]]:
+        """("before" | "after", evaluation) as far as there are any."""
+        return [(when, e) for when, e in (("before", self.before), ("after", self.after)) if e]
+
+    def log(self, over: Over) -> Sequence[LogRow]:
+        """Its steps or its rounds."""
+        return self.rows if over == "step" else self.rounds
+
+    def first_logged(self, keys: Sequence[str], over: Over) -> str | None:
+        """The first of `keys` that a row has a number of."""
+        rows = self.log(over)
+        has = (key for key in keys if any(row.values.get(key) is not None for row in rows))
+        return next(has, None)
 
 
 def load_runs(paths: Sequence[Path]) -> list[RunData]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from rekindle.methods.catalog import METHODS, MethodKind, SignalName
-from rekindle.report.charts import Over, metric_curve
-from rekindle.report.figures import QUANTITIES, ROUND_QUANTITIES, STAGE_FACTS, styles_of
+from rekindle.report.charts import metric_curve
+from rekindle.report.figures import QUANTITIES, ROUND_QUANTITIES, STAGE_FACTS
 from rekindle.report.formatting import count, listed, percent, plural
 from rekindle.report.load import RunData
 from rekindle.report.reading import shipped_table
+from rekindle.report.run_files import Over
 from rekindle.report.spec import Figure, Style
 from rekindle.report.stacks import GROUP_CLASSES
 from rekindle.report.tables import Table
@@ -92,7 +92,8 @@ def label_table(arms: Sequence[RunData]) -> Table | None:
             rows.append((arm.name, stage.name, *cells, count(stage.kept), dropped))
     runs = max((len(arm.members) for arm in arms), default=1)
     mean = f", means over up to {plural(runs, 'run')}" if runs > 1 else ""
-    head = ("arm", "stage", *(STAGE_FACTS[key] for key in shown_keys), "rows kept", "questions dropped")
+    titles = [STAGE_FACTS[key] for key in shown_keys]
+    head = ("arm", "stage", *titles, "rows kept", "questions dropped")
     numeric = tuple(range(2, 3 + len(shown_keys)))
     return Table(f"Labels and pairs of each arm{mean}", head, rows, numeric)
 
@@ -114,50 +115,18 @@ def _telemetry(
     figures, lacking = [], dict[tuple[str, ...], list[str]]()
     for i, key in enumerate(signal.keys):
         title, keys = titles.get(key, key), [key, *signal.instead.get(key, ())]
-        curve = signal_curve(f"{figure_id}-{i}", title, keys, arms, styles, over=signal.over)
+        curve = metric_curve(f"{figure_id}-{i}", title, keys, arms, styles, over=signal.over)
         if curve is None:
             continue
-        figures.append(curve.figure)
-        if curve.without:
-            lacking.setdefault(tuple(curve.without), []).append(title)
+        figures.append(curve)
+        without = [arm.name for arm in arms if not arm.first_logged(keys, signal.over)]
+        if without:
+            lacking.setdefault(tuple(without), []).append(title)
     notes = [
         f"Not logged by {listed(names)}: {'; '.join(quantities)}."
         for names, quantities in lacking.items()
     ]
     return Telemetry(signal.title, signal.says, figures, notes)
-
-
-class SignalCurve(NamedTuple):
-    """A figure of one quantity, and the arms that did not log it."""
-
-    figure: Figure
-    without: Sequence[str]
-
-
-def signal_curve(
-    figure_id: str,
-    title: str,
-    keys: Sequence[str],
-    arms: Sequence[RunData],
-    styles: Sequence[Style],
-    *,
-    over: Over,
-) -> SignalCurve | None:
-    """A quantity over steps or rounds, of each arm the first of `keys` that it logs; None where no
-    arm logs any."""
-    logged = {arm.name: key for arm in arms if (key := _logged(arm, keys, over))}
-    having = [arm for arm in arms if arm.name in logged]
-    if not having:
-        return None
-    here = styles_of(styles, list(logged))
-    figure = metric_curve(figure_id, title, keys[0], having, here, over=over, keys=logged)
-    return SignalCurve(figure, [arm.name for arm in arms if arm.name not in logged])
-
-
-def _logged(arm: RunData, keys: Sequence[str], over: Over) -> str | None:
-    rows = arm.rows if over == "step" else arm.rounds
-    has = (key for key in keys if any(row.values.get(key) is not None for row in rows))
-    return next(has, None)
 
 
 def _concerns(signal: RevivedSignal, arms: Sequence[RunData]) -> bool:

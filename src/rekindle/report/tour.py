@@ -16,7 +16,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from rekindle.files import write_atomic
-from rekindle.report.charts import Over
+from rekindle.report.charts import metric_curve
 from rekindle.report.formatting import change_text, count, percent, plural, points
 from rekindle.report.intervals import Whisker, whisker
 from rekindle.report.load import RunData, load_run
@@ -30,11 +30,11 @@ from rekindle.report.page import (
     vega_bundle,
 )
 from rekindle.report.reading import shipped_table
+from rekindle.report.run_files import Over
 from rekindle.report.spec import Figure, Style, run_styles
 from rekindle.report.stage_records import read_stages
 from rekindle.report.tables import Table
 from rekindle.report.tables import environment as environment_of
-from rekindle.report.telemetry import signal_curve
 from rekindle.study.evidence import FEWEST_BASES, FEWEST_SEEDS, EvidenceRow
 from rekindle.study.tour import ONE_SEED, Toured, TourPair
 from rekindle.version import __version__
@@ -49,7 +49,7 @@ _REPOSITORY = Path(__file__).parents[3]
 
 
 class MethodText(NamedTuple):
-    """What the tour's page says of a method, for a reader who meets it there first: where its baseline loses its signal, and what the method does about it.
+    """Where a method's baseline loses its signal, and what the method does about it.
 
     Attributes:
         title: the method's name in words.
@@ -236,12 +236,10 @@ def _part(toured: Toured, pair: TourPair, pairs: Sequence[TourPair], directory: 
     if defined:
         build_report([directory / toured.name], directory / toured.name / "report.html")
         page = f"{toured.name}/report.html"
-    curve = None
-    if texts.keys:
-        curve = signal_curve(
-            f"signal-{toured.name}", texts.signal, texts.keys, list(runs.values()), styles,
-            over=texts.over,
-        )  # fmt: skip
+    curve = metric_curve(
+        f"signal-{toured.name}", texts.signal, texts.keys, list(runs.values()), styles,
+        over=texts.over,
+    )  # fmt: skip
     reasons = [f"{failure.arm}: {failure.why}" for failure in pair.failed]
     return TourPart(
         name=toured.name,
@@ -258,7 +256,7 @@ def _part(toured: Toured, pair: TourPair, pairs: Sequence[TourPair], directory: 
         whisker=_whisker(pair, pairs),
         lines=_lines(toured, runs) if defined else [],
         styles=styles,
-        figures=[curve.figure] if curve else [],
+        figures=[curve] if curve else [],
         page=page,
         command=shlex.join(
             ["rekindle", "study", f"{directory / toured.name / 'study.yaml'}", "--out",

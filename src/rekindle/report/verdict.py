@@ -17,7 +17,7 @@ from rekindle.evals.reading import Eval, read_eval
 from rekindle.report.formatting import change_text, level_title, listed, percent, plural, points
 from rekindle.report.load import RunData
 from rekindle.report.reading import number
-from rekindle.report.run_files import Evaluation, Metric
+from rekindle.report.run_files import Evaluation, Metric, levels_of
 
 _REPEAT_SUFFIX = re.compile(r"[-_](s|seed)\d+(?=(/final)?/?$)")
 _NOT_THE_RECIPE = ("seed", "device", "log", "checkpoint")
@@ -264,10 +264,7 @@ def _main_level(arm: Arm) -> str | None:
 
 def _levels(arm: Arm) -> list[str | None]:
     """Levels with their own row; a single level is the same as all problems."""
-    named = list(
-        dict.fromkeys(level for run in arm.runs for e in run.evaluations for level in e.levels)
-    )
-    return [None, *named] if len(named) > 1 else [None]
+    return levels_of(e for run in arm.runs for e in run.evaluations)
 
 
 def _label(members: Sequence[RunData]) -> str:
