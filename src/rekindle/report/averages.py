@@ -47,17 +47,10 @@ def _notes(runs: Sequence[RunData]) -> list[str]:
     for run in runs:
         for note in run.notes:
             by_note.setdefault(note, []).append(run.name)
-    return [f"{_whose(names, len(runs))}: {note}" for note, names in by_note.items()]
-
-
-def _whose(names: Sequence[str], of: int) -> str:
-    if len(names) == of > 1:
-        return "every run"
-    return (
-        listed(names[:4])
-        if len(names) <= 4
-        else f"{', '.join(names[:4])} and {len(names) - 4} more"
-    )
+    return [
+        f"{'every run' if len(names) == len(runs) > 1 else listed(names, most=4)}: {note}"
+        for note, names in by_note.items()
+    ]
 
 
 def t_interval(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -9,7 +9,7 @@ from rekindle.report.charts import before_after, ceiling, learning_curve, metric
 from rekindle.report.formatting import in_nats, level_title
 from rekindle.report.load import RunData
 from rekindle.report.reading import shipped_table
-from rekindle.report.run_files import Evaluation, Metric, levels_of
+from rekindle.report.run_files import Evaluation, levels_of
 from rekindle.report.spec import Figure, Style, styles_of
 from rekindle.report.stacks import bars, group_classes
 from rekindle.report.tables import time_parts, tokens
@@ -223,36 +223,32 @@ def cost_figures(
         (run.name, part, seconds)
         for run in runs
         for part, seconds in (time_parts(run) or {}).items()
-    ]  # fmt: skip
+    ]
     counts = []
     by_name = {run.name: tokens(run) for run in runs} if spent is None else spent
     for name, amounts in by_name.items():
         counts.append((name, "trained on", amounts.get("trained", 0.0)))
         counts.append((name, "generated", amounts.get("generated", 0.0)))
-    figures = []
-    if any(amount for _, _, amount in times):
-        figures.append(
-            bars("time", "Time", times, colours=TIME_COLOURS, unit="seconds", param="parts")
-        )
-    if any(amount for _, _, amount in counts):
-        figures.append(
-            bars(
-                "tokens", "Tokens", counts,
-                colours=TOKEN_COLOURS, unit="tokens", param="uses", stacked=False,
-            )
-        )  # fmt: skip
-    return figures
+    figures = (
+        bars("time", "Time", times, colours=TIME_COLOURS, unit="seconds", param="parts"),
+        bars(
+            "tokens", "Tokens", counts,
+            colours=TOKEN_COLOURS, unit="tokens", param="uses", stacked=False,
+        ),
+    )  # fmt: skip
+    return [figure for figure in figures if figure.values]
 
 
 def _pass_at_k_figures(b: int, benchmark: Benchmark, styles: Sequence[Style]) -> list[Figure]:
-    rows: dict[str | None, list[tuple[str, str, int, Metric]]] = {}
-    for level in benchmark.levels:
-        rows[level] = [
-            (run, when, int(match.group(1)), cell)
+    rows = {
+        level: [
+            (run, when, int(match[1]), cell)
             for run, when, e in benchmark.sides()
             for name, cell in e.at(level).items()
             if (match := PASS_AT.fullmatch(name))
         ]
+        for level in benchmark.levels
+    }
     if all(len({k for _, _, k, _ in these}) < 2 for these in rows.values()):
         return []
     top = ceiling([cell for these in rows.values() for *_, cell in these])

@@ -93,8 +93,10 @@ def duration(seconds: int | float | None) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
-def listed(items: Sequence[str]) -> str:
-    """`a, b and c`."""
+def listed(items: Sequence[str], *, most: int | None = None) -> str:
+    """`a, b and c`; of more than `most`: `a, b and 3 more`."""
+    if most is not None and len(items) > most:
+        items = [*items[:most], f"{len(items) - most} more"]
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} and {items[-1]}"

@@ -90,13 +90,11 @@ def _name(claim: VerdictRow, *, several: bool) -> str:
 
 def _datum(claim: VerdictRow, name: str) -> Datum:
     assert claim.change is not None
-    value, low, high, _ = claim.change
     scale = 1 if in_nats(claim.metric) else 100
+    ends = {"value": claim.change.value, "low": claim.change.low, "high": claim.change.high}
     return {
         "name": name,
-        "value": None if value is None else scale * value,
-        "low": None if low is None else scale * low,
-        "high": None if high is None else scale * high,
+        **{key: None if end is None else scale * end for key, end in ends.items()},
         "shown": claim.change_text,
         "verdict": claim.verdict,
         "runs": f"{plural(claim.n_runs, 'pair')} of runs, {plural(claim.n_problems, 'problem')}",

@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,11 +24,10 @@ from markupsafe import Markup
 from rekindle.errors import ConfigError
 from rekindle.files import write_atomic
 from rekindle.report import figures as draw
-from rekindle.report import tables
-from rekindle.report.formatting import amount, count, listed, percent, plural
+from rekindle.report import tables, verdict
+from rekindle.report.formatting import amount, change_text, count, listed, percent, plural
 from rekindle.report.intervals import forest_figures, whiskers
 from rekindle.report.load import RunData, load_runs
-from rekindle.report.reading import shipped_text
 from rekindle.report.run_files import Metric
 from rekindle.report.samples import PackedSamples, pack, thin
 from rekindle.report.spec import Figure, Style, run_styles
@@ -35,17 +35,7 @@ from rekindle.report.stacks import GROUP_CLASSES
 from rekindle.report.stage_records import PackedPairs, pack_pairs
 from rekindle.report.study import StudyPage, load_study_page
 from rekindle.report.telemetry import Telemetry, drawn_keys, telemetry
-from rekindle.report.verdict import (
-    Arm,
-    VerdictRow,
-    arms_of,
-    seed_caution,
-    sentence,
-    single_rows,
-)
-from rekindle.report.verdict import (
-    verdict_rows as rows_of,
-)
+from rekindle.report.verdict import Arm, VerdictRow
 from rekindle.study.store.archive_read import is_archive, unpacked
 from rekindle.study.store.layout import is_study
 from rekindle.version import __version__
@@ -103,15 +93,15 @@ def render(
     study: StudyPage | None = None,
 ) -> str:
     """The page as one string; of a study, `runs` are its arms."""
-    arms = [Arm(run.name, [run]) for run in runs] if study else arms_of(runs)
+    arms = [Arm(run.name, [run]) for run in runs] if study else verdict.arms_of(runs)
     styles = (
         run_styles([[name] for name in study.names])
         if study
         else run_styles([[run.name for run in arm.runs] for arm in arms])
     )
     given = study.claims if study else verdict_rows
-    claims = list(rows_of(arms) if given is None else given)
-    singles = single_rows(arms) if given is None else []
+    claims = list(verdict.verdict_rows(arms) if given is None else given)
+    singles = verdict.single_rows(arms) if given is None else []
     drawn = _draw(runs, styles, claims, study)
     texts = _texts(runs, drawn.bytes)
     scripts = [javascript(name) for name in _SCRIPTS]
@@ -124,7 +114,7 @@ def render(
         theme=Markup(scripts[0]),
         scripts=[Markup(script) for script in (bundle, *scripts[1:]) if script],
         summary=study.summary if study else _summary(claims, runs),
-        caution=study.caution if study else seed_caution(arms),
+        caution=study.caution if study else verdict.seed_caution(arms),
         study=study,
         runs=runs,
         styles=[style for style in styles if style.run in there],
@@ -236,9 +226,10 @@ def javascript(name: str) -> str:
     return _script(text_of(name))
 
 
+@cache
 def text_of(name: str) -> str:
     """A file among the templates."""
-    return shipped_text("templates", name)
+    return (files("rekindle.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def visible(value: object) -> object:
@@ -281,7 +272,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"count": count, "by_subject": _by_subject}
-    environment.globals |= {"share": _share, "amount": amount}
+    environment.globals |= {
+        "share": _share, "amount": amount, "percent": percent, "change_text": change_text,
+    }  # fmt: skip
     return environment
 
 
@@ -316,7 +309,7 @@ def _summary(claims: Sequence[VerdictRow], runs: Sequence[RunData]) -> list[str]
     unfinished = [r.name for r in runs if r.steps_done < (r.settings.steps or 0)]
     if unfinished:
         sentences.append(f"Unfinished: {listed(unfinished)}.")
-    return [*sentences, *(sentence(row) for row in claims if row.main)]
+    return [*sentences, *(verdict.sentence(row) for row in claims if row.main)]
 
 
 def _remarks(runs: Sequence[RunData]) -> list[tuple[str, Sequence[str]]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -31,15 +30,10 @@ T = TypeVar("T")
 L = TypeVar("L", bound=Lenient)
 
 
-@cache
-def shipped_text(folder: str, name: str) -> str:
-    """A file that is shipped with the report."""
-    return (files("rekindle.report") / folder / name).read_text(encoding="utf-8")
-
-
 def shipped_table(name: str, kind: type[T]) -> T:
     """The table of texts in `texts/{name}.yaml`, checked to be of its kind."""
-    return TypeAdapter(kind).validate_python(yaml.safe_load(shipped_text("texts", f"{name}.yaml")))
+    path = files("rekindle.report") / "texts" / f"{name}.yaml"
+    return TypeAdapter(kind).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def number(value: object) -> float | None:
@@ -83,6 +77,7 @@ def _is_numeric(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
+FiniteNumber = Annotated[float | None, PlainValidator(number)]
 WholeNumber = Annotated[int, PlainValidator(whole)]
 PlainText = Annotated[str, PlainValidator(text_of)]
 TextByKey = Annotated[Mapping[str, str], PlainValidator(texts)]

@@ -274,9 +274,8 @@ def _other_versions(directory: Path, runs: Mapping[str, Sequence[RunData]]) -> l
     others = [name for name, version in formats.items() if version not in ("", str(STATE_FORMAT))]
     if not others:
         return []
-    more = [f"{len(others) - 3} more"] if len(others) > 3 else []
     return [
-        f"Another version of rekindle wrote {listed([*others[:3], *more])} (state format "
+        f"Another version of rekindle wrote {listed(others, most=3)} (state format "
         f"{listed(sorted({formats[name] for name in others}))}; this one writes {STATE_FORMAT}). "
         "Their numbers could mean something else."
     ]

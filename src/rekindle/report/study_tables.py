@@ -53,21 +53,20 @@ def read_study_text(directory: Path, results: StudyResults) -> StudyText:
 
 def comparison_table(results: StudyResults) -> Table:
     """What each comparison rests on, and its p-values."""
-    rows = []
-    for row in results.comparisons:
-        rows.append(
-            (
-                f"{row.method} against {row.baseline}",
-                _measured(row),
-                _declared(results.primary, row),
-                f"{row.n_bases} × {row.n_seeds}",
-                str(row.n_pairs),
-                str(row.missing_pairs or ""),
-                _p(row.p_value),
-                _p(row.p_holm),
-                listed(row.unequal_budget) if row.unequal_budget else "",
-            )
+    rows = [
+        (
+            f"{row.method} against {row.baseline}",
+            _measured(row),
+            _declared(results.primary, row),
+            f"{row.n_bases} × {row.n_seeds}",
+            str(row.n_pairs),
+            str(row.missing_pairs or ""),
+            _p(row.p_value),
+            _p(row.p_holm),
+            listed(row.unequal_budget),
         )
+        for row in results.comparisons
+    ]
     head = (
         "comparison", "metric", "declared", "bases × seeds", "pairs", "missing", "p", "p (Holm)",
         "unequal budget",

@@ -78,18 +78,17 @@ def telemetry(arms: Sequence[RunData], styles: Sequence[Style]) -> list[Telemetr
 
 def label_table(arms: Sequence[RunData]) -> Table | None:
     """Weak-to-strong's stages that kept some rows and dropped others, with how many were right."""
-    rows = []
-    logged = {key for arm in arms for stage in arm.stages for key in stage.facts}
+    stages = [(arm.name, stage) for arm in arms for stage in arm.stages]
+    logged = {key for _, stage in stages for key in stage.facts}
     shown_keys = [key for key in LABELS.keys if key in logged]
     if not shown_keys:
         return None
-    for arm in arms:
-        for stage in arm.stages:
-            if not any(key in stage.facts for key in shown_keys):
-                continue
+    rows = []
+    for arm, stage in stages:
+        if stage.facts.keys() & set(shown_keys):
             cells = [_fact(key, stage.facts.get(key)) for key in shown_keys]
             dropped = "; ".join(f"{reason} {count(n)}" for reason, n in stage.dropped.items() if n)
-            rows.append((arm.name, stage.name, *cells, count(stage.kept), dropped))
+            rows.append((arm, stage.name, *cells, count(stage.kept), dropped))
     runs = max((len(arm.members) for arm in arms), default=1)
     mean = f", means over up to {plural(runs, 'run')}" if runs > 1 else ""
     titles = [STAGE_FACTS[key] for key in shown_keys]

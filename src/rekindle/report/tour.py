@@ -83,16 +83,10 @@ class TourPart:
     """What the page shows of a pair."""
 
     name: str
-    short: str
-    method: str
-    baseline: str
+    pair: TourPair
     texts: MethodText
     defined: bool
     reason: str
-    start: str
-    before: str
-    after: str
-    change: str
     whisker: Whisker | None
     lines: Sequence[str]
     styles: Sequence[Style]
@@ -125,7 +119,13 @@ def build_tour(
     bundle = vega_bundle() if figures else ""
     begun = [run.out for one in toured for run in one.runs if (run.out / "config.yaml").exists()]
     html = environment().get_template("tour.html.j2").render(
-        sections=_sections(parts),
+        sections=[
+            ("verdict", "Verdict"),
+            ("studies", "Studies"),
+            *((part.name, part.name.replace("_", "-")) for part in parts),
+            ("cost", "Cost"),
+            ("next", "Next"),
+        ],
         title=f"{_NUMBERS[len(parts)]}, each beside its baseline",
         policy=content_policy([*scripts, bundle]),
         style=Markup("".join(text_of(name) for name in ("style.css", "parts.css", "tour.css"))),
@@ -160,14 +160,6 @@ def build_tour(
     )  # fmt: skip
     write_atomic(out, html.encode("utf-8", "replace"))
     return out
-
-
-def _sections(parts: Sequence[TourPart]) -> list[tuple[str, str]]:
-    first, last = (
-        (("verdict", "Verdict"), ("studies", "Studies")),
-        (("cost", "Cost"), ("next", "Next")),
-    )
-    return [*first, *((part.name, part.short) for part in parts), *last]
 
 
 def metric_note(pairs: Sequence[TourPair]) -> str:
@@ -243,16 +235,10 @@ def _part(toured: Toured, pair: TourPair, pairs: Sequence[TourPair], directory: 
     reasons = [f"{failure.arm}: {failure.why}" for failure in pair.failed]
     return TourPart(
         name=toured.name,
-        short=toured.name.replace("_", "-"),
-        method=pair.method,
-        baseline=pair.baseline,
+        pair=pair,
         texts=texts,
         defined=defined,
         reason="; ".join(reasons) or "not finished yet",
-        start=percent(pair.start),
-        before=percent(pair.before),
-        after=percent(pair.after),
-        change=change_text(pair.metric, pair.delta, pair.ci_low, pair.ci_high) if defined else "",
         whisker=_whisker(pair, pairs),
         lines=_lines(toured, runs) if defined else [],
         styles=styles,

@@ -232,28 +232,26 @@ def _why_no_pair(runs: Sequence[RunData]) -> str:
     return f"{who}not evaluated both before and after"
 
 
-def _shared_metric(evaluations: Sequence[Evaluation], level: str | None) -> str | None:
-    names = [
+def _shared_metrics(evaluations: Sequence[Evaluation], level: str | None) -> list[str]:
+    """What every evaluation has a value of."""
+    cells = [each.at(level) for each in evaluations]
+    return [
         name
-        for name, cell in evaluations[0].at(level).items()
-        if cell.value is not None
-        and all(name in e.at(level) and e.at(level)[name].value is not None for e in evaluations)
+        for name in (cells[0] if cells else ())
+        if all(name in these and these[name].value is not None for these in cells)
     ]
+
+
+def _shared_metric(evaluations: Sequence[Evaluation], level: str | None) -> str | None:
+    names = _shared_metrics(evaluations, level)
     return HEADLINE if HEADLINE in names else next(iter(names), None)
 
 
 def _largest_k(evaluations: Sequence[Evaluation], level: str | None) -> str | None:
     """pass@k at the largest k > 1 that every evaluation has."""
-    if not evaluations:
-        return None
-    shared = set.intersection(
-        *(
-            {name for name, cell in e.at(level).items() if cell.value is not None}
-            for e in evaluations
-        )
-    )
-    ks = [int(match.group(1)) for name in shared if (match := PASS_AT.fullmatch(name))]
-    return f"pass@{max(ks)}" if max(ks, default=1) > 1 else None
+    matches = map(PASS_AT.fullmatch, _shared_metrics(evaluations, level))
+    largest = max((int(match[1]) for match in matches if match), default=1)
+    return f"pass@{largest}" if largest > 1 else None
 
 
 def _main_level(arm: Arm) -> str | None:
