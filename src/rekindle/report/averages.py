@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from scipy import stats
 
-from rekindle.report.formatting import listed
+from rekindle.report.formatting import grouped, listed
 from rekindle.report.load import RunData
 from rekindle.report.run_files import Evaluation, LevelMetrics, LogRow, Metric
 from rekindle.report.stage_records import Stage
@@ -43,10 +43,8 @@ def averaged(name: str, runs: Sequence[RunData]) -> RunData:
 
 def _notes(runs: Sequence[RunData]) -> list[str]:
     """What is to be known of the runs; what several share is said once."""
-    by_note: dict[str, list[str]] = {}
-    for run in runs:
-        for note in run.notes:
-            by_note.setdefault(note, []).append(run.name)
+    said = grouped(((note, run.name) for run in runs for note in run.notes), lambda pair: pair[0])
+    by_note = {note: [name for _, name in pairs] for note, pairs in said.items()}
     return [
         f"{'every run' if len(names) == len(runs) > 1 else listed(names, most=4)}: {note}"
         for note, names in by_note.items()
@@ -125,10 +123,7 @@ def _mean_metrics(tables: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
 
 def _mean_stages(tables: Sequence[Sequence[Stage]]) -> list[Stage]:
     """Stage by stage, means over the runs that have it."""
-    by_name: dict[str, list[Stage]] = {}
-    for stages in tables:
-        for stage in stages:
-            by_name.setdefault(stage.name, []).append(stage)
+    by_name = grouped((stage for stages in tables for stage in stages), lambda stage: stage.name)
     means = []
     for name, these in by_name.items():
         reasons = dict.fromkeys(reason for stage in these for reason in stage.dropped)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from rekindle.report.formatting import in_nats, nice_step, plural
+from rekindle.report.formatting import grouped, in_nats, nice_step, plural
 from rekindle.report.spec import (
     Datum,
     Figure,
@@ -33,10 +33,8 @@ _HALF = 84  # units of a whisker's drawing from its middle to its end
 
 def forest_figures(claims: Sequence[VerdictRow]) -> list[Figure]:
     """One figure a metric, in the order of the claims; those without a difference are left out."""
-    by_metric: dict[str, list[VerdictRow]] = {}
-    for claim in claims:
-        if claim.change is not None and claim.change.value is not None:
-            by_metric.setdefault(claim.metric, []).append(claim)
+    known = (c for c in claims if c.change is not None and c.change.value is not None)
+    by_metric = grouped(known, lambda claim: claim.metric)
     return [_forest(f"forest-{i}", *item) for i, item in enumerate(by_metric.items())]
 
 

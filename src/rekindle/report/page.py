@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -25,7 +25,7 @@ from rekindle.errors import ConfigError
 from rekindle.files import write_atomic
 from rekindle.report import figures as draw
 from rekindle.report import tables, verdict
-from rekindle.report.formatting import amount, change_text, count, listed, percent, plural
+from rekindle.report.formatting import amount, change_text, count, grouped, listed, percent, plural
 from rekindle.report.intervals import forest_figures, whiskers
 from rekindle.report.load import RunData, load_runs
 from rekindle.report.run_files import Metric
@@ -95,7 +95,7 @@ def render(
     """The page as one string; of a study, `runs` are its arms."""
     arms = [Arm(run.name, [run]) for run in runs] if study else verdict.arms_of(runs)
     styles = (
-        run_styles([[name] for name in study.names])
+        run_styles([[name] for name in study.results.arms])
         if study
         else run_styles([[run.name for run in arm.runs] for arm in arms])
     )
@@ -108,7 +108,7 @@ def render(
     bundle = vega_bundle() if drawn.figures else ""
     there = {run.name for run in runs}
     return environment().get_template("report.html.j2").render(
-        title=title or (study.title if study else _title(runs)),
+        title=title or (f"Study: {study.results.study}" if study else _title(runs)),
         policy=content_policy([*scripts, bundle]),
         style=Markup(text_of("style.css") + text_of("parts.css")),
         theme=Markup(scripts[0]),
@@ -176,7 +176,7 @@ def _draw(
     study: StudyPage | None,
 ) -> PageFigures:
     benchmarks = draw.benchmarks_of(runs)
-    declared = study.metric if study else None
+    declared = study.results.primary.metric if study else None
     by_step = drawn_keys(runs, "step") if study else set[str]()
     by_round = drawn_keys(runs, "round") if study else set[str]()
     quantities, note = draw.quantity_figures(runs, styles, without=by_step)
@@ -271,7 +271,10 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": count, "by_subject": _by_subject}
+    environment.filters |= {
+        "count": count,
+        "by_subject": lambda rows: grouped(rows, lambda row: row.subject).items(),
+    }
     environment.globals |= {
         "share": _share, "amount": amount, "percent": percent, "change_text": change_text,
     }  # fmt: skip
@@ -288,13 +291,6 @@ def _share(metric: Metric | None, n_runs: int) -> Markup:
     low, high = percent(metric.low, unit=False), percent(metric.high, unit=False)
     ends = f"[{low}, {high}]" if n_runs == 1 else f"({low} to {high})"
     return Markup('<span>{}<span class="interval">{}</span></span>').format(shown, ends)
-
-
-def _by_subject(rows: Sequence[VerdictRow]) -> list[tuple[str, list[VerdictRow]]]:
-    grouped: dict[str, list[VerdictRow]] = {}
-    for row in rows:
-        grouped.setdefault(row.subject, []).append(row)
-    return list(grouped.items())
 
 
 def _title(runs: Sequence[RunData]) -> str:
@@ -314,22 +310,23 @@ def _summary(claims: Sequence[VerdictRow], runs: Sequence[RunData]) -> list[str]
 
 def _remarks(runs: Sequence[RunData]) -> list[tuple[str, Sequence[str]]]:
     """What is to be known of runs: their names, and what is said of all of those alike."""
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for run in runs:
-        if run.notes:
-            alike.setdefault(tuple(run.notes), []).append(run.name)
-    return [(listed(names), notes) for notes, names in alike.items()]
+    alike = grouped((run for run in runs if run.notes), lambda run: tuple(run.notes))
+    return [(listed([run.name for run in same]), notes) for notes, same in alike.items()]
+
+
+class Browsable(NamedTuple):
+    """Packed rollouts or pairs of some runs, and what to say about them."""
+
+    data: Markup
+    n: int
+    notes: Sequence[str]
 
 
 class Texts(NamedTuple):
-    """What can be browsed: packed rollouts and pairs a run, and what to say about them."""
+    """What can be browsed."""
 
-    rollouts: Markup
-    n_rollouts: int
-    rollout_notes: Sequence[str]
-    pairs: Markup
-    n_pairs: int
-    pair_notes: Sequence[str]
+    rollouts: Browsable
+    pairs: Browsable
 
 
 def _texts(runs: Sequence[RunData], spent: int) -> Texts:
@@ -341,22 +338,19 @@ def _texts(runs: Sequence[RunData], spent: int) -> Texts:
     having = [run for run in runs if run.samples]
     without = [run.name for run in runs if not run.samples]
     notes = [f"{listed(without)} logged no rollouts, or they are not here."] if without else []
-    rollouts: list[tuple[str, PackedSamples]] = []
+    rollouts, pairs, pair_notes = dict[str, PackedSamples](), dict[str, PackedPairs](), list[str]()
     for run in having:
         kept = thin(run.samples, min(ROLLOUT_BYTES, room - for_pairs) // len(having))
-        rollouts.append((run.name, pack(kept.samples)))
-        if kept.note:
-            notes.append(f"{run.name}: {kept.note}")
-    pair_notes: list[str] = []
-    pairs: list[tuple[str, PackedPairs]] = []
+        rollouts[run.name] = pack(kept.samples)
+        notes += [f"{run.name}: {kept.note}"] if kept.note else []
     for run in paired:
-        packed, note = pack_pairs(run.pairs, for_pairs // len(paired))
-        pairs.append((run.name, packed))
-        if note:
-            pair_notes.append(f"{run.name}: {note}; the run's stages have them all.")
-    return Texts(
-        island([{"run": name, **table} for name, table in rollouts]),
-        sum(len(table["rows"]) for _, table in rollouts), notes,
-        island([{"run": name, **table} for name, table in pairs]),
-        sum(len(table["rows"]) for _, table in pairs), pair_notes,
-    )  # fmt: skip
+        pairs[run.name], note = pack_pairs(run.pairs, for_pairs // len(paired))
+        pair_notes += [f"{run.name}: {note}; the run's stages have them all."] if note else []
+    return Texts(_browsable(rollouts, notes), _browsable(pairs, pair_notes))
+
+
+def _browsable(
+    tables: Mapping[str, PackedSamples] | Mapping[str, PackedPairs], notes: Sequence[str]
+) -> Browsable:
+    data = island([{"run": name, **table} for name, table in tables.items()])
+    return Browsable(data, sum(len(table["rows"]) for table in tables.values()), notes)

@@ -13,6 +13,7 @@ from typing import Annotated, NamedTuple, TypedDict
 
 from pydantic import PlainValidator
 
+from rekindle.report.formatting import grouped
 from rekindle.report.reading import (
     FiniteNumber,
     Json,
@@ -166,9 +167,7 @@ def _last_groups(samples: Sequence[Sample], budget: int) -> list[Sample]:
     """Even two steps are too much: whole groups from the last step on, as far as they fit."""
     chosen: list[Sample] = []
     spent = 0
-    groups: dict[tuple[int, str], list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault((sample.step, sample.group), []).append(sample)
+    groups = grouped(samples, lambda sample: (sample.step, sample.group))
     for group in reversed(groups.values()):
         spent += sum(map(_size, group))
         if spent > budget and chosen:

@@ -70,7 +70,8 @@ def telemetry(arms: Sequence[RunData], styles: Sequence[Style]) -> list[Telemetr
     shown = [signal for signal in shown if signal.figures]
     labels = label_table(arms)
     if labels is not None:
-        without = _without(arms)
+        keys = set(LABELS.keys)
+        without = [a.name for a in arms if not any(s.facts.keys() & keys for s in a.stages)]
         notes = [f"No filter, so none of these numbers: {listed(without)}."] if without else []
         shown.append(Telemetry(LABELS.title, LABELS.says, (), notes, [labels]))
     return shown
@@ -131,14 +132,6 @@ def _telemetry(
 def _concerns(signal: RevivedSignal, arms: Sequence[RunData]) -> bool:
     methods = [METHODS[arm.method] for arm in arms if arm.method in METHODS]
     return any(m.kind in signal.kinds or signal.revives in m.revives for m in methods)
-
-
-def _without(arms: Sequence[RunData]) -> list[str]:
-    return [
-        arm.name
-        for arm in arms
-        if not any(key in stage.facts for stage in arm.stages for key in LABELS.keys)
-    ]
 
 
 def _fact(key: str, value: float | None) -> str:

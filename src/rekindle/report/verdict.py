@@ -14,7 +14,15 @@ from dataclasses import dataclass, replace
 from rekindle.errors import DataError, RekindleError
 from rekindle.evals.compare import compare_many
 from rekindle.evals.reading import Eval, read_eval
-from rekindle.report.formatting import change_text, level_title, listed, percent, plural, points
+from rekindle.report.formatting import (
+    change_text,
+    grouped,
+    level_title,
+    listed,
+    percent,
+    plural,
+    points,
+)
 from rekindle.report.load import RunData
 from rekindle.report.reading import number
 from rekindle.report.run_files import Evaluation, Metric, levels_of
@@ -76,9 +84,7 @@ class VerdictRow:
 
 def arms_of(runs: Sequence[RunData]) -> list[Arm]:
     """Runs by recipe, in the order given, under names that differ."""
-    by_recipe: dict[str, list[RunData]] = {}
-    for run in runs:
-        by_recipe.setdefault(_recipe_key(run), []).append(run)
+    by_recipe = grouped(runs, _recipe_key)
     labels = [_label(members) for members in by_recipe.values()]
     return [
         Arm(
