@@ -77,22 +77,13 @@ def _quantile(n: int) -> float:
 def _shared(tables: Sequence[Sequence[T]], at: Callable[[T], int]) -> dict[int, list[T]]:
     """Step -> the entries of all runs, for the steps that every run has."""
     steps = set.intersection(*({at(item) for item in table} for table in tables)) if tables else ()
-    entries: dict[int, list[T]] = {step: [] for step in sorted(steps)}
-    for table in tables:
-        for item in table:
-            if at(item) in entries:
-                entries[at(item)].append(item)
-    return entries
+    entries = grouped((item for table in tables for item in table), at)
+    return {step: entries[step] for step in sorted(steps)}
 
 
 def _mean_rows(tables: Sequence[Sequence[LogRow]]) -> list[LogRow]:
-    means = []
-    for step, rows in _shared(tables, lambda row: row.at).items():
-        keys = dict.fromkeys(key for row in rows for key in row.values)
-        means.append(
-            LogRow(step, {key: _mean(row.values.get(key) for row in rows) for key in keys})
-        )
-    return means
+    rows_at = _shared(tables, lambda row: row.at)
+    return [LogRow(step, _by_key([row.values for row in rows])) for step, rows in rows_at.items()]
 
 
 def _mean_evaluations(tables: Sequence[Sequence[Evaluation]]) -> list[Evaluation]:
@@ -127,7 +118,6 @@ def _mean_stages(tables: Sequence[Sequence[Stage]]) -> list[Stage]:
     means = []
     for name, these in by_name.items():
         reasons = dict.fromkeys(reason for stage in these for reason in stage.dropped)
-        facts = dict.fromkeys(key for stage in these for key in stage.facts)
         means.append(
             Stage(
                 name=name,
@@ -135,10 +125,16 @@ def _mean_stages(tables: Sequence[Sequence[Stage]]) -> list[Stage]:
                 dropped={r: fmean(s.dropped.get(r, 0) for s in these) for r in reasons},
                 generated=fmean(s.generated for s in these),
                 seconds=fmean(s.seconds for s in these),
-                facts={key: _mean(s.facts.get(key) for s in these) for key in facts},
+                facts=_by_key([s.facts for s in these]),
             )
         )
     return means
+
+
+def _by_key(tables: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Means of those that have a number, for every key."""
+    keys = dict.fromkeys(key for table in tables for key in table)
+    return {key: _mean(table.get(key) for table in tables) for key in keys}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

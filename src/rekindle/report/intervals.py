@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rekindle.report.formatting import grouped, in_nats, nice_step, plural
+from rekindle.report.run_files import Metric
 from rekindle.report.spec import (
     Datum,
     Figure,
@@ -107,8 +108,12 @@ class Whisker(NamedTuple):
     high: float
 
 
-def whisker(low: float, value: float, high: float, *, reach: float) -> Whisker:
-    """An interval on a scale whose ends are a round number, at least `reach`."""
+def whisker(
+    low: float | None, value: float | None, high: float | None, *, reach: float
+) -> Whisker | None:
+    """An interval on a scale whose ends are a round number, at least `reach`; None without one."""
+    if low is None or value is None or high is None:
+        return None
     end = nice_step(reach)
     return Whisker(*(round(100 + _HALF * x / end, 1) for x in (low, value, high)))
 
@@ -119,17 +124,17 @@ def whiskers(
     """Each row's interval as a drawing, all on one scale, or those of each metric on one; None
     where there is none to draw."""
     reach: dict[str, float] = {}
+
+    def scale_of(row: VerdictRow) -> str:
+        return row.metric if by_metric else ""
+
     for row in rows:
         for end in (row.change.low, row.change.high) if row.change else ():
             if end is not None:
-                scale = row.metric if by_metric else ""
-                reach[scale] = max(reach.get(scale, 0.0), abs(end))
+                reach[scale_of(row)] = max(reach.get(scale_of(row), 0.0), abs(end))
 
     def whisker_of(row: VerdictRow) -> Whisker | None:
-        change = row.change
-        if change is None or change.low is None or change.value is None or change.high is None:
-            return None
-        scale = row.metric if by_metric else ""
-        return whisker(change.low, change.value, change.high, reach=reach[scale])
+        value, low, high, _ = row.change or Metric(None, None, None, None)
+        return whisker(low, value, high, reach=reach.get(scale_of(row), 0.0))
 
     return whisker_of

@@ -179,11 +179,9 @@ def _looks_like_run(path: Path) -> bool:
 
 def _distinct_names(paths: Sequence[Path]) -> list[str]:
     """Directory names, with as many parents as it takes to make them differ."""
-    for parts in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["/".join(path.parts[-parts:]) for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [str(path) for path in paths]
+    depths = range(1, max(len(path.parts) for path in paths) + 1)
+    tries = (["/".join(path.parts[-depth:]) for path in paths] for depth in depths)
+    return next(names for names in tries if len(set(names)) == len(names))
 
 
 def _read_metrics(path: Path, notes: list[str]) -> list[LogRow]:

@@ -45,6 +45,8 @@ ROLLOUT_BYTES = 2_300_000  # of all rollouts on the page
 PAIR_BYTES = 600_000  # of all pairs
 _LEAST_TEXT = 200_000  # of rollouts and pairs, however much the figures need
 _FRAME_BYTES = 250_000  # scripts, style, tables
+_CONTROLS = [*range(32), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_FORBIDDEN = dict.fromkeys(set(_CONTROLS) - {ord("\t"), ord("\n")}, "\ufffd")
 _SCRIPTS = ("theme.js", "page.js", "cards.js", "rollouts.js", "pairs.js")
 
 
@@ -235,13 +237,8 @@ def text_of(name: str) -> str:
 def visible(value: object) -> object:
     """Text for HTML without characters that HTML does not allow or that reorder what is read."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return "".join("\ufffd" if _forbidden(char) else char for char in value)
+        return value.translate(_FORBIDDEN)
     return value
-
-
-def _forbidden(char: str) -> bool:
-    control = (char < " " and char not in "\t\n") or "\x7f" <= char <= "\x9f"
-    return control or "\u202a" <= char <= "\u202e" or "\u2066" <= char <= "\u2069"
 
 
 def _script(text: str) -> str:
@@ -271,10 +268,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "count": count,
-        "by_subject": lambda rows: grouped(rows, lambda row: row.subject).items(),
-    }
+    environment.filters |= {"count": count, "by_subject": _by_subject}
     environment.globals |= {
         "share": _share, "amount": amount, "percent": percent, "change_text": change_text,
     }  # fmt: skip
@@ -291,6 +285,10 @@ def _share(metric: Metric | None, n_runs: int) -> Markup:
     low, high = percent(metric.low, unit=False), percent(metric.high, unit=False)
     ends = f"[{low}, {high}]" if n_runs == 1 else f"({low} to {high})"
     return Markup('<span>{}<span class="interval">{}</span></span>').format(shown, ends)
+
+
+def _by_subject(rows: Sequence[VerdictRow]) -> list[tuple[str, list[VerdictRow]]]:
+    return list(grouped(rows, lambda row: row.subject).items())
 
 
 def _title(runs: Sequence[RunData]) -> str:

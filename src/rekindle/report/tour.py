@@ -278,10 +278,8 @@ def _lines(toured: Toured, runs: Mapping[str, RunData]) -> list[str]:
 
 def _whisker(pair: TourPair, pairs: Sequence[TourPair]) -> Whisker | None:
     """An interval as a drawing, all pairs on one scale."""
-    if pair.delta is None or pair.ci_low is None or pair.ci_high is None:
-        return None
-    ends = [end for each in pairs for end in (each.ci_low, each.ci_high) if end is not None]
-    return whisker(pair.ci_low, pair.delta, pair.ci_high, reach=max(map(abs, ends)))
+    ends = [abs(end) for each in pairs for end in (each.ci_low, each.ci_high) if end is not None]
+    return whisker(pair.ci_low, pair.delta, pair.ci_high, reach=max(ends, default=0.0))
 
 
 def _study(name: str, row: EvidenceRow, directory: Path) -> dict[str, str]:
