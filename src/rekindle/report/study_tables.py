@@ -107,19 +107,19 @@ def when_declared(primary: PrimaryResult) -> str:
 
 def gap_tables(results: StudyResults) -> list[Table]:
     """The performance gap recovered, where the study names the two ends of the gap."""
-    rows = []
-    for row in results.pgr or []:
-        low, high = row.ci_low, row.ci_high
-        rows.append(
-            (
-                row.method,
-                _measured(row),
-                UNDEFINED if row.pgr is None else f"{row.pgr:.2f}",
-                "none" if low is None or high is None else f"{low:.2f} to {high:.2f}",
-                str(row.n_pairs),
-                row.why,
-            )
+    rows = [
+        (
+            row.method,
+            _measured(row),
+            UNDEFINED if row.pgr is None else f"{row.pgr:.2f}",
+            "none"
+            if row.ci_low is None or row.ci_high is None
+            else f"{row.ci_low:.2f} to {row.ci_high:.2f}",
+            str(row.n_pairs),
+            row.why,
         )
+        for row in results.pgr or []
+    ]
     head = ("arm", "metric", "PGR", "95 % interval", "runs", "note")
     title = "Performance gap recovered: 0 is the weak model, 1 the ceiling"
     return [Table(title, head, rows, numeric=(2, 3, 4))] if rows else []

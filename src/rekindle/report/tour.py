@@ -85,7 +85,6 @@ class TourPart:
     name: str
     pair: TourPair
     texts: MethodText
-    defined: bool
     reason: str
     whisker: Whisker | None
     lines: Sequence[str]
@@ -217,15 +216,15 @@ def evidence_line(row: EvidenceRow) -> EvidenceLine:
 
 
 def _part(toured: Toured, pair: TourPair, pairs: Sequence[TourPair], directory: Path) -> TourPart:
-    texts, defined = TEXTS[toured.name], pair.delta is not None
+    texts = TEXTS[toured.name]
     runs = {
         run.arm: replace(load_run(run.out), name=run.arm)
         for run in toured.runs
         if (run.out / "config.yaml").exists()
     }
     styles = run_styles([[arm] for arm in runs])
-    page = ""
-    if defined:
+    page = ""  # a pair without a difference has none
+    if pair.delta is not None:
         build_report([directory / toured.name], directory / toured.name / "report.html")
         page = f"{toured.name}/report.html"
     curve = metric_curve(
@@ -237,10 +236,9 @@ def _part(toured: Toured, pair: TourPair, pairs: Sequence[TourPair], directory: 
         name=toured.name,
         pair=pair,
         texts=texts,
-        defined=defined,
         reason="; ".join(reasons) or "not finished yet",
         whisker=_whisker(pair, pairs),
-        lines=_lines(toured, runs) if defined else [],
+        lines=_lines(toured, runs) if page else [],
         styles=styles,
         figures=[curve] if curve else [],
         page=page,
@@ -283,13 +281,10 @@ def _whisker(pair: TourPair, pairs: Sequence[TourPair]) -> Whisker | None:
 
 
 def _study(name: str, row: EvidenceRow, directory: Path) -> dict[str, str]:
-    line = evidence_line(row)
     return {
         "name": name,
-        "compared": line.compared,
+        **evidence_line(row)._asdict(),
         "change": change_text(row.metric, row.delta, row.ci_low, row.ci_high),
-        "rests": line.rests_on,
-        "verdict": line.verdict,
         "word": "" if row.is_a_look else _CLASSES.get(row.verdict, ""),
         "study": row.study,
         "link": _link(_REPOSITORY / "results" / "studies" / row.study / "study.json", directory),
