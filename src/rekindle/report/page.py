@@ -34,7 +34,6 @@ from rekindle.report.spec import Figure, Style, run_styles
 from rekindle.report.stacks import GROUP_CLASSES
 from rekindle.report.stage_records import PackedPairs, pack_pairs
 from rekindle.report.study import StudyPage, load_study_page
-from rekindle.report.telemetry import Telemetry, drawn_keys, telemetry
 from rekindle.report.verdict import Arm, VerdictRow
 from rekindle.study.store.archive_read import is_archive, unpacked
 from rekindle.study.store.layout import is_study
@@ -145,7 +144,7 @@ class PageFigures:
     learning: Sequence[draw.Panel]
     accuracy: Sequence[draw.Panel]
     forest: Sequence[Figure]
-    signals: Sequence[Telemetry]
+    signals: Sequence[draw.Telemetry]
     rounds: Sequence[Figure]
     quantities: Sequence[Figure]
     quantities_note: str
@@ -179,14 +178,14 @@ def _draw(
 ) -> PageFigures:
     benchmarks = draw.benchmarks_of(runs)
     declared = study.results.primary.metric if study else None
-    by_step = drawn_keys(runs, "step") if study else set[str]()
-    by_round = drawn_keys(runs, "round") if study else set[str]()
+    by_step = draw.drawn_keys(runs, "step") if study else set[str]()
+    by_round = draw.drawn_keys(runs, "round") if study else set[str]()
     quantities, note = draw.quantity_figures(runs, styles, without=by_step)
     return PageFigures(
         learning=draw.learning_panels(benchmarks, styles, declared=declared),
         accuracy=draw.accuracy_panels(benchmarks, styles, declared=declared),
         forest=forest_figures(claims) if study else [],
-        signals=telemetry(runs, styles) if study else [],
+        signals=draw.telemetry(runs, styles) if study else [],
         rounds=draw.round_figures(runs, styles, without=by_round),
         quantities=quantities,
         quantities_note=note,

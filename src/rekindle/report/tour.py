@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from rekindle.files import write_atomic
 from rekindle.report.charts import metric_curve
+from rekindle.report.figures import RevivedSignal
 from rekindle.report.formatting import change_text, count, percent, plural, points
 from rekindle.report.intervals import Whisker, whisker
 from rekindle.report.load import RunData, load_run
@@ -30,7 +31,6 @@ from rekindle.report.page import (
     vega_bundle,
 )
 from rekindle.report.reading import shipped_table
-from rekindle.report.run_files import Over
 from rekindle.report.spec import Figure, Style, run_styles
 from rekindle.report.stage_records import read_stages
 from rekindle.report.tables import Table
@@ -58,9 +58,7 @@ class MethodText(NamedTuple):
         goes_out, remedy: a sentence or two each.
         task: what the models do here.
         example: a prompt and an answer.
-        signal: what the figure shows.
-        keys: the keys of a row that hold it; the first that a row has.
-        over: rows of what.
+        signal: what the figure shows; of its keys the first that a run logs.
     """
 
     title: str
@@ -70,9 +68,7 @@ class MethodText(NamedTuple):
     remedy: str
     task: str
     example: tuple[str, str]
-    signal: str = ""
-    keys: tuple[str, ...] = ()
-    over: Over = "step"
+    signal: RevivedSignal | None = None
 
 
 TEXTS = shipped_table("tour", dict[str, MethodText])
@@ -116,14 +112,13 @@ def build_tour(
     figures = [figure for part in parts for figure in part.figures]
     scripts = [javascript("theme.js"), javascript("page.js")]
     bundle = vega_bundle() if figures else ""
+    measured = dict.fromkeys(row.metric for row in evidence.values())
     begun = [run.out for one in toured for run in one.runs if (run.out / "config.yaml").exists()]
     html = environment().get_template("tour.html.j2").render(
         sections=[
-            ("verdict", "Verdict"),
-            ("studies", "Studies"),
+            ("verdict", "Verdict"), ("studies", "Studies"),
             *((part.name, part.name.replace("_", "-")) for part in parts),
-            ("cost", "Cost"),
-            ("next", "Next"),
+            ("cost", "Cost"), ("next", "Next"),
         ],
         title=f"{_NUMBERS[len(parts)]}, each beside its baseline",
         policy=content_policy([*scripts, bundle]),
@@ -135,11 +130,7 @@ def build_tour(
         metric_note=metric_note(pairs),
         training=" ".join(filter(None, map(training_sentence, pairs))),
         studies=[_study(name, row, out.parent) for name, row in evidence.items()],
-        metrics=[
-            line
-            for metric in dict.fromkeys(row.metric for row in evidence.values())
-            if (line := metric_sentence(metric))
-        ],
+        metrics=filter(None, map(metric_sentence, measured)),
         looks=any(row.is_a_look for row in evidence.values()),
         fewest_bases=FEWEST_BASES,
         fewest_seeds=FEWEST_SEEDS,
@@ -227,10 +218,10 @@ def _part(toured: Toured, pair: TourPair, pairs: Sequence[TourPair], directory: 
     if pair.delta is not None:
         build_report([directory / toured.name], directory / toured.name / "report.html")
         page = f"{toured.name}/report.html"
-    curve = metric_curve(
-        f"signal-{toured.name}", texts.signal, texts.keys, list(runs.values()), styles,
-        over=texts.over,
-    )  # fmt: skip
+    curve = None
+    if (signal := texts.signal) is not None:
+        id_, drawn = f"signal-{toured.name}", list(runs.values())
+        curve = metric_curve(id_, signal.title, signal.keys, drawn, styles, over=signal.over)
     reasons = [f"{failure.arm}: {failure.why}" for failure in pair.failed]
     return TourPart(
         name=toured.name,
