@@ -7,13 +7,13 @@ import synthetic_runs as synthetic
 from outline import Outline
 from synthetic_study import ARMS, NOW, OLD, add_pairs, make_study, score, stage
 
+from rekindle.report.figures import telemetry
 from rekindle.report.load import load_run
 from rekindle.report.page import build_report
 from rekindle.report.spec import packed, run_styles
 from rekindle.report.stage_records import pack_pairs
 from rekindle.report.study import load_study_page
 from rekindle.report.tables import time_parts, tokens
-from rekindle.report.telemetry import telemetry
 
 
 @pytest.fixture

@@ -88,8 +88,13 @@ def _show(rows: Sequence[TourPair], evidence: dict[str, EvidenceRow]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from rekindle.report.tour import ELSEWHERE, evidence_line, metric_note, training_sentence
-    from rekindle.report.tour_texts import TEXTS
+    from rekindle.report.tour import (
+        ELSEWHERE,
+        TEXTS,
+        evidence_line,
+        metric_note,
+        training_sentence,
+    )
     from rekindle.study.tour import ONE_SEED
 
     console = Console(width=None if Console().is_terminal else 150)

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from scipy import stats
 
-from rekindle.report.formatting import listed
+from rekindle.report.formatting import grouped, listed
 from rekindle.report.load import RunData
 from rekindle.report.run_files import Evaluation, LevelMetrics, LogRow, Metric
 from rekindle.report.stage_records import Stage
@@ -43,21 +43,12 @@ def averaged(name: str, runs: Sequence[RunData]) -> RunData:
 
 def _notes(runs: Sequence[RunData]) -> list[str]:
     """What is to be known of the runs; what several share is said once."""
-    by_note: dict[str, list[str]] = {}
-    for run in runs:
-        for note in run.notes:
-            by_note.setdefault(note, []).append(run.name)
-    return [f"{_whose(names, len(runs))}: {note}" for note, names in by_note.items()]
-
-
-def _whose(names: Sequence[str], of: int) -> str:
-    if len(names) == of > 1:
-        return "every run"
-    return (
-        listed(names[:4])
-        if len(names) <= 4
-        else f"{', '.join(names[:4])} and {len(names) - 4} more"
-    )
+    said = grouped(((note, run.name) for run in runs for note in run.notes), lambda pair: pair[0])
+    by_note = {note: [name for _, name in pairs] for note, pairs in said.items()}
+    return [
+        f"{'every run' if len(names) == len(runs) > 1 else listed(names, most=4)}: {note}"
+        for note, names in by_note.items()
+    ]
 
 
 def t_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -86,22 +77,13 @@ def _quantile(n: int) -> float:
 def _shared(tables: Sequence[Sequence[T]], at: Callable[[T], int]) -> dict[int, list[T]]:
     """Step -> the entries of all runs, for the steps that every run has."""
     steps = set.intersection(*({at(item) for item in table} for table in tables)) if tables else ()
-    entries: dict[int, list[T]] = {step: [] for step in sorted(steps)}
-    for table in tables:
-        for item in table:
-            if at(item) in entries:
-                entries[at(item)].append(item)
-    return entries
+    entries = grouped((item for table in tables for item in table), at)
+    return {step: entries[step] for step in sorted(steps)}
 
 
 def _mean_rows(tables: Sequence[Sequence[LogRow]]) -> list[LogRow]:
-    means = []
-    for step, rows in _shared(tables, lambda row: row.at).items():
-        keys = dict.fromkeys(key for row in rows for key in row.values)
-        means.append(
-            LogRow(step, {key: _mean(row.values.get(key) for row in rows) for key in keys})
-        )
-    return means
+    rows_at = _shared(tables, lambda row: row.at)
+    return [LogRow(step, _by_key([row.values for row in rows])) for step, rows in rows_at.items()]
 
 
 def _mean_evaluations(tables: Sequence[Sequence[Evaluation]]) -> list[Evaluation]:
@@ -132,14 +114,10 @@ def _mean_metrics(tables: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
 
 def _mean_stages(tables: Sequence[Sequence[Stage]]) -> list[Stage]:
     """Stage by stage, means over the runs that have it."""
-    by_name: dict[str, list[Stage]] = {}
-    for stages in tables:
-        for stage in stages:
-            by_name.setdefault(stage.name, []).append(stage)
+    by_name = grouped((stage for stages in tables for stage in stages), lambda stage: stage.name)
     means = []
     for name, these in by_name.items():
         reasons = dict.fromkeys(reason for stage in these for reason in stage.dropped)
-        facts = dict.fromkeys(key for stage in these for key in stage.facts)
         means.append(
             Stage(
                 name=name,
@@ -147,10 +125,16 @@ def _mean_stages(tables: Sequence[Sequence[Stage]]) -> list[Stage]:
                 dropped={r: fmean(s.dropped.get(r, 0) for s in these) for r in reasons},
                 generated=fmean(s.generated for s in these),
                 seconds=fmean(s.seconds for s in these),
-                facts={key: _mean(s.facts.get(key) for s in these) for key in facts},
+                facts=_by_key([s.facts for s in these]),
             )
         )
     return means
+
+
+def _by_key(tables: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Means of those that have a number, for every key."""
+    keys = dict.fromkeys(key for table in tables for key in table)
+    return {key: _mean(table.get(key) for table in tables) for key in keys}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

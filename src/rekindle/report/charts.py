@@ -7,13 +7,12 @@ what the tables say.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
 
 from rekindle.report.averages import mean_interval
 from rekindle.report.formatting import estimate, in_nats
 from rekindle.report.load import RunData
-from rekindle.report.run_files import Evaluation, LogRow, Metric
+from rekindle.report.run_files import Evaluation, Metric, Over
 from rekindle.report.samples import rounded
 from rekindle.report.spec import (
     MOST_MEANS,
@@ -29,12 +28,12 @@ from rekindle.report.spec import (
     quantitative,
     run_colour,
     run_dash,
+    styles_of,
     tooltip_of,
 )
 
 # Of an axis: 1.2k, 0.4; d3's own prefixes would make that 400m.
 LABEL = "abs(datum.value) >= 1000 ? format(datum.value, '~s') : format(datum.value, '.3~g')"
-Over = Literal["step", "round"]  # what a row of a log is
 _SMOOTH_FROM = 30  # steps: shorter series show their raw line only
 _STEP = quantitative("step", "step", axis={"tickMinStep": 1})
 _MOST_DOTS = 40  # evaluations of a run; a longer curve is a line alone
@@ -66,12 +65,10 @@ def learning_curve(
     many = {"n": "runs"} if any(evaluation.n_runs > 1 for _, evaluation, _ in series) else {}
     tooltip = tooltip_of(run="run", step="step", shown=f"{metric}, 95 % interval", **many)
     layers: list[Spec] = [
-        intervals("y", share, type="area", opacity=0.16),
+        *intervals(values, "y", share, type="area", opacity=0.16),
         _line({"y": share, **run_dash(styles)}, strokeWidth=1.8),
         nearest({"x": _STEP, "y": share, "tooltip": tooltip}),
     ]
-    if not bounded(values):
-        del layers[0]
     if len(values) <= _MOST_DOTS * len(styles):
         dot: Spec = {"type": "point", "filled": True, "size": 34, "opacity": 1}
         layers.insert(-1, {"mark": dot, "encoding": {"y": share}})
@@ -86,101 +83,75 @@ def learning_curve(
 def metric_curve(
     figure_id: str,
     title: str,
-    key: str,
+    keys: Sequence[str],
     runs: Sequence[RunData],
     styles: Sequence[Style],
     *,
     over: Over = "step",
-    keys: Mapping[str, str] | None = None,
-) -> Figure:
-    """A logged quantity over steps for several runs, or one number a round.
+) -> Figure | None:
+    """A logged quantity over steps, or one number a round, for the runs that log it; else None.
 
-    A run: raw faint, running mean strong. An arm of a study: means over its runs with their spread.
-    `keys` says, run by run, what the quantity is logged as where that is not `key`.
+    Of each run the first of `keys` that it logs. A run: raw faint, running mean strong. An arm of a
+    study: means over its runs with their spread.
     """
-    points: list[CurvePoint] = []
-    longest = 0
-    for run in runs:
-        series = _series(run, (keys or {}).get(run.name, key), over)
-        if any(point.value is not None for point in series):
-            longest = max(longest, 0 if run.members else len(series))
-            points += series
-    smooth = longest >= _SMOOTH_FROM
-    banded = any(point.low is not None for point in points)
+    drawn = [(run, key) for run in runs if (key := run.first_logged(keys, over))]
+    if not drawn:
+        return None
+    styles = styles_of(styles, [run.name for run, _ in drawn])
+    values = [point for run, key in drawn for point in _series(run, key, over)]
+    smooth = any(len(run.log(over)) >= _SMOOTH_FROM for run, _ in drawn if not run.members)
     step: Spec = {**_STEP, "title": None if over == "step" else over}
     axis: Spec = {"labelExpr": LABEL, "tickCount": 4}
     level = quantitative("value", None, scale={"zero": False}, axis=axis)
     raw = _line(
         {"y": level, **run_dash(styles)},
-        strokeWidth=1.7 if banded else 1,
+        strokeWidth=1.7 if bounded(values) else 1,
         opacity=0.35 if smooth else 1,
     )
-    layers = [raw]
-    if banded:
-        layers.insert(0, intervals("y", level, type="area", opacity=0.14))
+    layers = [*intervals(values, "y", level, type="area", opacity=0.14), raw]
     if smooth:
         window: Spec = {"op": "mean", "field": "value", "as": "mean"}
         means: Spec = {"window": [window], "frame": [-4, 4], "groupby": ["run"]}
         mean_line = _line({"y": {**level, "field": "mean"}, **run_dash(styles)}, strokeWidth=1.9)
         layers.append({"transform": [means], **mean_line})
-    counted = {"n": "runs"} if any(point.n is not None for point in points) else {}
+    counted = {"n": "runs"} if any("n" in point for point in values) else {}
     tooltip = tooltip_of(run="run", step=over, value=f"{title}|.4~g", **counted)
     layers.append(nearest({"x": step, "y": level, "tooltip": tooltip}))
-    names = sorted({point.run for point in points})
+    names = sorted(run.name for run, _ in drawn)
     time = "training steps" if over == "step" else "rounds"
-    alt = f"{title} over {time}, for {', '.join(names)}. {_ends(points)}"
+    alt = f"{title} over {time}, for {', '.join(names)}. {_ends(values)}"
     drawing = by_run(layers, {"x": step, "color": run_colour(styles)}, styles, height=112)
-    return Figure(figure_id, title, alt, [point.datum() for point in points], drawing)
+    return Figure(figure_id, title, alt, values, drawing)
 
 
-class CurvePoint(NamedTuple):
-    """A logged quantity at a step or round; of an arm, the mean over `n` runs with its interval."""
-
-    run: str
-    step: int
-    value: float | None
-    n: int | None = None
-    low: float | None = None
-    high: float | None = None
-
-    def datum(self) -> Datum:
-        """What is drawn of it."""
-        at: Datum = {"run": self.run, "step": self.step}
-        if self.n is None:
-            return {**at, "value": self.value}
-        return {**at, "n": self.n, "value": self.value, "low": self.low, "high": self.high}
-
-
-def _series(run: RunData, key: str, over: Over) -> list[CurvePoint]:
-    """A quantity of a run; of an arm, means over its runs and their 95 % t-interval."""
-
-    def rows_of(data: RunData) -> Sequence[LogRow]:
-        return data.rows if over == "step" else data.rounds
-
-    logged = [(row.at, row.values.get(key)) for row in rows_of(run)]
+def _series(run: RunData, key: str, over: Over) -> list[Datum]:
+    """A quantity of a run; of an arm, means over its `n` runs and their 95 % t-interval."""
+    logged = [(row.at, row.values.get(key)) for row in run.log(over)]
     if len(run.members) < 2:
-        return [CurvePoint(run.name, at, rounded(value, 5)) for at, value in binned(logged)]
+        return [
+            {"run": run.name, "step": at, "value": rounded(value, 5)}
+            for at, value in binned(logged)
+        ]
     each = []
     for member in run.members:
-        known = {row.at: row.values.get(key) for row in rows_of(member)}
+        known = {row.at: row.values.get(key) for row in member.log(over)}
         if known:
             each.append(binned([(at, known.get(at)) for at, _ in logged], most=MOST_MEANS))
-    points = []
+    points: list[Datum] = []
     for cells in zip(*each, strict=True):
         values = [value for _, value in cells if value is not None]
         low, high = mean_interval(values)  # most such quantities are shares
-        mean = rounded(sum(values) / len(values), 5) if values else None
-        points.append(
-            CurvePoint(run.name, cells[0][0], mean, len(values), rounded(low, 5), rounded(high, 5))
-        )
+        mean = sum(values) / len(values) if values else None
+        ends = {"value": rounded(mean, 5), "low": rounded(low, 5), "high": rounded(high, 5)}
+        points.append({"run": run.name, "step": cells[0][0], "n": len(values), **ends})
     return points
 
 
-def _ends(points: Sequence[CurvePoint]) -> str:
+def _ends(points: Sequence[Datum]) -> str:
     """Where each line begins and ends, for those who cannot see it."""
     ends = []
-    for run in dict.fromkeys(point.run for point in points):
-        known = [p.value for p in points if p.run == run and p.value is not None]
+    for run in dict.fromkeys(point["run"] for point in points):
+        known = [p["value"] for p in points if p["run"] == run and p["value"] is not None]
         if known:
             ends.append(f"{run}: {known[0]:.3g} first, {known[-1]:.3g} last")
     return "; ".join(ends) + "."
@@ -225,14 +196,12 @@ def before_after(
     }
     tooltip = tooltip_of(run="run", level="level", when="when", shown=f"{metric}, 95 % interval")
     layers: list[Spec] = [
-        intervals("x", share, type="rule", strokeWidth=1.6),
+        *intervals(values, "x", share, type="rule", strokeWidth=1.6),
         {
             "mark": {"type": "point", "size": 52, "strokeWidth": 1.6, "opacity": 1},
             "encoding": {"x": share, "fill": _hollow_before(styles), "tooltip": tooltip},
         },
     ]
-    if not bounded(values):
-        del layers[0]
     height = max(90, len(levels) * (16 + 11 * len(drawn)))
     drawing = by_run(layers, shared, styles, height=height)
     alt = f"{title}: " + "; ".join(
@@ -276,14 +245,12 @@ def pass_at_k(
     }
     layers: list[Spec] = [
         _line({"y": share, **dash}, strokeWidth=1.4),
-        intervals("y", share, type="rule", strokeWidth=1.2, opacity=0.7),
+        *intervals(values, "y", share, type="rule", strokeWidth=1.2, opacity=0.7),
         {
             "mark": {"type": "point", "size": 42, "strokeWidth": 1.5, "opacity": 1},
             "encoding": {"y": share, "fill": _hollow_before(styles), "tooltip": tooltip},
         },
     ]
-    if not bounded(values):
-        del layers[1]
     alt = f"{title}: pass@k. " + "; ".join(
         f"{row['run']} {row['when']}, k = {row['k']}: {row['shown']}" for row in values
     )

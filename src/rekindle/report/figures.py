@@ -1,107 +1,71 @@
-"""Which figures the page has: the runs' data sorted into panels, in the order they are read."""
+"""Which figures the page has: the runs' data sorted into panels, in the order they are read.
+
+Of a study also the signal that each paper says it revives, for every arm side by side. An arm that
+does not log a quantity is named, so that a missing line is not read as a zero.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from rekindle.methods.catalog import METHODS, MethodKind, SignalName
 from rekindle.report.charts import before_after, ceiling, learning_curve, metric_curve, pass_at_k
-from rekindle.report.formatting import in_nats, level_title
+from rekindle.report.formatting import count, in_nats, level_title, listed, percent, plural
 from rekindle.report.load import RunData
-from rekindle.report.run_files import Evaluation, Metric
-from rekindle.report.spec import Figure, Style
-from rekindle.report.stacks import bars, group_classes
-from rekindle.report.tables import time_parts, tokens
+from rekindle.report.reading import shipped_table
+from rekindle.report.run_files import Evaluation, Over, levels_of
+from rekindle.report.spec import Figure, Style, styles_of
+from rekindle.report.stacks import GROUP_CLASSES, bars, group_classes
+from rekindle.report.tables import Table, time_parts, tokens
 from rekindle.report.verdict import HEADLINE, PASS_AT
 from rekindle.study.analyse.run_times import PARTS
 
-# key of a metrics row -> title; what is not listed follows under its own key
-QUANTITIES = {
-    "reward/mean": "mean reward",
-    "score/mean": "mean score",
-    "loss": "loss",
-    "accuracy/token": "token accuracy",
-    "tokens/above_099": "share of tokens with p > 0.99",
-    "mass/non_target": "probability off the target",
-    "mix/above_099": "share of tokens with mixed p > 0.99",
-    "mix/non_target": "mixed probability off the target",
-    "margin/strong": "target's margin, strong model, nats",
-    "margin/weak": "target's margin, weak model, nats",
-    "mix/gradient": "target's gradient with mixing",
-    "mix/amplified": "share of tokens with more gradient than SFT's",
-    "mix/reactivated": "share of the gradient where p > 0.99",
-    "entropy": "entropy, nats per token",
-    "entropy/trained": "entropy of trained tokens, nats",
-    "kl": "KL to the reference, nats per token",
-    "grad_norm": "gradient norm",
-    "clip_ratio": "share of tokens clipped",
-    "ratio/mean": "mean probability ratio",
-    "logprobs/sampler_gap": "log-prob gap to the sampler",
-    "reward/std": "standard deviation of rewards",
-    "advantage/abs": "mean size of advantages",
-    "advantage/share_all_wrong": "share of the advantages in all-wrong groups",
-    "advantage/share_mixed": "share of the advantages in mixed groups",
-    "advantage/share_all_right": "share of the advantages in all-right groups",
-    "advantage/against_verdict": "share of answers credited against their verdict",
-    "advantage/length_correlation": "correlation of advantage and length, all-wrong groups",
-    "penalty/mean": "mean penalty of wrong answers",
-    "penalty/median": "median penalty of wrong answers",
-    "weight/mean": "mean weight of a problem",
-    "weight/saturated": "share of problems with the largest weight",
-    "strata/flat": "share of answers in a tied stratum",
-    "sigma/batch": "spread of reward model scores",
-    "sigma/used": "running spread that the weights come from",
-    "sigma/running": "running spread after the step",
-    "entropy_bonus": "weight of the entropy bonus",
-    "pairs/margin": "margin of chosen over rejected",
-    "pairs/accuracy": "share of pairs with a margin above 0",
-    "pairs/chosen_logp": "log-prob of the chosen, nats per answer",
-    "pairs/rejected_logp": "log-prob of the rejected, nats per answer",
-    "pairs/chosen_change": "log-prob of the chosen, less the reference's",
-    "pairs/rejected_change": "log-prob of the rejected, less the reference's",
-    "pairs/chosen_fell": "share of chosen less likely than under the reference",
-    "pairs/gradient_rejected": "rejected answers' share of the gradient",
-    "score/missing": "share of scores missing",
-    "score/true": "mean score by the true check",
-    "score/rm_missing": "share of reward model scores missing",
-    "rm/mean": "mean reward model score",
-    "rm/std": "standard deviation of reward model scores",
-    "rm/auc": "AUC of the reward model on the policy's answers",
-    "rm/auc_in_group": "AUC of the reward model, pairs of one problem",
-    "rm/auc_within_wrong": "AUC of the reward model among rejected answers",
-    "rm/auc_within_right": "AUC of the reward model among accepted answers",
-    "rm/auc_held_out": "AUC of the reward model on held-out answers",
-    "length/mean": "mean length, tokens",
-    "length/truncated": "share cut off by the limit",
-    "problems/asked": "problems per step",
-    "updates": "optimizer updates per step",
-    "tokens/generated": "tokens generated per step",
-    "tokens/trained": "tokens trained on per step",
-    "lr": "learning rate",
-}
-# key of a row of rounds.jsonl -> title; the others are not drawn
-ROUND_QUANTITIES = {
-    "pairs/gap": "gap in score, chosen less rejected",
-    "pairs/gap_all": "gap over all prompts, 0 without a pair",
-    "pairs/true_gap": "gap in the true check",
-    "pairs/kept": "share of prompts with a pair",
-    "pairs/similarity": "similarity of chosen and rejected, by edits",
-    "pairs/cosine": "similarity of their hidden states",
-    "grad_norm": "gradient norm",
-    "judge/auc": "AUC of the judge",
-    "judge/auc_in_prompt": "AUC of the judge, answers to one prompt",
-    "judge/mean": "mean judgement, 0 to 5",
-    "judge/parse_rate": "share of judgements that can be read",
-    "judge/tie_rate": "share of prompts with equal judgements",
-    "judge/right": "share of answers that are right",
-    "pairs/from_past": "rejected from the past",
-    "pairs/from_future": "chosen from the future",
-    "spent/generated": "tokens generated so far",
-}
+TITLES = shipped_table("quantities", dict[str, dict[str, str]])
+QUANTITIES, ROUND_QUANTITIES, STAGE_FACTS = TITLES["steps"], TITLES["rounds"], TITLES["stages"]
 TIME_COLOURS = {part: f"--part-{i}" for i, part in enumerate(PARTS, start=1)}
 TOKEN_COLOURS = {"generated": "--part-6", "trained on": "--part-1"}
 _SHOWN_ELSEWHERE = ("step", "time/", "groups/")
 _MOST_QUANTITIES = 24
+
+
+@dataclass(frozen=True)
+class RevivedSignal:
+    """What one paper revives.
+
+    Attributes:
+        title: the paper's short name and what is revived.
+        says: the claim in a sentence, and how the figures would show it.
+        revives: shown for arms whose methods revive this one,
+        kinds: and for those of these kinds.
+        keys: of metrics rows, or of rounds, in the order in which they are read.
+        over: what a row of the curves is.
+        instead: key -> keys to show for arms that do not log it; the same by their formula.
+    """
+
+    title: str
+    keys: tuple[str, ...]
+    says: str = ""
+    revives: SignalName | None = None
+    kinds: tuple[MethodKind, ...] = ()
+    over: Over = "step"
+    instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """A signal as it is shown: figures, and which arms have no line in some of them."""
+
+    title: str
+    says: str
+    figures: Sequence[Figure]
+    notes: Sequence[str]
+    tables: Sequence[Table] = ()
+
+
+*SIGNALS, LABELS = shipped_table("signals", tuple[RevivedSignal, ...])
+_GROUPS = {f"groups/{key}": f"share of groups {name}" for key, name in GROUP_CLASSES.items()}
+_SHARES = ("right_before", "right_kept", "kept_share")
 
 
 @dataclass(frozen=True)
@@ -127,19 +91,22 @@ class Benchmark:
         return f"{self.task}, {self.split} split"
 
     @property
+    def evaluations(self) -> list[Evaluation]:
+        """Those of all runs."""
+        return [evaluation for _, these in self.runs for evaluation in these]
+
+    @property
     def levels(self) -> list[str | None]:
         """None for all problems, then each level when there is more than one."""
-        names = [level for _, these in self.runs for e in these for level in e.levels]
-        named = list(dict.fromkeys(names))
-        return [None, *named] if len(named) > 1 else [None]
+        return levels_of(self.evaluations)
 
     def sides(self) -> list[tuple[str, str, Evaluation]]:
         """(run, "before" | "after", evaluation) as far as there are any."""
         return [
             (run.name, when, evaluation)
             for run, these in self.runs
-            for when, evaluation in (("before", run.before), ("after", run.after))
-            if evaluation is not None and any(evaluation is e for e in these)
+            for when, evaluation in run.sides
+            if any(evaluation is e for e in these)
         ]
 
 
@@ -195,10 +162,9 @@ def _learning_panel(
         for i, (level, these) in enumerate(series.items())
         if these
     ]
-    counts = sorted({e.n_problems for _, these in benchmark.runs for e in these})
-    samples = sorted({e.n_samples for _, these in benchmark.runs for e in these})
-    means = any(e.n_runs > 1 for _, these in benchmark.runs for e in these)
-    over = "over runs" if means else "over problems"
+    counts = sorted({e.n_problems for e in benchmark.evaluations})
+    samples = sorted({e.n_samples for e in benchmark.evaluations})
+    over = "over runs" if any(e.n_runs > 1 for e in benchmark.evaluations) else "over problems"
     note = (
         f"{name}; n = {' or '.join(f'{n:,}' for n in counts)} problems in all, "
         f"{' or '.join(map(str, samples))} samples each. Bands are 95 % intervals {over}."
@@ -208,9 +174,9 @@ def _learning_panel(
 
 def _metrics_of(benchmark: Benchmark, declared: str | None) -> list[str]:
     """The declared metric where it was measured, and the headline one."""
-    names = {name for _, these in benchmark.runs for e in these for name in e.metrics}
+    names = [name for e in benchmark.evaluations for name in e.metrics]
     wanted = [declared] if declared in names else []
-    return list(dict.fromkeys([*wanted, headline(benchmark)]))
+    return list(dict.fromkeys([*wanted, HEADLINE if HEADLINE in names else names[0]]))
 
 
 def quantity_figures(
@@ -233,32 +199,27 @@ def quantity_figures(
     keys = [key for key in QUANTITIES if key in logged]
     keys += sorted(key for key in logged if key not in QUANTITIES)
     moving = [key for key in keys if len(logged[key]) > 1]
-    figures = []
-    for i, key in enumerate(moving[:_MOST_QUANTITIES]):
-        having = [run for run in runs if any(row.values.get(key) is not None for row in run.rows)]
-        here = styles_of(styles, [run.name for run in having])
-        title = QUANTITIES.get(key, key)
-        figures.append(metric_curve(f"quantity-{i}", title, key, having, here))
+    curves = [
+        metric_curve(f"quantity-{i}", QUANTITIES.get(key, key), [key], runs, styles)
+        for i, key in enumerate(moving[:_MOST_QUANTITIES])
+    ]
     still = [f"{QUANTITIES.get(k, k)} {min(logged[k]):g}" for k in keys if len(logged[k]) == 1]
     notes = [f"Constant: {'; '.join(still)}."] if still else []
     if moving[_MOST_QUANTITIES:]:
         notes.append(f"Not drawn, see metrics.jsonl: {', '.join(moving[_MOST_QUANTITIES:])}.")
-    return figures, " ".join(notes)
+    return [curve for curve in curves if curve], " ".join(notes)
 
 
 def round_figures(
     runs: Sequence[RunData], styles: Sequence[Style], *, without: Collection[str] = ()
 ) -> list[Figure]:
     """What self-rewarding's rounds look like: one number a round; but keys in `without`."""
-    figures = []
-    for i, (key, title) in enumerate(ROUND_QUANTITIES.items()):
-        if key in without:
-            continue
-        having = [r for r in runs if any(row.values.get(key) is not None for row in r.rounds)]
-        if having:
-            here = styles_of(styles, [run.name for run in having])
-            figures.append(metric_curve(f"round-{i}", title, key, having, here, over="round"))
-    return figures
+    curves = [
+        metric_curve(f"round-{i}", title, [key], runs, styles, over="round")
+        for i, (key, title) in enumerate(ROUND_QUANTITIES.items())
+        if key not in without
+    ]
+    return [curve for curve in curves if curve]
 
 
 def accuracy_panels(
@@ -306,47 +267,32 @@ def cost_figures(
         (run.name, part, seconds)
         for run in runs
         for part, seconds in (time_parts(run) or {}).items()
-    ]  # fmt: skip
+    ]
     counts = []
     by_name = {run.name: tokens(run) for run in runs} if spent is None else spent
     for name, amounts in by_name.items():
         counts.append((name, "trained on", amounts.get("trained", 0.0)))
         counts.append((name, "generated", amounts.get("generated", 0.0)))
-    figures = []
-    if any(amount for _, _, amount in times):
-        figures.append(
-            bars("time", "Time", times, colours=TIME_COLOURS, unit="seconds", param="parts")
-        )
-    if any(amount for _, _, amount in counts):
-        figures.append(
-            bars(
-                "tokens", "Tokens", counts,
-                colours=TOKEN_COLOURS, unit="tokens", param="uses", stacked=False,
-            )
-        )  # fmt: skip
-    return figures
-
-
-def headline(benchmark: Benchmark) -> str:
-    """pass@1 where there is one, else the first metric."""
-    names = [name for _, these in benchmark.runs for e in these for name in e.metrics]
-    return HEADLINE if HEADLINE in names else names[0]
-
-
-def styles_of(styles: Sequence[Style], runs: Sequence[str]) -> list[Style]:
-    """The styles of some of the runs."""
-    return [style for style in styles if style.run in runs]
+    figures = (
+        bars("time", "Time", times, colours=TIME_COLOURS, unit="seconds", param="parts"),
+        bars(
+            "tokens", "Tokens", counts,
+            colours=TOKEN_COLOURS, unit="tokens", param="uses", stacked=False,
+        ),
+    )  # fmt: skip
+    return [figure for figure in figures if figure.values]
 
 
 def _pass_at_k_figures(b: int, benchmark: Benchmark, styles: Sequence[Style]) -> list[Figure]:
-    rows: dict[str | None, list[tuple[str, str, int, Metric]]] = {}
-    for level in benchmark.levels:
-        rows[level] = [
-            (run, when, int(match.group(1)), cell)
+    rows = {
+        level: [
+            (run, when, int(match[1]), cell)
             for run, when, e in benchmark.sides()
             for name, cell in e.at(level).items()
             if (match := PASS_AT.fullmatch(name))
         ]
+        for level in benchmark.levels
+    }
     if all(len({k for _, _, k, _ in these}) < 2 for these in rows.values()):
         return []
     top = ceiling([cell for these in rows.values() for *_, cell in these])
@@ -355,3 +301,86 @@ def _pass_at_k_figures(b: int, benchmark: Benchmark, styles: Sequence[Style]) ->
         for i, (level, these) in enumerate(rows.items())
         if these
     ]
+
+
+# --- the signals of the papers
+
+
+def telemetry(arms: Sequence[RunData], styles: Sequence[Style]) -> list[Telemetry]:
+    """The signals of the papers that are among the arms, in the order of `SIGNALS`."""
+    shown = [
+        _telemetry(f"signal-{i}", signal, arms, styles)
+        for i, signal in enumerate(SIGNALS)
+        if _concerns(signal, arms)
+    ]
+    shown = [signal for signal in shown if signal.figures]
+    labels = label_table(arms)
+    if labels is not None:
+        keys = set(LABELS.keys)
+        without = [a.name for a in arms if not any(s.facts.keys() & keys for s in a.stages)]
+        notes = [f"No filter, so none of these numbers: {listed(without)}."] if without else []
+        shown.append(Telemetry(LABELS.title, LABELS.says, (), notes, [labels]))
+    return shown
+
+
+def label_table(arms: Sequence[RunData]) -> Table | None:
+    """Weak-to-strong's stages that kept some rows and dropped others, with how many were right."""
+    stages = [(arm.name, stage) for arm in arms for stage in arm.stages]
+    logged = {key for _, stage in stages for key in stage.facts}
+    shown_keys = [key for key in LABELS.keys if key in logged]
+    if not shown_keys:
+        return None
+    rows = []
+    for arm, stage in stages:
+        if stage.facts.keys() & set(shown_keys):
+            cells = [_fact(key, stage.facts.get(key)) for key in shown_keys]
+            dropped = "; ".join(f"{reason} {count(n)}" for reason, n in stage.dropped.items() if n)
+            rows.append((arm, stage.name, *cells, count(stage.kept), dropped))
+    runs = max((len(arm.members) for arm in arms), default=1)
+    mean = f", means over up to {plural(runs, 'run')}" if runs > 1 else ""
+    titles = [STAGE_FACTS[key] for key in shown_keys]
+    head = ("arm", "stage", *titles, "rows kept", "questions dropped")
+    numeric = tuple(range(2, 3 + len(shown_keys)))
+    return Table(f"Labels and pairs of each arm{mean}", head, rows, numeric)
+
+
+def drawn_keys(arms: Sequence[RunData], over: Over) -> set[str]:
+    """Keys of metrics rows, or of rounds, that `telemetry` draws for these arms."""
+    return {
+        key
+        for signal in SIGNALS
+        if signal.over == over and _concerns(signal, arms)
+        for key in signal.keys
+    }
+
+
+def _telemetry(
+    figure_id: str, signal: RevivedSignal, arms: Sequence[RunData], styles: Sequence[Style]
+) -> Telemetry:
+    titles = QUANTITIES | _GROUPS if signal.over == "step" else ROUND_QUANTITIES
+    figures, lacking = [], dict[tuple[str, ...], list[str]]()
+    for i, key in enumerate(signal.keys):
+        title, keys = titles.get(key, key), [key, *signal.instead.get(key, ())]
+        curve = metric_curve(f"{figure_id}-{i}", title, keys, arms, styles, over=signal.over)
+        if curve is None:
+            continue
+        figures.append(curve)
+        without = [arm.name for arm in arms if not arm.first_logged(keys, signal.over)]
+        if without:
+            lacking.setdefault(tuple(without), []).append(title)
+    notes = [
+        f"Not logged by {listed(names)}: {'; '.join(quantities)}."
+        for names, quantities in lacking.items()
+    ]
+    return Telemetry(signal.title, signal.says, figures, notes)
+
+
+def _concerns(signal: RevivedSignal, arms: Sequence[RunData]) -> bool:
+    methods = [METHODS[arm.method] for arm in arms if arm.method in METHODS]
+    return any(m.kind in signal.kinds or signal.revives in m.revives for m in methods)
+
+
+def _fact(key: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return percent(value) if key in _SHARES else count(value)

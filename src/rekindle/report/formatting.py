@@ -1,12 +1,15 @@
-"""Numbers as the page writes them: with units, intervals and counts, or as `undefined`."""
+"""Numbers as the page writes them (units, intervals, counts, or `undefined`); lists and groups."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TypeVar
 
 from rekindle.report.run_files import Metric
 
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 UNDEFINED = "undefined"
 MINUS = "\N{MINUS SIGN}"
 
@@ -93,11 +96,21 @@ def duration(seconds: int | float | None) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
-def listed(items: Sequence[str]) -> str:
-    """`a, b and c`."""
+def listed(items: Sequence[str], *, most: int | None = None) -> str:
+    """`a, b and c`; of more than `most`: `a, b and 3 more`."""
+    if most is not None and len(items) > most:
+        items = [*items[:most], f"{len(items) - most} more"]
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Items by their key, keys in the order in which they come first."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 def plural(n: int, thing: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from rekindle.report.formatting import in_nats, nice_step, plural
+from rekindle.report.formatting import grouped, in_nats, nice_step, plural
+from rekindle.report.run_files import Metric
 from rekindle.report.spec import (
     Datum,
     Figure,
     Spec,
-    bounded,
     frame,
     intervals,
     nominal,
@@ -34,10 +34,8 @@ _HALF = 84  # units of a whisker's drawing from its middle to its end
 
 def forest_figures(claims: Sequence[VerdictRow]) -> list[Figure]:
     """One figure a metric, in the order of the claims; those without a difference are left out."""
-    by_metric: dict[str, list[VerdictRow]] = {}
-    for claim in claims:
-        if claim.change is not None and claim.change.value is not None:
-            by_metric.setdefault(claim.metric, []).append(claim)
+    known = (c for c in claims if c.change is not None and c.change.value is not None)
+    by_metric = grouped(known, lambda claim: claim.metric)
     return [_forest(f"forest-{i}", *item) for i, item in enumerate(by_metric.items())]
 
 
@@ -68,14 +66,12 @@ def _forest(figure_id: str, metric: str, claims: Sequence[VerdictRow]) -> Figure
     )
     layers: list[Spec] = [
         zero,
-        intervals("x", along, type="rule", strokeWidth=1.8),
+        *intervals(values, "x", along, type="rule", strokeWidth=1.8),
         {
             "mark": {"type": "point", "filled": True, "size": 62, "opacity": 1},
             "encoding": {"x": along, "shape": nominal("verdict", shapes), "tooltip": shown},
         },
     ]
-    if not bounded(values):
-        del layers[1]
     texts = "; ".join(
         f"{name} {claim.change_text}, {claim.verdict}"
         for name, claim in zip(names, claims, strict=True)
@@ -93,13 +89,11 @@ def _name(claim: VerdictRow, *, several: bool) -> str:
 
 def _datum(claim: VerdictRow, name: str) -> Datum:
     assert claim.change is not None
-    value, low, high, _ = claim.change
     scale = 1 if in_nats(claim.metric) else 100
+    ends = {"value": claim.change.value, "low": claim.change.low, "high": claim.change.high}
     return {
         "name": name,
-        "value": None if value is None else scale * value,
-        "low": None if low is None else scale * low,
-        "high": None if high is None else scale * high,
+        **{key: None if end is None else scale * end for key, end in ends.items()},
         "shown": claim.change_text,
         "verdict": claim.verdict,
         "runs": f"{plural(claim.n_runs, 'pair')} of runs, {plural(claim.n_problems, 'problem')}",
@@ -114,8 +108,12 @@ class Whisker(NamedTuple):
     high: float
 
 
-def whisker(low: float, value: float, high: float, *, reach: float) -> Whisker:
-    """An interval on a scale whose ends are a round number, at least `reach`."""
+def whisker(
+    low: float | None, value: float | None, high: float | None, *, reach: float
+) -> Whisker | None:
+    """An interval on a scale whose ends are a round number, at least `reach`; None without one."""
+    if low is None or value is None or high is None:
+        return None
     end = nice_step(reach)
     return Whisker(*(round(100 + _HALF * x / end, 1) for x in (low, value, high)))
 
@@ -126,17 +124,17 @@ def whiskers(
     """Each row's interval as a drawing, all on one scale, or those of each metric on one; None
     where there is none to draw."""
     reach: dict[str, float] = {}
+
+    def scale_of(row: VerdictRow) -> str:
+        return row.metric if by_metric else ""
+
     for row in rows:
         for end in (row.change.low, row.change.high) if row.change else ():
             if end is not None:
-                scale = row.metric if by_metric else ""
-                reach[scale] = max(reach.get(scale, 0.0), abs(end))
+                reach[scale_of(row)] = max(reach.get(scale_of(row), 0.0), abs(end))
 
     def whisker_of(row: VerdictRow) -> Whisker | None:
-        change = row.change
-        if change is None or change.low is None or change.value is None or change.high is None:
-            return None
-        scale = row.metric if by_metric else ""
-        return whisker(change.low, change.value, change.high, reach=reach[scale])
+        value, low, high, _ = row.change or Metric(None, None, None, None)
+        return whisker(low, value, high, reach=reach.get(scale_of(row), 0.0))
 
     return whisker_of

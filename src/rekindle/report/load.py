@@ -17,6 +17,7 @@ from rekindle.report.run_files import (
     Evaluation,
     LogRow,
     Manifest,
+    Over,
     Settings,
     read_evaluations,
     read_log,
@@ -78,6 +79,21 @@ class RunData:
     def after(self) -> Evaluation | None:
         """The newest evaluation after the first step."""
         return next((e for e in reversed(self.evaluations) if e.step > 0), None)
+
+    @property
+    def sides(self) -> list[tuple[str, Evaluation]]:
+        """("before" | "after", evaluation) as far as there are any."""
+        return [(when, e) for when, e in (("before", self.before), ("after", self.after)) if e]
+
+    def log(self, over: Over) -> Sequence[LogRow]:
+        """Its steps or its rounds."""
+        return self.rows if over == "step" else self.rounds
+
+    def first_logged(self, keys: Sequence[str], over: Over) -> str | None:
+        """The first of `keys` that a row has a number of."""
+        rows = self.log(over)
+        has = (key for key in keys if any(row.values.get(key) is not None for row in rows))
+        return next(has, None)
 
 
 def load_runs(paths: Sequence[Path]) -> list[RunData]:
@@ -163,11 +179,9 @@ def _looks_like_run(path: Path) -> bool:
 
 def _distinct_names(paths: Sequence[Path]) -> list[str]:
     """Directory names, with as many parents as it takes to make them differ."""
-    for parts in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["/".join(path.parts[-parts:]) for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [str(path) for path in paths]
+    depths = range(1, max(len(path.parts) for path in paths) + 1)
+    tries = (["/".join(path.parts[-depth:]) for path in paths] for depth in depths)
+    return next(names for names in tries if len(set(names)) == len(names))
 
 
 def _read_metrics(path: Path, notes: list[str]) -> list[LogRow]:

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -24,8 +24,8 @@ from markupsafe import Markup
 from rekindle.errors import ConfigError
 from rekindle.files import write_atomic
 from rekindle.report import figures as draw
-from rekindle.report import tables
-from rekindle.report.formatting import amount, count, listed, percent, plural
+from rekindle.report import tables, verdict
+from rekindle.report.formatting import amount, change_text, count, grouped, listed, percent, plural
 from rekindle.report.intervals import forest_figures, whiskers
 from rekindle.report.load import RunData, load_runs
 from rekindle.report.run_files import Metric
@@ -34,18 +34,7 @@ from rekindle.report.spec import Figure, Style, run_styles
 from rekindle.report.stacks import GROUP_CLASSES
 from rekindle.report.stage_records import PackedPairs, pack_pairs
 from rekindle.report.study import StudyPage, load_study_page
-from rekindle.report.telemetry import Telemetry, drawn_keys, telemetry
-from rekindle.report.verdict import (
-    Arm,
-    VerdictRow,
-    arms_of,
-    seed_caution,
-    sentence,
-    single_rows,
-)
-from rekindle.report.verdict import (
-    verdict_rows as rows_of,
-)
+from rekindle.report.verdict import Arm, VerdictRow
 from rekindle.study.store.archive_read import is_archive, unpacked
 from rekindle.study.store.layout import is_study
 from rekindle.version import __version__
@@ -55,6 +44,8 @@ ROLLOUT_BYTES = 2_300_000  # of all rollouts on the page
 PAIR_BYTES = 600_000  # of all pairs
 _LEAST_TEXT = 200_000  # of rollouts and pairs, however much the figures need
 _FRAME_BYTES = 250_000  # scripts, style, tables
+_CONTROLS = [*range(32), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_FORBIDDEN = dict.fromkeys(set(_CONTROLS) - {ord("\t"), ord("\n")}, "\ufffd")
 _SCRIPTS = ("theme.js", "page.js", "cards.js", "rollouts.js", "pairs.js")
 
 
@@ -103,28 +94,28 @@ def render(
     study: StudyPage | None = None,
 ) -> str:
     """The page as one string; of a study, `runs` are its arms."""
-    arms = [Arm(run.name, [run]) for run in runs] if study else arms_of(runs)
+    arms = [Arm(run.name, [run]) for run in runs] if study else verdict.arms_of(runs)
     styles = (
-        run_styles([[name] for name in study.names])
+        run_styles([[name] for name in study.results.arms])
         if study
         else run_styles([[run.name for run in arm.runs] for arm in arms])
     )
     given = study.claims if study else verdict_rows
-    claims = list(rows_of(arms) if given is None else given)
-    singles = single_rows(arms) if given is None else []
+    claims = list(verdict.verdict_rows(arms) if given is None else given)
+    singles = verdict.single_rows(arms) if given is None else []
     drawn = _draw(runs, styles, claims, study)
     texts = _texts(runs, drawn.bytes)
     scripts = [javascript(name) for name in _SCRIPTS]
     bundle = vega_bundle() if drawn.figures else ""
     there = {run.name for run in runs}
     return environment().get_template("report.html.j2").render(
-        title=title or (study.title if study else _title(runs)),
+        title=title or (f"Study: {study.results.study}" if study else _title(runs)),
         policy=content_policy([*scripts, bundle]),
         style=Markup(text_of("style.css") + text_of("parts.css")),
         theme=Markup(scripts[0]),
         scripts=[Markup(script) for script in (bundle, *scripts[1:]) if script],
         summary=study.summary if study else _summary(claims, runs),
-        caution=study.caution if study else seed_caution(arms),
+        caution=study.caution if study else verdict.seed_caution(arms),
         study=study,
         runs=runs,
         styles=[style for style in styles if style.run in there],
@@ -153,7 +144,7 @@ class PageFigures:
     learning: Sequence[draw.Panel]
     accuracy: Sequence[draw.Panel]
     forest: Sequence[Figure]
-    signals: Sequence[Telemetry]
+    signals: Sequence[draw.Telemetry]
     rounds: Sequence[Figure]
     quantities: Sequence[Figure]
     quantities_note: str
@@ -186,15 +177,15 @@ def _draw(
     study: StudyPage | None,
 ) -> PageFigures:
     benchmarks = draw.benchmarks_of(runs)
-    declared = study.metric if study else None
-    by_step = drawn_keys(runs, "step") if study else set[str]()
-    by_round = drawn_keys(runs, "round") if study else set[str]()
+    declared = study.results.primary.metric if study else None
+    by_step = draw.drawn_keys(runs, "step") if study else set[str]()
+    by_round = draw.drawn_keys(runs, "round") if study else set[str]()
     quantities, note = draw.quantity_figures(runs, styles, without=by_step)
     return PageFigures(
         learning=draw.learning_panels(benchmarks, styles, declared=declared),
         accuracy=draw.accuracy_panels(benchmarks, styles, declared=declared),
         forest=forest_figures(claims) if study else [],
-        signals=telemetry(runs, styles) if study else [],
+        signals=draw.telemetry(runs, styles) if study else [],
         rounds=draw.round_figures(runs, styles, without=by_round),
         quantities=quantities,
         quantities_note=note,
@@ -245,13 +236,8 @@ def text_of(name: str) -> str:
 def visible(value: object) -> object:
     """Text for HTML without characters that HTML does not allow or that reorder what is read."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return "".join("\ufffd" if _forbidden(char) else char for char in value)
+        return value.translate(_FORBIDDEN)
     return value
-
-
-def _forbidden(char: str) -> bool:
-    control = (char < " " and char not in "\t\n") or "\x7f" <= char <= "\x9f"
-    return control or "\u202a" <= char <= "\u202e" or "\u2066" <= char <= "\u2069"
 
 
 def _script(text: str) -> str:
@@ -282,7 +268,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"count": count, "by_subject": _by_subject}
-    environment.globals |= {"share": _share, "amount": amount}
+    environment.globals |= {
+        "share": _share, "amount": amount, "percent": percent, "change_text": change_text,
+    }  # fmt: skip
     return environment
 
 
@@ -299,10 +287,7 @@ def _share(metric: Metric | None, n_runs: int) -> Markup:
 
 
 def _by_subject(rows: Sequence[VerdictRow]) -> list[tuple[str, list[VerdictRow]]]:
-    grouped: dict[str, list[VerdictRow]] = {}
-    for row in rows:
-        grouped.setdefault(row.subject, []).append(row)
-    return list(grouped.items())
+    return list(grouped(rows, lambda row: row.subject).items())
 
 
 def _title(runs: Sequence[RunData]) -> str:
@@ -317,27 +302,28 @@ def _summary(claims: Sequence[VerdictRow], runs: Sequence[RunData]) -> list[str]
     unfinished = [r.name for r in runs if r.steps_done < (r.settings.steps or 0)]
     if unfinished:
         sentences.append(f"Unfinished: {listed(unfinished)}.")
-    return [*sentences, *(sentence(row) for row in claims if row.main)]
+    return [*sentences, *(verdict.sentence(row) for row in claims if row.main)]
 
 
 def _remarks(runs: Sequence[RunData]) -> list[tuple[str, Sequence[str]]]:
     """What is to be known of runs: their names, and what is said of all of those alike."""
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for run in runs:
-        if run.notes:
-            alike.setdefault(tuple(run.notes), []).append(run.name)
-    return [(listed(names), notes) for notes, names in alike.items()]
+    alike = grouped((run for run in runs if run.notes), lambda run: tuple(run.notes))
+    return [(listed([run.name for run in same]), notes) for notes, same in alike.items()]
+
+
+class Browsable(NamedTuple):
+    """Packed rollouts or pairs of some runs, and what to say about them."""
+
+    data: Markup
+    n: int
+    notes: Sequence[str]
 
 
 class Texts(NamedTuple):
-    """What can be browsed: packed rollouts and pairs a run, and what to say about them."""
+    """What can be browsed."""
 
-    rollouts: Markup
-    n_rollouts: int
-    rollout_notes: Sequence[str]
-    pairs: Markup
-    n_pairs: int
-    pair_notes: Sequence[str]
+    rollouts: Browsable
+    pairs: Browsable
 
 
 def _texts(runs: Sequence[RunData], spent: int) -> Texts:
@@ -349,22 +335,19 @@ def _texts(runs: Sequence[RunData], spent: int) -> Texts:
     having = [run for run in runs if run.samples]
     without = [run.name for run in runs if not run.samples]
     notes = [f"{listed(without)} logged no rollouts, or they are not here."] if without else []
-    rollouts: list[tuple[str, PackedSamples]] = []
+    rollouts, pairs, pair_notes = dict[str, PackedSamples](), dict[str, PackedPairs](), list[str]()
     for run in having:
         kept = thin(run.samples, min(ROLLOUT_BYTES, room - for_pairs) // len(having))
-        rollouts.append((run.name, pack(kept.samples)))
-        if kept.note:
-            notes.append(f"{run.name}: {kept.note}")
-    pair_notes: list[str] = []
-    pairs: list[tuple[str, PackedPairs]] = []
+        rollouts[run.name] = pack(kept.samples)
+        notes += [f"{run.name}: {kept.note}"] if kept.note else []
     for run in paired:
-        packed, note = pack_pairs(run.pairs, for_pairs // len(paired))
-        pairs.append((run.name, packed))
-        if note:
-            pair_notes.append(f"{run.name}: {note}; the run's stages have them all.")
-    return Texts(
-        island([{"run": name, **table} for name, table in rollouts]),
-        sum(len(table["rows"]) for _, table in rollouts), notes,
-        island([{"run": name, **table} for name, table in pairs]),
-        sum(len(table["rows"]) for _, table in pairs), pair_notes,
-    )  # fmt: skip
+        pairs[run.name], note = pack_pairs(run.pairs, for_pairs // len(paired))
+        pair_notes += [f"{run.name}: {note}; the run's stages have them all."] if note else []
+    return Texts(_browsable(rollouts, notes), _browsable(pairs, pair_notes))
+
+
+def _browsable(
+    tables: Mapping[str, PackedSamples] | Mapping[str, PackedPairs], notes: Sequence[str]
+) -> Browsable:
+    data = island([{"run": name, **table} for name, table in tables.items()])
+    return Browsable(data, sum(len(table["rows"]) for table in tables.values()), notes)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, PlainValidator
+import yaml
+from pydantic import BaseModel, ConfigDict, PlainValidator, TypeAdapter
 
 from rekindle.files import read_json
 
@@ -26,6 +28,12 @@ class Lenient(BaseModel):
 
 T = TypeVar("T")
 L = TypeVar("L", bound=Lenient)
+
+
+def shipped_table(name: str, kind: type[T]) -> T:
+    """The table of texts in `texts/{name}.yaml`, checked to be of its kind."""
+    path = files("rekindle.report") / "texts" / f"{name}.yaml"
+    return TypeAdapter(kind).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def number(value: object) -> float | None:
@@ -72,20 +80,16 @@ def _is_numeric(value: object) -> bool:
 FiniteNumber = Annotated[float | None, PlainValidator(number)]
 WholeNumber = Annotated[int, PlainValidator(whole)]
 PlainText = Annotated[str, PlainValidator(text_of)]
-NumberByKey = Annotated[Mapping[str, float | None], PlainValidator(numbers)]
 TextByKey = Annotated[Mapping[str, str], PlainValidator(texts)]
 
 
 def read_rows(
     path: Path, notes: list[str], parse: Callable[[int, Mapping[str, Json]], T | None]
 ) -> list[T]:
-    """The rows of a JSONL log, as far as they can be read.
+    """The rows of a JSONL log, as far as they can be read; `notes` counts what is left out.
 
-    Args:
-        path: the file.
-        notes: what is left out is counted here. A last line without a newline is what a kill
-            leaves behind, so it has a sentence of its own.
-        parse: makes something of a line's number and its object; None leaves the row out.
+    `parse` makes something of a line's number and its object; None leaves the row out. A last line
+    without a newline is what a kill leaves behind, so it has a sentence of its own.
     """
     rows: list[T] = []
     broken: list[int] = []
@@ -120,13 +124,9 @@ def read_rows(
 def read_model(
     path: Path, model: type[L], notes: list[str], /, *, missing: str = "", **known: object
 ) -> L | None:
-    """The JSON object in a file, or None with a note where there is none.
+    """The fields of the JSON object in a file; None, with a note, where it cannot be read.
 
-    Args:
-        path, model: the file, and the fields that are read.
-        notes: says that the file is missing or cannot be read, and why.
-        missing: what is not known without the file.
-        known: fields that the file does not decide.
+    `missing`: what is not known without the file. `known`: fields that it does not decide.
     """
     tree = read_object(path, notes, missing)
     return None if tree is None else model.model_validate({**tree, **known})

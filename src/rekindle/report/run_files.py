@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import yaml
 from pydantic import Field, PlainValidator
@@ -30,6 +30,7 @@ from rekindle.report.reading import (
 
 _EVAL_NAME = re.compile(r"step-(\d+)\.json")
 _LONGEST_TEXT = 200_000  # characters of config.yaml shown
+Over = Literal["step", "round"]  # what a row of a log is
 
 
 class Settings(NamedTuple):
@@ -148,7 +149,7 @@ class LogRow(NamedTuple):
     values: Mapping[str, float | None]
 
 
-def read_log(path: Path, notes: list[str], *, over: str) -> list[LogRow]:
+def read_log(path: Path, notes: list[str], *, over: Over) -> list[LogRow]:
     """The rows of a log that say their step (or round: `over`), in the order of the file."""
 
     def parse(_: int, row: Mapping[str, Json]) -> LogRow | None:
@@ -237,6 +238,12 @@ class Evaluation(LevelMetrics):
 
     def _block(self, level: str | None) -> LevelMetrics:
         return self if level is None else self.levels.get(level, LevelMetrics())
+
+
+def levels_of(evaluations: Iterable[Evaluation]) -> list[str | None]:
+    """None for all problems, then each level where there is more than one."""
+    named = list(dict.fromkeys(level for each in evaluations for level in each.levels))
+    return [None, *named] if len(named) > 1 else [None]
 
 
 def read_evaluations(run: Path, steps_done: int, notes: list[str]) -> list[Evaluation]:

@@ -9,42 +9,80 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypedDict
+from typing import Annotated, NamedTuple, TypedDict
 
-from rekindle.report.reading import Json, number, numbers, text_of, whole
+from pydantic import PlainValidator
+
+from rekindle.report.formatting import grouped
+from rekindle.report.reading import (
+    FiniteNumber,
+    Json,
+    Lenient,
+    PlainText,
+    WholeNumber,
+    number,
+    numbers,
+    text_of,
+    whole,
+)
 
 HEAD, TAIL = 4500, 1500  # characters kept of a long text
 COLUMNS = (
     "step", "group", "prompt", "sample", "text", "score", "missing", "parts", "reward",
     "advantage", "class", "tokens", "logprob", "finish", "line",
 )  # fmt: skip
-_KNOWN = {
-    "step", "group", "problem", "level", "prompt", "answer", "sample", "text", "score", "missing",
-    "parts", "reward", "advantage", "group_class", "tokens", "sum_logprob", "finish",
-}  # fmt: skip
 
 
-class Sample(NamedTuple):
+def shorten(text: str) -> str:
+    """`text`, or its two ends and how much was left out between them."""
+    if len(text) <= HEAD + TAIL:
+        return text
+    left_out = len(text) - HEAD - TAIL
+    gap = f"\n\n[… {left_out:,} characters are left out here; samples.jsonl has them …]\n\n"
+    return text[:HEAD] + gap + text[-TAIL:]
+
+
+def prompt_text(value: object) -> str:
+    """The prompt as text; a chat is one block a message."""
+    if not isinstance(value, list):
+        return text_of(value)
+    blocks = []
+    for message in value:
+        if isinstance(message, Mapping):
+            blocks.append(f"{text_of(message.get('role'))}: {text_of(message.get('content'))}")
+        elif isinstance(message, list) and len(message) == 2:
+            blocks.append(f"{text_of(message[0])}: {text_of(message[1])}")
+    return "\n\n".join(blocks)
+
+
+def _length(tokens: object) -> int:
+    return len(tokens) if isinstance(tokens, list) else whole(tokens)
+
+
+Shortened = Annotated[str, PlainValidator(lambda value: shorten(prompt_text(value)))]
+
+
+class Sample(Lenient):
     """One row of samples.jsonl; `line` is its line number there, `parts` every further number."""
 
     line: int
-    step: int
-    group: str
-    problem: str
-    level: str
-    prompt: str
-    answer: str | None
-    sample: int
-    text: str
-    score: float | None
-    missing: str | None
-    parts: dict[str, float | None]
-    reward: float | None
-    advantage: float | None
-    group_class: str
-    tokens: int | None
-    sum_logprob: float | None
-    finish: str
+    step: WholeNumber
+    group: PlainText = ""
+    problem: PlainText = ""
+    level: PlainText = ""
+    prompt: Shortened = ""
+    answer: Annotated[str | None, PlainValidator(lambda value: shorten(text_of(value)))] = None
+    sample: WholeNumber = 0
+    text: Shortened
+    score: FiniteNumber = None
+    missing: Annotated[str | None, PlainValidator(text_of)] = None
+    parts: Mapping[str, float | None]
+    reward: FiniteNumber = None
+    advantage: FiniteNumber = None
+    group_class: PlainText = ""
+    tokens: Annotated[int | None, PlainValidator(_length)] = None
+    sum_logprob: FiniteNumber = None
+    finish: PlainText = ""
 
 
 class Thinned(NamedTuple):
@@ -56,44 +94,13 @@ class Thinned(NamedTuple):
 
 def read_sample(line: int, row: Mapping[str, Json]) -> Sample | None:
     """A row as a `Sample`, texts shortened; None for a row without a step or a text."""
-    step = number(row.get("step"))
-    text = row.get("text")
-    if step is None or not isinstance(text, str):
+    if number(row.get("step")) is None or not isinstance(row.get("text"), str):
         return None
-    further = {key: value for key, value in row.items() if key not in _KNOWN}
-    answer = row.get("answer")
-    tokens = row.get("tokens")
-    count = len(tokens) if isinstance(tokens, list) else number(tokens)
-    missing = row.get("missing")
-    return Sample(
-        line=line,
-        step=int(step),
-        group=text_of(row.get("group")),
-        problem=text_of(row.get("problem")),
-        level=text_of(row.get("level")),
-        prompt=shorten(prompt_text(row.get("prompt"))),
-        answer=None if answer is None else shorten(text_of(answer)),
-        sample=whole(row.get("sample")),
-        text=shorten(text),
-        score=number(row.get("score")),
-        missing=None if missing is None else text_of(missing),
-        parts=numbers(row.get("parts")) | numbers(further),
-        reward=number(row.get("reward")),
-        advantage=number(row.get("advantage")),
-        group_class=text_of(row.get("group_class")),
-        tokens=None if count is None else int(count),
-        sum_logprob=number(row.get("sum_logprob")),
-        finish=text_of(row.get("finish")),
-    )
-
-
-def shorten(text: str) -> str:
-    """`text`, or its two ends and how much was left out between them."""
-    if len(text) <= HEAD + TAIL:
-        return text
-    left_out = len(text) - HEAD - TAIL
-    gap = f"\n\n[… {left_out:,} characters are left out here; samples.jsonl has them …]\n\n"
-    return text[:HEAD] + gap + text[-TAIL:]
+    fields = Sample.model_fields.keys() - {"line"}
+    known = {key: value for key, value in row.items() if key in fields and value is not None}
+    further = {key: value for key, value in row.items() if key not in fields}
+    parts = numbers(row.get("parts")) | numbers(further)
+    return Sample.model_validate({**known, "line": line, "parts": parts})
 
 
 def thin(samples: Sequence[Sample], budget: int) -> Thinned:
@@ -160,9 +167,7 @@ def _last_groups(samples: Sequence[Sample], budget: int) -> list[Sample]:
     """Even two steps are too much: whole groups from the last step on, as far as they fit."""
     chosen: list[Sample] = []
     spent = 0
-    groups: dict[tuple[int, str], list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault((sample.step, sample.group), []).append(sample)
+    groups = grouped(samples, lambda sample: (sample.step, sample.group))
     for group in reversed(groups.values()):
         spent += sum(map(_size, group))
         if spent > budget and chosen:
@@ -180,16 +185,3 @@ def _size(sample: Sample) -> int:
     """Bytes on the page: what is written as an escape in JSON counts as that."""
     texts = (sample.text, sample.missing or "", sample.prompt if sample.sample == 0 else "")
     return 160 + 24 * len(sample.parts) + sum(len(json.dumps(text)) for text in texts)
-
-
-def prompt_text(value: object) -> str:
-    """The prompt as text; a chat is one block a message."""
-    if not isinstance(value, list):
-        return text_of(value)
-    blocks = []
-    for message in value:
-        if isinstance(message, Mapping):
-            blocks.append(f"{text_of(message.get('role'))}: {text_of(message.get('content'))}")
-        elif isinstance(message, list) and len(message) == 2:
-            blocks.append(f"{text_of(message[0])}: {text_of(message[1])}")
-    return "\n\n".join(blocks)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -108,8 +108,13 @@ def binned(
 
 
 def bounded(values: Sequence[Datum]) -> bool:
-    """Whether any row has an interval: of a layer that has nothing to draw, Vega complains."""
+    """Whether any row has an interval."""
     return any(row.get("low") is not None for row in values)
+
+
+def styles_of(styles: Sequence[Style], runs: Collection[str]) -> list[Style]:
+    """The styles of some of the runs."""
+    return [style for style in styles if style.run in runs]
 
 
 def by_run(layers: Sequence[Spec], encoding: Spec, styles: Sequence[Style], *, height: int) -> Spec:
@@ -143,10 +148,15 @@ def rows_of_names(field: str, names: Sequence[str], **axis: Json) -> Spec:
     return {"field": field, "type": "nominal", "title": None, "sort": list(names), "axis": plain}
 
 
-def intervals(axis: Literal["x", "y"], channel: Spec, **mark: Json) -> Spec:
-    """The layer of the intervals of an axis: areas or rules from `low` to `high`."""
+def intervals(
+    values: Sequence[Datum], axis: Literal["x", "y"], channel: Spec, **mark: Json
+) -> list[Spec]:
+    """The layer of the intervals of an axis: areas or rules from `low` to `high`.
+
+    No layer where no row has an interval: of one that has nothing to draw, Vega complains.
+    """
     ends: Spec = {axis: {**channel, "field": "low"}, f"{axis}2": {"field": "high"}}
-    return {"mark": mark, "encoding": ends}
+    return [{"mark": mark, "encoding": ends}] if bounded(values) else []
 
 
 def run_colour(styles: Sequence[Style]) -> Spec:

@@ -7,24 +7,25 @@ are means over the runs that are still there, and the page says which are not.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rekindle.engine.manifest import STATE_FORMAT
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.report.averages import TEXT_RUNS, averaged
-from rekindle.report.formatting import level_title, listed, plural
+from rekindle.report.formatting import grouped, level_title, listed, plural
 from rekindle.report.load import RunData, load_run
 from rekindle.report.reading import read_model
-from rekindle.report.rerun import Rerun, rerun_of
 from rekindle.report.run_files import Evaluation, Manifest, Metric
 from rekindle.report.study_sentences import cautions, summary
 from rekindle.report.study_tables import (
+    Rerun,
     StudyText,
     budget_table,
     comparison_table,
     gap_tables,
     read_study_text,
+    rerun_of,
     run_name,
     when_declared,
 )
@@ -47,24 +48,22 @@ class Family:
 class StudyPage:
     """What the page shows of a study beside its arms' averaged runs."""
 
-    title: str
+    results: StudyResults
     summary: Sequence[str]
     caution: str
     claims: Sequence[VerdictRow]
     families: Sequence[Family]
     arms: Sequence[RunData]
-    names: Sequence[str]  # of all arms, also of those without a run
     tables: Sequence[Table]
     costs: Table
     spent: Mapping[str, Mapping[str, float]]
     rerun: Rerun
-    notes: Sequence[str] = field(default_factory=tuple)
-    metric: str = ""  # the declared one
-    declared: bool = True  # before the first run
-    when: str = ""  # it was declared, in words
-    curves_note: str = ""
-    texts_note: str = ""
-    times_note: str = ""
+    notes: Sequence[str]
+    declared: bool  # before the first run
+    when: str  # it was declared, in words
+    curves_note: str
+    texts_note: str
+    times_note: str
 
 
 def load_study_page(directory: Path, *, packed: bool = False) -> StudyPage:
@@ -84,13 +83,12 @@ def load_study_page(directory: Path, *, packed: bool = False) -> StudyPage:
     arms = [averaged(arm, these) for arm, these in runs.items() if these]
     claims = [_claim(row) for row in results.comparisons]
     return StudyPage(
-        title=f"Study: {results.study}",
+        results=results,
         summary=summary(results),
         caution=cautions(results),
         claims=claims,
         families=_families(results, claims),
         arms=arms,
-        names=list(results.arms),
         tables=[comparison_table(results), *gap_tables(results)],
         costs=budget_table(results),
         spent={
@@ -99,7 +97,6 @@ def load_study_page(directory: Path, *, packed: bool = False) -> StudyPage:
         },
         rerun=rerun_of(directory, results, declared, runs, notes, packed=packed),
         notes=[*_notes(results, declared), *_other_versions(directory, runs), *notes],
-        metric=results.primary.metric,
         declared=results.primary.declared,
         when="declared before the first run"
         if results.primary.declared
@@ -137,7 +134,9 @@ def _runs(directory: Path, results: StudyResults, notes: list[str]) -> dict[str,
             name = run_name(arm, row)
             texts = len(out[arm]) < TEXT_RUNS
             try:
-                run = load_run(_at(directory, row.out), texts=texts)
+                # The command named them so; the directory may have been moved since.
+                place = directory.joinpath("runs", *Path(row.out).parts[-3:])
+                run = load_run(place, texts=texts)
             except RunDirectoryError:
                 gone.append(name)
                 continue
@@ -156,11 +155,6 @@ def _runs(directory: Path, results: StudyResults, notes: list[str]) -> dict[str,
 def _most_shared(results: StudyResults) -> tuple[str, int] | None:
     keys = [(run.base, run.seed) for block in results.arms.values() for run in block.runs]
     return max(dict.fromkeys(keys), key=keys.count, default=None)
-
-
-def _at(directory: Path, out: str) -> Path:
-    # study.json names runs as the command did; the directory may have been moved since.
-    return directory.joinpath("runs", *Path(out).parts[-3:])
 
 
 def _same_problems(
@@ -217,11 +211,10 @@ def _claim(row: ComparisonResult) -> VerdictRow:
 
 
 def _families(results: StudyResults, claims: Sequence[VerdictRow]) -> list[Family]:
-    grouped: dict[tuple[str, str], list[tuple[ComparisonResult, VerdictRow]]] = {}
-    for row, claim in zip(results.comparisons, claims, strict=True):
-        grouped.setdefault((claim.metric, claim.where), []).append((row, claim))
+    pairs = zip(results.comparisons, claims, strict=True)
+    families = grouped(pairs, lambda pair: (pair[1].metric, pair[1].where))
     out = []
-    for (metric, where), rows in grouped.items():
+    for (metric, where), rows in families.items():
         split = next((row.split for row, _ in rows if row.split), "")
         samples = next((row.n_samples for row, _ in rows if row.n_samples), 0)
         title = f"{metric}, {where}" + (f", {split} split" if split else "")
@@ -274,9 +267,8 @@ def _other_versions(directory: Path, runs: Mapping[str, Sequence[RunData]]) -> l
     others = [name for name, version in formats.items() if version not in ("", str(STATE_FORMAT))]
     if not others:
         return []
-    more = [f"{len(others) - 3} more"] if len(others) > 3 else []
     return [
-        f"Another version of rekindle wrote {listed([*others[:3], *more])} (state format "
+        f"Another version of rekindle wrote {listed(others, most=3)} (state format "
         f"{listed(sorted({formats[name] for name in others}))}; this one writes {STATE_FORMAT}). "
         "Their numbers could mean something else."
     ]

@@ -56,7 +56,7 @@ def accuracy(runs: Sequence[RunData]) -> list[Table]:
     """For each run: metric x level, before and after, each with interval and n."""
     tables = []
     for run in runs:
-        sides = [(when, e) for when, e in (("before", run.before), ("after", run.after)) if e]
+        sides = run.sides
         if not sides:
             continue
         names = list(dict.fromkeys(name for _, e in sides for name in e.metrics))

@@ -16,6 +16,8 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from rekindle.files import write_atomic
+from rekindle.report.charts import metric_curve
+from rekindle.report.figures import RevivedSignal
 from rekindle.report.formatting import change_text, count, percent, plural, points
 from rekindle.report.intervals import Whisker, whisker
 from rekindle.report.load import RunData, load_run
@@ -28,12 +30,11 @@ from rekindle.report.page import (
     text_of,
     vega_bundle,
 )
+from rekindle.report.reading import shipped_table
 from rekindle.report.spec import Figure, Style, run_styles
 from rekindle.report.stage_records import read_stages
 from rekindle.report.tables import Table
 from rekindle.report.tables import environment as environment_of
-from rekindle.report.telemetry import signal_curve
-from rekindle.report.tour_texts import TEXTS, MethodText, metric_sentence
 from rekindle.study.evidence import FEWEST_BASES, FEWEST_SEEDS, EvidenceRow
 from rekindle.study.tour import ONE_SEED, Toured, TourPair
 from rekindle.version import __version__
@@ -47,21 +48,40 @@ _NUMBERS = ("", "One method", "Two methods", "Three methods", "Four methods", "F
 _REPOSITORY = Path(__file__).parents[3]
 
 
+class MethodText(NamedTuple):
+    """Where a method's baseline loses its signal, and what the method does about it.
+
+    Attributes:
+        title: the method's name in words.
+        paper: its arXiv id.
+        missing: the signal its paper says is missing, for a cell of a table.
+        goes_out, remedy: a sentence or two each.
+        task: what the models do here.
+        example: a prompt and an answer.
+        signal: what the figure shows; of its keys the first that a run logs.
+    """
+
+    title: str
+    paper: str
+    missing: str
+    goes_out: str
+    remedy: str
+    task: str
+    example: tuple[str, str]
+    signal: RevivedSignal | None = None
+
+
+TEXTS = shipped_table("tour", dict[str, MethodText])
+
+
 @dataclass(frozen=True)
 class TourPart:
     """What the page shows of a pair."""
 
     name: str
-    short: str
-    method: str
-    baseline: str
+    pair: TourPair
     texts: MethodText
-    defined: bool
     reason: str
-    start: str
-    before: str
-    after: str
-    change: str
     whisker: Whisker | None
     lines: Sequence[str]
     styles: Sequence[Style]
@@ -92,9 +112,14 @@ def build_tour(
     figures = [figure for part in parts for figure in part.figures]
     scripts = [javascript("theme.js"), javascript("page.js")]
     bundle = vega_bundle() if figures else ""
+    measured = dict.fromkeys(row.metric for row in evidence.values())
     begun = [run.out for one in toured for run in one.runs if (run.out / "config.yaml").exists()]
     html = environment().get_template("tour.html.j2").render(
-        sections=_sections(parts),
+        sections=[
+            ("verdict", "Verdict"), ("studies", "Studies"),
+            *((part.name, part.name.replace("_", "-")) for part in parts),
+            ("cost", "Cost"), ("next", "Next"),
+        ],
         title=f"{_NUMBERS[len(parts)]}, each beside its baseline",
         policy=content_policy([*scripts, bundle]),
         style=Markup("".join(text_of(name) for name in ("style.css", "parts.css", "tour.css"))),
@@ -105,11 +130,7 @@ def build_tour(
         metric_note=metric_note(pairs),
         training=" ".join(filter(None, map(training_sentence, pairs))),
         studies=[_study(name, row, out.parent) for name, row in evidence.items()],
-        metrics=[
-            line
-            for metric in dict.fromkeys(row.metric for row in evidence.values())
-            if (line := metric_sentence(metric))
-        ],
+        metrics=filter(None, map(metric_sentence, measured)),
         looks=any(row.is_a_look for row in evidence.values()),
         fewest_bases=FEWEST_BASES,
         fewest_seeds=FEWEST_SEEDS,
@@ -129,14 +150,6 @@ def build_tour(
     )  # fmt: skip
     write_atomic(out, html.encode("utf-8", "replace"))
     return out
-
-
-def _sections(parts: Sequence[TourPart]) -> list[tuple[str, str]]:
-    first, last = (
-        (("verdict", "Verdict"), ("studies", "Studies")),
-        (("cost", "Cost"), ("next", "Next")),
-    )
-    return [*first, *((part.name, part.short) for part in parts), *last]
 
 
 def metric_note(pairs: Sequence[TourPair]) -> str:
@@ -194,40 +207,31 @@ def evidence_line(row: EvidenceRow) -> EvidenceLine:
 
 
 def _part(toured: Toured, pair: TourPair, pairs: Sequence[TourPair], directory: Path) -> TourPart:
-    texts, defined = TEXTS[toured.name], pair.delta is not None
+    texts = TEXTS[toured.name]
     runs = {
         run.arm: replace(load_run(run.out), name=run.arm)
         for run in toured.runs
         if (run.out / "config.yaml").exists()
     }
     styles = run_styles([[arm] for arm in runs])
-    page = ""
-    if defined:
+    page = ""  # a pair without a difference has none
+    if pair.delta is not None:
         build_report([directory / toured.name], directory / toured.name / "report.html")
         page = f"{toured.name}/report.html"
     curve = None
-    if texts.keys:
-        curve = signal_curve(
-            f"signal-{toured.name}", texts.signal, texts.keys, list(runs.values()), styles,
-            over=texts.over,
-        )  # fmt: skip
+    if (signal := texts.signal) is not None:
+        id_, drawn = f"signal-{toured.name}", list(runs.values())
+        curve = metric_curve(id_, signal.title, signal.keys, drawn, styles, over=signal.over)
     reasons = [f"{failure.arm}: {failure.why}" for failure in pair.failed]
     return TourPart(
         name=toured.name,
-        short=toured.name.replace("_", "-"),
-        method=pair.method,
-        baseline=pair.baseline,
+        pair=pair,
         texts=texts,
-        defined=defined,
         reason="; ".join(reasons) or "not finished yet",
-        start=percent(pair.start),
-        before=percent(pair.before),
-        after=percent(pair.after),
-        change=change_text(pair.metric, pair.delta, pair.ci_low, pair.ci_high) if defined else "",
         whisker=_whisker(pair, pairs),
-        lines=_lines(toured, runs) if defined else [],
+        lines=_lines(toured, runs) if page else [],
         styles=styles,
-        figures=[curve.figure] if curve else [],
+        figures=[curve] if curve else [],
         page=page,
         command=shlex.join(
             ["rekindle", "study", f"{directory / toured.name / 'study.yaml'}", "--out",
@@ -263,20 +267,15 @@ def _lines(toured: Toured, runs: Mapping[str, RunData]) -> list[str]:
 
 def _whisker(pair: TourPair, pairs: Sequence[TourPair]) -> Whisker | None:
     """An interval as a drawing, all pairs on one scale."""
-    if pair.delta is None or pair.ci_low is None or pair.ci_high is None:
-        return None
-    ends = [end for each in pairs for end in (each.ci_low, each.ci_high) if end is not None]
-    return whisker(pair.ci_low, pair.delta, pair.ci_high, reach=max(map(abs, ends)))
+    ends = [abs(end) for each in pairs for end in (each.ci_low, each.ci_high) if end is not None]
+    return whisker(pair.ci_low, pair.delta, pair.ci_high, reach=max(ends, default=0.0))
 
 
 def _study(name: str, row: EvidenceRow, directory: Path) -> dict[str, str]:
-    line = evidence_line(row)
     return {
         "name": name,
-        "compared": line.compared,
+        **evidence_line(row)._asdict(),
         "change": change_text(row.metric, row.delta, row.ci_low, row.ci_high),
-        "rests": line.rests_on,
-        "verdict": line.verdict,
         "word": "" if row.is_a_look else _CLASSES.get(row.verdict, ""),
         "study": row.study,
         "link": _link(_REPOSITORY / "results" / "studies" / row.study / "study.json", directory),
@@ -305,3 +304,15 @@ def _spent(pairs: Sequence[TourPair]) -> Table:
 def _code_and_environment(directory: Path) -> Table:
     run = load_run(directory, texts=False)
     return environment_of(run.name, run.manifest, seed=run.seed)
+
+
+def metric_sentence(metric: str) -> str:
+    """What a metric of a study measures, in a sentence; empty for what needs none."""
+    if metric.startswith("pass@"):
+        k = metric.removeprefix("pass@")
+        return "" if k == "1" else f"{metric}: at least one of {k} sampled answers is right."
+    known = {
+        "chain_prob": "chain_prob: the probability of the right answer, as sampling would give it.",
+        "greedy": "greedy: the share of most likely answers that are right.",
+    }
+    return known.get(metric, "")

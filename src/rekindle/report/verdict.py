@@ -14,10 +14,18 @@ from dataclasses import dataclass, replace
 from rekindle.errors import DataError, RekindleError
 from rekindle.evals.compare import compare_many
 from rekindle.evals.reading import Eval, read_eval
-from rekindle.report.formatting import change_text, level_title, listed, percent, plural, points
+from rekindle.report.formatting import (
+    change_text,
+    grouped,
+    level_title,
+    listed,
+    percent,
+    plural,
+    points,
+)
 from rekindle.report.load import RunData
 from rekindle.report.reading import number
-from rekindle.report.run_files import Evaluation, Metric
+from rekindle.report.run_files import Evaluation, Metric, levels_of
 
 _REPEAT_SUFFIX = re.compile(r"[-_](s|seed)\d+(?=(/final)?/?$)")
 _NOT_THE_RECIPE = ("seed", "device", "log", "checkpoint")
@@ -76,9 +84,7 @@ class VerdictRow:
 
 def arms_of(runs: Sequence[RunData]) -> list[Arm]:
     """Runs by recipe, in the order given, under names that differ."""
-    by_recipe: dict[str, list[RunData]] = {}
-    for run in runs:
-        by_recipe.setdefault(_recipe_key(run), []).append(run)
+    by_recipe = grouped(runs, _recipe_key)
     labels = [_label(members) for members in by_recipe.values()]
     return [
         Arm(
@@ -232,28 +238,26 @@ def _why_no_pair(runs: Sequence[RunData]) -> str:
     return f"{who}not evaluated both before and after"
 
 
-def _shared_metric(evaluations: Sequence[Evaluation], level: str | None) -> str | None:
-    names = [
+def _shared_metrics(evaluations: Sequence[Evaluation], level: str | None) -> list[str]:
+    """What every evaluation has a value of."""
+    cells = [each.at(level) for each in evaluations]
+    return [
         name
-        for name, cell in evaluations[0].at(level).items()
-        if cell.value is not None
-        and all(name in e.at(level) and e.at(level)[name].value is not None for e in evaluations)
+        for name in (cells[0] if cells else ())
+        if all(name in these and these[name].value is not None for these in cells)
     ]
+
+
+def _shared_metric(evaluations: Sequence[Evaluation], level: str | None) -> str | None:
+    names = _shared_metrics(evaluations, level)
     return HEADLINE if HEADLINE in names else next(iter(names), None)
 
 
 def _largest_k(evaluations: Sequence[Evaluation], level: str | None) -> str | None:
     """pass@k at the largest k > 1 that every evaluation has."""
-    if not evaluations:
-        return None
-    shared = set.intersection(
-        *(
-            {name for name, cell in e.at(level).items() if cell.value is not None}
-            for e in evaluations
-        )
-    )
-    ks = [int(match.group(1)) for name in shared if (match := PASS_AT.fullmatch(name))]
-    return f"pass@{max(ks)}" if max(ks, default=1) > 1 else None
+    matches = map(PASS_AT.fullmatch, _shared_metrics(evaluations, level))
+    largest = max((int(match[1]) for match in matches if match), default=1)
+    return f"pass@{largest}" if largest > 1 else None
 
 
 def _main_level(arm: Arm) -> str | None:
@@ -264,10 +268,7 @@ def _main_level(arm: Arm) -> str | None:
 
 def _levels(arm: Arm) -> list[str | None]:
     """Levels with their own row; a single level is the same as all problems."""
-    named = list(
-        dict.fromkeys(level for run in arm.runs for e in run.evaluations for level in e.levels)
-    )
-    return [None, *named] if len(named) > 1 else [None]
+    return levels_of(e for run in arm.runs for e in run.evaluations)
 
 
 def _label(members: Sequence[RunData]) -> str:
