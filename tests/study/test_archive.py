@@ -12,9 +12,10 @@ import yaml
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.files import write_atomic
 from rekindle.report.page import build_report
-from rekindle.study.analyse.archive_write import ROWS, _strides, _thinned, archive_study, recomputed
+from rekindle.study.analyse.archive_write import ROWS, _strides, _thinned, archive_study
 from rekindle.study.store.archive_read import RUNS, is_archive, unpack_into, unpacked
 from study.cheap import results_of
+from study.recomputing import recomputed
 from study.test_runner import Inline, file  # noqa: F401
 
 COMMITTED = sorted((Path(__file__).parents[2] / "results" / "studies").glob(f"*/{RUNS}"))

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, Required, TypedDict, Unpack
 
+from rekindle.engine.rundir import Mode
 from rekindle.errors import EXIT_RESUMABLE
 from rekindle.files import remove_tree, write_json
 from rekindle.study.analyse.results import study_results
@@ -30,7 +31,7 @@ from rekindle.study.plan.study_file import PlannedRun, Preparation, Study
 from rekindle.study.run.jobs import Executor, Job, Outcome
 from rekindle.study.run.progress import Table
 from rekindle.study.schema import Failure, FailureNote, PreparedNote, StudyResults
-from rekindle.study.store.claim import Mode, claim_study
+from rekindle.study.store.claim import claim_study
 from rekindle.study.store.cost import Ledger, read_cost
 from rekindle.study.store.layout import RESULTS, SESSIONS, is_finished, read_stored
 from rekindle.study.store.relocate import known_roots, rebased

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import yaml
-from pydantic import ConfigDict
 
 from rekindle.files import write_atomic
-from rekindle.study.schema import Stored
+from rekindle.study.schema import Excerpt
 from rekindle.study.store.layout import MANIFEST, RESULTS, is_finished, read_head, read_stored
 from rekindle.study.store.read import stored_tree
 
@@ -29,20 +28,17 @@ _BELOW = ("runs", "prepared", "models")
 T = TypeVar("T")
 
 
-class _Run(Stored):
-    model_config = ConfigDict(extra="ignore")
+class _Run(Excerpt):
     out: str
 
 
-class _Arm(Stored):
-    model_config = ConfigDict(extra="ignore")
+class _Arm(Excerpt):
     runs: list[_Run]
 
 
-class _RunPaths(Stored):
-    """The directories of runs in study.json, of whatever version."""
+class _RunPaths(Excerpt):
+    """The directories of runs in study.json."""
 
-    model_config = ConfigDict(extra="ignore")
     arms: dict[str, _Arm]
 
 
