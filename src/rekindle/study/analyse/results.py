@@ -29,9 +29,13 @@ from rekindle.study.schema import (
     Spent,
     StudyResults,
 )
-from rekindle.study.store.declaration import first_declared, primary_result, rule_caution
+from rekindle.study.store.declaration import (
+    first_declared,
+    primary_result,
+    rule_caution,
+    stored_manifest,
+)
 from rekindle.study.store.layout import is_finished
-from rekindle.study.store.read import stored_manifest
 
 UNREAD = "it is finished and cannot be read"  # how the reason of such a failure begins
 

@@ -39,11 +39,7 @@ EXECUTORS = ("local", "ray")
 
 
 def check_executor(name: str, jobs: int | None) -> None:
-    """Refuse an executor that there is not, or too few jobs.
-
-    Raises:
-        ConfigError: which.
-    """
+    """ConfigError where there is no such executor, or where there are too few jobs."""
     if name not in EXECUTORS:
         raise ConfigError(
             f"there is no executor '{name}'",

@@ -33,11 +33,7 @@ _WHOSE = (
 
 
 def check_inputs(study: Study, runs: Sequence[PlannedRun]) -> None:
-    """Refuse unfinished runs whose task, level, data files or models are missing.
-
-    Raises:
-        ConfigError: which arm, and the error of its run.
-    """
+    """ConfigError where the task, level, data files or models of an unfinished run are missing."""
     seen = set[str]()
     for run in runs:
         if is_finished(run.out):

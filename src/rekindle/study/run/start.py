@@ -108,9 +108,8 @@ def preview_study(
 def begin_from(study: Study, archive: Path, out: Path, *, mode: Mode) -> None:
     """Make `out` a study directory with the finished runs of an archive of the same study.
 
-    Raises:
-        ConfigError: `mode` is not `new`.
-        RunDirectoryError, DataError: `out` exists, or the archive is another study's, or damaged.
+    ConfigError where `mode` is not `new`; RunDirectoryError or DataError where `out` exists, or the
+    archive is another study's, or damaged.
     """
     _refuse_other_mode(mode)
     unpack_into(archive, out, check=lambda place: _refuse_other_archive(study, place, archive))

@@ -35,9 +35,15 @@ from rekindle.study.plan.planning import preparations, short_names
 from rekindle.study.plan.study_file import PlannedRun, Study
 from rekindle.study.schema import ManifestHead, StudyManifest
 from rekindle.study.store.cost import read_cost
-from rekindle.study.store.declaration import differences, finished_runs, note_changes
+from rekindle.study.store.declaration import (
+    differences,
+    finished_runs,
+    note_changes,
+    stored_manifest,
+    stored_study,
+    stored_tree,
+)
 from rekindle.study.store.layout import DECLARED, MANIFEST, SESSIONS, read_head
-from rekindle.study.store.read import stored_manifest, stored_study, stored_tree
 from rekindle.study.store.relocate import REMOVE_RUN, known_roots, move_unfinished, rebased
 from rekindle.training.recipe import make_recipe
 from rekindle.version import __version__
@@ -107,11 +113,7 @@ def _new_manifest(study: Study, out: Path, *, command: str, workers: int) -> Stu
 
 
 def refuse_start(study: Study, out: Path, runs: Sequence[PlannedRun], *, mode: Mode) -> None:
-    """Refuse what `claim_study` refuses, and write nothing: of a dry run.
-
-    Raises:
-        RunDirectoryError, DataError: as `claim_study`.
-    """
+    """Refuse what `claim_study` refuses, and write nothing: of a dry run."""
     _refuse_mode(out, mode)
     refuse_in_use(out / LOCK)
     _continues(study, out, runs, mode)

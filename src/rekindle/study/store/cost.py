@@ -94,11 +94,7 @@ def read_cost(out: Path) -> StudyCost | None:
 
 
 def read_sessions(path: Path) -> list[Session]:
-    """The content of sessions.json.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
+    """The content of sessions.json; DataError where it is missing or damaged."""
     return read_stored(
         path,
         list[Session],

@@ -96,11 +96,7 @@ def counted(unit: str) -> str:
 
 
 def read_head(place: Path) -> ManifestHead:
-    """The keys of a run's or a study's manifest that any version has.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
+    """The keys of a manifest that any version has; DataError where it is missing or damaged."""
     return read_stored(place / MANIFEST, ManifestHead)
 
 

@@ -17,8 +17,8 @@ import yaml
 
 from rekindle.files import write_atomic
 from rekindle.study.schema import Excerpt
+from rekindle.study.store.declaration import stored_tree
 from rekindle.study.store.layout import MANIFEST, RESULTS, is_finished, read_head, read_stored
-from rekindle.study.store.read import stored_tree
 
 ROOT = "{study}"
 REMOVE_RUN = "restore it, or remove the run's directory: --resume makes it again"
