@@ -15,7 +15,7 @@ from typing import get_args
 import yaml
 
 from rekindle.engine.manifest import STATE_FORMAT, make_manifest
-from rekindle.engine.rundir import LOCK, Mode, RunLock, flat, refuse_in_use
+from rekindle.engine.rundir import LOCK, Mode, RunLock, flat, refuse_in_use, refuse_mode
 from rekindle.errors import (
     ConfigError,
     DataError,
@@ -26,7 +26,6 @@ from rekindle.errors import (
 from rekindle.files import (
     clear_leftovers,
     explained_io,
-    is_leftover,
     remove_tree,
     write_atomic,
     write_json,
@@ -148,24 +147,7 @@ def _refuse_mode(out: Path, mode: Mode) -> None:
     modes = get_args(Mode)
     if mode not in modes:  # of a caller in Python
         raise ConfigError(f"there is no mode '{mode}'", fix=did_you_mean(mode, modes))
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise RunDirectoryError(f"{out} is a file", wanted="a directory", fix="check --out")
-    filled = any(p.name != LOCK and not is_leftover(p) for p in out.iterdir())
-    if filled and mode == "new":
-        raise RunDirectoryError(
-            f"{out} exists",
-            why="a study is never mixed with another",
-            fix="--resume continues it, --overwrite replaces it, or give another --out",
-        )
-    if filled and not _is_ours(out, mode):
-        raise RunDirectoryError(
-            f"{out} is not a study directory",
-            wanted=f"a directory with a {MANIFEST} of a study",
-            why="nothing that is not ours is resumed or deleted",
-            fix="check --out; if it is a study whose manifest is damaged, remove it yourself",
-        )
+    refuse_mode(out, mode, lambda place: _is_ours(place, mode), kind="study")
 
 
 def _is_ours(out: Path, mode: Mode) -> bool:
