@@ -45,12 +45,8 @@ _LOGS = {"metrics.jsonl": "step", "stages/rounds.jsonl": "round"}  # what a row 
 def archive_study(place: Path, out: Path) -> Path:
     """Write the small files of the study in `place` to the directory `out`.
 
-    Args:
-        place: a study directory; runs that are not finished are left out, as in its results.
-        out: a directory; the four files in it are replaced.
-
-    Returns:
-        `out`.
+    Runs that are not finished are left out, as in its results. The four files in `out`, which is
+    returned, are replaced.
 
     Raises:
         RunDirectoryError: `place` is no study or is an archive already, has no results yet, or a

@@ -49,8 +49,7 @@ def study_results(
 ) -> StudyResults:
     """The content of study.json, but for what the study itself cost.
 
-    Raises:
-        DataError: the study's own manifest is damaged.
+    DataError where the study's own manifest is damaged.
     """
     evals, spent, unread = Evals(), dict[Path, Spent](), list[Failure]()
     known = {(failure.arm, failure.base, failure.seed) for failure in failures}

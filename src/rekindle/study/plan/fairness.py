@@ -101,16 +101,15 @@ def planned_updates(runs: Sequence[PlannedRun]) -> dict[str, int]:
 def max_generated_tokens(runs: Sequence[PlannedRun]) -> dict[str, int]:
     """Arm -> the tokens that a run of it can generate in its steps, each answer as long as it may
     be; arms for which the recipe does not tell are left out."""
-    return {run.arm: most for run in runs if (most := _max_tokens(run)) is not None}
-
-
-def _max_tokens(run: PlannedRun) -> int | None:
-    shared, settings = run.recipe.shared, run.recipe.method.model_dump()
-    if find_method(shared.method).kind != "group":
-        return None
-    again = 1 + float(settings.get("extra_rollouts", 0.0))
-    answers = shared.optim.problems * int(settings["group_size"]) * again
-    return math.ceil(shared.optim.steps * answers * shared.sample.max_new_tokens)
+    most = {}
+    for run in runs:
+        shared, settings = run.recipe.shared, run.recipe.method.model_dump()
+        if find_method(shared.method).kind == "group":
+            again = 1 + float(settings.get("extra_rollouts", 0.0))
+            answers = shared.optim.problems * int(settings["group_size"]) * again
+            tokens = shared.optim.steps * answers * shared.sample.max_new_tokens
+            most[run.arm] = math.ceil(tokens)
+    return most
 
 
 def _updates(run: PlannedRun) -> int:

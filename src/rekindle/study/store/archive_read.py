@@ -35,10 +35,8 @@ def is_archive(place: Path) -> bool:
 def unpack_into(archive: Path, out: Path, *, check: Callable[[Path], None] | None = None) -> None:
     """Make `out` a study directory with the finished runs of an archive, to be resumed.
 
-    Args:
-        archive, out: from where, and to where.
-        check: raises what speaks against it, given a directory with the archive's content; `out`
-            is made only after that.
+    `check` raises what speaks against it, given a directory with the archive's content; `out` is
+    made only after that.
 
     Raises:
         RunDirectoryError: `archive` is none, or `out` exists.
@@ -70,8 +68,7 @@ def refuse_taking(archive: Path, out: Path) -> None:
 def unpacked(place: Path) -> Iterator[Path]:
     """A study directory for reading: `place`, or what its archive holds, while the block lasts.
 
-    Raises:
-        DataError: the archive is damaged.
+    DataError where the archive is damaged.
     """
     if not is_archive(place):
         yield place

@@ -57,8 +57,7 @@ class _InForce(NamedTuple):
 def note_changes(study: Study, out: Path, runs: Sequence[PlannedRun]) -> None:
     """Add to the manifest what `study` changes, with how many runs are finished by now.
 
-    Raises:
-        DataError: the manifest or study.yaml is damaged, or another version's.
+    DataError where the manifest or study.yaml is damaged, or another version's.
     """
     manifest, finished = stored_manifest(out), finished_runs(out)
     before = _in_force(out, manifest)

@@ -45,8 +45,7 @@ class _RunPaths(Excerpt):
 def known_roots(out: Path) -> tuple[str, ...]:
     """The names that the directory of a study has or had: now, absolute, and as noted before.
 
-    Raises:
-        DataError: its manifest or results are damaged.
+    DataError where its manifest or results are damaged.
     """
     known = [str(out), os.path.relpath(out), str(out.absolute()), str(out.resolve())]
     if (out / MANIFEST).exists():
@@ -87,10 +86,7 @@ def move_unfinished(out: Path, places: Sequence[Path], roots: Sequence[str]) -> 
     """Write `out` for all its other names into the configs of runs that are not finished.
 
     A run continues only with the config that it began with. Finished ones stay as they are.
-
-    Args:
-        places: run directories, and those of preparations.
-        roots: see `known_roots`.
+    `places`: directories of runs and preparations; `roots`: see `known_roots`.
     """
     for place in places:
         if is_finished(place):
