@@ -25,6 +25,7 @@ Key = tuple[str, int]  # base, seed
 _NAMED = 3  # sets that are named with a reason; of more, how many
 OTHER_DATA = "the data was changed between runs: most runs of the study had other files"
 OTHER_PROBLEMS = "most runs of the study had other problems"
+DOUBTFUL = "as many pairs had other data or problems as those that were kept, or more"
 UNSCORED = "no problem has a score of it in {all} arms"
 
 
@@ -100,7 +101,10 @@ def matched_runs(
     )
     reasons |= dict.fromkeys(outliers, OTHER_PROBLEMS)
     fits = {key: runs for key, runs in fits.items() if key not in reasons}
-    return MatchedRuns(fits, _left_out(reasons, of=len(sets)), doubtful or tied)
+    why = _left_out(reasons, of=len(sets))
+    if doubtful or tied:
+        why.append(DOUBTFUL)
+    return MatchedRuns(fits, why, doubtful or tied)
 
 
 def error_line(error: RekindleError) -> str:

@@ -45,7 +45,6 @@ def study_results(
     out: Path,
     runs: Sequence[PlannedRun],
     failures: Sequence[Failure] = (),
-    failed_preparations: Sequence[Failure] = (),
 ) -> StudyResults:
     """The content of study.json, but for what the study itself cost.
 
@@ -94,7 +93,7 @@ def study_results(
         comparisons=rows,
         pgr=recovered_gaps(finished),
         arms=arms,
-        failed=[*failures, *unread, *failed_preparations],
+        failed=sorted([*failures, *unread], key=lambda one: bool(one.preparation)),
         unfinished=len(runs) - len(done),
     )
 

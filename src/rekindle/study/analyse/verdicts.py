@@ -32,7 +32,6 @@ CANNOT_TELL: Verdict = "cannot tell yet"
 SMALL = "above 0, but smaller than what was declared to matter"
 _NAN = math.nan
 _UNDEFINED = Difference(_NAN, _NAN, _NAN, _NAN, _NAN, _NAN, n_problems=0, n_pairs=0)
-DOUBTFUL = "as many pairs had other data or problems as those that were kept, or more"
 
 
 def verdict_of(
@@ -122,7 +121,7 @@ def _gap(
 ) -> GapResult:
     """PGR of the weak arm, the student and the ceiling, `arms`."""
     study, _, evals = finished
-    sets, why, doubtful = matched_runs(finished, arms, metric, level)
+    sets, why, _ = matched_runs(finished, arms, metric, level)
     counts = _count(study, sets)
     if not sets:
         why = why or ["no base and seed that all three arms have"]
@@ -133,7 +132,6 @@ def _gap(
         gap = recovered(*of_arms, metric=metric, level=level, bases=bases)
     except DataError as error:
         return _no_gap(arms[1], metric, level, counts._asdict(), error_line(error))
-    why += [DOUBTFUL] if doubtful else []
     why += [gap.reason] if gap.reason else []
     return GapResult(
         method=arms[1],
@@ -169,7 +167,7 @@ def _compare(
     change, lower = _UNDEFINED, metric in LOWER_IS_BETTER
     if sets:
         change = compare_many(pairs, metric=metric, level=level, bases=bases, kind=study.interval)
-        why = [*why, *([DOUBTFUL] if doubtful else []), *_reservations(study, counts)]
+        why = [*why, *_reservations(study, counts)]
     verdict = verdict_of(change, meaningful=study.meaningful, lower_is_better=lower)
     if doubtful or counts.n_bases == 1 < len(study.bases):
         verdict = CANNOT_TELL

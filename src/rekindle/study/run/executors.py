@@ -51,13 +51,10 @@ def check_executor(name: str, jobs: int | None) -> None:
 
 
 def make_executor(name: str, jobs: int | None) -> Executor:
-    """The executor of a name, with `jobs` at once; None: one a GPU, or one a core.
+    """An executor that is checked, with `jobs` at once; None: one a GPU, or one a core.
 
-    Raises:
-        ConfigError: see `check_executor`.
-        MissingExtraError: ray is not installed.
+    MissingExtraError where ray is not installed.
     """
-    check_executor(name, jobs)
     if name == "ray":
         return RayPool(jobs)
     import torch

@@ -132,12 +132,12 @@ class Work:
             for run in runs
             if run.out in why
         ]
-        unprepared = [
+        failures += [
             Failure(preparation=item.name, base=item.base, why=why[item.out])
             for item in self.before
             if item.out in why
         ]
-        return study_results(study, out, runs, failures, unprepared)
+        return study_results(study, out, runs, failures)
 
 
 class SessionOptions(TypedDict, total=False):
