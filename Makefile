@@ -54,7 +54,7 @@ bench: dev ## every benchmark, quick; ratios are the last line of each
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done
 
 evidence: setup ## the table of committed studies that ships with the package
-	$(BIN)/python -m rekindle.study.evidence results/studies
+	PYTHONPATH=docs $(BIN)/python -m sitegen.evidence results/studies
 
 docs: dev ## the documentation as a site, in site/; fails on an undocumented public name or a broken link
 	PYTHONPATH=docs $(BIN)/python -m sitegen

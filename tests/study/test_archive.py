@@ -13,10 +13,11 @@ import yaml
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.files import write_atomic
 from rekindle.report.page import build_report
-from rekindle.study.analyse.archive_write import ROWS, _strides, _thinned, archive_study, recomputed
+from rekindle.study.analyse.archive_write import ROWS, _strides, _thinned, archive_study
 from rekindle.study.store.archive_read import RUNS, is_archive, unpack_into, unpacked
 from study.costless_runs import results_of
 from study.inline_runs import Inline
+from study.recomputing import recomputed
 
 COMMITTED = sorted((Path(__file__).parents[2] / "results" / "studies").glob(f"*/{RUNS}"))
 

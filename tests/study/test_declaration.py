@@ -10,9 +10,10 @@ from rekindle.cli.study import show
 from rekindle.errors import RunDirectoryError
 from rekindle.report.page import build_report
 from rekindle.report.study import load_study_page
-from rekindle.study.analyse.archive_write import archive_study, recomputed
+from rekindle.study.analyse.archive_write import archive_study
 from rekindle.study.schema import StudyResults
 from study.costless_runs import go, study_of
+from study.recomputing import recomputed
 
 GREEDY = {"primary": {"arm": "b", "metric": "greedy"}}
 

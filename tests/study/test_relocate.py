@@ -67,7 +67,7 @@ def test_a_study_goes_on_from_an_archive_in_another_place(kind):
 def test_the_committed_archive_can_be_gone_on_with():
     study = load_study(COMMITTED / "study.yaml")
     begin_from(study, COMMITTED, Path("runs/again"), mode="new")
-    refuse_unlike(Path("runs/again"), plan(study, Path("runs/again")))
+    refuse_unlike(study, Path("runs/again"), plan(study, Path("runs/again")))
     assert all(run.out.exists() for run in plan(study, Path("runs/again")))
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from rekindle.errors import DataError
 from rekindle.report.tour import evidence_line
-from rekindle.study.evidence import STUDIES, gather, shipped
+from rekindle.study.evidence import STUDIES, shipped
 from rekindle.study.store.layout import read_results
+from sitegen.evidence import gather
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +32,7 @@ def study(place, name, delta, **settings):
 
 
 def test_the_shipped_table_is_that_of_the_committed_studies():
-    """Else: python -m rekindle.study.evidence results/studies"""
+    """Else: PYTHONPATH=docs python -m sitegen.evidence results/studies"""
     assert shipped() == gather(COMMITTED)
 
 

@@ -7,7 +7,7 @@ manifest is written first and the config last, so that a directory with both was
 import fcntl
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Literal
 
@@ -60,12 +60,12 @@ def claim(
         RunDirectoryError: see `Run.open`; the directory is as it was.
     """
     text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-    _refuse_mode(directory, mode)
+    refuse_mode(directory, mode, _is_ours)
     with explained_io(directory, "creating"):
         directory.mkdir(parents=True, exist_ok=True)
     lock = RunLock(directory / LOCK)
     try:
-        _refuse_mode(directory, mode)  # again: until the lock was ours it could have changed
+        refuse_mode(directory, mode, _is_ours)  # again: until the lock was ours it could change
         for part in (directory, directory / "eval", directory / "checkpoints"):
             clear_leftovers(part)
         if mode == "overwrite":
@@ -170,7 +170,10 @@ def _forget_locks() -> None:
 os.register_at_fork(after_in_child=_forget_locks)
 
 
-def _refuse_mode(directory: Path, mode: Mode) -> None:
+def refuse_mode(
+    directory: Path, mode: Mode, is_ours: Callable[[Path], bool], *, kind: str = "run"
+) -> None:
+    """Refuse a directory that is filled (new), or that is not of the kind (resume, overwrite)."""
     with explained_io(directory, "reading"):
         if not directory.exists():
             return
@@ -182,15 +185,15 @@ def _refuse_mode(directory: Path, mode: Mode) -> None:
     if filled and mode == "new":
         raise RunDirectoryError(
             f"{directory} exists",
-            why="a run is never mixed with another",
+            why=f"a {kind} is never mixed with another",
             fix="--resume goes on with it, --overwrite replaces it, or give another --out",
         )
-    if filled and not _is_ours(directory):
+    if filled and not is_ours(directory):
         raise RunDirectoryError(
-            f"{directory} is not a run directory",
-            wanted=f"a directory with a {MANIFEST} of rekindle",
+            f"{directory} is not a {kind} directory",
+            wanted=f"a directory with a {MANIFEST} of a {kind} of rekindle",
             why="rekindle resumes and deletes only its own directories",
-            fix="check --out; if it is a run whose manifest is broken, remove it yourself",
+            fix=f"check --out; if it is a {kind} whose manifest is broken, remove it yourself",
         )
 
 

@@ -28,7 +28,7 @@ from pydantic import (
 Verdict = Literal["helps", "does not", "cannot tell yet"]
 Unit = Literal["updates", "generated", "trained"]
 RESULTS_FORMAT = 1  # of study.json; raised when what its numbers mean changes
-_FROM_FILE = "keep the order of keys"
+FROM_FILE = "keep the order of keys"  # context of a validation
 
 
 def digest(declaration: object) -> str:
@@ -57,7 +57,7 @@ class Stored(BaseModel):
         Raises:
             pydantic.ValidationError: a key is missing, unknown or of another kind.
         """
-        return cls.model_validate(tree, context=_FROM_FILE)
+        return cls.model_validate(tree, context=FROM_FILE)
 
     def plain(self) -> dict[str, JsonValue]:
         """As the file holds it: only keys that were read or given."""
@@ -73,7 +73,7 @@ class Stored(BaseModel):
         cls, tree: object, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
     ) -> Self:
         part = handler(tree)
-        if info.context == _FROM_FILE and isinstance(tree, Mapping):
+        if info.context == FROM_FILE and isinstance(tree, Mapping):
             values = part.__dict__  # pydantic writes fields in this order
             ordered = {key: values[key] for key in tree if key in values} | values
             values.clear()
@@ -340,11 +340,15 @@ class StudyManifest(Stored):
     changes: list[Change]
 
 
-class ManifestHead(Stored):
-    """What a study reads of any manifest: which version made it, whether the run is finished, the
-    hash of its data, and the name of the study where it is one's."""
+class Excerpt(Stored):
+    """The keys that are read of a file that has others, of whatever version."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+class ManifestHead(Excerpt):
+    """What a study reads of any manifest: which version made it, whether the run is finished, the
+    hash of its data, and the name of the study where it is one's."""
 
     rekindle: str | None = None
     state_format: int | None = None

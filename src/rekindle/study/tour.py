@@ -7,34 +7,21 @@ The studies are in `studies/tour/`. They share the workers, so that no core wait
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 from rekindle.engine.progress import say
-from rekindle.engine.rundir import RunLock
-from rekindle.errors import EXIT_RESUMABLE, ConfigError, did_you_mean
+from rekindle.errors import ConfigError, did_you_mean
 from rekindle.evals.compare import compare
 from rekindle.evals.reading import Eval, read_eval
-from rekindle.files import remove_tree, write_json
 from rekindle.methods.catalog import find_method, section_names
 from rekindle.study.evidence import STUDIES
 from rekindle.study.plan.planning import load_study, plan
 from rekindle.study.plan.study_file import PlannedRun, Study
-from rekindle.study.run.jobs import Executor
-from rekindle.study.run.runner import Work
-from rekindle.study.schema import (
-    Failure,
-    MeanSpent,
-    Number,
-    Stored,
-    StudyResults,
-)
-from rekindle.study.store.claim import Mode, claim_study
-from rekindle.study.store.cost import Ledger
-from rekindle.study.store.layout import RESULTS, SESSIONS
+from rekindle.study.run.runner import Part, SessionOptions, Work, execute_parts
+from rekindle.study.schema import Failure, MeanSpent, Number, Stored, StudyResults
 from rekindle.training.recipe import Shared
 
 # those that take longest first, so that no worker is left alone with one at the end
@@ -124,45 +111,29 @@ def load_tour(only: Sequence[str] = (), overrides: Sequence[str] = ()) -> dict[s
 
 
 def run_tour(
-    studies: Mapping[str, Study],
-    out: Path,
-    *,
-    executor: Executor,
-    mode: Mode = "new",
-    command: str = "",
-    quiet: bool = False,
-    since: float | None = None,
+    studies: Mapping[str, Study], out: Path, **options: Unpack[SessionOptions]
 ) -> list[Toured]:
     """Run what is not finished; the pairs with their results, in the order of `studies`.
 
-    `since`: `time.monotonic()` when the command began; None: now. The cost is in OUT/sessions.json.
+    The cost is in OUT/sessions.json.
 
     Raises:
         RunDirectoryError: see `run_study`.
         SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, everything saved.
     """
-    runs = {name: plan(study, out / name) for name, study in studies.items()}
-    order = [name for name in LONGEST_FIRST if name in runs]
+    parts = {name: Part(one, out / name, plan(one, out / name)) for name, one in studies.items()}
+    order = [name for name in LONGEST_FIRST if name in parts]
     # A pair's longer run is its method's, the last: with the first ones begin.
-    work = Work([run for name in order for run in reversed(runs[name])], [])
-    with _claimed(studies, runs, out, mode=mode, command=command, workers=executor.slots):
-        if mode == "overwrite":
-            remove_tree(out / SESSIONS)
-        work.load()
-        ledger = Ledger(out, workers=executor.slots, since=since)
-        stopped = work.run(executor, ledger, quiet=quiet)
-        # What the tour itself cost is beside the studies.
-        results = {
-            name: work.results(study, out / name, runs[name]).with_(cost=None)
-            for name, study in studies.items()
-        }
-        ledger.write()
-        for name, one in results.items():
-            write_json(out / name / RESULTS, one.plain())
-    if stopped:
+    work = Work([run for name in order for run in reversed(parts[name].runs)], [])
+    try:
+        results = execute_parts([*parts.values()], work, out, **options)
+    except SystemExit:
         say("stopped, everything is saved; continue with --resume")
-        raise SystemExit(EXIT_RESUMABLE)
-    return [Toured(name, study, runs[name], results[name]) for name, study in studies.items()]
+        raise
+    return [
+        Toured(name, part.study, part.runs, one)
+        for (name, part), one in zip(parts.items(), results, strict=True)
+    ]
 
 
 def tour_pair(toured: Toured) -> TourPair:
@@ -199,27 +170,3 @@ def _belongs_elsewhere(section: str, method: str) -> bool:
     """Whether a section is another method's."""
     others = section_names() - {find_method(method).section}
     return section in others and section not in Shared.model_fields
-
-
-@contextmanager
-def _claimed(
-    studies: Mapping[str, Study],
-    runs: Mapping[str, list[PlannedRun]],
-    out: Path,
-    *,
-    mode: Mode,
-    command: str,
-    workers: int,
-) -> Iterator[None]:
-    """All study directories are ours, or none."""
-    locks: list[RunLock] = []
-    try:
-        for name, study in studies.items():
-            lock = claim_study(
-                study, out / name, runs[name], mode=mode, command=command, workers=workers
-            )
-            locks.append(lock)
-        yield
-    finally:
-        for lock in locks:
-            lock.release()

@@ -99,30 +99,26 @@ def evaluate(
         `["metrics"]["pass@1"]` has `value`, `ci_low`, `ci_high` (95 %) and `n`, the problems.
 
     Raises:
-        ConfigError: a setting that cannot be meant.
-        DataError, ModelError: the task or the model cannot be used.
+        ConfigError, DataError, ModelError: a setting, the task or the model cannot be used.
     """
     loaded = None if isinstance(model, str | Path) else model
     own = None if isinstance(task, str | Path) else task
-    named = TaskConfig().name if own is not None else str(task)
     name = str(model) if loaded is None else loaded.config.name
-    settings = settings_of(EvalSettings, name, named, overrides)
+    task_name = str(task) if own is None else TaskConfig().name
+    settings = settings_of(EvalSettings, name, task_name, overrides)
     samples = settings.eval.samples if samples is None else samples
     problems = settings.eval.problems if problems is None else problems
     _check_counts(samples, problems, settings.sample)
-    from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.sampler import sampler_for
     from rekindle.evals.evaluate import evaluate as measure
     from rekindle.training.parts import graded_task
-    from rekindle.training.train import sampling
+    from rekindle.training.train import prepare_device, sampling
 
     opened = graded_task(settings.task, own, reward)
     names = levels or settings.eval.levels or settings.task.levels
     listed = opened.problems(split, count=problems, seed=seed, levels=names)
     policy, name = _load_policy(settings.model, contrast, loaded)
-    parameters = sum(p.numel() for p in policy.model.parameters())
-    set_threads(settings.device.threads, parameters=parameters)
-    seed_everything(seed, deterministic=settings.device.deterministic)
+    prepare_device(settings.device, policy, seed)
     return measure(
         listed,
         sampler=sampler_for(policy),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from rekindle.engine.config import SampleConfig
+from rekindle.engine.config import DeviceConfig, SampleConfig
 from rekindle.engine.device import Group, process_group, seed_everything, set_threads
 from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
 from rekindle.engine.policy import Policy
@@ -91,12 +91,15 @@ def train(
 
 
 def _train(recipe: Recipe, world: World) -> None:
-    device = recipe.shared.device
-    parameters = sum(p.numel() for p in world.policy.model.parameters())
-    set_threads(device.threads, parameters=parameters)
-    seed_everything(recipe.shared.seed, deterministic=device.deterministic)
+    prepare_device(recipe.shared.device, world.policy, recipe.shared.seed)
     trained: Policy = method_module(recipe.shared.method).run(recipe.method, world)
     world.run.finish(trained.save)  # not the policy that it was given, where there are stages
+
+
+def prepare_device(config: DeviceConfig, policy: Policy, seed: int) -> None:
+    """Threads by the size of the model, and every random source seeded."""
+    set_threads(config.threads, parameters=sum(p.numel() for p in policy.model.parameters()))
+    seed_everything(seed, deterministic=config.deterministic)
 
 
 def make_world(

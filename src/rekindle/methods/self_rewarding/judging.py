@@ -255,17 +255,8 @@ def judge_answers(
         ask = lambda: judge.judge(pairs, seed=seed)  # noqa: E731
         together = isinstance(judge, SelfJudge)  # samples on all processes
         judgements = ask() if together else on_main(world.group, ask)
-        rows: list[JudgedRow] = [
-            {
-                "id": row["id"],
-                "role": role,
-                "sample": row["sample"],
-                "score": one.score.value,
-                "reason": one.score.reason,
-                "marks": [mark.value for mark in one.marks],
-                "replies": list(one.replies),
-                "source": source,
-            }
+        rows = [
+            _judged_row(role, row, one, source)
             for (role, row), one in zip(flat, judgements, strict=True)
         ]
         facts = quality(judgements, pairs, world)
@@ -287,6 +278,19 @@ def judge_answers(
         "judge.format), or teach it: seed",
     )
     return rows
+
+
+def _judged_row(role: str, row: GeneratedRow, judgement: Judgement, source: str) -> JudgedRow:
+    return {
+        "id": row["id"],
+        "role": role,
+        "sample": row["sample"],
+        "score": judgement.score.value,
+        "reason": judgement.score.reason,
+        "marks": [mark.value for mark in judgement.marks],
+        "replies": list(judgement.replies),
+        "source": source,
+    }
 
 
 def quality(

@@ -18,12 +18,11 @@ from typing import TypeVar
 
 from rekindle.errors import RunDirectoryError
 from rekindle.files import explained_io, read_json, read_jsonl, write_atomic, write_json
-from rekindle.study.analyse.results import study_results
 from rekindle.study.analyse.run_times import TIMES, kept_times
 from rekindle.study.analyse.spending import spent_by
-from rekindle.study.plan.planning import OTHER_RUN, load_study, plan
-from rekindle.study.schema import ArchivedRun, StudyResults
-from rekindle.study.store.archive_read import OWN, RUNS, is_archive, unpacked
+from rekindle.study.plan.planning import OTHER_RUN
+from rekindle.study.schema import ArchivedRun
+from rekindle.study.store.archive_read import OWN, RUNS, is_archive
 from rekindle.study.store.layout import (
     DECLARED,
     MANIFEST,
@@ -46,12 +45,8 @@ _LOGS = {"metrics.jsonl": "step", "stages/rounds.jsonl": "round"}  # what a row 
 def archive_study(place: Path, out: Path) -> Path:
     """Write the small files of the study in `place` to the directory `out`.
 
-    Args:
-        place: a study directory; runs that are not finished are left out, as in its results.
-        out: a directory; the four files in it are replaced.
-
-    Returns:
-        `out`.
+    Runs that are not finished are left out, as in its results. The four files in `out`, which is
+    returned, are replaced.
 
     Raises:
         RunDirectoryError: `place` is no study or is an archive already, has no results yet, or a
@@ -93,29 +88,6 @@ def archive_study(place: Path, out: Path) -> Path:
     write_atomic(out / DECLARED, (place / DECLARED).read_bytes())
     write_atomic(out / RUNS, _packed(lines))
     return out
-
-
-def recomputed(place: Path) -> StudyResults:
-    """The results of an archived study, computed again from the outcomes that it holds.
-
-    Raises:
-        DataError: the archive is damaged.
-    """
-    stored = read_results(place)
-    with unpacked(place) as at:
-        study = load_study(at / DECLARED)
-        results = study_results(study, at, plan(study, at))
-    arms = {
-        arm: block.with_(
-            runs=[
-                mine.with_(out=theirs.out)
-                for mine, theirs in zip(block.runs, stored.arms[arm].runs, strict=True)
-            ]
-        )
-        for arm, block in results.arms.items()
-    }
-    results = results.with_(arms=arms, failed=stored.failed)
-    return results.with_(cost=stored.cost) if "cost" in stored.model_fields_set else results
 
 
 def _files_of(

@@ -9,7 +9,7 @@ out is a missing pair.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +18,14 @@ import numpy as np
 from rekindle.errors import DataError, RekindleError
 from rekindle.evals.compare import refuse_unlike, values_of
 from rekindle.evals.reading import Eval, read_eval
-from rekindle.study.plan.study_file import PlannedRun
+from rekindle.study.plan.study_file import PlannedRun, Study
 from rekindle.study.store.layout import MANIFEST, damaged, read_head
 
 Key = tuple[str, int]  # base, seed
 _NAMED = 3  # sets that are named with a reason; of more, how many
 OTHER_DATA = "the data was changed between runs: most runs of the study had other files"
 OTHER_PROBLEMS = "most runs of the study had other problems"
+DOUBTFUL = "as many pairs had other data or problems as those that were kept, or more"
 UNSCORED = "no problem has a score of it in {all} arms"
 
 
@@ -49,6 +50,14 @@ class Evals(dict[Path, Eval]):
         return self._data[place]
 
 
+class Finished(NamedTuple):
+    """The finished runs of a study, and how they were evaluated."""
+
+    study: Study
+    runs: Sequence[PlannedRun]
+    evals: Evals
+
+
 class MatchedRuns(NamedTuple):
     """Base and seed -> the runs that can stand side by side, and what was left out."""
 
@@ -58,18 +67,17 @@ class MatchedRuns(NamedTuple):
 
 
 def matched_runs(
-    done: Sequence[PlannedRun], arms: Sequence[str], evals: Evals, metric: str, level: str | None
+    finished: Finished, arms: Sequence[str], metric: str, level: str | None
 ) -> MatchedRuns:
     """The sets of finished runs of `arms` in which `metric` can be compared."""
-    by_arm: dict[str, dict[Key, PlannedRun]] = {arm: {} for arm in arms}
-    for run in done:
-        if run.arm in by_arm:
-            by_arm[run.arm][run.base, run.seed] = run
-    first = by_arm[arms[0]]
+    evals = finished.evals
+    by_arm = [
+        {(run.base, run.seed): run for run in finished.runs if run.arm == arm} for arm in arms
+    ]
     sets = {
-        key: tuple(by_arm[arm][key] for arm in arms)
-        for key in first
-        if all(key in by_arm[arm] for arm in arms)
+        key: tuple(runs[key] for runs in by_arm)
+        for key in by_arm[0]
+        if all(key in runs for runs in by_arm)
     }
     reasons: dict[Key, str] = {}
     for key, runs in sets.items():
@@ -80,9 +88,11 @@ def matched_runs(
     fits = {key: runs for key, runs in sets.items() if key not in reasons}
     # A preparation may give each base data of its own: hashes are compared where settings are the
     # same, problems everywhere.
-    doubtful = False
-    for group in _by(fits, lambda runs: repr(runs[0].recipe.shared.task)):
-        outliers, tied = _outliers({key: evals.data(fits[key][0].out) for key in group})
+    doubtful, data = False, dict[str, dict[Key, Hashable]]()
+    for key, runs in fits.items():
+        data.setdefault(repr(runs[0].recipe.shared.task), {})[key] = evals.data(runs[0].out)
+    for hashes in data.values():
+        outliers, tied = _outliers(hashes)
         reasons |= dict.fromkeys(outliers, OTHER_DATA)
         doubtful |= tied
     fits = {key: runs for key, runs in fits.items() if key not in reasons}
@@ -91,7 +101,10 @@ def matched_runs(
     )
     reasons |= dict.fromkeys(outliers, OTHER_PROBLEMS)
     fits = {key: runs for key, runs in fits.items() if key not in reasons}
-    return MatchedRuns(fits, _left_out(reasons, of=len(sets)), doubtful or tied)
+    why = _left_out(reasons, of=len(sets))
+    if doubtful or tied:
+        why.append(DOUBTFUL)
+    return MatchedRuns(fits, why, doubtful or tied)
 
 
 def error_line(error: RekindleError) -> str:
@@ -131,15 +144,6 @@ def _check(runs: Sequence[PlannedRun], evals: Evals, metric: str, level: str | N
 def _problems_of(evaluation: Eval) -> Hashable:
     problems = tuple((problem["id"], problem["level"]) for problem in evaluation["problems"])
     return evaluation["task"], evaluation["split"], evaluation["n_samples"], problems
-
-
-def _by(
-    sets: Mapping[Key, tuple[PlannedRun, ...]], name: Callable[[tuple[PlannedRun, ...]], str]
-) -> list[list[Key]]:
-    groups: dict[str, list[Key]] = {}
-    for key, runs in sets.items():
-        groups.setdefault(name(runs), []).append(key)
-    return list(groups.values())
 
 
 def _outliers(marks: Mapping[Key, Hashable]) -> tuple[list[Key], bool]:

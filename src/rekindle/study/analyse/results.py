@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from rekindle.errors import DataError
 from rekindle.files import read_jsonl
 from rekindle.methods.self_rewarding.rounds import ROUNDS
-from rekindle.study.analyse.matched_runs import Evals, error_line
+from rekindle.study.analyse.matched_runs import Evals, Finished, error_line
 from rekindle.study.analyse.spending import spent_by, unequal_budgets
 from rekindle.study.analyse.verdicts import compare_arms, recovered_gaps
 from rekindle.study.plan.study_file import PlannedRun, Study
@@ -29,9 +29,13 @@ from rekindle.study.schema import (
     Spent,
     StudyResults,
 )
-from rekindle.study.store.declaration import first_declared, primary_result, rule_caution
+from rekindle.study.store.declaration import (
+    first_declared,
+    primary_result,
+    rule_caution,
+    stored_manifest,
+)
 from rekindle.study.store.layout import is_finished
-from rekindle.study.store.read import stored_manifest
 
 UNREAD = "it is finished and cannot be read"  # how the reason of such a failure begins
 
@@ -41,12 +45,10 @@ def study_results(
     out: Path,
     runs: Sequence[PlannedRun],
     failures: Sequence[Failure] = (),
-    failed_preparations: Sequence[Failure] = (),
 ) -> StudyResults:
     """The content of study.json, but for what the study itself cost.
 
-    Raises:
-        DataError: the study's own manifest is damaged.
+    DataError where the study's own manifest is damaged.
     """
     evals, spent, unread = Evals(), dict[Path, Spent](), list[Failure]()
     known = {(failure.arm, failure.base, failure.seed) for failure in failures}
@@ -69,9 +71,9 @@ def study_results(
     unequal = unequal_budgets(study.budget, means, baseline=study.baseline)
     manifest = stored_manifest(out)
     primary = primary_result(study, manifest)
-    rows = compare_arms(study, done, evals, means, unequal, first_declared(study, manifest))
-    caution = rule_caution(primary)
-    if caution:
+    finished = Finished(study, done, evals)
+    rows = compare_arms(finished, means, unequal, first_declared(study, manifest))
+    if caution := rule_caution(primary):
         rows = [row.with_(why="; ".join(filter(None, [row.why, caution]))) for row in rows]
     return StudyResults(
         format=RESULTS_FORMAT,
@@ -89,9 +91,9 @@ def study_results(
         interval=study.interval,
         budget=BudgetResult(**study.budget.model_dump(), unequal=unequal),
         comparisons=rows,
-        pgr=recovered_gaps(study, done, evals),
+        pgr=recovered_gaps(finished),
         arms=arms,
-        failed=[*failures, *unread, *failed_preparations],
+        failed=sorted([*failures, *unread], key=lambda one: bool(one.preparation)),
         unfinished=len(runs) - len(done),
     )
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import ConfigDict
-
 from rekindle.errors import DataError
 from rekindle.files import read_jsonl
 from rekindle.study.analyse.run_times import IN_STEP, without_evaluation
 from rekindle.study.plan.study_file import Budget
-from rekindle.study.schema import MeanSpent, Spent, Stored
+from rekindle.study.schema import Excerpt, MeanSpent, Spent
 from rekindle.study.store.layout import SPENT, counted, read_stored
 
 Means = Mapping[str, MeanSpent]  # by arm
 
 
-class _StageCost(Stored):
+class _StageCost(Excerpt):
     """What a stage.json says of the stage's cost."""
 
-    model_config = ConfigDict(extra="ignore")
     generated: float
     seconds: float
 

@@ -12,17 +12,17 @@ that spent unequally what the budget makes equal. A verdict is one of three:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from rekindle.errors import DataError
 from rekindle.evals.compare import LOWER_IS_BETTER, Difference, compare_many
 from rekindle.evals.pgr import recovered
 from rekindle.evals.significance import holm
-from rekindle.study.analyse.matched_runs import Evals, Key, error_line, matched_runs
+from rekindle.study.analyse.matched_runs import Finished, Key, error_line, matched_runs
 from rekindle.study.analyse.spending import Means, unequal_pair
 from rekindle.study.plan.fairness import has_stages
-from rekindle.study.plan.study_file import Comparison, PlannedRun, Study
+from rekindle.study.plan.study_file import Comparison, Study
 from rekindle.study.schema import ComparisonResult, DeclaredComparison, GapResult, Verdict
 from rekindle.study.store.declaration import compared_pairs
 
@@ -32,7 +32,6 @@ CANNOT_TELL: Verdict = "cannot tell yet"
 SMALL = "above 0, but smaller than what was declared to matter"
 _NAN = math.nan
 _UNDEFINED = Difference(_NAN, _NAN, _NAN, _NAN, _NAN, _NAN, n_problems=0, n_pairs=0)
-DOUBTFUL = "as many pairs had other data or problems as those that were kept, or more"
 
 
 def verdict_of(
@@ -49,9 +48,7 @@ def verdict_of(
 
 
 def compare_arms(
-    study: Study,
-    done: Sequence[PlannedRun],
-    evals: Evals,
+    finished: Finished,
     means: Means,
     unequal: Mapping[str, float],
     first: DeclaredComparison | None,
@@ -60,16 +57,17 @@ def compare_arms(
 
     `first` is what was declared before the first run, where another is in force.
     """
+    study = finished.study
     primary = (study.primary.metric, study.primary.level)
     pairs = compared_pairs(study, first)
     rows = []
     for metric, level in _metrics_compared(study, first):
         # The p-values of all comparisons in one metric are adjusted together.
-        family = [_compare(study, done, pair, metric, level, evals) for pair in pairs]
+        family = [_compare(finished, pair, metric, level) for pair in pairs]
         adjusted = holm([row.p_value for row in family])
         for i, (pair, row) in enumerate(zip(pairs, family, strict=True)):
             budget = unequal_pair(study.budget, means, arm=pair.arm, baseline=pair.baseline)
-            undecided = budget and _equal_was_promised(study, pair, done)
+            undecided = budget and _equal_was_promised(finished, pair)
             rows.append(
                 row.with_(
                     verdict=CANNOT_TELL if undecided else row.verdict,
@@ -82,18 +80,19 @@ def compare_arms(
     return rows
 
 
-def _equal_was_promised(study: Study, pair: Comparison, done: Sequence[PlannedRun]) -> bool:
+def _equal_was_promised(finished: Finished, pair: Comparison) -> bool:
     """Whether the budget makes two arms equal; without a limit, stages take what they take."""
-    arms = [run for run in done if run.arm in (pair.arm, pair.baseline)]
-    return study.budget.at_most is not None or not any(map(has_stages, arms))
+    arms = [run for run in finished.runs if run.arm in (pair.arm, pair.baseline)]
+    return finished.study.budget.at_most is not None or not any(map(has_stages, arms))
 
 
-def recovered_gaps(study: Study, done: Sequence[PlannedRun], evals: Evals) -> list[GapResult]:
+def recovered_gaps(finished: Finished) -> list[GapResult]:
     """The performance gap recovered by every arm that is not one of its ends, in each metric.
 
     Only bases and seeds that the arm and both ends have enter. A row says what a reader must know
     of it; without bounds, or without a value, why.
     """
+    study = finished.study
     if study.pgr is None:
         return []
     weak, ceiling = study.pgr.weak, study.pgr.ceiling
@@ -103,7 +102,7 @@ def recovered_gaps(study: Study, done: Sequence[PlannedRun], evals: Evals) -> li
         primary = study.primary
         return [_no_gap("none", primary.metric, primary.level, {"n_pairs": 0}, why)]
     return [
-        _gap(study, done, (weak, arm, ceiling), metric, level, evals)
+        _gap(finished, (weak, arm, ceiling), metric, level)
         for metric, level in _metrics_compared(study)
         for arm in students
     ]
@@ -118,15 +117,11 @@ def _no_gap(
 
 
 def _gap(
-    study: Study,
-    done: Sequence[PlannedRun],
-    arms: tuple[str, str, str],
-    metric: str,
-    level: str | None,
-    evals: Evals,
+    finished: Finished, arms: tuple[str, str, str], metric: str, level: str | None
 ) -> GapResult:
     """PGR of the weak arm, the student and the ceiling, `arms`."""
-    sets, why, doubtful = matched_runs(done, arms, evals, metric, level)
+    study, _, evals = finished
+    sets, why, _ = matched_runs(finished, arms, metric, level)
     counts = _count(study, sets)
     if not sets:
         why = why or ["no base and seed that all three arms have"]
@@ -137,7 +132,6 @@ def _gap(
         gap = recovered(*of_arms, metric=metric, level=level, bases=bases)
     except DataError as error:
         return _no_gap(arms[1], metric, level, counts._asdict(), error_line(error))
-    why += [DOUBTFUL] if doubtful else []
     why += [gap.reason] if gap.reason else []
     return GapResult(
         method=arms[1],
@@ -163,21 +157,17 @@ def _metrics_compared(
 
 
 def _compare(
-    study: Study,
-    done: Sequence[PlannedRun],
-    pair: Comparison,
-    metric: str,
-    level: str | None,
-    evals: Evals,
+    finished: Finished, pair: Comparison, metric: str, level: str | None
 ) -> ComparisonResult:
     """A row of study.json, but for what the budget and the other rows say of it."""
-    sets, why, doubtful = matched_runs(done, (pair.baseline, pair.arm), evals, metric, level)
+    study, _, evals = finished
+    sets, why, doubtful = matched_runs(finished, (pair.baseline, pair.arm), metric, level)
     counts, bases = _count(study, sets), [base for base, _ in sets]
     pairs = [(evals[before.out], evals[after.out]) for before, after in sets.values()]
     change, lower = _UNDEFINED, metric in LOWER_IS_BETTER
     if sets:
         change = compare_many(pairs, metric=metric, level=level, bases=bases, kind=study.interval)
-        why = [*why, *([DOUBTFUL] if doubtful else []), *_reservations(study, counts)]
+        why = [*why, *_reservations(study, counts)]
     verdict = verdict_of(change, meaningful=study.meaningful, lower_is_better=lower)
     if doubtful or counts.n_bases == 1 < len(study.bases):
         verdict = CANNOT_TELL

@@ -40,11 +40,8 @@ def build_order(commands: Mapping[str, Sequence[str]], base: str) -> list[str]:
 
 
 def check_sources(commands: Mapping[str, Sequence[str]], bases: Collection[str]) -> None:
-    """Refuse models that cannot be made, or that are not used.
-
-    Raises:
-        ConfigError: a source is missing, models wait for each other, or one is not used.
-    """
+    """ConfigError where a model's source is missing, models wait for each other, or one is not
+    used."""
     sources = {name: sources_of(command) for name, command in commands.items()}
     for name, others in sources.items():
         for other in others:

@@ -19,6 +19,8 @@ from rekindle.study.plan.study_file import PlannedRun, Study
 from rekindle.training.parts import open_task
 
 _PASS_AT = re.compile(r"pass@([1-9][0-9]{0,8})")
+_SAME_MODEL = "arms begin with the same weights, and their models are prompted in the same way"
+_SAME_PROBLEMS = "a paired difference needs the same problems and the same decoding"
 _NO_MATTER = ("log", "checkpoint", "device")  # sections that change no weight
 
 
@@ -30,23 +32,11 @@ def check_runs(study: Study, runs: Sequence[PlannedRun]) -> None:
             that do not, a metric or level that would not be measured.
     """
     _check_order(runs)
-    _check_equal(study, runs)
-    _check_measured(study, next(run for run in runs if run.arm == study.baseline))
-
-
-def _check_equal(study: Study, runs: Sequence[PlannedRun]) -> None:
-    """Refuse arms that could not be compared as the study says.
-
-    Raises:
-        ConfigError: budgets that would not be equal or are not enforced, evaluations or models
-            that differ, arms that do not differ.
-    """
-    if study.budget.unit == "updates":
-        _check_updates(study, runs)
-    else:
-        _check_tokens(study, runs)
+    check_budget = _check_updates if study.budget.unit == "updates" else _check_tokens
+    check_budget(study, runs)
     _check_evaluation(study, runs)
     _check_differ(study, runs)
+    _check_measured(study, next(run for run in runs if run.arm == study.baseline))
 
 
 def _check_tokens(study: Study, runs: Sequence[PlannedRun]) -> None:
@@ -111,16 +101,15 @@ def planned_updates(runs: Sequence[PlannedRun]) -> dict[str, int]:
 def max_generated_tokens(runs: Sequence[PlannedRun]) -> dict[str, int]:
     """Arm -> the tokens that a run of it can generate in its steps, each answer as long as it may
     be; arms for which the recipe does not tell are left out."""
-    return {run.arm: most for run in runs if (most := _max_tokens(run)) is not None}
-
-
-def _max_tokens(run: PlannedRun) -> int | None:
-    shared, settings = run.recipe.shared, run.recipe.method.model_dump()
-    if find_method(shared.method).kind != "group":
-        return None
-    again = 1 + float(settings.get("extra_rollouts", 0.0))
-    answers = shared.optim.problems * int(settings["group_size"]) * again
-    return math.ceil(shared.optim.steps * answers * shared.sample.max_new_tokens)
+    most = {}
+    for run in runs:
+        shared, settings = run.recipe.shared, run.recipe.method.model_dump()
+        if find_method(shared.method).kind == "group":
+            again = 1 + float(settings.get("extra_rollouts", 0.0))
+            answers = shared.optim.problems * int(settings["group_size"]) * again
+            tokens = shared.optim.steps * answers * shared.sample.max_new_tokens
+            most[run.arm] = math.ceil(tokens)
+    return most
 
 
 def _updates(run: PlannedRun) -> int:
@@ -160,7 +149,13 @@ def _check_evaluation(study: Study, runs: Sequence[PlannedRun]) -> None:
         wanted = beside[run.base, run.seed]  # a preparation may give each base its own data
         for part, value in _evaluation_settings(run).items():
             if value != wanted[part]:
-                raise _unlike(run.arm, study.baseline, part, value, wanted[part])
+                raise ConfigError(
+                    f"arm '{run.arm}' would be evaluated in another way than '{study.baseline}'",
+                    got=f"{part}: {value}",
+                    wanted=f"{part}: {wanted[part]}",
+                    why=_SAME_MODEL if part == "model" else _SAME_PROBLEMS,
+                    fix=f"set '{part}' in the study's recipe, for all arms",
+                )
 
 
 def _evaluation_settings(run: PlannedRun) -> Mapping[str, object]:
@@ -173,25 +168,13 @@ def _evaluation_settings(run: PlannedRun) -> Mapping[str, object]:
     return {"eval": shared.eval.model_dump(), "sample": sampled, "task": task, "model": model}
 
 
-def _unlike(arm: str, first: str, part: str, mine: object, theirs: object) -> ConfigError:
-    if part == "model":
-        why = "arms begin with the same weights, and their models are prompted in the same way"
-    else:
-        why = "a paired difference needs the same problems and the same decoding"
-    return ConfigError(
-        f"arm '{arm}' would be evaluated in another way than '{first}'",
-        got=f"{part}: {mine}",
-        wanted=f"{part}: {theirs}",
-        why=why,
-        fix=f"set '{part}' in the study's recipe, for all arms",
-    )
-
-
 def _check_differ(study: Study, runs: Sequence[PlannedRun]) -> None:
     """What is compared differs in something that can matter."""
     settings: dict[str, Mapping[str, object]] = {}
     for run in runs:
-        settings.setdefault(run.arm, _settings_that_matter(run))  # of one base and seed
+        tree = run.recipe.resolved().items()
+        of_arm = {key: part for key, part in tree if key not in _NO_MATTER}
+        settings.setdefault(run.arm, of_arm)  # of one base and seed
     for pair in study.pairs():
         if settings[pair.arm] == settings[pair.baseline]:
             raise ConfigError(
@@ -200,10 +183,6 @@ def _check_differ(study: Study, runs: Sequence[PlannedRun]) -> None:
                 "0 by construction",
                 fix="set what is compared in one of them, or compare others",
             )
-
-
-def _settings_that_matter(run: PlannedRun) -> Mapping[str, object]:
-    return {key: part for key, part in run.recipe.resolved().items() if key not in _NO_MATTER}
 
 
 def _check_order(runs: Sequence[PlannedRun]) -> None:

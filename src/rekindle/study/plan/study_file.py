@@ -197,11 +197,7 @@ class Preparation:
 
 
 def check_study(study: Study) -> None:
-    """Refuse names, comparisons, seeds, bases and settings that make no sense.
-
-    Raises:
-        ConfigError: which, and why.
-    """
+    """ConfigError where names, comparisons, seeds, bases or settings make no sense."""
     _check_names(study)
     _check_comparisons(study)
     models = [base if base in study.models else canonical_name(base) for base in study.bases]

@@ -19,10 +19,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import connection, forkserver, get_context
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess, SpawnProcess
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -34,16 +35,11 @@ from rekindle.study.run.jobs import Executor, Job, Outcome, run_job, watch_study
 _GRACE = 60.0  # seconds for a step and a checkpoint before a worker is killed
 _UNKNOWN = 255  # exit code where the process that would know it is gone
 _JOBS = 32  # of one worker, whose heap grows by some 4 MB a job; a new one costs next to nothing
-_Process = ForkServerProcess | SpawnProcess
 EXECUTORS = ("local", "ray")
 
 
 def check_executor(name: str, jobs: int | None) -> None:
-    """Refuse an executor that there is not, or too few jobs.
-
-    Raises:
-        ConfigError: which.
-    """
+    """ConfigError where there is no such executor, or where there are too few jobs."""
     if name not in EXECUTORS:
         raise ConfigError(
             f"there is no executor '{name}'",
@@ -55,13 +51,10 @@ def check_executor(name: str, jobs: int | None) -> None:
 
 
 def make_executor(name: str, jobs: int | None) -> Executor:
-    """The executor of a name, with `jobs` at once; None: one a GPU, or one a core.
+    """An executor that is checked, with `jobs` at once; None: one a GPU, or one a core.
 
-    Raises:
-        ConfigError: see `check_executor`.
-        MissingExtraError: ray is not installed.
+    MissingExtraError where ray is not installed.
     """
-    check_executor(name, jobs)
     if name == "ray":
         return RayPool(jobs)
     import torch
@@ -79,11 +72,11 @@ def warm_up() -> None:
 
 @dataclass
 class _Worker:
-    process: _Process
+    process: BaseProcess
     pipe: Connection
     alive: Connection  # open as long as the study is there
     job: Job | None = None
-    began: float = field(default=0.0)
+    began: float = 0.0
     served: int = 0
 
 
@@ -96,19 +89,13 @@ class LocalPool:
     """
 
     def __init__(self, slots: int, *, cards: tuple[int, ...] = ()) -> None:
-        self._slots = slots
+        self.slots = slots
         self._cards = cards
         self._workers: list[_Worker | None] = [None] * slots
 
-    @property
-    def slots(self) -> int:
-        """How many run at once."""
-        return self._slots
-
     def submit(self, job: Job) -> None:
         """Start a job in a free worker."""
-        for place in range(self._slots):
-            worker = self._workers[place]
+        for place, worker in enumerate(self._workers):
             if worker is not None and worker.job is not None:
                 continue
             if worker is None or not worker.process.is_alive():
@@ -116,7 +103,7 @@ class LocalPool:
             worker.pipe.send(job)
             worker.job, worker.began = job, time.monotonic()
             return
-        raise ValueError(f"all {self._slots} workers are busy")
+        raise ValueError(f"all {self.slots} workers are busy")
 
     def wait(self, seconds: float) -> list[Outcome]:
         """What ended; a worker that died ends its job as `lost`."""
@@ -162,20 +149,20 @@ class LocalPool:
                 worker.process.kill()
                 worker.process.join()
             worker.alive.close()
-        self._workers = [None] * self._slots
+        self._workers = [None] * self.slots
         return outcomes
 
     def _start(self, place: int) -> _Worker:
         ours, theirs = connection.Pipe()
         watched, alive = connection.Pipe(duplex=False)
         env = {"OMP_NUM_THREADS": "1"}
-        process: _Process
+        context: SpawnContext | ForkServerContext = get_context("forkserver")
         if self._cards:
             env["CUDA_VISIBLE_DEVICES"] = str(self._cards[place % len(self._cards)])
-            process = get_context("spawn").Process(target=_serve, args=(theirs, watched, env))
+            context = get_context("spawn")
         else:
             warm_up()
-            process = get_context("forkserver").Process(target=_serve, args=(theirs, watched, env))
+        process = context.Process(target=_serve, args=(theirs, watched, env))
         with _without_main():
             process.start()
         theirs.close()
@@ -268,17 +255,11 @@ class RayPool:
         if self._mine:
             ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
         room = ray.cluster_resources()
-        self._cards = room.get("GPU", 0.0) >= 1
-        self._slots = slots or int(room["GPU" if self._cards else "CPU"])
+        cards = 1 if room.get("GPU", 0.0) >= 1 else 0
+        self.slots = slots or int(room["GPU" if cards else "CPU"])
         # Ray would run a lost task again by itself; the study counts tries, so it must hear of it.
-        cards = 1 if self._cards else 0
         self._task = ray.remote(num_cpus=1, num_gpus=cards, max_retries=0)(_run_on_node)
         self._running: dict[Any, tuple[Job, float]] = {}
-
-    @property
-    def slots(self) -> int:
-        """How many run at once."""
-        return self._slots
 
     def submit(self, job: Job) -> None:
         """Hand a job to the cluster."""

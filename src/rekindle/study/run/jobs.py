@@ -58,9 +58,7 @@ class Outcome:
 class Executor(Protocol):
     """Where jobs run."""
 
-    @property
-    def slots(self) -> int:
-        """How many run at once."""
+    slots: int  # how many run at once
 
     def submit(self, job: Job) -> None:
         """Start a job; only while fewer than `slots` run."""

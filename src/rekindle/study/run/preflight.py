@@ -33,11 +33,7 @@ _WHOSE = (
 
 
 def check_inputs(study: Study, runs: Sequence[PlannedRun]) -> None:
-    """Refuse unfinished runs whose task, level, data files or models are missing.
-
-    Raises:
-        ConfigError: which arm, and the error of its run.
-    """
+    """ConfigError where the task, level, data files or models of an unfinished run are missing."""
     seen = set[str]()
     for run in runs:
         if is_finished(run.out):
@@ -46,11 +42,14 @@ def check_inputs(study: Study, runs: Sequence[PlannedRun]) -> None:
         problems = repr((run.recipe.shared.task, run.recipe.shared.eval))
         try:
             for name in sorted(models - seen):
-                _check_model(name, run.needs)
+                located(name)
+                error = missing_directory(name)
+                if error is not None and not _made_first(name, run.needs):
+                    raise error
             if problems not in seen:
                 evaluation_problems(run)
-        except RekindleError as error:
-            raise ConfigError(f"arm '{run.arm}': {error}") from error
+        except RekindleError as refusal:
+            raise ConfigError(f"arm '{run.arm}': {refusal}") from refusal
         seen |= {*models, problems}
 
 
@@ -104,13 +103,6 @@ def _weak_in(section: Mapping[str, object]) -> Iterator[str]:
             yield from _weak_in(value)
         elif key == "weak" and isinstance(value, str):
             yield value
-
-
-def _check_model(name: str, needs: Sequence[Path]) -> None:
-    located(name)
-    error = missing_directory(name)
-    if error is not None and not _made_first(name, needs):
-        raise error
 
 
 def _made_first(path: str | None, needs: Sequence[Path]) -> bool:

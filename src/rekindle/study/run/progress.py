@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -37,7 +37,7 @@ def announce(study: Study, runs: Sequence[PlannedRun], preparations: Sequence[Pr
 
 
 class Table:
-    """A context manager; call `started`, `ended` and `refresh` as things happen."""
+    """Call `started`, `ended` and `refresh` as things happen, while it is `drawn`."""
 
     def __init__(
         self, runs: Sequence[PlannedRun], before: Sequence[Preparation], *, quiet: bool
@@ -50,25 +50,15 @@ class Table:
         for run in runs:
             self._groups.setdefault(run.arm, []).append(run.out)
         self._steps = {run.out: run.recipe.shared.optim.steps for run in runs}
-        self._began, self._ended = time.monotonic(), 0
+        self._began = time.monotonic()
         self._quiet = quiet
         console = Console(stderr=True)
         live = console.is_terminal and not quiet
         self._live = Live(console=console, refresh_per_second=2) if live else None
 
-    def __enter__(self) -> Table:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+    def drawn(self) -> AbstractContextManager[object]:
+        """The block in which the table is on the terminal, if there is one."""
+        return self._live or nullcontext()
 
     def started(self, place: Path) -> None:
         """A job was given to a worker."""
@@ -77,7 +67,6 @@ class Table:
 
     def ended(self, outcome: Outcome) -> None:
         """A job ended; a failure is printed with its reason."""
-        self._ended += 1
         if self._quiet:
             return
         sign = _SIGNS[outcome.ending]

@@ -16,22 +16,24 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple, Required, TypedDict, Unpack
 
+from rekindle.engine.rundir import Mode
 from rekindle.errors import EXIT_RESUMABLE
-from rekindle.files import write_json
+from rekindle.files import remove_tree, write_json
 from rekindle.study.analyse.results import study_results
 from rekindle.study.plan.planning import plan, preparations
 from rekindle.study.plan.study_file import PlannedRun, Preparation, Study
 from rekindle.study.run.jobs import Executor, Job, Outcome
 from rekindle.study.run.progress import Table
 from rekindle.study.schema import Failure, FailureNote, PreparedNote, StudyResults
-from rekindle.study.store.claim import Mode, claim_study
+from rekindle.study.store.claim import claim_study
 from rekindle.study.store.cost import Ledger, read_cost
-from rekindle.study.store.layout import RESULTS, is_finished, read_stored
+from rekindle.study.store.layout import RESULTS, SESSIONS, is_finished, read_stored
 from rekindle.study.store.relocate import known_roots, rebased
 
 _TRIES = 2  # of a job whose worker was lost
@@ -54,10 +56,9 @@ class Work:
         """Read what earlier sessions finished, and what failed; `roots`: the directory's names."""
         self.done = {run.out for run in self.runs if is_finished(run.out)}
         self.done |= {item.out for item in self.before if _was_prepared(item, roots)}
-        places = [*self.needs()]
         self.earlier = {
             place: f"{read_stored(_failure(place), FailureNote).why} (in an earlier session)"
-            for place in places
+            for place in self.needs()
             if place not in self.done and _failure(place).exists()
         }
 
@@ -113,7 +114,8 @@ class Work:
     def run(self, executor: Executor, ledger: Ledger, *, quiet: bool) -> bool:
         """Run what is not finished; True after SIGTERM or SIGINT, everything saved."""
         signals: list[int] = []
-        with _signals_into(signals), Table(self.runs, self.before, quiet=quiet) as table:
+        table = Table(self.runs, self.before, quiet=quiet)
+        with _signals_into(signals), table.drawn():
             try:
                 _run_all(self, executor, table, ledger, lambda: bool(signals))
             finally:
@@ -125,25 +127,53 @@ class Work:
     def results(self, study: Study, out: Path, runs: Sequence[PlannedRun]) -> StudyResults:
         """What study.json holds of a study's finished runs, but for what the study itself cost."""
         why = {**self.earlier, **self.failed}
-        return study_results(
-            study,
-            out,
-            runs,
-            [
-                Failure(arm=run.arm, base=run.base, seed=run.seed, why=why[run.out])
-                for run in runs
-                if run.out in why
-            ],
-            [
-                Failure(preparation=item.name, base=item.base, why=why[item.out])
-                for item in self.before
-                if item.out in why
-            ],
-        )
+        failures = [
+            Failure(arm=run.arm, base=run.base, seed=run.seed, why=why[run.out])
+            for run in runs
+            if run.out in why
+        ]
+        failures += [
+            Failure(preparation=item.name, base=item.base, why=why[item.out])
+            for item in self.before
+            if item.out in why
+        ]
+        return study_results(study, out, runs, failures)
 
 
-def execute_study(
-    study: Study,
+class SessionOptions(TypedDict, total=False):
+    """How a study is run. `since`: `time.monotonic()` when the command began; None: now."""
+
+    executor: Required[Executor]
+    mode: Mode
+    command: str
+    quiet: bool
+    since: float | None
+
+
+class Part(NamedTuple):
+    """A study that is run in a session, perhaps beside others."""
+
+    study: Study
+    out: Path
+    runs: list[PlannedRun]
+
+
+def execute_study(study: Study, out: Path, **options: Unpack[SessionOptions]) -> StudyResults:
+    """Run what is not finished yet and write the results to study.json.
+
+    Raises:
+        RunDirectoryError: `out` exists (new), is no study, is in use, or holds runs that were made
+            with other settings than the study file has now.
+        SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, everything saved.
+    """
+    runs = plan(study, out)
+    work = Work(runs, preparations(study, out))
+    return execute_parts([Part(study, out, runs)], work, out, **options)[0]
+
+
+def execute_parts(
+    parts: Sequence[Part],
+    work: Work,
     out: Path,
     *,
     executor: Executor,
@@ -151,28 +181,28 @@ def execute_study(
     command: str = "",
     quiet: bool = False,
     since: float | None = None,
-) -> StudyResults:
-    """Run what is not finished yet and write the results to study.json.
+) -> list[StudyResults]:
+    """Run the `work` of all parts, every directory claimed or none; write the study.json of each.
 
-    `since`: `time.monotonic()` when the command began; None: now.
-
-    Raises:
-        RunDirectoryError: `out` exists (new), is no study, is in use, or holds runs that were made
-            with other settings than the study file has now.
-        SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, everything saved.
+    What the session cost is in `out`/sessions.json. Raises: see `execute_study`.
     """
-    work = Work(plan(study, out), preparations(study, out))
-    lock = claim_study(study, out, work.runs, mode=mode, command=command, workers=executor.slots)
-    try:
-        work.load(known_roots(out))
-        ledger = Ledger(out, workers=executor.slots, since=since)
+    workers = executor.slots
+    with ExitStack() as claims:
+        for study, place, runs in parts:
+            lock = claim_study(study, place, runs, mode=mode, command=command, workers=workers)
+            claims.callback(lock.release)
+        if mode == "overwrite":
+            remove_tree(out / SESSIONS)
+        work.load([root for part in parts for root in known_roots(part.out)])
+        ledger = Ledger(out, workers=workers, since=since)
         stopped = work.run(executor, ledger, quiet=quiet)
-        results = work.results(study, out, work.runs)
+        results = [work.results(*part) for part in parts]
         ledger.write()  # the statistics took their time too
-        results = results.with_(cost=read_cost(out))
-        write_json(out / RESULTS, results.plain())
-    finally:
-        lock.release()
+        results = [
+            one.with_(cost=read_cost(part.out)) for one, part in zip(results, parts, strict=True)
+        ]
+        for one, part in zip(results, parts, strict=True):
+            write_json(part.out / RESULTS, one.plain())
     if stopped:
         raise SystemExit(EXIT_RESUMABLE)
     return results

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rekindle.engine.progress import say
+from rekindle.engine.rundir import Mode
 from rekindle.errors import ConfigError, RunDirectoryError
 from rekindle.study.plan.planning import load_study, plan, preparations
 from rekindle.study.plan.study_file import PlannedRun, Study
@@ -15,13 +16,8 @@ from rekindle.study.run.preflight import check_inputs
 from rekindle.study.run.progress import announce
 from rekindle.study.run.runner import Work, execute_study
 from rekindle.study.schema import StudyResults
-from rekindle.study.store.archive_read import (
-    refuse_existing,
-    refuse_no_archive,
-    unpack_into,
-    unpacked,
-)
-from rekindle.study.store.claim import Mode, refuse_renamed, refuse_start, refuse_unlike
+from rekindle.study.store.archive_read import refuse_taking, unpack_into, unpacked
+from rekindle.study.store.claim import refuse_start, refuse_unlike
 from rekindle.study.store.layout import MANIFEST, is_finished
 from rekindle.study.store.relocate import known_roots
 
@@ -78,13 +74,7 @@ def run_study(
         mode = "resume"
         check_inputs(checked, runs)
     return execute_study(
-        checked,
-        Path(out),
-        executor=pool,
-        mode=mode,
-        command=command,
-        quiet=quiet,
-        since=since,
+        checked, Path(out), executor=pool, mode=mode, command=command, quiet=quiet, since=since
     )
 
 
@@ -107,8 +97,7 @@ def preview_study(
         say(_left_to_run(checked, Path(out), runs, mode=mode))
         return
     _refuse_other_mode(mode)
-    refuse_no_archive(Path(archive))
-    refuse_existing(Path(out))
+    refuse_taking(Path(archive), Path(out))
     with unpacked(Path(archive)) as place:
         _refuse_other_archive(checked, place, Path(archive))
         there = plan(checked, place)
@@ -119,9 +108,8 @@ def preview_study(
 def begin_from(study: Study, archive: Path, out: Path, *, mode: Mode) -> None:
     """Make `out` a study directory with the finished runs of an archive of the same study.
 
-    Raises:
-        ConfigError: `mode` is not `new`.
-        RunDirectoryError, DataError: `out` exists, or the archive is another study's, or damaged.
+    ConfigError where `mode` is not `new`; RunDirectoryError or DataError where `out` exists, or the
+    archive is another study's, or damaged.
     """
     _refuse_other_mode(mode)
     unpack_into(archive, out, check=lambda place: _refuse_other_archive(study, place, archive))
@@ -180,8 +168,7 @@ def _refuse_other_mode(mode: Mode) -> None:
 def _refuse_other_archive(study: Study, place: Path, archive: Path) -> None:
     """Refuse an archive, unpacked to `place`, that is not this study's."""
     runs = plan(study, place)
-    refuse_unlike(place, runs)
-    refuse_renamed(place, study)
+    refuse_unlike(study, place, runs)
     if not any(is_finished(run.out) for run in runs):
         raise RunDirectoryError(
             f"{archive} holds no run of this study",

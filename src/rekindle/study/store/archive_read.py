@@ -35,17 +35,14 @@ def is_archive(place: Path) -> bool:
 def unpack_into(archive: Path, out: Path, *, check: Callable[[Path], None] | None = None) -> None:
     """Make `out` a study directory with the finished runs of an archive, to be resumed.
 
-    Args:
-        archive, out: from where, and to where.
-        check: raises what speaks against it, given a directory with the archive's content; `out`
-            is made only after that.
+    `check` raises what speaks against it, given a directory with the archive's content; `out` is
+    made only after that.
 
     Raises:
         RunDirectoryError: `archive` is none, or `out` exists.
         DataError: the archive is damaged.
     """
-    refuse_no_archive(archive)
-    refuse_existing(out)
+    refuse_taking(archive, out)
     with written_aside(out, "unpacking to") as aside:
         _unpack(archive, aside)
         if check is not None:
@@ -53,18 +50,14 @@ def unpack_into(archive: Path, out: Path, *, check: Callable[[Path], None] | Non
         replace_dir(aside, out)
 
 
-def refuse_no_archive(archive: Path) -> None:
-    """Raises RunDirectoryError where there is no archive."""
+def refuse_taking(archive: Path, out: Path) -> None:
+    """Raises RunDirectoryError where there is no archive, or `out` is no new directory."""
     if not is_archive(archive):
         raise RunDirectoryError(
             f"{archive} is no archive of a study",
             wanted=f"a directory with {RUNS}",
             fix="rekindle export STUDY --out DIR makes one",
         )
-
-
-def refuse_existing(out: Path) -> None:
-    """Raises RunDirectoryError where `out` exists: an archive is unpacked into a new directory."""
     if out.exists():
         raise RunDirectoryError(
             f"{out} exists", fix="--resume continues it; --from starts a new directory"
@@ -75,8 +68,7 @@ def refuse_existing(out: Path) -> None:
 def unpacked(place: Path) -> Iterator[Path]:
     """A study directory for reading: `place`, or what its archive holds, while the block lasts.
 
-    Raises:
-        DataError: the archive is damaged.
+    DataError where the archive is damaged.
     """
     if not is_archive(place):
         yield place

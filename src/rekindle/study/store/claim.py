@@ -10,12 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import yaml
 
 from rekindle.engine.manifest import STATE_FORMAT, make_manifest
-from rekindle.engine.rundir import LOCK, RunLock, differences, flat, refuse_in_use
+from rekindle.engine.rundir import (
+    LOCK,
+    Mode,
+    RunLock,
+    differences,
+    flat,
+    refuse_in_use,
+    refuse_mode,
+)
 from rekindle.errors import (
     ConfigError,
     DataError,
@@ -26,7 +34,6 @@ from rekindle.errors import (
 from rekindle.files import (
     clear_leftovers,
     explained_io,
-    is_leftover,
     remove_tree,
     write_atomic,
     write_json,
@@ -35,14 +42,18 @@ from rekindle.study.plan.planning import preparations, short_names
 from rekindle.study.plan.study_file import PlannedRun, Study
 from rekindle.study.schema import ManifestHead, StudyManifest
 from rekindle.study.store.cost import read_cost
-from rekindle.study.store.declaration import finished_runs, note_changes
+from rekindle.study.store.declaration import (
+    finished_runs,
+    note_changes,
+    stored_manifest,
+    stored_study,
+    stored_tree,
+)
 from rekindle.study.store.layout import DECLARED, MANIFEST, SESSIONS, read_head
-from rekindle.study.store.read import stored_manifest, stored_study, stored_tree
 from rekindle.study.store.relocate import REMOVE_RUN, known_roots, move_unfinished, rebased
 from rekindle.training.recipe import make_recipe
 from rekindle.version import __version__
 
-Mode = Literal["new", "resume", "overwrite"]
 OWN = ("runs", "prepared", "models", "study.json", "report.html", SESSIONS, DECLARED, MANIFEST)
 
 
@@ -79,7 +90,8 @@ def claim_study(
         else:
             manifest = _new_manifest(study, out, command=command, workers=workers)
             write_json(out / MANIFEST, manifest.plain())
-        write_atomic(out / DECLARED, _text(study))
+        text = yaml.safe_dump(study.declaration(), sort_keys=False, allow_unicode=True)
+        write_atomic(out / DECLARED, text)
     except RekindleError:
         lock.release()
         raise
@@ -93,23 +105,21 @@ def _new_manifest(study: Study, out: Path, *, command: str, workers: int) -> Stu
         fingerprints={"declared": study.declared_hash()},
         processes=workers,
     )
-    own = {
-        "study": study.study,
-        "places": [str(out)],
-        "primary": study.declared_comparison(),
-        "rule": study.rule(),
-        "declaration": study.declaration(),
-        "changes": [],
-    }
-    return StudyManifest.model_validate({**made_by, **own})
+    return StudyManifest.model_validate(
+        {
+            **made_by,
+            "study": study.study,
+            "places": [str(out)],
+            "primary": study.declared_comparison(),
+            "rule": study.rule(),
+            "declaration": study.declaration(),
+            "changes": [],
+        }
+    )
 
 
 def refuse_start(study: Study, out: Path, runs: Sequence[PlannedRun], *, mode: Mode) -> None:
-    """Refuse what `claim_study` refuses, and write nothing: of a dry run.
-
-    Raises:
-        RunDirectoryError, DataError: as `claim_study`.
-    """
+    """Refuse what `claim_study` refuses, and write nothing: of a dry run."""
     _refuse_mode(out, mode)
     refuse_in_use(out / LOCK)
     _continues(study, out, runs, mode)
@@ -118,8 +128,7 @@ def refuse_start(study: Study, out: Path, runs: Sequence[PlannedRun], *, mode: M
 def _continues(study: Study, out: Path, runs: Sequence[PlannedRun], mode: Mode) -> bool:
     """Whether the study in `out` is continued (else: begun); refuses what forbids either."""
     if mode == "resume" and (out / DECLARED).exists():
-        refuse_unlike(out, runs)
-        refuse_renamed(out, study)
+        refuse_unlike(study, out, runs)
         read_cost(out)
         return True
     if mode != "overwrite":
@@ -127,45 +136,25 @@ def _continues(study: Study, out: Path, runs: Sequence[PlannedRun], mode: Mode) 
     return False
 
 
-def refuse_unlike(out: Path, runs: Sequence[PlannedRun]) -> None:
+def refuse_unlike(study: Study, out: Path, runs: Sequence[PlannedRun]) -> None:
     """Refuse a study directory whose runs are not those that are planned in it now.
 
     Raises:
-        RunDirectoryError: it is another version's, or runs were made with other settings (they are
-            listed).
+        RunDirectoryError: it is another version's, runs were made with other settings (they are
+            listed), or a base's runs would be looked for elsewhere.
         DataError: what the study or a run wrote is damaged.
     """
     _refuse_other_version(out)
     stored_manifest(out)  # its results need it, once everything has run
     _refuse_other_runs(out, runs)
-
-
-def _text(study: Study) -> str:
-    return yaml.safe_dump(study.declaration(), sort_keys=False, allow_unicode=True)
+    _refuse_renamed(out, study)
 
 
 def _refuse_mode(out: Path, mode: Mode) -> None:
     modes = get_args(Mode)
     if mode not in modes:  # of a caller in Python
         raise ConfigError(f"there is no mode '{mode}'", fix=did_you_mean(mode, modes))
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise RunDirectoryError(f"{out} is a file", wanted="a directory", fix="check --out")
-    filled = any(p.name != LOCK and not is_leftover(p) for p in out.iterdir())
-    if filled and mode == "new":
-        raise RunDirectoryError(
-            f"{out} exists",
-            why="a study is never mixed with another",
-            fix="--resume continues it, --overwrite replaces it, or give another --out",
-        )
-    if filled and not _is_ours(out, mode):
-        raise RunDirectoryError(
-            f"{out} is not a study directory",
-            wanted=f"a directory with a {MANIFEST} of a study",
-            why="nothing that is not ours is resumed or deleted",
-            fix="check --out; if it is a study whose manifest is damaged, remove it yourself",
-        )
+    refuse_mode(out, mode, lambda place: _is_ours(place, mode), kind="study")
 
 
 def _is_ours(out: Path, mode: Mode) -> bool:
@@ -204,12 +193,17 @@ def _resolved_now(tree: Mapping[str, object]) -> Mapping[str, object]:
         return tree
 
 
-def _refuse_other_formats(out: Path, runs: Sequence[PlannedRun]) -> None:
-    """Refuse runs that another version made, as `_refuse_other_version` does the study."""
-    heads = {run.out: read_head(run.out) for run in runs if (run.out / "config.yaml").exists()}
+def _first_of(lines: Sequence[str]) -> str:
+    more = f"\n    and {len(lines) - 5} more" if len(lines) > 5 else ""
+    return "\n    ".join(lines[:5]) + more
+
+
+def _refuse_other_runs(out: Path, runs: Sequence[PlannedRun]) -> None:
+    """Refuse runs that another version made, or that were made with other settings."""
+    begun = [(run, read_head(run.out)) for run in runs if (run.out / "config.yaml").exists()]
     lines = [
-        f"{place.relative_to(out)}: {_version(head)}"
-        for place, head in heads.items()
+        f"{run.out.relative_to(out)}: {_version(head)}"
+        for run, head in begun
         if head.state_format != STATE_FORMAT
     ]
     if lines:
@@ -221,27 +215,14 @@ def _refuse_other_formats(out: Path, runs: Sequence[PlannedRun]) -> None:
             fix="resume with the version that made them, or remove the directories of these runs: "
             "--resume makes only them again",
         )
-
-
-def _first_of(lines: Sequence[str]) -> str:
-    more = f"\n    and {len(lines) - 5} more" if len(lines) > 5 else ""
-    return "\n    ".join(lines[:5]) + more
-
-
-def _refuse_other_runs(out: Path, runs: Sequence[PlannedRun]) -> None:
-    _refuse_other_formats(out, runs)
     changed, versions, roots = [], set[str | None](), known_roots(out)
-    for run in runs:
-        config = run.out / "config.yaml"
-        if not config.exists():
-            continue
-        version = read_head(run.out).rekindle
-        before = flat(_resolved_now(stored_tree(config, fix=REMOVE_RUN)))
+    for run, head in begun:
+        before = flat(_resolved_now(stored_tree(run.out / "config.yaml", fix=REMOVE_RUN)))
         after = flat(run.recipe.resolved())
         lines = differences(rebased(before, roots), rebased(after, roots))
         if lines:
             changed.append(f"{run.out.relative_to(out)}: " + "; ".join(lines[:3]))
-            versions.add(version)
+            versions.add(head.rekindle)
     if changed:
         other = sorted(str(version) for version in versions - {__version__})
         raise RunDirectoryError(
@@ -265,13 +246,8 @@ def _note_directory(study: Study, out: Path, runs: Sequence[PlannedRun]) -> None
     move_unfinished(out, [run.out for run in runs] + prepared, known_roots(out))
 
 
-def refuse_renamed(out: Path, study: Study) -> None:
-    """Refuse bases that would make finished runs of another base look as if they were not there.
-
-    Raises:
-        RunDirectoryError: which, and what to do.
-        DataError: what was declared cannot be read.
-    """
+def _refuse_renamed(out: Path, study: Study) -> None:
+    """Refuse bases that would make finished runs of another base look as if they were not there."""
     before = short_names(stored_study(out)[1].bases)
     names = short_names(study.bases)
     for base, was in before.items():

@@ -15,12 +15,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from rekindle.engine.manifest import code_version, now
-from rekindle.files import read_json, write_json
+from rekindle.files import write_json
 from rekindle.study.schema import Session, StudyCost
-from rekindle.study.store.layout import SESSIONS, damaged, faults
+from rekindle.study.store.layout import SESSIONS, read_stored
 
 _EVERY = 10.0  # seconds
 
@@ -96,20 +94,13 @@ def read_cost(out: Path) -> StudyCost | None:
 
 
 def read_sessions(path: Path) -> list[Session]:
-    """The content of sessions.json.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
-    tree = read_json(path)
-    wanted = "a list of sessions, each with wall_seconds, busy_seconds, workers"
-    fix = "restore it, or remove it: the cost is then counted from now on"
-    if not isinstance(tree, list):
-        raise damaged(path, tree, wanted, fix)
-    try:
-        return [Session.read(session) for session in tree]
-    except ValidationError as error:
-        raise damaged(path, faults(error), wanted, fix) from error
+    """The content of sessions.json; DataError where it is missing or damaged."""
+    return read_stored(
+        path,
+        list[Session],
+        wanted="a list of sessions, each with wall_seconds, busy_seconds, workers",
+        fix="restore it, or remove it: the cost is then counted from now on",
+    )
 
 
 def cost_line(cost: StudyCost) -> str:

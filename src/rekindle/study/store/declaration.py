@@ -14,8 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from rekindle.engine.manifest import now
 from rekindle.engine.rundir import differences, flat
+from rekindle.errors import ConfigError
 from rekindle.files import write_json
 from rekindle.study.plan.study_file import Comparison, PlannedRun, Study
 from rekindle.study.schema import (
@@ -26,8 +29,15 @@ from rekindle.study.schema import (
     StudyManifest,
     digest,
 )
-from rekindle.study.store.layout import DECLARED, MANIFEST, is_finished
-from rekindle.study.store.read import parse_study, stored_manifest, stored_study
+from rekindle.study.store.layout import (
+    DECLARED,
+    MANIFEST,
+    RESTORE,
+    damaged,
+    is_finished,
+    read_stored,
+)
+from rekindle.training.recipe import checked
 
 UNKNOWN_RULE = "the declared rule is not known, because study.yaml was edited by hand"
 BY_HAND = f"the {DECLARED} in the study's directory was edited by hand"
@@ -47,8 +57,7 @@ class _InForce(NamedTuple):
 def note_changes(study: Study, out: Path, runs: Sequence[PlannedRun]) -> None:
     """Add to the manifest what `study` changes, with how many runs are finished by now.
 
-    Raises:
-        DataError: the manifest or study.yaml is damaged, or another version's.
+    DataError where the manifest or study.yaml is damaged, or another version's.
     """
     manifest, finished = stored_manifest(out), finished_runs(out)
     before = _in_force(out, manifest)
@@ -94,7 +103,7 @@ def _in_force(out: Path, manifest: StudyManifest) -> _InForce:
     # was in force before.
     by_hand = "" not in hashes and digest(tree) not in hashes
     if kept is not None and digest(kept) == hashes[-1]:
-        return _InForce(kept, parse_study(kept, out / MANIFEST), by_hand, known=True)
+        return _InForce(kept, _parse_study(kept, out / MANIFEST), by_hand, known=True)
     return _InForce(tree, study, by_hand, known=not by_hand)
 
 
@@ -143,3 +152,39 @@ def _rule_changes(study: Study, manifest: StudyManifest) -> list[str]:
         return []
     first = manifest.rule.plain()
     return differences(flat(first), flat(study.rule().plain())) if first else [UNKNOWN_RULE]
+
+
+def stored_manifest(out: Path) -> StudyManifest:
+    """The manifest of a study; DataError where it is missing, broken or without one of its keys."""
+    return read_stored(
+        out / MANIFEST,
+        StudyManifest,
+        wanted="the manifest of a study: 'fingerprints' with the hash of what was declared, "
+        "'changes' with 'finished_runs' each, and what made it",
+    )
+
+
+def stored_tree(path: Path, *, fix: str = RESTORE) -> Mapping[str, object]:
+    """The mapping in a YAML file that a study or a run wrote; DataError where it has none."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise damaged(path, str(error), "YAML", fix) from error
+    if not isinstance(tree, dict):
+        raise damaged(path, "nothing" if tree is None else tree, "keys and values", fix)
+    return tree
+
+
+def stored_study(out: Path) -> tuple[Mapping[str, object], Study]:
+    """What was declared last in a study directory, as it stands there and checked."""
+    tree = stored_tree(out / DECLARED)
+    return tree, _parse_study(tree, out / DECLARED)
+
+
+def _parse_study(tree: Mapping[str, object], path: Path) -> Study:
+    """The study in `path`; DataError where this version does not know its keys or values."""
+    try:
+        return checked(Study, tree, "")
+    except ConfigError as error:
+        got = error.what if error.got is None else f"{error.what}: {error.got}"
+        raise damaged(path, got, "the study file as this version writes it") from error

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from rekindle.errors import DataError
 from rekindle.files import read_json
-from rekindle.study.schema import RESULTS_FORMAT, ManifestHead, Stored, StudyResults
+from rekindle.study.schema import FROM_FILE, RESULTS_FORMAT, ManifestHead, StudyResults
 
 MANIFEST, DECLARED, RESULTS = "manifest.json", "study.yaml", "study.json"
 SESSIONS = "sessions.json"  # when it ran, with how many workers, and what that cost
@@ -22,7 +22,7 @@ SPENT = "spent.json"  # of a run that came from an archive, whose logs are thinn
 RESTORE = "restore it, resume with the version that made it, or start with another --out"
 _SHOWN = 5  # faults that are named; of more, how many
 
-S = TypeVar("S", bound=Stored)
+S = TypeVar("S")
 
 
 def damaged(path: Path, got: object, wanted: str | None, fix: str = RESTORE) -> DataError:
@@ -30,11 +30,11 @@ def damaged(path: Path, got: object, wanted: str | None, fix: str = RESTORE) -> 
     return DataError(f"{path} is damaged, or another version's", got=got, wanted=wanted, fix=fix)
 
 
-def read_stored(path: Path, model: type[S], *, wanted: str = "", fix: str = RESTORE) -> S:
-    """The model of a JSON file that a study or a run wrote.
+def read_stored(path: Path, kind: type[S], *, wanted: str = "", fix: str = RESTORE) -> S:
+    """What a JSON file of a study or a run holds.
 
     Args:
-        path, model: the file, and the shape of its content.
+        path, kind: the file, and the shape of its content: a model, or a list of models.
         wanted, fix: for the error, where more can be said than that it is a JSON object.
 
     Raises:
@@ -42,9 +42,9 @@ def read_stored(path: Path, model: type[S], *, wanted: str = "", fix: str = REST
     """
     tree = read_json(path)
     try:
-        return model.read(tree)
+        return TypeAdapter(kind).validate_python(tree, context=FROM_FILE)
     except ValidationError as error:
-        got = faults(error) if isinstance(tree, Mapping) else tree
+        got = faults(error) if error.errors()[0]["loc"] else tree
         raise damaged(path, got, wanted or "a JSON object", fix) from error
 
 
@@ -96,11 +96,7 @@ def counted(unit: str) -> str:
 
 
 def read_head(place: Path) -> ManifestHead:
-    """The keys of a run's or a study's manifest that any version has.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
+    """The keys of a manifest that any version has; DataError where it is missing or damaged."""
     return read_stored(place / MANIFEST, ManifestHead)
 
 

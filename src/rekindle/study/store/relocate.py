@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import yaml
-from pydantic import ConfigDict
 
 from rekindle.files import write_atomic
-from rekindle.study.schema import Stored
+from rekindle.study.schema import Excerpt
+from rekindle.study.store.declaration import stored_tree
 from rekindle.study.store.layout import MANIFEST, RESULTS, is_finished, read_head, read_stored
-from rekindle.study.store.read import stored_tree
 
 ROOT = "{study}"
 REMOVE_RUN = "restore it, or remove the run's directory: --resume makes it again"
@@ -29,28 +28,24 @@ _BELOW = ("runs", "prepared", "models")
 T = TypeVar("T")
 
 
-class _Run(Stored):
-    model_config = ConfigDict(extra="ignore")
+class _Run(Excerpt):
     out: str
 
 
-class _Arm(Stored):
-    model_config = ConfigDict(extra="ignore")
+class _Arm(Excerpt):
     runs: list[_Run]
 
 
-class _RunPaths(Stored):
-    """The directories of runs in study.json, of whatever version."""
+class _RunPaths(Excerpt):
+    """The directories of runs in study.json."""
 
-    model_config = ConfigDict(extra="ignore")
     arms: dict[str, _Arm]
 
 
 def known_roots(out: Path) -> tuple[str, ...]:
     """The names that the directory of a study has or had: now, absolute, and as noted before.
 
-    Raises:
-        DataError: its manifest or results are damaged.
+    DataError where its manifest or results are damaged.
     """
     known = [str(out), os.path.relpath(out), str(out.absolute()), str(out.resolve())]
     if (out / MANIFEST).exists():
@@ -91,10 +86,7 @@ def move_unfinished(out: Path, places: Sequence[Path], roots: Sequence[str]) -> 
     """Write `out` for all its other names into the configs of runs that are not finished.
 
     A run continues only with the config that it began with. Finished ones stay as they are.
-
-    Args:
-        places: run directories, and those of preparations.
-        roots: see `known_roots`.
+    `places`: directories of runs and preparations; `roots`: see `known_roots`.
     """
     for place in places:
         if is_finished(place):
