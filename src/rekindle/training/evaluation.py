@@ -89,8 +89,7 @@ def evaluate(
         model: testbed/<name>, a directory, a hub id, or a loaded policy.
         task: a task's name, a .jsonl file, a directory of splits, rows, or a `rekindle.Task`.
         reward: grades answers instead of the task's verifier, as in `train`.
-        samples, problems: answers to a problem, and problems a level; None: 8 and 200.
-        levels: of the task; None: all.
+        samples, problems, levels: answers to a problem, problems a level; None: 8, 200, all levels.
         seed: of the problems and the draws.
         contrast: a weaker model, whose logits the model is pushed away from.
         overrides: settings as `section.key=value`.
