@@ -2,6 +2,7 @@
 
 import functools
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -229,6 +230,40 @@ def test_what_exec_made_without_a_module_is_identified_by_its_code():
 
     assert made(0.5).grade_many(ASKED) == [Score(0.5)] * len(ASKED)
     assert made(0.5).fingerprint() == made(0.5).fingerprint() != made(1.0).fingerprint()
+
+
+def test_lambdas_of_one_line_are_told_apart():
+    zero, one = (lambda problems, texts: [0.0] * len(texts)), (lambda p, texts: [1.0] * len(texts))
+    assert PythonReward.of(zero).fingerprint() != PythonReward.of(one).fingerprint()
+
+
+def test_a_method_is_identified_by_its_object():
+    class Owner(Versioned):
+        def scores(self, problems, texts):
+            return [0.0] * len(texts)
+
+    one, same, other = (PythonReward.of(Owner(v).scores).fingerprint() for v in ("1", "1", "2"))
+    assert one == same != other
+    assert one != PythonReward.of(Owner("1")).fingerprint()
+
+
+TYPED = """
+from rekindle.rewards.python_reward import PythonReward
+def reward(problems, texts):
+    return [float(len(text) > 1) for text in texts]
+print(PythonReward.of(reward).fingerprint())
+"""
+
+
+def test_a_function_typed_at_a_prompt_is_the_same_in_the_next_process():
+    """The loop inside is a code object of its own, whose repr has an address."""
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", TYPED], capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    }
+    assert len(said) == 1
 
 
 # --- by its place

@@ -74,6 +74,13 @@ def test_lists_arrays_and_tensors_are_the_same():
     assert lens_advantages(*tensors) == wanted
 
 
+def test_groups_named_by_single_tensors_are_their_numbers():
+    keys = [torch.tensor(i) for i in (0, 0, 1, 1)]
+    assert group_advantages("grpo", [1, 0, 0, 1], keys) == group_advantages(
+        "grpo", [1, 0, 0, 1], [0, 0, 1, 1]
+    )
+
+
 def test_nested_rows_are_their_own_groups_and_may_differ_in_length():
     nested = group_advantages("grpo", [[1, 0], [0, 0, 1], [1]])
     assert nested == group_advantages("grpo", [1, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 2])
@@ -99,6 +106,16 @@ def test_none_and_nan_are_missing_and_get_0():
         (lambda: group_advantages("grpo", [1, 0]), DataError, "'groups' is missing"),
         (lambda: group_advantages("grpo", [[1, 0]], ["a"]), DataError, "beside nested scores"),
         (lambda: group_advantages("grpo", [1, 0], ["a"]), DataError, "1 and 2"),
+        (lambda: group_advantages("grpo", [[1, 0], 0]), DataError, "nested otherwise"),
+        (lambda: group_advantages("grpo", []), DataError, "no rows"),
+        (lambda: lens_advantages([], [], [], []), DataError, "no rows"),
+        (lambda: group_advantages("grpo", [1, 0], [["a"], ["a"]]), DataError, "names no group"),
+        (lambda: group_advantages("grpo", [1, 0], [math.nan] * 2), DataError, "names no group"),
+        (
+            lambda: lens_advantages([[1, 0], [0] * 3], [[-1] * 3, [-1] * 2], [[3] * 3, [3] * 2]),
+            DataError,
+            "nested otherwise",
+        ),
         (lambda: group_advantages("grpo", [1, math.inf], "ab"), DataError, "finite"),
         (lambda: group_advantages("grpo", "10", "aa"), DataError, "finite numbers"),
         (lambda: group_advantages("grpo", [1, "x"], "aa"), DataError, "finite numbers"),

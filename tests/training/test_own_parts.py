@@ -9,7 +9,13 @@ from safetensors.torch import load_file
 
 import tiny
 from rekindle.engine.sampler import sampler_for
-from rekindle.errors import ConfigError, DataError, RewardFunctionError, RunDirectoryError
+from rekindle.errors import (
+    ConfigError,
+    DataError,
+    RewardFunctionError,
+    RunDirectoryError,
+    TrainingError,
+)
 from rekindle.records import Problem
 from rekindle.tasks import load_task
 from rekindle.training.train import train
@@ -279,6 +285,23 @@ def test_a_sampler_that_returns_other_problems_is_refused(base, tmp_path):
     with pytest.raises(Exception, match="other rollouts than were asked for") as caught:
         train(recipe(base), tmp_path / "run", task=ROWS, sampler=Swapped(), quiet=True)
     assert all(part in str(caught.value) for part in ("got:", "wanted:", "why:", "do:"))
+
+
+class Empty(Recording):
+    def sample(self, problems, *, samples, config, seed):
+        return None
+
+
+def test_a_sampler_that_returns_no_rollouts_is_refused(base, tmp_path):
+    with pytest.raises(TrainingError, match="what it returned"):
+        train(recipe(base), tmp_path / "run", task=ROWS, sampler=Empty(), quiet=True)
+
+
+def test_a_mode_or_recipe_that_is_none_is_refused_before_anything_is_touched(base, tmp_path):
+    with pytest.raises(ConfigError, match="no mode 'resum'"):
+        train(recipe(base), tmp_path / "run", task=ROWS, mode="resum", quiet=True)
+    with pytest.raises(ConfigError, match="this is no recipe"):
+        train(None, tmp_path / "run")
 
 
 def test_what_is_no_sampler_is_refused(base, tmp_path):

@@ -9,12 +9,12 @@ import os
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, get_args
 
 import yaml
 
 from rekindle.engine.manifest import STATE_FORMAT, Manifest, make_manifest
-from rekindle.errors import DataError, RekindleError, RunDirectoryError
+from rekindle.errors import ConfigError, DataError, RekindleError, RunDirectoryError, did_you_mean
 from rekindle.files import (
     clear_leftovers,
     explained_io,
@@ -170,10 +170,22 @@ def _forget_locks() -> None:
 os.register_at_fork(after_in_child=_forget_locks)
 
 
+def check_mode(mode: object) -> None:
+    """Refuse what is no mode, of a caller in Python.
+
+    Raises:
+        ConfigError: what there is is listed.
+    """
+    modes = get_args(Mode)
+    if mode not in modes:
+        raise ConfigError(f"there is no mode '{mode}'", fix=did_you_mean(str(mode), modes))
+
+
 def refuse_mode(
     directory: Path, mode: Mode, is_ours: Callable[[Path], bool], *, kind: str = "run"
 ) -> None:
     """Refuse a directory that is filled (new), or that is not of the kind (resume, overwrite)."""
+    check_mode(mode)
     with explained_io(directory, "reading"):
         if not directory.exists():
             return
@@ -226,7 +238,7 @@ def _refuse_changes(directory: Path, config: str, fingerprints: Mapping[str, str
             f"{directory} was made with different settings, data or model:\n    "
             + "\n    ".join(lines),
             why="a resumed run must be the same run",
-            fix="give the settings it was started with, or another --out",
+            fix="give what it was started with, another --out, or start again with --overwrite",
         )
 
 

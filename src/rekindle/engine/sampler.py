@@ -134,13 +134,17 @@ class SharedSampler:
         return [rollout for _, rollout in sorted(gathered, key=lambda item: item[0])]
 
 
-def check_rollouts(rollouts: Sequence[Rollout], problems: Sequence[Problem], samples: int) -> None:
+def check_rollouts(given: object, problems: Sequence[Problem], samples: int) -> None:
     """Refuse rollouts that are not what was asked for.
 
     Raises:
         TrainingError: too few or too many, another problem or sample in some place, or a token
             without its log-prob; the first such place is named.
     """
+    listed = given if isinstance(given, Sequence) else [given]
+    rollouts = [one for one in listed if isinstance(one, Rollout)]
+    if len(rollouts) < len(listed):
+        raise _other_rollouts("what it returned", given, "a list of rekindle.Rollout")
     expected = [(problem, sample) for problem in problems for sample in range(samples)]
     if len(rollouts) != len(expected):
         wanted = f"{len(expected)}: {samples} of each of {len(problems)} problems"

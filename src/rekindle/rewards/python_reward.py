@@ -63,7 +63,8 @@ class PythonReward:
         Raises:
             ConfigError: it cannot be called, is a class, or cannot be identified.
         """
-        named = reward if isinstance(reward, FunctionType | type) else type(reward)
+        named = reward.__func__ if inspect.ismethod(reward) else reward
+        named = named if isinstance(named, FunctionType | type) else type(named)
         name = name or named.__qualname__
         if isinstance(reward, type) or not callable(reward):
             raise ConfigError(
@@ -233,8 +234,10 @@ def _not_imported(place: str, error: Exception) -> ConfigError:
 
 
 def _digest_of(reward: object, name: str) -> str:
-    if isinstance(reward, Fingerprinted):
-        return hashlib.sha256(f"own: {reward.fingerprint()}".encode()).hexdigest()
+    method = reward.__name__ if inspect.ismethod(reward) else ""
+    owner = reward.__self__ if inspect.ismethod(reward) else reward
+    if isinstance(owner, Fingerprinted):
+        return hashlib.sha256(f"own: {owner.fingerprint()}{method}".encode()).hexdigest()
     parts: dict[str, str] = {}
     _describe(reward, parts, home=None)
     if not parts:
@@ -243,7 +246,8 @@ def _digest_of(reward: object, name: str) -> str:
             got=type(reward).__name__,
             wanted="a function, or an object with fingerprint()",
             why="a resumed run must be scored as it was before, and nothing says whether this is",
-            fix="give it a method fingerprint() that returns a text: its name and version",
+            fix="give it, or the object whose method it is, a method fingerprint() that returns a "
+            "text: its name and version",
         )
     text = "\x1f".join(f"{key}\x1e{value}" for key, value in sorted(parts.items()))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -289,8 +293,14 @@ def _names_in(code: CodeType) -> set[str]:
 
 
 def _source_of(item: FunctionType | type) -> str:
+    code = _compiled(item.__code__) if isinstance(item, FunctionType) else ""
     try:
-        return inspect.getsource(item)
+        # lambdas of one line have one source
+        return inspect.getsource(item) + (code if item.__name__ == "<lambda>" else "")
     except (OSError, TypeError):  # typed at a prompt: what was compiled stands for it
-        code = item.__code__ if isinstance(item, FunctionType) else None
-        return "" if code is None else f"{code.co_code.hex()} {code.co_consts!r} {code.co_names!r}"
+        return code
+
+
+def _compiled(code: CodeType) -> str:
+    constants = (_compiled(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts)
+    return f"{code.co_code.hex()} {' '.join(constants)} {code.co_names!r}"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
     from rekindle.signals.diagnosis import Diagnosis, Inputs
     from rekindle.tasks import Task
+    from rekindle.tasks.own import TaskSource
     from rekindle.tasks.pairs import PairRow
     from rekindle.tasks.task import Grader
 
@@ -43,7 +44,7 @@ class DiagnoseOptions(NamedTuple):
 
 def diagnose(
     model: str | Path,
-    task: str | Path | Task | None = None,
+    task: str | Path | TaskSource | None = None,
     *,
     weak: str | Path | None = None,
     problems: int = 200,
@@ -137,7 +138,10 @@ def _check_options(options: DiagnoseOptions) -> None:
             )
 
 
-def _diagnose_on_task(options: DiagnoseOptions, task: str | Path | Task) -> Diagnosis:
+def _diagnose_on_task(options: DiagnoseOptions, source: str | Path | TaskSource) -> Diagnosis:
+    from rekindle.tasks.own import own_task
+
+    task = source if isinstance(source, str | Path) else own_task(source)
     settings = _settings(options, task)
     if options.weak is not None:
         _check_other_place(options, settings.model)

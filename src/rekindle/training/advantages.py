@@ -155,10 +155,12 @@ def _scored_rows(
     depth = _depth(nested)
     correct = _Column.of(nested, depth, "scores")
     count = len(correct.values)
+    if count == 0:
+        raise DataError("there are no rows", got="no scores", wanted="one score at least")
     keys = _keys(nested, depth, groups, count)
     columns = {"rm_scores": rm_scores, "logprobs": logprobs, "lengths": lengths}
     read = {
-        name: _Column([math.nan] * count, None)
+        name: _Column([math.nan] * count, None, [])
         if column is None
         else _Column.of(nested_numbers(column, name), depth, name, tokens=name == "logprobs")
         for name, column in columns.items()
@@ -169,6 +171,12 @@ def _scored_rows(
                 f"'{name}' has another number of rows than 'scores'",
                 got=f"{len(column.values)} and {count}",
                 wanted="one number a row, in the same order",
+            )
+        if columns[name] is not None and column.sizes != correct.sizes:
+            raise DataError(
+                f"'{name}' is nested otherwise than 'scores'",
+                got=f"groups of {column.sizes} rows, and scores of {correct.sizes}",
+                wanted="the same groups, in the same order",
             )
     counted = read["logprobs"].tokens
     tokens = read["lengths"].values if lengths is not None or counted is None else counted
@@ -184,13 +192,22 @@ def _scored_rows(
 class _Column(NamedTuple):
     values: list[float]  # one a row
     tokens: list[float] | None  # how many numbers each is the sum of, where they came by token
+    sizes: list[int]  # rows of each group, where they are nested
 
     @classmethod
     def of(cls, nested: Nested, depth: int, name: str, *, tokens: bool = False) -> _Column:
         """The rows of nested numbers that are as deep as `scores`, or one deeper by token."""
         rows: list[Nested] = [nested]
+        sizes = list[int]()
         for _ in range(depth):
-            rows = [item for row in rows for item in (row if isinstance(row, list) else [row])]
+            sizes = [len(row) for row in rows if isinstance(row, list)]
+            if len(sizes) < len(rows):
+                raise DataError(
+                    f"'{name}' is nested otherwise than 'scores'",
+                    got="numbers beside lists",
+                    wanted="one number a row, or one list a group",
+                )
+            rows = [item for row in rows if isinstance(row, list) for item in row]
         by_token = tokens and any(isinstance(row, list) for row in rows)
         sums, counts = list[float](), list[float]()
         for row in rows:
@@ -204,7 +221,7 @@ class _Column(NamedTuple):
                 )
             sums.append(sum(numbers))
             counts.append(float(len(numbers)))
-        return cls(sums, counts if by_token else None)
+        return cls(sums, counts if by_token else None, sizes if depth > 1 else [])
 
 
 def _keys(nested: Nested, depth: int, groups: Groups | None, count: int) -> list[Hashable]:
@@ -221,7 +238,15 @@ def _keys(nested: Nested, depth: int, groups: Groups | None, count: int) -> list
             fix="pass groups=[...], the problem of each row",
         )
     listed = groups.tolist() if isinstance(groups, Array) else groups
-    keys = list(listed) if isinstance(listed, Sequence) else [listed]
+    items = listed if isinstance(listed, Sequence) else [listed]
+    keys = [item.tolist() if isinstance(item, Array) else item for item in items]
+    unusable = [key for key in keys if not isinstance(key, Hashable) or key != key]
+    if unusable:
+        raise DataError(
+            "'groups' has something that names no group",
+            got=unusable[0],
+            wanted="a text or number a row",
+        )
     if len(keys) != count:
         raise DataError(
             "'groups' has another number of rows than 'scores'",

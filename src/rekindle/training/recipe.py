@@ -85,7 +85,14 @@ def recipe_of(source: RecipeSource, overrides: Sequence[str] = ()) -> Recipe:
         return make_recipe(source.resolved(), overrides) if overrides else source
     if isinstance(source, Mapping):
         return make_recipe(source, overrides)
-    return load_recipe(source, overrides)
+    given: object = source
+    if not isinstance(given, str | Path):
+        raise ConfigError(
+            "this is no recipe",
+            got=given,
+            wanted="the path of a YAML file, a mapping with its keys, or a checked recipe",
+        )
+    return load_recipe(given, overrides)
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:

@@ -11,6 +11,7 @@ from rekindle.engine.device import Group, process_group, seed_everything, set_th
 from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
+from rekindle.engine.rundir import check_mode
 from rekindle.engine.sampler import Samplers, SamplerSource
 from rekindle.loops.evaluation import Evaluation
 from rekindle.loops.logbook import Logbook
@@ -67,6 +68,7 @@ def train(
             reward in a step, the last finished step is kept: `mode="resume"` goes on from there.
         SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, a checkpoint written.
     """
+    check_mode(mode)
     recipe, parts = open_parts(
         recipe_of(recipe, overrides), reward=reward, task=task, sampler=sampler, judge=judge
     )

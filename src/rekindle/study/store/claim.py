@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
 
 import yaml
 
@@ -29,7 +28,6 @@ from rekindle.errors import (
     DataError,
     RekindleError,
     RunDirectoryError,
-    did_you_mean,
 )
 from rekindle.files import (
     clear_leftovers,
@@ -151,9 +149,6 @@ def refuse_unlike(study: Study, out: Path, runs: Sequence[PlannedRun]) -> None:
 
 
 def _refuse_mode(out: Path, mode: Mode) -> None:
-    modes = get_args(Mode)
-    if mode not in modes:  # of a caller in Python
-        raise ConfigError(f"there is no mode '{mode}'", fix=did_you_mean(mode, modes))
     refuse_mode(out, mode, lambda place: _is_ours(place, mode), kind="study")
 
 
