@@ -11,7 +11,7 @@ each `of(policy)`, and again when another policy has been sampled from in betwee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -105,9 +105,8 @@ class PolicySampler:
             TrainingError: as `check_rollouts`.
         """
         sampler = self._samplers.ready(self)
-        rollouts = list(sampler.sample(problems, samples=samples, config=config, seed=seed))
-        check_rollouts(rollouts, problems, samples)
-        return rollouts
+        given: object = sampler.sample(problems, samples=samples, config=config, seed=seed)
+        return check_rollouts(given, problems, samples)
 
 
 @dataclass(frozen=True)
@@ -134,14 +133,14 @@ class SharedSampler:
         return [rollout for _, rollout in sorted(gathered, key=lambda item: item[0])]
 
 
-def check_rollouts(given: object, problems: Sequence[Problem], samples: int) -> None:
-    """Refuse rollouts that are not what was asked for.
+def check_rollouts(given: object, problems: Sequence[Problem], samples: int) -> list[Rollout]:
+    """The rollouts that a sampler returned, which must be those that were asked for.
 
     Raises:
         TrainingError: too few or too many, another problem or sample in some place, or a token
             without its log-prob; the first such place is named.
     """
-    listed = given if isinstance(given, Sequence) else [given]
+    listed = list(given) if isinstance(given, Iterable) else [given]
     rollouts = [one for one in listed if isinstance(one, Rollout)]
     if len(rollouts) < len(listed):
         raise _other_rollouts("what it returned", given, "a list of rekindle.Rollout")
@@ -159,6 +158,7 @@ def check_rollouts(given: object, problems: Sequence[Problem], samples: int) -> 
         if tokens != logprobs:
             wanted = f"{tokens} for as many tokens"
             raise _other_rollouts(f"the log-probs of rollout {i + 1}", logprobs, wanted)
+    return rollouts
 
 
 def _other_rollouts(what: str, got: object, wanted: str) -> TrainingError:
