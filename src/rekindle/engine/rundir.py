@@ -185,7 +185,6 @@ def refuse_mode(
     directory: Path, mode: Mode, is_ours: Callable[[Path], bool], *, kind: str = "run"
 ) -> None:
     """Refuse a directory that is filled (new), or that is not of the kind (resume, overwrite)."""
-    check_mode(mode)
     with explained_io(directory, "reading"):
         if not directory.exists():
             return

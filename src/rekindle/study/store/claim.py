@@ -18,6 +18,7 @@ from rekindle.engine.rundir import (
     LOCK,
     Mode,
     RunLock,
+    check_mode,
     differences,
     flat,
     refuse_in_use,
@@ -149,6 +150,7 @@ def refuse_unlike(study: Study, out: Path, runs: Sequence[PlannedRun]) -> None:
 
 
 def _refuse_mode(out: Path, mode: Mode) -> None:
+    check_mode(mode)
     refuse_mode(out, mode, lambda place: _is_ours(place, mode), kind="study")
 
 
