@@ -355,7 +355,7 @@ def test_ended_at_any_instant_and_resumed_it_gives_the_same_tables(file, how, af
     study = file(bases=["base-0"])
     straight = results_of(study, "straight", executor=Inline())
     process = subprocess.Popen(command("--jobs", "2", "--quiet"))
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 120
     while len(list(Path("out").glob("runs/*/*/*/checkpoints/*"))) < after:
         assert process.poll() is None, "finished before it could be ended"
         assert time.monotonic() < deadline
@@ -363,7 +363,7 @@ def test_ended_at_any_instant_and_resumed_it_gives_the_same_tables(file, how, af
     process.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
     code = process.wait(60)
     assert code == (-9 if how == "kill" else EXIT_RESUMABLE)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 60
     code = None
     while code != 0:
         # workers of a killed study leave within a second or a step; until then they hold their runs
