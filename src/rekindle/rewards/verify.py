@@ -1,37 +1,28 @@
-"""Answer checks. Exact and numeric ones evaluate nothing that a model wrote.
+"""Answer checks: what a text states (`rewards.reading`), compared with the gold.
 
-    exact    the extracted answers are the same text, white space, case and edges aside
-    numeric  both are the same rational number; a gold that is no number is compared as text
-    math     math-verify (extra `[math]`): LaTeX, sets, intervals, expressions
+    exact    the same text: white space, case, edges, quotes, an option's brackets aside
+    numeric  the same rational number (`rewards.numbers`); a gold that is no number is a text
+    math     equal as mathematics (`rewards.math_answers`, extra `[math]`)
 
-The answer is taken from a text in this order: the last `\\boxed{...}`, what follows the last
-`####`, what follows the last "answer is" or "answer:", the last number (numeric) or the last line
-(exact). A gold may itself be a worked answer that ends in `\\boxed{...}` or `#### x`, as GSM8K's.
-
-Numbers are integers, decimals, fractions (`\\frac` too), powers of ten (1e6), with thousands
-separators, currency or per cent. A per cent sign on one side only may stand for itself or for a
-hundredth: 40 % is 40 and is 0.4, but 0.4 % is not 40 %.
-
-math-verify evaluates what models write and may take for ever: `math` runs in `rewards.workers`,
-which can be killed. Its own time limits are off; they work by signals, in the main thread, and not
-always.
+`exact` and `numeric` evaluate nothing that a model wrote but powers and factorials of small
+integers. `math` evaluates and may take long: it runs in `rewards.workers`, which can be killed. A
+gold may itself be a worked answer that ends in a box or in `#### x`, as GSM8K's.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
-from importlib import import_module
-from types import ModuleType
 from typing import NamedTuple
 
-from rekindle.errors import missing_extra
 from rekindle.records import Score
+from rekindle.rewards.latex_text import plain_text
+from rekindle.rewards.numbers import LONGEST, read_number, same_number
+from rekindle.rewards.reading import Reading, read_answer
 
-LONGEST = 2_000  # characters of an answer that are looked at; longer ones have no number in them
+VERSION = 2  # of all three; manifests name it, since a run is graded again by its own
 # What verifiers and scorers of other packages raise on texts that they cannot read.
 UNREADABLE = (
     ArithmeticError,
@@ -44,231 +35,230 @@ UNREADABLE = (
     TypeError,
     ValueError,
 )
-_DIGITS = 400  # numbers with more digits are compared as text
-_NUMBER = re.compile(
-    r"(?:(?<![\w.)\]}])[-+])?\\?\$?"  # 10-3 holds no -3
-    r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3}(?!\w))?"
-    r"(?:\s*/\s*\d+)?(?:\s*\\?%)?",
-    re.ASCII,
+_QUOTES = "\"'`“”‘’«»*_$ \t"
+_OPTION = re.compile(
+    r"(?:option|choice|answer|letter)?\s{0,3}\(?(?P<letter>[a-z])(?:\s?\)|[.:]|\s[-–:])?(?P<rest>\s.{0,300})?",
+    re.DOTALL,
 )
-_WHOLE = re.compile(
-    r"(?P<sign>[-+]?)\\?\$?(?P<whole>\d{1,3}(?:,\d{3})+|\d*)(?P<part>\.\d+)?"
-    r"(?P<power>[eE][-+]?\d{1,3})?(?:\s*/\s*(?P<under>\d+))?(?P<percent>\s*\\?%)?",
-    re.ASCII,
+_LABELLED = re.compile(r"\(?(?P<letter>[a-z])\s?[).:]\s{0,3}(?P<rest>\S.{0,300})", re.DOTALL)
+_SINGLE = re.compile(r"\(?\s?([a-z])\s?[).]?")
+_LETTERS = re.compile(r"\(?[a-z]\)?(?:(?:\s?,\s?(?:and\s)?|\sand\s|\s?&\s?)\(?[a-z]\)?)+")
+_PREFIX = re.compile(r"(?:the )?(?:final |correct )?answer(?: is|\s?:)\s?:?\s?(?=\S)")
+_ARTICLE = re.compile(r"(?:the|an|a)\s+(?=\S)")
+_NOT = re.compile(r"\s?[,;(]\s{0,3}(?:and |but )?(?:not|rather than|instead of)\b.*", re.DOTALL)
+_HEADING = re.compile(
+    r"(?:step|solution|analysis|conclusion|part|case|final|explanation|summary|result)\b",
+    re.IGNORECASE,
 )
-_CUES = re.compile(r"answer(?:\s+is|\s*:)", re.IGNORECASE)
-_CLAUSE_END = re.compile(r"[.,;](?=\s|$)")
-# Beside a number these say that it is not the whole answer; 5/hour and 12-year are fine.
-_FORMULA = re.compile(r"[+*^_<>|\\]|[-/](?![a-z]{2})|\d[a-cinp-rt-z](?![a-z])", re.IGNORECASE)
-_FRACTION = re.compile(
-    r"(\d{1,50})?\s{0,9}\\[dt]?frac\s*(?:\{\s*([-+]?\d{1,50})\s*\}|(\d))\s*"
-    r"(?:\{\s*(\d{1,50})\s*\}|(\d))",
-    re.ASCII,
-)
-_LATEX = (
-    (re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}"), r" \1 "),
-    (re.compile(r"\{,\}"), ","),
-    (re.compile(r"\\ |~"), " "),
-    (re.compile(r"\\[,!;:]|\\left|\\right|\^\{?\\circ\}?"), ""),
+_WORDS = re.compile(r"[\W\d]*[^\W\d_](?:[^\W\d_]|[\s'().-])*|.*π.*")
+_PLAIN_NUMBER = re.compile(
+    r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+|[-+]?\d+(?:\.\d+)?e[-+]?\d{1,3}"
 )
 
 
-class _Read(NamedTuple):
-    value: Fraction  # as written: 40 for 40 %
-    percent: bool
+class Settings(NamedTuple):
+    """How a verifier reads: what `task.read` and the run say."""
+
+    cut: bool = False  # the text ended at the token limit
+    thought_open: bool = False  # the prompt's template had opened a thought
+    marked: bool = False  # without a mark there is no answer
+    evaluate: bool = True  # math: 10 for a gold of \binom{5}{2}, and the other way round
 
 
-def exact(gold: str, text: str) -> Score:
-    """1 when the extracted answer is the gold text, else 0."""
-    return Score(float(_stated(text) == tidy(_gold(gold))))
+@dataclass(frozen=True)
+class Verdict:
+    """What a text states, and the score of it."""
+
+    reading: Reading
+    score: Score
 
 
-def numeric(gold: str, text: str) -> Score:
-    """1 when the extracted answer is the gold number (exact rationals), else 0.
+def judge_answer(
+    verifier: str, gold: str | None, text: str, settings: Settings = Settings()
+) -> Verdict:
+    """The answer that a text states, and its score; missing where there is no gold.
+
+    Raises:
+        MissingExtraError: `math` without math-verify.
+    """
+    check = CHECKS[verifier]
+    wanted = None if gold is None else gold_answer(gold)
+    textual = wanted is not None and check.is_textual(wanted)
+    is_value = _is_either(check.is_value) if textual else check.is_value
+    reading = read_answer(
+        text, is_value, cut=settings.cut, thought_open=settings.thought_open, marked=settings.marked
+    )
+    if wanted is None:
+        return Verdict(reading, Score.missing("no gold answer"))
+    if not reading.answer or len(reading.answer) > LONGEST:
+        return Verdict(reading, Score(0.0))
+    return Verdict(reading, check.compare(wanted, reading.answer, settings))
+
+
+def exact(gold: str, text: str, settings: Settings = Settings()) -> Score:
+    """1 when the stated answer is the gold text, else 0."""
+    return judge_answer("exact", gold, text, settings).score
+
+
+def numeric(gold: str, text: str, settings: Settings = Settings()) -> Score:
+    """1 when the stated answer is the gold number (exact rationals), else 0.
 
     A gold that is no number is compared as text.
     """
-    wanted = _read(_gold(gold))
-    if wanted is None:
-        return exact(gold, text)
-    answer = numeric_answer(text)
-    stated = None if answer is None else _read(answer)
-    return Score(float(stated is not None and _same(wanted, stated)))
+    return judge_answer("numeric", gold, text, settings).score
 
 
-VERIFIERS: dict[str, Callable[[str, str], Score]] = {"exact": exact, "numeric": numeric}
+def math(gold: str, text: str, settings: Settings = Settings()) -> Score:
+    """1 when the stated answer equals the gold, else 0; missing when the gold cannot be read.
+
+    Raises:
+        MissingExtraError: math-verify is not installed.
+    """
+    return judge_answer("math", gold, text, settings).score
 
 
-def numeric_answer(text: str) -> str | None:
-    """The number that a text gives as its answer, as it is written; None when it gives none."""
-    formal = _formal(text)
-    if formal is not None:
-        return _only_number(formal)
-    cue = _after_cue(text)
-    if cue is not None:
-        # In "the answer is 56, not 57" the first number is meant.
-        clause = _CLAUSE_END.split(_plain(cue[:LONGEST]), maxsplit=1)[0].rsplit("=", 1)[-1]
-        number = _NUMBER.search(clause)
-        if number is not None:
-            return number[0]
-    numbers = _NUMBER.findall(_plain(text[-LONGEST:]))
-    return str(numbers[-1]) if numbers else None
+def gold_answer(gold: str) -> str:
+    """The answer of a gold: itself, or what a worked solution ends in (a box, `#### x`)."""
+    if "\\boxed" not in gold and "\\fbox" not in gold and "####" not in gold:
+        return gold.strip()
+    return read_answer(gold, _never).answer or gold.strip()
+
+
+def _never(_: str) -> bool:
+    return False
 
 
 def canonical(text: str, verifier: str) -> str | None:
-    """The answer in one form, for majority votes; None when there is none.
+    """The stated answer in one form, for majority votes; None when there is none.
 
     Texts with the same form get the same score, as long as a numeric gold is a number.
     """
+    answer = read_answer(text, CHECKS[verifier].is_value).answer
     if verifier == "numeric":
-        answer = numeric_answer(text)
-        number = _read(answer) if answer is not None else None
+        number = read_number(answer)
         if number is not None:
             return f"{number.value}{'%' if number.percent else ''}"
-    return _stated(text) or None
+    return normal_text(answer) or None
 
 
 def as_number(text: str) -> Fraction | None:
     """The exact rational that a whole text is, a per cent sign left out: 40 for 40 %; None when it
     is no number."""
-    number = _read(text)
+    number = read_number(text)
     return None if number is None else number.value
 
 
-def tidy(text: str) -> str:
-    """White space folded, edges (`$`, `*`, a closing full stop) removed, lower case."""
-    folded = " ".join(_plain(text).split())
-    return (folded.strip("$* ").rstrip(".").strip("$* ") or folded).lower()
+def normal_text(text: str) -> str:
+    """White space folded, LaTeX's setting, quotes and edges removed, lower case."""
+    folded = " ".join(plain_text(text).split())
+    return (folded.strip(_QUOTES).rstrip(".。!").strip(_QUOTES) or folded).lower()
 
 
-def boxed(text: str) -> str | None:
-    """What the last closed `\\boxed{...}` holds, None when there is none."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    depth, begin = 0, start + len("\\boxed{")
-    for at in range(begin, min(len(text), begin + LONGEST)):
-        if text[at] == "{":
-            depth += 1
-        elif text[at] == "}":
-            if depth == 0:
-                return text[begin:at]
-            depth -= 1
-    return None
-
-
-def _read(text: str) -> _Read | None:
-    stripped = _plain(text).strip().strip("$").strip().rstrip(".")
-    if len(stripped) > _DIGITS:
-        return None
-    match = _WHOLE.fullmatch(stripped)
-    if match is None or not (match["whole"] or match["part"]):
-        return None
-    value = Fraction(
-        (match["whole"].replace(",", "") or "0") + (match["part"] or "") + (match["power"] or "")
-    )
-    if match["under"] is not None:
-        if int(match["under"]) == 0:
-            return None
-        value /= int(match["under"])
-    return _Read(-value if match["sign"] == "-" else value, match["percent"] is not None)
-
-
-def _same(one: _Read, other: _Read) -> bool:
-    if one.value == other.value:
-        return True
-    if one.percent == other.percent:
-        return False
-    percent, plain = (one, other) if one.percent else (other, one)
-    return percent.value / 100 == plain.value
-
-
-def _only_number(formal: str) -> str | None:
-    """The number in `x = 5`, `18 dollars` or `45^\\circ`; None in `2\\sqrt{3}`, `x + 5`, `3, 5`."""
-    stated = _plain(formal[:LONGEST]).replace("**", " ").rsplit("=", 1)[-1]
-    numbers = list(_NUMBER.finditer(stated))
-    if len(numbers) != 1:
-        return None
-    number = numbers[0]
-    around = stated[: number.start()] + " 0" + stated[number.end() :]
-    return None if _FORMULA.search(around) else number[0]
-
-
-def _stated(text: str) -> str:
-    for answer in (_formal(text), _after_cue(text)):
-        if answer is not None:
-            return tidy(answer)
-    lines = [line for line in text[-LONGEST:].split("\n") if line.strip()]
-    return tidy(lines[-1]) if lines else ""
-
-
-def _gold(gold: str) -> str:
-    formal = _formal(gold)
-    return gold if formal is None else formal
-
-
-def _formal(text: str) -> str | None:
-    """What a text marks as its answer by `\\boxed{...}` or `####`."""
-    inside = boxed(text)
-    if inside is not None or "####" not in text:
-        return inside
-    return text.rsplit("####", 1)[1].strip().split("\n")[0]
-
-
-def _after_cue(text: str) -> str | None:
-    cues = list(_CUES.finditer(text[-LONGEST:]))
-    if not cues:
-        return None
-    return text[-LONGEST:][cues[-1].end() :].strip().split("\n")[0] or None
-
-
-def _plain(text: str) -> str:
-    """LaTeX's ways to write a number, and the typographic minus, as plain ASCII."""
-    text = text.replace("\u2212", "-")
-    if "\\" not in text and "{" not in text:
-        return text
-    for pattern, plain in _LATEX:
-        text = pattern.sub(plain, text)
-    return _FRACTION.sub(_fraction, text)
-
-
-def _fraction(match: re.Match[str]) -> str:
-    whole, over, under = match[1], match[2] or match[3], match[4] or match[5]
-    if whole is None:
-        return f"{over}/{under}"
-    return f"{int(whole) * int(under) + int(over)}/{under}"  # a mixed number
-
-
-# --- math-verify
-
-
-def math(gold: str, text: str) -> Score:
-    """1 when the answer equals the gold, else 0; missing when the gold cannot be read.
-
-    The answer is the last `\\boxed{...}`, else the last expression or number at the end of the
-    text. What is longer than `LONGEST` characters is no answer.
-
-    Raises:
-        MissingExtraError: math-verify is not installed.
-    """
-    library = _math_verify()
-    marked = "\\boxed" in gold or "$" in gold
-    wanted = library.parse(gold if marked else f"\\boxed{{{gold}}}", parsing_timeout=None)
+def same_text(gold: str, answer: str) -> bool:
+    """Whether an answer is the gold text, as the user of a short-answer task expects."""
+    wanted, stated = normal_text(gold), _PREFIX.sub("", normal_text(answer), count=1)
     if not wanted:
-        return Score.missing("parse: the gold answer cannot be read")
-    answer = boxed(text)
-    if answer is not None and len(answer) > LONGEST:
-        return Score(0.0)
-    text = text[-LONGEST:] if answer is None else f"\\boxed{{{answer}}}"
-    stated = library.parse(text, parsing_timeout=None)
-    return Score(float(bool(stated) and bool(library.verify(wanted, stated, timeout_seconds=None))))
+        return False
+    if wanted == stated or _ARTICLE.sub("", wanted, count=1) == _ARTICLE.sub("", stated, count=1):
+        return True
+    if _PLAIN_NUMBER.fullmatch(wanted):
+        return bool(_PLAIN_NUMBER.fullmatch(stated)) and _plain(wanted) == _plain(stated)
+    if " not " not in f" {wanted} ":
+        shorter = _NOT.sub("", stated)
+        if shorter != stated and shorter:
+            return same_text(wanted, shorter)
+    single = _SINGLE.fullmatch(wanted)
+    if single is not None:
+        return _option(stated) == single[1]
+    if _LETTERS.fullmatch(wanted) and _LETTERS.fullmatch(stated):
+        return sorted(re.findall(r"\b[a-z]\b", wanted)) == sorted(re.findall(r"\b[a-z]\b", stated))
+    return _without_label(stated) in (wanted, _without_label(wanted)) or _label_alone(
+        wanted, stated
+    )
 
 
-@cache
-def _math_verify() -> ModuleType:
-    try:
-        math_verify = import_module("math_verify")
-    except ImportError as error:
-        raise missing_extra("math-verify", extra="math", needed_for="verifier: math") from error
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it logs every text it cannot read
-    return math_verify
+def _plain(number: str) -> Fraction:
+    return Fraction(number.replace(",", ""))
+
+
+def _option(stated: str) -> str | None:
+    """The letter of `(b)`, `b.`, `b) paris`, `option b`; None of `a dog`."""
+    match = _OPTION.fullmatch(stated)
+    if match is None:
+        return None
+    if (
+        match["rest"] is not None
+        and _LABELLED.fullmatch(stated) is None
+        and not re.match(r"(?:option|choice)?\s?\(?[a-z](?:\)|[.:]|\s[-–:])", stated)
+    ):
+        return None
+    return match["letter"]
+
+
+def _without_label(stated: str) -> str:
+    match = _LABELLED.fullmatch(stated)
+    return stated if match is None else match["rest"].strip(_QUOTES)
+
+
+def _label_alone(wanted: str, stated: str) -> bool:
+    """A gold of `(b) paris` answered by `b`."""
+    gold, answer = _LABELLED.fullmatch(wanted), _SINGLE.fullmatch(stated)
+    return gold is not None and answer is not None and gold["letter"] == answer[1]
+
+
+def _compare_exact(gold: str, answer: str, settings: Settings) -> Score:
+    return Score(float(same_text(gold, answer)))
+
+
+def _compare_numeric(gold: str, answer: str, settings: Settings) -> Score:
+    wanted = read_number(gold)
+    if wanted is None:
+        return _compare_exact(gold, answer, settings)
+    stated = read_number(answer)
+    return Score(float(stated is not None and same_number(stated, wanted)))
+
+
+def _compare_math(gold: str, answer: str, settings: Settings) -> Score:
+    from rekindle.rewards.math_answers import compare  # sympy, math-verify
+
+    return compare(gold, answer, evaluate=settings.evaluate)
+
+
+def _is_text(answer: str) -> bool:
+    words = answer.split()
+    return 0 < len(words) <= 3 and _HEADING.match(answer) is None and "?" not in answer
+
+
+def _is_either(is_value: Callable[[str], bool]) -> Callable[[str], bool]:
+    return lambda answer: is_value(answer) or _is_text(answer)
+
+
+def _is_number(answer: str) -> bool:
+    return read_number(answer) is not None
+
+
+def _is_formula(answer: str) -> bool:
+    """A number, or a formula without prose: no words but those of LaTeX and of units."""
+    if read_number(answer) is not None:
+        return True
+    if not re.search(r"[\d\\=+*/^()]|^\W*[A-Za-z]\W*$", answer) or "?" in answer:
+        return False
+    bare = re.sub(r"\\(?:text|mathrm|textbf|operatorname)\s?\{[^{}]*\}|\\[a-zA-Z]+", " ", answer)
+    return re.search(r"[A-Za-z]{3,}", bare) is None and not re.search(r"[.:!]\s", bare)
+
+
+@dataclass(frozen=True)
+class Check:
+    """How one verifier sees answers: what a value is, and when two are the same."""
+
+    is_value: Callable[[str], bool]
+    is_textual: Callable[[str], bool]  # whether a gold is a text, and a short text a value
+    compare: Callable[[str, str, Settings], Score]
+
+
+CHECKS = {
+    "exact": Check(_is_text, _never, _compare_exact),
+    "numeric": Check(_is_number, lambda gold: read_number(gold) is None, _compare_numeric),
+    "math": Check(_is_formula, lambda gold: _WORDS.fullmatch(gold) is not None, _compare_math),
+}
+VERIFIERS: dict[str, Callable[[str, str], Score]] = {"exact": exact, "numeric": numeric}
