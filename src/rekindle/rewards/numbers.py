@@ -12,17 +12,14 @@ products are not. A unit is kept beside the value: it is compared where both sid
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from fractions import Fraction
-from functools import lru_cache
-from importlib.resources import files
 from typing import NamedTuple
 
 from rekindle.rewards.latex_text import plain_text
+from rekindle.rewards.number_words import Number, read_words, same_number, vocabulary
 
 LONGEST = 2_000  # characters of an answer that are looked at; longer ones have no number in them
 _DIGITS = 400  # of a number; longer ones are compared as text
@@ -81,16 +78,8 @@ _NAME = re.compile(
     r"[^\W\d]{1,30}'{0,3}(?:_\{?\w{1,9}\}?)?(?:\s?\([^()=]{0,40}\))?|\\[a-zA-Z]+(?:_\{?\w{1,9}\}?)?"
     r"|(?:\\?[^\W\d][\w'.()-]*\s+){1,8}[^\W\d][\w'.()-]*\s{0,3}"
 )
-_ARITHMETIC = re.compile(r"[\s\d.,+*/×÷^()$%!-]*(?:[A-Za-z]{2,}[\s\d.,+*/×÷^()$%!-]*)*")
+_ARITHMETIC = re.compile(r"[\s\d.,+*/×÷^()$%!-]*(?:[A-Za-z]{2,}(?![A-Za-z])[\s\d.,+*/×÷^()$%!-]*)*")
 _BETWEEN = re.compile(r"\d\s?:\s?\d|\d\s?/\s?\d+\s?/\s?\d|\d_\d|\d\s?-\s?\d")
-
-
-class Number(NamedTuple):
-    """A number as an answer states it."""
-
-    value: Fraction  # as written: 40 for 40 %
-    percent: bool = False
-    unit: str = ""  # "" where there is none
 
 
 class _Item(NamedTuple):
@@ -106,20 +95,6 @@ def read_number(text: str) -> Number | None:
     if len(text) > LONGEST:
         return None
     return _read(plain_text(text))
-
-
-def same_number(one: Number, other: Number) -> bool:
-    """Whether two numbers are the same: a per cent sign on one side may stand for itself or for a
-    hundredth, and a unit on one side alone says nothing."""
-    factor = _unit_factor(one.unit, other.unit)
-    if factor is None:
-        return False
-    a, b = one.value * factor, other.value
-    if a == b:
-        return True
-    if one.percent == other.percent:
-        return False
-    return a / 100 == b if one.percent else a == b / 100
 
 
 def _read(text: str) -> Number | None:
@@ -163,7 +138,7 @@ def _of_clause(text: str) -> Number | None:
     text = _TAIL.sub("", text, count=1) if _DIGIT.match(text.lstrip("-+$€£ (")) else _cut_tail(text)
     text = _LABEL.sub("", _ASIDE.sub(" ", text), count=1).strip()
     if not _DIGIT.search(text):
-        return _in_words(text)
+        return read_words(text)
     if _BETWEEN.search(text) or _ENDLESS.search(text):
         return None
     items = list(_items(text))
@@ -248,6 +223,13 @@ def _signed(match: re.Match[str], value: Fraction) -> Fraction:
     return -value if negative else value
 
 
+# The words that may follow a number without being its unit.
+_FUNCTION_WORDS = frozenset(
+    ("and", "or", "to", "than", "of", "by", "in", "on", "at", "is", "are", "was", "were", "for")
+    + ("with", "left", "so", "if", "the", "a", "an", "as", "that", "which", "when")
+)
+
+
 def _value(match: re.Match[str]) -> Fraction | None:
     if match["whole"] is not None:
         under = int(match["under"][:_DIGITS])
@@ -299,7 +281,7 @@ def _power(base: Fraction, exponent: int) -> Fraction | None:
 
 def _magnify(text: str, at: int, value: Fraction) -> tuple[Fraction, int, bool]:
     """The value times the magnitudes that follow it: `5 hundred thousand`, `5k`, `7 squared`."""
-    words, magnified = _words(), False
+    words, magnified = vocabulary(), False
     match = re.compile(r"(?:bn|mn|[kKMBT])(?![A-Za-z/^])").match(text, at)
     if match is not None:
         return value * words.attached[match[0]], match.end(), True
@@ -326,7 +308,7 @@ def _unit(text: str, at: int) -> tuple[str, int] | None:
     match = _UNIT.match(text, at)
     if match is None:
         return "", at
-    words, name = _words(), match["unit"].rstrip(".")
+    words, name = vocabulary(), match["unit"].rstrip(".")
     attached = match.start("unit") == at
     word = re.match(r"/?\s?[^\W\d]+|.", name)
     first = "" if word is None else word[0].lstrip("/ ")
@@ -351,7 +333,7 @@ def _spoils(part: str, *, first: bool) -> bool:
         return True
     if _QUALIFIED.search(part) if first else _OPEN_ENDED.search(part):
         return True
-    words = _words()
+    words = vocabulary()
     names = [w.rstrip(".'’").lower() for w in _WORD.findall(part)]
     if any(name in words.spoiling or name in words.magnitudes for name in names):
         return not first or names != ["a"]
@@ -359,151 +341,3 @@ def _spoils(part: str, *, first: bool) -> bool:
         letters = [w for w in re.findall(r"(?<![\w'])([A-Za-z])(?![\w'])", part) if w not in "aAI"]
         return bool(letters)
     return False
-
-
-def _in_words(text: str) -> Number | None:
-    """`seven`, `minus twenty-one`, `two and a half million dollars`, `half a dozen`."""
-    names = re.findall(r"[A-Za-z]+", text.lower())
-    if not names or len(names) > 12 or re.search(r"[^A-Za-z\s,.'\"$-]", text):
-        return None
-    while names and names[0] in _LEADING:
-        names.pop(0)
-    sign = 1
-    if names and names[0] in ("minus", "negative", "plus"):
-        sign, names = 1 if names[0] == "plus" else -1, names[1:]
-    if "point" in names:
-        return _decimal_words(names, sign)
-    parsed = _number_words(tuple(names))
-    if parsed is None:
-        return None
-    value, rest = parsed
-    if rest and rest[0] in ("percent", "per"):
-        return (
-            Number(sign * value, percent=True) if rest in (["percent"], ["per", "cent"]) else None
-        )
-    words = _words()
-    if len(rest) > 3 or any(
-        r in words.spoiling or r in words.cardinals or r in words.magnitudes or r in _JOINING
-        for r in rest
-    ):
-        return None
-    return Number(sign * value, unit=" ".join(rest))
-
-
-def _decimal_words(names: list[str], sign: int) -> Number | None:
-    """`two point five`."""
-    at, cardinals = names.index("point"), _words().cardinals
-    digits = [cardinals.get(name, 10) for name in names[at + 1 :]]
-    whole = _number_words(tuple(names[:at])) if at else (Fraction(0), [])
-    if whole is None or whole[1] or not digits or max(digits) > 9:
-        return None
-    return Number(sign * (whole[0] + Fraction(int("".join(map(str, digits))), 10 ** len(digits))))
-
-
-_LEADING = frozenset(
-    "the a an exactly about approximately total of is just only equal to number therefore thus so".split()
-)
-_FUNCTION_WORDS = frozenset(
-    "and or to than of by in on at is are was were for with left so if the a an as that which when".split()
-)
-_JOINING = frozenset("and or to than of by plus minus times".split())
-
-
-def _number_words(names: tuple[str, ...]) -> tuple[Fraction, list[str]] | None:
-    words = _words()
-    total, current, at, seen = Fraction(0), Fraction(0), 0, False
-    while at < len(names):
-        name = names[at]
-        following = names[at + 1] if at + 1 < len(names) else ""
-        if name in words.cardinals:
-            small = words.cardinals[name]
-            if seen and not (
-                current % 100 == 0 or (current % 10 == 0 and 20 <= current % 100 and small < 10)
-            ):
-                return None
-            current, seen = current + small, True
-        elif name == "hundred" and seen:
-            current *= 100
-        elif name in words.magnitudes and (seen or not current):
-            factor = words.magnitudes[name]
-            if factor < 1:
-                current = (
-                    (current or 1) * factor
-                    if not (seen and at and names[at - 1] == "a")
-                    else current + factor
-                )
-            else:
-                total, current = total + (current or 1) * factor, Fraction(0)
-            seen = True
-        elif (
-            name == "and"
-            and seen
-            and (following in words.cardinals or following in ("a", *words.magnitudes))
-        ):
-            pass
-        elif name == "a" and (following in words.magnitudes):
-            pass
-        else:
-            break
-        at += 1
-    return (total + current, list(names[at:])) if seen else None
-
-
-@dataclass(frozen=True)
-class _Words:
-    magnitudes: Mapping[str, Fraction]
-    attached: Mapping[str, Fraction]
-    cardinals: Mapping[str, int]
-    spoiling: frozenset[str]
-    letters: frozenset[str]
-    attached_units: frozenset[str]
-    units: Mapping[str, tuple[str, Fraction]]
-
-
-@lru_cache(maxsize=1)
-def _words() -> _Words:
-    table = json.loads(files(__package__).joinpath("words.json").read_text(encoding="utf-8"))
-    units = {
-        name: (dimension, Fraction(factor))
-        for dimension, by_factor in table["units"].items()
-        for factor, names in by_factor.items()
-        for name in names.split()
-    }
-    spoiling = " ".join(table[key] for key in ("changing", "comparing", "negating")).split()
-    return _Words(
-        {name: Fraction(value) for name, value in table["magnitudes"].items()},
-        {name: Fraction(value) for name, value in table["attached"].items()},
-        table["cardinals"],
-        frozenset(spoiling),
-        frozenset(table["letter_units"].split()),
-        frozenset(table["attached_units"].split()) | frozenset(u for u in units if len(u) > 1),
-        units,
-    )
-
-
-def _unit_factor(one: str, other: str) -> Fraction | None:
-    """What a value in `one` is times in `other`; 1 where a side has no unit, None where they differ."""
-    if not one or not other or one == other:
-        return Fraction(1)
-    a, b = _canonical_unit(one), _canonical_unit(other)
-    if a == b:
-        return Fraction(1)
-    units = _words().units
-    if a in units and b in units and units[a][0] == units[b][0]:
-        return units[a][1] / units[b][1]
-    return None
-
-
-def _canonical_unit(unit: str) -> str:
-    spelled = unit.strip(". ")
-    units = _words().units
-    if spelled in units:
-        return spelled
-    lowered = spelled.lower()
-    if lowered in units or not lowered.endswith("s"):
-        return lowered
-    return (
-        lowered.removesuffix("es")
-        if lowered.endswith(("shes", "ches", "xes"))
-        else lowered.removesuffix("s")
-    )
