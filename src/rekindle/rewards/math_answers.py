@@ -398,7 +398,7 @@ def _tidy(text: str) -> str:
         text = _WRAPPED.sub(lambda m: f" {m[1]} ", text)
         if text == before:
             break
-    text = re.sub(r"\(\s*(?:not|check|since|because)\b[^()]*\)|,\s*(?:and |but )?not\b.*", "", text)
+    text = re.sub(r"\(\s*(?:check|since|because)\b[^()]*\)|[\s,;(]\s*(?:and |but )?not\b.*", "", text)
     return " ".join(text.split()).strip("`*_\"' ").rstrip(".").strip()
 
 

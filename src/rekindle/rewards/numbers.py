@@ -51,7 +51,8 @@ _PERCENT = re.compile(r"\s{0,3}(?:%|per\s?cent\b|percent(?:age)?\b|pct\b)", re.I
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
 _RELATION = re.compile(r"[<>≤≥≠∈]|!=|\\(?:n?in|subset|not|cup|cap)(?![a-z])")
 _TAIL = re.compile(
-    r"[,;(\s]\s{0,3}(?:and\s+|but\s+)?(?:not|never|rather than|instead of|as opposed to|unlike)\b.*"
+    r"(?:[,;(]|(?<!\bis)(?<!\bare)(?<!\bwas)(?<!\bbe)(?<!\bdo)(?<!\bdoes)(?<!\bcan)(?<!\bmay)(?<!\bwould)"
+    r"(?<!\bcould)(?<!\bshould)(?<!\bmust)(?<!\bdid)\s)\s{0,3}(?:and\s+|but\s+)?(?:not|never|rather than|instead of|as opposed to|unlike)\b.*"
     r"|[,;]\s{0,3}(?:because|since|as|which|so|where|when|if|for|given|assuming|with|after|from|by|"
     r"i\.e\.|that is|because|rounded|obtained|hence|thus|therefore|using|in which|exactly)\b.*"
     r"|\s(?:because|since|by (?:adding|multiplying|dividing|subtracting|using|the))\b.*",

@@ -32,6 +32,8 @@ _CLOSE = (
     r"|<\|channel\|>\s{0,3}final\s{0,3}<\|message\|>|\bassistantfinal"
 )
 _THOUGHTS = re.compile(rf"(?P<open>{_OPEN})|(?P<close>{_CLOSE})", re.IGNORECASE)
+_THOUGHT_SIGNS = ("<", "[THINK]", "[/THINK]", "think▷", "assistantfinal")
+_TURN_ENDS = re.compile(r"<\|[a-z_]{1,20}\|>|</s>|<eos>|<end_of_turn>")
 _TAGS = re.compile(r"<(?P<close>/)?(?:final_|final )?answer\s{0,3}>", re.IGNORECASE)
 _BOXES = re.compile(r"\\(?:boxed|fbox)\s{0,20}\{|\\.|[{}]", re.DOTALL)
 _BLANKS = r"[ \t*_`\"'“”)\]]{0,9}"
@@ -91,6 +93,11 @@ _CONCLUSION = re.compile(
     r"equals?|gives?|get|gets|makes|totals?|yields?|leaves|leaving|giving|making|total of)\b|[=≈:]|\\implies|\\Rightarrow|⇒|→)",
     re.IGNORECASE,
 )
+_STATED = re.compile(
+    r"(?:(?:so|hence|thus|therefore),?\s+)?(?:it is|it's|it must be|that is|that's|this is)\s+"
+    r"|(?:so|hence|thus|therefore),?\s+",
+    re.IGNORECASE,
+)
 _NEGATED = re.compile(r"(?:\b(?:not|never|cannot|neither|nor)|n't)\b[^,;:]*$", re.IGNORECASE)
 _SINCE = re.compile(r"\b(?:hence|so|thus|therefore|consequently)\b", re.IGNORECASE)
 
@@ -146,33 +153,22 @@ def read_answer(
 
 
 def without_thoughts(text: str, *, thought_open: bool = False) -> str:
-    """The text with blanks in place of thoughts: positions stay what they are."""
-    if not thought_open and not (
-        "<" in text
-        or "[THINK]" in text
-        or "[/THINK]" in text
-        or "think▷" in text
-        or "assistantfinal" in text
-    ):
+    """The text with blanks in place of thoughts and of tokens that end a turn: positions stay."""
+    if not thought_open and not any(sign in text for sign in _THOUGHT_SIGNS):
         return text
     pieces: list[str] = []
     at, opened = 0, 0 if thought_open else None
     for tag in _THOUGHTS.finditer(text):
         if tag["open"] is not None:
-            if opened is None:
-                opened = tag.start()
-        else:
-            if opened is None:  # it was opened before the text: all of it was a thought
-                pieces, opened, at = [], 0, 0
-            pieces.append(text[at:opened])
-            pieces.append(" " * (tag.end() - opened))
-            at, opened = tag.end(), None
-    if opened is not None:
-        pieces.append(text[at:opened])
-        pieces.append(" " * (len(text) - opened))
-    else:
-        pieces.append(text[at:])
-    return "".join(pieces)
+            opened = tag.start() if opened is None else opened
+            continue
+        if opened is None:  # it was opened before the text: all of it was a thought
+            pieces, opened, at = [], 0, 0
+        pieces += [text[at:opened], " " * (tag.end() - opened)]
+        at, opened = tag.end(), None
+    end = len(text) if opened is None else opened
+    pieces += [text[at:end], " " * (len(text) - end)]
+    return _TURN_ENDS.sub(lambda token: " " * len(token[0]), "".join(pieces))
 
 
 def boxed(text: str) -> str | None:
@@ -351,7 +347,12 @@ def _unmarked(text: str, begin: int, end: int, is_value: Callable[[str], bool]) 
     whole = _trimmed(text, "last_line", start, stop)
     if not whole.answer or whole.answer.endswith("?"):
         return _NOTHING
-    if is_value(whole.answer):
+    stated = _STATED.match(whole.answer)
+    if stated is not None:
+        rest = _trimmed(text, "conclusion", whole.start + stated.end(), stop)
+        if is_value(rest.answer):
+            return rest
+    elif is_value(whole.answer):
         return whole
     sentence = max(_last_sentence(text, start, stop), stop - _LONGEST_CLAUSE)
     behind: int | None = None

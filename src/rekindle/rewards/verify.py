@@ -45,7 +45,12 @@ _SINGLE = re.compile(r"\(?\s?([a-z])\s?[).]?")
 _LETTERS = re.compile(r"\(?[a-z]\)?(?:(?:\s?,\s?(?:and\s)?|\sand\s|\s?&\s?)\(?[a-z]\)?)+")
 _PREFIX = re.compile(r"(?:the )?(?:final |correct )?answer(?: is|\s?:)\s?:?\s?(?=\S)")
 _ARTICLE = re.compile(r"(?:the|an|a)\s+(?=\S)")
-_NOT = re.compile(r"\s?[,;(]\s{0,3}(?:and |but )?(?:not|rather than|instead of)\b.*", re.DOTALL)
+_NOT = re.compile(
+    r"\s?[,;(]\s{0,3}(?:and |but )?not\b.*|\s(?:and not|but not|rather than|instead of)\b.*"
+    r"|[\s,;(]\s{0,3}(?:because|since)\b.*",
+    re.DOTALL,
+)
+_PROSE = re.compile(r"[A-Za-z]{3,}|\b(?:[sS]o|[iI]t|[iI]s|[wW]e|[aA]s|[tT]o|[oO]f|[iI]n|[iI]f|[bB]y|[bB]e)\b")
 _HEADING = re.compile(
     r"(?:step|solution|analysis|conclusion|part|case|final|explanation|summary|result)\b",
     re.IGNORECASE,
@@ -65,6 +70,9 @@ class Settings(NamedTuple):
     evaluate: bool = True  # math: 10 for a gold of \binom{5}{2}, and the other way round
 
 
+AS_READ = Settings()
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a text states, and the score of it."""
@@ -74,7 +82,7 @@ class Verdict:
 
 
 def judge_answer(
-    verifier: str, gold: str | None, text: str, settings: Settings = Settings()
+    verifier: str, gold: str | None, text: str, settings: Settings = AS_READ
 ) -> Verdict:
     """The answer that a text states, and its score; missing where there is no gold.
 
@@ -95,12 +103,12 @@ def judge_answer(
     return Verdict(reading, check.compare(wanted, reading.answer, settings))
 
 
-def exact(gold: str, text: str, settings: Settings = Settings()) -> Score:
+def exact(gold: str, text: str, settings: Settings = AS_READ) -> Score:
     """1 when the stated answer is the gold text, else 0."""
     return judge_answer("exact", gold, text, settings).score
 
 
-def numeric(gold: str, text: str, settings: Settings = Settings()) -> Score:
+def numeric(gold: str, text: str, settings: Settings = AS_READ) -> Score:
     """1 when the stated answer is the gold number (exact rationals), else 0.
 
     A gold that is no number is compared as text.
@@ -108,7 +116,7 @@ def numeric(gold: str, text: str, settings: Settings = Settings()) -> Score:
     return judge_answer("numeric", gold, text, settings).score
 
 
-def math(gold: str, text: str, settings: Settings = Settings()) -> Score:
+def math(gold: str, text: str, settings: Settings = AS_READ) -> Score:
     """1 when the stated answer equals the gold, else 0; missing when the gold cannot be read.
 
     Raises:
@@ -225,7 +233,7 @@ def _compare_math(gold: str, answer: str, settings: Settings) -> Score:
 
 
 def _is_text(answer: str) -> bool:
-    words = answer.split()
+    words = _NOT.sub("", answer).split()
     return 0 < len(words) <= 3 and _HEADING.match(answer) is None and "?" not in answer
 
 
@@ -241,10 +249,11 @@ def _is_formula(answer: str) -> bool:
     """A number, or a formula without prose: no words but those of LaTeX and of units."""
     if read_number(answer) is not None:
         return True
-    if not re.search(r"[\d\\=+*/^()]|^\W*[A-Za-z]\W*$", answer) or "?" in answer:
+    answer = _NOT.sub("", answer)
+    if not re.search(r"[\d\\=+*/^()]|^\W*[A-Za-z]\W*$|^\$[^$]+\$\.?$", answer) or "?" in answer:
         return False
     bare = re.sub(r"\\(?:text|mathrm|textbf|operatorname)\s?\{[^{}]*\}|\\[a-zA-Z]+", " ", answer)
-    return re.search(r"[A-Za-z]{3,}", bare) is None and not re.search(r"[.:!]\s", bare)
+    return _PROSE.search(bare) is None and not re.search(r"[.:!]\s", bare)
 
 
 @dataclass(frozen=True)
@@ -261,4 +270,4 @@ CHECKS = {
     "numeric": Check(_is_number, lambda gold: read_number(gold) is None, _compare_numeric),
     "math": Check(_is_formula, lambda gold: _WORDS.fullmatch(gold) is not None, _compare_math),
 }
-VERIFIERS: dict[str, Callable[[str, str], Score]] = {"exact": exact, "numeric": numeric}
+VERIFIERS = {"exact": exact, "numeric": numeric}  # those that evaluate nothing

@@ -20,13 +20,15 @@ import sys
 from collections.abc import Callable
 
 from rekindle.records import Score
-from rekindle.rewards.verify import UNREADABLE, VERIFIERS, math
+from rekindle.rewards.verify import AS_READ, UNREADABLE, VERIFIERS, Settings, math
 
 
-def verdict(verify: Callable[[str, str], Score], gold: str, text: str) -> Score:
+def verdict(
+    verify: Callable[[str, str, Settings], Score], gold: str, text: str, settings: Settings
+) -> Score:
     """A verdict; what cannot be read or held is missing, with the reason."""
     try:
-        return verify(gold, text)
+        return verify(gold, text, settings)
     except RecursionError:
         return Score.missing("parse: too deeply nested")
     except MemoryError:
@@ -42,7 +44,11 @@ def _die_with_parent() -> None:
 
 
 def work(
-    verify: Callable[[str, str], Score], connection: socket.socket, *, memory: int, parent: int
+    verify: Callable[[str, str, Settings], Score],
+    connection: socket.socket,
+    *,
+    memory: int,
+    parent: int,
 ) -> None:
     """A worker's life, after the fork: an answer to each line until the connection closes."""
     _die_with_parent()
@@ -54,7 +60,8 @@ def work(
     with connection.makefile("rw", encoding="utf-8", newline="\n") as lines:
         for line in lines:
             request = json.loads(line)
-            score = verdict(verify, request["gold"], request["text"])
+            settings = Settings(*request["settings"])
+            score = verdict(verify, request["gold"], request["text"], settings)
             lines.write(json.dumps({"value": score.value, "reason": score.reason}) + "\n")
             lines.flush()
 
@@ -66,7 +73,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     _die_with_parent()
     verify = math if name == "math" else VERIFIERS[name]
-    verdict(verify, "2", r"$\sqrt{4}$")  # builds the parser's tables, which all workers then share
+    verdict(verify, "2", r"$\sqrt{4}$", AS_READ)  # builds the parser's tables, which all workers then share
     gc.freeze()
     template = os.getpid()
     while True:

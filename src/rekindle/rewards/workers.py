@@ -32,6 +32,7 @@ from typing import IO
 
 from rekindle.errors import ConfigError, missing_extra
 from rekindle.records import Score
+from rekindle.rewards.verify import AS_READ, Settings
 
 POOLED = ("math",)  # verifiers that are never run in this process
 _STARTING = 60.0  # seconds for the template's imports; later requests take milliseconds
@@ -76,21 +77,27 @@ class VerifierPool:
         self._owner = os.getpid()
         atexit.register(self.close)
 
-    def grade(self, answers: Sequence[tuple[str, str]]) -> list[Score]:
-        """A score for each (gold, text), in order.
+    def grade(
+        self, answers: Sequence[tuple[str, str]], settings: Sequence[Settings] | None = None
+    ) -> list[Score]:
+        """A score for each (gold, text), in order; `settings` says how each is read.
 
         Raises:
             ConfigError: workers cannot be started.
         """
         for worker in self._busy():
             self._end(worker)  # a call that an exception ended left it at an answer of its own
+        requests = [
+            json.dumps({"gold": gold, "text": text, "settings": read}) + "\n"
+            for (gold, text), read in zip(answers, settings or [AS_READ] * len(answers), strict=True)
+        ]
         scores: list[Score | None] = [None] * len(answers)
         waiting = deque(range(len(answers)))
         while waiting or self._busy():
             self._keep_up(len(waiting))
             for worker in list(self._workers):
                 if waiting and worker.item is None:
-                    self._hand_over(worker, waiting, answers, scores)
+                    self._hand_over(worker, waiting, requests, scores)
             for worker in self._look():
                 self._receive(worker, scores)
             now = time.monotonic()
@@ -134,15 +141,13 @@ class VerifierPool:
         self,
         worker: _WorkerProcess,
         waiting: deque[int],
-        answers: Sequence[tuple[str, str]],
+        requests: Sequence[str],
         scores: list[Score | None],
     ) -> None:
         item = waiting.popleft()
-        gold, text = answers[item]
         worker.item, worker.deadline = item, time.monotonic() + self._timeout
-        line = json.dumps({"gold": gold, "text": text}) + "\n"
         try:
-            worker.connection.sendall(line.encode())
+            worker.connection.sendall(requests[item].encode())
         except ConnectionError:
             self._lose(worker, scores, "error: the process ended")
 
