@@ -51,22 +51,16 @@ def _notes(runs: Sequence[RunData]) -> list[str]:
     ]
 
 
-def t_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """The 95 % t-interval of the mean over runs; none for a single run."""
+def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """The 95 % t-interval of the mean over runs, none for a single run; of shares, which lie
+    between 0 and 1, no further than that."""
     n = len(values)
     if n < 2:
         return None, None
-    half = _quantile(n) * stdev(values) / math.sqrt(n)
-    mean = fmean(values)
+    mean, half = fmean(values), _quantile(n) * stdev(values) / math.sqrt(n)
+    if 0 <= min(values) <= max(values) <= 1:
+        return max(0.0, mean - half), min(1.0, mean + half)
     return mean - half, mean + half
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """`t_interval`; of shares, which lie between 0 and 1, no further than that."""
-    low, high = t_interval(values)
-    if low is not None and high is not None and 0 <= min(values) <= max(values) <= 1:
-        return max(0.0, low), min(1.0, high)
-    return low, high
 
 
 @cache  # scipy's takes 50 microseconds, for each point of each curve

@@ -24,8 +24,10 @@ from rekindle.report.spec import (
     bounded,
     by_run,
     intervals,
+    marks,
     nearest,
     quantitative,
+    rows_of_names,
     run_colour,
     run_dash,
     styles_of,
@@ -52,12 +54,7 @@ def learning_curve(
 ) -> Figure:
     """A metric over steps for several runs, each point with its interval."""
     values: list[Datum] = [
-        {
-            "run": run,
-            "step": evaluation.step,
-            **_estimate(cell, metric),
-            "n": evaluation.n_runs,
-        }
+        {"run": run, "step": evaluation.step, **_estimate(cell, metric), "n": evaluation.n_runs}
         for run, evaluation, cell in series
         if cell.value is not None
     ]
@@ -66,17 +63,16 @@ def learning_curve(
     tooltip = tooltip_of(run="run", step="step", shown=f"{metric}, 95 % interval", **many)
     layers: list[Spec] = [
         *intervals(values, "y", share, type="area", opacity=0.16),
-        _line({"y": share, **run_dash(styles)}, strokeWidth=1.8),
+        marks("line", {"y": share, **run_dash(styles)}, strokeWidth=1.8),
         nearest({"x": _STEP, "y": share, "tooltip": tooltip}),
     ]
     if len(values) <= _MOST_DOTS * len(styles):
-        dot: Spec = {"type": "point", "filled": True, "size": 34, "opacity": 1}
-        layers.insert(-1, {"mark": dot, "encoding": {"y": share}})
+        layers.insert(-1, marks("point", {"y": share}, filled=True, size=34, opacity=1))
     final = max((evaluation.step for _, evaluation, _ in series), default=0)
     last = [row for row in values if row["step"] == final]
     ends = "; ".join(f"{row['run']}: {row['shown']} at step {row['step']}" for row in last)
     alt = f"{title}: {metric} over training steps. {ends}."
-    drawing = by_run(layers, {"x": _STEP, "color": run_colour(styles)}, styles, height=150)
+    drawing = by_run(layers, {"x": _STEP}, styles, height=150)
     return Figure(figure_id, title, alt, values, drawing)
 
 
@@ -103,7 +99,8 @@ def metric_curve(
     step: Spec = {**_STEP, "title": None if over == "step" else over}
     axis: Spec = {"labelExpr": LABEL, "tickCount": 4}
     level = quantitative("value", None, scale={"zero": False}, axis=axis)
-    raw = _line(
+    raw = marks(
+        "line",
         {"y": level, **run_dash(styles)},
         strokeWidth=1.7 if bounded(values) else 1,
         opacity=0.35 if smooth else 1,
@@ -112,15 +109,15 @@ def metric_curve(
     if smooth:
         window: Spec = {"op": "mean", "field": "value", "as": "mean"}
         means: Spec = {"window": [window], "frame": [-4, 4], "groupby": ["run"]}
-        mean_line = _line({"y": {**level, "field": "mean"}, **run_dash(styles)}, strokeWidth=1.9)
-        layers.append({"transform": [means], **mean_line})
+        mean: Spec = {"y": {**level, "field": "mean"}, **run_dash(styles)}
+        layers.append({"transform": [means], **marks("line", mean, strokeWidth=1.9)})
     counted = {"n": "runs"} if any("n" in point for point in values) else {}
     tooltip = tooltip_of(run="run", step=over, value=f"{title}|.4~g", **counted)
     layers.append(nearest({"x": step, "y": level, "tooltip": tooltip}))
     names = sorted(run.name for run, _ in drawn)
     time = "training steps" if over == "step" else "rounds"
     alt = f"{title} over {time}, for {', '.join(names)}. {_ends(values)}"
-    drawing = by_run(layers, {"x": step, "color": run_colour(styles)}, styles, height=112)
+    drawing = by_run(layers, {"x": step}, styles, height=112)
     return Figure(figure_id, title, alt, values, drawing)
 
 
@@ -166,6 +163,7 @@ def before_after(
     metric: str,
 ) -> Figure:
     """A dumbbell for each level and run: `rows` are (level, run, "before" | "after", metric)."""
+    known = [row for row in rows if row[-1].value is not None]
     order = [f"{style.run}|{when}" for style in styles for when in ("before", "after")]
     values: list[Datum] = [
         {
@@ -175,32 +173,23 @@ def before_after(
             "place": f"{run}|{when}",
             **_estimate(cell, metric),
         }
-        for level, run, when, cell in rows
-        if cell.value is not None
+        for level, run, when, cell in known
     ]
     drawn = {row["place"] for row in values}
-    levels = list(dict.fromkeys(row["level"] for row in values))
+    levels = list(dict.fromkeys(level for level, *_ in known))
     share = _share(metric, None)
     domain = [place for place in order if place in drawn]
     shared: Spec = {
         "y": {
-            "field": "level",
-            "type": "nominal",
-            "title": None,
-            "sort": levels,
-            "scale": {"paddingInner": 0.35},
-            "axis": {"domain": False, "ticks": False, "labelPadding": 8},
+            **rows_of_names("level", levels, labelPadding=8), "scale": {"paddingInner": 0.35},
         },
         "yOffset": {"field": "place", "type": "nominal", "sort": None, "scale": {"domain": domain}},
-        "color": run_colour(styles),
-    }
+    }  # fmt: skip
     tooltip = tooltip_of(run="run", level="level", when="when", shown=f"{metric}, 95 % interval")
-    layers: list[Spec] = [
+    points: Spec = {"x": share, "fill": _hollow_before(styles), "tooltip": tooltip}
+    layers = [
         *intervals(values, "x", share, type="rule", strokeWidth=1.6),
-        {
-            "mark": {"type": "point", "size": 52, "strokeWidth": 1.6, "opacity": 1},
-            "encoding": {"x": share, "fill": _hollow_before(styles), "tooltip": tooltip},
-        },
+        marks("point", points, size=52, strokeWidth=1.6, opacity=1),
     ]
     height = max(90, len(levels) * (16 + 11 * len(drawn)))
     drawing = by_run(layers, shared, styles, height=height)
@@ -243,18 +232,16 @@ def pass_at_k(
         "strokeDash": {"condition": {"test": _BEFORE, "value": [3, 3]}, "value": [1, 0]},
         "detail": {"field": "when"},
     }
-    layers: list[Spec] = [
-        _line({"y": share, **dash}, strokeWidth=1.4),
+    points: Spec = {"y": share, "fill": _hollow_before(styles), "tooltip": tooltip}
+    layers = [
+        marks("line", {"y": share, **dash}, strokeWidth=1.4),
         *intervals(values, "y", share, type="rule", strokeWidth=1.2, opacity=0.7),
-        {
-            "mark": {"type": "point", "size": 42, "strokeWidth": 1.5, "opacity": 1},
-            "encoding": {"y": share, "fill": _hollow_before(styles), "tooltip": tooltip},
-        },
+        marks("point", points, size=42, strokeWidth=1.5, opacity=1),
     ]
     alt = f"{title}: pass@k. " + "; ".join(
         f"{row['run']} {row['when']}, k = {row['k']}: {row['shown']}" for row in values
     )
-    drawing = by_run(layers, {"x": along, "color": run_colour(styles)}, styles, height=150)
+    drawing = by_run(layers, {"x": along}, styles, height=150)
     return Figure(figure_id, title, alt, values, drawing)
 
 
@@ -269,10 +256,6 @@ def _estimate(cell: Metric, metric: str) -> Datum:
     """A metric as it is drawn, and as the tables write it."""
     shown = estimate(cell, name=metric)
     return {"value": cell.value, "low": cell.low, "high": cell.high, "shown": shown}
-
-
-def _line(encoding: Spec, **look: float) -> Spec:
-    return {"mark": {"type": "line", **look}, "encoding": encoding}
 
 
 def _hollow_before(styles: Sequence[Style]) -> Spec:

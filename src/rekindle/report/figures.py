@@ -52,17 +52,6 @@ class RevivedSignal:
     instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Telemetry:
-    """A signal as it is shown: figures, and which arms have no line in some of them."""
-
-    title: str
-    says: str
-    figures: Sequence[Figure]
-    notes: Sequence[str]
-    tables: Sequence[Table] = ()
-
-
 *SIGNALS, LABELS = shipped_table("signals", tuple[RevivedSignal, ...])
 _GROUPS = {f"groups/{key}": f"share of groups {name}" for key, name in GROUP_CLASSES.items()}
 _SHARES = ("right_before", "right_kept", "kept_share")
@@ -70,11 +59,16 @@ _SHARES = ("right_before", "right_kept", "kept_share")
 
 @dataclass(frozen=True)
 class Panel:
-    """Figures that are compared with each other, and what to know before reading them."""
+    """Figures that are compared with each other, and what to know before reading them.
+
+    Of a signal also tables, and in `notes` which arms have no line in some of the figures.
+    """
 
     title: str
     figures: Sequence[Figure]
-    note: str = ""
+    note: str
+    notes: Sequence[str] = ()
+    tables: Sequence[Table] = ()
 
 
 @dataclass(frozen=True)
@@ -306,7 +300,7 @@ def _pass_at_k_figures(b: int, benchmark: Benchmark, styles: Sequence[Style]) ->
 # --- the signals of the papers
 
 
-def telemetry(arms: Sequence[RunData], styles: Sequence[Style]) -> list[Telemetry]:
+def telemetry(arms: Sequence[RunData], styles: Sequence[Style]) -> list[Panel]:
     """The signals of the papers that are among the arms, in the order of `SIGNALS`."""
     shown = [
         _telemetry(f"signal-{i}", signal, arms, styles)
@@ -319,7 +313,7 @@ def telemetry(arms: Sequence[RunData], styles: Sequence[Style]) -> list[Telemetr
         keys = set(LABELS.keys)
         without = [a.name for a in arms if not any(s.facts.keys() & keys for s in a.stages)]
         notes = [f"No filter, so none of these numbers: {listed(without)}."] if without else []
-        shown.append(Telemetry(LABELS.title, LABELS.says, (), notes, [labels]))
+        shown.append(Panel(LABELS.title, (), LABELS.says, notes, [labels]))
     return shown
 
 
@@ -356,7 +350,7 @@ def drawn_keys(arms: Sequence[RunData], over: Over) -> set[str]:
 
 def _telemetry(
     figure_id: str, signal: RevivedSignal, arms: Sequence[RunData], styles: Sequence[Style]
-) -> Telemetry:
+) -> Panel:
     titles = QUANTITIES | _GROUPS if signal.over == "step" else ROUND_QUANTITIES
     figures, lacking = [], dict[tuple[str, ...], list[str]]()
     for i, key in enumerate(signal.keys):
@@ -372,7 +366,7 @@ def _telemetry(
         f"Not logged by {listed(names)}: {'; '.join(quantities)}."
         for names, quantities in lacking.items()
     ]
-    return Telemetry(signal.title, signal.says, figures, notes)
+    return Panel(signal.title, figures, signal.says, notes)
 
 
 def _concerns(signal: RevivedSignal, arms: Sequence[RunData]) -> bool:

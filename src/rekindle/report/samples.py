@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, NamedTuple, TypedDict
+from typing import Annotated, NamedTuple
 
 from pydantic import PlainValidator
 
@@ -129,16 +129,11 @@ def thin(samples: Sequence[Sample], budget: int) -> Thinned:
     return Thinned(chosen, note)
 
 
-class PackedSamples(TypedDict):
-    """Rollouts as the page's script reads them: cells by column, each prompt once."""
-
-    columns: list[str]
-    prompts: list[list[str | None]]
-    rows: list[list[Json]]
+Packed = Mapping[str, Sequence[Json]]  # lists of rows and prompts, as the page's script reads them
 
 
-def pack(samples: Sequence[Sample]) -> PackedSamples:
-    """Columns and rows, with each prompt once: what the browser's script reads."""
+def pack(samples: Sequence[Sample]) -> Packed:
+    """Columns and rows, with each prompt once."""
     prompts: dict[tuple[str, str, str, str | None], int] = {}
     rows: list[list[Json]] = []
     for s in samples:

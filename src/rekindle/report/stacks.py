@@ -14,6 +14,7 @@ from rekindle.report.spec import (
     Spec,
     binned,
     frame,
+    marks,
     nearest,
     nominal,
     quantitative,
@@ -51,12 +52,9 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
     tooltip = tooltip_of(
         step="step", **{name: f"{label}|.1%" for name, label in GROUP_CLASSES.items()}
     )
+    area: Spec = {"y": share, "color": colour, "order": {"field": "order"}}
     layers: list[Spec] = [
-        {
-            "transform": fold,
-            "mark": {"type": "area", "opacity": 0.92},
-            "encoding": {"y": share, "color": colour, "order": {"field": "order"}},
-        },
+        {"transform": fold, **marks("area", area, opacity=0.92)},
         nearest({"x": step, "tooltip": tooltip}, mark="rule"),
     ]
     shares = "; ".join(
@@ -64,8 +62,7 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
         f"{last['step']}"
         for name, label in GROUP_CLASSES.items()
     )
-    params: Spec = {"params": [{"name": "classes", "value": list(GROUP_CLASSES)}]}
-    drawing = {**frame(layers, {"x": step}, height=150), **params}
+    drawing = frame(layers, {"x": step}, height=150, classes=list(GROUP_CLASSES))
     return Figure(figure_id, run.name, f"{run.name}: {shares}.", wide, drawing)
 
 
@@ -93,25 +90,20 @@ def bars(
     axis: Spec = {"labelExpr": LABEL, "tickCount": 6}
     stack: Spec = {} if stacked else {"stack": None}
     beside: Spec = {} if stacked else {"yOffset": {"field": "part", "scale": {"domain": parts}}}
-    layers: list[Spec] = [
-        {
-            "transform": [
-                {"filter": f"indexof({param}, datum.part) >= 0"},
-                {"calculate": f"indexof({parts}, datum.part)", "as": "order"},
-            ],
-            "mark": {"type": "bar", "height": {"band": 0.62}},
-            "encoding": {
-                "x": quantitative("value", unit, axis=axis, **stack),
-                "color": nominal("part", {part: f"var({c})" for part, c in colours.items()}),
-                "order": {"field": "order"},
-                "tooltip": tooltip_of(run="run", part="part", shown=unit),
-                **beside,
-            },
-        }
+    chosen: Sequence[Spec] = [
+        {"filter": f"indexof({param}, datum.part) >= 0"},
+        {"calculate": f"indexof({parts}, datum.part)", "as": "order"},
     ]
+    bar: Spec = {
+        "x": quantitative("value", unit, axis=axis, **stack),
+        "color": nominal("part", {part: f"var({c})" for part, c in colours.items()}),
+        "order": {"field": "order"},
+        "tooltip": tooltip_of(run="run", part="part", shown=unit),
+        **beside,
+    }
+    layer: Spec = {"transform": chosen, **marks("bar", bar, height={"band": 0.62})}
     y = rows_of_names("run", runs, labelPadding=8, labelLimit=130)
-    params: Spec = {"params": [{"name": param, "value": parts}]}
-    drawing = {**frame(layers, {"y": y}, height=28 * max(1, len(runs))), **params}
+    drawing = frame([layer], {"y": y}, height=28 * max(1, len(runs)), **{param: parts})
     alt = f"{title}: " + "; ".join(f"{v['run']}, {v['part']} {v['shown']} {unit}" for v in values)
     return Figure(figure_id, title, alt, values, drawing, wide=True)
 
