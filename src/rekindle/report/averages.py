@@ -7,7 +7,7 @@ not rest on it, but on the paired differences of study.json.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from statistics import fmean, stdev
@@ -128,9 +128,5 @@ def _mean_stages(tables: Sequence[Sequence[Stage]]) -> list[Stage]:
 def _by_key(tables: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
     """Means of those that have a number, for every key."""
     keys = dict.fromkeys(key for table in tables for key in table)
-    return {key: _mean(table.get(key) for table in tables) for key in keys}
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
+    known = {key: [v for table in tables if (v := table.get(key)) is not None] for key in keys}
+    return {key: fmean(values) if values else None for key, values in known.items()}

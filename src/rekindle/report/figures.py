@@ -11,7 +11,15 @@ from dataclasses import dataclass, field, replace
 
 from rekindle.methods.catalog import METHODS, MethodKind, SignalName
 from rekindle.report.charts import before_after, ceiling, learning_curve, metric_curve, pass_at_k
-from rekindle.report.formatting import count, in_nats, level_title, listed, percent, plural
+from rekindle.report.formatting import (
+    count,
+    grouped,
+    in_nats,
+    level_title,
+    listed,
+    percent,
+    plural,
+)
 from rekindle.report.load import RunData
 from rekindle.report.reading import shipped_table
 from rekindle.report.run_files import Evaluation, Over, levels_of
@@ -77,7 +85,7 @@ class Benchmark:
 
     task: str
     split: str
-    runs: Sequence[tuple[RunData, Sequence[Evaluation]]]
+    pairs: Sequence[tuple[RunData, Evaluation]]
 
     @property
     def title(self) -> str:
@@ -87,7 +95,7 @@ class Benchmark:
     @property
     def evaluations(self) -> list[Evaluation]:
         """Those of all runs."""
-        return [evaluation for _, these in self.runs for evaluation in these]
+        return [evaluation for _, evaluation in self.pairs]
 
     @property
     def levels(self) -> list[str | None]:
@@ -98,23 +106,17 @@ class Benchmark:
         """(run, "before" | "after", evaluation) as far as there are any."""
         return [
             (run.name, when, evaluation)
-            for run, these in self.runs
-            for when, evaluation in run.sides
-            if any(evaluation is e for e in these)
+            for run, evaluation in self.pairs
+            for when, side in run.sides
+            if side is evaluation
         ]
 
 
 def benchmarks_of(runs: Sequence[RunData]) -> list[Benchmark]:
     """Evaluations by what they were made on."""
-    keys = list(dict.fromkeys((e.task, e.split) for run in runs for e in run.evaluations))
-    out = []
-    for task, split in keys:
-        by_run = [
-            (run, [e for e in run.evaluations if (e.task, e.split) == (task, split)])
-            for run in runs
-        ]
-        out.append(Benchmark(task, split, [(run, these) for run, these in by_run if these]))
-    return out
+    pairs = ((run, evaluation) for run in runs for evaluation in run.evaluations)
+    alike = grouped(pairs, lambda pair: (pair[1].task, pair[1].split))
+    return [Benchmark(task, split, these) for (task, split), these in alike.items()]
 
 
 def learning_panels(
@@ -134,10 +136,7 @@ def _learning_panel(
 ) -> Panel:
     series = {
         level: [
-            (run.name, e, e.at(level)[name])
-            for run, evaluations in benchmark.runs
-            for e in evaluations
-            if name in e.at(level)
+            (run.name, e, e.at(level)[name]) for run, e in benchmark.pairs if name in e.at(level)
         ]
         for level in benchmark.levels
     }
@@ -183,13 +182,11 @@ def quantity_figures(
     logged: dict[str, set[float]] = {}
     by_round = {"judge/missing", "pairs/length_gap", *ROUND_QUANTITIES}
     elsewhere = by_round - {"grad_norm"} if any(run.rounds for run in runs) else set[str]()
-    for run in runs:
-        for row in run.rows:
-            for key, value in row.values.items():
-                if value is None or key in elsewhere or key in without:
-                    continue
-                if not key.startswith(_SHOWN_ELSEWHERE):
-                    logged.setdefault(key, set()).add(value)
+    for row in (row for run in runs for row in run.rows):
+        for key in row.values.keys() - elsewhere - set(without):
+            value = row.values[key]
+            if value is not None and not key.startswith(_SHOWN_ELSEWHERE):
+                logged.setdefault(key, set()).add(value)
     keys = [key for key in QUANTITIES if key in logged]
     keys += sorted(key for key in logged if key not in QUANTITIES)
     moving = [key for key in keys if len(logged[key]) > 1]
@@ -251,7 +248,7 @@ def group_figures(runs: Sequence[RunData]) -> list[Figure]:
 
 
 def cost_figures(
-    runs: Sequence[RunData], spent: Mapping[str, Mapping[str, float]] | None = None
+    runs: Sequence[RunData], spent: Mapping[str, Mapping[str, float | None]] | None = None
 ) -> list[Figure]:
     """Where the time went, and how many of the generated tokens were trained on.
 
@@ -263,10 +260,9 @@ def cost_figures(
         for part, seconds in (time_parts(run) or {}).items()
     ]
     counts = []
-    by_name = {run.name: tokens(run) for run in runs} if spent is None else spent
-    for name, amounts in by_name.items():
-        counts.append((name, "trained on", amounts.get("trained", 0.0)))
-        counts.append((name, "generated", amounts.get("generated", 0.0)))
+    for name, amounts in (spent or {run.name: tokens(run) for run in runs}).items():
+        counts.append((name, "trained on", amounts.get("trained") or 0.0))
+        counts.append((name, "generated", amounts.get("generated") or 0.0))
     figures = (
         bars("time", "Time", times, colours=TIME_COLOURS, unit="seconds", param="parts"),
         bars(

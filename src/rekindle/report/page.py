@@ -27,12 +27,11 @@ from rekindle.report import tables, verdict
 from rekindle.report.formatting import amount, change_text, count, grouped, listed, percent, plural
 from rekindle.report.intervals import forest_figures, whiskers
 from rekindle.report.load import RunData, load_runs
-from rekindle.report.run_files import Metric
 from rekindle.report.samples import Packed, pack, thin
 from rekindle.report.spec import Figure, Style, run_styles
 from rekindle.report.stage_records import pack_pairs
 from rekindle.report.study import StudyPage, load_study_page
-from rekindle.report.verdict import Arm, VerdictRow
+from rekindle.report.verdict import VerdictRow
 from rekindle.study.store.archive_read import is_archive, unpacked
 from rekindle.study.store.layout import is_study
 from rekindle.version import __version__
@@ -91,12 +90,9 @@ def render(
     study: StudyPage | None = None,
 ) -> str:
     """The page as one string; of a study, `runs` are its arms."""
-    arms = [Arm(run.name, [run]) for run in runs] if study else verdict.arms_of(runs)
-    styles = (
-        run_styles([[name] for name in study.results.arms])
-        if study
-        else run_styles([[run.name for run in arm.runs] for arm in arms])
-    )
+    arms = [] if study else verdict.arms_of(runs)
+    alike = [[run.name for run in arm.runs] for arm in arms]
+    styles = run_styles([[name] for name in study.results.arms] if study else alike)
     given = study.claims if study else verdict_rows
     claims = list(verdict.verdict_rows(arms) if given is None else given)
     singles = verdict.single_rows(arms) if given is None else []
@@ -150,9 +146,7 @@ def fill_page(
     )
     environment.filters["count"] = count
     environment.filters["by_subject"] = lambda rows: grouped(rows, lambda row: row.subject).items()
-    environment.globals |= {
-        "share": _share, "amount": amount, "percent": percent, "change_text": change_text,
-    }  # fmt: skip
+    environment.globals |= {"amount": amount, "percent": percent, "change_text": change_text}
     return environment.get_template(template).render(
         policy=content_policy([theme, *rest, bundle]),
         style=Markup("".join(map(text_of, css))),
@@ -173,6 +167,7 @@ def _draw(
     """The figures of a page by the section they stand in, and a note on its quantities."""
     benchmarks = draw.benchmarks_of(runs)
     declared = study.results.primary.metric if study else None
+    spent = {arm: dict(block.spent) for arm, block in study.results.arms.items()} if study else None
     by_step = draw.drawn_keys(runs, "step") if study else set[str]()
     by_round = draw.drawn_keys(runs, "round") if study else set[str]()
     quantities, note = draw.quantity_figures(runs, styles, without=by_step)
@@ -184,7 +179,7 @@ def _draw(
         "rounds": draw.round_figures(runs, styles, without=by_round),
         "quantities": quantities,
         "groups": draw.group_figures(runs),
-        "costs": draw.cost_figures(runs, study.spent if study else None),
+        "costs": draw.cost_figures(runs, spent),
     }, note
 
 
@@ -246,18 +241,6 @@ def content_policy(scripts: Sequence[str]) -> str:
     )
 
 
-def _share(metric: Metric | None, n_runs: int) -> Markup:
-    """A share with its interval; of several runs the mean, with the least and most among them."""
-    if metric is None or metric.value is None:
-        return Markup("undefined")
-    shown = Markup("{} ").format(percent(metric.value))
-    if metric.low is None or metric.high is None:
-        return shown
-    low, high = percent(metric.low, unit=False), percent(metric.high, unit=False)
-    ends = f"[{low}, {high}]" if n_runs == 1 else f"({low} to {high})"
-    return Markup('<span>{}<span class="interval">{}</span></span>').format(shown, ends)
-
-
 def _title(runs: Sequence[RunData]) -> str:
     named = dict.fromkeys(f"{run.method} on {run.task}" for run in runs)
     return f"Training report: {listed(list(named))}"
@@ -298,9 +281,9 @@ def _texts(runs: Sequence[RunData], spent: int) -> dict[str, Browsable]:
     notes = [f"{listed(without)} logged no rollouts, or they are not here."] if without else []
     rollouts, pairs, pair_notes = dict[str, Packed](), dict[str, Packed](), list[str]()
     for run in having:
-        kept = thin(run.samples, min(ROLLOUT_BYTES, room - for_pairs) // len(having))
-        rollouts[run.name] = pack(kept.samples)
-        notes += [f"{run.name}: {kept.note}"] if kept.note else []
+        kept, note = thin(run.samples, min(ROLLOUT_BYTES, room - for_pairs) // len(having))
+        rollouts[run.name] = pack(kept)
+        notes += [f"{run.name}: {note}"] if note else []
     for run in paired:
         pairs[run.name], note = pack_pairs(run.pairs, for_pairs // len(paired))
         pair_notes += [f"{run.name}: {note}; the run's stages have them all."] if note else []

@@ -62,13 +62,11 @@ def packed(values: Sequence[Datum]) -> Spec:
 
 
 def _column(cells: Sequence[str | float | None]) -> Json:
-    texts = list(dict.fromkeys(cell for cell in cells if isinstance(cell, str)))
-    if not texts or len(texts) * 2 > len(cells):
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    number_of = {text: at for at, text in enumerate(dict.fromkeys(texts))}
+    if not texts or len(texts) < len(cells) or len(number_of) * 2 > len(cells):
         return cells
-    if not all(isinstance(cell, str) for cell in cells):
-        return cells
-    number_of = {text: at for at, text in enumerate(texts)}
-    return {"texts": texts, "at": [number_of[str(cell)] for cell in cells]}
+    return {"texts": list(number_of), "at": [number_of[text] for text in texts]}
 
 
 @dataclass(frozen=True)

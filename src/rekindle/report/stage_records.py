@@ -70,7 +70,8 @@ class TrainedPair(NamedTuple):
 
 def read_stages(run: Path, notes: list[str]) -> list[Stage]:
     """The records of the stages that made rows, in their order."""
-    records = {path: read_object(path, notes) or {} for path in _files(run, "stage.json")}
+    files = sorted(run.glob("stages/*/stage.json"))
+    records = {path: read_object(path, notes) or {} for path in files}
     skip = {"kept", "generated", "seconds"}
     return [
         Stage(
@@ -83,10 +84,6 @@ def read_stages(run: Path, notes: list[str]) -> list[Stage]:
         )
         for path, record in records.items()
     ]
-
-
-def _files(run: Path, name: str) -> list[Path]:
-    return sorted(run.glob(f"stages/*/{name}"))
 
 
 def _name_of(path: Path) -> str:
@@ -146,7 +143,7 @@ class _KnownTexts:
 
 def _rows(run: Path | None, notes: list[str]) -> Iterator[tuple[str, Mapping[str, Json]]]:
     """(stage name, row) of the stages that hold texts or judgements, in their order."""
-    for path in _files(run, "rows.jsonl") if run else ():
+    for path in sorted(run.glob("stages/*/rows.jsonl")) if run else ():
         name = _name_of(path)
         if not name.startswith(("pairs", "judge-data", "halves", "kept")):
             for row in read_rows(path, notes, lambda _, row: row):

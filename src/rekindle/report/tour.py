@@ -66,7 +66,6 @@ TEXTS = shipped_table("tour", dict[str, MethodText])
 class TourPart:
     """What the page shows of a pair."""
 
-    name: str
     pair: TourPair
     texts: MethodText
     reason: str
@@ -107,7 +106,7 @@ def build_tour(
         js=("theme.js", "page.js"),
         sections=[
             ("verdict", "Verdict"), ("studies", "Studies"),
-            *((part.name, part.name.replace("_", "-")) for part in parts),
+            *((pair.name, pair.name.replace("_", "-")) for pair in pairs),
             ("cost", "Cost"), ("next", "Next"),
         ],
         title=f"{_NUMBERS[len(parts)]}, each beside its baseline",
@@ -123,11 +122,6 @@ def build_tour(
         elsewhere=ELSEWHERE,
         evidence_link=_link(_REPOSITORY / "docs" / "evidence.md", out.parent),
         spent=_spent(pairs),
-        spent_notes=[
-            f"{arm} spent {ratio:.2f} times the updates of its baseline."
-            for pair in pairs
-            for arm, ratio in pair.unequal.items()
-        ],
         environment=first and environment(first.name, first.manifest, seed=first.seed),
         command=command,
         took=cost,
@@ -208,7 +202,6 @@ def _part(toured: Toured, pair: TourPair, pairs: Sequence[TourPair], directory: 
         curve = metric_curve(id_, signal.title, signal.keys, drawn, styles, over=signal.over)
     reasons = [f"{failure.arm}: {failure.why}" for failure in pair.failed]
     return TourPart(
-        name=toured.name,
         pair=pair,
         texts=texts,
         reason="; ".join(reasons) or "not finished yet",
