@@ -1,4 +1,5 @@
-"""Lines and points: learning curves, logged quantities, before against after, pass@k.
+"""Lines, points, areas and bars: learning curves, logged quantities, before against after, pass@k,
+what groups were like over time, where the time went, how many tokens.
 
 Numbers that come from an evaluation are written out here (`shown`), so that a tooltip says exactly
 what the tables say.
@@ -7,10 +8,10 @@ what the tables say.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rekindle.report.averages import mean_interval
-from rekindle.report.formatting import estimate, in_nats
+from rekindle.report.formatting import count, estimate, in_nats, percent
 from rekindle.report.load import RunData
 from rekindle.report.run_files import Evaluation, Metric, Over
 from rekindle.report.samples import rounded
@@ -23,9 +24,11 @@ from rekindle.report.spec import (
     binned,
     bounded,
     by_run,
+    frame,
     intervals,
     marks,
     nearest,
+    nominal,
     quantitative,
     rows_of_names,
     run_colour,
@@ -35,12 +38,18 @@ from rekindle.report.spec import (
 )
 
 # Of an axis: 1.2k, 0.4; d3's own prefixes would make that 400m.
-LABEL = "abs(datum.value) >= 1000 ? format(datum.value, '~s') : format(datum.value, '.3~g')"
+_LABEL = "abs(datum.value) >= 1000 ? format(datum.value, '~s') : format(datum.value, '.3~g')"
 _SMOOTH_FROM = 30  # steps: shorter series show their raw line only
 _STEP = quantitative("step", "step", axis={"tickMinStep": 1})
 _MOST_DOTS = 40  # evaluations of a run; a longer curve is a line alone
 _BEFORE = "datum.when == 'before'"
 _APART, _SPREAD = 0.07, 0.24  # of points at one k: between two, and between the first and the last
+GROUP_CLASSES = {
+    "all_wrong": "all wrong",
+    "mixed": "mixed",
+    "all_right": "all right",
+    "missing": "missing",
+}
 
 
 def learning_curve(
@@ -97,7 +106,7 @@ def metric_curve(
     values = [point for run, key in drawn for point in _series(run, key, over)]
     smooth = any(len(run.log(over)) >= _SMOOTH_FROM for run, _ in drawn if not run.members)
     step: Spec = {**_STEP, "title": None if over == "step" else over}
-    axis: Spec = {"labelExpr": LABEL, "tickCount": 4}
+    axis: Spec = {"labelExpr": _LABEL, "tickCount": 4}
     level = quantitative("value", None, scale={"zero": False}, axis=axis)
     raw = marks(
         "line",
@@ -243,6 +252,97 @@ def pass_at_k(
     )
     drawing = by_run(layers, {"x": along}, styles, height=150)
     return Figure(figure_id, title, alt, values, drawing)
+
+
+def group_classes(figure_id: str, run: RunData) -> Figure | None:
+    """Shares of groups over time as a stacked area; None when the run logs no groups."""
+    wide = _shares(run)
+    if not wide:
+        return None
+    first, last = wide[0], wide[-1]
+    fold: Sequence[Spec] = [
+        {"fold": list(GROUP_CLASSES), "as": ["class", "share"]},
+        {"filter": "indexof(classes, datum.class) >= 0"},
+        {"calculate": f"indexof({list(GROUP_CLASSES)}, datum.class)", "as": "order"},
+    ]
+    ends: Spec = {"domain": [first["step"], last["step"]], "nice": False}
+    step = quantitative("step", "step", axis={"tickMinStep": 1}, scale=ends)
+    share = quantitative(
+        "share", "share of groups",
+        stack="zero", scale={"domain": [0, 1]}, axis={"format": ".0%", "grid": False},
+    )  # fmt: skip
+    looks = {name: f"var(--class-{name.replace('_', '-')})" for name in GROUP_CLASSES}
+    colour = nominal("class", looks)
+    tooltip = tooltip_of(
+        step="step", **{name: f"{label}|.1%" for name, label in GROUP_CLASSES.items()}
+    )
+    area: Spec = {"y": share, "color": colour, "order": {"field": "order"}}
+    layers: list[Spec] = [
+        {"transform": fold, **marks("area", area, opacity=0.92)},
+        nearest({"x": step, "tooltip": tooltip}, mark="rule"),
+    ]
+    shares = "; ".join(
+        f"{label} {percent(first[name])} at step {first['step']}, {percent(last[name])} at step "
+        f"{last['step']}"
+        for name, label in GROUP_CLASSES.items()
+    )
+    drawing = frame(layers, {"x": step}, height=150, classes=list(GROUP_CLASSES))
+    return Figure(figure_id, run.name, f"{run.name}: {shares}.", wide, drawing)
+
+
+def bars(
+    figure_id: str,
+    title: str,
+    rows: Sequence[tuple[str, str, float]],
+    *,
+    colours: Mapping[str, str],
+    unit: str,
+    param: str,
+    stacked: bool = True,
+) -> Figure:
+    """Horizontal bars: `rows` are (run, part, amount), `colours` part -> CSS variable.
+
+    Not `stacked`: the parts side by side, where their sum means nothing.
+    """
+    values: list[Datum] = [
+        {"run": run, "part": part, "value": rounded(amount), "shown": count(amount)}
+        for run, part, amount in rows
+        if amount > 0
+    ]
+    runs = list(dict.fromkeys(run for run, _, _ in rows))
+    parts = list(colours)
+    axis: Spec = {"labelExpr": _LABEL, "tickCount": 6}
+    stack: Spec = {} if stacked else {"stack": None}
+    beside: Spec = {} if stacked else {"yOffset": {"field": "part", "scale": {"domain": parts}}}
+    chosen: Sequence[Spec] = [
+        {"filter": f"indexof({param}, datum.part) >= 0"},
+        {"calculate": f"indexof({parts}, datum.part)", "as": "order"},
+    ]
+    bar: Spec = {
+        "x": quantitative("value", unit, axis=axis, **stack),
+        "color": nominal("part", {part: f"var({c})" for part, c in colours.items()}),
+        "order": {"field": "order"},
+        "tooltip": tooltip_of(run="run", part="part", shown=unit),
+        **beside,
+    }
+    layer: Spec = {"transform": chosen, **marks("bar", bar, height={"band": 0.62})}
+    y = rows_of_names("run", runs, labelPadding=8, labelLimit=130)
+    drawing = frame([layer], {"y": y}, height=28 * max(1, len(runs)), **{param: parts})
+    alt = f"{title}: " + "; ".join(f"{v['run']}, {v['part']} {v['shown']} {unit}" for v in values)
+    return Figure(figure_id, title, alt, values, drawing, wide=True)
+
+
+def _shares(run: RunData) -> list[dict[str, float | None]]:
+    """A row a step (or bin of steps) with the share of each class, where there is any."""
+    columns = {
+        name: binned([(row.at, row.values.get(f"groups/{name}")) for row in run.rows])
+        for name in GROUP_CLASSES
+    }
+    wide = [
+        {"step": step} | {name: rounded(columns[name][i][1], 4) for name in GROUP_CLASSES}
+        for i, (step, _) in enumerate(columns["mixed"])
+    ]
+    return [row for row in wide if any(row[name] is not None for name in GROUP_CLASSES)]
 
 
 def _share(title: str, top: float | None) -> Spec:

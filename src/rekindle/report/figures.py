@@ -10,7 +10,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rekindle.methods.catalog import METHODS, MethodKind, SignalName
-from rekindle.report.charts import before_after, ceiling, learning_curve, metric_curve, pass_at_k
+from rekindle.report.charts import (
+    GROUP_CLASSES,
+    bars,
+    before_after,
+    ceiling,
+    group_classes,
+    learning_curve,
+    metric_curve,
+    pass_at_k,
+)
 from rekindle.report.formatting import (
     count,
     grouped,
@@ -24,7 +33,6 @@ from rekindle.report.load import RunData
 from rekindle.report.reading import shipped_table
 from rekindle.report.run_files import Evaluation, Over, levels_of
 from rekindle.report.spec import Figure, Style, styles_of
-from rekindle.report.stacks import GROUP_CLASSES, bars, group_classes
 from rekindle.report.tables import Table, time_parts, tokens
 from rekindle.report.verdict import HEADLINE, PASS_AT
 from rekindle.study.analyse.run_times import PARTS
