@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -53,6 +53,21 @@ def check_sampling(sample: SampleConfig) -> None:
             why="answers then come from a truncated distribution while the ratio is taken between "
             "full ones: the gradient is biased towards what top_p keeps",
             fix="--set sample.top_p=1.0 (evaluation may use any: rekindle eval)",
+        )
+
+
+def refuse_faults(section: str, faults: Mapping[str, object], *, got: str, page: str) -> None:
+    """Settings of a method that go one by one and not together; a fault is there where it is true.
+
+    Raises:
+        ConfigError: names the first fault; `page` says what the method's page has of such settings.
+    """
+    for fault in (name for name, holds in faults.items() if holds):
+        raise ConfigError(
+            f"{section}: {fault}",
+            got=got,
+            why="the setting would change nothing, or not what its name says",
+            fix=f"leave one of them out; docs/methods/{section}.md {page}",
         )
 
 

@@ -95,8 +95,7 @@ def judge_problems(
     """Judge prompts as problems whose solution is the reply; a stage of rows."""
     form = format_of(judge.format)
     if config.path is not None:
-        rows = _from_file(Path(config.path), form)
-        return [_problem(form, row) for row in rows]
+        return [_problem(form, row) for row in _from_file(Path(config.path), form)]
     source = weights_fingerprint(policy)
     inputs = {
         "problems": [problem.id for problem in pool],

@@ -120,7 +120,9 @@ class Rounds:
             seeding.instructions if seeding.steps or config.replay else 0,
             seeding.judged if seeding.steps and seeding.path is None else 0,
         ]
-        chunks = disjoint_chunks(world, [*sizes, *[config.prompts] * config.iterations])
+        rounds = [config.prompts] * config.iterations
+        fix = "fewer iterations or prompts, or less seed data"
+        chunks = disjoint_chunks(world, [*sizes, *rounds], what="rounds of their own", fix=fix)
         self.instructions, self.judge_pool, self.chunks = chunks[0], chunks[1], chunks[2:]
         self.judge_data: list[Problem] = []
         self.rows: list[dict[str, Fact]] = []  # of rounds.jsonl
