@@ -142,11 +142,9 @@ def open_scorer(config: RewardConfig, task: Task, *, device: str = "auto") -> Sc
         return None
     head = ScalarHead.load(
         testbed.located(config.model),
-        revision=config.revision,
         device=pick_device(device),
         dtype=pick_dtype(config.dtype),
-        batch_tokens=config.batch_tokens,
-        trust_remote_code=config.trust_remote_code,
+        **config.model_dump(include={"revision", "batch_tokens", "trust_remote_code"}),
     )
     return CachedScorer(head, keep=config.cache)
 
