@@ -144,11 +144,10 @@ def credit(rows: ScoredRows, config: "Config", *, sigma_mean: float | None = Non
         beta=config.beta,
         min_range=config.min_range * running,
     )
-    weight_P1 = weight(sigma_P, running, w_min=config.w_min, w_max=config.w_max, k=config.k)[
-        :, None
-    ]
+    weight_P = weight(sigma_P, running, w_min=config.w_min, w_max=config.w_max, k=config.k)
     if config.weight_on == "none":
-        weight_P1 = torch.ones_like(weight_P1)
+        weight_P = torch.ones_like(weight_P)
+    weight_P1 = weight_P[:, None]
     reward_PG = bands.reward_PG
     if config.missing_rm == "verifier":
         broken_P1 = (rm_PG.isnan() & ~correct_PG.isnan()).any(dim=1, keepdim=True)
