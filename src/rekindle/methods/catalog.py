@@ -1,8 +1,8 @@
 """The methods and their papers: every other list of methods is read off `METHODS`, when it is used.
 
 A row is one name that a recipe may have for `method:`; presets of one file have a row each, and are
-`like` what they share. To add a method, add its row to `methods.json`, with its paper in
-`papers.yaml`, beside its file, its page and its test.
+`like` what they share. To add a method, add its row to `methods.json`, with its paper, beside its
+file, its page and its test. Papers that rows name stand in `papers.yaml`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cache
 from importlib import import_module
 from importlib.resources import files
 from types import ModuleType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rekindle.errors import ConfigError, did_you_mean
 
@@ -68,15 +68,17 @@ class Method:
         return self.module.rsplit(".", 1)[-1]
 
 
+def _typed(row: dict[str, Any]) -> dict[str, Any] | Paper:
+    if "arxiv" in row:  # a paper that a row has itself
+        return Paper(**row)
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+
+
 def _read_rows() -> dict[str, Method]:
-    table = json.loads(
-        files("rekindle.methods").joinpath("methods.json").read_text("utf-8"),
-        object_hook=lambda row: {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()},
-    )
-    shared = {None: {}, **table["shared"]}
-    rows = {
-        name: {**shared[row.pop("like", None)], **row} for name, row in table["methods"].items()
-    }
+    text = files("rekindle.methods").joinpath("methods.json").read_text("utf-8")
+    table = json.loads(text, object_hook=_typed)
+    shared, own = {None: {}, **table["shared"]}, table["methods"]
+    rows = {name: {**shared[row.pop("like", None)], **row} for name, row in own.items()}
     return {name: Method(name, **row) for name, row in rows.items()}
 
 
