@@ -82,16 +82,8 @@ def graded_task(config: TaskConfig, source: TaskSource | None, reward: Reward | 
 
 def open_task(config: TaskConfig, *, needs_answer: bool = True) -> Task:
     """The task that a recipe or command names."""
-    return load_task(
-        config.name,
-        levels=config.levels,
-        path=config.path,
-        verifier=config.verifier,
-        timeout=config.timeout,
-        workers=config.workers,
-        args=config.args,
-        needs_answer=needs_answer,
-    )
+    settings = config.model_dump(exclude={"max_missing", "brittle"})
+    return load_task(**settings, needs_answer=needs_answer)
 
 
 def _with_own_task(recipe: Recipe, task: Task) -> Recipe:
