@@ -153,8 +153,7 @@ def padded(rows: Sequence[Sequence[float]], width: int) -> Float[Tensor, "B T"]:
     """Rows of per-token numbers, nan on the right."""
     out_BT = torch.full((len(rows), width), torch.nan, dtype=torch.float64)
     for b, row in enumerate(rows):
-        if len(row):
-            out_BT[b, : len(row)] = torch.as_tensor(row, dtype=torch.float64)
+        out_BT[b, : len(row)] = torch.as_tensor(row, dtype=torch.float64)
     return out_BT
 
 

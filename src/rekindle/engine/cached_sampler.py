@@ -81,7 +81,9 @@ class CachedSampler:
         if samples < 1:
             raise ConfigError("too few samples", got=samples, wanted="at least 1 a problem")
         prompts = [self._policy.encode_prompt(problem) for problem in problems]
-        stops = self._stop_strings(config)
+        if config.stop and (self._stops is None or self._stops.stop != config.stop):
+            self._stops = StopStrings(config.stop, self._policy)
+        stops = self._stops if config.stop else None
         rollouts: dict[_Row, Rollout] = {}
         lengths = [len(prompt) for prompt in prompts]
         with torch.inference_mode(), self._decoder(config.batch_size) as (decoder, at_once):
@@ -110,11 +112,8 @@ class CachedSampler:
     ) -> Iterator[tuple[Decoder, int]]:
         model = policy.model
         if self._twin and supports(model):
-            on_cpu = policy.device.type == "cpu"
-            yield (
-                Twin(Weights.read(model), memory),
-                min(batch_size, CPU_ROWS if on_cpu else batch_size),
-            )
+            rows = min(batch_size, CPU_ROWS) if policy.device.type == "cpu" else batch_size
+            yield Twin(Weights.read(model), memory), rows
             memory.trim()
             return
         training = model.training
@@ -123,13 +122,6 @@ class CachedSampler:
             yield ModelDecoder(policy), batch_size
         finally:
             model.train(training)
-
-    def _stop_strings(self, config: SampleConfig) -> StopStrings | None:
-        if not config.stop:
-            return None
-        if self._stops is None or self._stops.stop != config.stop:
-            self._stops = StopStrings(config.stop, self._policy)
-        return self._stops
 
 
 def _plan(lengths: Sequence[int], samples: int, batch_size: int) -> list[list[_Row]]:
@@ -225,10 +217,8 @@ class _Batch:
         return draw(logits_BV, uniform_B, temperature=config.temperature, top_p=config.top_p)
 
     def _find_stops(self, stops: StopStrings, tokens_B: Tensor, finished_B: Tensor) -> None:
-        suspects = (
-            (stops.closes_V.to(self.device)[tokens_B] & ~finished_B).nonzero().squeeze(-1).tolist()
-        )
-        for place in suspects:
+        suspect_B = stops.closes_V.to(self.device)[tokens_B] & ~finished_B
+        for place in suspect_B.nonzero().squeeze(-1).tolist():
             row, tokens = self.record.so_far(place)
             if stops.ends(tokens):
                 finished_B[place] = True

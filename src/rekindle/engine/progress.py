@@ -56,9 +56,7 @@ def standard_error() -> CalmStream:
 
 def say(text: str) -> None:
     """One line on standard error."""
-    stream = standard_error()
-    stream.write(f"{text}\n")
-    stream.flush()
+    print(text, file=standard_error(), flush=True)
 
 
 class ProgressLine:

@@ -54,10 +54,6 @@ class RngState(TypedDict):
     python: _PythonRng
 
 
-class _ParamGroup(TypedDict):
-    params: list[int]  # beside the optimizer's own settings
-
-
 @dataclass
 class TrainState:
     """Everything that the next step depends on.
@@ -256,7 +252,7 @@ def _fill_optimizer(
     optimizer: torch.optim.Optimizer,
     saved_kind: str,
     slots: Mapping[int, object],
-    groups: Sequence[_ParamGroup],
+    groups: Sequence[Mapping[str, Any]],
 ) -> None:
     kind = type(optimizer).__name__
     sizes = [len(group["params"]) for group in optimizer.param_groups]

@@ -7,7 +7,6 @@ run past it. The tokens stay as they were generated; the text is cut before the 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError
@@ -34,19 +33,14 @@ class StopStrings:
                 )
         self.stop = tuple(stop)
         self._policy = policy
-        self.closes_V = self._closing_tokens()
-
-    def _closing_tokens(self) -> Tensor:
-        rows = self._policy.model.get_input_embeddings().weight.shape[0]
-        last = {text[-1] for text in self.stop}
-        if any(character.isspace() for character in last):
-            # a token decoded alone may lose its space, so every token is suspect
-            return torch.ones(rows, dtype=torch.bool)
-        closes_V = torch.zeros(rows, dtype=torch.bool)
+        rows = policy.model.get_input_embeddings().weight.shape[0]
+        last = {text[-1] for text in stop}
+        # a token decoded alone may lose its space: where one comes last, every token is suspect
+        every = any(character.isspace() for character in last)
         suspects = last | {"\ufffd"}  # part of a character that only its neighbours complete
-        for token in range(rows):
-            closes_V[token] = not suspects.isdisjoint(self._policy.decode([token]))
-        return closes_V
+        self.closes_V = torch.tensor(
+            [every or not suspects.isdisjoint(policy.decode([token])) for token in range(rows)]
+        )
 
     def ends(self, tokens: Sequence[int]) -> bool:
         """Whether the text of these tokens contains a stop string."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rekindle import testbed
 from rekindle.engine.config import RewardConfig
-from rekindle.engine.device import Group, pick_device, pick_dtype
+from rekindle.engine.device import Group, pick_device
 from rekindle.errors import ConfigError, RewardFunctionError, RewardUnavailableError
 from rekindle.loops.rollouts import AnswerRow, Grade, column, refuse_too_many_missing
 from rekindle.ops.ranking import auc, group_auc
@@ -150,7 +150,7 @@ def open_scorer(config: RewardConfig, task: Task, *, device: str = "auto") -> Sc
         testbed.located(config.model),
         revision=config.revision,
         device=pick_device(device),
-        dtype=pick_dtype(config.dtype),
+        dtype=config.dtype,
         batch_tokens=config.batch_tokens,
         trust_remote_code=config.trust_remote_code,
     )
