@@ -186,9 +186,7 @@ def pack(
         shape_BT=torch.ones_like(missing_BT),
         old_logprobs_BT=missing_BT,
         ref_logprobs_BT=missing_BT,
-        sampled_logprobs_BT=missing_BT
-        if sampled_logprobs is None
-        else padded(sampled_logprobs, mask_BT.shape[1]),
+        sampled_logprobs_BT=padded(sampled_logprobs or [()] * len(prompts), mask_BT.shape[1]),
     )
 
 

@@ -70,8 +70,7 @@ def save_checkpoint(
     because they did not pass verification.
 
     Args:
-        root: the directory of checkpoints.
-        step: how many steps are finished.
+        step: how many are finished.
         write: puts the files into a given directory.
         extra: kept in the marker.
         needed: bytes that the save takes, checked against the free space first.

@@ -122,12 +122,9 @@ class Policy:
             tokens = self._render(self._messages(problem), generation=True)
         else:
             tokens = self.tokenizer(problem.prompt)["input_ids"]
-            if (
-                tokens
-                and tokens[-1] in self.eos_ids
-                and not problem.prompt.endswith(self.tokenizer.eos_token)
-            ):
-                tokens = tokens[:-1]  # some tokenizers close what they encode
+            closed = tokens and tokens[-1] in self.eos_ids  # some close what they encode
+            if closed and not problem.prompt.endswith(self.tokenizer.eos_token):
+                tokens = tokens[:-1]
         self._check_prompt(problem, tokens)
         return tuple(tokens)
 

@@ -85,15 +85,12 @@ class Run:
         """Create, overwrite or take up a run directory.
 
         Args:
-            directory: where the run is, or will be.
             config: plain data, written as config.yaml. `checkpoint.every`, `checkpoint.keep`,
                 `log.exporters` and `seed` are read here.
             fingerprints: hashes of what the run is made from, by name ("data", "model").
             mode: `new` refuses a directory with something in it. `resume` takes up a run, also
                 one that was killed before it had begun. `overwrite` removes a run's own files.
             command: recorded in the manifest.
-            quiet: True: no progress.
-            group: the processes of this run.
 
         Raises:
             RunDirectoryError: it exists (new), is no run (resume, overwrite), belongs to another
@@ -296,9 +293,9 @@ class Run:
 
     def log_eval(self, step: int, result: Mapping[str, object]) -> None:
         """Write an evaluation as eval/step-XXXXXX.json and as eval.json."""
-        accuracy = _pass_at_1(result)
-        if self._progress is not None and accuracy is not None:
-            self._progress.evaluated(f"pass@1 {accuracy:.3f}")
+        match result:
+            case {"metrics": {"pass@1": {"value": float() | int() as accuracy}}} if self._progress:
+                self._progress.evaluated(f"pass@1 {accuracy:.3f}")
         if self.group.is_main:
             write_json(self.directory / "eval" / f"step-{step:06d}.json", {"step": step, **result})
             write_json(self.directory / "eval.json", {"step": step, **result})
@@ -330,10 +327,3 @@ class Run:
     def _say(self, text: str) -> None:
         if self.group.is_main and self.quiet is not True:
             say(text)
-
-
-def _pass_at_1(result: Mapping[str, object]) -> Number | None:
-    metrics = result.get("metrics")
-    cell = metrics.get("pass@1") if isinstance(metrics, Mapping) else None
-    value = cell.get("value") if isinstance(cell, Mapping) else None
-    return value if isinstance(value, float | int) else None

@@ -60,10 +60,9 @@ def _classes(kind: type) -> frozenset[type]:
 
 def _is_plain(model: Any, allowed: frozenset[type]) -> bool:
     first = model.lm_head.weight
-    if first.dtype not in (torch.float32, torch.float64) or first.device.type not in (
-        "cpu",
-        "cuda",
-    ):
+    if first.dtype not in (torch.float32, torch.float64):
+        return False
+    if first.device.type not in ("cpu", "cuda"):
         return False
     parameters = 0
     for module in model.modules():
@@ -160,8 +159,8 @@ class Weights:
             head_norm = None
             if "q_norm" in attention._modules:
                 gains = [attention.q_norm.weight] * heads + [attention.k_norm.weight] * kv_heads
-                heads_gain = torch.stack(gains)[:, order_E[:width]]
-                head_norm = norm(heads_gain, size=width, paired=True)
+                gain_HW = torch.stack(gains)[:, order_E[:width]]
+                head_norm = norm(gain_HW, size=width, paired=True)
             joined_bias = _joined(query.bias, key.bias, value.bias)
             return Layer(
                 attention_in=torch.cat([query.weight, key.weight, value.weight])[order_E].mul_(
