@@ -141,7 +141,7 @@ def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, qu
 
 def run_eval(config: RewardTraining, reward: str, out: Path | None) -> None:
     """AUCs of a reward model on the answers of a policy to held-out problems."""
-    from rekindle.engine.device import pick_device, pick_dtype, seed_everything, set_threads
+    from rekindle.engine.device import pick_device, seed_everything, set_threads
     from rekindle.engine.policy import Policy
     from rekindle.rewards.reward_model import ScalarHead
     from rekindle.training.parts import open_task
@@ -152,7 +152,7 @@ def run_eval(config: RewardTraining, reward: str, out: Path | None) -> None:
     head = ScalarHead.load(
         testbed.located(reward),
         device=pick_device(config.model.device),
-        dtype=pick_dtype(config.model.dtype),
+        dtype=config.model.dtype,
     )
     task = open_task(config.task)
     assessment = assess(head, _held_out(config, task, Policy.load(config.model)))
@@ -176,14 +176,14 @@ def _check(config: RewardTraining) -> None:
 
 
 def _head(config: RewardTraining) -> ScalarHead:
-    from rekindle.engine.device import pick_device, pick_dtype
+    from rekindle.engine.device import pick_device
     from rekindle.rewards.reward_model import ScalarHead
 
     return ScalarHead.load(
         testbed.located(config.model.name),
         revision=config.model.revision,
         device=pick_device(config.model.device),
-        dtype=pick_dtype(config.model.dtype),
+        dtype=config.model.dtype,
         trust_remote_code=config.model.trust_remote_code,
         fresh_head=True,
     )

@@ -27,14 +27,6 @@ class Checkout(TypedDict):
     diff_sha: str | None
 
 
-class CodeVersion(TypedDict):
-    """The package's version, and its commit where it runs from a checkout."""
-
-    rekindle: str
-    commit: str | None
-    dirty: bool | None
-
-
 class Session(TypedDict):
     """One process that worked on a run."""
 
@@ -68,7 +60,7 @@ def make_manifest(
         "rekindle": __version__,
         "id": secrets.token_hex(4),
         "state_format": STATE_FORMAT,
-        **_checkout(),
+        **checkout(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",
@@ -80,12 +72,6 @@ def make_manifest(
         "sessions": [],
         "finished": None,
     }
-
-
-def code_version() -> CodeVersion:
-    """The package's version and commit."""
-    checkout = _checkout()
-    return {"rekindle": __version__, "commit": checkout["commit"], "dirty": checkout["dirty"]}
 
 
 def now() -> str:
@@ -102,7 +88,8 @@ def _version(package: str) -> str | None:
 
 
 @cache
-def _checkout() -> Checkout:
+def checkout() -> Checkout:
+    """Of this process, as it was when it was first asked for."""
     root = Path(__file__).resolve().parents[3]
     commit = diff = changes = None
     if (root / ".git").exists() and (root / "src" / "rekindle").is_dir():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rekindle import testbed
 from rekindle.engine.config import RewardConfig
-from rekindle.engine.device import Group, pick_device, pick_dtype
+from rekindle.engine.device import Group, pick_device
 from rekindle.errors import ConfigError, RewardFunctionError, RewardUnavailableError
 from rekindle.loops.rollouts import AnswerRow, Grade, column, refuse_too_many_missing
 from rekindle.ops.ranking import auc, group_auc
@@ -143,7 +143,7 @@ def open_scorer(config: RewardConfig, task: Task, *, device: str = "auto") -> Sc
     head = ScalarHead.load(
         testbed.located(config.model),
         device=pick_device(device),
-        dtype=pick_dtype(config.dtype),
+        dtype=config.dtype,
         **config.model_dump(include={"revision", "batch_tokens", "trust_remote_code"}),
     )
     return CachedScorer(head, keep=config.cache)

@@ -114,7 +114,7 @@ class ScalarHead:
         *,
         revision: str | None = None,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         batch_tokens: int = 16_384,
         trust_remote_code: bool = False,
         fresh_head: bool = False,
@@ -296,7 +296,7 @@ def _load_tokenizer(source: str, options: dict[str, bool | str]) -> Any:
 
 
 def _load_model(
-    source: str, dtype: torch.dtype, options: dict[str, bool | str], *, fresh_head: bool
+    source: str, dtype: torch.dtype | str, options: dict[str, bool | str], *, fresh_head: bool
 ) -> Any:
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging

@@ -15,10 +15,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rekindle.engine.manifest import code_version, now
+from rekindle.engine.manifest import checkout, now
 from rekindle.files import write_json
 from rekindle.study.schema import Session, StudyCost
 from rekindle.study.store.layout import SESSIONS, read_stored
+from rekindle.version import __version__
 
 _EVERY = 10.0  # seconds
 
@@ -66,7 +67,9 @@ class Ledger:
         session = Session(
             started=self._started,
             workers=self._workers,
-            **code_version(),
+            rekindle=__version__,
+            commit=checkout()["commit"],
+            dirty=checkout()["dirty"],
             wall_seconds=self._written - self._since,
             busy_seconds=self._busy + running,
             first_job_seconds=self._first,
