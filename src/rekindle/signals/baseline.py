@@ -23,7 +23,7 @@ from rekindle.evals.intervals import cluster
 from rekindle.evals.reading import Eval, read_eval
 from rekindle.files import read_jsonl
 from rekindle.methods.self_rewarding.rounds import ROUNDS
-from rekindle.signals.findings import Finding, Measurement, measurement, point
+from rekindle.signals.findings import Finding, Measurement, point
 from rekindle.signals.run_rounds import ONE, JudgedRound
 
 PART = 10  # a tenth of the steps counts as the first ones, a tenth as the last
@@ -225,7 +225,7 @@ def _first_and_last(
                 else:
                     top = math.inf if key in _SFT else 1.0
                     interval = cluster(np.array(few), bounds=(0.0, top))
-                    rows.append(measurement(name, interval, meaning))
+                    rows.append(Measurement(name, *interval, meaning))
     return rows
 
 

@@ -7,39 +7,24 @@ Options are checked before torch is loaded: a mistake is answered at once. Advic
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from rekindle.engine.config import ModelConfig
+from rekindle.engine.config import ModelConfig, TaskConfig
 from rekindle.errors import ConfigError, DataError, did_you_mean
-from rekindle.signals.remedies import ENOUGH, DiagnoseSettings, Subject
+from rekindle.signals.remedies import ENOUGH, DiagnoseOptions, DiagnoseSettings, Subject
 from rekindle.training.evaluation import settings_of
 from rekindle.training.recipe import checked, with_overrides
 
 if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
+    from rekindle.signals.baseline import Baseline
     from rekindle.signals.diagnosis import Diagnosis, Inputs
     from rekindle.tasks import Task
     from rekindle.tasks.own import TaskSource
     from rekindle.tasks.pairs import PairRow
     from rekindle.tasks.task import Grader
-
-
-class DiagnoseOptions(NamedTuple):
-    """The arguments of `diagnose`."""
-
-    model: str
-    weak: str | None
-    problems: int
-    samples: int
-    group_size: int | None
-    levels: tuple[str, ...] | None
-    check: str | None
-    run: Path | None
-    pairs: str | Path | Sequence[PairRow] | None
-    signals: tuple[str, ...] | None
-    overrides: Sequence[str]
-    for_study: bool
 
 
 def diagnose(
@@ -146,7 +131,7 @@ def _diagnose_on_task(options: DiagnoseOptions, source: str | Path | TaskSource)
     if options.weak is not None:
         _check_other_place(options, settings.model)
     from rekindle.engine.device import seed_everything, set_threads
-    from rekindle.signals.diagnosis import Diagnosis, measure
+    from rekindle.signals.diagnosis import measure
     from rekindle.training.parts import open_task
 
     loaded = open_task(settings.task) if isinstance(task, str | Path) else task
@@ -154,21 +139,14 @@ def _diagnose_on_task(options: DiagnoseOptions, source: str | Path | TaskSource)
     parameters = sum(p.numel() for p in inputs.policy.model.parameters())
     set_threads(settings.device.threads, parameters=parameters)
     seed_everything(0, deterministic=settings.device.deterministic)
-    measured = measure(inputs, options.signals, problems=options.problems, samples=options.samples)
-    subject = None
-    if options.for_study:
-        train = _count_train(loaded, options.problems, settings.task.levels)
-        subject = Subject(
-            settings, parameters, options.weak, options.problems, train, inputs.group(), loaded
-        )
-    return Diagnosis(
-        options.model,
-        loaded.name,
-        options.weak,
-        tuple(measured.findings),
-        measured.missing,
-        subject,
+    diagnosis = measure(inputs)
+    if not options.for_study:
+        return diagnosis
+    train = _count_train(loaded, options.problems, settings.task.levels)
+    subject = Subject(
+        settings, parameters, options.weak, options.problems, train, inputs.group(), loaded
     )
+    return replace(diagnosis, subject=subject)
 
 
 def _settings(options: DiagnoseOptions, task: str | Path | Task) -> DiagnoseSettings:
@@ -192,35 +170,26 @@ def _settings(options: DiagnoseOptions, task: str | Path | Task) -> DiagnoseSett
 def _load(options: DiagnoseOptions, settings: DiagnoseSettings, task: Task) -> Inputs:
     """Models, pairs, a baseline run and a reward model, read and checked."""
     from rekindle.loops.reward_scores import open_scorer
-    from rekindle.signals.baseline import Baseline, RunTask, check_alike, read_baseline
     from rekindle.signals.diagnosis import Inputs
-    from rekindle.training.train import sampling
 
-    config = settings.task
     pairs = _read_pairs(options.pairs)
-    baseline = Baseline([], [])
-    if options.run is not None:
-        baseline = read_baseline(options.run)
-        named = RunTask(config.name, config.path, config.levels)
-        check_alike(baseline, options.run, task=named, model=options.model)
+    baseline = _read_run(options, settings.task)
     check = _stronger_check(options.check, settings, task)
     scorer = open_scorer(settings.reward, task, device=settings.model.device)
     policy, weak = _load_models(options, settings.model)
-    source = settings.reward.source
-    return Inputs(
-        policy,
-        weak,
-        task,
-        config.brittle,
-        config.levels,
-        sampling(settings.sample, task),
-        scorer,
-        pairs,
-        baseline,
-        check,
-        options.group_size,
-        source if source in ("random", "oracle") else None,
-    )
+    return Inputs(options, settings, policy, weak, task, scorer, pairs, baseline, check)
+
+
+def _read_run(options: DiagnoseOptions, task: TaskConfig | None) -> Baseline:
+    """What a baseline run says, of this task where there is one; nothing without a run."""
+    from rekindle.signals.baseline import Baseline, RunTask, check_alike, read_baseline
+
+    if options.run is None:
+        return Baseline([], [])
+    baseline = read_baseline(options.run)
+    named = None if task is None else RunTask(task.name, task.path, task.levels)
+    check_alike(baseline, options.run, task=named, model=options.model)
+    return baseline
 
 
 def _read_pairs(pairs: str | Path | Sequence[PairRow] | None) -> Sequence[PairRow]:
@@ -282,8 +251,6 @@ def _stronger_check(name: str | None, settings: DiagnoseSettings, task: Task) ->
     """The check beside the training verifier: another verifier on the same rows."""
     if name is None:
         return None
-    from dataclasses import replace
-
     from rekindle.tasks.rows import Listed, check_verifier
 
     if not isinstance(task, Listed):
@@ -330,15 +297,11 @@ def _diagnose_pairs(options: DiagnoseOptions) -> Diagnosis:
     _check_no_task(options, named="task" in tree)
     settings = checked(DiagnoseSettings, tree, "")
     from rekindle.engine.policy import Policy
-    from rekindle.signals.baseline import Baseline, check_alike, read_baseline
     from rekindle.signals.diagnosis import Diagnosis
     from rekindle.signals.findings import ORDER
     from rekindle.signals.pair_signal import measure_pairs
 
-    pairs, baseline = _read_pairs(options.pairs), Baseline([], [])
-    if options.run is not None:
-        baseline = read_baseline(options.run)
-        check_alike(baseline, options.run, task=None, model=options.model)
+    pairs, baseline = _read_pairs(options.pairs), _read_run(options, None)
     if not pairs and not baseline.rounds:
         raise _missing_task(f"--run {options.run}, which has no rounds of self-rewarding")
     finding = measure_pairs(Policy.load(settings.model), pairs, baseline.rounds)

@@ -130,12 +130,6 @@ def show(estimate: Interval | Measurement) -> str:
     return f"{estimate.value:.3g} [{estimate.ci_low:.3g}, {estimate.ci_high:.3g}]"
 
 
-def measurement(name: str, interval: Interval, meaning: str) -> Measurement:
-    """A row of an interval."""
-    low, high = interval.ci_low, interval.ci_high
-    return Measurement(name, interval.value, low, high, interval.n, meaning)
-
-
 def point(name: str, value: float, n: int, meaning: str) -> Measurement:
     """A row without an interval."""
     return Measurement(name, value, math.nan, math.nan, n, meaning)

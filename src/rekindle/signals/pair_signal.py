@@ -26,15 +26,7 @@ from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
 from rekindle.evals.intervals import Floats, Interval, cluster, wilson
 from rekindle.loops.pair_step import edit_similarity, hidden_cosine, packed
-from rekindle.signals.findings import (
-    Advice,
-    Finding,
-    Measurement,
-    Sentences,
-    by_name,
-    measurement,
-    show,
-)
+from rekindle.signals.findings import Advice, Finding, Measurement, Sentences, by_name, show
 from rekindle.signals.run_rounds import JudgedRound, round_rows
 from rekindle.tasks.pairs import PairRow
 
@@ -118,12 +110,14 @@ def _rows(
     inf, near = math.inf, int((similarity_N > ALIKE).sum())
     same = wilson(int(same_M.sum()), len(same_M))
     return [
-        measurement("identical", same, "both sides one text, share"),
-        measurement("similarity", cluster(similarity_N), "edit similarity, 1: equal"),
-        measurement("alike", wilson(near, len(similarity_N)), f"similarity above {ALIKE:g}, share"),
-        measurement("cosine", cluster(cosine_N, bounds=(-1, 1)), "of last hidden states"),
-        measurement(
-            "logp_gap", cluster(gap_N, bounds=(-inf, inf)), "chosen - rejected, nats an answer"
+        Measurement("identical", *same, "both sides one text, share"),
+        Measurement("similarity", *cluster(similarity_N), "edit similarity, 1: equal"),
+        Measurement(
+            "alike", *wilson(near, len(similarity_N)), f"similarity above {ALIKE:g}, share"
+        ),
+        Measurement("cosine", *cluster(cosine_N, bounds=(-1, 1)), "of last hidden states"),
+        Measurement(
+            "logp_gap", *cluster(gap_N, bounds=(-inf, inf)), "chosen - rejected, nats an answer"
         ),
     ]
 

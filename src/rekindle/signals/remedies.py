@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import yaml
@@ -18,6 +19,7 @@ from rekindle.training.evaluation import EvalSettings
 
 if TYPE_CHECKING:
     from rekindle.tasks import Task
+    from rekindle.tasks.pairs import PairRow
 
 SMALL = 10_000_000  # parameters; below, the testbed's rates
 STEPS = 100
@@ -31,6 +33,23 @@ class DiagnoseSettings(EvalSettings):
     """What `--set` reaches in `rekindle diagnose`."""
 
     reward: RewardConfig = RewardConfig()
+
+
+class DiagnoseOptions(NamedTuple):
+    """The arguments of `diagnose`."""
+
+    model: str
+    weak: str | None
+    problems: int
+    samples: int
+    group_size: int | None
+    levels: tuple[str, ...] | None
+    check: str | None
+    run: Path | None
+    pairs: str | Path | Sequence[PairRow] | None
+    signals: tuple[str, ...] | None
+    overrides: Sequence[str]
+    for_study: bool
 
 
 class Subject(NamedTuple):
