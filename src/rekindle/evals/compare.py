@@ -176,14 +176,14 @@ def values_of(result: Eval, metric: str, level: str | None) -> Floats:
     Raises:
         DataError: a metric that was not measured, or a level that was not evaluated.
     """
-    outcome_PK = np.array([_floats(row) for row in result["outcomes"]])
+    outcome_PK = np.array(result["outcomes"], dtype=np.float64)  # null becomes nan
     greedy = result.get("greedy_outcomes")
     if metric == "greedy" and greedy is not None:
-        values = _floats(greedy)
+        values = np.array(greedy, dtype=np.float64)
     elif metric in result.get("values", {}):
-        values = _floats(result["values"][metric])
+        values = np.array(result["values"][metric], dtype=np.float64)
     elif metric.startswith("maj@") and metric in result["metrics"]:
-        values = _floats(result["majority"])
+        values = np.array(result["majority"], dtype=np.float64)
     else:
         samples = outcome_PK.shape[1]
         ks = [k for k in range(1, samples + 1) if metric == f"pass@{k}"]
@@ -205,10 +205,6 @@ def values_of(result: Eval, metric: str, level: str | None) -> Floats:
     if not rows.any():
         raise DataError(f"level '{level}' was not evaluated", wanted=", ".join(result["levels"]))
     return np.asarray(values[rows])
-
-
-def _floats(values: Sequence[float | None]) -> Floats:
-    return np.array([np.nan if x is None else x for x in values], dtype=np.float64)
 
 
 def refuse_unlike(before: Eval, after: Eval) -> None:

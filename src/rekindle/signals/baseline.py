@@ -22,6 +22,7 @@ from rekindle.evals.compare import LOWER_IS_BETTER, Difference, compare
 from rekindle.evals.intervals import cluster
 from rekindle.evals.reading import Eval, read_eval
 from rekindle.files import read_jsonl
+from rekindle.loops.rollouts import known
 from rekindle.methods.self_rewarding.rounds import ROUNDS
 from rekindle.signals.findings import Finding, Measurement, point
 from rekindle.signals.run_rounds import ONE, JudgedRound
@@ -143,14 +144,19 @@ def _number(row: Mapping[str, object], key: str, where: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise DataError(
-            f"{where}: '{key}' is not a number",
-            got=value,
-            wanted="a number or null, as `rekindle train` writes it",
-            why="the run's file is damaged, or was changed",
-            fix="restore the file, or leave --run out",
-        )
+        wanted = "a number or null, as `rekindle train` writes it"
+        raise _damaged(f"{where}: '{key}' is not a number", value, wanted)
     return float(value)
+
+
+def _damaged(what: str, got: object, wanted: str) -> DataError:
+    return DataError(
+        what,
+        got=got,
+        wanted=wanted,
+        why="the run's file is damaged, was changed, or another version wrote it",
+        fix="restore the file, or leave --run out",
+    )
 
 
 # --- rounds of self-rewarding
@@ -238,7 +244,10 @@ def _curve(
         return None
     evals = [_evaluation(path) for path in (directory / "eval").glob("step-*.json")]
     evals.sort(key=itemgetter("step"))
-    metrics = [m for m in CURVE if evals and all(_is_known(e, m) for e in evals)]
+    cells = [one["metrics"] for one in evals]
+    metrics = [
+        m for m in CURVE if cells and all(m in c and c[m]["value"] is not None for c in cells)
+    ]
     for metric in metrics:
         rows += [_cell(result, metric) for result in evals]
     trained = f"the loss went from {rows[0].value:.3g} to {rows[1].value:.3g}"
@@ -274,37 +283,21 @@ def _direction(difference: Difference, metric: str) -> str:
 
 def _evaluation(path: Path) -> Eval:
     """An evaluation whose cells are numbers with their bounds."""
-    result = read_eval(path)
+    result, fault = read_eval(path), f"{path} is no evaluation of a run"
     if _number(result, "step", str(path)) is None:
-        raise _not_an_evaluation(path, result.get("step"), "'step', a number")
+        raise _damaged(fault, result.get("step"), "'step', a number")
     cells: Mapping[str, object] = result["metrics"]
     for name, cell in cells.items():
         keys = "value", "ci_low", "ci_high", "n"
         if not isinstance(cell, dict) or any(key not in cell for key in keys):
-            raise _not_an_evaluation(path, {name: cell}, f"{', '.join(keys)} of '{name}'")
+            raise _damaged(fault, {name: cell}, f"{', '.join(keys)} of '{name}'")
         for key in keys:
             _number(cell, key, f"{path}, {name}")
     return result
 
 
-def _not_an_evaluation(path: Path, got: object, wanted: str) -> DataError:
-    return DataError(
-        f"{path} is no evaluation of a run",
-        got=got,
-        wanted=wanted,
-        why="the run's file is damaged, or another version wrote it",
-        fix="restore the file, or leave --run out",
-    )
-
-
-def _is_known(result: Eval, metric: str) -> bool:
-    cell = result["metrics"].get(metric)
-    return cell is not None and cell["value"] is not None
-
-
 def _cell(result: Eval, metric: str) -> Measurement:
     cell = result["metrics"][metric]
-    numbers = (cell["value"], cell["ci_low"], cell["ci_high"])
-    value, low, high = (math.nan if number is None else number for number in numbers)
+    value, low, high = known(cell["value"]), known(cell["ci_low"]), known(cell["ci_high"])
     name, meaning = f"run/{metric}@{result['step']}", f"held out, after step {result['step']}"
     return Measurement(name, value, low, high, cell["n"], meaning)

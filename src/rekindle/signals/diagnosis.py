@@ -223,19 +223,19 @@ def _findings(
     if answers is not None:
         sft = _trainable(given, lists, findings.get("sft"))
         findings |= _of_answers(given, names, answers, sft, solutions)
+        if "agreement" in names and given.weak is not None:
+            findings["agreement"] = measure_agreement(
+                given.policy,
+                given.weak,
+                given.task,
+                given.grader(),
+                lists("train"),
+                config=sampling(given.settings.sample, given.task),
+                sampled_PK=answers.table(answers.accepted),
+                sft=sft,
+            )
     if "pairs" in names:
         findings["pairs"] = measure_pairs(given.policy, given.pairs, given.baseline.rounds)
-    if "agreement" in names and given.weak is not None and answers is not None:
-        findings["agreement"] = measure_agreement(
-            given.policy,
-            given.weak,
-            given.task,
-            given.grader(),
-            lists("train"),
-            config=sampling(given.settings.sample, given.task),
-            sampled_PK=answers.table(answers.accepted),
-            sft=_trainable(given, lists, findings.get("sft")),
-        )
     return [findings[name] for name in ORDER if name in findings]
 
 

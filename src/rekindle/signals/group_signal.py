@@ -201,11 +201,8 @@ def _level_rows(outcome_PK: Floats, size: int, levels: Sequence[str]) -> list[Me
 
 
 def _power(accuracy: Interval, samples: int, *, flip: bool) -> Interval:
-    def power(p: float) -> float:
-        return math.nan if math.isnan(p) else (1 - p if flip else p) ** samples
-
-    low, high = power(accuracy.ci_low), power(accuracy.ci_high)
-    return Interval(power(accuracy.value), high if flip else low, low if flip else high, accuracy.n)
+    value, low, high = ((1 - p if flip else p) ** samples for p in accuracy[:3])
+    return Interval(value, high if flip else low, low if flip else high, accuracy.n)
 
 
 # --- shares of groups
@@ -254,21 +251,18 @@ def _of_problem(scores: Floats, size: int) -> tuple[_Chance, _Chance, _Chance]:
     total, there = len(scores), sum(known.values())
     lost, ways = total - there, math.comb(len(scores), size)
 
-    def chance(least: int, most: int, seen: int) -> _Chance:
-        low, high = least / ways, most / ways
-        enough = there >= size
-        value = seen / math.comb(there, size) if enough else math.nan
-        return _Chance(low, value, high)
+    def chance(seen: int, most: int) -> _Chance:
+        value = seen / math.comb(there, size) if there >= size else math.nan
+        return _Chance(seen / ways, value, most / ways)
 
     def of(score: float) -> _Chance:
-        n = known.get(score, 0)
-        return chance(math.comb(n, size), math.comb(n + lost, size), math.comb(n, size))
+        return chance(math.comb(known[score], size), math.comb(known[score] + lost, size))
 
     equal = sum(math.comb(n, size) for n in known.values())
     # Most are equal when all that is missing has the commonest score, fewest when all differ.
     top = max(known.values(), default=0)
     most = equal - math.comb(top, size) + math.comb(top + lost, size)
-    return of(0.0), of(1.0), chance(equal, most, equal)
+    return of(0.0), of(1.0), chance(equal, most)
 
 
 def _interval(chances: list[_Chance], level: float) -> Interval:
