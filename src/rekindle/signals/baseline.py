@@ -26,6 +26,7 @@ from rekindle.loops.rollouts import known
 from rekindle.methods.self_rewarding.rounds import ROUNDS
 from rekindle.signals.findings import Finding, Measurement, point
 from rekindle.signals.run_rounds import ONE, JudgedRound
+from rekindle.signals.texts import refusal
 
 PART = 10  # a tenth of the steps counts as the first ones, a tenth as the last
 FEW = 8  # steps; with fewer their mean has no interval
@@ -69,12 +70,8 @@ def read_baseline(directory: Path) -> Baseline:
     """
     log, round_log = directory / "metrics.jsonl", directory / "stages" / ROUNDS
     if not log.exists():
-        raise DataError(
-            f"{directory} is not a run",
-            got="no metrics.jsonl in it" if directory.is_dir() else "no directory",
-            wanted="a directory that `rekindle train` has made, with metrics.jsonl in it",
-            fix="check the path, or leave --run out",
-        )
+        got = "no metrics.jsonl in it" if directory.is_dir() else "no directory"
+        raise refusal(DataError, "not-a-run", got, run=directory)
     steps = read_jsonl(log)
     rounds = _rounds(round_log) if round_log.exists() else []
     groups = _first_and_last(log, steps, [f"groups/{name}" for name in _GROUPS])
@@ -82,12 +79,8 @@ def read_baseline(directory: Path) -> Baseline:
     config = _config(directory)
     curve = None if groups or rounds else _curve(directory, log, steps)
     if not rounds and not groups and curve is None:
-        raise DataError(
-            f"run {directory} says nothing of a signal",
-            got=sorted({key for _, row in steps for key in row})[:20],
-            wanted="a run of SFT, or of a group-relative or self-rewarding method",
-            fix="leave --run out",
-        )
+        keys = sorted({key for _, row in steps for key in row})
+        raise refusal(DataError, "run-without-signal", keys[:20], run=directory)
     task, model = (config.get(name) for name in ("task", "model"))
     named = None
     if isinstance(task, Mapping) and "name" in task:
@@ -110,13 +103,8 @@ def check_alike(baseline: Baseline, directory: Path, *, task: RunTask | None, mo
     unlike = []
     if theirs is not None and task is not None:
         if theirs.name != task.name:
-            raise DataError(
-                f"run {directory} is of another task",
-                got=f"task '{theirs.name}'",
-                wanted=f"'{task.name}', the task that is diagnosed",
-                why="its shares of groups and its group size say nothing of these problems",
-                fix="give a run of this task, or leave --run out",
-            )
+            got = f"task '{theirs.name}'"
+            raise refusal(DataError, "run-of-another-task", got, run=directory, task=task.name)
         pairs = (("path", theirs.path, task.path), ("levels", theirs.levels, task.levels))
         unlike = [
             f"{key} {other} (here {ours})"
@@ -144,19 +132,8 @@ def _number(row: Mapping[str, object], key: str, where: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        wanted = "a number or null, as `rekindle train` writes it"
-        raise _damaged(f"{where}: '{key}' is not a number", value, wanted)
+        raise refusal(DataError, "not-a-number", value, where=where, key=key)
     return float(value)
-
-
-def _damaged(what: str, got: object, wanted: str) -> DataError:
-    return DataError(
-        what,
-        got=got,
-        wanted=wanted,
-        why="the run's file is damaged, was changed, or another version wrote it",
-        fix="restore the file, or leave --run out",
-    )
 
 
 # --- rounds of self-rewarding
@@ -198,9 +175,7 @@ def _config(directory: Path) -> Mapping[str, object]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read", got=str(error), fix="restore it, or leave --run out"
-        ) from error
+        raise refusal(DataError, "unreadable", str(error), path=path) from error
     return config if isinstance(config, dict) else {}
 
 
@@ -283,14 +258,16 @@ def _direction(difference: Difference, metric: str) -> str:
 
 def _evaluation(path: Path) -> Eval:
     """An evaluation whose cells are numbers with their bounds."""
-    result, fault = read_eval(path), f"{path} is no evaluation of a run"
+    result = read_eval(path)
     if _number(result, "step", str(path)) is None:
-        raise _damaged(fault, result.get("step"), "'step', a number")
+        wanted = "'step', a number"
+        raise refusal(DataError, "not-an-evaluation", None, path=path, wanted=wanted)
     cells: Mapping[str, object] = result["metrics"]
     for name, cell in cells.items():
         keys = "value", "ci_low", "ci_high", "n"
         if not isinstance(cell, dict) or any(key not in cell for key in keys):
-            raise _damaged(fault, {name: cell}, f"{', '.join(keys)} of '{name}'")
+            wanted = f"{', '.join(keys)} of '{name}'"
+            raise refusal(DataError, "not-an-evaluation", {name: cell}, path=path, wanted=wanted)
         for key in keys:
             _number(cell, key, f"{path}, {name}")
     return result

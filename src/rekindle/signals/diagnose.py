@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rekindle.engine.config import ModelConfig, TaskConfig
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.signals.remedies import ENOUGH, DiagnoseOptions, DiagnoseSettings, Subject
+from rekindle.signals.texts import refusal
 from rekindle.training.evaluation import settings_of
 from rekindle.training.recipe import checked, with_overrides
 
@@ -88,17 +89,6 @@ def diagnose(
     return _diagnose_pairs(options) if task is None else _diagnose_on_task(options, task)
 
 
-def _missing_task(got: str) -> ConfigError:
-    """The error where `got` needs a task, and there is none."""
-    return ConfigError(
-        "--task is missing",
-        got=got,
-        wanted="--task, or only --pairs FILE or --run of a self-rewarding method",
-        why="every signal but that of pairs is measured on a task's problems",
-        fix="give --task: a name of `rekindle tasks`, a .jsonl file or a directory of splits",
-    )
-
-
 def _check_options(options: DiagnoseOptions) -> None:
     from rekindle.signals.findings import ORDER
 
@@ -110,17 +100,12 @@ def _check_options(options: DiagnoseOptions) -> None:
         ("group-size", options.group_size, group, "give the group size of your recipe"),
     ):
         if value is not None and value < 2:
-            raise ConfigError(
-                f"--{name} is too small", got=value, wanted="2 or more", why=why, fix=fix
-            )
+            raise refusal(ConfigError, "too-small", value, name=name, why=why, fix=fix)
     for name in options.signals or ():
         if name not in ORDER:
-            raise ConfigError(
-                f"there is no signal '{name}'",
-                got=f"--signals {','.join(options.signals or ())}",
-                wanted=f"names of {', '.join(ORDER)}, with commas between",
-                fix=did_you_mean(name, ORDER),
-            )
+            known, fix = ", ".join(ORDER), did_you_mean(name, ORDER)
+            got = f"--signals {','.join(options.signals or ())}"
+            raise refusal(ConfigError, "unknown-signal", got, name=name, known=known, fix=fix)
 
 
 def _diagnose_on_task(options: DiagnoseOptions, source: str | Path | TaskSource) -> Diagnosis:
@@ -154,13 +139,7 @@ def _settings(options: DiagnoseOptions, task: str | Path | Task) -> DiagnoseSett
     name = str(task) if isinstance(task, str | Path) else task.name
     settings = settings_of(DiagnoseSettings, options.model, name, options.overrides)
     if settings.sample.temperature == 0:
-        raise ConfigError(
-            "sample.temperature is 0",
-            got="--set sample.temperature=0",
-            wanted="a temperature above 0, as in training",
-            why="greedy answers to one problem are all the same, so groups would say nothing",
-            fix="--set sample.temperature=1.0",
-        )
+        raise refusal(ConfigError, "greedy", "--set sample.temperature=0")
     if options.levels is None:
         return settings
     narrowed = settings.task.model_copy(update={"levels": options.levels})
@@ -203,12 +182,7 @@ def _read_pairs(pairs: str | Path | Sequence[PairRow] | None) -> Sequence[PairRo
     for i, pair in enumerate(pairs):
         lacking = [name for name in ("prompt", "chosen", "rejected") if name not in pair]
         if lacking:
-            raise DataError(
-                f"pairs[{i}] has no '{lacking[0]}'",
-                got=sorted(pair),
-                wanted="prompt, chosen, rejected",
-                why="a pair is a better and a worse answer to one prompt",
-            )
+            raise refusal(DataError, "half-a-pair", sorted(pair), i=i, name=lacking[0])
     return [{"id": str(i), **pair} for i, pair in enumerate(pairs)]
 
 
@@ -238,13 +212,8 @@ def _load_models(options: DiagnoseOptions, config: ModelConfig) -> tuple[Policy,
 
 
 def _same_model(options: DiagnoseOptions, how: str) -> ConfigError:
-    return ConfigError(
-        "--weak is the same model as --model",
-        got=f"--model {options.model}, --weak {options.weak}: {how}",
-        wanted="another model: an earlier checkpoint, or a weaker one",
-        why="beside itself a model is neither weaker nor stronger, so nothing would be found",
-        fix="give another --weak, or leave it out",
-    )
+    got = f"--model {options.model}, --weak {options.weak}: {how}"
+    return refusal(ConfigError, "same-model", got)
 
 
 def _stronger_check(name: str | None, settings: DiagnoseSettings, task: Task) -> Grader | None:
@@ -254,29 +223,13 @@ def _stronger_check(name: str | None, settings: DiagnoseSettings, task: Task) ->
     from rekindle.tasks.rows import Listed, check_verifier
 
     if not isinstance(task, Listed):
-        raise ConfigError(
-            f"--check {name} needs a task from a file",
-            got=f"task '{task.name}'",
-            wanted="a .jsonl file, a directory of splits, or task.name=hub",
-            why="a generated task has one check, its own",
-            fix="leave --check out, or make its verifier brittle: --set task.brittle=0.5",
-        )
+        raise refusal(ConfigError, "check-of-generated", f"task '{task.name}'", name=name)
     if name == task.verifier:
-        raise ConfigError(
-            f"--check {name} is the training verifier",
-            got=f"task.verifier {task.verifier}",
-            wanted="another one, which accepts what that rejects",
-            why="the same check beside itself finds nothing",
-            fix="set task.verifier to what training uses, e.g. --set task.verifier=exact",
-        )
+        got = f"task.verifier {task.verifier}"
+        raise refusal(ConfigError, "check-of-training", got, name=name)
     if settings.task.brittle:
-        raise ConfigError(
-            "--check and task.brittle are both set",
-            got=f"--check {name}, task.brittle {settings.task.brittle:g}",
-            wanted="one of them",
-            why="with task.brittle the stronger check is the task's own",
-            fix="leave one out",
-        )
+        got = f"--check {name}, task.brittle {settings.task.brittle:g}"
+        raise refusal(ConfigError, "two-checks", got)
     return replace(task, verifier=check_verifier(name))
 
 
@@ -303,7 +256,8 @@ def _diagnose_pairs(options: DiagnoseOptions) -> Diagnosis:
 
     pairs, baseline = _read_pairs(options.pairs), _read_run(options, None)
     if not pairs and not baseline.rounds:
-        raise _missing_task(f"--run {options.run}, which has no rounds of self-rewarding")
+        got = f"--run {options.run}, which has no rounds of self-rewarding"
+        raise refusal(ConfigError, "no-task", got)
     finding = measure_pairs(Policy.load(settings.model), pairs, baseline.rounds)
     others = () if options.signals else tuple(name for name in ORDER if name != finding.signal)
     missing = dict.fromkeys(others, "needs --task")
@@ -322,4 +276,4 @@ def _check_no_task(options: DiagnoseOptions, *, named: bool) -> None:
     if options.pairs is None and options.run is None:
         given.append("neither --pairs nor --run")
     if given:
-        raise _missing_task(", ".join(given))
+        raise refusal(ConfigError, "no-task", ", ".join(given))

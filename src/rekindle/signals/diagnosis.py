@@ -23,6 +23,7 @@ from rekindle.signals.pair_signal import measure_pairs
 from rekindle.signals.remedies import DiagnoseOptions, DiagnoseSettings, Subject
 from rekindle.signals.reward_signal import CONTROLS, measure_reward
 from rekindle.signals.sft_signal import has_signal, saturation
+from rekindle.signals.texts import refusal
 from rekindle.signals.verifier_signal import (
     Solutions,
     grade_solutions,
@@ -152,12 +153,8 @@ def measure(given: Inputs) -> Diagnosis:
             missing["verifier"] = NEEDS["verifier"]
     if wanted is not None and missing:
         name, why = next(iter(missing.items()))
-        raise ConfigError(
-            f"signal '{name}' cannot be measured",
-            got=f"--signals {','.join(wanted)}",
-            why=why,
-            fix="give what it needs, or leave it out of --signals",
-        )
+        got = f"--signals {','.join(wanted)}"
+        raise refusal(ConfigError, "not-measurable", got, name=name, why=why)
     kept = [name for name in ORDER if name in names and name not in missing]
     mixing = _unmixed(given) if "sft" in kept else None
     findings = _findings(given, kept, lists, answers, mixed=mixing is None)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
-from typing import Literal, NamedTuple, NotRequired, TypedDict
-
-import yaml
+from typing import Literal, NamedTuple
 
 from rekindle.evals.intervals import Interval
+from rekindle.signals.texts import texts
 
 ORDER = ("sft", "groups", "verifier", "reward", "pairs", "agreement")  # the signals
 Health = Literal["well", "between", "out"]
@@ -67,25 +64,6 @@ class Finding(NamedTuple):
         }
 
 
-class _Verdict(TypedDict):
-    health: Health
-    text: str
-    state: NotRequired[str]
-
-
-class _Texts(TypedDict):
-    verdicts: dict[str, _Verdict]
-    advice: dict[str, dict[str, str]]
-    phrases: dict[str, str]
-
-
-@cache
-def _texts() -> dict[str, _Texts]:
-    text = files("rekindle.signals").joinpath("sentences.yaml").read_text(encoding="utf-8")
-    by_signal: dict[str, _Texts] = yaml.safe_load(text)
-    return by_signal
-
-
 class Sentences(NamedTuple):
     """What is said of a signal: its part of sentences.yaml, with values for the braces."""
 
@@ -101,19 +79,19 @@ class Sentences(NamedTuple):
         **values: object,
     ) -> Finding:
         """The state that a verdict stands for; its text may name the rows."""
-        verdict = _texts()[self.signal]["verdicts"][name]
+        verdict = texts("sentences")[self.signal]["verdicts"][name]
         state, text = verdict.get("state", name), verdict["text"]
         said = text.format(rows=by_name(rows), **values)
         return Finding(self.signal, state, verdict["health"], said, rows, remedy, tuple(against))
 
     def advice(self, name: str, **values: object) -> Advice:
         """What to do or not to do, and why."""
-        entry = _texts()[self.signal]["advice"][name]
+        entry = texts("sentences")[self.signal]["advice"][name]
         return Advice(entry["what"], entry["why"].format(**values))
 
     def phrase(self, name: str, **values: object) -> str:
         """A part of a verdict or of an advice."""
-        return _texts()[self.signal]["phrases"][name].format(**values)
+        return str(texts("sentences")[self.signal]["phrases"][name]).format(**values)
 
 
 def by_name(rows: Sequence[Measurement]) -> dict[str, Measurement]:

@@ -7,14 +7,11 @@ and the papers' otherwise; either way the baseline's must be settled on dev prob
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
-
-import yaml
+from typing import TYPE_CHECKING, NamedTuple
 
 from rekindle.engine.config import RewardConfig
+from rekindle.signals.texts import texts
 from rekindle.training.evaluation import EvalSettings
 
 if TYPE_CHECKING:
@@ -69,23 +66,9 @@ class Subject(NamedTuple):
         return self.settings.model.name
 
 
-class _Design(TypedDict):
-    baseline: str
-    arm: str
-    rate: str
-    arms: dict[str, object]
-
-
-@cache
-def _designs() -> dict[str, _Design]:
-    text = files("rekindle.signals").joinpath("designs.yaml").read_text(encoding="utf-8")
-    designs: dict[str, _Design] = yaml.safe_load(text)
-    return designs
-
-
 def studies() -> list[str]:
     """The remedies that there is a study of; "easier problems first" has none."""
-    return list(_designs())
+    return list(texts("designs"))
 
 
 def too_little(remedy: str, subject: Subject) -> str | None:
@@ -112,7 +95,7 @@ def study_tree(
     rates = {"rl": 1e-6, "sft": 1e-5, "dpo": 5e-7}
     if small:
         rates = {"rl": 2e-4, "sft": 2e-3, "dpo": 1e-5}
-    design = _designs()[remedy]
+    design = texts("designs")[remedy]
     lr = rates[design["rate"]]
     optim = {"steps": STEPS, "problems": 32, "lr": lr, "schedule": "linear", "warmup": 0.1}
     evaluation = {"split": "dev", "problems": subject.problems, "samples": 8}

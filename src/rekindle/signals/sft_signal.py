@@ -34,6 +34,7 @@ from rekindle.evals.intervals import RESAMPLES, Floats, Interval, cluster, few_d
 from rekindle.methods.wmss.telemetry import SATURATED, TOKENS, MixSignal
 from rekindle.records import Problem
 from rekindle.signals.findings import Finding, Health, Measurement, Sentences, by_name
+from rekindle.signals.texts import refusal
 
 LITTLE, MUCH = 0.01, 0.05  # mean non-target mass: below, SFT has hardly any gradient; above, plenty
 KNOWN = 0.95  # probability of a held-out reference answer; above, there is nothing to gain
@@ -114,12 +115,7 @@ def sft_finding(measured: list[Measurement], state: str, verdict: str) -> Findin
 def _batch(policy: Policy, problems: Sequence[Problem], split: str) -> Batch:
     solved = [(p, p.solution) for p in problems if p.solution is not None]
     if not solved:
-        raise DataError(
-            f"no sample of the {split} split has a solution",
-            got=f"{len(problems)} problems",
-            why="whether SFT has signal left is seen on the answers it would be trained on",
-            fix="add a 'solution' field",
-        )
+        raise refusal(DataError, "unsolved", f"{len(problems)} problems", split=split)
     prompts = [policy.encode_prompt(problem) for problem, _ in solved]
     answers = [policy.encode_completion(problem, text) for problem, text in solved]
     return pack(prompts, answers, reduction="token", total=count(answers))
