@@ -7,7 +7,8 @@ from string import Formatter
 import rekindle.signals
 from rekindle.signals.texts import texts
 
-FILES = Path(rekindle.signals.__file__).parent.glob("*.py")
+ROOM = Path(rekindle.signals.__file__).parent
+FILES = [*ROOM.glob("*.py"), ROOM.parent / "cli" / "diagnose.py"]
 
 
 def test_each_refusal_is_used_and_has_what_its_braces_name():

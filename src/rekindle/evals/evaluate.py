@@ -229,8 +229,6 @@ def _missing(scores: Sequence[Score]) -> MissingScores:
 
 
 def _lengths(rollouts: Sequence[Rollout]) -> AnswerLengths:
-    if not rollouts:
-        return {"mean": None, "truncated": None}
     return {
         "mean": sum(len(r.tokens) for r in rollouts) / len(rollouts),
         "truncated": sum(r.finish == "length" for r in rollouts) / len(rollouts),

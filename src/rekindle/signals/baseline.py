@@ -18,13 +18,13 @@ import numpy as np
 import yaml
 
 from rekindle.errors import DataError
-from rekindle.evals.compare import LOWER_IS_BETTER, Difference, compare
+from rekindle.evals.compare import LOWER_IS_BETTER, compare
 from rekindle.evals.intervals import cluster
 from rekindle.evals.reading import Eval, read_eval
 from rekindle.files import read_jsonl
 from rekindle.loops.rollouts import known
 from rekindle.methods.self_rewarding.rounds import ROUNDS
-from rekindle.signals.findings import Finding, Measurement, point
+from rekindle.signals.findings import Finding, Health, Measurement, point
 from rekindle.signals.run_rounds import ONE, JudgedRound
 from rekindle.signals.texts import refusal
 
@@ -225,35 +225,32 @@ def _curve(
     ]
     for metric in metrics:
         rows += [_cell(result, metric) for result in evals]
+    state, shown = "not settled", "there is no held-out curve (two evaluations at least)"
+    if len(evals) > 1 and metrics:
+        state, shown = _held_out(evals, metrics[0])
     trained = f"the loss went from {rows[0].value:.3g} to {rows[1].value:.3g}"
-    if len(evals) < 2 or not metrics:
-        verdict = f"{trained}; there is no held-out curve (two evaluations at least)."
-        return Finding("sft", "not settled", "between", f"The run: {verdict}", rows)
+    health: Health = "well" if state == "still improving" else "between"
+    return Finding("sft", state, health, f"The run: {trained}; {shown}.", rows)
+
+
+def _held_out(evals: Sequence[Eval], metric: str) -> tuple[str, str]:
+    """The state of a held-out curve, and what it rests on."""
     last = evals[-1]
     middle = min(evals[:-1], key=lambda result: abs(result["step"] - last["step"] / 2))
     try:
-        difference = compare(middle, last, metric=metrics[0])
+        found = compare(middle, last, metric=metric)
     except DataError as error:
-        verdict = f"The run: {trained}; its evaluations: {error.what}."
-        return Finding("sft", "not settled", "between", verdict, rows)
-    state = _direction(difference, metrics[0])
-    change = f"{difference.value:+.3g} [{difference.ci_low:.3g}, {difference.ci_high:.3g}]"
-    verdict = (
-        f"The run: {trained}; held out it is {state} from step {middle['step']} to "
-        f"{last['step']} ({metrics[0]} {change})."
-    )
-    return Finding("sft", state, "well" if state == "still improving" else "between", verdict, rows)
-
-
-def _direction(difference: Difference, metric: str) -> str:
-    low, high = difference.ci_low, difference.ci_high
+        return "not settled", f"its evaluations: {error.what}"
+    low, high = found.ci_low, found.ci_high
     if metric in LOWER_IS_BETTER:
         low, high = -high, -low
-    if low > 0:
-        return "still improving"
-    if high < 0:
-        return "falling"
-    return "flat" if low > -LEVEL_WITHIN and high < LEVEL_WITHIN else "not settled"
+    if low > 0 or high < 0:
+        state = "still improving" if low > 0 else "falling"
+    else:
+        state = "flat" if low > -LEVEL_WITHIN and high < LEVEL_WITHIN else "not settled"
+    change = f"{metric} {found.value:+.3g} [{found.ci_low:.3g}, {found.ci_high:.3g}]"
+    steps = f"from step {middle['step']} to {last['step']}"
+    return state, f"held out it is {state} {steps} ({change})"
 
 
 def _evaluation(path: Path) -> Eval:

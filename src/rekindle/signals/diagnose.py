@@ -21,7 +21,7 @@ from rekindle.training.recipe import checked, with_overrides
 if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
     from rekindle.signals.baseline import Baseline
-    from rekindle.signals.diagnosis import Diagnosis, Inputs
+    from rekindle.signals.diagnosis import Diagnosis
     from rekindle.tasks import Task
     from rekindle.tasks.own import TaskSource
     from rekindle.tasks.pairs import PairRow
@@ -113,23 +113,27 @@ def _diagnose_on_task(options: DiagnoseOptions, source: str | Path | TaskSource)
 
     task = source if isinstance(source, str | Path) else own_task(source)
     settings = _settings(options, task)
-    if options.weak is not None:
-        _check_other_place(options, settings.model)
+    _check_other_place(options, settings.model)
     from rekindle.engine.device import seed_everything, set_threads
-    from rekindle.signals.diagnosis import measure
+    from rekindle.loops.reward_scores import open_scorer
+    from rekindle.signals.diagnosis import Inputs, measure
     from rekindle.training.parts import open_task
 
     loaded = open_task(settings.task) if isinstance(task, str | Path) else task
-    inputs = _load(options, settings, loaded)
-    parameters = sum(p.numel() for p in inputs.policy.model.parameters())
+    pairs, baseline = _read_pairs(options.pairs), _read_run(options, settings.task)
+    check = _stronger_check(options.check, settings, loaded)
+    scorer = open_scorer(settings.reward, loaded, device=settings.model.device)
+    policy, weak = _load_models(options, settings.model)
+    parameters = sum(p.numel() for p in policy.model.parameters())
     set_threads(settings.device.threads, parameters=parameters)
     seed_everything(0, deterministic=settings.device.deterministic)
-    diagnosis = measure(inputs)
+    given = Inputs(options, settings, policy, weak, loaded, scorer, pairs, baseline, check)
+    diagnosis = measure(given)
     if not options.for_study:
         return diagnosis
     train = _count_train(loaded, options.problems, settings.task.levels)
     subject = Subject(
-        settings, parameters, options.weak, options.problems, train, inputs.group(), loaded
+        settings, parameters, options.weak, options.problems, train, given.group(), loaded
     )
     return replace(diagnosis, subject=subject)
 
@@ -144,19 +148,6 @@ def _settings(options: DiagnoseOptions, task: str | Path | Task) -> DiagnoseSett
         return settings
     narrowed = settings.task.model_copy(update={"levels": options.levels})
     return settings.model_copy(update={"task": narrowed})
-
-
-def _load(options: DiagnoseOptions, settings: DiagnoseSettings, task: Task) -> Inputs:
-    """Models, pairs, a baseline run and a reward model, read and checked."""
-    from rekindle.loops.reward_scores import open_scorer
-    from rekindle.signals.diagnosis import Inputs
-
-    pairs = _read_pairs(options.pairs)
-    baseline = _read_run(options, settings.task)
-    check = _stronger_check(options.check, settings, task)
-    scorer = open_scorer(settings.reward, task, device=settings.model.device)
-    policy, weak = _load_models(options, settings.model)
-    return Inputs(options, settings, policy, weak, task, scorer, pairs, baseline, check)
 
 
 def _read_run(options: DiagnoseOptions, task: TaskConfig | None) -> Baseline:

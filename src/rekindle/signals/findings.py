@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from rekindle.evals.intervals import Interval
 from rekindle.signals.texts import texts
 
 ORDER = ("sft", "groups", "verifier", "reward", "pairs", "agreement")  # the signals
@@ -24,7 +23,12 @@ class Measurement(NamedTuple):
     meaning: str
 
     def __str__(self) -> str:
-        return show(self)
+        """`0.43 [0.40, 0.46]`; without bounds the value alone."""
+        if math.isnan(self.value):
+            return "undefined"
+        if math.isnan(self.ci_low):
+            return f"{self.value:.3g}"
+        return f"{self.value:.3g} [{self.ci_low:.3g}, {self.ci_high:.3g}]"
 
 
 class Advice(NamedTuple):
@@ -97,15 +101,6 @@ class Sentences(NamedTuple):
 def by_name(rows: Sequence[Measurement]) -> dict[str, Measurement]:
     """The rows of a table, each under its name."""
     return {row.name: row for row in rows}
-
-
-def show(estimate: Interval | Measurement) -> str:
-    """`0.43 [0.40, 0.46]`; without bounds the value alone."""
-    if math.isnan(estimate.value):
-        return "undefined"
-    if math.isnan(estimate.ci_low):
-        return f"{estimate.value:.3g}"
-    return f"{estimate.value:.3g} [{estimate.ci_low:.3g}, {estimate.ci_high:.3g}]"
 
 
 def point(name: str, value: float, n: int, meaning: str) -> Measurement:

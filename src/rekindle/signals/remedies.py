@@ -60,11 +60,6 @@ class Subject(NamedTuple):
     group_size: int
     task: Task
 
-    @property
-    def model(self) -> str:
-        """Its name."""
-        return self.settings.model.name
-
 
 def studies() -> list[str]:
     """The remedies that there is a study of; "easier problems first" has none."""
@@ -91,7 +86,7 @@ def study_tree(
     Raises:
         KeyError: there is none; see `studies`.
     """
-    small = subject.parameters < SMALL
+    small, model = subject.parameters < SMALL, subject.settings.model.name
     rates = {"rl": 1e-6, "sft": 1e-5, "dpo": 5e-7}
     if small:
         rates = {"rl": 2e-4, "sft": 2e-3, "dpo": 1e-5}
@@ -101,8 +96,8 @@ def study_tree(
     evaluation = {"split": "dev", "problems": subject.problems, "samples": 8}
     return {
         "study": f"diagnosed_{remedy}",
-        "claim": f"Does {remedy} do more than {design['baseline']} on {subject.model}?",
-        "bases": [subject.model],
+        "claim": f"Does {remedy} do more than {design['baseline']} on {model}?",
+        "bases": [model],
         "seeds": list(seeds),
         "recipe": {**_sections(subject.settings), "optim": optim, "eval": evaluation},
         "arms": _filled(design["arms"], _values(subject, rates["rl"], small=small)),

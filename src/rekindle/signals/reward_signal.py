@@ -85,10 +85,6 @@ def reward_finding(
         over("auc/within_right", passed, "among answers that it accepts"),
         point("unscored", lost, len(score), "answers without a score of the reward model"),
     ]
-    return _judged(rows)
-
-
-def _judged(rows: list[Measurement]) -> Finding:
     grouped, table = rows[1], by_name(rows)
     if math.isnan(grouped.ci_low):
         name = "no-contrast"

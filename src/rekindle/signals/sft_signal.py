@@ -72,7 +72,7 @@ def saturation(
     if weak is not None:
         check_pair(policy, weak)
         change_P = ours["entropy"] - _measured(weak, seen)["entropy"]
-        inf = float("inf")
+        inf = math.inf
         rows += [
             _row("entropy/change", change_P, "strong minus weak, nats a token", low=-inf, top=inf),
             _row("entropy/fell", (change_P < 0).astype(float), "samples where the strong is surer"),
@@ -201,15 +201,10 @@ def mix_rows(policy: Policy, weak: Policy, batch: Batch, *, lam: float) -> list[
         )
         target_BT = moved.tokens_BS[:, moved.start :]
         for b, mask_T in enumerate(moved.mask_BT):
-            strong_ND, weak_ND = strong_BTD[b][mask_T], weak_BTD[b][mask_T]
-            target_N = target_BT[b][mask_T]
-            for first in range(0, len(target_N), TOKENS):
-                part = slice(first, first + TOKENS)
-                strong_NV, weak_NV = (
-                    strong_ND[part] @ policy.head().T,
-                    weak_ND[part] @ weak.head().T,
-                )
-                signal.add(strong_NV, weak_NV, target_N[part])
+            rows = (strong_BTD[b][mask_T], weak_BTD[b][mask_T], target_BT[b][mask_T])
+            pieces = zip(*(row.split(TOKENS) for row in rows), strict=True)
+            for strong_ND, weak_ND, target_N in pieces:
+                signal.add(strong_ND @ policy.head().T, weak_ND @ weak.head().T, target_N)
             samples.append(signal.metrics(Group()))
     of = {name: np.array([one[name] for one in samples]) for name in samples[0]}
     return _rows(of, lam)

@@ -61,13 +61,13 @@ def verifier_finding(
     ]
     recall, precision = rows
     remedy, against = None, tuple[Advice, ...]()
-    if recall.n < 2:
-        name = "lax" if precision.ci_high < BRITTLE else "unclear"
-    elif recall.ci_high < BRITTLE:
+    if recall.n > 1 and recall.ci_high < BRITTLE:
         name = "brittle"
         remedy, against = _hero(reward, control)
     elif precision.ci_high < BRITTLE:
         name = "lax"
+    elif recall.n < 2:
+        name = "unclear"
     else:
         sound = recall.ci_low > BRITTLE and precision.ci_low > BRITTLE
         name = "exact" if sound else "unsettled"
