@@ -62,7 +62,7 @@ def make_manifest(
         "state_format": STATE_FORMAT,
         **checkout(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version_of(name) for name in PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",
         "processes": processes,
         "command": command or " ".join(sys.argv[:1]),
@@ -80,7 +80,8 @@ def now() -> str:
 
 
 @cache
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Of an installed package; None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
