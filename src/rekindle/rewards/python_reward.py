@@ -91,9 +91,7 @@ class PythonReward:
         values = self._listed(returned, len(asked))
         return [self._score(i, problems[i], value) for i, value in enumerate(values)]
 
-    def score(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
-        """The same, as a reward model is asked."""
-        return self.grade_many(asked)
+    score = grade_many  # as a reward model is asked
 
     def grade(self, problem: Problem, text: str) -> Score:
         """Of one answer."""

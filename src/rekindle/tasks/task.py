@@ -144,8 +144,8 @@ class Generated:
     Attributes:
         version: part of the fingerprint; raised when the generator changes what it makes.
         make: (level, random source) -> a problem of that level.
-        check: (problem, text) -> Score.
         answer: text -> canonical answer or None.
+        check: (problem, text) -> Score; None: 1 when the text's answer is the problem's, else 0.
         mix: weight of each level in training draws; levels not named weigh 0.
     """
 
@@ -154,8 +154,8 @@ class Generated:
     levels: tuple[str, ...]
     max_new_tokens: int
     make: Callable[[str, random.Random], GeneratedProblem]
-    check: Callable[[Problem, str], Score]
     answer: Callable[[str], str | None]
+    check: Callable[[Problem, str], Score] | None = None
     mix: Mapping[str, float] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
 
@@ -219,6 +219,8 @@ class Generated:
 
     def grade(self, problem: Problem, text: str) -> Score:
         """By the task's own verifier."""
+        if self.check is None:
+            return Score(float(self.answer(text) == problem.answer))
         return self.check(problem, text)
 
     def answer_of(self, problem: Problem, text: str) -> str | None:

@@ -125,7 +125,9 @@ class LocalPool:
                 self._workers[place] = None
             if worker.served >= _JOBS:
                 self._workers[place] = None
-                _retire(worker)
+                worker.pipe.close()  # it waits for a next job, and leaves
+                worker.process.join(5)
+                worker.alive.close()
         return outcomes
 
     def stop(self) -> list[Outcome]:
@@ -206,12 +208,6 @@ def _serve(pipe: Connection, alive: Connection, env: dict[str, str]) -> None:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
-
-
-def _retire(worker: _Worker) -> None:
-    worker.pipe.close()  # it waits for a next job, and leaves
-    worker.process.join(5)
-    worker.alive.close()
 
 
 def _final_outcome(worker: _Worker, job: Job, deadline: float) -> Outcome:

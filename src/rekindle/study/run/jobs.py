@@ -83,7 +83,9 @@ def run_job(job: Job) -> Outcome:
 
     with _printed_to(job.log):
         if job.recipe is None:
-            code = _run_command(job)
+            command = [sys.executable, "-m", "rekindle", *job.command]
+            command += ["--resume"] if job.out.exists() else []
+            code = subprocess.run(command, check=False).returncode
             if code == 0:
                 return ended("finished")
             return ended("stopped" if code == EXIT_RESUMABLE else "failed", f"exit code {code}")
@@ -125,13 +127,6 @@ def watch_study(alive: Connection) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _run_command(job: Job) -> int:
-    command = [sys.executable, "-m", "rekindle", *job.command]
-    if job.out.exists():
-        command.append("--resume")
-    return subprocess.run(command, check=False).returncode
 
 
 @contextmanager
