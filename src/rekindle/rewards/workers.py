@@ -19,15 +19,16 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import selectors
 import socket
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing import connection
 from typing import IO
 
 from rekindle.errors import ConfigError, missing_extra
@@ -82,22 +83,27 @@ class VerifierPool:
         Raises:
             ConfigError: workers cannot be started.
         """
-        for worker in self._busy():
+        for worker in self._busy().values():
             self._end(worker)  # a call that an exception ended left it at an answer of its own
-        scores: list[Score | None] = [None] * len(answers)
-        waiting = deque(range(len(answers)))
+        scores = [Score.missing("error")] * len(answers)
+        waiting = deque(enumerate(answers))
         while waiting or self._busy():
             self._keep_up(len(waiting))
-            for worker in list(self._workers):
+            for worker in self._workers:
                 if waiting and worker.item is None:
-                    self._hand_over(worker, waiting, answers, scores)
-            for worker in self._look():
-                self._receive(worker, scores)
+                    worker.item, (gold, text) = waiting.popleft()
+                    worker.deadline = time.monotonic() + self._timeout
+                    line = json.dumps({"gold": gold, "text": text}) + "\n"
+                    with suppress(ConnectionError):  # its process ended: `_receive` sees that
+                        worker.connection.sendall(line.encode())
+            for item, worker in self._look().items():
+                scores[item] = self._receive(worker)
             now = time.monotonic()
-            for worker in self._busy():
+            for item, worker in self._busy().items():
                 if worker.deadline <= now:
-                    self._lose(worker, scores, "timeout")
-        return [score if score is not None else Score.missing("error") for score in scores]
+                    scores[item] = Score.missing("timeout")
+                    self._end(worker)
+        return scores
 
     def close(self) -> None:
         """End all processes; a later `grade` starts them again. A forked copy of this process ends
@@ -119,7 +125,7 @@ class VerifierPool:
         idle = sum(worker.item is None for worker in self._workers)
         for _ in range(min(self._size - len(self._workers), waiting - idle)):
             try:
-                pid, connection = self._nursery.fork()
+                pid, link = self._nursery.fork()
             except OSError as error:
                 self.close()
                 raise ConfigError(
@@ -128,57 +134,33 @@ class VerifierPool:
                     wanted=f"python {' '.join(self._nursery.command)}",
                     fix="run that command to see why",
                 ) from error
-            self._workers.append(_WorkerProcess(pid, connection, connection.makefile("rb")))
+            self._workers.append(_WorkerProcess(pid, link, link.makefile("rb")))
 
-    def _hand_over(
-        self,
-        worker: _WorkerProcess,
-        waiting: deque[int],
-        answers: Sequence[tuple[str, str]],
-        scores: list[Score | None],
-    ) -> None:
-        item = waiting.popleft()
-        gold, text = answers[item]
-        worker.item, worker.deadline = item, time.monotonic() + self._timeout
-        line = json.dumps({"gold": gold, "text": text}) + "\n"
-        try:
-            worker.connection.sendall(line.encode())
-        except ConnectionError:
-            self._lose(worker, scores, "error: the process ended")
+    def _busy(self) -> dict[int, _WorkerProcess]:
+        """By the answers that they are at."""
+        return {worker.item: worker for worker in self._workers if worker.item is not None}
 
-    def _busy(self) -> list[_WorkerProcess]:
-        return [worker for worker in self._workers if worker.item is not None]
-
-    def _look(self) -> list[_WorkerProcess]:
+    def _look(self) -> dict[int, _WorkerProcess]:
+        """Those that replied, or ended, before the first deadline."""
         busy = self._busy()
-        if not busy:
-            return []
-        soonest = min(worker.deadline for worker in busy)
-        with selectors.DefaultSelector() as selector:
-            for worker in busy:
-                selector.register(worker.connection, selectors.EVENT_READ, worker)
-            ready = selector.select(max(0.0, soonest - time.monotonic()))
-        return [key.data for key, _ in ready]
+        soonest = min((worker.deadline for worker in busy.values()), default=0.0)
+        connections = [worker.connection for worker in busy.values()]
+        ready = connection.wait(connections, max(0.0, soonest - time.monotonic()))
+        return {item: worker for item, worker in busy.items() if worker.connection in ready}
 
-    def _receive(self, worker: _WorkerProcess, scores: list[Score | None]) -> None:
-        assert worker.item is not None
+    def _receive(self, worker: _WorkerProcess) -> Score:
         try:
             line = worker.replies.readline()
         except ConnectionError:
             line = b""
         if not line.endswith(b"\n"):
-            self._lose(worker, scores, "error: the process ended")
-            return
+            self._end(worker)
+            return Score.missing("error: the process ended")
         reply = json.loads(line)
-        scores[worker.item] = Score(reply["value"], reason=reply["reason"])
         worker.item, worker.served = None, worker.served + 1
         if reply["reason"] == "memory":
             worker.served = self._recycle  # what it holds is not given back
-
-    def _lose(self, worker: _WorkerProcess, scores: list[Score | None], why: str) -> None:
-        if worker.item is not None:
-            scores[worker.item] = Score.missing(why)
-        self._end(worker)
+        return Score(reply["value"], reason=reply["reason"])
 
     def _end(self, worker: _WorkerProcess) -> None:
         worker.replies.close()

@@ -70,16 +70,11 @@ def archive_study(place: Path, out: Path) -> Path:
     read_by_others = set(OTHER_RUN.findall((place / DECLARED).read_text(encoding="utf-8")))
     lines = []
     for arm, block in results.arms.items():
-        parts = [Path(run.out).parts[-3:] for run in block.runs]
-        strides = (
-            dict.fromkeys(_LOGS, 1)
-            if arm in read_by_others
-            else _strides([place.joinpath("runs", *each) for each in parts])
-        )
-        for i, each in enumerate(parts):
-            at = place.joinpath("runs", *each)
-            files = _files_of(at, results.command, pairs=i == 0, strides=strides)
-            lines.append(ArchivedRun(place="/".join(each), arm=arm, files=files))
+        runs = [place.joinpath("runs", *Path(run.out).parts[-3:]) for run in block.runs]
+        strides = dict.fromkeys(_LOGS, 1) if arm in read_by_others else _strides(runs)
+        for i, run in enumerate(runs):
+            files = _files_of(run, results.command, pairs=i == 0, strides=strides)
+            lines.append(ArchivedRun(place="/".join(run.parts[-3:]), arm=arm, files=files))
     with explained_io(out, "creating"):
         out.mkdir(parents=True, exist_ok=True)
     for name in OWN:

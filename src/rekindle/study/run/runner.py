@@ -49,7 +49,6 @@ class Work:
     done: set[Path] = field(default_factory=set)
     failed: dict[Path, str] = field(default_factory=dict)
     earlier: dict[Path, str] = field(default_factory=dict)  # failures of sessions before
-    stopped: set[Path] = field(default_factory=set)
     lost: dict[Path, int] = field(default_factory=dict)
 
     def load(self, roots: Sequence[str] = ()) -> None:
@@ -95,14 +94,12 @@ class Work:
             for item in self.before:
                 if item.out == place:
                     write_json(_marker(item), PreparedNote(command=list(item.command)).plain())
-        elif outcome.ending == "stopped":
-            self.stopped.add(place)
         elif outcome.ending == "lost":
             self.lost[place] = self.lost.get(place, 0) + 1
             if self.lost[place] < _TRIES:
                 return True
             self.fail(place, f"{outcome.text}, {self.lost[place]} times")
-        else:
+        elif outcome.ending == "failed":
             self.fail(place, outcome.text)
         return False
 
@@ -198,11 +195,9 @@ def execute_parts(
         stopped = work.run(executor, ledger, quiet=quiet)
         results = [work.results(*part) for part in parts]
         ledger.write()  # the statistics took their time too
-        results = [
-            one.with_(cost=read_cost(part.out)) for one, part in zip(results, parts, strict=True)
-        ]
-        for one, part in zip(results, parts, strict=True):
-            write_json(part.out / RESULTS, one.plain())
+        for i, part in enumerate(parts):
+            results[i] = results[i].with_(cost=read_cost(part.out))
+            write_json(part.out / RESULTS, results[i].plain())
     if stopped:
         raise SystemExit(EXIT_RESUMABLE)
     return results
