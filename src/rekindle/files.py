@@ -184,14 +184,11 @@ def read_json(path: Path | str) -> Any:
     text = _read_text(path)
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}:{error.lineno} is not valid JSON", got=error.msg, wanted="one JSON value"
-        ) from error
     except (ValueError, RecursionError) as error:  # integers of thousands of digits, deep nesting
-        raise DataError(
-            f"{path} is not valid JSON", got=str(error).split(";")[0], wanted="one JSON value"
-        ) from error
+        place, why = str(path), str(error).split(";")[0]
+        if isinstance(error, json.JSONDecodeError):
+            place, why = f"{path}:{error.lineno}", error.msg
+        raise DataError(f"{place} is not valid JSON", got=why, wanted="one JSON value") from error
 
 
 def read_jsonl(path: Path | str) -> list[tuple[int, dict[str, Any]]]:

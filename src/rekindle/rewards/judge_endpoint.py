@@ -52,11 +52,6 @@ class Reply(NamedTuple):
     tokens: int  # generated, as the endpoint counts; 0 where it does not
 
 
-class _Call(NamedTuple):
-    key: str  # of its reply: a hash of the address and the body
-    body: bytes
-
-
 class _RefusedError(Exception):
     """The endpoint takes this call for a wrong one."""
 
@@ -154,8 +149,8 @@ class EndpointJudge:
             for problem, text in answers
             for k in range(self.samples)
         ]
-        keys = [call.key for call in calls]
-        new = dict(call for call in calls if not self.cache.get(call.key))
+        keys = [key for key, _ in calls]
+        new = {key: body for key, body in calls if not self.cache.get(key)}
         stop = threading.Event()
         limits = httpx.Limits(max_connections=self.parallel)
         with (
@@ -207,7 +202,8 @@ class EndpointJudge:
             return {}
         return {"Authorization": f"Bearer {os.environ[self.key_env]}"}
 
-    def _call_of(self, problem: Problem, text: str, seed: int) -> _Call:
+    def _call_of(self, problem: Problem, text: str, seed: int) -> tuple[str, bytes]:
+        """The key of its reply, a hash of the address and the body; and the body."""
         body = {
             "model": self.model,
             "messages": [
@@ -220,7 +216,7 @@ class EndpointJudge:
             "seed": seed,
         }
         address = json.dumps([self.url, body], sort_keys=True).encode()
-        return _Call(hashlib.sha256(address).hexdigest(), json.dumps(body).encode())
+        return hashlib.sha256(address).hexdigest(), json.dumps(body).encode()
 
     def _send(self, client: httpx.Client, key: str, body: bytes, stop: threading.Event) -> None:
         tries = self.retries + 1

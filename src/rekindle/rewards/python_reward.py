@@ -44,17 +44,11 @@ class Fingerprinted(Protocol):
 
 @dataclass(frozen=True)
 class PythonReward:
-    """A user's reward as a grader of many answers at once.
-
-    Attributes:
-        function: (problems, texts) -> scores.
-        name: what messages call it.
-        digest: what identifies it, see `fingerprint`.
-    """
+    """A user's reward as a grader of many answers at once."""
 
     function: Reward
-    name: str
-    digest: str
+    name: str  # what messages call it
+    digest: str  # what identifies it, see `fingerprint`
 
     @classmethod
     def of(cls, reward: Reward, *, name: str | None = None) -> PythonReward:

@@ -139,24 +139,16 @@ def refuse_unknown(
 
 @dataclass(frozen=True)
 class Generated:
-    """A Task around a generator.
-
-    Attributes:
-        version: part of the fingerprint; raised when the generator changes what it makes.
-        make: (level, random source) -> a problem of that level.
-        answer: text -> canonical answer or None.
-        check: (problem, text) -> Score; None: 1 when the text's answer is the problem's, else 0.
-        mix: weight of each level in training draws; levels not named weigh 0.
-    """
+    """A Task around a generator."""
 
     name: str
-    version: int
+    version: int  # part of the fingerprint; raised when the generator changes what it makes
     levels: tuple[str, ...]
     max_new_tokens: int
-    make: Callable[[str, random.Random], GeneratedProblem]
-    answer: Callable[[str], str | None]
-    check: Callable[[Problem, str], Score] | None = None
-    mix: Mapping[str, float] = field(default_factory=dict)
+    make: Callable[[str, random.Random], GeneratedProblem]  # a problem of that level
+    answer: Callable[[str], str | None]  # the canonical one in a text
+    check: Callable[[Problem, str], Score] | None = None  # None: 1 for the problem's answer, else 0
+    mix: Mapping[str, float] = field(default_factory=dict)  # level -> weight in draws, else 0
     stop: tuple[str, ...] = ()
 
     def problems(

@@ -168,21 +168,14 @@ class Study(Section):
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a study.
-
-    Attributes:
-        arm, base, seed: which; `base` as in the file.
-        out: its run directory.
-        recipe: its checked recipe.
-        needs: preparations (by directory) and runs (by run directory) that must be finished first.
-    """
+    """One run of a study."""
 
     arm: str
-    base: str
+    base: str  # as in the file
     seed: int
     out: Path
-    recipe: Recipe
-    needs: tuple[Path, ...]
+    recipe: Recipe  # checked
+    needs: tuple[Path, ...]  # directories of preparations and runs that must be finished first
 
 
 @dataclass(frozen=True)

@@ -26,16 +26,31 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from rekindle.engine.threads import calm_threads
 from rekindle.errors import ConfigError, did_you_mean, missing_extra
-from rekindle.study.run.jobs import Executor, Job, Outcome, run_job, watch_study
+from rekindle.study.run.jobs import Job, Outcome, run_job, watch_study
 
 _GRACE = 60.0  # seconds for a step and a checkpoint before a worker is killed
 _UNKNOWN = 255  # exit code where the process that would know it is gone
 _JOBS = 32  # of one worker, whose heap grows by some 4 MB a job; a new one costs next to nothing
 EXECUTORS = ("local", "ray")
+
+
+class Executor(Protocol):
+    """Where jobs run."""
+
+    slots: int  # how many run at once
+
+    def submit(self, job: Job) -> None:
+        """Start a job; only while fewer than `slots` run."""
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """What ended since the last call; waits at most so long for the first."""
+
+    def stop(self) -> list[Outcome]:
+        """Ask all jobs to save and stop; returns how those that were running ended."""
 
 
 def check_executor(name: str, jobs: int | None) -> None:
@@ -51,10 +66,7 @@ def check_executor(name: str, jobs: int | None) -> None:
 
 
 def make_executor(name: str, jobs: int | None) -> Executor:
-    """An executor that is checked, with `jobs` at once; None: one a GPU, or one a core.
-
-    MissingExtraError where ray is not installed.
-    """
+    """An executor that is checked, with `jobs` at once; None: one a GPU, or one a core."""
     if name == "ray":
         return RayPool(jobs)
     import torch
@@ -94,7 +106,6 @@ class LocalPool:
         self._workers: list[_Worker | None] = [None] * slots
 
     def submit(self, job: Job) -> None:
-        """Start a job in a free worker."""
         for place, worker in enumerate(self._workers):
             if worker is not None and worker.job is not None:
                 continue
@@ -106,7 +117,6 @@ class LocalPool:
         raise ValueError(f"all {self.slots} workers are busy")
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """What ended; a worker that died ends its job as `lost`."""
         busy = {w.pipe: (i, w) for i, w in enumerate(self._workers) if w is not None and w.job}
         if not busy:
             return []
@@ -131,10 +141,7 @@ class LocalPool:
         return outcomes
 
     def stop(self) -> list[Outcome]:
-        """Busy workers finish their step, save and leave; idle ones leave.
-
-        One whose job came to its end before the signal reached it sends its outcome as ever.
-        """
+        # A worker whose job came to its end before the signal reached it sends its outcome as ever.
         outcomes = []
         for worker in filter(None, self._workers):
             if worker.job is None:
@@ -258,19 +265,16 @@ class RayPool:
         self._running: dict[Any, tuple[Job, float]] = {}
 
     def submit(self, job: Job) -> None:
-        """Hand a job to the cluster."""
         self._running[self._task.remote(job, str(Path.cwd()))] = (job, time.monotonic())
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """What ended; a job whose worker or node died ends as `lost`."""
         if not self._running:
             return []
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
         return [self._outcome(reference) for reference in ready]
 
     def stop(self) -> list[Outcome]:
-        """Cancel what runs (it continues from its last checkpoint later) and leave the cluster."""
-        outcomes = []
+        outcomes = []  # what is cancelled continues from its last checkpoint later
         for reference, (job, began) in self._running.items():
             self._ray.cancel(reference, force=True)
             outcomes.append(Outcome(job, "stopped", "", time.monotonic() - began))

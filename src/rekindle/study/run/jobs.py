@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from rekindle.errors import EXIT_RESUMABLE, RekindleError
 from rekindle.files import open_append
@@ -26,19 +26,12 @@ Ending = Literal["finished", "failed", "stopped", "lost"]
 
 @dataclass(frozen=True)
 class Job:
-    """One run (`recipe`) or one preparation (`command`: arguments of `rekindle`).
+    """One run (`recipe`) or one preparation (`command`)."""
 
-    Attributes:
-        out: its directory.
-        log: what it prints goes there.
-        recipe: a resolved recipe, plain data.
-        command: arguments of `rekindle`.
-    """
-
-    out: Path
-    log: Path
-    recipe: Mapping[str, object] | None = None
-    command: tuple[str, ...] = ()
+    out: Path  # its directory
+    log: Path  # what it prints goes there
+    recipe: Mapping[str, object] | None = None  # resolved, plain data
+    command: tuple[str, ...] = ()  # arguments of `rekindle`
 
 
 @dataclass(frozen=True)
@@ -53,21 +46,6 @@ class Outcome:
     ending: Ending
     text: str = ""
     seconds: float = 0.0
-
-
-class Executor(Protocol):
-    """Where jobs run."""
-
-    slots: int  # how many run at once
-
-    def submit(self, job: Job) -> None:
-        """Start a job; only while fewer than `slots` run."""
-
-    def wait(self, seconds: float) -> list[Outcome]:
-        """What ended since the last call; waits at most so long for the first."""
-
-    def stop(self) -> list[Outcome]:
-        """Ask all jobs to save and stop; returns how those that were running ended."""
 
 
 def run_job(job: Job) -> Outcome:

@@ -28,7 +28,8 @@ from rekindle.files import remove_tree, write_json
 from rekindle.study.analyse.results import study_results
 from rekindle.study.plan.planning import plan, preparations
 from rekindle.study.plan.study_file import PlannedRun, Preparation, Study
-from rekindle.study.run.jobs import Executor, Job, Outcome
+from rekindle.study.run.executors import Executor
+from rekindle.study.run.jobs import Job, Outcome
 from rekindle.study.run.progress import Table
 from rekindle.study.schema import Failure, FailureNote, PreparedNote, StudyResults
 from rekindle.study.store.claim import claim_study
@@ -36,6 +37,7 @@ from rekindle.study.store.cost import Ledger, read_cost
 from rekindle.study.store.layout import RESULTS, SESSIONS, is_finished, read_stored
 from rekindle.study.store.relocate import known_roots, rebased
 
+LOG, MADE, FAILED = ".log", ".json", ".failed.json"  # beside the directory of a job
 _TRIES = 2  # of a job whose worker was lost
 _WAIT = 0.5  # seconds between looks at the table
 
@@ -56,15 +58,16 @@ class Work:
         self.done = {run.out for run in self.runs if is_finished(run.out)}
         self.done |= {item.out for item in self.before if _was_prepared(item, roots)}
         self.earlier = {
-            place: f"{read_stored(_failure(place), FailureNote).why} (in an earlier session)"
+            place: f"{read_stored(_beside(place, FAILED), FailureNote).why} (in an earlier session)"
             for place in self.needs()
-            if place not in self.done and _failure(place).exists()
+            if place not in self.done and _beside(place, FAILED).exists()
         }
 
     def waiting(self) -> list[Job]:
         """Jobs that are not finished, preparations first."""
-        jobs = [Job(item.out, _log(item.out), command=item.command) for item in self.before]
-        jobs += [Job(run.out, _log(run.out), recipe=run.recipe.resolved()) for run in self.runs]
+        jobs = [Job(item.out, _beside(item.out, LOG), command=item.command) for item in self.before]
+        for run in self.runs:
+            jobs.append(Job(run.out, _beside(run.out, LOG), recipe=run.recipe.resolved()))
         left_out = self.done | self._not_needed()
         return [job for job in jobs if job.out not in left_out]
 
@@ -90,10 +93,11 @@ class Work:
         if outcome.ending == "finished":
             self.done.add(place)
             self.earlier.pop(place, None)
-            _failure(place).unlink(missing_ok=True)
+            _beside(place, FAILED).unlink(missing_ok=True)
             for item in self.before:
                 if item.out == place:
-                    write_json(_marker(item), PreparedNote(command=list(item.command)).plain())
+                    note = PreparedNote(command=list(item.command))
+                    write_json(_beside(place, MADE), note.plain())
         elif outcome.ending == "lost":
             self.lost[place] = self.lost.get(place, 0) + 1
             if self.lost[place] < _TRIES:
@@ -106,7 +110,7 @@ class Work:
     def fail(self, place: Path, why: str) -> None:
         """Note that it failed, also for later sessions, until it is finished."""
         self.failed[place] = why
-        write_json(_failure(place), FailureNote(why=why).plain())
+        write_json(_beside(place, FAILED), FailureNote(why=why).plain())
 
     def run(self, executor: Executor, ledger: Ledger, *, quiet: bool) -> bool:
         """Run what is not finished; True after SIGTERM or SIGINT, everything saved."""
@@ -267,20 +271,12 @@ def _signals_into(signals: list[int]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _log(place: Path) -> Path:
-    return place.with_name(place.name + ".log")
-
-
-def _marker(item: Preparation) -> Path:
-    return item.out.with_name(item.out.name + ".json")
-
-
-def _failure(place: Path) -> Path:
-    return place.with_name(place.name + ".failed.json")
+def _beside(place: Path, ending: str) -> Path:
+    return place.with_name(place.name + ending)
 
 
 def _was_prepared(item: Preparation, roots: Sequence[str]) -> bool:
-    marker = _marker(item)
+    marker = _beside(item.out, MADE)
     if not marker.exists():
         return False
     before = read_stored(marker, PreparedNote).command
