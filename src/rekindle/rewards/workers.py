@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from multiprocessing import connection
 from typing import IO
 
@@ -170,11 +171,8 @@ class VerifierPool:
 
 
 class Nursery:
-    """Forks workers on request, ready in milliseconds, and ends them.
-
-    Args:
-        arguments: of `python -m rekindle.rewards.worker`.
-    """
+    """Forks workers on request, ready in milliseconds, and ends them; `arguments`: of the module
+    that they run."""
 
     def __init__(self, arguments: list[str]) -> None:
         self.command = ["-m", "rekindle.rewards.worker", *arguments]
@@ -247,8 +245,6 @@ def check_pooled(verifier: str) -> None:
     Raises:
         MissingExtraError: math-verify is missing.
     """
-    from importlib.util import find_spec
-
     if verifier == "math" and find_spec("math_verify") is None:
         raise missing_extra("math-verify", extra="math", needed_for="verifier: math")
 

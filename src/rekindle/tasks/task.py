@@ -210,17 +210,14 @@ class Generated:
         return drawn
 
     def grade(self, problem: Problem, text: str) -> Score:
-        """By the task's own verifier."""
         if self.check is None:
             return Score(float(self.answer(text) == problem.answer))
         return self.check(problem, text)
 
     def answer_of(self, problem: Problem, text: str) -> str | None:
-        """The canonical answer, None when the text has none."""
         return self.answer(text)
 
     def fingerprint(self) -> str:
-        """Name, version and settings."""
         return f"{stable_hash(self.name, self.version, sorted(self.mix.items())):016x}"
 
     def _problem(self, level: str, problem: GeneratedProblem) -> Problem:

@@ -154,11 +154,8 @@ class Study(Section):
 
     def declared_comparison(self) -> DeclaredComparison:
         """What decides, with the study's baseline where the comparison names none."""
-        one = self.primary
-        baseline = one.baseline or self.baseline
-        return DeclaredComparison(
-            arm=one.arm, baseline=baseline, metric=one.metric, level=one.level
-        )
+        baseline = self.primary.baseline or self.baseline
+        return DeclaredComparison(**{**self.primary.model_dump(), "baseline": baseline})
 
     def rule(self) -> Rule:
         """What a verdict rests on beside its comparison."""

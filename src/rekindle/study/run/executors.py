@@ -93,12 +93,8 @@ class _Worker:
 
 
 class LocalPool:
-    """Up to `slots` jobs at once, each in a process of one thread (one card where there are any).
-
-    Args:
-        slots: how many.
-        cards: CUDA devices to hand out, one to a worker; empty: none.
-    """
+    """Up to `slots` jobs at once, each in a process of one thread; `cards`: CUDA devices to hand
+    out, one to a worker."""
 
     def __init__(self, slots: int, *, cards: tuple[int, ...] = ()) -> None:
         self.slots = slots
@@ -239,10 +235,7 @@ def _death(job: Job, code: int | None, began: float) -> Outcome:
 
 
 class RayPool:
-    """As many jobs at once as the cluster has cores (cards, where it has any).
-
-    Args:
-        slots: at most so many; None: as the cluster has room.
+    """As many jobs at once as the cluster has cores (cards, where it has any), at most `slots`.
 
     Raises:
         MissingExtraError: ray is not installed.

@@ -160,13 +160,8 @@ class Part(NamedTuple):
 
 
 def execute_study(study: Study, out: Path, **options: Unpack[SessionOptions]) -> StudyResults:
-    """Run what is not finished yet and write the results to study.json.
-
-    Raises:
-        RunDirectoryError: `out` exists (new), is no study, is in use, or holds runs that were made
-            with other settings than the study file has now.
-        SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, everything saved.
-    """
+    """Run what is not finished yet and write the results to study.json; raises what `run_study`
+    does once the study file is read."""
     runs = plan(study, out)
     work = Work(runs, preparations(study, out))
     return execute_parts([Part(study, out, runs)], work, out, **options)[0]
@@ -185,7 +180,7 @@ def execute_parts(
 ) -> list[StudyResults]:
     """Run the `work` of all parts, every directory claimed or none; write the study.json of each.
 
-    What the session cost is in `out`/sessions.json. Raises: see `execute_study`.
+    What the session cost is in `out`/sessions.json. Raises: see `run_study`.
     """
     workers = executor.slots
     with ExitStack() as claims:
