@@ -26,7 +26,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from importlib.util import find_spec
 from multiprocessing import connection
@@ -49,31 +49,21 @@ class _WorkerProcess:
     served: int = 0
 
 
+@dataclass(eq=False)
 class VerifierPool:
-    """Grades (gold, text) pairs, several at once.
+    """Grades (gold, text) pairs, several at once."""
 
-    Args:
-        verifier: `exact`, `numeric` or `math`.
-        workers: processes; None: two for each core, since an answer that hangs is waited for.
-        timeout: seconds of wall clock for one answer.
-        memory: MiB of address space of a process.
-        recycle: answers after which a process is replaced.
-    """
+    verifier: str  # `exact`, `numeric` or `math`
+    _: KW_ONLY
+    workers: int | None = None  # None: two for each core, since an answer that hangs is waited for
+    timeout: float = 5.0  # seconds of wall clock for one answer
+    memory: int = 2048  # MiB of address space of a process
+    recycle: int = 1000  # answers after which a process is replaced
 
-    def __init__(
-        self,
-        verifier: str,
-        *,
-        workers: int | None = None,
-        timeout: float = 5.0,
-        memory: int = 2048,
-        recycle: int = 1000,
-    ) -> None:
+    def __post_init__(self) -> None:
         cores = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count()
-        self._verifier = verifier
-        self._nursery = Nursery([verifier, str(memory)])
-        self._size = workers or 2 * (cores or 1)
-        self._timeout, self._recycle = timeout, recycle
+        self._nursery = Nursery([self.verifier, str(self.memory)])
+        self._size = self.workers or 2 * (cores or 1)
         self._workers: list[_WorkerProcess] = []
         self._owner = os.getpid()
         atexit.register(self.close)
@@ -93,7 +83,7 @@ class VerifierPool:
             for worker in self._workers:
                 if waiting and worker.item is None:
                     worker.item, (gold, text) = waiting.popleft()
-                    worker.deadline = time.monotonic() + self._timeout
+                    worker.deadline = time.monotonic() + self.timeout
                     line = json.dumps({"gold": gold, "text": text}) + "\n"
                     with suppress(ConnectionError):  # its process ended: `_receive` sees that
                         worker.connection.sendall(line.encode())
@@ -121,7 +111,7 @@ class VerifierPool:
         return [worker.pid for worker in self._workers]
 
     def _keep_up(self, waiting: int) -> None:
-        for worker in [w for w in self._workers if w.item is None and w.served >= self._recycle]:
+        for worker in [w for w in self._workers if w.item is None and w.served >= self.recycle]:
             self._end(worker)
         idle = sum(worker.item is None for worker in self._workers)
         for _ in range(min(self._size - len(self._workers), waiting - idle)):
@@ -130,7 +120,7 @@ class VerifierPool:
             except OSError as error:
                 self.close()
                 raise ConfigError(
-                    f"workers of the verifier '{self._verifier}' do not start",
+                    f"workers of the verifier '{self.verifier}' do not start",
                     got="their process ended before it was ready",
                     wanted=f"python {' '.join(self._nursery.command)}",
                     fix="run that command to see why",
@@ -160,7 +150,7 @@ class VerifierPool:
         reply = json.loads(line)
         worker.item, worker.served = None, worker.served + 1
         if reply["reason"] == "memory":
-            worker.served = self._recycle  # what it holds is not given back
+            worker.served = self.recycle  # what it holds is not given back
         return Score(reply["value"], reason=reply["reason"])
 
     def _end(self, worker: _WorkerProcess) -> None:

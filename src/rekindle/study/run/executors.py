@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver, get_context
 from multiprocessing.connection import Connection
@@ -147,7 +147,12 @@ class LocalPool:
         deadline = time.monotonic() + _GRACE
         for worker in filter(None, self._workers):
             if worker.job is not None:
-                outcomes.append(_final_outcome(worker, worker.job, deadline))
+                outcome: Outcome | None = None
+                with suppress(EOFError, ConnectionResetError):
+                    if worker.pipe.poll(max(0.0, deadline - time.monotonic())):
+                        outcome = worker.pipe.recv()
+                spent = time.monotonic() - worker.began
+                outcomes.append(outcome or Outcome(worker.job, "stopped", "", spent))
                 worker.pipe.close()  # a worker that waits for its next job leaves
             worker.process.join(max(0.1, deadline - time.monotonic()))
             if worker.process.is_alive():
@@ -211,16 +216,6 @@ def _serve(pipe: Connection, alive: Connection, env: dict[str, str]) -> None:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
-
-
-def _final_outcome(worker: _Worker, job: Job, deadline: float) -> Outcome:
-    try:
-        if worker.pipe.poll(max(0.0, deadline - time.monotonic())):
-            outcome: Outcome = worker.pipe.recv()
-            return outcome
-    except (EOFError, ConnectionResetError):
-        pass
-    return Outcome(job, "stopped", "", time.monotonic() - worker.began)
 
 
 def _death(job: Job, code: int | None, began: float) -> Outcome:
