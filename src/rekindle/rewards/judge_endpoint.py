@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -68,9 +69,10 @@ class ReplyCache:
         cut_torn_line(path)
         self._known: dict[str, Reply] = {}
         for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
-            entry = _entry(line)
-            if entry is not None:
-                self._known[entry[0]] = entry[1]
+            with suppress(ValueError, KeyError, TypeError):
+                row = json.loads(line)
+                reply = Reply(str(row["text"]), bool(row["cut"]), int(row["tokens"]))
+                self._known[str(row["key"])] = reply
 
     def __len__(self) -> int:
         return len(self._known)
@@ -84,14 +86,6 @@ class ReplyCache:
         with self._lock:
             self._log.append([{"key": key, **reply._asdict()}])
             self._known[key] = reply
-
-
-def _entry(line: str) -> tuple[str, Reply] | None:
-    try:
-        row = json.loads(line)
-        return str(row["key"]), Reply(str(row["text"]), bool(row["cut"]), int(row["tokens"]))
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 @dataclass

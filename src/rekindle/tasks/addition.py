@@ -41,7 +41,6 @@ def answer(text: str) -> str | None:
 
 TASK = Generated(
     name="addition",
-    version=1,
     levels=("2", "3", "4", "5"),
     max_new_tokens=64,
     make=make,

@@ -48,7 +48,6 @@ def answer(text: str) -> str | None:
 
 TASK = Generated(
     name="chain",
-    version=1,
     levels=("2", "3", "4"),
     max_new_tokens=32,
     make=make,

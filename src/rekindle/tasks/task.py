@@ -142,7 +142,6 @@ class Generated:
     """A Task around a generator."""
 
     name: str
-    version: int  # part of the fingerprint; raised when the generator changes what it makes
     levels: tuple[str, ...]
     max_new_tokens: int
     make: Callable[[str, random.Random], GeneratedProblem]  # a problem of that level
@@ -150,6 +149,7 @@ class Generated:
     check: Callable[[Problem, str], Score] | None = None  # None: 1 for the problem's answer, else 0
     mix: Mapping[str, float] = field(default_factory=dict)  # level -> weight in draws, else 0
     stop: tuple[str, ...] = ()
+    version: int = 1  # part of the fingerprint; raised when the generator changes what it makes
 
     def problems(
         self, split: Split, *, count: int, seed: int, levels: Sequence[str] | None = None

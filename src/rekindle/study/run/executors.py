@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any, Protocol
 
 from rekindle.engine.threads import calm_threads
@@ -92,14 +92,15 @@ class _Worker:
     served: int = 0
 
 
+@dataclass
 class LocalPool:
-    """Up to `slots` jobs at once, each in a process of one thread; `cards`: CUDA devices to hand
-    out, one to a worker."""
+    """Up to `slots` jobs at once, each in a process of one thread (and one card, if any)."""
 
-    def __init__(self, slots: int, *, cards: tuple[int, ...] = ()) -> None:
-        self.slots = slots
-        self._cards = cards
-        self._workers: list[_Worker | None] = [None] * slots
+    slots: int
+    cards: tuple[int, ...] = ()  # CUDA devices to hand out, one to a worker
+
+    def __post_init__(self) -> None:
+        self._workers: list[_Worker | None] = [None] * self.slots
 
     def submit(self, job: Job) -> None:
         for place, worker in enumerate(self._workers):
@@ -167,8 +168,8 @@ class LocalPool:
         watched, alive = connection.Pipe(duplex=False)
         env = {"OMP_NUM_THREADS": "1"}
         context: SpawnContext | ForkServerContext = get_context("forkserver")
-        if self._cards:
-            env["CUDA_VISIBLE_DEVICES"] = str(self._cards[place % len(self._cards)])
+        if self.cards:
+            env["CUDA_VISIBLE_DEVICES"] = str(self.cards[place % len(self.cards)])
             context = get_context("spawn")
         else:
             warm_up()
@@ -198,7 +199,7 @@ def _serve(pipe: Connection, alive: Connection, env: dict[str, str]) -> None:
     calm_threads()
     # Ctrl-C reaches the whole process group: the study stops its workers in its own way.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     watch_study(alive)
     while True:
         try:
@@ -214,17 +215,13 @@ def _serve(pipe: Connection, alive: Connection, env: dict[str, str]) -> None:
             return
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)
-
-
 def _death(job: Job, code: int | None, began: float) -> Outcome:
     spent = time.monotonic() - began
     if code is None or code == _UNKNOWN:
         return Outcome(job, "lost", "its worker is gone", spent)
     if code < 0:
         return Outcome(job, "lost", f"ended by {signal.Signals(-code).name}", spent)
-    if code == 0:  # `_leave`: SIGTERM reached the whole process group
+    if code == 0:  # as in `_serve`: SIGTERM reached the whole process group
         return Outcome(job, "lost", "its worker got SIGTERM", spent)
     return Outcome(job, "failed", f"exit code {code}; see {job.log}", spent)
 

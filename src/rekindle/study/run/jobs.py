@@ -6,6 +6,7 @@ Imports nothing heavy at the top: a worker sets its environment first.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -97,7 +98,6 @@ def watch_study(alive: Connection) -> None:
 
     `alive`: the reading end of a pipe whose other end the study alone holds.
     """
-    import signal
 
     def watch() -> None:
         with suppress(EOFError, OSError):
