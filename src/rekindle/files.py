@@ -13,7 +13,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -348,7 +348,7 @@ def _read_text(path: Path) -> str:
 
 
 def _json_bytes(value: object, *, indent: int | None = None) -> bytes:
-    plain = _finite(value)
+    plain = each_leaf(value, finite)
     text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
     try:
         return f"{text}\n".encode()
@@ -370,14 +370,18 @@ def _feed(digest: hashlib._Hash, file: IO[bytes], length: int) -> int:
     return fed
 
 
-def _finite(value: object) -> object:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
+def each_leaf(tree: object, change: Callable[[object], object]) -> object:
+    """Plain data with `change` made to all in it that is no mapping and no list."""
+    if isinstance(tree, Mapping):
+        return {key: each_leaf(item, change) for key, item in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [each_leaf(item, change) for item in tree]
+    return change(tree)
+
+
+def finite(value: object) -> object:
+    """None for nan and infinity: they are undefined, and JSON has neither."""
+    return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
 def free_bytes(path: Path) -> int:

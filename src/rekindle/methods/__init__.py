@@ -1,1 +1,1 @@
-"""Papers, one file or folder each; `methods.json` has a row for every method."""
+"""Papers, one file or folder each; `catalog.py` has a row for every method."""

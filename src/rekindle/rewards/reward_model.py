@@ -72,7 +72,6 @@ class CachedScorer:
     _known: OrderedDict[str, Score] = field(default_factory=OrderedDict)
 
     def score(self, answers: Sequence[Answered]) -> list[Score]:
-        """As the scorer's; equal texts get equal scores."""
         keys = [text_key(problem, text) for problem, text in answers]
         scores = {key: self._known[key] for key in keys if key in self._known}
         new = {key: pair for key, pair in zip(keys, answers, strict=True) if key not in scores}
@@ -87,7 +86,6 @@ class CachedScorer:
         return [scores[key] for key in keys]
 
     def fingerprint(self) -> str:
-        """The scorer's."""
         return self.scorer.fingerprint()
 
 

@@ -69,31 +69,25 @@ def claim_study(
             _note_directory(study, out, runs)
             note_changes(study, out, runs)
         else:
-            manifest = _new_manifest(study, out, command=command, workers=workers)
+            made_by = make_manifest(
+                command=command,
+                seed=list(study.seeds),
+                fingerprints={"declared": study.declared_hash()},
+                processes=workers,
+            )
+            declared = {
+                "study": study.study,
+                "places": [str(out)],
+                "primary": study.declared_comparison(),
+                "rule": study.rule(),
+                "declaration": study.declaration(),
+                "changes": [],
+            }
+            manifest = StudyManifest.model_validate({**made_by, **declared})
             write_json(out / MANIFEST, manifest.plain())
         text = yaml.safe_dump(study.declaration(), sort_keys=False, allow_unicode=True)
         write_atomic(out / DECLARED, text)
     return lock
-
-
-def _new_manifest(study: Study, out: Path, *, command: str, workers: int) -> StudyManifest:
-    made_by = make_manifest(
-        command=command,
-        seed=list(study.seeds),
-        fingerprints={"declared": study.declared_hash()},
-        processes=workers,
-    )
-    return StudyManifest.model_validate(
-        {
-            **made_by,
-            "study": study.study,
-            "places": [str(out)],
-            "primary": study.declared_comparison(),
-            "rule": study.rule(),
-            "declaration": study.declaration(),
-            "changes": [],
-        }
-    )
 
 
 def refuse_start(study: Study, out: Path, runs: Sequence[PlannedRun], *, mode: Mode) -> None:

@@ -25,13 +25,8 @@ _EVERY = 10.0  # seconds
 
 
 class Ledger:
-    """One session's account; call `began` and `ended` for each job.
-
-    Args:
-        out: the study directory; sessions that are written there stay.
-        workers: how many jobs can run at once.
-        since: `time.monotonic()` at the session's start; None: now.
-    """
+    """One session's account beside those in `out`; call `began` and `ended` for each job. `since`:
+    `time.monotonic()` at its start; None: now."""
 
     def __init__(self, out: Path, *, workers: int, since: float | None = None) -> None:
         self._path = out / SESSIONS
