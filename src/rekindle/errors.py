@@ -35,16 +35,10 @@ class RekindleError(Exception):
         fix: str | None = None,
     ) -> None:
         self.what, self.got, self.wanted, self.why, self.fix = what, got, wanted, why, fix
-        lines = [what]
-        if got is not None:
-            lines.append(f"  got:    {_shorten(got)}")
-        if wanted is not None:
-            lines.append(f"  wanted: {wanted}")
-        if why is not None:
-            lines.append(f"  why:    {why}")
-        if fix is not None:
-            lines.append(f"  do:     {fix}")
-        super().__init__("\n".join(lines))
+        shown = None if got is None else _shorten(got)
+        parts = {"got": shown, "wanted": wanted, "why": why, "do": fix}
+        lines = [f"  {f'{name}:':<7} {part}" for name, part in parts.items() if part is not None]
+        super().__init__("\n".join([what, *lines]))
 
 
 class ConfigError(RekindleError, ValueError):

@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -65,17 +66,17 @@ def fsync_dir(directory: Path) -> None:
 
 def seal_tree(directory: Path) -> dict[str, str]:
     """Force all that is in `directory` to disk; path below it -> SHA-256 of each file."""
-    hashes = {}
+    hashes, umask = {}, os.umask(0o077)
+    os.umask(umask)  # to ask for it is to set it
     for path in sorted(directory.rglob("*")):
         if path.is_dir():
             fsync_dir(path)
             continue
         # safetensors makes its files readable to their owner only
-        os.chmod(path, 0o666 & ~_umask())
+        os.chmod(path, 0o666 & ~umask)
         with open(path, "rb") as file:
             os.fsync(file.fileno())
-            digest = hashlib.file_digest(file, "sha256")
-            hashes[path.relative_to(directory).as_posix()] = digest.hexdigest()
+        hashes[path.relative_to(directory).as_posix()] = sha256_file(path)
     fsync_dir(directory)
     return hashes
 
@@ -183,14 +184,11 @@ def read_json(path: Path | str) -> Any:
     text = _read_text(path)
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}:{error.lineno} is not valid JSON", got=error.msg, wanted="one JSON value"
-        ) from error
     except (ValueError, RecursionError) as error:  # integers of thousands of digits, deep nesting
-        raise DataError(
-            f"{path} is not valid JSON", got=str(error).split(";")[0], wanted="one JSON value"
-        ) from error
+        place, got = str(path), str(error).split(";")[0]
+        if isinstance(error, json.JSONDecodeError):
+            place, got = f"{path}:{error.lineno}", error.msg
+        raise DataError(f"{place} is not valid JSON", got=got, wanted="one JSON value") from error
 
 
 def read_jsonl(path: Path | str) -> list[tuple[int, dict[str, Any]]]:
@@ -286,17 +284,15 @@ class AppendLog:
         """
         size = self._size()
         if size < mark.length:
-            raise self._changed(
-                f"{size:,} bytes", f"at least {mark.length:,} bytes", "shorter than"
-            )
+            wanted = f"at least {mark.length:,} bytes"
+            raise self._changed("shorter than", f"{size:,} bytes", wanted)
         begun = hashlib.sha256()
         if mark.length:
             with explained_io(self.path, "reading"), open(self.path, "rb") as file:
                 _feed(begun, file, mark.length)
         if begun.hexdigest() != mark.sha256:
-            raise self._changed(
-                "other content", f"SHA-256 {mark.sha256[:12]}…", "different from what"
-            )
+            wanted = f"SHA-256 {mark.sha256[:12]}…"
+            raise self._changed("different from what", "other content", wanted)
         if size > mark.length:
             with explained_io(self.path, "cutting"):
                 os.truncate(self.path, mark.length)
@@ -305,7 +301,7 @@ class AppendLog:
     def _size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def _changed(self, got: str, wanted: str, how: str) -> RunDirectoryError:
+    def _changed(self, how: str, got: str, wanted: str) -> RunDirectoryError:
         return RunDirectoryError(
             f"{self.path} is {how} its checkpoint says",
             got=got,
@@ -352,7 +348,7 @@ def _read_text(path: Path) -> str:
 
 
 def _json_bytes(value: object, *, indent: int | None = None) -> bytes:
-    plain = _finite(value)
+    plain = each_leaf(value, finite)
     text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
     try:
         return f"{text}\n".encode()
@@ -374,20 +370,18 @@ def _feed(digest: hashlib._Hash, file: IO[bytes], length: int) -> int:
     return fed
 
 
-def _umask() -> int:
-    current = os.umask(0o077)
-    os.umask(current)
-    return current
+def each_leaf(tree: object, change: Callable[[object], object]) -> object:
+    """Plain data with `change` made to all in it that is no mapping and no list."""
+    if isinstance(tree, Mapping):
+        return {key: each_leaf(item, change) for key, item in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [each_leaf(item, change) for item in tree]
+    return change(tree)
 
 
-def _finite(value: object) -> object:
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
+def finite(value: object) -> object:
+    """None for nan and infinity: they are undefined, and JSON has neither."""
+    return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
 def free_bytes(path: Path) -> int:

@@ -5,11 +5,12 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
-from rekindle.methods.catalog import METHODS, Method, Paper, papers
+from rekindle.methods.catalog import METHODS, Method, MethodKind, Need, Paper, papers
 from rekindle.signals.findings import ORDER
 from rekindle.study.plan.planning import load_study
 from rekindle.study.run.runner import execute_study
@@ -119,6 +120,8 @@ def test_rows_name_what_there_is():
         assert method.name == name
         assert set(method.papers) <= set(papers())
         assert set(method.revives) <= set(ORDER)
+        assert method.kind in get_args(MethodKind)
+        assert set(method.needs) <= set(get_args(Need))
         assert ("verifier" in method.needs or name == "rm_only") == (method.kind == "group")
         assert method.sentence
         assert not method.sentence.endswith(".")

@@ -38,7 +38,6 @@ def accuracy(name, task_name, level):
         sample_config=SampleConfig(max_new_tokens=task.max_new_tokens),
         samples=8,
         seed=0,
-        greedy=True,
     )
     return {key: block["value"] for key, block in result["metrics"].items()}
 

@@ -200,7 +200,7 @@ def test_the_code_version_is_that_of_the_checkout(tmp_path, monkeypatch):
     git("commit", "-qm", "first")
     monkeypatch.setattr(manifest_module, "__file__", str(package / "manifest.py"))
     monkeypatch.setenv("GIT_DIR", "/nonexistent")
-    code = manifest_module._checkout.__wrapped__
+    code = manifest_module.checkout.__wrapped__
     assert code() == {"commit": git("rev-parse", "HEAD"), "dirty": False, "diff_sha": None}
     (package / "new.py").write_bytes(b"\xff")
     assert code()["dirty"] is True

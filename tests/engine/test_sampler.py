@@ -10,12 +10,11 @@ from transformers import Gemma2Config, PreTrainedTokenizerFast
 
 import tiny
 from rekindle.engine import cached_sampler
-from rekindle.engine.cached_sampler import CachedSampler
+from rekindle.engine.cached_sampler import CachedSampler, StopStrings
 from rekindle.engine.config import ModelConfig, SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import Sampler
 from rekindle.engine.small_decoder import decode
-from rekindle.engine.stops import StopStrings
 from rekindle.errors import ConfigError, DataError, ModelError
 from rekindle.records import Problem
 

@@ -6,7 +6,7 @@ import math
 import pytest
 import synthetic_runs as synthetic
 
-from rekindle.report.charts import pass_at_k
+from rekindle.report.charts import GROUP_CLASSES, pass_at_k
 from rekindle.report.figures import (
     accuracy_panels,
     benchmarks_of,
@@ -20,7 +20,6 @@ from rekindle.report.formatting import count, duration, listed, nice_step, perce
 from rekindle.report.load import load_runs
 from rekindle.report.run_files import Metric
 from rekindle.report.spec import MOST_POINTS, binned, run_styles
-from rekindle.report.stacks import GROUP_CLASSES
 from rekindle.report.tables import time_parts, time_table, token_table, tokens
 
 

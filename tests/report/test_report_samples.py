@@ -46,21 +46,20 @@ def test_each_prompt_is_carried_once(samples):
 
 
 def test_thinning_keeps_whole_groups_first_and_last_step_and_says_so(samples):
-    everything = thin(samples, 10**9)
-    assert (everything.samples, everything.note) == (samples, "")
-    some = thin(samples, 60_000)
-    steps = sorted({s.step for s in some.samples})
+    assert thin(samples, 10**9) == (samples, "")
+    some, note = thin(samples, 60_000)
+    steps = sorted({s.step for s in some})
     assert steps[0] == 1
     assert steps[-1] == 50
-    assert len(some.samples) == 16 * len(steps) < len(samples)
-    assert f"{len(some.samples)} of {len(samples)} logged rollouts" in some.note
-    assert len(json.dumps(pack(some.samples))) < 60_000
+    assert len(some) == 16 * len(steps) < len(samples)
+    assert f"{len(some)} of {len(samples)} logged rollouts" in note
+    assert len(json.dumps(pack(some))) < 60_000
 
 
 def test_a_budget_below_two_steps_still_shows_a_whole_group(samples):
-    few = thin(samples, 1)
-    assert len(few.samples) == 8
-    assert {s.step for s in few.samples} == {50}
+    few, _ = thin(samples, 1)
+    assert len(few) == 8
+    assert {s.step for s in few} == {50}
 
 
 def test_odd_rows_are_read_or_refused():

@@ -133,7 +133,7 @@ def test_a_rule_of_verdicts_that_was_changed_after_runs_is_not_shown_as_declared
     assert "declared before the first run" not in said
     page = load_study_page(Path("out"))
     assert f"Changed after 12 finished runs ({line}): " in " ".join(page.summary)
-    assert (page.declared, page.when) == (False, "changed after 12 runs")
+    assert (page.results.primary.declared, page.when) == (False, "changed after 12 runs")
     again, _ = go(study_of(**change), "out", mode="resume")
     assert again["primary"] == primary
     back, _ = go(study_of(), "out", mode="resume")

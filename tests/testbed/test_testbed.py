@@ -44,7 +44,6 @@ def test_shipped_models_reach_what_they_must_and_leave_room(name):
         sample_config=SampleConfig(max_new_tokens=task.max_new_tokens),
         samples=8,
         seed=0,
-        greedy=False,
     )
     reached = {k: block["metrics"]["pass@1"]["value"] for k, block in result["levels"].items()}
     floors = testbed.must_reach(name)

@@ -94,13 +94,9 @@ def _split(option: str, text: str | None, wanted: str) -> tuple[str, ...] | None
     names = split_names(text)
     if names is None or all(names):
         return names
-    raise ConfigError(
-        f"--{option} has an empty name",
-        got=repr(text),
-        wanted=f"{wanted}, with commas between",
-        why="it would be read as all of them",
-        fix=f"leave --{option} out for all",
-    )
+    from rekindle.signals.texts import refusal
+
+    raise refusal(ConfigError, "empty-name", repr(text), option=option, wanted=wanted)
 
 
 def _print(diagnosis: Diagnosis) -> None:
@@ -149,6 +145,7 @@ def check_targets(
         RunDirectoryError: one exists, is a directory, or its directory cannot be written to.
     """
     from rekindle.signals.remedies import studies
+    from rekindle.signals.texts import refusal
 
     beside = [] if write is None else [sibling(write, remedy) for remedy in studies()]
     targets = [("--out", out), ("--write", write), *[("--write", path) for path in beside]]
@@ -157,24 +154,12 @@ def check_targets(
     for option, path in given:
         other = others.get(path.resolve())
         if other is not None:
-            raise ConfigError(
-                f"{option} {path} is {other} as well",
-                got=str(path),
-                wanted="a file of its own for each",
-                why="the one would replace the other",
-                fix=f"give another {option}",
-            )
+            raise refusal(ConfigError, "one-file", str(path), option=option, path=path, other=other)
         others[path.resolve()] = f"the file of {option}"
         if path.is_dir():
-            raise RunDirectoryError(
-                f"{path} is a directory", wanted="a file", fix=f"give {option} a file's name"
-            )
+            raise refusal(RunDirectoryError, "directory", None, path=path, option=option)
         if path.exists() and not overwrite:
-            raise RunDirectoryError(
-                f"{path} exists",
-                why="nothing is replaced that was not meant to be",
-                fix=f"give another {option}, or --overwrite to replace it",
-            )
+            raise refusal(RunDirectoryError, "exists", None, path=path, option=option)
     for directory in {path.parent for _, path in given}:
         with explained_io(directory, "writing in"):
             directory.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -10,6 +9,7 @@ import shutil
 import typer
 
 _CORE = ("torch", "transformers", "accelerate", "safetensors", "numpy", "scipy", "pydantic")
+_NONE = "not installed"
 _EXTRAS = {
     "gym": "reasoning-gym",
     "hub": "datasets",
@@ -26,16 +26,17 @@ def doctor() -> None:
     """Print versions, devices, threads and optional parts of this installation."""
     import torch
 
+    from rekindle.engine.manifest import version_of
     from rekindle.rewards.code import find_sandbox
 
-    typer.echo(f"rekindle      {_version('rekindle')}")
+    typer.echo(f"rekindle      {version_of('rekindle') or _NONE}")
     typer.echo(
         f"python        {platform.python_version()} on {platform.system()} {platform.machine()}"
     )
     for name in _CORE:
-        typer.echo(f"{name:<13} {_version(name)}")
+        typer.echo(f"{name:<13} {version_of(name) or _NONE}")
     for extra, package in _EXTRAS.items():
-        typer.echo(f"[{extra}] {package}: {_version(package)}")
+        typer.echo(f"[{extra}] {package}: {version_of(package) or _NONE}")
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     typer.echo(
         f"devices       cpu{', mps' if torch.backends.mps.is_available() else ''}"
@@ -46,10 +47,3 @@ def doctor() -> None:
     typer.echo(f"sandbox       {sandbox.name if sandbox else 'none: verifier code is refused'}")
     free = shutil.disk_usage(".").free
     typer.echo(f"disk          {free / 2**30:.1f} GiB free here")
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

@@ -12,7 +12,7 @@ import sys
 import warnings
 from importlib import import_module
 from importlib.resources import files
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -78,14 +78,7 @@ app = typer.Typer(
 )
 
 
-def _print_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
     """A warning as a user wants it: what it says, not where in the code it was said."""
     sys.stderr.write(f"warning: {message}\n")
 

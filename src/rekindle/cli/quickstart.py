@@ -107,7 +107,7 @@ def _show(rows: Sequence[TourPair], evidence: dict[str, EvidenceRow]) -> None:
             row.method,
             row.baseline,
             TEXTS[row.name].missing,
-            *(_share(share) for share in (row.start, row.before, row.after)),
+            *("" if x is None else f"{x:.3f}" for x in (row.start, row.before, row.after)),
             difference_text(row.delta, row.ci_low, row.ci_high),
             row.verdict if row.delta is not None else "not finished",
         )
@@ -128,10 +128,6 @@ def _show(rows: Sequence[TourPair], evidence: dict[str, EvidenceRow]) -> None:
     for row in rows:
         if row.baseline == "grpo" and row.training is not None:
             console.print(training_sentence(row))
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
 
 
 def _refuse_failures(rows: Sequence[TourPair]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,13 +26,6 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Train and assess reward models."
 )
 CANDIDATES = "candidates.jsonl"
-
-
-class RewardAnswers(NamedTuple):
-    """Where the contrasts of a step come from, and the answers that the model is measured on."""
-
-    draw: Draw
-    held_out: HeldOut
 
 
 @app.command("train")
@@ -141,7 +134,7 @@ def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, qu
 
 def run_eval(config: RewardTraining, reward: str, out: Path | None) -> None:
     """AUCs of a reward model on the answers of a policy to held-out problems."""
-    from rekindle.engine.device import pick_device, pick_dtype, seed_everything, set_threads
+    from rekindle.engine.device import pick_device, seed_everything, set_threads
     from rekindle.engine.policy import Policy
     from rekindle.rewards.reward_model import ScalarHead
     from rekindle.training.parts import open_task
@@ -152,7 +145,7 @@ def run_eval(config: RewardTraining, reward: str, out: Path | None) -> None:
     head = ScalarHead.load(
         testbed.located(reward),
         device=pick_device(config.model.device),
-        dtype=pick_dtype(config.model.dtype),
+        dtype=config.model.dtype,
     )
     task = open_task(config.task)
     assessment = assess(head, _held_out(config, task, Policy.load(config.model)))
@@ -176,14 +169,14 @@ def _check(config: RewardTraining) -> None:
 
 
 def _head(config: RewardTraining) -> ScalarHead:
-    from rekindle.engine.device import pick_device, pick_dtype
+    from rekindle.engine.device import pick_device
     from rekindle.rewards.reward_model import ScalarHead
 
     return ScalarHead.load(
         testbed.located(config.model.name),
         revision=config.model.revision,
         device=pick_device(config.model.device),
-        dtype=pick_dtype(config.model.dtype),
+        dtype=config.model.dtype,
         trust_remote_code=config.model.trust_remote_code,
         fresh_head=True,
     )
@@ -205,7 +198,8 @@ def _policies_of(config: RewardTraining, head: ScalarHead) -> list[str]:
 
 def _sample_answers(
     config: RewardTraining, task: Task, names: Sequence[str], out: Path, mode: Mode
-) -> RewardAnswers:
+) -> tuple[Draw, HeldOut]:
+    """Where the contrasts of a step come from, and the answers that the model is measured on."""
     from rekindle.engine.policy import Policy
     from rekindle.training.reward_data import LabelledAnswer, Pool
 
@@ -229,7 +223,7 @@ def _sample_answers(
     def draw(count: int, rng: random.Random) -> list[Contrast]:
         return pool.draw(count, corrupted=config.data.corrupted, rng=rng)
 
-    return RewardAnswers(draw, _held_out(config, task, policies[-1]))
+    return draw, _held_out(config, task, policies[-1])
 
 
 def _candidates(
@@ -281,7 +275,8 @@ def _held_out(config: RewardTraining, task: Task, policy: Policy) -> HeldOut:
     return held_out_answers(task, problems, answers, brittle=brittle, seed=config.seed)
 
 
-def _read_pairs(config: RewardTraining) -> RewardAnswers:
+def _read_pairs(config: RewardTraining) -> tuple[Draw, HeldOut]:
+    """The same of a file of pairs."""
     from rekindle.training.reward_data import read_contrasts
     from rekindle.training.reward_training import HeldOut
 
@@ -303,7 +298,7 @@ def _read_pairs(config: RewardTraining) -> RewardAnswers:
 
     answers = [(p.problem, text) for p in kept for text in (p.chosen, p.rejected)]
     right = [1.0, 0.0] * len(kept)
-    return RewardAnswers(draw, HeldOut(answers, right, right, [True] * len(answers)))
+    return draw, HeldOut(answers, right, right, [True] * len(answers))
 
 
 def _print(result: Assessment) -> None:

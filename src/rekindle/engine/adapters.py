@@ -48,8 +48,9 @@ class Adapters:
 
     def activate(self, name: str) -> None:
         """The model's forward is now that of the base with this adapter."""
-        for layer in self._layers():
-            layer.set_adapter(name)
+        for layer in self.policy.model.modules():
+            if isinstance(layer, _peft().tuners.tuners_utils.BaseTunerLayer):
+                layer.set_adapter(name)
         self.require_gradients(self._trained)  # switching must not stop the other one's training
 
     def require_gradients(self, names: Sequence[str]) -> None:
@@ -97,10 +98,6 @@ class Adapters:
     def shipped(self, name: str) -> "AdaptedPolicy":
         """The merged policy; saved, it has the adapter beside it."""
         return AdaptedPolicy(**vars(self.merged(name)), adapters=self, adapter=name)
-
-    def _layers(self) -> Iterator[Any]:
-        kind = _peft().tuners.tuners_utils.BaseTunerLayer
-        return (module for module in self.policy.model.modules() if isinstance(module, kind))
 
 
 @dataclass

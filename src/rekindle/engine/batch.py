@@ -153,8 +153,7 @@ def padded(rows: Sequence[Sequence[float]], width: int) -> Float[Tensor, "B T"]:
     """Rows of per-token numbers, nan on the right."""
     out_BT = torch.full((len(rows), width), torch.nan, dtype=torch.float64)
     for b, row in enumerate(rows):
-        if len(row):
-            out_BT[b, : len(row)] = torch.as_tensor(row, dtype=torch.float64)
+        out_BT[b, : len(row)] = torch.as_tensor(row, dtype=torch.float64)
     return out_BT
 
 
@@ -187,9 +186,7 @@ def pack(
         shape_BT=torch.ones_like(missing_BT),
         old_logprobs_BT=missing_BT,
         ref_logprobs_BT=missing_BT,
-        sampled_logprobs_BT=missing_BT
-        if sampled_logprobs is None
-        else padded(sampled_logprobs, mask_BT.shape[1]),
+        sampled_logprobs_BT=padded(sampled_logprobs or [()] * len(prompts), mask_BT.shape[1]),
     )
 
 

@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 
 from rekindle.engine.config import SampleConfig
-from rekindle.engine.contrast import ContrastDecoder, ContrastPolicy
-from rekindle.engine.decoders import Decoder, ModelDecoder
+from rekindle.engine.contrast import ContrastPolicy
+from rekindle.engine.decoders import ContrastDecoder, Decoder, ModelDecoder
 from rekindle.engine.policy import Policy
 from rekindle.engine.small_decoder.decode import CPU_ROWS, Memory, Twin
 from rekindle.engine.small_decoder.fused import Weights, supports
-from rekindle.engine.stops import StopStrings
 from rekindle.errors import ConfigError, ModelError
 from rekindle.ops.draws import SampledTokens, draw, greedy, stream_keys, uniforms
 from rekindle.records import Finish, Problem, Rollout
@@ -38,6 +37,49 @@ class _Row(NamedTuple):
 
     problem: int
     sample: int
+
+
+class StopStrings:
+    """Finds the strings that end a completion, in decoded text: one may lie across tokens.
+
+    `closes_V` marks the tokens with which one may become complete; the last may run past it.
+
+    Raises:
+        ConfigError: a stop string is empty, or is a special token, which text never contains.
+    """
+
+    def __init__(self, stop: Sequence[str], policy: Policy) -> None:
+        for text in stop:
+            if not text:
+                raise ConfigError("sample.stop has an empty string", why="it would stop at once")
+            if text in policy.tokenizer.all_special_tokens:
+                raise ConfigError(
+                    "sample.stop has a special token",
+                    got=text,
+                    wanted="plain text",
+                    why="special tokens are left out of the decoded text, so it is never found",
+                    fix=f"--set model.eos_token={text!r} ends completions with that token",
+                )
+        self.stop = tuple(stop)
+        self._policy = policy
+        rows = policy.model.get_input_embeddings().weight.shape[0]
+        last = {text[-1] for text in stop}
+        # a token decoded alone may lose its space: where one comes last, every token is suspect
+        every = any(character.isspace() for character in last)
+        suspects = last | {"\ufffd"}  # part of a character that only its neighbours complete
+        self.closes_V = torch.tensor(
+            [every or not suspects.isdisjoint(policy.decode([token])) for token in range(rows)]
+        )
+
+    def ends(self, tokens: Sequence[int]) -> bool:
+        """Whether the text of these tokens contains a stop string."""
+        text = self._policy.decode(tokens)
+        return any(stop in text for stop in self.stop)
+
+    def cut(self, text: str) -> str:
+        """The text before the first stop string."""
+        starts = [text.find(stop) for stop in self.stop if stop in text]
+        return text[: min(starts)] if starts else text
 
 
 class CachedSampler:
@@ -81,7 +123,9 @@ class CachedSampler:
         if samples < 1:
             raise ConfigError("too few samples", got=samples, wanted="at least 1 a problem")
         prompts = [self._policy.encode_prompt(problem) for problem in problems]
-        stops = self._stop_strings(config)
+        if config.stop and (self._stops is None or self._stops.stop != config.stop):
+            self._stops = StopStrings(config.stop, self._policy)
+        stops = self._stops if config.stop else None
         rollouts: dict[_Row, Rollout] = {}
         lengths = [len(prompt) for prompt in prompts]
         with torch.inference_mode(), self._decoder(config.batch_size) as (decoder, at_once):
@@ -110,11 +154,8 @@ class CachedSampler:
     ) -> Iterator[tuple[Decoder, int]]:
         model = policy.model
         if self._twin and supports(model):
-            on_cpu = policy.device.type == "cpu"
-            yield (
-                Twin(Weights.read(model), memory),
-                min(batch_size, CPU_ROWS if on_cpu else batch_size),
-            )
+            rows = min(batch_size, CPU_ROWS) if policy.device.type == "cpu" else batch_size
+            yield Twin(Weights.read(model), memory), rows
             memory.trim()
             return
         training = model.training
@@ -123,13 +164,6 @@ class CachedSampler:
             yield ModelDecoder(policy), batch_size
         finally:
             model.train(training)
-
-    def _stop_strings(self, config: SampleConfig) -> StopStrings | None:
-        if not config.stop:
-            return None
-        if self._stops is None or self._stops.stop != config.stop:
-            self._stops = StopStrings(config.stop, self._policy)
-        return self._stops
 
 
 def _plan(lengths: Sequence[int], samples: int, batch_size: int) -> list[list[_Row]]:
@@ -225,10 +259,8 @@ class _Batch:
         return draw(logits_BV, uniform_B, temperature=config.temperature, top_p=config.top_p)
 
     def _find_stops(self, stops: StopStrings, tokens_B: Tensor, finished_B: Tensor) -> None:
-        suspects = (
-            (stops.closes_V.to(self.device)[tokens_B] & ~finished_B).nonzero().squeeze(-1).tolist()
-        )
-        for place in suspects:
+        suspect_B = stops.closes_V.to(self.device)[tokens_B] & ~finished_B
+        for place in suspect_B.nonzero().squeeze(-1).tolist():
             row, tokens = self.record.so_far(place)
             if stops.ends(tokens):
                 finished_B[place] = True

@@ -31,19 +31,14 @@ MARKER = "COMPLETE.json"
 _NAME = re.compile(r"step-(\d+)")
 
 
-class MarkerFacts(TypedDict, total=False):
-    """What a run keeps in a marker: (length in bytes, SHA-256) of each log, and its format."""
-
-    logs: Mapping[str, tuple[int, str]]
-    state_format: int
-
-
-class Marker(MarkerFacts):
-    """The content of the completeness marker: file -> SHA-256, and the marker's own hash."""
+class Marker(TypedDict):
+    """The content of the completeness marker."""
 
     step: int
-    sha256: dict[str, str]
-    self: NotRequired[str]
+    sha256: dict[str, str]  # of each file
+    self: NotRequired[str]  # of the marker itself
+    logs: NotRequired[Mapping[str, tuple[int, str]]]  # (length in bytes, SHA-256) of each
+    state_format: NotRequired[int]
 
 
 class NewestCheckpoint(NamedTuple):
@@ -64,7 +59,7 @@ def save_checkpoint(
     step: int,
     write: Callable[[Path], None],
     *,
-    extra: MarkerFacts,
+    extra: Mapping[str, object],
     needed: int,
     keep: int,
 ) -> Path:
@@ -75,8 +70,7 @@ def save_checkpoint(
     because they did not pass verification.
 
     Args:
-        root: the directory of checkpoints.
-        step: how many steps are finished.
+        step: how many are finished.
         write: puts the files into a given directory.
         extra: kept in the marker.
         needed: bytes that the save takes, checked against the free space first.
@@ -87,7 +81,7 @@ def save_checkpoint(
             nothing of this one is left.
     """
     clear_leftovers(root)
-    refuse_full_disk(root, needed=needed, purpose=f"the checkpoint of step {step}")
+    refuse_full_disk(root, needed, f"the checkpoint of step {step}")
     target = root / checkpoint_name(step)
     placed = False
     try:
@@ -109,7 +103,7 @@ def save_checkpoint(
     return target
 
 
-def refuse_full_disk(directory: Path, *, needed: int, purpose: str) -> None:
+def refuse_full_disk(directory: Path, needed: int, purpose: str) -> None:
     """Raise `RunDirectoryError` when fewer than `needed` bytes are free where `directory` is."""
     free = free_bytes(directory)
     if free < needed:
@@ -125,7 +119,7 @@ def refuse_full_disk(directory: Path, *, needed: int, purpose: str) -> None:
 def find_checkpoint(root: Path) -> NewestCheckpoint:
     """The newest complete checkpoint, verified by hash."""
     torn: list[str] = []
-    for directory in sorted(_all(root), key=_step, reverse=True):
+    for directory in reversed(_all(root)):
         try:
             marker = verify(directory)
         except CheckpointError as error:
@@ -164,7 +158,7 @@ def verify(directory: Path) -> Marker:
 
 def drop_old(root: Path, step: int, *, keep: int) -> None:
     """Of the checkpoints up to the complete one of `step`, leave the `keep` newest complete."""
-    older = sorted((path for path in _all(root) if _step(path) <= step), key=_step)
+    older = [path for path in _all(root) if _step(path) <= step]
     kept = [path for path in older if (path / MARKER).exists()][-keep:]
     for path in older:
         if path not in kept:
@@ -179,8 +173,10 @@ def _signed(marker: Marker) -> Marker:
 
 
 def _all(root: Path) -> list[Path]:
+    """By step."""
     paths = root.iterdir() if root.is_dir() else ()
-    return [path for path in paths if _NAME.fullmatch(path.name) and path.is_dir()]
+    found = (path for path in paths if _NAME.fullmatch(path.name) and path.is_dir())
+    return sorted(found, key=_step)
 
 
 def _step(directory: Path) -> int:

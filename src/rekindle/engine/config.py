@@ -27,8 +27,7 @@ def _as_names(value: object) -> object:
 
 
 Levels = Annotated[tuple[str, ...] | None, BeforeValidator(_as_names)]
-
-
+Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 VERIFIERS = ("exact", "numeric", "math", "code")
 
 
@@ -50,9 +49,7 @@ class ModelConfig(Section):
         description="testbed/<name>, a directory in Hugging Face layout, or a hub id",
     )
     revision: str | None = Field(default=None, description="hub commit, tag or branch")
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
-        default="float32", description="of the weights"
-    )
+    dtype: Dtype = Field(default="float32", description="of the weights")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     chat_template: Literal["auto", "always", "never"] = Field(
         default="auto", description="auto: used when the tokenizer has one"
@@ -112,9 +109,7 @@ class RewardConfig(Section):
         description="a directory or hub id of a scalar-head AutoModelForSequenceClassification",
     )
     revision: str | None = Field(default=None, description="hub commit, tag or branch")
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
-        default="float32", description="of the weights"
-    )
+    dtype: Dtype = Field(default="float32", description="of the weights")
     trust_remote_code: bool = Field(default=False, description="run code that the model brings")
     batch_tokens: int = Field(default=16_384, ge=1, description="padded tokens scored at once")
     seed: int = Field(default=0, ge=0, description="of source: random or oracle")

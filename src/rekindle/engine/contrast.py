@@ -3,7 +3,7 @@
 What WMSS does to its strong model in the tabular limit, without training; also contrastive decoding
 (arXiv 2210.15097) without its plausibility cut, and proxy tuning of a model by itself.
 
-Axes: P prompts, B sequences, S prompt and completion tokens, T completion tokens, N tokens in a
+Axes: B sequences, S prompt and completion tokens, T completion tokens, N tokens in a
 row, V vocabulary.
 """
 
@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from rekindle.engine.decoders import Decoder
 from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError
@@ -77,27 +76,3 @@ class ContrastPolicy(Policy):
         return TokenScores(
             *(torch.cat([p[i][0] for p in parts]).view(targets_BT.shape) for i in range(2))
         )
-
-
-class ContrastDecoder:
-    """Two decoders that read and append the same tokens: z + c (z - z_weak)."""
-
-    def __init__(self, strong: Decoder, weak: Decoder, strength: float) -> None:
-        self._both, self._lam = (strong, weak), 1 + strength
-
-    def begin(self, tokens_PS: Tensor, attend_PS: Tensor, source_B: Tensor, *, room: int) -> Tensor:
-        """Read left-padded prompts; row b goes on from prompt `source_B[b]`. Logits, [B, V]."""
-        strong_BV, weak_BV = (
-            decoder.begin(tokens_PS, attend_PS, source_B, room=room) for decoder in self._both
-        )
-        return mixed_logits(strong_BV, weak_BV, lam=self._lam)
-
-    def extend(self, tokens_B: Tensor) -> Tensor:
-        """Append a token to each row. Logits, [B, V]."""
-        strong_BV, weak_BV = (decoder.extend(tokens_B) for decoder in self._both)
-        return mixed_logits(strong_BV, weak_BV, lam=self._lam)
-
-    def keep(self, order_B: Tensor) -> None:
-        """Go on with these rows, in this order."""
-        for decoder in self._both:
-            decoder.keep(order_B)

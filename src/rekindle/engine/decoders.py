@@ -1,7 +1,6 @@
-"""Next-token logits of a growing batch, through transformers.
+"""Next-token logits of a growing batch: through transformers, and of two models at once.
 
-Small Llama-like models have a quicker decoder, `engine/small_decoder/decode.py`; two models at once
-are decoded by `engine/contrast.py`.
+Small Llama-like models have a quicker decoder, `engine/small_decoder/decode.py`.
 
 Axes: P prompts, B rows (samples of prompts), S prompt slots, V vocabulary.
 """
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rekindle.engine.policy import Policy
+from rekindle.ops.mixing import mixed_logits
 
 
 @runtime_checkable
@@ -55,3 +55,24 @@ class ModelDecoder:
         order_B = order_B.to(self._attend.device)
         self._past.reorder_cache(order_B)
         self._attend = self._attend[order_B]
+
+
+class ContrastDecoder:
+    """Two decoders that read and append the same tokens: z + c (z - z_weak)."""
+
+    def __init__(self, strong: Decoder, weak: Decoder, strength: float) -> None:
+        self._both, self._lam = (strong, weak), 1 + strength
+
+    def begin(self, tokens_PS: Tensor, attend_PS: Tensor, source_B: Tensor, *, room: int) -> Tensor:
+        strong_BV, weak_BV = (
+            decoder.begin(tokens_PS, attend_PS, source_B, room=room) for decoder in self._both
+        )
+        return mixed_logits(strong_BV, weak_BV, lam=self._lam)
+
+    def extend(self, tokens_B: Tensor) -> Tensor:
+        strong_BV, weak_BV = (decoder.extend(tokens_B) for decoder in self._both)
+        return mixed_logits(strong_BV, weak_BV, lam=self._lam)
+
+    def keep(self, order_B: Tensor) -> None:
+        for decoder in self._both:
+            decoder.keep(order_B)

@@ -64,12 +64,6 @@ def micro_tokens(chosen: int | None, device: torch.device) -> int:
     return chosen or (1024 if device.type == "cpu" else 16_384)
 
 
-def pick_dtype(name: str) -> torch.dtype:
-    """torch's dtype for a recipe's name."""
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
-
-
 def seed_everything(seed: int, *, deterministic: bool = False) -> None:
     """Seed python, numpy and torch; ask torch for deterministic kernels where it has them: once
     asked, it stays so."""

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, MethodType
 
 from rekindle.errors import EXIT_RESUMABLE
@@ -41,10 +42,10 @@ class Interrupts:
     def pass_on(self) -> None:
         """Give a signal that came too late to stop this run (it was over) to the run around it."""
         for number, handler in self._before.items():
-            method = handler if isinstance(handler, MethodType) else None
-            if self.requested and method is not None and isinstance(method.__self__, Interrupts):
+            outer = handler.__self__ if isinstance(handler, MethodType) else None
+            if self.requested and isinstance(outer, Interrupts):
                 self.restore()
-                method(number, None)
+                outer._on_signal(number, None)
                 return
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -61,7 +62,5 @@ class Interrupts:
 
 def _note(text: str) -> None:
     # A handler may run in the middle of a print, where sys.stderr refuses to be entered again.
-    try:
+    with suppress(OSError):
         os.write(2, text.encode())
-    except OSError:
-        return

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any
 
 from rekindle import testbed
 from rekindle.engine.config import ModelConfig
@@ -21,10 +21,7 @@ def not_loaded(config: ModelConfig, source: str, error: Exception) -> ModelError
             why="loading a pickle runs whatever code is inside",
             fix="convert them where you trust them: load with transformers, save_pretrained",
         )
-    missing = missing_directory(source)
-    if missing is not None:
-        return missing
-    return ModelError(
+    return missing_directory(source) or ModelError(
         f"model '{config.name}' could not be loaded",
         got=str(error).strip().splitlines()[0],
         wanted="testbed/<name>, a directory in Hugging Face layout, or a hub id",
@@ -46,40 +43,31 @@ def missing_directory(name: str) -> ModelError | None:
     )
 
 
-class LoadingInfo(TypedDict):
-    """What transformers says of a load: weights that the files lack, and those of other shapes."""
-
-    missing_keys: Iterable[str]
-    mismatched_keys: Iterable[tuple[str, Sequence[int], Sequence[int]]]  # in the file, by config
-
-
-def check_loaded(config: ModelConfig, loaded: LoadingInfo) -> None:
+def check_loaded(
+    config: ModelConfig,
+    missing: Iterable[str],
+    mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]],
+) -> None:
     """transformers fills what the files lack with random numbers, and only logs it."""
-    mismatched = [
+    faults = [
         f"{name}: {list(there)} in the file, {list(wanted)} by config.json"
-        for name, there, wanted in loaded["mismatched_keys"]
+        for name, there, wanted in mismatched
     ]
-    missing = [f"no {name}" for name in sorted(loaded["missing_keys"])]
-    if mismatched or missing:
+    faults += [f"no {name}" for name in sorted(missing)]
+    if faults:
         raise ModelError(
             f"the weights of '{config.name}' are of another architecture than its config",
-            got="; ".join([*mismatched, *missing][:3]),
+            got="; ".join(faults[:3]),
             wanted="every weight that config.json asks for",
             why="the rest would be random numbers",
             fix="use the config.json that belongs to these weights",
         )
 
 
-class SpecialIds(NamedTuple):
-    """Ids that generation and training rely on; `stops` are all that end a generation."""
-
-    eos: int
-    stops: tuple[int, ...]
-    pad: int
-
-
-def special_ids(model: Any, tokenizer: Any, config: ModelConfig) -> SpecialIds:
-    """End and pad tokens, as configured.
+def special_ids(
+    model: Any, tokenizer: Any, config: ModelConfig
+) -> tuple[int, tuple[int, ...], int]:
+    """The end token, all that end a generation, and the pad token, as configured.
 
     Raises:
         ModelError: there is no end token, it is the pad token, or the model lacks ids.
@@ -110,4 +98,4 @@ def special_ids(model: Any, tokenizer: Any, config: ModelConfig) -> SpecialIds:
     more = model.generation_config.eos_token_id if model.generation_config is not None else None
     stops = {eos, *(more if isinstance(more, list) else [] if more is None else [more])}
     # Without a pad token any id will do: padding is masked by place, never by id.
-    return SpecialIds(eos=eos, stops=tuple(sorted(stops)), pad=0 if pad is None else pad)
+    return eos, tuple(sorted(stops)), 0 if pad is None else pad

@@ -27,14 +27,6 @@ class Checkout(TypedDict):
     diff_sha: str | None
 
 
-class CodeVersion(TypedDict):
-    """The package's version, and its commit where it runs from a checkout."""
-
-    rekindle: str
-    commit: str | None
-    dirty: bool | None
-
-
 class Session(TypedDict):
     """One process that worked on a run."""
 
@@ -68,9 +60,9 @@ def make_manifest(
         "rekindle": __version__,
         "id": secrets.token_hex(4),
         "state_format": STATE_FORMAT,
-        **_checkout(),
+        **checkout(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version_of(name) for name in PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",
         "processes": processes,
         "command": command or " ".join(sys.argv[:1]),
@@ -82,19 +74,14 @@ def make_manifest(
     }
 
 
-def code_version() -> CodeVersion:
-    """The package's version and commit."""
-    checkout = _checkout()
-    return {"rekindle": __version__, "commit": checkout["commit"], "dirty": checkout["dirty"]}
-
-
 def now() -> str:
     """UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @cache
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Of an installed package; None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -102,7 +89,8 @@ def _version(package: str) -> str | None:
 
 
 @cache
-def _checkout() -> Checkout:
+def checkout() -> Checkout:
+    """Of this process, as it was when it was first asked for."""
     root = Path(__file__).resolve().parents[3]
     commit = diff = changes = None
     if (root / ".git").exists() and (root / "src" / "rekindle").is_dir():

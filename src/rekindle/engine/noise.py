@@ -32,8 +32,5 @@ def noisy_embeddings(model: Any, attend_BS: Bool[Tensor, "B S"], *, alpha: float
         noise_BSD = torch.empty_like(embedded_BSD).uniform_(-1, 1)
         return embedded_BSD + noise_BSD * size_B[:, None, None]
 
-    hook = model.get_input_embeddings().register_forward_hook(add)
-    try:
+    with model.get_input_embeddings().register_forward_hook(add):
         yield
-    finally:
-        hook.remove()

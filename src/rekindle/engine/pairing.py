@@ -1,7 +1,7 @@
 """Whether two models' logits may be added: the same tokens in the same rows, the same prompts."""
 
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 
 from rekindle.engine.policy import Policy
 from rekindle.errors import ModelError
@@ -39,10 +39,7 @@ def _differences(strong: Policy, weak: Policy) -> Iterator[tuple[str, object, ob
             yield f"another {name}", vars(strong)[name], vars(weak)[name]
     if strong.tokenizer.chat_template != weak.tokenizer.chat_template:
         mine, other = (str(p.tokenizer.chat_template) for p in (strong, weak))
-        at = next(
-            (i for i, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b),
-            min(len(mine), len(other)),
-        )
+        at = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(mine, other, strict=False))))
         yield "another chat template", _around(mine, at), _around(other, at)
     for name in ("system", "chat_template"):
         if vars(strong.config)[name] != vars(weak.config)[name]:
@@ -54,11 +51,8 @@ def _differences(strong: Policy, weak: Policy) -> Iterator[tuple[str, object, ob
 
 def _tokens(policy: Policy) -> list[str | None]:
     """Tokens by id; None where the tokenizer has none."""
-    vocabulary = policy.tokenizer.get_vocab()
-    out: list[str | None] = [None] * (max(vocabulary.values()) + 1)
-    for token, index in vocabulary.items():
-        out[index] = token
-    return out
+    tokens = {index: token for token, index in policy.tokenizer.get_vocab().items()}
+    return [tokens.get(index) for index in range(max(tokens) + 1)]
 
 
 def _around(text: str, at: int) -> str:

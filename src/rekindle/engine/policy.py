@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rekindle import testbed
 from rekindle.engine.config import ModelConfig
-from rekindle.engine.device import pick_device, pick_dtype
+from rekindle.engine.device import pick_device
 from rekindle.engine.loading import check_loaded, not_loaded, special_ids
 from rekindle.errors import ConfigError, DataError, ModelError
 from rekindle.ops.logprobs import TokenScores, chunked_token_scores, token_scores
@@ -64,7 +64,7 @@ class Policy:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
-                dtype=pick_dtype(config.dtype),
+                dtype=config.dtype,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
                 output_loading_info=True,
@@ -73,13 +73,13 @@ class Policy:
         except (OSError, ValueError) as error:
             raise not_loaded(config, source, error) from error
         model, facts = loaded
-        check_loaded(config, facts)
+        check_loaded(config, facts["missing_keys"], facts["mismatched_keys"])
         return cls.of(model, tokenizer, config)
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, config: ModelConfig) -> "Policy":
         """Wrap a model and tokenizer that are already in memory."""
-        ids = special_ids(model, tokenizer, config)
+        eos_id, eos_ids, pad_id = special_ids(model, tokenizer, config)
         device = pick_device(config.device)
         model.to(device).eval()
         return cls(
@@ -87,9 +87,9 @@ class Policy:
             tokenizer=tokenizer,
             device=device,
             context=int(model.config.max_position_embeddings),
-            eos_id=ids.eos,
-            eos_ids=ids.stops,
-            pad_id=ids.pad,
+            eos_id=eos_id,
+            eos_ids=eos_ids,
+            pad_id=pad_id,
             config=config,
         )
 
@@ -122,12 +122,9 @@ class Policy:
             tokens = self._render(self._messages(problem), generation=True)
         else:
             tokens = self.tokenizer(problem.prompt)["input_ids"]
-            if (
-                tokens
-                and tokens[-1] in self.eos_ids
-                and not problem.prompt.endswith(self.tokenizer.eos_token)
-            ):
-                tokens = tokens[:-1]  # some tokenizers close what they encode
+            closed = tokens and tokens[-1] in self.eos_ids  # some close what they encode
+            if closed and not problem.prompt.endswith(self.tokenizer.eos_token):
+                tokens = tokens[:-1]
         self._check_prompt(problem, tokens)
         return tuple(tokens)
 
@@ -151,11 +148,8 @@ class Policy:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of generated tokens, special tokens left out."""
-        return str(
-            self.tokenizer.decode(
-                list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        )
+        plain = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        return str(self.tokenizer.decode(list(tokens), **plain))
 
     def _uses_template(self, problem: Problem) -> bool:
         mode = self.config.chat_template
@@ -228,12 +222,13 @@ class Policy:
             `logprobs_BT` (with gradient) and `entropy_BT`, fp32 (fp64 for an fp64 model), in nats.
         """
         targets_BT = tokens_BS[:, start:]
-        inputs = _inputs(tokens_BS, attend_BS)
-        if entropy == "detached" and self._scores_in_chunks():
-            hidden_BTD = self.model.model(**inputs).last_hidden_state[:, start - 1 :]
+        large = self.model.config.vocab_size > _CHUNK_ABOVE_VOCAB
+        if entropy == "detached" and large and self._has_plain_head():
+            hidden_BTD = self.hidden(tokens_BS, attend_BS, start=start)
             return chunked_token_scores(
-                hidden_BTD, self.model.lm_head.weight, targets_BT, temperature=temperature
+                hidden_BTD, self.head(), targets_BT, temperature=temperature
             )
+        inputs = _inputs(tokens_BS, attend_BS)
         logits_BTV = self.model(**inputs, logits_to_keep=targets_BT.shape[1]).logits
         return token_scores(logits_BTV, targets_BT, temperature=temperature, entropy=entropy)
 
@@ -252,20 +247,19 @@ class Policy:
             ModelError: the head has a bias, scale or soft cap, or is of a kind not known to have
                 none.
         """
-        kind = self.model.config.model_type
-        if kind not in _PLAIN_HEADS or self.model.lm_head.bias is not None:
+        if not self._has_plain_head():
             raise ModelError(
                 f"the head of '{self.config.name}' cannot be mixed",
-                got=f"model type {kind}",
+                got=f"model type {self.model.config.model_type}",
                 wanted=f"one of {', '.join(sorted(_PLAIN_HEADS))}, without a bias",
                 why="a bias, scale or soft cap would have to be applied before the mix",
                 fix="use a model of these families",
             )
         return self.model.lm_head.weight  # type: ignore[no-any-return]
 
-    def _scores_in_chunks(self) -> bool:
-        kind = self.model.config
-        return kind.model_type in _PLAIN_HEADS and kind.vocab_size > _CHUNK_ABOVE_VOCAB
+    def _has_plain_head(self) -> bool:
+        known = self.model.config.model_type in _PLAIN_HEADS
+        return known and self.model.lm_head.bias is None
 
     def fresh_cache(self) -> Any:
         """The transformers cache from which `extend` begins."""

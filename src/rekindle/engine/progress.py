@@ -56,9 +56,7 @@ def standard_error() -> CalmStream:
 
 def say(text: str) -> None:
     """One line on standard error."""
-    stream = standard_error()
-    stream.write(f"{text}\n")
-    stream.flush()
+    print(text, file=standard_error(), flush=True)
 
 
 class ProgressLine:
@@ -121,12 +119,11 @@ class ProgressLine:
             say(f"step {step}/{self._total}  {text}")
 
     def _newest(self, metrics: Mapping[str, Number | None]) -> list[str]:
-        shown = next((name for name in ("reward/mean", "loss") if name in metrics), None)
-        value = None if shown is None else metrics[shown]
-        parts = [self._accuracy] if self._accuracy else []
-        if shown is not None and value is not None and math.isfinite(value):
-            parts.insert(0, f"{shown.partition('/')[0]} {value:.3f}")
-        return parts
+        name = "reward/mean" if "reward/mean" in metrics else "loss"
+        value = metrics.get(name)
+        known = value is not None and math.isfinite(value)
+        shown = f"{name.partition('/')[0]} {value:.3f}" if known else ""
+        return [part for part in (shown, self._accuracy) if part]
 
 
 def duration(seconds: Number) -> str:

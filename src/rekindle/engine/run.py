@@ -85,15 +85,12 @@ class Run:
         """Create, overwrite or take up a run directory.
 
         Args:
-            directory: where the run is, or will be.
             config: plain data, written as config.yaml. `checkpoint.every`, `checkpoint.keep`,
                 `log.exporters` and `seed` are read here.
             fingerprints: hashes of what the run is made from, by name ("data", "model").
             mode: `new` refuses a directory with something in it. `resume` takes up a run, also
                 one that was killed before it had begun. `overwrite` removes a run's own files.
             command: recorded in the manifest.
-            quiet: True: no progress.
-            group: the processes of this run.
 
         Raises:
             RunDirectoryError: it exists (new), is no run (resume, overwrite), belongs to another
@@ -116,7 +113,8 @@ class Run:
                 processes=group.size,
             )
             own.append((lock, exporters))
-            return _was_finished(directory)
+            finished = read_json(directory / MANIFEST).get("finished") is not None
+            return finished and (directory / "final").is_dir()
 
         finished = on_main(group, prepare)
         lock, exporters = own[0] if own else (None, None)
@@ -191,7 +189,9 @@ class Run:
         """
         if self.finished or state.step >= total or enough():
             return
-        self._check_space(state)
+        # The first checkpoint may be hours away; the optimizer's share is not known before it.
+        needed = state.nbytes()
+        on_main(self.group, lambda: refuse_full_disk(self.directory, needed, "one checkpoint"))
         mine = self._interrupts.install()
         self._interrupts.deferred = True
         quiet = self.quiet if self.group.is_main else True
@@ -224,17 +224,15 @@ class Run:
         Raises:
             SystemExit: always, with `errors.EXIT_RESUMABLE`.
         """
-        self._checkpoint(state)
-        if self.group.is_main:
-            say(f"{why}\npaused after step {state.step}, a checkpoint is written")
+        self.keep(state, f"{why}\npaused")
         raise SystemExit(EXIT_RESUMABLE)
 
-    def keep(self, state: TrainState) -> None:
+    def keep(self, state: TrainState, what: str = "stopped") -> None:
         """A checkpoint of the last finished step, before an error ends the run; `state` must be
         what it was then."""
         self._checkpoint(state)
         if self.group.is_main:
-            say(f"stopped after step {state.step}, a checkpoint is written")
+            say(f"{what} after step {state.step}, a checkpoint is written")
 
     def checkpoint_seconds(self) -> float:
         """Time spent on checkpoints since the last call: those of earlier steps."""
@@ -258,14 +256,6 @@ class Run:
 
         on_main(self.group, save)
         self._saving += time.perf_counter() - began
-
-    def _check_space(self, state: TrainState) -> None:
-        # The first checkpoint may be hours away; the optimizer's share is not known before it.
-        needed = state.nbytes()
-        on_main(
-            self.group,
-            lambda: refuse_full_disk(self.directory, needed=needed, purpose="one checkpoint"),
-        )
 
     # --- the record
 
@@ -303,9 +293,9 @@ class Run:
 
     def log_eval(self, step: int, result: Mapping[str, object]) -> None:
         """Write an evaluation as eval/step-XXXXXX.json and as eval.json."""
-        accuracy = _pass_at_1(result)
-        if self._progress is not None and accuracy is not None:
-            self._progress.evaluated(f"pass@1 {accuracy:.3f}")
+        match result:
+            case {"metrics": {"pass@1": {"value": float() | int() as accuracy}}} if self._progress:
+                self._progress.evaluated(f"pass@1 {accuracy:.3f}")
         if self.group.is_main:
             write_json(self.directory / "eval" / f"step-{step:06d}.json", {"step": step, **result})
             write_json(self.directory / "eval.json", {"step": step, **result})
@@ -337,15 +327,3 @@ class Run:
     def _say(self, text: str) -> None:
         if self.group.is_main and self.quiet is not True:
             say(text)
-
-
-def _was_finished(directory: Path) -> bool:
-    done = read_json(directory / MANIFEST).get("finished") is not None
-    return done and (directory / "final").is_dir()
-
-
-def _pass_at_1(result: Mapping[str, object]) -> Number | None:
-    metrics = result.get("metrics")
-    cell = metrics.get("pass@1") if isinstance(metrics, Mapping) else None
-    value = cell.get("value") if isinstance(cell, Mapping) else None
-    return value if isinstance(value, float | int) else None

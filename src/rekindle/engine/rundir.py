@@ -7,7 +7,8 @@ manifest is written first and the config last, so that a directory with both was
 import fcntl
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal, get_args
 
@@ -60,17 +61,9 @@ def claim(
         RunDirectoryError: see `Run.open`; the directory is as it was.
     """
     text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-    refuse_mode(directory, mode, _is_ours)
-    with explained_io(directory, "creating"):
-        directory.mkdir(parents=True, exist_ok=True)
-    lock = RunLock(directory / LOCK)
-    try:
-        refuse_mode(directory, mode, _is_ours)  # again: until the lock was ours it could change
-        for part in (directory, directory / "eval", directory / "checkpoints"):
-            clear_leftovers(part)
-        if mode == "overwrite":
-            for name in OWN:
-                remove_tree(directory / name)
+    with taken(directory, mode, OWN, lambda: refuse_mode(directory, mode, _is_ours)) as lock:
+        for part in ("eval", "checkpoints"):
+            clear_leftovers(directory / part)
         if mode == "resume" and (directory / CONFIG).exists():
             _refuse_changes(directory, text, fingerprints)
         else:
@@ -82,10 +75,31 @@ def claim(
             )
             write_json(directory / MANIFEST, manifest)
             write_atomic(directory / CONFIG, text)
+    return lock
+
+
+@contextmanager
+def taken(
+    directory: Path, mode: Mode, own: Sequence[str], refuse: Callable[[], None]
+) -> Iterator["RunLock"]:
+    """Make and lock `directory`; an error in the block lets it go, else the lock stays.
+
+    What interrupted writes left goes first, and with `overwrite` all that is `own`; before that
+    `refuse` has its say.
+    """
+    refuse()
+    with explained_io(directory, "creating"):
+        directory.mkdir(parents=True, exist_ok=True)
+    lock = RunLock(directory / LOCK)
+    try:
+        refuse()  # again: until the lock was ours the directory could change
+        clear_leftovers(directory)
+        for name in own if mode == "overwrite" else ():
+            remove_tree(directory / name)
+        yield lock
     except RekindleError:
         lock.release()
         raise
-    return lock
 
 
 def in_use(directory: Path) -> bool:

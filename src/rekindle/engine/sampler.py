@@ -54,8 +54,9 @@ class Samplers:
         ConfigError: the source is neither; also when it makes something else.
     """
 
-    def __init__(self, source: SamplerSource = sampler_for) -> None:
-        check_source(source)
+    def __init__(self, source: SamplerSource) -> None:
+        if not isinstance(source, Sampler) and not callable(source):
+            raise _no_sampler(source)
         # A class has the attributes of a sampler, and is a function that makes one.
         one = isinstance(source, Sampler) and not isinstance(source, type)
         make = (lambda policy: source) if one else source
@@ -170,16 +171,6 @@ def _other_rollouts(what: str, got: object, wanted: str) -> TrainingError:
         fix="return `samples` rollouts of each problem, in the order of the problems, numbered "
         "from 0, with one log-prob a token",
     )
-
-
-def check_source(source: object) -> None:
-    """Refuse what is neither a sampler nor a function that makes one.
-
-    Raises:
-        ConfigError: it lacks `sync` or `sample`.
-    """
-    if not isinstance(source, Sampler) and not callable(source):
-        raise _no_sampler(source)
 
 
 def _no_sampler(source: object) -> ConfigError:

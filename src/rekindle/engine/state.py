@@ -31,31 +31,14 @@ from rekindle.files import read_json, write_json
 Scalar = float | int | str | None
 
 
-class _NumpyRng(TypedDict):  # an MT19937
-    key: Tensor
-    pos: int
-    has_gauss: int
-    gauss: float
-
-
-class _PythonRng(TypedDict):
-    version: int
-    words: Tensor
-    gauss: float | None
-
-
 class RngState(TypedDict):
     """The global random sources of a process; of CUDA each device that is used."""
 
     torch: Tensor
     cuda: list[Tensor]
     mps: Tensor | None
-    numpy: _NumpyRng
-    python: _PythonRng
-
-
-class _ParamGroup(TypedDict):
-    params: list[int]  # beside the optimizer's own settings
+    numpy: Mapping[str, Any]  # an MT19937: key, pos, has_gauss, gauss
+    python: Mapping[str, Any]  # version, words, gauss
 
 
 @dataclass
@@ -86,7 +69,6 @@ class TrainState:
         `state.json` for all that is no tensor.
 
         Args:
-            directory: where to.
             rngs: `rng_state()` of every process in order of rank; None: this process alone.
 
         Raises:
@@ -256,7 +238,7 @@ def _fill_optimizer(
     optimizer: torch.optim.Optimizer,
     saved_kind: str,
     slots: Mapping[int, object],
-    groups: Sequence[_ParamGroup],
+    groups: Sequence[Mapping[str, Any]],
 ) -> None:
     kind = type(optimizer).__name__
     sizes = [len(group["params"]) for group in optimizer.param_groups]

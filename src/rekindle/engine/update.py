@@ -78,7 +78,11 @@ def update(
         weight_BT = micro.weight_BT.to(terms.loss_BT)
         value = weighted_sum(terms.loss_BT, weight_BT)
         value.backward()
-        _add_stats(sums, value, terms, micro)
+        sums["loss"] += float(value.detach())
+        sums["tokens"] += float(micro.mask_BT.sum())
+        for name, stat_BT in terms.stats.items():
+            masked = stat_BT.detach().to(micro.mask_BT.device)[micro.mask_BT]
+            sums[name] = sums.get(name, 0.0) + float(masked.double().sum())
     group.sum_gradients(parameters)
     sums = group.sum(sums)
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip))
@@ -98,15 +102,6 @@ def update(
     loss_sum = sums.pop("loss")
     means = {name: value / tokens if tokens else math.nan for name, value in sums.items()}
     return {"loss": loss_sum, "grad_norm": norm, "lr": lr, **means}
-
-
-def _add_stats(sums: dict[str, float], value: Tensor, terms: LossTerms, micro: MicroBatch) -> None:
-    mask_BT = micro.mask_BT
-    sums["loss"] += float(value.detach())
-    sums["tokens"] += float(mask_BT.sum())
-    for name, stat_BT in terms.stats.items():
-        masked = stat_BT.detach().to(mask_BT.device)[mask_BT]
-        sums[name] = sums.get(name, 0.0) + float(masked.double().sum())
 
 
 @torch.no_grad()

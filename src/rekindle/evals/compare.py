@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -87,10 +88,8 @@ def compare_many(
     befores = [np.where(no, np.nan, x) for no, x in zip(unscored, befores, strict=True)]
     afters = [np.where(no, np.nan, x) for no, x in zip(unscored, afters, strict=True)]
     return Difference(
-        value=interval.value,
-        ci_low=interval.ci_low,
-        ci_high=interval.ci_high,
-        p_value=p_value,
+        *interval[:3],
+        p_value,
         before=_mean(befores, bases),
         after=_mean(afters, bases),
         n_problems=interval.n,
@@ -176,39 +175,32 @@ def values_of(result: Eval, metric: str, level: str | None) -> Floats:
     Raises:
         DataError: a metric that was not measured, or a level that was not evaluated.
     """
-    outcome_PK = np.array([_floats(row) for row in result["outcomes"]])
+    outcome_PK = np.array(result["outcomes"], dtype=np.float64)  # null becomes nan
     greedy = result.get("greedy_outcomes")
     if metric == "greedy" and greedy is not None:
-        values = _floats(greedy)
+        values = np.array(greedy, dtype=np.float64)
     elif metric in result.get("values", {}):
-        values = _floats(result["values"][metric])
+        values = np.array(result["values"][metric], dtype=np.float64)
     elif metric.startswith("maj@") and metric in result["metrics"]:
-        values = _floats(result["majority"])
+        values = np.array(result["majority"], dtype=np.float64)
     else:
         samples = outcome_PK.shape[1]
-        ks = [k for k in range(1, samples + 1) if metric == f"pass@{k}"]
-        known = {f"pass@{k}": pass_at_k(outcome_PK, k) for k in ks}
-        if metric == f"avg@{samples}":
-            known[metric] = avg_at_k(outcome_PK)
+        known: dict[str, Callable[[Floats], Floats]] = {f"avg@{samples}": avg_at_k}
+        known |= {f"pass@{k}": partial(pass_at_k, k=k) for k in range(1, samples + 1)}
         if metric not in known:
+            why = f"there are {samples} samples of each problem"
             raise DataError(
                 f"metric '{metric}' was not measured",
                 wanted=", ".join(result["metrics"]),
-                why=f"there are {samples} samples of each problem"
-                if metric.startswith("pass@")
-                else None,
+                why=why if metric.startswith("pass@") else None,
             )
-        values = known[metric]
+        values = known[metric](outcome_PK)
     if level is None:
         return values
     rows = np.array([problem["level"] == level for problem in result["problems"]])
     if not rows.any():
         raise DataError(f"level '{level}' was not evaluated", wanted=", ".join(result["levels"]))
     return np.asarray(values[rows])
-
-
-def _floats(values: Sequence[float | None]) -> Floats:
-    return np.array([np.nan if x is None else x for x in values], dtype=np.float64)
 
 
 def refuse_unlike(before: Eval, after: Eval) -> None:

@@ -44,6 +44,7 @@ from rekindle.evals.intervals import (
     Interval,
     cluster,
     few_differ,
+    percentiles,
 )
 from rekindle.evals.passk import avg_at_k
 
@@ -312,10 +313,8 @@ def _bootstrap(table_RP: Floats, means: Mapping[str, Sequence[float]], seed: int
     mean_KR = count_KP @ np.nan_to_num(table_RP).T / np.maximum(asked_KR, 1)
     weight_KR = weight_KR * (asked_KR > 0)
     values_K = (weight_KR * mean_KR).sum(axis=1) / weight_KR.sum(axis=1)
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(values_K, [tail, 1 - tail])
     value = float(np.mean([np.mean(values) for values in means.values()]))
-    return Interval(value, float(low), float(high), int(known_RP.any(axis=0).sum()))
+    return Interval(value, *percentiles(values_K), int(known_RP.any(axis=0).sum()))
 
 
 def _scored(seeds: Mapping[int, Floats]) -> dict[int, Floats]:

@@ -19,8 +19,6 @@ from rekindle.evals.intervals import Floats, Interval, cluster, paired
 from rekindle.records import Array
 
 Nested = float | list["Nested"]
-
-
 Numbers = Sequence[float | Sequence[float | None] | None] | Array
 
 

@@ -23,6 +23,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -58,8 +59,6 @@ def evaluate(
     sample_config: SampleConfig,
     samples: int,
     seed: int,
-    ks: Sequence[int] | None = None,
-    greedy: bool = True,
     split: str = "",
     model: str = "",
     temperatures: Sequence[float] = (),
@@ -67,9 +66,10 @@ def evaluate(
 ) -> Eval:
     """Sample, grade and summarise; the structure of eval.json.
 
+    pass@k is for powers of two and `samples`; `greedy` is one answer at temperature 0.
+
     Args:
         problems, seed: what is asked, `samples` times each (ids must differ), and of the draws.
-        ks, greedy: of pass@k, None: powers of two and `samples`; also one answer at temperature 0.
         temperatures: also sample at these, as often: metric `pass@1@t<T>`.
         policy: whose probabilities give the metrics of likelihood; None: none of them.
 
@@ -77,14 +77,15 @@ def evaluate(
         DataError: no problem, or an id twice.
     """
     _check_ids(problems)
-    ks = ks or _default_ks(samples)
-    asked = _Asked(problems, sampler, task, sample_config, seed)
-    drawn = asked.sample(samples)
+    ks = _default_ks(samples)
+    ask = partial(_sample, problems, sampler, task, sample_config, seed)
+    drawn = ask(samples)
     answers = [task.answer_of(r.problem, r.text) for r in drawn.rollouts]
     scored = time.perf_counter()
-    cold = asked.sample(1, temperature=0.0, top_p=1.0) if greedy else _NO_SAMPLES
-    greedy_P = cold.outcome_PK[:, 0] if greedy else None
-    more = asked.at_temperatures(temperatures, samples)
+    cold = ask(1, temperature=0.0, top_p=1.0)
+    greedy_P = cold.outcome_PK[:, 0]
+    warm = {f"pass@1@t{t:g}": ask(samples, temperature=t) for t in temperatures}
+    more = {name: avg_at_k(those.outcome_PK) for name, those in warm.items()}
     own, calibrated = _likelihoods(policy, problems, temperatures, cold.rollouts, greedy_P)
     values = {**per_problem(drawn.outcome_PK, _rows(answers, samples), ks, greedy_P), **more, **own}
     result: Eval = {
@@ -95,12 +96,12 @@ def evaluate(
         "n_problems": len(problems),
         "n_samples": samples,
         "sampling": sample_config.model_dump(mode="json"),
-        "k": list(ks),
+        "k": ks,
         "metrics": _summary(values, np.ones(len(problems), dtype=bool), samples),
         "levels": _by_level(problems, values, samples),
         "problems": [{"id": problem.id, "level": problem.level} for problem in problems],
         "outcomes": [_plain_row(row) for row in drawn.outcome_PK],
-        "greedy_outcomes": None if greedy_P is None else _plain_row(greedy_P),
+        "greedy_outcomes": _plain_row(greedy_P),
         "majority": _plain_row(values[f"maj@{samples}"]),
         "values": {name: _plain_row(v) for name, v in {**more, **own}.items()},
     }
@@ -120,7 +121,22 @@ class _Samples(NamedTuple):
     sampled: float  # and ended
 
 
-_NO_SAMPLES = _Samples([], [], np.empty((0, 1)), 0.0, 0.0)
+def _sample(
+    problems: Sequence[Problem],
+    sampler: Sampler,
+    task: Task,
+    config: SampleConfig,
+    seed: int,
+    samples: int,
+    **changed: float,
+) -> _Samples:
+    """Graded answers, the settings of sampling `changed`."""
+    config, began = config.model_copy(update=changed), time.perf_counter()
+    rollouts = sampler.sample(problems, samples=samples, config=config, seed=seed)
+    sampled = time.perf_counter()
+    scores = grade_all(task, [(r.problem, r.text) for r in rollouts])
+    outcomes = np.array([score.value for score in scores], dtype=np.float64)  # None becomes nan
+    return _Samples(rollouts, scores, outcomes.reshape(-1, samples), began, sampled)
 
 
 def _rows(answers: list[str | None], samples: int) -> list[list[str | None]]:
@@ -132,46 +148,17 @@ def _times(drawn: _Samples, scored: float) -> dict[str, float]:
     return {"sample": drawn.sampled - drawn.began, "score": scored - drawn.sampled, "rest": rest}
 
 
-class _Asked(NamedTuple):
-    """What an evaluation samples from, however often and at whatever temperature."""
-
-    problems: Sequence[Problem]
-    sampler: Sampler
-    task: Task
-    config: SampleConfig
-    seed: int
-
-    def sample(self, samples: int, **changed: float) -> _Samples:
-        """Graded answers, the settings of sampling `changed`."""
-        config, began = self.config.model_copy(update=changed), time.perf_counter()
-        rollouts = self.sampler.sample(
-            self.problems, samples=samples, config=config, seed=self.seed
-        )
-        sampled = time.perf_counter()
-        scores = grade_all(self.task, [(r.problem, r.text) for r in rollouts])
-        outcomes = [np.nan if score.value is None else score.value for score in scores]
-        outcome_PK = np.array(outcomes, dtype=np.float64).reshape(len(self.problems), samples)
-        return _Samples(rollouts, scores, outcome_PK, began, sampled)
-
-    def at_temperatures(self, temperatures: Sequence[float], samples: int) -> dict[str, Floats]:
-        """`pass@1@t<T>` of each problem."""
-        drawn = {t: self.sample(samples, temperature=t) for t in temperatures}
-        return {f"pass@1@t{t:g}": avg_at_k(those.outcome_PK) for t, those in drawn.items()}
-
-
 def _likelihoods(
     policy: Policy | None,
     problems: Sequence[Problem],
     temperatures: Sequence[float],
     greedy: Sequence[Rollout],
-    greedy_P: Floats | None,
+    greedy_P: Floats,
 ) -> tuple[dict[str, Floats], Calibration | None]:
     """Metrics by the model's own probabilities, and its calibration."""
     if policy is None:
         return {}, None
     values = reference_values(policy, problems, temperatures)
-    if greedy_P is None:
-        return values, None
     confidence_P = confidence(greedy)
     values["brier"] = brier(confidence_P, greedy_P)
     return values, calibration(confidence_P, greedy_P)
@@ -191,15 +178,14 @@ def per_problem(
     outcome_PK: Floats,
     answers: Sequence[Sequence[str | None]],
     ks: Sequence[int],
-    greedy_P: Floats | None,
+    greedy_P: Floats,
 ) -> dict[str, Floats]:
     """Metric -> one value a problem, nan where it is undefined."""
     samples = outcome_PK.shape[1]
     values = {f"pass@{k}": pass_at_k(outcome_PK, k) for k in ks}
     values[f"avg@{samples}"] = avg_at_k(outcome_PK)
     values[f"maj@{samples}"] = maj_at_k(outcome_PK, answers)
-    if greedy_P is not None:
-        values["greedy"] = greedy_P
+    values["greedy"] = greedy_P
     return values
 
 
@@ -243,8 +229,6 @@ def _missing(scores: Sequence[Score]) -> MissingScores:
 
 
 def _lengths(rollouts: Sequence[Rollout]) -> AnswerLengths:
-    if not rollouts:
-        return {"mean": None, "truncated": None}
     return {
         "mean": sum(len(r.tokens) for r in rollouts) / len(rollouts),
         "truncated": sum(r.finish == "length" for r in rollouts) / len(rollouts),
@@ -254,7 +238,7 @@ def _lengths(rollouts: Sequence[Rollout]) -> AnswerLengths:
 def metric_names(
     samples: int, *, temperatures: Sequence[float] = (), likelihood: bool = False
 ) -> list[str]:
-    """The metrics that `evaluate` gives with its other arguments left alone.
+    """The metrics that `evaluate` gives.
 
     `pass@k` of every other k up to `samples` can be had from the outcomes too. Those of likelihood
     need a reference solution.

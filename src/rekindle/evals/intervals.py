@@ -73,8 +73,7 @@ def cluster(
     variances = drawn.var(axis=1, ddof=1)
     usable = variances > 1e-12 * spread**2
     ratios = (means[usable] - mean) / np.sqrt(variances[usable] / n)
-    tail = (1 - level) / 2
-    t_low, t_high = np.quantile(ratios, [tail, 1 - tail])
+    t_low, t_high = percentiles(ratios, level=level)
     error = spread / np.sqrt(n)
     low, high = mean - t_high * error, mean - t_low * error
     return Interval(mean, float(max(low, bounds[0])), float(min(high, bounds[1])), n)
@@ -110,16 +109,15 @@ def hierarchical(
     if len(kept) == 1:
         return cluster(kept[0], seed=seed, bounds=bounds)
     rng = np.random.default_rng(seed)
-    inner = np.stack([_resampled_means(d, rng) for d in kept])  # pairs x resamples
+    inner = np.stack([resampled_means(d, rng) for d in kept])  # pairs x resamples
     pairs = len(kept)
     picked = rng.integers(pairs, size=(RESAMPLES, pairs))
     fresh = rng.integers(RESAMPLES, size=(RESAMPLES, pairs))
     means = inner[picked, fresh].mean(axis=1)
     value = float(np.mean([d.mean() for d in kept]))
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    wider = np.sqrt(pairs / (pairs - 1))
-    low, high = value - (value - float(low)) * wider, value + (float(high) - value) * wider
+    low, high = percentiles(means)
+    wider = float(np.sqrt(pairs / (pairs - 1)))
+    low, high = value - (value - low) * wider, value + (high - value) * wider
     together = np.concatenate(kept)
     blind = few_differ(together, bounds=bounds)
     if blind is not None:
@@ -149,10 +147,18 @@ def sign_flip_p(differences: Floats) -> float:
     return (hits + 1) / (SIGNS + 1)
 
 
-def _resampled_means(values: Floats, rng: np.random.Generator) -> Floats:
+def resampled_means(values: Floats, rng: np.random.Generator) -> Floats:
+    """`RESAMPLES` means of as many values, drawn with replacement."""
     n = len(values)
     drawn = values[rng.integers(n, size=(RESAMPLES, n), dtype=np.int32)]
     return np.asarray(drawn.mean(axis=1), dtype=np.float64)
+
+
+def percentiles(draws: Floats, *, level: float = LEVEL) -> tuple[float, float]:
+    """The bounds between which the middle `level` of the draws lies."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def few_differ(

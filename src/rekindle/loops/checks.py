@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from rekindle.engine.config import SampleConfig
+from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, DataError
 from rekindle.loops.group_step import StepConfig
 from rekindle.ops.groups import ScoredRows
+from rekindle.rewards.reward_model import Answered
 
 
 def check_group_settings(config: StepConfig, sample: SampleConfig) -> None:
@@ -56,19 +58,40 @@ def check_sampling(sample: SampleConfig) -> None:
         )
 
 
-def refuse_too_long(what: str, tokens: int, context: int) -> None:
-    """A text that is trained on must fit a model's context.
+def refuse_faults(section: str, faults: Mapping[str, object], *, got: str, page: str) -> None:
+    """Settings of a method that go one by one and not together; a fault is there where it is true.
 
     Raises:
-        DataError: `what` has more tokens.
+        ConfigError: names the first fault; `page` says what the method's page has of such settings.
     """
-    if tokens > context:
-        raise DataError(
-            f"{what} is longer than the model's context",
-            got=f"{tokens} tokens",
-            wanted=f"at most {context}",
-            fix="shorten or drop it, or use a model with a longer context",
+    for fault in (name for name, holds in faults.items() if holds):
+        raise ConfigError(
+            f"{section}: {fault}",
+            got=got,
+            why="the setting would change nothing, or not what its name says",
+            fix=f"leave one of them out; docs/methods/{section}.md {page}",
         )
+
+
+def encoded(
+    policy: Policy, answers: Sequence[Answered], what: str
+) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """Prompts and answers as tokens, to be trained on.
+
+    Raises:
+        DataError: one does not fit the model's context; `what` they are says which.
+    """
+    prompts = [policy.encode_prompt(problem) for problem, _ in answers]
+    completions = [policy.encode_completion(problem, text) for problem, text in answers]
+    for (problem, _), prompt, completion in zip(answers, prompts, completions, strict=True):
+        if len(prompt) + len(completion) > policy.context:
+            raise DataError(
+                f"{what} '{problem.id}' is longer than the model's context",
+                got=f"{len(prompt) + len(completion)} tokens",
+                wanted=f"at most {policy.context}",
+                fix="shorten or drop it, or use a model with a longer context",
+            )
+    return prompts, completions
 
 
 def check_rows(rows: ScoredRows, *, needs: Sequence[str] = ()) -> None:

@@ -10,9 +10,8 @@ from rekindle.engine.sampler import Sampler
 from rekindle.records import Problem
 from rekindle.tasks import Task
 
-EVALUATION_SEED = (
-    0  # the same problems and draws whatever the run's seed, so that runs compare in pairs
-)
+# The same problems and draws whatever the run's seed, so that runs compare in pairs.
+EVALUATION_SEED = 0
 
 When = Literal["always", "after", "never"]  # after: not before the first step
 

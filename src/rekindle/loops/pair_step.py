@@ -25,7 +25,7 @@ from rekindle.engine.policy import Policy
 from rekindle.engine.state import TrainState
 from rekindle.engine.update import LossFn, LossTerms
 from rekindle.errors import DataError
-from rekindle.loops.checks import refuse_too_long
+from rekindle.loops.checks import encoded
 from rekindle.loops.stages import epochs
 from rekindle.loops.world import World
 from rekindle.records import Problem
@@ -123,10 +123,7 @@ def packed(policy: Policy, pairs: Sequence[PairRow], *, total: int) -> Batch:
     problems = [_problem(pair) for pair in pairs]
     texts = [p["chosen"] for p in pairs] + [p["rejected"] for p in pairs]
     sides = list(zip(problems * 2, texts, strict=True))
-    prompts = [policy.encode_prompt(problem) for problem, _ in sides]
-    completions = [policy.encode_completion(problem, text) for problem, text in sides]
-    for (problem, _), prompt, completion in zip(sides, prompts, completions, strict=True):
-        refuse_too_long(f"pair '{problem.id}'", len(prompt) + len(completion), policy.context)
+    prompts, completions = encoded(policy, sides, "pair")
     batch = pack(prompts, completions, reduction="token", total=count(completions))
     return batch.replace(weight_BT=completion_mask(completions).double() / total)
 

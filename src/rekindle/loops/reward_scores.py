@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rekindle import testbed
 from rekindle.engine.config import RewardConfig
-from rekindle.engine.device import Group, pick_device, pick_dtype
+from rekindle.engine.device import Group, pick_device
 from rekindle.errors import ConfigError, RewardFunctionError, RewardUnavailableError
 from rekindle.loops.rollouts import AnswerRow, Grade, column, refuse_too_many_missing
 from rekindle.ops.ranking import auc, group_auc
@@ -24,6 +24,8 @@ from rekindle.rewards.reward_model import CachedScorer, ScalarHead, Scorer
 from rekindle.rewards.reward_server import RewardServer
 from rekindle.tasks import Task
 from rekindle.tasks.task import Grader, grade_all
+
+_OF_SERVER = {"url", "protocol", "served", "batch", "timeout", "retries", "backoff"}
 
 
 @dataclass(frozen=True)
@@ -134,25 +136,15 @@ def open_scorer(config: RewardConfig, task: Task, *, device: str = "auto") -> Sc
     if config.source == "oracle":
         return OracleScores(task.grade, task.fingerprint(), config.noise, config.seed)
     if config.url is not None:
-        server = RewardServer(
-            url=config.url,
-            protocol=config.protocol,
-            served=config.served,
-            batch=config.batch,
-            timeout=config.timeout,
-            retries=config.retries,
-            backoff=config.backoff,
-        )
+        server = RewardServer(**config.model_dump(include=_OF_SERVER))
         return CachedScorer(server, keep=config.cache)
     if config.model is None:
         return None
     head = ScalarHead.load(
         testbed.located(config.model),
-        revision=config.revision,
         device=pick_device(device),
-        dtype=pick_dtype(config.dtype),
-        batch_tokens=config.batch_tokens,
-        trust_remote_code=config.trust_remote_code,
+        dtype=config.dtype,
+        **config.model_dump(include={"revision", "batch_tokens", "trust_remote_code"}),
     )
     return CachedScorer(head, keep=config.cache)
 

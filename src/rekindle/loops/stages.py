@@ -181,7 +181,7 @@ class Stages:
             return StageRows(rows, generated=sum(len(r.tokens) for r in rollouts))
 
         inputs = {
-            "problems": _digest([[p.id, p.prompt] for p in problems]),
+            "problems": hash_rows([[p.id, p.prompt] for p in problems]),
             "samples": samples,
             "decoding": config.model_dump(mode="json"),
             "seed": seed,
@@ -298,11 +298,13 @@ def epochs(items: Sequence[T], *, step: int, count: int, seed: int) -> list[T]:
     return out
 
 
-def disjoint_chunks(world: World, sizes: Sequence[int]) -> list[list[Problem]]:
+def disjoint_chunks(
+    world: World, sizes: Sequence[int], *, what: str, fix: str
+) -> list[list[Problem]]:
     """Training problems in chunks that share none; levels mixed by a seeded shuffle.
 
     Raises:
-        DataError: the task has too few.
+        DataError: the task has too few for `what` they are.
     """
     total, levels = sum(sizes), world.levels or world.task.levels
     problems: list[Problem] = []
@@ -312,11 +314,11 @@ def disjoint_chunks(world: World, sizes: Sequence[int]) -> list[list[Problem]]:
             break
     if len(problems) < total:
         raise DataError(
-            "too few training problems for rounds of their own",
+            f"the task has too few training problems for {what}",
             got=len(problems),
             wanted=f"{total}: {' + '.join(str(size) for size in sizes if size)}",
-            why="no prompt is used in two rounds, nor in the seed data",
-            fix="fewer iterations or prompts, or less seed data",
+            why="no problem is used in two of these parts",
+            fix=fix,
         )
     gen = torch.Generator().manual_seed(world.seed)
     shuffled = iter([problems[i] for i in torch.randperm(len(problems), generator=gen).tolist()])
@@ -326,9 +328,9 @@ def disjoint_chunks(world: World, sizes: Sequence[int]) -> list[list[Problem]]:
 # --- the files of a stage
 
 
-def hash_rows(rows: Sequence[Mapping[str, object]]) -> str:
-    """Hash of rows in their order: what a later stage names as its input."""
-    return _digest(list(rows))
+def hash_rows(rows: Sequence[object]) -> str:
+    """Hash of rows of plain data in their order: what a later stage names as its input."""
+    return hashlib.sha256(json.dumps(list(rows), sort_keys=True).encode()).hexdigest()
 
 
 def refuse_foreign_texts(
@@ -393,7 +395,3 @@ def _read_stage(directory: Path) -> tuple[StageRecord, list[dict[str, Any]]]:
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     kept = path.exists() and path.stat().st_size > 0  # a stage may have kept nothing
     return [row for _, row in read_jsonl(path)] if kept else []
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

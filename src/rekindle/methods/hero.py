@@ -144,11 +144,10 @@ def credit(rows: ScoredRows, config: "Config", *, sigma_mean: float | None = Non
         beta=config.beta,
         min_range=config.min_range * running,
     )
-    weight_P1 = weight(sigma_P, running, w_min=config.w_min, w_max=config.w_max, k=config.k)[
-        :, None
-    ]
+    weight_P = weight(sigma_P, running, w_min=config.w_min, w_max=config.w_max, k=config.k)
     if config.weight_on == "none":
-        weight_P1 = torch.ones_like(weight_P1)
+        weight_P = torch.ones_like(weight_P)
+    weight_P1 = weight_P[:, None]
     reward_PG = bands.reward_PG
     if config.missing_rm == "verifier":
         broken_P1 = (rm_PG.isnan() & ~correct_PG.isnan()).any(dim=1, keepdim=True)
@@ -204,10 +203,7 @@ class Config(StepConfig):
     )
 
 
-PRESETS: dict[str, Config] = {
-    "hero": Config(),
-    "hero_mean": Config(scale="none"),
-}
+PRESETS: dict[str, Config] = {"hero": Config(), "hero_mean": Config(scale="none")}
 
 
 # --- the algorithm
@@ -236,15 +232,11 @@ def band_facts(rows: ScoredRows, advantages: Credit, *, w_max: float) -> dict[st
     spread_P = (scores_PG - scores_PG.nanmean(dim=1, keepdim=True)).square().nanmean(dim=1).sqrt()
     return {
         "sigma/batch": float(spread_P.nanmean()),
-        "weight/mean": _mean(weight_N),
-        "weight/saturated": _mean((weight_N > 0.99 * w_max).double()),
-        "strata/flat": _mean(flat_N),
-        "advantage/against_verdict": _mean(against_N),
+        "weight/mean": float(weight_N.mean()),
+        "weight/saturated": float((weight_N > 0.99 * w_max).double().mean()),
+        "strata/flat": float(flat_N.mean()),
+        "advantage/against_verdict": float(against_N.mean()),
     }
-
-
-def _mean(values_N: Tensor) -> float:
-    return float(values_N.mean()) if len(values_N) else math.nan
 
 
 def running_mean(scalars: Mapping[str, Scalar]) -> float | None:

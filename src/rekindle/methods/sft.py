@@ -28,7 +28,7 @@ from rekindle.engine.policy import Policy
 from rekindle.engine.state import TrainState
 from rekindle.engine.update import LossFn, LossTerms
 from rekindle.errors import DataError
-from rekindle.loops.checks import refuse_too_long
+from rekindle.loops.checks import encoded
 from rekindle.loops.stages import epochs
 from rekindle.loops.world import World
 from rekindle.ops.logprobs import TokenScores, chunked_token_scores, raised
@@ -139,13 +139,8 @@ def update_on(
 
 def weigh(config: Config, world: World, problems: list[Problem]) -> Batch:
     """Tokens of the solved problems, weighed over all processes."""
-    prompts = [world.policy.encode_prompt(problem) for problem in problems]
-    completions = [
-        world.policy.encode_completion(problem, _solution(problem)) for problem in problems
-    ]
-    for problem, prompt, completion in zip(problems, prompts, completions, strict=True):
-        what = f"problem '{problem.id}' with its solution"
-        refuse_too_long(what, len(prompt) + len(completion), world.policy.context)
+    solved = [(problem, _solution(problem)) for problem in problems]
+    prompts, completions = encoded(world.policy, solved, "solved problem")
     return pack(
         prompts,
         completions,

@@ -81,12 +81,12 @@ def classify_rows(correct_N: Float[Tensor, " N"], grouping: Grouping) -> list[Gr
 
 def centre(score_PG: Float[Tensor, "P G"]) -> Float[Tensor, "P G"]:
     """r - mean of the group; exactly 0 for ties, groups of one and missing scores."""
-    return _zero_where_no_comparison(score_PG, score_PG - _mean(score_PG))
+    return _zero_where_no_comparison(score_PG, score_PG - score_PG.nanmean(dim=1, keepdim=True))
 
 
 def standardise(score_PG: Float[Tensor, "P G"], *, eps: float = STD_EPS) -> Float[Tensor, "P G"]:
     """(r - mean) / (std + eps) with the sample standard deviation (ddof = 1)."""
-    centred_PG = score_PG - _mean(score_PG)
+    centred_PG = score_PG - score_PG.nanmean(dim=1, keepdim=True)
     count_P1 = _count(score_PG)
     variance_P1 = centred_PG.square().nansum(dim=1, keepdim=True) / (count_P1 - 1).clamp(min=1)
     return _zero_where_no_comparison(score_PG, centred_PG / (variance_P1.sqrt() + eps))
@@ -95,8 +95,7 @@ def standardise(score_PG: Float[Tensor, "P G"], *, eps: float = STD_EPS) -> Floa
 def leave_one_out(score_PG: Float[Tensor, "P G"]) -> Float[Tensor, "P G"]:
     """r - mean of the others = n / (n - 1) * (r - mean of the group); n counts valid scores."""
     count_P1 = _count(score_PG)
-    factor_P1 = count_P1 / (count_P1 - 1).clamp(min=1)
-    return _zero_where_no_comparison(score_PG, factor_P1 * (score_PG - _mean(score_PG)))
+    return centre(score_PG) * (count_P1 / (count_P1 - 1).clamp(min=1))
 
 
 def is_tied(score_PG: Float[Tensor, "P G"]) -> Bool[Tensor, " P"]:
@@ -114,10 +113,6 @@ def classify(correct_PG: Float[Tensor, "P G"]) -> list[GroupClass]:
 
 def _count(score_PG: Tensor) -> Tensor:
     return (~score_PG.isnan()).sum(dim=1, keepdim=True).double()
-
-
-def _mean(score_PG: Tensor) -> Tensor:
-    return score_PG.nansum(dim=1, keepdim=True) / _count(score_PG).clamp(min=1)
 
 
 def _zero_where_no_comparison(score_PG: Tensor, advantage_PG: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rekindle.ops.groups import group_rows
+
 
 def auc(score_N: Float[Tensor, " N"], right_N: Float[Tensor, " N"]) -> float:
     """P(score of a right row > score of a wrong row), a tie counts one half (Mann-Whitney U).
@@ -33,11 +35,9 @@ def group_auc(
 
     Each pair counts once. nan when no group has both kinds.
     """
-    members: dict[Hashable, list[int]] = {}
-    for row, key in enumerate(group):
-        members.setdefault(key, []).append(row)
     wins, pairs = 0.0, 0
-    for rows in members.values():
+    for row_G in group_rows(group).row_PG:
+        rows = row_G[row_G >= 0]
         right = right_N[rows]
         known = ~(score_N[rows].isnan() | right.isnan())
         good = int((known & (right > 0.5)).sum())

@@ -7,7 +7,7 @@ not rest on it, but on the paired differences of study.json.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from statistics import fmean, stdev
@@ -51,22 +51,16 @@ def _notes(runs: Sequence[RunData]) -> list[str]:
     ]
 
 
-def t_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """The 95 % t-interval of the mean over runs; none for a single run."""
+def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """The 95 % t-interval of the mean over runs, none for a single run; of shares, which lie
+    between 0 and 1, no further than that."""
     n = len(values)
     if n < 2:
         return None, None
-    half = _quantile(n) * stdev(values) / math.sqrt(n)
-    mean = fmean(values)
+    mean, half = fmean(values), _quantile(n) * stdev(values) / math.sqrt(n)
+    if 0 <= min(values) <= max(values) <= 1:
+        return max(0.0, mean - half), min(1.0, mean + half)
     return mean - half, mean + half
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """`t_interval`; of shares, which lie between 0 and 1, no further than that."""
-    low, high = t_interval(values)
-    if low is not None and high is not None and 0 <= min(values) <= max(values) <= 1:
-        return max(0.0, low), min(1.0, high)
-    return low, high
 
 
 @cache  # scipy's takes 50 microseconds, for each point of each curve
@@ -134,9 +128,5 @@ def _mean_stages(tables: Sequence[Sequence[Stage]]) -> list[Stage]:
 def _by_key(tables: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
     """Means of those that have a number, for every key."""
     keys = dict.fromkeys(key for table in tables for key in table)
-    return {key: _mean(table.get(key) for table in tables) for key in keys}
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
+    known = {key: [v for table in tables if (v := table.get(key)) is not None] for key in keys}
+    return {key: fmean(values) if values else None for key, values in known.items()}

@@ -1,4 +1,5 @@
-"""Lines and points: learning curves, logged quantities, before against after, pass@k.
+"""Lines, points, areas and bars: learning curves, logged quantities, before against after, pass@k,
+what groups were like over time, where the time went, how many tokens.
 
 Numbers that come from an evaluation are written out here (`shown`), so that a tooltip says exactly
 what the tables say.
@@ -7,10 +8,10 @@ what the tables say.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rekindle.report.averages import mean_interval
-from rekindle.report.formatting import estimate, in_nats
+from rekindle.report.formatting import count, estimate, in_nats, percent
 from rekindle.report.load import RunData
 from rekindle.report.run_files import Evaluation, Metric, Over
 from rekindle.report.samples import rounded
@@ -23,9 +24,13 @@ from rekindle.report.spec import (
     binned,
     bounded,
     by_run,
+    frame,
     intervals,
+    marks,
     nearest,
+    nominal,
     quantitative,
+    rows_of_names,
     run_colour,
     run_dash,
     styles_of,
@@ -33,12 +38,18 @@ from rekindle.report.spec import (
 )
 
 # Of an axis: 1.2k, 0.4; d3's own prefixes would make that 400m.
-LABEL = "abs(datum.value) >= 1000 ? format(datum.value, '~s') : format(datum.value, '.3~g')"
+_LABEL = "abs(datum.value) >= 1000 ? format(datum.value, '~s') : format(datum.value, '.3~g')"
 _SMOOTH_FROM = 30  # steps: shorter series show their raw line only
 _STEP = quantitative("step", "step", axis={"tickMinStep": 1})
 _MOST_DOTS = 40  # evaluations of a run; a longer curve is a line alone
 _BEFORE = "datum.when == 'before'"
 _APART, _SPREAD = 0.07, 0.24  # of points at one k: between two, and between the first and the last
+GROUP_CLASSES = {
+    "all_wrong": "all wrong",
+    "mixed": "mixed",
+    "all_right": "all right",
+    "missing": "missing",
+}
 
 
 def learning_curve(
@@ -52,12 +63,7 @@ def learning_curve(
 ) -> Figure:
     """A metric over steps for several runs, each point with its interval."""
     values: list[Datum] = [
-        {
-            "run": run,
-            "step": evaluation.step,
-            **_estimate(cell, metric),
-            "n": evaluation.n_runs,
-        }
+        {"run": run, "step": evaluation.step, **_estimate(cell, metric), "n": evaluation.n_runs}
         for run, evaluation, cell in series
         if cell.value is not None
     ]
@@ -66,17 +72,16 @@ def learning_curve(
     tooltip = tooltip_of(run="run", step="step", shown=f"{metric}, 95 % interval", **many)
     layers: list[Spec] = [
         *intervals(values, "y", share, type="area", opacity=0.16),
-        _line({"y": share, **run_dash(styles)}, strokeWidth=1.8),
+        marks("line", {"y": share, **run_dash(styles)}, strokeWidth=1.8),
         nearest({"x": _STEP, "y": share, "tooltip": tooltip}),
     ]
     if len(values) <= _MOST_DOTS * len(styles):
-        dot: Spec = {"type": "point", "filled": True, "size": 34, "opacity": 1}
-        layers.insert(-1, {"mark": dot, "encoding": {"y": share}})
+        layers.insert(-1, marks("point", {"y": share}, filled=True, size=34, opacity=1))
     final = max((evaluation.step for _, evaluation, _ in series), default=0)
     last = [row for row in values if row["step"] == final]
     ends = "; ".join(f"{row['run']}: {row['shown']} at step {row['step']}" for row in last)
     alt = f"{title}: {metric} over training steps. {ends}."
-    drawing = by_run(layers, {"x": _STEP, "color": run_colour(styles)}, styles, height=150)
+    drawing = by_run(layers, {"x": _STEP}, styles, height=150)
     return Figure(figure_id, title, alt, values, drawing)
 
 
@@ -101,9 +106,10 @@ def metric_curve(
     values = [point for run, key in drawn for point in _series(run, key, over)]
     smooth = any(len(run.log(over)) >= _SMOOTH_FROM for run, _ in drawn if not run.members)
     step: Spec = {**_STEP, "title": None if over == "step" else over}
-    axis: Spec = {"labelExpr": LABEL, "tickCount": 4}
+    axis: Spec = {"labelExpr": _LABEL, "tickCount": 4}
     level = quantitative("value", None, scale={"zero": False}, axis=axis)
-    raw = _line(
+    raw = marks(
+        "line",
         {"y": level, **run_dash(styles)},
         strokeWidth=1.7 if bounded(values) else 1,
         opacity=0.35 if smooth else 1,
@@ -112,15 +118,15 @@ def metric_curve(
     if smooth:
         window: Spec = {"op": "mean", "field": "value", "as": "mean"}
         means: Spec = {"window": [window], "frame": [-4, 4], "groupby": ["run"]}
-        mean_line = _line({"y": {**level, "field": "mean"}, **run_dash(styles)}, strokeWidth=1.9)
-        layers.append({"transform": [means], **mean_line})
+        mean: Spec = {"y": {**level, "field": "mean"}, **run_dash(styles)}
+        layers.append({"transform": [means], **marks("line", mean, strokeWidth=1.9)})
     counted = {"n": "runs"} if any("n" in point for point in values) else {}
     tooltip = tooltip_of(run="run", step=over, value=f"{title}|.4~g", **counted)
     layers.append(nearest({"x": step, "y": level, "tooltip": tooltip}))
     names = sorted(run.name for run, _ in drawn)
     time = "training steps" if over == "step" else "rounds"
     alt = f"{title} over {time}, for {', '.join(names)}. {_ends(values)}"
-    drawing = by_run(layers, {"x": step, "color": run_colour(styles)}, styles, height=112)
+    drawing = by_run(layers, {"x": step}, styles, height=112)
     return Figure(figure_id, title, alt, values, drawing)
 
 
@@ -166,6 +172,7 @@ def before_after(
     metric: str,
 ) -> Figure:
     """A dumbbell for each level and run: `rows` are (level, run, "before" | "after", metric)."""
+    known = [row for row in rows if row[-1].value is not None]
     order = [f"{style.run}|{when}" for style in styles for when in ("before", "after")]
     values: list[Datum] = [
         {
@@ -175,32 +182,23 @@ def before_after(
             "place": f"{run}|{when}",
             **_estimate(cell, metric),
         }
-        for level, run, when, cell in rows
-        if cell.value is not None
+        for level, run, when, cell in known
     ]
     drawn = {row["place"] for row in values}
-    levels = list(dict.fromkeys(row["level"] for row in values))
+    levels = list(dict.fromkeys(level for level, *_ in known))
     share = _share(metric, None)
     domain = [place for place in order if place in drawn]
     shared: Spec = {
         "y": {
-            "field": "level",
-            "type": "nominal",
-            "title": None,
-            "sort": levels,
-            "scale": {"paddingInner": 0.35},
-            "axis": {"domain": False, "ticks": False, "labelPadding": 8},
+            **rows_of_names("level", levels, labelPadding=8), "scale": {"paddingInner": 0.35},
         },
         "yOffset": {"field": "place", "type": "nominal", "sort": None, "scale": {"domain": domain}},
-        "color": run_colour(styles),
-    }
+    }  # fmt: skip
     tooltip = tooltip_of(run="run", level="level", when="when", shown=f"{metric}, 95 % interval")
-    layers: list[Spec] = [
+    points: Spec = {"x": share, "fill": _hollow_before(styles), "tooltip": tooltip}
+    layers = [
         *intervals(values, "x", share, type="rule", strokeWidth=1.6),
-        {
-            "mark": {"type": "point", "size": 52, "strokeWidth": 1.6, "opacity": 1},
-            "encoding": {"x": share, "fill": _hollow_before(styles), "tooltip": tooltip},
-        },
+        marks("point", points, size=52, strokeWidth=1.6, opacity=1),
     ]
     height = max(90, len(levels) * (16 + 11 * len(drawn)))
     drawing = by_run(layers, shared, styles, height=height)
@@ -243,19 +241,108 @@ def pass_at_k(
         "strokeDash": {"condition": {"test": _BEFORE, "value": [3, 3]}, "value": [1, 0]},
         "detail": {"field": "when"},
     }
-    layers: list[Spec] = [
-        _line({"y": share, **dash}, strokeWidth=1.4),
+    points: Spec = {"y": share, "fill": _hollow_before(styles), "tooltip": tooltip}
+    layers = [
+        marks("line", {"y": share, **dash}, strokeWidth=1.4),
         *intervals(values, "y", share, type="rule", strokeWidth=1.2, opacity=0.7),
-        {
-            "mark": {"type": "point", "size": 42, "strokeWidth": 1.5, "opacity": 1},
-            "encoding": {"y": share, "fill": _hollow_before(styles), "tooltip": tooltip},
-        },
+        marks("point", points, size=42, strokeWidth=1.5, opacity=1),
     ]
     alt = f"{title}: pass@k. " + "; ".join(
         f"{row['run']} {row['when']}, k = {row['k']}: {row['shown']}" for row in values
     )
-    drawing = by_run(layers, {"x": along, "color": run_colour(styles)}, styles, height=150)
+    drawing = by_run(layers, {"x": along}, styles, height=150)
     return Figure(figure_id, title, alt, values, drawing)
+
+
+def group_classes(figure_id: str, run: RunData) -> Figure | None:
+    """Shares of groups over time as a stacked area; None when the run logs no groups."""
+    wide = _shares(run)
+    if not wide:
+        return None
+    first, last = wide[0], wide[-1]
+    fold: Sequence[Spec] = [
+        {"fold": list(GROUP_CLASSES), "as": ["class", "share"]},
+        {"filter": "indexof(classes, datum.class) >= 0"},
+        {"calculate": f"indexof({list(GROUP_CLASSES)}, datum.class)", "as": "order"},
+    ]
+    ends: Spec = {"domain": [first["step"], last["step"]], "nice": False}
+    step = quantitative("step", "step", axis={"tickMinStep": 1}, scale=ends)
+    share = quantitative(
+        "share", "share of groups",
+        stack="zero", scale={"domain": [0, 1]}, axis={"format": ".0%", "grid": False},
+    )  # fmt: skip
+    looks = {name: f"var(--class-{name.replace('_', '-')})" for name in GROUP_CLASSES}
+    colour = nominal("class", looks)
+    tooltip = tooltip_of(
+        step="step", **{name: f"{label}|.1%" for name, label in GROUP_CLASSES.items()}
+    )
+    area: Spec = {"y": share, "color": colour, "order": {"field": "order"}}
+    layers: list[Spec] = [
+        {"transform": fold, **marks("area", area, opacity=0.92)},
+        nearest({"x": step, "tooltip": tooltip}, mark="rule"),
+    ]
+    shares = "; ".join(
+        f"{label} {percent(first[name])} at step {first['step']}, {percent(last[name])} at step "
+        f"{last['step']}"
+        for name, label in GROUP_CLASSES.items()
+    )
+    drawing = frame(layers, {"x": step}, height=150, classes=list(GROUP_CLASSES))
+    return Figure(figure_id, run.name, f"{run.name}: {shares}.", wide, drawing)
+
+
+def bars(
+    figure_id: str,
+    title: str,
+    rows: Sequence[tuple[str, str, float]],
+    *,
+    colours: Mapping[str, str],
+    unit: str,
+    param: str,
+    stacked: bool = True,
+) -> Figure:
+    """Horizontal bars: `rows` are (run, part, amount), `colours` part -> CSS variable.
+
+    Not `stacked`: the parts side by side, where their sum means nothing.
+    """
+    values: list[Datum] = [
+        {"run": run, "part": part, "value": rounded(amount), "shown": count(amount)}
+        for run, part, amount in rows
+        if amount > 0
+    ]
+    runs = list(dict.fromkeys(run for run, _, _ in rows))
+    parts = list(colours)
+    axis: Spec = {"labelExpr": _LABEL, "tickCount": 6}
+    stack: Spec = {} if stacked else {"stack": None}
+    beside: Spec = {} if stacked else {"yOffset": {"field": "part", "scale": {"domain": parts}}}
+    chosen: Sequence[Spec] = [
+        {"filter": f"indexof({param}, datum.part) >= 0"},
+        {"calculate": f"indexof({parts}, datum.part)", "as": "order"},
+    ]
+    bar: Spec = {
+        "x": quantitative("value", unit, axis=axis, **stack),
+        "color": nominal("part", {part: f"var({c})" for part, c in colours.items()}),
+        "order": {"field": "order"},
+        "tooltip": tooltip_of(run="run", part="part", shown=unit),
+        **beside,
+    }
+    layer: Spec = {"transform": chosen, **marks("bar", bar, height={"band": 0.62})}
+    y = rows_of_names("run", runs, labelPadding=8, labelLimit=130)
+    drawing = frame([layer], {"y": y}, height=28 * max(1, len(runs)), **{param: parts})
+    alt = f"{title}: " + "; ".join(f"{v['run']}, {v['part']} {v['shown']} {unit}" for v in values)
+    return Figure(figure_id, title, alt, values, drawing, wide=True)
+
+
+def _shares(run: RunData) -> list[dict[str, float | None]]:
+    """A row a step (or bin of steps) with the share of each class, where there is any."""
+    columns = {
+        name: binned([(row.at, row.values.get(f"groups/{name}")) for row in run.rows])
+        for name in GROUP_CLASSES
+    }
+    wide = [
+        {"step": step} | {name: rounded(columns[name][i][1], 4) for name in GROUP_CLASSES}
+        for i, (step, _) in enumerate(columns["mixed"])
+    ]
+    return [row for row in wide if any(row[name] is not None for name in GROUP_CLASSES)]
 
 
 def _share(title: str, top: float | None) -> Spec:
@@ -269,10 +356,6 @@ def _estimate(cell: Metric, metric: str) -> Datum:
     """A metric as it is drawn, and as the tables write it."""
     shown = estimate(cell, name=metric)
     return {"value": cell.value, "low": cell.low, "high": cell.high, "shown": shown}
-
-
-def _line(encoding: Spec, **look: float) -> Spec:
-    return {"mark": {"type": "line", **look}, "encoding": encoding}
 
 
 def _hollow_before(styles: Sequence[Style]) -> Spec:

@@ -10,13 +10,29 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rekindle.methods.catalog import METHODS, MethodKind, SignalName
-from rekindle.report.charts import before_after, ceiling, learning_curve, metric_curve, pass_at_k
-from rekindle.report.formatting import count, in_nats, level_title, listed, percent, plural
+from rekindle.report.charts import (
+    GROUP_CLASSES,
+    bars,
+    before_after,
+    ceiling,
+    group_classes,
+    learning_curve,
+    metric_curve,
+    pass_at_k,
+)
+from rekindle.report.formatting import (
+    count,
+    grouped,
+    in_nats,
+    level_title,
+    listed,
+    percent,
+    plural,
+)
 from rekindle.report.load import RunData
 from rekindle.report.reading import shipped_table
 from rekindle.report.run_files import Evaluation, Over, levels_of
 from rekindle.report.spec import Figure, Style, styles_of
-from rekindle.report.stacks import GROUP_CLASSES, bars, group_classes
 from rekindle.report.tables import Table, time_parts, tokens
 from rekindle.report.verdict import HEADLINE, PASS_AT
 from rekindle.study.analyse.run_times import PARTS
@@ -52,17 +68,6 @@ class RevivedSignal:
     instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Telemetry:
-    """A signal as it is shown: figures, and which arms have no line in some of them."""
-
-    title: str
-    says: str
-    figures: Sequence[Figure]
-    notes: Sequence[str]
-    tables: Sequence[Table] = ()
-
-
 *SIGNALS, LABELS = shipped_table("signals", tuple[RevivedSignal, ...])
 _GROUPS = {f"groups/{key}": f"share of groups {name}" for key, name in GROUP_CLASSES.items()}
 _SHARES = ("right_before", "right_kept", "kept_share")
@@ -70,11 +75,16 @@ _SHARES = ("right_before", "right_kept", "kept_share")
 
 @dataclass(frozen=True)
 class Panel:
-    """Figures that are compared with each other, and what to know before reading them."""
+    """Figures that are compared with each other, and what to know before reading them.
+
+    Of a signal also tables, and in `notes` which arms have no line in some of the figures.
+    """
 
     title: str
     figures: Sequence[Figure]
-    note: str = ""
+    note: str
+    notes: Sequence[str] = ()
+    tables: Sequence[Table] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ class Benchmark:
 
     task: str
     split: str
-    runs: Sequence[tuple[RunData, Sequence[Evaluation]]]
+    pairs: Sequence[tuple[RunData, Evaluation]]
 
     @property
     def title(self) -> str:
@@ -93,7 +103,7 @@ class Benchmark:
     @property
     def evaluations(self) -> list[Evaluation]:
         """Those of all runs."""
-        return [evaluation for _, these in self.runs for evaluation in these]
+        return [evaluation for _, evaluation in self.pairs]
 
     @property
     def levels(self) -> list[str | None]:
@@ -104,23 +114,17 @@ class Benchmark:
         """(run, "before" | "after", evaluation) as far as there are any."""
         return [
             (run.name, when, evaluation)
-            for run, these in self.runs
-            for when, evaluation in run.sides
-            if any(evaluation is e for e in these)
+            for run, evaluation in self.pairs
+            for when, side in run.sides
+            if side is evaluation
         ]
 
 
 def benchmarks_of(runs: Sequence[RunData]) -> list[Benchmark]:
     """Evaluations by what they were made on."""
-    keys = list(dict.fromkeys((e.task, e.split) for run in runs for e in run.evaluations))
-    out = []
-    for task, split in keys:
-        by_run = [
-            (run, [e for e in run.evaluations if (e.task, e.split) == (task, split)])
-            for run in runs
-        ]
-        out.append(Benchmark(task, split, [(run, these) for run, these in by_run if these]))
-    return out
+    pairs = ((run, evaluation) for run in runs for evaluation in run.evaluations)
+    alike = grouped(pairs, lambda pair: (pair[1].task, pair[1].split))
+    return [Benchmark(task, split, these) for (task, split), these in alike.items()]
 
 
 def learning_panels(
@@ -140,10 +144,7 @@ def _learning_panel(
 ) -> Panel:
     series = {
         level: [
-            (run.name, e, e.at(level)[name])
-            for run, evaluations in benchmark.runs
-            for e in evaluations
-            if name in e.at(level)
+            (run.name, e, e.at(level)[name]) for run, e in benchmark.pairs if name in e.at(level)
         ]
         for level in benchmark.levels
     }
@@ -189,13 +190,11 @@ def quantity_figures(
     logged: dict[str, set[float]] = {}
     by_round = {"judge/missing", "pairs/length_gap", *ROUND_QUANTITIES}
     elsewhere = by_round - {"grad_norm"} if any(run.rounds for run in runs) else set[str]()
-    for run in runs:
-        for row in run.rows:
-            for key, value in row.values.items():
-                if value is None or key in elsewhere or key in without:
-                    continue
-                if not key.startswith(_SHOWN_ELSEWHERE):
-                    logged.setdefault(key, set()).add(value)
+    for row in (row for run in runs for row in run.rows):
+        for key in row.values.keys() - elsewhere - set(without):
+            value = row.values[key]
+            if value is not None and not key.startswith(_SHOWN_ELSEWHERE):
+                logged.setdefault(key, set()).add(value)
     keys = [key for key in QUANTITIES if key in logged]
     keys += sorted(key for key in logged if key not in QUANTITIES)
     moving = [key for key in keys if len(logged[key]) > 1]
@@ -257,7 +256,7 @@ def group_figures(runs: Sequence[RunData]) -> list[Figure]:
 
 
 def cost_figures(
-    runs: Sequence[RunData], spent: Mapping[str, Mapping[str, float]] | None = None
+    runs: Sequence[RunData], spent: Mapping[str, Mapping[str, float | None]] | None = None
 ) -> list[Figure]:
     """Where the time went, and how many of the generated tokens were trained on.
 
@@ -269,10 +268,9 @@ def cost_figures(
         for part, seconds in (time_parts(run) or {}).items()
     ]
     counts = []
-    by_name = {run.name: tokens(run) for run in runs} if spent is None else spent
-    for name, amounts in by_name.items():
-        counts.append((name, "trained on", amounts.get("trained", 0.0)))
-        counts.append((name, "generated", amounts.get("generated", 0.0)))
+    for name, amounts in (spent or {run.name: tokens(run) for run in runs}).items():
+        counts.append((name, "trained on", amounts.get("trained") or 0.0))
+        counts.append((name, "generated", amounts.get("generated") or 0.0))
     figures = (
         bars("time", "Time", times, colours=TIME_COLOURS, unit="seconds", param="parts"),
         bars(
@@ -306,7 +304,7 @@ def _pass_at_k_figures(b: int, benchmark: Benchmark, styles: Sequence[Style]) ->
 # --- the signals of the papers
 
 
-def telemetry(arms: Sequence[RunData], styles: Sequence[Style]) -> list[Telemetry]:
+def telemetry(arms: Sequence[RunData], styles: Sequence[Style]) -> list[Panel]:
     """The signals of the papers that are among the arms, in the order of `SIGNALS`."""
     shown = [
         _telemetry(f"signal-{i}", signal, arms, styles)
@@ -319,7 +317,7 @@ def telemetry(arms: Sequence[RunData], styles: Sequence[Style]) -> list[Telemetr
         keys = set(LABELS.keys)
         without = [a.name for a in arms if not any(s.facts.keys() & keys for s in a.stages)]
         notes = [f"No filter, so none of these numbers: {listed(without)}."] if without else []
-        shown.append(Telemetry(LABELS.title, LABELS.says, (), notes, [labels]))
+        shown.append(Panel(LABELS.title, (), LABELS.says, notes, [labels]))
     return shown
 
 
@@ -356,7 +354,7 @@ def drawn_keys(arms: Sequence[RunData], over: Over) -> set[str]:
 
 def _telemetry(
     figure_id: str, signal: RevivedSignal, arms: Sequence[RunData], styles: Sequence[Style]
-) -> Telemetry:
+) -> Panel:
     titles = QUANTITIES | _GROUPS if signal.over == "step" else ROUND_QUANTITIES
     figures, lacking = [], dict[tuple[str, ...], list[str]]()
     for i, key in enumerate(signal.keys):
@@ -372,7 +370,7 @@ def _telemetry(
         f"Not logged by {listed(names)}: {'; '.join(quantities)}."
         for names, quantities in lacking.items()
     ]
-    return Telemetry(signal.title, signal.says, figures, notes)
+    return Panel(signal.title, figures, signal.says, notes)
 
 
 def _concerns(signal: RevivedSignal, arms: Sequence[RunData]) -> bool:

@@ -25,15 +25,12 @@ def estimate(metric: Metric | None, *, name: str = "") -> str:
     """A share with its interval and count: `41.2 % [38.0, 44.6], n = 300`; in nats for `nll`."""
     if metric is None or metric.value is None:
         return UNDEFINED
-    parts = [amount(name, metric.value)]
+    interval = "(no interval)"
     if metric.low is not None and metric.high is not None:
         ends = (amount(name, end).split(" ")[0] for end in (metric.low, metric.high))
-        parts.append(f" [{', '.join(ends)}]")
-    else:
-        parts.append(" (no interval)")
-    if metric.n is not None:
-        parts.append(f", n = {metric.n:,}")
-    return "".join(parts)
+        interval = f"[{', '.join(ends)}]"
+    shown = f"{amount(name, metric.value)} {interval}"
+    return shown if metric.n is None else f"{shown}, n = {metric.n:,}"
 
 
 def points(value: float | None) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from rekindle.report.formatting import grouped, in_nats, nice_step, plural
-from rekindle.report.run_files import Metric
 from rekindle.report.spec import (
     Datum,
     Figure,
     Spec,
     frame,
     intervals,
+    marks,
     nominal,
     quantitative,
     rows_of_names,
@@ -41,11 +41,12 @@ def forest_figures(claims: Sequence[VerdictRow]) -> list[Figure]:
 
 def _forest(figure_id: str, metric: str, claims: Sequence[VerdictRow]) -> Figure:
     several = len({claim.where for claim in claims}) > 1
-    names = [_name(claim, several=several) for claim in claims]
+    names = [
+        c.subject + (f", {c.where}" if several else "") + (_DECLARED if c.main else "")
+        for c in claims
+    ]
     values = [_datum(claim, name) for claim, name in zip(claims, names, strict=True)]
-    looks = _LOOKS | dict.fromkeys(
-        sorted({claim.verdict for claim in claims} - set(_LOOKS)), _OTHER
-    )
+    looks = _LOOKS | dict.fromkeys(sorted({c.verdict for c in claims} - set(_LOOKS)), _OTHER)
     colours, shapes = ({verdict: look[i] for verdict, look in looks.items()} for i in (0, 1))
     unit = "nats" if in_nats(metric) else "points"
     along = quantitative("value", f"difference, {unit}", scale={"zero": True})
@@ -57,20 +58,15 @@ def _forest(figure_id: str, metric: str, claims: Sequence[VerdictRow]) -> Figure
         ),
         "color": nominal("verdict", colours),
     }  # fmt: skip
-    zero: Spec = {
-        "mark": {"type": "rule", "color": "var(--ink)", "strokeWidth": 1},
-        "encoding": {"x": {"datum": 0, "type": "quantitative"}, "y": None, "color": None},
-    }
+    zero: Spec = {"x": {"datum": 0, "type": "quantitative"}, "y": None, "color": None}
     shown = tooltip_of(
         name="comparison", shown="difference, 95 % interval", verdict="verdict", runs="rests on"
     )
-    layers: list[Spec] = [
-        zero,
+    points: Spec = {"x": along, "shape": nominal("verdict", shapes), "tooltip": shown}
+    layers = [
+        marks("rule", zero, color="var(--ink)", strokeWidth=1),
         *intervals(values, "x", along, type="rule", strokeWidth=1.8),
-        {
-            "mark": {"type": "point", "filled": True, "size": 62, "opacity": 1},
-            "encoding": {"x": along, "shape": nominal("verdict", shapes), "tooltip": shown},
-        },
+        marks("point", points, filled=True, size=62, opacity=1),
     ]
     texts = "; ".join(
         f"{name} {claim.change_text}, {claim.verdict}"
@@ -80,11 +76,6 @@ def _forest(figure_id: str, metric: str, claims: Sequence[VerdictRow]) -> Figure
     return Figure(
         figure_id, metric, f"Differences in {metric}: {texts}.", values, drawing, wide=True
     )
-
-
-def _name(claim: VerdictRow, *, several: bool) -> str:
-    where = f", {claim.where}" if several else ""
-    return claim.subject + where + (_DECLARED if claim.main else "")
 
 
 def _datum(claim: VerdictRow, name: str) -> Datum:
@@ -100,6 +91,9 @@ def _datum(claim: VerdictRow, name: str) -> Datum:
     }
 
 
+Ends = tuple[float | None, float | None, float | None]  # of an interval: low, value, high
+
+
 class Whisker(NamedTuple):
     """A change and its interval in the units of the drawing."""
 
@@ -108,14 +102,15 @@ class Whisker(NamedTuple):
     high: float
 
 
-def whisker(
-    low: float | None, value: float | None, high: float | None, *, reach: float
-) -> Whisker | None:
-    """An interval on a scale whose ends are a round number, at least `reach`; None without one."""
+def whisker(change: Ends, shown: Iterable[Ends]) -> Whisker | None:
+    """An interval on a scale that ends at a round number and holds all that are `shown` on it;
+    None without one."""
+    low, value, high = change
     if low is None or value is None or high is None:
         return None
-    end = nice_step(reach)
-    return Whisker(*(round(100 + _HALF * x / end, 1) for x in (low, value, high)))
+    ends = [abs(end) for one, _, other in shown for end in (one, other) if end is not None]
+    reach = max(ends, default=0.0)
+    return Whisker(*(round(100 + _HALF * x / nice_step(reach), 1) for x in (low, value, high)))
 
 
 def whiskers(
@@ -123,18 +118,12 @@ def whiskers(
 ) -> Callable[[VerdictRow], Whisker | None]:
     """Each row's interval as a drawing, all on one scale, or those of each metric on one; None
     where there is none to draw."""
-    reach: dict[str, float] = {}
 
-    def scale_of(row: VerdictRow) -> str:
-        return row.metric if by_metric else ""
-
-    for row in rows:
-        for end in (row.change.low, row.change.high) if row.change else ():
-            if end is not None:
-                reach[scale_of(row)] = max(reach.get(scale_of(row), 0.0), abs(end))
+    def ends(row: VerdictRow) -> Ends:
+        return (row.change.low, row.change.value, row.change.high) if row.change else (None,) * 3
 
     def whisker_of(row: VerdictRow) -> Whisker | None:
-        value, low, high, _ = row.change or Metric(None, None, None, None)
-        return whisker(low, value, high, reach=reach.get(scale_of(row), 0.0))
+        alike = (each for each in rows if each.metric == row.metric or not by_metric)
+        return whisker(ends(row), map(ends, alike))
 
     return whisker_of

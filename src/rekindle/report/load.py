@@ -126,31 +126,28 @@ def load_run(path: Path, *, texts: bool = True) -> RunData:
         path: the directory.
         texts: read rollouts and pairs too.
     """
-    with explained_io(path, "reading"):
-        _refuse_other_directories(path)
-        return _load(path, texts=texts)
-
-
-def _load(path: Path, *, texts: bool) -> RunData:
     notes: list[str] = []
-    settings = read_settings(path / "config.yaml", notes)
-    rows = _read_metrics(path / "metrics.jsonl", notes)
     missing = "where and how it was run is unknown"
     rounds = path / "stages" / "rounds.jsonl"
-    run = RunData(
-        name=path.resolve().name,
-        path=path,
-        settings=settings,
-        manifest=read_model(path / "manifest.json", Manifest, notes, missing=missing) or Manifest(),
-        rows=rows,
-        samples=_read_samples(path / "samples.jsonl", notes) if texts else [],
-        evaluations=read_evaluations(path, rows[-1].at if rows else 0, notes),
-        rounds=read_log(rounds, notes, over="round") if rounds.exists() else [],
-        stages=read_stages(path, notes),
-        pairs=read_pairs(path, settings, notes) if texts else [],
-        times=_read_times(path, rows, notes),
-        spent=read_numbers(path / SPENT, notes),
-    )
+    with explained_io(path, "reading"):
+        _refuse_other_directories(path)
+        settings = read_settings(path / "config.yaml", notes)
+        rows = _read_metrics(path / "metrics.jsonl", notes)
+        manifest = read_model(path / "manifest.json", Manifest, notes, missing=missing)
+        run = RunData(
+            name=path.resolve().name,
+            path=path,
+            settings=settings,
+            manifest=manifest or Manifest(),
+            rows=rows,
+            samples=_read_samples(path / "samples.jsonl", notes) if texts else [],
+            evaluations=read_evaluations(path, rows[-1].at if rows else 0, notes),
+            rounds=read_log(rounds, notes, over="round") if rounds.exists() else [],
+            stages=read_stages(path, notes),
+            pairs=read_pairs(path, settings, notes) if texts else [],
+            times=_read_times(path, rows, notes),
+            spent=read_numbers(path / SPENT, notes),
+        )
     return replace(run, notes=(*_state_notes(run), *notes))
 
 

@@ -12,8 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -28,13 +27,11 @@ from rekindle.report import tables, verdict
 from rekindle.report.formatting import amount, change_text, count, grouped, listed, percent, plural
 from rekindle.report.intervals import forest_figures, whiskers
 from rekindle.report.load import RunData, load_runs
-from rekindle.report.run_files import Metric
-from rekindle.report.samples import PackedSamples, pack, thin
+from rekindle.report.samples import Packed, pack, thin
 from rekindle.report.spec import Figure, Style, run_styles
-from rekindle.report.stacks import GROUP_CLASSES
-from rekindle.report.stage_records import PackedPairs, pack_pairs
+from rekindle.report.stage_records import pack_pairs
 from rekindle.report.study import StudyPage, load_study_page
-from rekindle.report.verdict import Arm, VerdictRow
+from rekindle.report.verdict import VerdictRow
 from rekindle.study.store.archive_read import is_archive, unpacked
 from rekindle.study.store.layout import is_study
 from rekindle.version import __version__
@@ -46,7 +43,6 @@ _LEAST_TEXT = 200_000  # of rollouts and pairs, however much the figures need
 _FRAME_BYTES = 250_000  # scripts, style, tables
 _CONTROLS = [*range(32), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _FORBIDDEN = dict.fromkeys(set(_CONTROLS) - {ord("\t"), ord("\n")}, "\ufffd")
-_SCRIPTS = ("theme.js", "page.js", "cards.js", "rollouts.js", "pairs.js")
 
 
 def build_report(
@@ -94,80 +90,72 @@ def render(
     study: StudyPage | None = None,
 ) -> str:
     """The page as one string; of a study, `runs` are its arms."""
-    arms = [Arm(run.name, [run]) for run in runs] if study else verdict.arms_of(runs)
-    styles = (
-        run_styles([[name] for name in study.results.arms])
-        if study
-        else run_styles([[run.name for run in arm.runs] for arm in arms])
-    )
+    arms = [] if study else verdict.arms_of(runs)
+    alike = [[run.name for run in arm.runs] for arm in arms]
+    styles = run_styles([[name] for name in study.results.arms] if study else alike)
     given = study.claims if study else verdict_rows
     claims = list(verdict.verdict_rows(arms) if given is None else given)
     singles = verdict.single_rows(arms) if given is None else []
-    drawn = _draw(runs, styles, claims, study)
-    texts = _texts(runs, drawn.bytes)
-    scripts = [javascript(name) for name in _SCRIPTS]
-    bundle = vega_bundle() if drawn.figures else ""
+    drawn, quantities_note = _draw(runs, styles, claims, study)
+    shown = [item for items in drawn.values() for item in items]
+    figures = figures_island(
+        [f for item in shown for f in (item.figures if isinstance(item, draw.Panel) else [item])]
+    )
     there = {run.name for run in runs}
-    return environment().get_template("report.html.j2").render(
+    return fill_page(
+        "report.html.j2",
+        figures,
+        css=("style.css", "parts.css"),
+        js=("theme.js", "page.js", "cards.js", "rollouts.js", "pairs.js"),
         title=title or (f"Study: {study.results.study}" if study else _title(runs)),
-        policy=content_policy([*scripts, bundle]),
-        style=Markup(text_of("style.css") + text_of("parts.css")),
-        theme=Markup(scripts[0]),
-        scripts=[Markup(script) for script in (bundle, *scripts[1:]) if script],
         summary=study.summary if study else _summary(claims, runs),
         caution=study.caution if study else verdict.seed_caution(arms),
         study=study,
         runs=runs,
         styles=[style for style in styles if style.run in there],
-        overview=tables.overview(runs),
         remarks=_remarks(runs),
         claims=claims,
+        singles=singles,
         whisker_of=whiskers([*claims, *singles], by_metric=study is not None),
-        drawn=drawn, singles=singles,
-        accuracy_tables=tables.accuracy(runs),
-        cost_tables={"time": tables.time_table(runs), "tokens": tables.token_table(runs)},
-        class_names=GROUP_CLASSES,
-        time_colours=draw.TIME_COLOURS,
-        token_colours=draw.TOKEN_COLOURS,
-        figures_json=drawn.json,
-        texts=texts,
-        differences=tables.differences(runs),
-        environments=[tables.environment(r.name, r.manifest, seed=r.seed) for r in runs],
+        drawn=drawn,
+        quantities_note=quantities_note,
+        draw=draw,
+        tables=tables,
+        texts=_texts(runs, len(figures.encode("utf-8", "replace"))),
+    )
+
+
+def fill_page(
+    template: str,
+    figures: Markup,
+    *,
+    css: Sequence[str],
+    js: Sequence[str],
+    **parts: object,
+) -> str:
+    """A template filled in, with its style and scripts (the first in the head) inside the page."""
+    bundle = vega_bundle() if figures != "{}" else ""
+    theme, *rest = (_script(text_of(name)) for name in js)
+    environment = Environment(
+        loader=FunctionLoader(text_of),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["count"] = count
+    environment.filters["by_subject"] = lambda rows: grouped(rows, lambda row: row.subject).items()
+    environment.globals |= {"amount": amount, "percent": percent, "change_text": change_text}
+    return environment.get_template(template).render(
+        policy=content_policy([theme, *rest, bundle]),
+        style=Markup("".join(map(text_of, css))),
+        theme=Markup(theme),
+        scripts=[Markup(script) for script in (bundle, *rest) if script],
+        figures_json=figures,
         version=__version__,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class PageFigures:
-    """The figures of a page, by the section they stand in, and all of them as JSON."""
-
-    learning: Sequence[draw.Panel]
-    accuracy: Sequence[draw.Panel]
-    forest: Sequence[Figure]
-    signals: Sequence[draw.Telemetry]
-    rounds: Sequence[Figure]
-    quantities: Sequence[Figure]
-    quantities_note: str
-    groups: Sequence[Figure]
-    costs: Sequence[Figure]
-
-    @property
-    def figures(self) -> list[Figure]:
-        """All of them."""
-        panels = [figure for panel in (*self.learning, *self.accuracy) for figure in panel.figures]
-        signals = [figure for signal in self.signals for figure in signal.figures]
-        rest = (self.forest, self.rounds, self.quantities, self.groups, self.costs)
-        return [*panels, *signals, *(figure for figures in rest for figure in figures)]
-
-    @cached_property
-    def json(self) -> Markup:
-        """What the page's script draws, data by columns."""
-        return figures_island(self.figures)
-
-    @property
-    def bytes(self) -> int:
-        """Of the figures' data."""
-        return len(self.json.encode("utf-8", "replace"))
+        **parts,
+    )
 
 
 def _draw(
@@ -175,23 +163,24 @@ def _draw(
     styles: Sequence[Style],
     claims: Sequence[VerdictRow],
     study: StudyPage | None,
-) -> PageFigures:
+) -> tuple[dict[str, Sequence[draw.Panel] | Sequence[Figure]], str]:
+    """The figures of a page by the section they stand in, and a note on its quantities."""
     benchmarks = draw.benchmarks_of(runs)
     declared = study.results.primary.metric if study else None
+    spent = {arm: dict(block.spent) for arm, block in study.results.arms.items()} if study else None
     by_step = draw.drawn_keys(runs, "step") if study else set[str]()
     by_round = draw.drawn_keys(runs, "round") if study else set[str]()
     quantities, note = draw.quantity_figures(runs, styles, without=by_step)
-    return PageFigures(
-        learning=draw.learning_panels(benchmarks, styles, declared=declared),
-        accuracy=draw.accuracy_panels(benchmarks, styles, declared=declared),
-        forest=forest_figures(claims) if study else [],
-        signals=draw.telemetry(runs, styles) if study else [],
-        rounds=draw.round_figures(runs, styles, without=by_round),
-        quantities=quantities,
-        quantities_note=note,
-        groups=draw.group_figures(runs),
-        costs=draw.cost_figures(runs, study.spent if study else None),
-    )
+    return {
+        "learning": draw.learning_panels(benchmarks, styles, declared=declared),
+        "accuracy": draw.accuracy_panels(benchmarks, styles, declared=declared),
+        "signals": draw.telemetry(runs, styles) if study else [],
+        "forest": forest_figures(claims) if study else [],
+        "rounds": draw.round_figures(runs, styles, without=by_round),
+        "quantities": quantities,
+        "groups": draw.group_figures(runs),
+        "costs": draw.cost_figures(runs, spent),
+    }, note
 
 
 def island(value: object) -> Markup:
@@ -220,11 +209,6 @@ def vega_bundle() -> str:
     # The same property; scanners for paths take the dotted one for a hidden directory.
     bundle = re.sub(r"[.](library)\b", r'["\1"]', bundle)
     return _script("(()=>{" + bundle + "})();")
-
-
-def javascript(name: str) -> str:
-    """One of the page's own scripts."""
-    return _script(text_of(name))
 
 
 @cache
@@ -257,39 +241,6 @@ def content_policy(scripts: Sequence[str]) -> str:
     )
 
 
-def environment() -> Environment:
-    """Templates with autoescape; an undefined name is an error."""
-    environment = Environment(
-        loader=FunctionLoader(text_of),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"count": count, "by_subject": _by_subject}
-    environment.globals |= {
-        "share": _share, "amount": amount, "percent": percent, "change_text": change_text,
-    }  # fmt: skip
-    return environment
-
-
-def _share(metric: Metric | None, n_runs: int) -> Markup:
-    """A share with its interval; of several runs the mean, with the least and most among them."""
-    if metric is None or metric.value is None:
-        return Markup("undefined")
-    shown = Markup("{} ").format(percent(metric.value))
-    if metric.low is None or metric.high is None:
-        return shown
-    low, high = percent(metric.low, unit=False), percent(metric.high, unit=False)
-    ends = f"[{low}, {high}]" if n_runs == 1 else f"({low} to {high})"
-    return Markup('<span>{}<span class="interval">{}</span></span>').format(shown, ends)
-
-
-def _by_subject(rows: Sequence[VerdictRow]) -> list[tuple[str, list[VerdictRow]]]:
-    return list(grouped(rows, lambda row: row.subject).items())
-
-
 def _title(runs: Sequence[RunData]) -> str:
     named = dict.fromkeys(f"{run.method} on {run.task}" for run in runs)
     return f"Training report: {listed(list(named))}"
@@ -319,14 +270,7 @@ class Browsable(NamedTuple):
     notes: Sequence[str]
 
 
-class Texts(NamedTuple):
-    """What can be browsed."""
-
-    rollouts: Browsable
-    pairs: Browsable
-
-
-def _texts(runs: Sequence[RunData], spent: int) -> Texts:
+def _texts(runs: Sequence[RunData], spent: int) -> dict[str, Browsable]:
     """Rollouts and pairs in the bytes that figures and settings leave of `PAGE_BYTES`."""
     settings = sum(2 * len(run.settings.text) for run in runs)
     room = max(_LEAST_TEXT, PAGE_BYTES - len(vega_bundle()) - spent - settings - _FRAME_BYTES)
@@ -335,19 +279,17 @@ def _texts(runs: Sequence[RunData], spent: int) -> Texts:
     having = [run for run in runs if run.samples]
     without = [run.name for run in runs if not run.samples]
     notes = [f"{listed(without)} logged no rollouts, or they are not here."] if without else []
-    rollouts, pairs, pair_notes = dict[str, PackedSamples](), dict[str, PackedPairs](), list[str]()
+    rollouts, pairs, pair_notes = dict[str, Packed](), dict[str, Packed](), list[str]()
     for run in having:
-        kept = thin(run.samples, min(ROLLOUT_BYTES, room - for_pairs) // len(having))
-        rollouts[run.name] = pack(kept.samples)
-        notes += [f"{run.name}: {kept.note}"] if kept.note else []
+        kept, note = thin(run.samples, min(ROLLOUT_BYTES, room - for_pairs) // len(having))
+        rollouts[run.name] = pack(kept)
+        notes += [f"{run.name}: {note}"] if note else []
     for run in paired:
         pairs[run.name], note = pack_pairs(run.pairs, for_pairs // len(paired))
         pair_notes += [f"{run.name}: {note}; the run's stages have them all."] if note else []
-    return Texts(_browsable(rollouts, notes), _browsable(pairs, pair_notes))
+    return {"rollouts": _browsable(rollouts, notes), "pairs": _browsable(pairs, pair_notes)}
 
 
-def _browsable(
-    tables: Mapping[str, PackedSamples] | Mapping[str, PackedPairs], notes: Sequence[str]
-) -> Browsable:
+def _browsable(tables: Mapping[str, Packed], notes: Sequence[str]) -> Browsable:
     data = island([{"run": name, **table} for name, table in tables.items()])
     return Browsable(data, sum(len(table["rows"]) for table in tables.values()), notes)

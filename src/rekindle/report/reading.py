@@ -64,17 +64,14 @@ def text_of(value: object) -> str:
 def numbers(value: object) -> dict[str, float | None]:
     """The numbers of an object by key, null and nan as None; other entries are left out."""
     tree = value if isinstance(value, Mapping) else {}
-    return {str(key): number(item) for key, item in tree.items() if _is_numeric(item)}
+    wanted = (type(None), int, float)  # no bool
+    return {str(key): number(item) for key, item in tree.items() if type(item) in wanted}
 
 
 def texts(value: object) -> dict[str, str]:
     """The entries of an object as texts; empty for anything else."""
     tree = value if isinstance(value, Mapping) else {}
     return {str(key): text_of(item) for key, item in tree.items()}
-
-
-def _is_numeric(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 FiniteNumber = Annotated[float | None, PlainValidator(number)]

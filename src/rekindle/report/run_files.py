@@ -16,6 +16,7 @@ from typing import Annotated, Literal, NamedTuple
 import yaml
 from pydantic import Field, PlainValidator
 
+from rekindle.engine.rundir import flat
 from rekindle.report.reading import (
     Json,
     Lenient,
@@ -87,23 +88,13 @@ def _settings(tree: Mapping[str, Json], text: str) -> Settings:
         levels=tuple(map(str, levels)) if isinstance(levels, list) else (),
         steps=None if steps is None else int(steps),
         pairs_file=pairs_file if isinstance(pairs_file, str) else "",
-        flat=_flatten(tree),
+        flat={key: _setting(value) for key, value in flat(tree).items()},
         text=text,
     )
 
 
-def _flatten(tree: Mapping[str, Json], prefix: str = "") -> dict[str, str]:
-    """Nested settings as `section.key` -> value, as YAML would write it on one line."""
-    out: dict[str, str] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            out |= _flatten(value, f"{prefix}{key}.")
-        else:
-            out[f"{prefix}{key}"] = _setting(value)
-    return out
-
-
-def _setting(value: Json) -> str:
+def _setting(value: object) -> str:
+    """As YAML would write it on one line."""
     if isinstance(value, list | dict):
         return yaml.safe_dump(value, default_flow_style=True, width=10_000).strip()
     if value is None or isinstance(value, bool):

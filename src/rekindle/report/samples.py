@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, NamedTuple, TypedDict
+from typing import Annotated
 
 from pydantic import PlainValidator
 
@@ -85,13 +85,6 @@ class Sample(Lenient):
     finish: PlainText = ""
 
 
-class Thinned(NamedTuple):
-    """The rollouts that a page carries, and what to say about the rest (empty: all are there)."""
-
-    samples: list[Sample]
-    note: str
-
-
 def read_sample(line: int, row: Mapping[str, Json]) -> Sample | None:
     """A row as a `Sample`, texts shortened; None for a row without a step or a text."""
     if number(row.get("step")) is None or not isinstance(row.get("text"), str):
@@ -103,42 +96,38 @@ def read_sample(line: int, row: Mapping[str, Json]) -> Sample | None:
     return Sample.model_validate({**known, "line": line, "parts": parts})
 
 
-def thin(samples: Sequence[Sample], budget: int) -> Thinned:
-    """At most about `budget` bytes of rollouts: whole steps, evenly spread, first and last kept."""
+def thin(samples: Sequence[Sample], budget: int) -> tuple[Sequence[Sample], str]:
+    """At most about `budget` bytes of rollouts: whole steps, evenly spread, first and last kept.
+
+    Also what to say about the rest; empty: all are there.
+    """
     sizes: dict[int, int] = {}
     for sample in samples:
         sizes[sample.step] = sizes.get(sample.step, 0) + _size(sample)
     if sum(sizes.values()) <= budget:
-        return Thinned(list(samples), "")
+        return samples, ""
     steps = sorted(sizes)
     count = len(steps) - 1
-    keep: set[int] = set()
-    while count >= 2:
-        keep = set(_spread(steps, count))
+    chosen: list[Sample] = []
+    while count >= 2 and not chosen:
+        keep = {steps[round(i * (len(steps) - 1) / (count - 1))] for i in range(count)}
         if sum(sizes[step] for step in keep) <= budget:
-            break
+            chosen = [sample for sample in samples if sample.step in keep]
         count = int(count * 0.95)
-    else:
-        keep = set()
-    chosen = [s for s in samples if s.step in keep] or _last_groups(samples, budget)
+    chosen = chosen or _last_groups(samples, budget)
     shown_steps = len({sample.step for sample in chosen})
     note = (
         f"{len(chosen):,} of {len(samples):,} logged rollouts are on this page ({shown_steps:,} of "
         f"{len(steps):,} steps, evenly spread), to keep it fast; samples.jsonl has them all."
     )
-    return Thinned(chosen, note)
+    return chosen, note
 
 
-class PackedSamples(TypedDict):
-    """Rollouts as the page's script reads them: cells by column, each prompt once."""
-
-    columns: list[str]
-    prompts: list[list[str | None]]
-    rows: list[list[Json]]
+Packed = Mapping[str, Sequence[Json]]  # lists of rows and prompts, as the page's script reads them
 
 
-def pack(samples: Sequence[Sample]) -> PackedSamples:
-    """Columns and rows, with each prompt once: what the browser's script reads."""
+def pack(samples: Sequence[Sample]) -> Packed:
+    """Columns and rows, with each prompt once."""
     prompts: dict[tuple[str, str, str, str | None], int] = {}
     rows: list[list[Json]] = []
     for s in samples:
@@ -174,11 +163,6 @@ def _last_groups(samples: Sequence[Sample], budget: int) -> list[Sample]:
             break
         chosen += group
     return sorted(chosen, key=lambda sample: sample.line)
-
-
-def _spread(steps: Sequence[int], count: int) -> list[int]:
-    last = len(steps) - 1
-    return [steps[round(i * last / (count - 1))] for i in range(count)]
 
 
 def _size(sample: Sample) -> int:

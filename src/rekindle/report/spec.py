@@ -62,13 +62,11 @@ def packed(values: Sequence[Datum]) -> Spec:
 
 
 def _column(cells: Sequence[str | float | None]) -> Json:
-    texts = list(dict.fromkeys(cell for cell in cells if isinstance(cell, str)))
-    if not texts or len(texts) * 2 > len(cells):
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    number_of = {text: at for at, text in enumerate(dict.fromkeys(texts))}
+    if not texts or len(texts) < len(cells) or len(number_of) * 2 > len(cells):
         return cells
-    if not all(isinstance(cell, str) for cell in cells):
-        return cells
-    number_of = {text: at for at, text in enumerate(texts)}
-    return {"texts": texts, "at": [number_of[str(cell)] for cell in cells]}
+    return {"texts": list(number_of), "at": [number_of[text] for text in texts]}
 
 
 @dataclass(frozen=True)
@@ -118,17 +116,24 @@ def styles_of(styles: Sequence[Style], runs: Collection[str]) -> list[Style]:
 
 
 def by_run(layers: Sequence[Spec], encoding: Spec, styles: Sequence[Style], *, height: int) -> Spec:
-    """A figure that obeys the legend of runs."""
+    """A figure with a hue for each run that obeys the legend of runs."""
+    shared = {**encoding, "color": run_colour(styles)}
     return {
-        **frame(layers, encoding, height=height),
-        "params": [{"name": "runs", "value": [style.run for style in styles]}],
+        **frame(layers, shared, height=height, runs=[style.run for style in styles]),
         "transform": [{"filter": "indexof(runs, datum.run) >= 0"}],
     }
 
 
-def frame(layers: Sequence[Spec], encoding: Spec, *, height: int) -> Spec:
-    """A layered figure as wide as its place."""
-    return {"width": "container", "height": height, "encoding": encoding, "layer": list(layers)}
+def frame(layers: Sequence[Spec], encoding: Spec, *, height: int, **params: Sequence[str]) -> Spec:
+    """A layered figure as wide as its place; `params`: what legends set, and all that they show."""
+    obeyed = {"params": [{"name": name, "value": params[name]} for name in params]}
+    size: Spec = {"width": "container", "height": height}
+    return {**size, "encoding": encoding, "layer": list(layers), **(obeyed if params else {})}
+
+
+def marks(kind: str, encoding: Spec, **look: Json) -> Spec:
+    """A layer of marks of one kind."""
+    return {"mark": {"type": kind, **look}, "encoding": encoding}
 
 
 def quantitative(field: str, title: str | None, **more: Json) -> Spec:

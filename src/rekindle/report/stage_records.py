@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 from rekindle.methods.catalog import METHODS
 from rekindle.report.reading import (
@@ -25,7 +25,7 @@ from rekindle.report.reading import (
     whole,
 )
 from rekindle.report.run_files import Settings
-from rekindle.report.samples import prompt_text, shorten
+from rekindle.report.samples import Packed, prompt_text, shorten
 
 _PAIRS = re.compile(r"\d+-(pairs(?:-.+)?)")
 _NUMBERED = re.compile(r"\d+-(.+)")
@@ -70,25 +70,20 @@ class TrainedPair(NamedTuple):
 
 def read_stages(run: Path, notes: list[str]) -> list[Stage]:
     """The records of the stages that made rows, in their order."""
-    records = {path: read_object(path, notes) or {} for path in _files(run, "stage.json")}
+    files = sorted(run.glob("stages/*/stage.json"))
+    records = {path: read_object(path, notes) or {} for path in files}
     skip = {"kept", "generated", "seconds"}
     return [
         Stage(
             name=_name_of(path),
             kept=whole(record.get("kept")),
-            dropped={
-                reason: whole(times) for reason, times in numbers(record.get("dropped")).items()
-            },
+            dropped={why: whole(times) for why, times in numbers(record.get("dropped")).items()},
             generated=number(record.get("generated")) or 0.0,
             seconds=number(record.get("seconds")) or 0.0,
             facts={key: value for key, value in numbers(record).items() if key not in skip},
         )
         for path, record in records.items()
     ]
-
-
-def _files(run: Path, name: str) -> list[Path]:
-    return sorted(run.glob(f"stages/*/{name}"))
 
 
 def _name_of(path: Path) -> str:
@@ -148,7 +143,7 @@ class _KnownTexts:
 
 def _rows(run: Path | None, notes: list[str]) -> Iterator[tuple[str, Mapping[str, Json]]]:
     """(stage name, row) of the stages that hold texts or judgements, in their order."""
-    for path in _files(run, "rows.jsonl") if run else ():
+    for path in sorted(run.glob("stages/*/rows.jsonl")) if run else ():
         name = _name_of(path)
         if not name.startswith(("pairs", "judge-data", "halves", "kept")):
             for row in read_rows(path, notes, lambda _, row: row):
@@ -202,19 +197,18 @@ def _pair(
         return None
     problem = text_of(row.get("id", line))
     chosen, rejected = (_side(row, name, problem, known, roles) for name in ("chosen", "rejected"))
-    facts: dict[str, Fact] = {}
+    gap = None
     if chosen.score is not None and rejected.score is not None:
-        facts["gap"] = chosen.score - rejected.score
-    if number(row.get("confidence")) is not None:
-        facts["confidence of the vote"] = number(row.get("confidence"))
-    if known.votes(problem):
-        facts["votes"] = known.votes(problem)
-    if row.get("weak_side"):
-        facts["weak side"] = text_of(row["weak_side"])
-    prompt = row.get("messages") or row.get("prompt")
-    return TrainedPair(
-        path, line, stage, problem, shorten(prompt_text(prompt)), chosen, rejected, facts
-    )
+        gap = chosen.score - rejected.score
+    facts: dict[str, Fact] = {
+        "gap": gap,
+        "confidence of the vote": number(row.get("confidence")),
+        "votes": known.votes(problem) or None,
+        "weak side": text_of(row.get("weak_side") or None) or None,
+    }
+    facts = {name: fact for name, fact in facts.items() if fact is not None}
+    prompt = shorten(prompt_text(row.get("messages") or row.get("prompt")))
+    return TrainedPair(path, line, stage, problem, prompt, chosen, rejected, facts)
 
 
 def _side(
@@ -228,16 +222,9 @@ def _side(
     return PairSide(shorten(text), score, by, known.of(problem, text, source))
 
 
-class PackedPairs(TypedDict):
-    """Pairs as the page's script reads them, each prompt once."""
-
-    prompts: list[list[str]]
-    rows: list[list[Json]]
-
-
-def pack_pairs(pairs: Sequence[TrainedPair], budget: int) -> tuple[PackedPairs, str]:
-    """Pairs as the page's script reads them, within about `budget` bytes, evenly spread, and what
-    to say about those that are left out."""
+def pack_pairs(pairs: Sequence[TrainedPair], budget: int) -> tuple[Packed, str]:
+    """Pairs with each prompt once, within about `budget` bytes, evenly spread, and what to say
+    about those that are left out."""
     size = sum(_size(pair) for pair in pairs)
     step = max(1, -(-size // max(1, budget)))
     kept = list(pairs[::step])
@@ -245,8 +232,8 @@ def pack_pairs(pairs: Sequence[TrainedPair], budget: int) -> tuple[PackedPairs, 
     rows: list[list[Json]] = []
     for pair in kept:
         prompt = prompts.setdefault((pair.problem, pair.prompt), len(prompts))
-        sides = [[s.text, s.score, s.by, dict(s.facts)] for s in (pair.chosen, pair.rejected)]
-        rows.append([pair.stage, prompt, *sides, dict(pair.facts), pair.path, pair.line])
+        sides = (pair.chosen, pair.rejected)
+        rows.append([pair.stage, prompt, *sides, pair.facts, pair.path, pair.line])
     note = ""
     if len(kept) < len(pairs):
         note = f"{len(kept):,} of {len(pairs):,} pairs are on this page, evenly spread"

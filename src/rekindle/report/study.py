@@ -35,18 +35,13 @@ from rekindle.study.schema import ComparisonResult, StudyResults
 from rekindle.study.store.cost import cost_line
 from rekindle.study.store.layout import MANIFEST, RESULTS, counted, read_results
 
-
-@dataclass(frozen=True)
-class Family:
-    """Comparisons in one metric on one level, as a block of the verdict table."""
-
-    title: str
-    rows: Sequence[tuple[ComparisonResult, VerdictRow]]
+Family = tuple[str, Sequence[tuple[ComparisonResult, VerdictRow]]]  # title, rows
 
 
 @dataclass(frozen=True)
 class StudyPage:
-    """What the page shows of a study beside its arms' averaged runs."""
+    """What the page shows of a study beside its arms' averaged runs; a family is the comparisons in
+    one metric on one level."""
 
     results: StudyResults
     summary: Sequence[str]
@@ -56,11 +51,9 @@ class StudyPage:
     arms: Sequence[RunData]
     tables: Sequence[Table]
     costs: Table
-    spent: Mapping[str, Mapping[str, float]]
     rerun: Rerun
     notes: Sequence[str]
-    declared: bool  # before the first run
-    when: str  # it was declared, in words
+    when: str  # the primary comparison was declared, in words
     curves_note: str
     texts_note: str
     times_note: str
@@ -91,13 +84,8 @@ def load_study_page(directory: Path, *, packed: bool = False) -> StudyPage:
         arms=arms,
         tables=[comparison_table(results), *gap_tables(results)],
         costs=budget_table(results),
-        spent={
-            arm: {name: value for name, value in block.spent if value is not None}
-            for arm, block in results.arms.items()
-        },
         rerun=rerun_of(directory, results, declared, runs, notes, packed=packed),
         notes=[*_notes(results, declared), *_other_versions(directory, runs), *notes],
-        declared=results.primary.declared,
         when="declared before the first run"
         if results.primary.declared
         else when_declared(results.primary),
@@ -164,10 +152,8 @@ def _same_problems(
     another reason than the method."""
     first = results.comparisons[0].baseline if results.comparisons else next(iter(results.arms))
     order = [*runs.get(first, ()), *(run for these in runs.values() for run in these)]
-    problems: dict[tuple[str, str], str] = {}
-    for evaluation in (e for run in order for e in run.evaluations):
-        if evaluation.problems:
-            problems.setdefault((evaluation.task, evaluation.split), evaluation.problems)
+    named = [e for run in order for e in run.evaluations if e.problems]
+    problems = {(e.task, e.split): e.problems for e in reversed(named)}  # the first one counts
 
     def fits(evaluation: Evaluation) -> bool:
         return evaluation.problems in ("", problems.get((evaluation.task, evaluation.split), ""))
@@ -210,7 +196,7 @@ def _claim(row: ComparisonResult) -> VerdictRow:
     )
 
 
-def _families(results: StudyResults, claims: Sequence[VerdictRow]) -> list[Family]:
+def _families(results: StudyResults, claims: Sequence[VerdictRow]) -> Sequence[Family]:
     pairs = zip(results.comparisons, claims, strict=True)
     families = grouped(pairs, lambda pair: (pair[1].metric, pair[1].where))
     out = []
@@ -220,7 +206,7 @@ def _families(results: StudyResults, claims: Sequence[VerdictRow]) -> list[Famil
         title = f"{metric}, {where}" + (f", {split} split" if split else "")
         sampled = samples and not metric.startswith("greedy")
         title += f", {plural(samples, 'sample')} a problem" if sampled else ""
-        out.append(Family(title, rows))
+        out.append((title, rows))
     return out
 
 

@@ -64,21 +64,16 @@ def cautions(results: StudyResults) -> str:
             f"{plural(len(results.seeds), 'seed')} this is a look at how the arms behave, not "
             "evidence for a method."
         )
-    return text + _controls(results)
+    oracles = [arm for arm, block in results.arms.items() if has_oracle(block.settings)]
+    if oracles:  # their verdict is no method's
+        text += (
+            f" {listed(oracles)} {'have' if len(oracles) > 1 else 'has'} a control in place of a "
+            "reward model: the true check plus noise (reward.source: oracle). Its result holds for "
+            "a reward model that cannot be gamed."
+        )
+    return text
 
 
 def smallest_that_matters(results: StudyResults) -> str:
     """The smallest difference that would matter, in the unit of differences."""
     return difference(results.primary.metric, results.meaningful, unit=True).removeprefix("+")
-
-
-def _controls(results: StudyResults) -> str:
-    """Which arms have a reward model that knows the truth: their verdict is no method's."""
-    oracles = [arm for arm, block in results.arms.items() if has_oracle(block.settings)]
-    if not oracles:
-        return ""
-    verb = "have" if len(oracles) > 1 else "has"
-    return (
-        f" {listed(oracles)} {verb} a control in place of a reward model: the true check plus "
-        "noise (reward.source: oracle). Its result holds for a reward model that cannot be gamed."
-    )

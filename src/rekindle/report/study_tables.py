@@ -223,7 +223,6 @@ def _p(value: float | None) -> str:
 class Rerun:
     """How to get these numbers again."""
 
-    command: str
     again: str
     alone: Mapping[str, str]  # arm -> the command of one of its runs
     notes: Sequence[str]
@@ -242,12 +241,9 @@ def rerun_of(
     *,
     packed: bool,
 ) -> Rerun:
-    """How to get the numbers of a study again.
+    """How to get the numbers of a study again; `notes` of the page: what cannot be read is added.
 
-    Args:
-        directory, results, declared, runs: the study's directory and what was read of it.
-        notes: of the page; what cannot be read is added.
-        packed: the reader has an archive, which no run can be begun from alone.
+    `packed`: the reader has an archive, which no run can be begun from alone.
     """
     missing = "where it was run is unknown"
     manifest = read_model(directory / MANIFEST, Manifest, notes, missing=missing) or Manifest()
@@ -256,7 +252,6 @@ def rerun_of(
     checkout = [f"git checkout {results.commit}"] if results.commit else []
     seeds = ", ".join(map(str, results.seeds))
     return Rerun(
-        command=results.command,
         again="\n".join([*checkout, command]),
         alone={
             arm: f"rekindle train {directory.name}/{these[0].path.relative_to(directory)}/"

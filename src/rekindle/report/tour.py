@@ -13,31 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from markupsafe import Markup
-
 from rekindle.files import write_atomic
 from rekindle.report.charts import metric_curve
 from rekindle.report.figures import RevivedSignal
 from rekindle.report.formatting import change_text, count, percent, plural, points
 from rekindle.report.intervals import Whisker, whisker
 from rekindle.report.load import RunData, load_run
-from rekindle.report.page import (
-    build_report,
-    content_policy,
-    environment,
-    figures_island,
-    javascript,
-    text_of,
-    vega_bundle,
-)
+from rekindle.report.page import build_report, figures_island, fill_page
 from rekindle.report.reading import shipped_table
 from rekindle.report.spec import Figure, Style, run_styles
 from rekindle.report.stage_records import read_stages
-from rekindle.report.tables import Table
-from rekindle.report.tables import environment as environment_of
+from rekindle.report.tables import Table, environment
 from rekindle.study.evidence import FEWEST_BASES, FEWEST_SEEDS, EvidenceRow
 from rekindle.study.tour import ONE_SEED, Toured, TourPair
-from rekindle.version import __version__
 
 ELSEWHERE = (
     "Each verdict is about the named baseline alone. Whether something simpler does as well, and "
@@ -78,7 +66,6 @@ TEXTS = shipped_table("tour", dict[str, MethodText])
 class TourPart:
     """What the page shows of a pair."""
 
-    name: str
     pair: TourPair
     texts: MethodText
     reason: str
@@ -109,22 +96,20 @@ def build_tour(
         command, cost: what made this, and what it cost, in words.
     """
     parts = [_part(one, pair, pairs, out.parent) for one, pair in zip(toured, pairs, strict=True)]
-    figures = [figure for part in parts for figure in part.figures]
-    scripts = [javascript("theme.js"), javascript("page.js")]
-    bundle = vega_bundle() if figures else ""
     measured = dict.fromkeys(row.metric for row in evidence.values())
     begun = [run.out for one in toured for run in one.runs if (run.out / "config.yaml").exists()]
-    html = environment().get_template("tour.html.j2").render(
+    first = load_run(begun[0], texts=False) if begun else None
+    html = fill_page(
+        "tour.html.j2",
+        figures_island([figure for part in parts for figure in part.figures]),
+        css=("style.css", "parts.css", "tour.css"),
+        js=("theme.js", "page.js"),
         sections=[
             ("verdict", "Verdict"), ("studies", "Studies"),
-            *((part.name, part.name.replace("_", "-")) for part in parts),
+            *((pair.name, pair.name.replace("_", "-")) for pair in pairs),
             ("cost", "Cost"), ("next", "Next"),
         ],
         title=f"{_NUMBERS[len(parts)]}, each beside its baseline",
-        policy=content_policy([*scripts, bundle]),
-        style=Markup("".join(text_of(name) for name in ("style.css", "parts.css", "tour.css"))),
-        theme=Markup(scripts[0]),
-        scripts=[Markup(script) for script in (bundle, scripts[1]) if script],
         parts=parts,
         one_seed=ONE_SEED,
         metric_note=metric_note(pairs),
@@ -137,16 +122,9 @@ def build_tour(
         elsewhere=ELSEWHERE,
         evidence_link=_link(_REPOSITORY / "docs" / "evidence.md", out.parent),
         spent=_spent(pairs),
-        spent_notes=[
-            f"{arm} spent {ratio:.2f} times the updates of its baseline."
-            for pair in pairs
-            for arm, ratio in pair.unequal.items()
-        ],
-        environment=_code_and_environment(begun[0]) if begun else None,
+        environment=first and environment(first.name, first.manifest, seed=first.seed),
         command=command,
         took=cost,
-        figures_json=figures_island(figures),
-        version=__version__,
     )  # fmt: skip
     write_atomic(out, html.encode("utf-8", "replace"))
     return out
@@ -224,11 +202,13 @@ def _part(toured: Toured, pair: TourPair, pairs: Sequence[TourPair], directory: 
         curve = metric_curve(id_, signal.title, signal.keys, drawn, styles, over=signal.over)
     reasons = [f"{failure.arm}: {failure.why}" for failure in pair.failed]
     return TourPart(
-        name=toured.name,
         pair=pair,
         texts=texts,
         reason="; ".join(reasons) or "not finished yet",
-        whisker=_whisker(pair, pairs),
+        whisker=whisker(
+            (pair.ci_low, pair.delta, pair.ci_high),
+            [(each.ci_low, each.delta, each.ci_high) for each in pairs],
+        ),
         lines=_lines(toured, runs) if page else [],
         styles=styles,
         figures=[curve] if curve else [],
@@ -265,12 +245,6 @@ def _lines(toured: Toured, runs: Mapping[str, RunData]) -> list[str]:
     return [f"At the end {baseline.name} is sure (p > 0.99) of {percent(sure)} of its tokens."]
 
 
-def _whisker(pair: TourPair, pairs: Sequence[TourPair]) -> Whisker | None:
-    """An interval as a drawing, all pairs on one scale."""
-    ends = [abs(end) for each in pairs for end in (each.ci_low, each.ci_high) if end is not None]
-    return whisker(pair.ci_low, pair.delta, pair.ci_high, reach=max(ends, default=0.0))
-
-
 def _study(name: str, row: EvidenceRow, directory: Path) -> dict[str, str]:
     return {
         "name": name,
@@ -299,11 +273,6 @@ def _spent(pairs: Sequence[TourPair]) -> Table:
     ]  # fmt: skip
     head = ("pair", "run", "updates", "tokens generated", "tokens trained", "seconds")
     return Table("One thread each, two runs at a time", head, rows, numeric=(2, 3, 4, 5))
-
-
-def _code_and_environment(directory: Path) -> Table:
-    run = load_run(directory, texts=False)
-    return environment_of(run.name, run.manifest, seed=run.seed)
 
 
 def metric_sentence(metric: str) -> str:

@@ -53,11 +53,11 @@ class VerdictRow:
     where: str
     metric: str
     split: str
-    before: Metric | None
-    after: Metric | None
-    change: Metric | None
-    n_problems: int
-    n_samples: int
+    before: Metric | None = None
+    after: Metric | None = None
+    change: Metric | None = None
+    n_problems: int = 0
+    n_samples: int = 0
     n_runs: int = 1
     reason: str = ""
     main: bool = False
@@ -85,7 +85,10 @@ class VerdictRow:
 def arms_of(runs: Sequence[RunData]) -> list[Arm]:
     """Runs by recipe, in the order given, under names that differ."""
     by_recipe = grouped(runs, _recipe_key)
-    labels = [_label(members) for members in by_recipe.values()]
+    labels = [
+        f"{first.method} on {first.task}" if others else first.name
+        for first, *others in by_recipe.values()
+    ]
     return [
         Arm(
             label=label if labels.count(label) == 1 else listed([run.name for run in members]),
@@ -175,9 +178,6 @@ def _row(
         where=level_title(level),
         metric=metric or HEADLINE,
         split=shown.split if shown else "",
-        before=None,
-        after=None,
-        change=None,
         n_problems=shown.problems_at(level) if shown else 0,
         n_samples=shown.n_samples if shown else 0,
         n_runs=len(runs),
@@ -185,7 +185,8 @@ def _row(
     )
     if len(pairs) < len(runs):
         return replace(row, reason=_why_no_pair(runs))
-    metric = metric or _shared_metric([e for pair in pairs for e in pair], level)
+    names = _shared_metrics([e for pair in pairs for e in pair], level)
+    metric = metric or (HEADLINE if HEADLINE in names else next(iter(names), None))
     if metric is None:
         return replace(row, reason="the two evaluations have no metric in common here")
     try:
@@ -248,11 +249,6 @@ def _shared_metrics(evaluations: Sequence[Evaluation], level: str | None) -> lis
     ]
 
 
-def _shared_metric(evaluations: Sequence[Evaluation], level: str | None) -> str | None:
-    names = _shared_metrics(evaluations, level)
-    return HEADLINE if HEADLINE in names else next(iter(names), None)
-
-
 def _largest_k(evaluations: Sequence[Evaluation], level: str | None) -> str | None:
     """pass@k at the largest k > 1 that every evaluation has."""
     matches = map(PASS_AT.fullmatch, _shared_metrics(evaluations, level))
@@ -269,13 +265,6 @@ def _main_level(arm: Arm) -> str | None:
 def _levels(arm: Arm) -> list[str | None]:
     """Levels with their own row; a single level is the same as all problems."""
     return levels_of(e for run in arm.runs for e in run.evaluations)
-
-
-def _label(members: Sequence[RunData]) -> str:
-    first = members[0]
-    if len(members) == 1:
-        return first.name
-    return f"{first.method} on {first.task}"
 
 
 def _recipe_key(run: RunData) -> str:

@@ -47,21 +47,13 @@ _IMAGE = "python:3.11-slim"
 
 @dataclass(frozen=True)
 class Limits:
-    """For one test case.
+    """For one test case."""
 
-    Attributes:
-        seconds: of wall clock; CPU time has a second more.
-        memory: bytes of address space of each process.
-        processes: processes and threads at once.
-        output: bytes that are read of what it says.
-        file: bytes of the largest file it may write (in its own /tmp).
-    """
-
-    seconds: float = 4.0
-    memory: int = 512 * 2**20
-    processes: int = 16
-    output: int = 2**20
-    file: int = 2**24
+    seconds: float = 4.0  # of wall clock; CPU time has a second more
+    memory: int = 512 * 2**20  # bytes of address space of each process
+    processes: int = 16  # and threads, at once
+    output: int = 2**20  # bytes that are read of what it says
+    file: int = 2**24  # bytes of the largest file it may write (in its own /tmp)
 
 
 @dataclass(frozen=True)

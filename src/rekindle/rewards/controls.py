@@ -38,31 +38,27 @@ class OracleScores:
     Its mistakes are accidents of single texts, which a policy cannot learn to make: an upper bound
     on what a reward model of that AUC is worth. It leaks the truth, so it is a control and nothing
     to train by. The AUC is Phi(1 / (noise sqrt 2)): 0.84 at 0.7.
-
-    Attributes:
-        grade: the true check.
-        truth: the fingerprint of the task whose check it is.
-        noise: standard deviation, in units of the check's 0 to 1.
     """
 
-    grade: Callable[[Problem, str], Score]
-    truth: str
-    noise: float
+    grade: Callable[[Problem, str], Score]  # the true check
+    truth: str  # the fingerprint of the task whose check it is
+    noise: float  # standard deviation, in units of the check's 0 to 1
     seed: int = 0
 
     def score(self, answers: Sequence[Answered]) -> list[Score]:
         """A verdict that is missing stays missing."""
-        return [self._noisy(problem, text) for problem, text in answers]
+        scores = []
+        for problem, text in answers:
+            score = self.grade(problem, text)
+            if score.value is not None:
+                noise = self.noise * normal(self.seed, text_key(problem, text))
+                score = Score(score.value + noise)
+            scores.append(score)
+        return scores
 
     def fingerprint(self) -> str:
         """The task, the noise and the seed."""
         return f"oracle-{self.truth}-{self.noise}-{self.seed}"
-
-    def _noisy(self, problem: Problem, text: str) -> Score:
-        verdict = self.grade(problem, text)
-        if verdict.value is None:
-            return verdict
-        return Score(verdict.value + self.noise * normal(self.seed, text_key(problem, text)))
 
 
 def normal(seed: int, key: str) -> float:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -52,11 +53,6 @@ class Reply(NamedTuple):
     tokens: int  # generated, as the endpoint counts; 0 where it does not
 
 
-class _Call(NamedTuple):
-    key: str  # of its reply: a hash of the address and the body
-    body: bytes
-
-
 class _RefusedError(Exception):
     """The endpoint takes this call for a wrong one."""
 
@@ -73,9 +69,10 @@ class ReplyCache:
         cut_torn_line(path)
         self._known: dict[str, Reply] = {}
         for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
-            entry = _entry(line)
-            if entry is not None:
-                self._known[entry[0]] = entry[1]
+            with suppress(ValueError, KeyError, TypeError):
+                row = json.loads(line)
+                reply = Reply(str(row["text"]), bool(row["cut"]), int(row["tokens"]))
+                self._known[str(row["key"])] = reply
 
     def __len__(self) -> int:
         return len(self._known)
@@ -89,14 +86,6 @@ class ReplyCache:
         with self._lock:
             self._log.append([{"key": key, **reply._asdict()}])
             self._known[key] = reply
-
-
-def _entry(line: str) -> tuple[str, Reply] | None:
-    try:
-        row = json.loads(line)
-        return str(row["key"]), Reply(str(row["text"]), bool(row["cut"]), int(row["tokens"]))
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 @dataclass
@@ -154,8 +143,8 @@ class EndpointJudge:
             for problem, text in answers
             for k in range(self.samples)
         ]
-        keys = [call.key for call in calls]
-        new = dict(call for call in calls if not self.cache.get(call.key))
+        keys = [key for key, _ in calls]
+        new = {key: body for key, body in calls if not self.cache.get(key)}
         stop = threading.Event()
         limits = httpx.Limits(max_connections=self.parallel)
         with (
@@ -207,7 +196,8 @@ class EndpointJudge:
             return {}
         return {"Authorization": f"Bearer {os.environ[self.key_env]}"}
 
-    def _call_of(self, problem: Problem, text: str, seed: int) -> _Call:
+    def _call_of(self, problem: Problem, text: str, seed: int) -> tuple[str, bytes]:
+        """The key of its reply, a hash of the address and the body; and the body."""
         body = {
             "model": self.model,
             "messages": [
@@ -220,7 +210,7 @@ class EndpointJudge:
             "seed": seed,
         }
         address = json.dumps([self.url, body], sort_keys=True).encode()
-        return _Call(hashlib.sha256(address).hexdigest(), json.dumps(body).encode())
+        return hashlib.sha256(address).hexdigest(), json.dumps(body).encode()
 
     def _send(self, client: httpx.Client, key: str, body: bytes, stop: threading.Event) -> None:
         tries = self.retries + 1

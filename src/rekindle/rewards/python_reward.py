@@ -44,17 +44,11 @@ class Fingerprinted(Protocol):
 
 @dataclass(frozen=True)
 class PythonReward:
-    """A user's reward as a grader of many answers at once.
-
-    Attributes:
-        function: (problems, texts) -> scores.
-        name: what messages call it.
-        digest: what identifies it, see `fingerprint`.
-    """
+    """A user's reward as a grader of many answers at once."""
 
     function: Reward
-    name: str
-    digest: str
+    name: str  # what messages call it
+    digest: str  # what identifies it, see `fingerprint`
 
     @classmethod
     def of(cls, reward: Reward, *, name: str | None = None) -> PythonReward:
@@ -91,9 +85,7 @@ class PythonReward:
         values = self._listed(returned, len(asked))
         return [self._score(i, problems[i], value) for i, value in enumerate(values)]
 
-    def score(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
-        """The same, as a reward model is asked."""
-        return self.grade_many(asked)
+    score = grade_many  # as a reward model is asked
 
     def grade(self, problem: Problem, text: str) -> Score:
         """Of one answer."""

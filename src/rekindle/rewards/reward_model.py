@@ -72,7 +72,6 @@ class CachedScorer:
     _known: OrderedDict[str, Score] = field(default_factory=OrderedDict)
 
     def score(self, answers: Sequence[Answered]) -> list[Score]:
-        """As the scorer's; equal texts get equal scores."""
         keys = [text_key(problem, text) for problem, text in answers]
         scores = {key: self._known[key] for key in keys if key in self._known}
         new = {key: pair for key, pair in zip(keys, answers, strict=True) if key not in scores}
@@ -87,7 +86,6 @@ class CachedScorer:
         return [scores[key] for key in keys]
 
     def fingerprint(self) -> str:
-        """The scorer's."""
         return self.scorer.fingerprint()
 
 
@@ -114,7 +112,7 @@ class ScalarHead:
         *,
         revision: str | None = None,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         batch_tokens: int = 16_384,
         trust_remote_code: bool = False,
         fresh_head: bool = False,
@@ -296,7 +294,7 @@ def _load_tokenizer(source: str, options: dict[str, bool | str]) -> Any:
 
 
 def _load_model(
-    source: str, dtype: torch.dtype, options: dict[str, bool | str], *, fresh_head: bool
+    source: str, dtype: torch.dtype | str, options: dict[str, bool | str], *, fresh_head: bool
 ) -> Any:
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging

@@ -85,11 +85,9 @@ class RewardServer:
         Raises:
             RewardUnavailableError: no usable answer after all tries, or one that no retry can mend.
         """
-        out: list[Score] = []
-        for begin in range(0, len(answers), self.batch):
-            part = answers[begin : begin + self.batch]
-            out.extend(_score(value) for value in self._values(part))
-        return out
+        starts = range(0, len(answers), self.batch)
+        parts = (answers[start : start + self.batch] for start in starts)
+        return [_score(value) for part in parts for value in self._values(part)]
 
     def fingerprint(self) -> str:
         """Address, protocol and name: what the server does behind them is not seen."""

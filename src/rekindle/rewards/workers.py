@@ -19,15 +19,17 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import selectors
 import socket
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from functools import cache
+from importlib.util import find_spec
+from multiprocessing import connection
 from typing import IO
 
 from rekindle.errors import ConfigError, missing_extra
@@ -48,31 +50,21 @@ class _WorkerProcess:
     served: int = 0
 
 
+@dataclass(eq=False)
 class VerifierPool:
-    """Grades (gold, text) pairs, several at once.
+    """Grades (gold, text) pairs, several at once."""
 
-    Args:
-        verifier: `exact`, `numeric` or `math`.
-        workers: processes; None: two for each core, since an answer that hangs is waited for.
-        timeout: seconds of wall clock for one answer.
-        memory: MiB of address space of a process.
-        recycle: answers after which a process is replaced.
-    """
+    verifier: str  # `exact`, `numeric` or `math`
+    _: KW_ONLY
+    workers: int | None = None  # None: two for each core, since an answer that hangs is waited for
+    timeout: float = 5.0  # seconds of wall clock for one answer
+    memory: int = 2048  # MiB of address space of a process
+    recycle: int = 1000  # answers after which a process is replaced
 
-    def __init__(
-        self,
-        verifier: str,
-        *,
-        workers: int | None = None,
-        timeout: float = 5.0,
-        memory: int = 2048,
-        recycle: int = 1000,
-    ) -> None:
+    def __post_init__(self) -> None:
         cores = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count()
-        self._verifier = verifier
-        self._nursery = Nursery([verifier, str(memory)])
-        self._size = workers or 2 * (cores or 1)
-        self._timeout, self._recycle = timeout, recycle
+        self._nursery = Nursery([self.verifier, str(self.memory)])
+        self._size = self.workers or 2 * (cores or 1)
         self._workers: list[_WorkerProcess] = []
         self._owner = os.getpid()
         atexit.register(self.close)
@@ -85,26 +77,30 @@ class VerifierPool:
         Raises:
             ConfigError: workers cannot be started.
         """
-        for worker in self._busy():
+        for worker in self._busy().values():
             self._end(worker)  # a call that an exception ended left it at an answer of its own
         requests = [
             json.dumps({"gold": gold, "text": text, "settings": read}) + "\n"
             for (gold, text), read in zip(answers, settings or [AS_READ] * len(answers), strict=True)
         ]
-        scores: list[Score | None] = [None] * len(answers)
-        waiting = deque(range(len(answers)))
+        scores = [Score.missing("error")] * len(answers)
+        waiting = deque(enumerate(requests))
         while waiting or self._busy():
             self._keep_up(len(waiting))
-            for worker in list(self._workers):
+            for worker in self._workers:
                 if waiting and worker.item is None:
-                    self._hand_over(worker, waiting, requests, scores)
-            for worker in self._look():
-                self._receive(worker, scores)
+                    worker.item, request = waiting.popleft()
+                    worker.deadline = time.monotonic() + self.timeout
+                    with suppress(ConnectionError):  # its process ended: `_receive` sees that
+                        worker.connection.sendall(request.encode())
+            for item, worker in self._look().items():
+                scores[item] = self._receive(worker)
             now = time.monotonic()
-            for worker in self._busy():
+            for item, worker in self._busy().items():
                 if worker.deadline <= now:
-                    self._lose(worker, scores, "timeout")
-        return [score if score is not None else Score.missing("error") for score in scores]
+                    scores[item] = Score.missing("timeout")
+                    self._end(worker)
+        return scores
 
     def close(self) -> None:
         """End all processes; a later `grade` starts them again. A forked copy of this process ends
@@ -121,69 +117,47 @@ class VerifierPool:
         return [worker.pid for worker in self._workers]
 
     def _keep_up(self, waiting: int) -> None:
-        for worker in [w for w in self._workers if w.item is None and w.served >= self._recycle]:
+        for worker in [w for w in self._workers if w.item is None and w.served >= self.recycle]:
             self._end(worker)
         idle = sum(worker.item is None for worker in self._workers)
         for _ in range(min(self._size - len(self._workers), waiting - idle)):
             try:
-                pid, connection = self._nursery.fork()
+                pid, link = self._nursery.fork()
             except OSError as error:
                 self.close()
                 raise ConfigError(
-                    f"workers of the verifier '{self._verifier}' do not start",
+                    f"workers of the verifier '{self.verifier}' do not start",
                     got="their process ended before it was ready",
                     wanted=f"python {' '.join(self._nursery.command)}",
                     fix="run that command to see why",
                 ) from error
-            self._workers.append(_WorkerProcess(pid, connection, connection.makefile("rb")))
+            self._workers.append(_WorkerProcess(pid, link, link.makefile("rb")))
 
-    def _hand_over(
-        self,
-        worker: _WorkerProcess,
-        waiting: deque[int],
-        requests: Sequence[str],
-        scores: list[Score | None],
-    ) -> None:
-        item = waiting.popleft()
-        worker.item, worker.deadline = item, time.monotonic() + self._timeout
-        try:
-            worker.connection.sendall(requests[item].encode())
-        except ConnectionError:
-            self._lose(worker, scores, "error: the process ended")
+    def _busy(self) -> dict[int, _WorkerProcess]:
+        """By the answers that they are at."""
+        return {worker.item: worker for worker in self._workers if worker.item is not None}
 
-    def _busy(self) -> list[_WorkerProcess]:
-        return [worker for worker in self._workers if worker.item is not None]
-
-    def _look(self) -> list[_WorkerProcess]:
+    def _look(self) -> dict[int, _WorkerProcess]:
+        """Those that replied, or ended, before the first deadline."""
         busy = self._busy()
-        if not busy:
-            return []
-        soonest = min(worker.deadline for worker in busy)
-        with selectors.DefaultSelector() as selector:
-            for worker in busy:
-                selector.register(worker.connection, selectors.EVENT_READ, worker)
-            ready = selector.select(max(0.0, soonest - time.monotonic()))
-        return [key.data for key, _ in ready]
+        soonest = min((worker.deadline for worker in busy.values()), default=0.0)
+        connections = [worker.connection for worker in busy.values()]
+        ready = connection.wait(connections, max(0.0, soonest - time.monotonic()))
+        return {item: worker for item, worker in busy.items() if worker.connection in ready}
 
-    def _receive(self, worker: _WorkerProcess, scores: list[Score | None]) -> None:
-        assert worker.item is not None
+    def _receive(self, worker: _WorkerProcess) -> Score:
         try:
             line = worker.replies.readline()
         except ConnectionError:
             line = b""
         if not line.endswith(b"\n"):
-            self._lose(worker, scores, "error: the process ended")
-            return
+            self._end(worker)
+            return Score.missing("error: the process ended")
         reply = json.loads(line)
-        scores[worker.item] = Score(reply["value"], reason=reply["reason"])
         worker.item, worker.served = None, worker.served + 1
         if reply["reason"] == "memory":
-            worker.served = self._recycle  # what it holds is not given back
-
-    def _lose(self, worker: _WorkerProcess, scores: list[Score | None], why: str) -> None:
-        if worker.item is not None:
-            scores[worker.item] = Score.missing(why)
-        self._end(worker)
+            worker.served = self.recycle  # what it holds is not given back
+        return Score(reply["value"], reason=reply["reason"])
 
     def _end(self, worker: _WorkerProcess) -> None:
         worker.replies.close()
@@ -193,11 +167,8 @@ class VerifierPool:
 
 
 class Nursery:
-    """Forks workers on request, ready in milliseconds, and ends them.
-
-    Args:
-        arguments: of `python -m rekindle.rewards.worker`.
-    """
+    """Forks workers on request, ready in milliseconds, and ends them; `arguments`: of the module
+    that they run."""
 
     def __init__(self, arguments: list[str]) -> None:
         self.command = ["-m", "rekindle.rewards.worker", *arguments]
@@ -270,8 +241,6 @@ def check_pooled(verifier: str) -> None:
     Raises:
         MissingExtraError: math-verify is missing.
     """
-    from importlib.util import find_spec
-
     if verifier == "math" and find_spec("math_verify") is None:
         raise missing_extra("math-verify", extra="math", needed_for="verifier: math")
 

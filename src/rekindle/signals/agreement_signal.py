@@ -28,12 +28,13 @@ import numpy as np
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import sampler_for
-from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster, wilson
+from rekindle.evals.intervals import RESAMPLES, Floats, Interval, cluster, percentiles, wilson
 from rekindle.evals.passk import avg_at_k
 from rekindle.records import Problem
 from rekindle.rewards.answers import same_answer
-from rekindle.signals.findings import Finding, Measurement, Sentences, by_name, measurement, point
-from rekindle.tasks.task import Grader, Task, grade_all
+from rekindle.signals.answers import sample_answers
+from rekindle.signals.findings import Finding, Measurement, Sentences, by_name, point
+from rekindle.tasks.task import Grader, Task
 
 ENOUGH = 32  # agreed answers
 _SAYS = Sentences("agreement")
@@ -58,18 +59,16 @@ def measure_agreement(
         sft: as in `agreement_finding`.
     """
     coldest = config.model_copy(update={"temperature": 0.0, "top_p": 1.0})
-    right, answers_by = [], []
-    for model in (policy, weak):
-        rollouts = sampler_for(model).sample(problems, samples=1, config=coldest, seed=0)
-        pairs = [(rollout.problem, rollout.text) for rollout in rollouts]
-        scores = grade_all(grader, pairs)
-        right.append(np.array([math.nan if s.value is None else s.value for s in scores]))
-        answers_by.append([task.answer_of(problem, text) for problem, text in pairs])
-    both = list(zip(*answers_by, strict=True))
+    own, other = (
+        sample_answers(sampler_for(model), grader, problems, samples=1, config=coldest)
+        for model in (policy, weak)
+    )
+    said = ([task.answer_of(problem, text) for problem, text in one.pairs] for one in (own, other))
+    both = list(zip(*said, strict=True))
     return agreement_finding(
         np.array([same_answer(mine, theirs) for mine, theirs in both]),
-        weak_P=right[1],
-        own_P=right[0],
+        weak_P=np.array(other.accepted),
+        own_P=np.array(own.accepted),
         sampled_P=avg_at_k(sampled_PK),
         answered_P=np.array([mine is not None and theirs is not None for mine, theirs in both]),
         sft=sft,
@@ -103,15 +102,15 @@ def agreement_finding(
     label_P = (weak_P[same_P] > 0.5).astype(float)
     gain = cluster(label_P - sampled_P[same_P], bounds=(-1.0, 1.0))
     rows = [
-        measurement("agree", agree, "both say the same, of answered"),
+        Measurement("agree", *agree, "both say the same, of answered"),
         _right("right/weak", weak_P, "the weak model's answers"),
         _right("right/own", own_P, "the model's own answers, to the same problems"),
         _right("right/agreed", weak_P[same_P], "what both say, where they agree"),
-        measurement("right/picked", _picked(same_P, weak_P), "agreed minus all weak answers"),
-        measurement(
-            "right/sampled", cluster(sampled_P[same_P]), "the model's samples, where they agree"
+        Measurement("right/picked", *_picked(same_P, weak_P), "agreed minus all weak answers"),
+        Measurement(
+            "right/sampled", *cluster(sampled_P[same_P]), "the model's samples, where they agree"
         ),
-        measurement("right/gain", gain, "agreed minus sampled, where they agree"),
+        Measurement("right/gain", *gain, "agreed minus sampled, where they agree"),
         _right("right/weak/disagreed", weak_P[~same_P], "the weak model's, where they disagree"),
         _right("right/own/disagreed", own_P[~same_P], "the model's own, where they disagree"),
         point("unanswered", silent, len(there_P), "problems without an answer by one of the two"),
@@ -141,7 +140,7 @@ def _judged(rows: list[Measurement], sft: str | None) -> Finding:
 
 
 def _right(name: str, values_P: Floats, meaning: str) -> Measurement:
-    return measurement(name, wilson(float((values_P > 0.5).sum()), len(values_P)), meaning)
+    return Measurement(name, *wilson(float((values_P > 0.5).sum()), len(values_P)), meaning)
 
 
 def _picked(same_P: np.ndarray, weak_P: Floats) -> Interval:
@@ -158,7 +157,4 @@ def _picked(same_P: np.ndarray, weak_P: Floats) -> Interval:
     kept = same[drawn].sum(axis=1)
     usable = kept > 0
     wins = (same * right)[drawn].sum(axis=1)[usable] / kept[usable]
-    differences = wins - right[drawn].mean(axis=1)[usable]
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(differences, [tail, 1 - tail])
-    return Interval(value, float(low), float(high), n)
+    return Interval(value, *percentiles(wins - right[drawn].mean(axis=1)[usable]), n)

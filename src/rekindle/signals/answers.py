@@ -15,8 +15,9 @@ import numpy as np
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.sampler import Sampler
 from rekindle.evals.intervals import Floats, wilson
+from rekindle.loops.rollouts import known
 from rekindle.records import Problem
-from rekindle.signals.findings import Measurement, measurement
+from rekindle.signals.findings import Measurement
 from rekindle.tasks.task import Grader, grade_all
 
 
@@ -50,26 +51,29 @@ def sample_answers(
     *,
     samples: int,
     config: SampleConfig,
-    seed: int = 0,
     check: Grader | None = None,
 ) -> Answers:
-    """`samples` answers to each problem, graded.
+    """`samples` answers to each problem, graded as by `verdicts`."""
+    rollouts = sampler.sample(problems, samples=samples, config=config, seed=0)
+    pairs = [(rollout.problem, rollout.text) for rollout in rollouts]
+    cut = [float(rollout.finish == "length") for rollout in rollouts]
+    return Answers(pairs, samples, *verdicts(grader, pairs, check=check), cut)
+
+
+def verdicts(
+    grader: Grader, pairs: Sequence[tuple[Problem, str]], *, check: Grader | None
+) -> tuple[list[float], list[float] | None, Counter[str]]:
+    """`accepted`, `true` and `missing` of `Answers`.
 
     `true` is what `check` says; without one, the part of that name of the scores.
     """
-    rollouts = sampler.sample(problems, samples=samples, config=config, seed=seed)
-    pairs = [(rollout.problem, rollout.text) for rollout in rollouts]
     scores = grade_all(grader, pairs)
-    accepted = [math.nan if score.value is None else score.value for score in scores]
-    if check is None:
-        parts = [score.parts.get("true") for score in scores]
-    else:
+    parts = [score.parts.get("true") for score in scores]
+    if check is not None:
         parts = [score.value for score in grade_all(check, pairs)]
-    stronger = any(part is not None for part in parts)
-    true = [math.nan if part is None else part for part in parts]
+    true = None if all(part is None for part in parts) else [known(part) for part in parts]
     reasons = Counter(score.reason for score in scores if score.reason is not None)
-    cut = [float(rollout.finish == "length") for rollout in rollouts]
-    return Answers(pairs, samples, accepted, true if stronger else None, reasons, cut)
+    return [known(score.value) for score in scores], true, reasons
 
 
 def share_row(
@@ -82,9 +86,9 @@ def share_row(
         if condition > 0.5 and not math.isnan(value)
     ]
     if not kept:
-        return measurement(name, wilson(0, 0), meaning)
+        return Measurement(name, *wilson(0, 0), meaning)
     entered = Counter(key for key, _ in kept)
     outcomes = max(1, len(kept) ** 2 // sum(m * m for m in entered.values()))
     share = sum(good for _, good in kept) / len(kept)
     interval = wilson(share * outcomes, outcomes)
-    return measurement(name, interval._replace(n=len(entered)), meaning)
+    return Measurement(name, *interval._replace(n=len(entered)), meaning)

@@ -18,13 +18,15 @@ import numpy as np
 import yaml
 
 from rekindle.errors import DataError
-from rekindle.evals.compare import LOWER_IS_BETTER, Difference, compare
+from rekindle.evals.compare import LOWER_IS_BETTER, compare
 from rekindle.evals.intervals import cluster
 from rekindle.evals.reading import Eval, read_eval
 from rekindle.files import read_jsonl
+from rekindle.loops.rollouts import known
 from rekindle.methods.self_rewarding.rounds import ROUNDS
-from rekindle.signals.findings import Finding, Measurement, measurement, point
+from rekindle.signals.findings import Finding, Health, Measurement, point
 from rekindle.signals.run_rounds import ONE, JudgedRound
+from rekindle.signals.texts import refusal
 
 PART = 10  # a tenth of the steps counts as the first ones, a tenth as the last
 FEW = 8  # steps; with fewer their mean has no interval
@@ -68,12 +70,8 @@ def read_baseline(directory: Path) -> Baseline:
     """
     log, round_log = directory / "metrics.jsonl", directory / "stages" / ROUNDS
     if not log.exists():
-        raise DataError(
-            f"{directory} is not a run",
-            got="no metrics.jsonl in it" if directory.is_dir() else "no directory",
-            wanted="a directory that `rekindle train` has made, with metrics.jsonl in it",
-            fix="check the path, or leave --run out",
-        )
+        got = "no metrics.jsonl in it" if directory.is_dir() else "no directory"
+        raise refusal(DataError, "not-a-run", got, run=directory)
     steps = read_jsonl(log)
     rounds = _rounds(round_log) if round_log.exists() else []
     groups = _first_and_last(log, steps, [f"groups/{name}" for name in _GROUPS])
@@ -81,12 +79,8 @@ def read_baseline(directory: Path) -> Baseline:
     config = _config(directory)
     curve = None if groups or rounds else _curve(directory, log, steps)
     if not rounds and not groups and curve is None:
-        raise DataError(
-            f"run {directory} says nothing of a signal",
-            got=sorted({key for _, row in steps for key in row})[:20],
-            wanted="a run of SFT, or of a group-relative or self-rewarding method",
-            fix="leave --run out",
-        )
+        keys = sorted({key for _, row in steps for key in row})
+        raise refusal(DataError, "run-without-signal", keys[:20], run=directory)
     task, model = (config.get(name) for name in ("task", "model"))
     named = None
     if isinstance(task, Mapping) and "name" in task:
@@ -109,13 +103,8 @@ def check_alike(baseline: Baseline, directory: Path, *, task: RunTask | None, mo
     unlike = []
     if theirs is not None and task is not None:
         if theirs.name != task.name:
-            raise DataError(
-                f"run {directory} is of another task",
-                got=f"task '{theirs.name}'",
-                wanted=f"'{task.name}', the task that is diagnosed",
-                why="its shares of groups and its group size say nothing of these problems",
-                fix="give a run of this task, or leave --run out",
-            )
+            got = f"task '{theirs.name}'"
+            raise refusal(DataError, "run-of-another-task", got, run=directory, task=task.name)
         pairs = (("path", theirs.path, task.path), ("levels", theirs.levels, task.levels))
         unlike = [
             f"{key} {other} (here {ours})"
@@ -143,13 +132,7 @@ def _number(row: Mapping[str, object], key: str, where: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise DataError(
-            f"{where}: '{key}' is not a number",
-            got=value,
-            wanted="a number or null, as `rekindle train` writes it",
-            why="the run's file is damaged, or was changed",
-            fix="restore the file, or leave --run out",
-        )
+        raise refusal(DataError, "not-a-number", value, where=where, key=key)
     return float(value)
 
 
@@ -192,9 +175,7 @@ def _config(directory: Path) -> Mapping[str, object]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read", got=str(error), fix="restore it, or leave --run out"
-        ) from error
+        raise refusal(DataError, "unreadable", str(error), path=path) from error
     return config if isinstance(config, dict) else {}
 
 
@@ -225,7 +206,7 @@ def _first_and_last(
                 else:
                     top = math.inf if key in _SFT else 1.0
                     interval = cluster(np.array(few), bounds=(0.0, top))
-                    rows.append(measurement(name, interval, meaning))
+                    rows.append(Measurement(name, *interval, meaning))
     return rows
 
 
@@ -238,73 +219,59 @@ def _curve(
         return None
     evals = [_evaluation(path) for path in (directory / "eval").glob("step-*.json")]
     evals.sort(key=itemgetter("step"))
-    metrics = [m for m in CURVE if evals and all(_is_known(e, m) for e in evals)]
+    cells = [one["metrics"] for one in evals]
+    metrics = [
+        m for m in CURVE if cells and all(m in c and c[m]["value"] is not None for c in cells)
+    ]
     for metric in metrics:
         rows += [_cell(result, metric) for result in evals]
+    state, shown = "not settled", "there is no held-out curve (two evaluations at least)"
+    if len(evals) > 1 and metrics:
+        state, shown = _held_out(evals, metrics[0])
     trained = f"the loss went from {rows[0].value:.3g} to {rows[1].value:.3g}"
-    if len(evals) < 2 or not metrics:
-        verdict = f"{trained}; there is no held-out curve (two evaluations at least)."
-        return Finding("sft", "not settled", "between", f"The run: {verdict}", rows)
+    health: Health = "well" if state == "still improving" else "between"
+    return Finding("sft", state, health, f"The run: {trained}; {shown}.", rows)
+
+
+def _held_out(evals: Sequence[Eval], metric: str) -> tuple[str, str]:
+    """The state of a held-out curve, and what it rests on."""
     last = evals[-1]
     middle = min(evals[:-1], key=lambda result: abs(result["step"] - last["step"] / 2))
     try:
-        difference = compare(middle, last, metric=metrics[0])
+        found = compare(middle, last, metric=metric)
     except DataError as error:
-        verdict = f"The run: {trained}; its evaluations: {error.what}."
-        return Finding("sft", "not settled", "between", verdict, rows)
-    state = _direction(difference, metrics[0])
-    change = f"{difference.value:+.3g} [{difference.ci_low:.3g}, {difference.ci_high:.3g}]"
-    verdict = (
-        f"The run: {trained}; held out it is {state} from step {middle['step']} to "
-        f"{last['step']} ({metrics[0]} {change})."
-    )
-    return Finding("sft", state, "well" if state == "still improving" else "between", verdict, rows)
-
-
-def _direction(difference: Difference, metric: str) -> str:
-    low, high = difference.ci_low, difference.ci_high
+        return "not settled", f"its evaluations: {error.what}"
+    low, high = found.ci_low, found.ci_high
     if metric in LOWER_IS_BETTER:
         low, high = -high, -low
-    if low > 0:
-        return "still improving"
-    if high < 0:
-        return "falling"
-    return "flat" if low > -LEVEL_WITHIN and high < LEVEL_WITHIN else "not settled"
+    if low > 0 or high < 0:
+        state = "still improving" if low > 0 else "falling"
+    else:
+        state = "flat" if low > -LEVEL_WITHIN and high < LEVEL_WITHIN else "not settled"
+    change = f"{metric} {found.value:+.3g} [{found.ci_low:.3g}, {found.ci_high:.3g}]"
+    steps = f"from step {middle['step']} to {last['step']}"
+    return state, f"held out it is {state} {steps} ({change})"
 
 
 def _evaluation(path: Path) -> Eval:
     """An evaluation whose cells are numbers with their bounds."""
     result = read_eval(path)
     if _number(result, "step", str(path)) is None:
-        raise _not_an_evaluation(path, result.get("step"), "'step', a number")
+        wanted = "'step', a number"
+        raise refusal(DataError, "not-an-evaluation", None, path=path, wanted=wanted)
     cells: Mapping[str, object] = result["metrics"]
     for name, cell in cells.items():
         keys = "value", "ci_low", "ci_high", "n"
         if not isinstance(cell, dict) or any(key not in cell for key in keys):
-            raise _not_an_evaluation(path, {name: cell}, f"{', '.join(keys)} of '{name}'")
+            wanted = f"{', '.join(keys)} of '{name}'"
+            raise refusal(DataError, "not-an-evaluation", {name: cell}, path=path, wanted=wanted)
         for key in keys:
             _number(cell, key, f"{path}, {name}")
     return result
 
 
-def _not_an_evaluation(path: Path, got: object, wanted: str) -> DataError:
-    return DataError(
-        f"{path} is no evaluation of a run",
-        got=got,
-        wanted=wanted,
-        why="the run's file is damaged, or another version wrote it",
-        fix="restore the file, or leave --run out",
-    )
-
-
-def _is_known(result: Eval, metric: str) -> bool:
-    cell = result["metrics"].get(metric)
-    return cell is not None and cell["value"] is not None
-
-
 def _cell(result: Eval, metric: str) -> Measurement:
     cell = result["metrics"][metric]
-    numbers = (cell["value"], cell["ci_low"], cell["ci_high"])
-    value, low, high = (math.nan if number is None else number for number in numbers)
+    value, low, high = known(cell["value"]), known(cell["ci_low"]), known(cell["ci_high"])
     name, meaning = f"run/{metric}@{result['step']}", f"held out, after step {result['step']}"
     return Measurement(name, value, low, high, cell["n"], meaning)

@@ -7,39 +7,25 @@ Options are checked before torch is loaded: a mistake is answered at once. Advic
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from rekindle.engine.config import ModelConfig
+from rekindle.engine.config import ModelConfig, TaskConfig
 from rekindle.errors import ConfigError, DataError, did_you_mean
-from rekindle.signals.remedies import ENOUGH, DiagnoseSettings, Subject
+from rekindle.signals.remedies import ENOUGH, DiagnoseOptions, DiagnoseSettings, Subject
+from rekindle.signals.texts import refusal
 from rekindle.training.evaluation import settings_of
 from rekindle.training.recipe import checked, with_overrides
 
 if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
-    from rekindle.signals.diagnosis import Diagnosis, Inputs
+    from rekindle.signals.baseline import Baseline
+    from rekindle.signals.diagnosis import Diagnosis
     from rekindle.tasks import Task
     from rekindle.tasks.own import TaskSource
     from rekindle.tasks.pairs import PairRow
     from rekindle.tasks.task import Grader
-
-
-class DiagnoseOptions(NamedTuple):
-    """The arguments of `diagnose`."""
-
-    model: str
-    weak: str | None
-    problems: int
-    samples: int
-    group_size: int | None
-    levels: tuple[str, ...] | None
-    check: str | None
-    run: Path | None
-    pairs: str | Path | Sequence[PairRow] | None
-    signals: tuple[str, ...] | None
-    overrides: Sequence[str]
-    for_study: bool
 
 
 def diagnose(
@@ -103,17 +89,6 @@ def diagnose(
     return _diagnose_pairs(options) if task is None else _diagnose_on_task(options, task)
 
 
-def _missing_task(got: str) -> ConfigError:
-    """The error where `got` needs a task, and there is none."""
-    return ConfigError(
-        "--task is missing",
-        got=got,
-        wanted="--task, or only --pairs FILE or --run of a self-rewarding method",
-        why="every signal but that of pairs is measured on a task's problems",
-        fix="give --task: a name of `rekindle tasks`, a .jsonl file or a directory of splits",
-    )
-
-
 def _check_options(options: DiagnoseOptions) -> None:
     from rekindle.signals.findings import ORDER
 
@@ -125,17 +100,12 @@ def _check_options(options: DiagnoseOptions) -> None:
         ("group-size", options.group_size, group, "give the group size of your recipe"),
     ):
         if value is not None and value < 2:
-            raise ConfigError(
-                f"--{name} is too small", got=value, wanted="2 or more", why=why, fix=fix
-            )
+            raise refusal(ConfigError, "too-small", value, name=name, why=why, fix=fix)
     for name in options.signals or ():
         if name not in ORDER:
-            raise ConfigError(
-                f"there is no signal '{name}'",
-                got=f"--signals {','.join(options.signals or ())}",
-                wanted=f"names of {', '.join(ORDER)}, with commas between",
-                fix=did_you_mean(name, ORDER),
-            )
+            known, fix = ", ".join(ORDER), did_you_mean(name, ORDER)
+            got = f"--signals {','.join(options.signals or ())}"
+            raise refusal(ConfigError, "unknown-signal", got, name=name, known=known, fix=fix)
 
 
 def _diagnose_on_task(options: DiagnoseOptions, source: str | Path | TaskSource) -> Diagnosis:
@@ -143,32 +113,29 @@ def _diagnose_on_task(options: DiagnoseOptions, source: str | Path | TaskSource)
 
     task = source if isinstance(source, str | Path) else own_task(source)
     settings = _settings(options, task)
-    if options.weak is not None:
-        _check_other_place(options, settings.model)
+    _check_other_place(options, settings.model)
     from rekindle.engine.device import seed_everything, set_threads
-    from rekindle.signals.diagnosis import Diagnosis, measure
+    from rekindle.loops.reward_scores import open_scorer
+    from rekindle.signals.diagnosis import Inputs, measure
     from rekindle.training.parts import open_task
 
     loaded = open_task(settings.task) if isinstance(task, str | Path) else task
-    inputs = _load(options, settings, loaded)
-    parameters = sum(p.numel() for p in inputs.policy.model.parameters())
+    pairs, baseline = _read_pairs(options.pairs), _read_run(options, settings.task)
+    check = _stronger_check(options.check, settings, loaded)
+    scorer = open_scorer(settings.reward, loaded, device=settings.model.device)
+    policy, weak = _load_models(options, settings.model)
+    parameters = sum(p.numel() for p in policy.model.parameters())
     set_threads(settings.device.threads, parameters=parameters)
     seed_everything(0, deterministic=settings.device.deterministic)
-    measured = measure(inputs, options.signals, problems=options.problems, samples=options.samples)
-    subject = None
-    if options.for_study:
-        train = _count_train(loaded, options.problems, settings.task.levels)
-        subject = Subject(
-            settings, parameters, options.weak, options.problems, train, inputs.group(), loaded
-        )
-    return Diagnosis(
-        options.model,
-        loaded.name,
-        options.weak,
-        tuple(measured.findings),
-        measured.missing,
-        subject,
+    given = Inputs(options, settings, policy, weak, loaded, scorer, pairs, baseline, check)
+    diagnosis = measure(given)
+    if not options.for_study:
+        return diagnosis
+    train = _count_train(loaded, options.problems, settings.task.levels)
+    subject = Subject(
+        settings, parameters, options.weak, options.problems, train, given.group(), loaded
     )
+    return replace(diagnosis, subject=subject)
 
 
 def _settings(options: DiagnoseOptions, task: str | Path | Task) -> DiagnoseSettings:
@@ -176,51 +143,23 @@ def _settings(options: DiagnoseOptions, task: str | Path | Task) -> DiagnoseSett
     name = str(task) if isinstance(task, str | Path) else task.name
     settings = settings_of(DiagnoseSettings, options.model, name, options.overrides)
     if settings.sample.temperature == 0:
-        raise ConfigError(
-            "sample.temperature is 0",
-            got="--set sample.temperature=0",
-            wanted="a temperature above 0, as in training",
-            why="greedy answers to one problem are all the same, so groups would say nothing",
-            fix="--set sample.temperature=1.0",
-        )
+        raise refusal(ConfigError, "greedy", "--set sample.temperature=0")
     if options.levels is None:
         return settings
     narrowed = settings.task.model_copy(update={"levels": options.levels})
     return settings.model_copy(update={"task": narrowed})
 
 
-def _load(options: DiagnoseOptions, settings: DiagnoseSettings, task: Task) -> Inputs:
-    """Models, pairs, a baseline run and a reward model, read and checked."""
-    from rekindle.loops.reward_scores import open_scorer
+def _read_run(options: DiagnoseOptions, task: TaskConfig | None) -> Baseline:
+    """What a baseline run says, of this task where there is one; nothing without a run."""
     from rekindle.signals.baseline import Baseline, RunTask, check_alike, read_baseline
-    from rekindle.signals.diagnosis import Inputs
-    from rekindle.training.train import sampling
 
-    config = settings.task
-    pairs = _read_pairs(options.pairs)
-    baseline = Baseline([], [])
-    if options.run is not None:
-        baseline = read_baseline(options.run)
-        named = RunTask(config.name, config.path, config.levels)
-        check_alike(baseline, options.run, task=named, model=options.model)
-    check = _stronger_check(options.check, settings, task)
-    scorer = open_scorer(settings.reward, task, device=settings.model.device)
-    policy, weak = _load_models(options, settings.model)
-    source = settings.reward.source
-    return Inputs(
-        policy,
-        weak,
-        task,
-        config.brittle,
-        config.levels,
-        sampling(settings.sample, task),
-        scorer,
-        pairs,
-        baseline,
-        check,
-        options.group_size,
-        source if source in ("random", "oracle") else None,
-    )
+    if options.run is None:
+        return Baseline([], [])
+    baseline = read_baseline(options.run)
+    named = None if task is None else RunTask(task.name, task.path, task.levels)
+    check_alike(baseline, options.run, task=named, model=options.model)
+    return baseline
 
 
 def _read_pairs(pairs: str | Path | Sequence[PairRow] | None) -> Sequence[PairRow]:
@@ -234,12 +173,7 @@ def _read_pairs(pairs: str | Path | Sequence[PairRow] | None) -> Sequence[PairRo
     for i, pair in enumerate(pairs):
         lacking = [name for name in ("prompt", "chosen", "rejected") if name not in pair]
         if lacking:
-            raise DataError(
-                f"pairs[{i}] has no '{lacking[0]}'",
-                got=sorted(pair),
-                wanted="prompt, chosen, rejected",
-                why="a pair is a better and a worse answer to one prompt",
-            )
+            raise refusal(DataError, "half-a-pair", sorted(pair), i=i, name=lacking[0])
     return [{"id": str(i), **pair} for i, pair in enumerate(pairs)]
 
 
@@ -269,47 +203,24 @@ def _load_models(options: DiagnoseOptions, config: ModelConfig) -> tuple[Policy,
 
 
 def _same_model(options: DiagnoseOptions, how: str) -> ConfigError:
-    return ConfigError(
-        "--weak is the same model as --model",
-        got=f"--model {options.model}, --weak {options.weak}: {how}",
-        wanted="another model: an earlier checkpoint, or a weaker one",
-        why="beside itself a model is neither weaker nor stronger, so nothing would be found",
-        fix="give another --weak, or leave it out",
-    )
+    got = f"--model {options.model}, --weak {options.weak}: {how}"
+    return refusal(ConfigError, "same-model", got)
 
 
 def _stronger_check(name: str | None, settings: DiagnoseSettings, task: Task) -> Grader | None:
     """The check beside the training verifier: another verifier on the same rows."""
     if name is None:
         return None
-    from dataclasses import replace
-
     from rekindle.tasks.rows import Listed, check_verifier
 
     if not isinstance(task, Listed):
-        raise ConfigError(
-            f"--check {name} needs a task from a file",
-            got=f"task '{task.name}'",
-            wanted="a .jsonl file, a directory of splits, or task.name=hub",
-            why="a generated task has one check, its own",
-            fix="leave --check out, or make its verifier brittle: --set task.brittle=0.5",
-        )
+        raise refusal(ConfigError, "check-of-generated", f"task '{task.name}'", name=name)
     if name == task.verifier:
-        raise ConfigError(
-            f"--check {name} is the training verifier",
-            got=f"task.verifier {task.verifier}",
-            wanted="another one, which accepts what that rejects",
-            why="the same check beside itself finds nothing",
-            fix="set task.verifier to what training uses, e.g. --set task.verifier=exact",
-        )
+        got = f"task.verifier {task.verifier}"
+        raise refusal(ConfigError, "check-of-training", got, name=name)
     if settings.task.brittle:
-        raise ConfigError(
-            "--check and task.brittle are both set",
-            got=f"--check {name}, task.brittle {settings.task.brittle:g}",
-            wanted="one of them",
-            why="with task.brittle the stronger check is the task's own",
-            fix="leave one out",
-        )
+        got = f"--check {name}, task.brittle {settings.task.brittle:g}"
+        raise refusal(ConfigError, "two-checks", got)
     return replace(task, verifier=check_verifier(name))
 
 
@@ -330,17 +241,14 @@ def _diagnose_pairs(options: DiagnoseOptions) -> Diagnosis:
     _check_no_task(options, named="task" in tree)
     settings = checked(DiagnoseSettings, tree, "")
     from rekindle.engine.policy import Policy
-    from rekindle.signals.baseline import Baseline, check_alike, read_baseline
     from rekindle.signals.diagnosis import Diagnosis
     from rekindle.signals.findings import ORDER
     from rekindle.signals.pair_signal import measure_pairs
 
-    pairs, baseline = _read_pairs(options.pairs), Baseline([], [])
-    if options.run is not None:
-        baseline = read_baseline(options.run)
-        check_alike(baseline, options.run, task=None, model=options.model)
+    pairs, baseline = _read_pairs(options.pairs), _read_run(options, None)
     if not pairs and not baseline.rounds:
-        raise _missing_task(f"--run {options.run}, which has no rounds of self-rewarding")
+        got = f"--run {options.run}, which has no rounds of self-rewarding"
+        raise refusal(ConfigError, "no-task", got)
     finding = measure_pairs(Policy.load(settings.model), pairs, baseline.rounds)
     others = () if options.signals else tuple(name for name in ORDER if name != finding.signal)
     missing = dict.fromkeys(others, "needs --task")
@@ -359,4 +267,4 @@ def _check_no_task(options: DiagnoseOptions, *, named: bool) -> None:
     if options.pairs is None and options.run is None:
         given.append("neither --pairs nor --run")
     if given:
-        raise _missing_task(", ".join(given))
+        raise refusal(ConfigError, "no-task", ", ".join(given))

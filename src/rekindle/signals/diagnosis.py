@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from rekindle.engine.config import SampleConfig
 from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import sampler_for
@@ -18,12 +17,13 @@ from rekindle.rewards.reward_model import Scorer
 from rekindle.signals.agreement_signal import measure_agreement
 from rekindle.signals.answers import Answers, sample_answers, share_row
 from rekindle.signals.baseline import Baseline
-from rekindle.signals.findings import ORDER, Finding, conclusion, measurement, point
+from rekindle.signals.findings import ORDER, Finding, Measurement, conclusion, point
 from rekindle.signals.group_signal import GROUP, group_finding
 from rekindle.signals.pair_signal import measure_pairs
-from rekindle.signals.remedies import Subject
-from rekindle.signals.reward_signal import measure_reward
+from rekindle.signals.remedies import DiagnoseOptions, DiagnoseSettings, Subject
+from rekindle.signals.reward_signal import CONTROLS, measure_reward
 from rekindle.signals.sft_signal import has_signal, saturation
+from rekindle.signals.texts import refusal
 from rekindle.signals.verifier_signal import (
     Solutions,
     grade_solutions,
@@ -34,6 +34,7 @@ from rekindle.tasks.brittle import BrittleVerifier
 from rekindle.tasks.pairs import PairRow
 from rekindle.tasks.rows import Listed
 from rekindle.tasks.task import Grader, Task
+from rekindle.training.train import sampling
 
 MIX = "sft, mixed"  # what --weak adds to sft, where it cannot be measured
 _SAMPLED = ("groups", "verifier", "reward", "agreement")  # what sampled answers are needed for
@@ -49,26 +50,24 @@ NEEDS = {
 class Inputs(NamedTuple):
     """What is measured, and with what; None or empty: not given."""
 
+    options: DiagnoseOptions
+    settings: DiagnoseSettings
     policy: Policy
     weak: Policy | None
     task: Task
-    brittle: float
-    levels: tuple[str, ...] | None
-    sample: SampleConfig
     scorer: Scorer | None
     pairs: Sequence[PairRow]
     baseline: Baseline
-    check: Grader | None = None
-    group_size: int | None = None
-    control: str | None = None  # the scorer's, "random" or "oracle"
+    check: Grader | None
 
     def grader(self) -> Grader:
         """The verifier of training."""
-        return BrittleVerifier(self.task, self.brittle) if self.brittle else self.task
+        brittle = self.settings.task.brittle
+        return BrittleVerifier(self.task, brittle) if brittle else self.task
 
     def group(self) -> int:
         """Answers of a group in training: as given, as in the baseline run, or 8."""
-        return self.group_size or self.baseline.group_size or GROUP
+        return self.options.group_size or self.baseline.group_size or GROUP
 
 
 class Remedy(NamedTuple):
@@ -125,27 +124,19 @@ class Diagnosis:
 _Lists = Callable[[Split], list[Problem]]  # the problems of a split, listed once
 
 
-class Measured(NamedTuple):
-    """Findings in the order of `ORDER`; `missing`: what each of the others needs."""
-
-    findings: list[Finding]
-    missing: dict[str, str]
-
-
-def measure(
-    given: Inputs, wanted: Sequence[str] | None, *, problems: int, samples: int
-) -> Measured:
-    """Measure the `wanted` signals; None: every one for which there is what it needs.
+def measure(given: Inputs) -> Diagnosis:
+    """Measure the signals that are wanted; None: every one for which there is what it needs.
 
     Raises:
         ConfigError: a signal is named that cannot be measured.
         DataError: the task has too few problems, or a row cannot be read.
     """
-    names = ORDER if wanted is None else wanted
+    options, wanted = given.options, given.options.signals
+    names, levels = ORDER if wanted is None else wanted, given.settings.task.levels
 
     @cache
     def lists(split: Split) -> list[Problem]:
-        return given.task.problems(split, count=problems, seed=0, levels=given.levels)
+        return given.task.problems(split, count=options.problems, seed=0, levels=levels)
 
     missing = _missing(given, names, lists)
     answers = None
@@ -154,25 +145,23 @@ def measure(
             sampler_for(given.policy),
             given.grader(),
             lists("train"),
-            samples=samples,
-            config=given.sample,
+            samples=options.samples,
+            config=sampling(given.settings.sample, given.task),
             check=given.check,
         )
         if "verifier" in names and answers.true is None:
             missing["verifier"] = NEEDS["verifier"]
     if wanted is not None and missing:
         name, why = next(iter(missing.items()))
-        raise ConfigError(
-            f"signal '{name}' cannot be measured",
-            got=f"--signals {','.join(wanted)}",
-            why=why,
-            fix="give what it needs, or leave it out of --signals",
-        )
+        got = f"--signals {','.join(wanted)}"
+        raise refusal(ConfigError, "not-measurable", got, name=name, why=why)
     kept = [name for name in ORDER if name in names and name not in missing]
     mixing = _unmixed(given) if "sft" in kept else None
     findings = _findings(given, kept, lists, answers, mixed=mixing is None)
     missing = {name: missing[name] for name in ORDER if name in missing}
-    return Measured(findings, missing if mixing is None else {**missing, MIX: mixing})
+    if mixing is not None:
+        missing[MIX] = mixing
+    return Diagnosis(options.model, given.task.name, options.weak, tuple(findings), missing)
 
 
 def _missing(given: Inputs, names: Sequence[str], lists: _Lists) -> dict[str, str]:
@@ -231,19 +220,19 @@ def _findings(
     if answers is not None:
         sft = _trainable(given, lists, findings.get("sft"))
         findings |= _of_answers(given, names, answers, sft, solutions)
+        if "agreement" in names and given.weak is not None:
+            findings["agreement"] = measure_agreement(
+                given.policy,
+                given.weak,
+                given.task,
+                given.grader(),
+                lists("train"),
+                config=sampling(given.settings.sample, given.task),
+                sampled_PK=answers.table(answers.accepted),
+                sft=sft,
+            )
     if "pairs" in names:
         findings["pairs"] = measure_pairs(given.policy, given.pairs, given.baseline.rounds)
-    if "agreement" in names and given.weak is not None and answers is not None:
-        findings["agreement"] = measure_agreement(
-            given.policy,
-            given.weak,
-            given.task,
-            given.grader(),
-            lists("train"),
-            config=given.sample,
-            sampled_PK=answers.table(answers.accepted),
-            sft=_trainable(given, lists, findings.get("sft")),
-        )
     return [findings[name] for name in ORDER if name in findings]
 
 
@@ -266,10 +255,11 @@ def _trainable(given: Inputs, lists: _Lists, sft: Finding | None) -> str | None:
     if sft is None or not has_signal(sft):
         return None
     if isinstance(given.task, Listed):
+        levels = given.settings.task.levels
         rows = [
             problem
             for problem in given.task.splits.get("train", ())
-            if given.levels is None or problem.level in given.levels
+            if levels is None or problem.level in levels
         ]
     else:
         rows = lists("train")
@@ -290,8 +280,10 @@ def _of_answers(
     The verifier is judged wherever there is a stronger check, named among the signals or not.
     """
     findings: dict[str, Finding] = {}
+    source = given.settings.reward.source
+    control = source if source in CONTROLS else None
     if "reward" in names and given.scorer is not None:
-        findings["reward"] = measure_reward(given.scorer, answers, control=given.control)
+        findings["reward"] = measure_reward(given.scorer, answers, control=control)
     verifier = None
     if answers.true is not None:
         verifier = verifier_finding(
@@ -299,7 +291,7 @@ def _of_answers(
             answers.true,
             answers.ids(),
             reward=findings.get("reward"),
-            control=given.control,
+            control=control,
         )
         if "verifier" in names:
             findings["verifier"] = verifier
@@ -310,7 +302,7 @@ def _of_answers(
             for reason, count in answers.missing.most_common(3)
         ]
         truncated = cluster(answers.table(answers.cut).mean(axis=1))
-        more.append(measurement("truncated", truncated, "answers that the limit cut off, share"))
+        more.append(Measurement("truncated", *truncated, "answers that the limit cut off, share"))
         findings["groups"] = group_finding(
             answers.table(answers.accepted),
             size=given.group(),

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
-from typing import Literal, NamedTuple, NotRequired, TypedDict
+from typing import Literal, NamedTuple
 
-import yaml
-
-from rekindle.evals.intervals import Interval
+from rekindle.signals.texts import texts
 
 ORDER = ("sft", "groups", "verifier", "reward", "pairs", "agreement")  # the signals
 Health = Literal["well", "between", "out"]
@@ -27,7 +23,12 @@ class Measurement(NamedTuple):
     meaning: str
 
     def __str__(self) -> str:
-        return show(self)
+        """`0.43 [0.40, 0.46]`; without bounds the value alone."""
+        if math.isnan(self.value):
+            return "undefined"
+        if math.isnan(self.ci_low):
+            return f"{self.value:.3g}"
+        return f"{self.value:.3g} [{self.ci_low:.3g}, {self.ci_high:.3g}]"
 
 
 class Advice(NamedTuple):
@@ -67,25 +68,6 @@ class Finding(NamedTuple):
         }
 
 
-class _Verdict(TypedDict):
-    health: Health
-    text: str
-    state: NotRequired[str]
-
-
-class _Texts(TypedDict):
-    verdicts: dict[str, _Verdict]
-    advice: dict[str, dict[str, str]]
-    phrases: dict[str, str]
-
-
-@cache
-def _texts() -> dict[str, _Texts]:
-    text = files("rekindle.signals").joinpath("sentences.yaml").read_text(encoding="utf-8")
-    by_signal: dict[str, _Texts] = yaml.safe_load(text)
-    return by_signal
-
-
 class Sentences(NamedTuple):
     """What is said of a signal: its part of sentences.yaml, with values for the braces."""
 
@@ -101,39 +83,24 @@ class Sentences(NamedTuple):
         **values: object,
     ) -> Finding:
         """The state that a verdict stands for; its text may name the rows."""
-        verdict = _texts()[self.signal]["verdicts"][name]
+        verdict = texts("sentences")[self.signal]["verdicts"][name]
         state, text = verdict.get("state", name), verdict["text"]
         said = text.format(rows=by_name(rows), **values)
         return Finding(self.signal, state, verdict["health"], said, rows, remedy, tuple(against))
 
     def advice(self, name: str, **values: object) -> Advice:
         """What to do or not to do, and why."""
-        entry = _texts()[self.signal]["advice"][name]
+        entry = texts("sentences")[self.signal]["advice"][name]
         return Advice(entry["what"], entry["why"].format(**values))
 
     def phrase(self, name: str, **values: object) -> str:
         """A part of a verdict or of an advice."""
-        return _texts()[self.signal]["phrases"][name].format(**values)
+        return str(texts("sentences")[self.signal]["phrases"][name]).format(**values)
 
 
 def by_name(rows: Sequence[Measurement]) -> dict[str, Measurement]:
     """The rows of a table, each under its name."""
     return {row.name: row for row in rows}
-
-
-def show(estimate: Interval | Measurement) -> str:
-    """`0.43 [0.40, 0.46]`; without bounds the value alone."""
-    if math.isnan(estimate.value):
-        return "undefined"
-    if math.isnan(estimate.ci_low):
-        return f"{estimate.value:.3g}"
-    return f"{estimate.value:.3g} [{estimate.ci_low:.3g}, {estimate.ci_high:.3g}]"
-
-
-def measurement(name: str, interval: Interval, meaning: str) -> Measurement:
-    """A row of an interval."""
-    low, high = interval.ci_low, interval.ci_high
-    return Measurement(name, interval.value, low, high, interval.n, meaning)
 
 
 def point(name: str, value: float, n: int, meaning: str) -> Measurement:

@@ -34,15 +34,7 @@ import numpy as np
 
 from rekindle.evals.intervals import LEVEL, Floats, Interval, cluster, wilson
 from rekindle.evals.passk import avg_at_k
-from rekindle.signals.findings import (
-    Advice,
-    Finding,
-    Measurement,
-    Sentences,
-    by_name,
-    measurement,
-    point,
-)
+from rekindle.signals.findings import Advice, Finding, Measurement, Sentences, by_name, point
 from rekindle.signals.verifier_signal import Solutions
 
 GROUP = 8  # answers of a group in training, where nothing says otherwise
@@ -179,23 +171,23 @@ def _rows(outcome_PK: Floats, groups: Shares, true_PK: Floats | None) -> list[Me
     none, every = _power(accuracy, size, flip=True), _power(accuracy, size, flip=False)
     same, of_size = "if every problem had the mean accuracy", f"groups of {size}"
     rows = [
-        measurement("accuracy", accuracy, f"mean score of {samples} answers to a problem"),
-        measurement("all_wrong", groups.all_wrong, f"{of_size} without a right answer, share"),
-        measurement("all_wrong/expected", none, same),
-        measurement("mixed", groups.mixed, f"{of_size} with something to compare, share"),
-        measurement("tied", groups.tied, "share of groups whose scores are all equal"),
-        measurement("all_right", groups.all_right, f"{of_size} without a wrong answer, share"),
-        measurement("all_right/expected", every, same),
+        Measurement("accuracy", *accuracy, f"mean score of {samples} answers to a problem"),
+        Measurement("all_wrong", *groups.all_wrong, f"{of_size} without a right answer, share"),
+        Measurement("all_wrong/expected", *none, same),
+        Measurement("mixed", *groups.mixed, f"{of_size} with something to compare, share"),
+        Measurement("tied", *groups.tied, "share of groups whose scores are all equal"),
+        Measurement("all_right", *groups.all_right, f"{of_size} without a wrong answer, share"),
+        Measurement("all_right/expected", *every, same),
         point("incomplete", groups.lost, groups.problems, "groups with a missing score"),
     ]
     for other in (g for g in SIZES if g <= samples):
         wrong = shares(outcome_PK, other).all_wrong
         meaning = f"expected share in groups of {other}"
-        rows.append(measurement(f"all_wrong/of_{other}", wrong, meaning))
+        rows.append(Measurement(f"all_wrong/of_{other}", *wrong, meaning))
     if true_PK is not None:
         true = shares(true_PK, size)
-        rows.append(measurement("all_wrong/true", true.all_wrong, "by the stronger check"))
-        rows.append(measurement("mixed/true", true.mixed, "by the stronger check"))
+        rows.append(Measurement("all_wrong/true", *true.all_wrong, "by the stronger check"))
+        rows.append(Measurement("mixed/true", *true.mixed, "by the stronger check"))
     return rows
 
 
@@ -203,17 +195,14 @@ def _level_rows(outcome_PK: Floats, size: int, levels: Sequence[str]) -> list[Me
     rows, names = list[Measurement](), list(dict.fromkeys(levels))
     for name in names if len(names) > 1 else ():
         groups = shares(outcome_PK[[level == name for level in levels]], size)
-        rows.append(measurement(f"all_wrong/level_{name}", groups.all_wrong, "on this level"))
-        rows.append(measurement(f"mixed/level_{name}", groups.mixed, "on this level"))
+        rows.append(Measurement(f"all_wrong/level_{name}", *groups.all_wrong, "on this level"))
+        rows.append(Measurement(f"mixed/level_{name}", *groups.mixed, "on this level"))
     return rows
 
 
 def _power(accuracy: Interval, samples: int, *, flip: bool) -> Interval:
-    def power(p: float) -> float:
-        return math.nan if math.isnan(p) else (1 - p if flip else p) ** samples
-
-    low, high = power(accuracy.ci_low), power(accuracy.ci_high)
-    return Interval(power(accuracy.value), high if flip else low, low if flip else high, accuracy.n)
+    value, low, high = ((1 - p if flip else p) ** samples for p in accuracy[:3])
+    return Interval(value, high if flip else low, low if flip else high, accuracy.n)
 
 
 # --- shares of groups
@@ -262,21 +251,18 @@ def _of_problem(scores: Floats, size: int) -> tuple[_Chance, _Chance, _Chance]:
     total, there = len(scores), sum(known.values())
     lost, ways = total - there, math.comb(len(scores), size)
 
-    def chance(least: int, most: int, seen: int) -> _Chance:
-        low, high = least / ways, most / ways
-        enough = there >= size
-        value = seen / math.comb(there, size) if enough else math.nan
-        return _Chance(low, value, high)
+    def chance(seen: int, most: int) -> _Chance:
+        value = seen / math.comb(there, size) if there >= size else math.nan
+        return _Chance(seen / ways, value, most / ways)
 
     def of(score: float) -> _Chance:
-        n = known.get(score, 0)
-        return chance(math.comb(n, size), math.comb(n + lost, size), math.comb(n, size))
+        return chance(math.comb(known[score], size), math.comb(known[score] + lost, size))
 
     equal = sum(math.comb(n, size) for n in known.values())
     # Most are equal when all that is missing has the commonest score, fewest when all differ.
     top = max(known.values(), default=0)
     most = equal - math.comb(top, size) + math.comb(top + lost, size)
-    return of(0.0), of(1.0), chance(equal, most, equal)
+    return of(0.0), of(1.0), chance(equal, most)
 
 
 def _interval(chances: list[_Chance], level: float) -> Interval:

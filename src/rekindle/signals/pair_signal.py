@@ -24,17 +24,9 @@ import numpy as np
 from rekindle.engine.device import micro_tokens
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
-from rekindle.evals.intervals import Floats, Interval, cluster, wilson
+from rekindle.evals.intervals import Floats, cluster, wilson
 from rekindle.loops.pair_step import edit_similarity, hidden_cosine, packed
-from rekindle.signals.findings import (
-    Advice,
-    Finding,
-    Measurement,
-    Sentences,
-    by_name,
-    measurement,
-    show,
-)
+from rekindle.signals.findings import Advice, Finding, Measurement, Sentences, by_name
 from rekindle.signals.run_rounds import JudgedRound, round_rows
 from rekindle.tasks.pairs import PairRow
 
@@ -118,12 +110,14 @@ def _rows(
     inf, near = math.inf, int((similarity_N > ALIKE).sum())
     same = wilson(int(same_M.sum()), len(same_M))
     return [
-        measurement("identical", same, "both sides one text, share"),
-        measurement("similarity", cluster(similarity_N), "edit similarity, 1: equal"),
-        measurement("alike", wilson(near, len(similarity_N)), f"similarity above {ALIKE:g}, share"),
-        measurement("cosine", cluster(cosine_N, bounds=(-1, 1)), "of last hidden states"),
-        measurement(
-            "logp_gap", cluster(gap_N, bounds=(-inf, inf)), "chosen - rejected, nats an answer"
+        Measurement("identical", *same, "both sides one text, share"),
+        Measurement("similarity", *cluster(similarity_N), "edit similarity, 1: equal"),
+        Measurement(
+            "alike", *wilson(near, len(similarity_N)), f"similarity above {ALIKE:g}, share"
+        ),
+        Measurement("cosine", *cluster(cosine_N, bounds=(-1, 1)), "of last hidden states"),
+        Measurement(
+            "logp_gap", *cluster(gap_N, bounds=(-inf, inf)), "chosen - rejected, nats an answer"
         ),
     ]
 
@@ -160,7 +154,7 @@ def _apart(rows: list[Measurement], table: Mapping[str, Measurement]) -> Finding
 
 
 def _auc(judge: Measurement) -> str:
-    return show(judge) + (" (one number, no interval)" if math.isnan(judge.ci_low) else "")
+    return str(judge) + (" (one number, no interval)" if math.isnan(judge.ci_low) else "")
 
 
 def _gap(table: Mapping[str, Measurement]) -> str:
@@ -177,7 +171,8 @@ def _alike(rows: list[Measurement], table: Mapping[str, Measurement]) -> Finding
     against = _SAYS.advice("told-apart", closed=closed)
     if gap.ci_low > 0:
         return _SAYS.finding("told-apart", rows, against=[against], texts=_texts(table))
-    less = show(Interval(-gap.value, -gap.ci_high, -gap.ci_low, gap.n))  # rejected minus chosen
+    # rejected minus chosen
+    less = gap._replace(value=-gap.value, ci_low=-gap.ci_high, ci_high=-gap.ci_low)
     swapped = _SAYS.advice("swapped", less=less)
     return _SAYS.finding(
         "inverted", rows, against=[against, swapped], texts=_texts(table), less=less

@@ -7,17 +7,16 @@ and the papers' otherwise; either way the baseline's must be settled on dev prob
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
-
-import yaml
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from rekindle.engine.config import RewardConfig
+from rekindle.signals.texts import texts
 from rekindle.training.evaluation import EvalSettings
 
 if TYPE_CHECKING:
     from rekindle.tasks import Task
+    from rekindle.tasks.pairs import PairRow
 
 SMALL = 10_000_000  # parameters; below, the testbed's rates
 STEPS = 100
@@ -33,6 +32,23 @@ class DiagnoseSettings(EvalSettings):
     reward: RewardConfig = RewardConfig()
 
 
+class DiagnoseOptions(NamedTuple):
+    """The arguments of `diagnose`."""
+
+    model: str
+    weak: str | None
+    problems: int
+    samples: int
+    group_size: int | None
+    levels: tuple[str, ...] | None
+    check: str | None
+    run: Path | None
+    pairs: str | Path | Sequence[PairRow] | None
+    signals: tuple[str, ...] | None
+    overrides: Sequence[str]
+    for_study: bool
+
+
 class Subject(NamedTuple):
     """What was diagnosed: what a study of a remedy is made from."""
 
@@ -44,29 +60,10 @@ class Subject(NamedTuple):
     group_size: int
     task: Task
 
-    @property
-    def model(self) -> str:
-        """Its name."""
-        return self.settings.model.name
-
-
-class _Design(TypedDict):
-    baseline: str
-    arm: str
-    rate: str
-    arms: dict[str, object]
-
-
-@cache
-def _designs() -> dict[str, _Design]:
-    text = files("rekindle.signals").joinpath("designs.yaml").read_text(encoding="utf-8")
-    designs: dict[str, _Design] = yaml.safe_load(text)
-    return designs
-
 
 def studies() -> list[str]:
     """The remedies that there is a study of; "easier problems first" has none."""
-    return list(_designs())
+    return list(texts("designs"))
 
 
 def too_little(remedy: str, subject: Subject) -> str | None:
@@ -89,18 +86,18 @@ def study_tree(
     Raises:
         KeyError: there is none; see `studies`.
     """
-    small = subject.parameters < SMALL
+    small, model = subject.parameters < SMALL, subject.settings.model.name
     rates = {"rl": 1e-6, "sft": 1e-5, "dpo": 5e-7}
     if small:
         rates = {"rl": 2e-4, "sft": 2e-3, "dpo": 1e-5}
-    design = _designs()[remedy]
+    design = texts("designs")[remedy]
     lr = rates[design["rate"]]
     optim = {"steps": STEPS, "problems": 32, "lr": lr, "schedule": "linear", "warmup": 0.1}
     evaluation = {"split": "dev", "problems": subject.problems, "samples": 8}
     return {
         "study": f"diagnosed_{remedy}",
-        "claim": f"Does {remedy} do more than {design['baseline']} on {subject.model}?",
-        "bases": [subject.model],
+        "claim": f"Does {remedy} do more than {design['baseline']} on {model}?",
+        "bases": [model],
         "seeds": list(seeds),
         "recipe": {**_sections(subject.settings), "optim": optim, "eval": evaluation},
         "arms": _filled(design["arms"], _values(subject, rates["rl"], small=small)),

@@ -19,17 +19,10 @@ import math
 from collections.abc import Sequence
 
 from rekindle.evals.ranking import auc_interval
+from rekindle.loops.rollouts import known
 from rekindle.rewards.reward_model import Scorer
 from rekindle.signals.answers import Answers
-from rekindle.signals.findings import (
-    Advice,
-    Finding,
-    Measurement,
-    Sentences,
-    by_name,
-    measurement,
-    point,
-)
+from rekindle.signals.findings import Advice, Finding, Measurement, Sentences, by_name, point
 
 CHANCE, USELESS, USEFUL = 0.5, 0.6, 0.7
 CONTROLS = {
@@ -47,7 +40,7 @@ def measure_reward(scorer: Scorer, answers: Answers, *, control: str | None = No
         RewardUnavailableError: the source of the scores cannot be reached.
     """
     scores = scorer.score(answers.pairs)
-    values = [math.nan if score.value is None else score.value for score in scores]
+    values = [known(score.value) for score in scores]
     true = answers.accepted if answers.true is None else answers.true
     finding = reward_finding(values, true, answers.accepted, answers.ids())
     return finding if control is None else as_control(finding, control)
@@ -81,7 +74,7 @@ def reward_finding(
             [problem[i] for i in rows],
             within=within,
         )
-        return measurement(name, interval, meaning)
+        return Measurement(name, *interval, meaning)
 
     lost = sum(math.isnan(value) for value in score)
     rows = [
@@ -92,10 +85,6 @@ def reward_finding(
         over("auc/within_right", passed, "among answers that it accepts"),
         point("unscored", lost, len(score), "answers without a score of the reward model"),
     ]
-    return _judged(rows)
-
-
-def _judged(rows: list[Measurement]) -> Finding:
     grouped, table = rows[1], by_name(rows)
     if math.isnan(grouped.ci_low):
         name = "no-contrast"

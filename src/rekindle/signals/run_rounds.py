@@ -21,8 +21,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster
-from rekindle.signals.findings import Measurement, measurement
+from rekindle.evals.intervals import LEVEL, Floats, Interval, cluster, percentiles, resampled_means
+from rekindle.signals.findings import Measurement
 
 FEW = 8  # pairs of a round; with fewer the gap that is left has no interval
 ONE = "one number, no interval"
@@ -51,7 +51,7 @@ def round_rows(rounds: Sequence[JudgedRound]) -> list[Measurement]:
     rows = _first_and_last("gap", [gap for _, gap in gaps], "judge's score, chosen - rejected")
     if rows and gaps[0][0].gaps and gaps[-1][0].gaps:
         first, last = (np.array(gaps[i][0].gaps) for i in (0, -1))
-        rows.append(measurement("run/gap_kept", _kept(first, last), "last gap over first"))
+        rows.append(Measurement("run/gap_kept", *_kept(first, last), "last gap over first"))
     rows += _first_and_last("similarity", similarities, "edit similarity of the round's pairs")
     return rows + _first_and_last("judge_auc", aucs, "right above wrong, by the judge")
 
@@ -62,7 +62,7 @@ def _first_and_last(name: str, intervals: Sequence[Interval], meaning: str) -> l
         for when, interval in (("first", intervals[0]), ("last", intervals[-1])):
             bare = f", {ONE}" if math.isnan(interval.ci_low) else ""
             text = f"{meaning}, {when} round{bare}"
-            rows.append(measurement(f"run/{name}_{when}", interval, text))
+            rows.append(Measurement(f"run/{name}_{when}", *interval, text))
     return rows
 
 
@@ -94,14 +94,7 @@ def _kept(first_N: Floats, last_N: Floats) -> Interval:
     if n < FEW or nothing:
         return Interval(value, math.nan, math.nan, n)
     rng = np.random.default_rng(0)
-    means = [
-        values[rng.integers(len(values), size=(RESAMPLES, len(values)), dtype=np.int32)].mean(
-            axis=1
-        )
-        for values in (first_N, last_N)
-    ]
-    if not (means[0] > 0).all() or np.ptp(first_N) == np.ptp(last_N) == 0:  # no draw differs
+    first_K, last_K = (resampled_means(values, rng) for values in (first_N, last_N))
+    if not (first_K > 0).all() or np.ptp(first_N) == np.ptp(last_N) == 0:  # no draw differs
         return Interval(value, math.nan, math.nan, n)
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(means[1] / means[0], [tail, 1 - tail])
-    return Interval(value, float(low), float(high), n)
+    return Interval(value, *percentiles(last_K / first_K), n)

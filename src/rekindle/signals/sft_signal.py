@@ -30,17 +30,11 @@ from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
 from rekindle.errors import DataError
-from rekindle.evals.intervals import LEVEL, RESAMPLES, Floats, Interval, cluster, few_differ
+from rekindle.evals.intervals import RESAMPLES, Floats, Interval, cluster, few_differ, percentiles
 from rekindle.methods.wmss.telemetry import SATURATED, TOKENS, MixSignal
 from rekindle.records import Problem
-from rekindle.signals.findings import (
-    Finding,
-    Health,
-    Measurement,
-    Sentences,
-    by_name,
-    measurement,
-)
+from rekindle.signals.findings import Finding, Health, Measurement, Sentences, by_name
+from rekindle.signals.texts import refusal
 
 LITTLE, MUCH = 0.01, 0.05  # mean non-target mass: below, SFT has hardly any gradient; above, plenty
 KNOWN = 0.95  # probability of a held-out reference answer; above, there is nothing to gain
@@ -78,7 +72,7 @@ def saturation(
     if weak is not None:
         check_pair(policy, weak)
         change_P = ours["entropy"] - _measured(weak, seen)["entropy"]
-        inf = float("inf")
+        inf = math.inf
         rows += [
             _row("entropy/change", change_P, "strong minus weak, nats a token", low=-inf, top=inf),
             _row("entropy/fell", (change_P < 0).astype(float), "samples where the strong is surer"),
@@ -121,12 +115,7 @@ def sft_finding(measured: list[Measurement], state: str, verdict: str) -> Findin
 def _batch(policy: Policy, problems: Sequence[Problem], split: str) -> Batch:
     solved = [(p, p.solution) for p in problems if p.solution is not None]
     if not solved:
-        raise DataError(
-            f"no sample of the {split} split has a solution",
-            got=f"{len(problems)} problems",
-            why="whether SFT has signal left is seen on the answers it would be trained on",
-            fix="add a 'solution' field",
-        )
+        raise refusal(DataError, "unsolved", f"{len(problems)} problems", split=split)
     prompts = [policy.encode_prompt(problem) for problem, _ in solved]
     answers = [policy.encode_completion(problem, text) for problem, text in solved]
     return pack(prompts, answers, reduction="token", total=count(answers))
@@ -150,7 +139,7 @@ def _measured(policy: Policy, batch: Batch) -> dict[str, Floats]:
 def _row(
     name: str, values_P: Floats, meaning: str, *, low: float = 0.0, top: float = 1.0
 ) -> Measurement:
-    return measurement(name, cluster(values_P, bounds=(low, top)), meaning)
+    return Measurement(name, *cluster(values_P, bounds=(low, top)), meaning)
 
 
 def judge(rows: dict[str, Measurement]) -> tuple[str, str]:
@@ -212,15 +201,10 @@ def mix_rows(policy: Policy, weak: Policy, batch: Batch, *, lam: float) -> list[
         )
         target_BT = moved.tokens_BS[:, moved.start :]
         for b, mask_T in enumerate(moved.mask_BT):
-            strong_ND, weak_ND = strong_BTD[b][mask_T], weak_BTD[b][mask_T]
-            target_N = target_BT[b][mask_T]
-            for first in range(0, len(target_N), TOKENS):
-                part = slice(first, first + TOKENS)
-                strong_NV, weak_NV = (
-                    strong_ND[part] @ policy.head().T,
-                    weak_ND[part] @ weak.head().T,
-                )
-                signal.add(strong_NV, weak_NV, target_N[part])
+            rows = (strong_BTD[b][mask_T], weak_BTD[b][mask_T], target_BT[b][mask_T])
+            pieces = zip(*(row.split(TOKENS) for row in rows), strict=True)
+            for strong_ND, weak_ND, target_N in pieces:
+                signal.add(strong_ND @ policy.head().T, weak_ND @ weak.head().T, target_N)
             samples.append(signal.metrics(Group()))
     of = {name: np.array([one[name] for one in samples]) for name in samples[0]}
     return _rows(of, lam)
@@ -234,10 +218,10 @@ def _rows(of: dict[str, Floats], lam: float) -> list[Measurement]:
         _row("margin/strong", of["margin/strong"], largest, low=-inf, top=inf),
         _row("margin/weak", of["margin/weak"], "the same, weak model", low=-inf, top=inf),
         _row("mix/gradient", mixed_P, f"target's gradient when mixed, lam {lam:g}"),
-        measurement("mix/ratio", ratio(mixed_P, plain_P), "that over SFT's, of the same samples"),
+        Measurement("mix/ratio", *ratio(mixed_P, plain_P), "that over SFT's, of the same samples"),
         _row("mix/amplified", of["mix/amplified"], "tokens where it is more than SFT's"),
-        measurement(
-            "mix/reactivated", ratio(back_P, mixed_P, top=1.0), "share of it on tokens above 0.99"
+        Measurement(
+            "mix/reactivated", *ratio(back_P, mixed_P, top=1.0), "share of it on tokens above 0.99"
         ),
     ]
 
@@ -253,9 +237,7 @@ def ratio(above_P: Floats, below_P: Floats, *, seed: int = 0, top: float = math.
     drawn = np.random.default_rng(seed).integers(n, size=(RESAMPLES, n), dtype=np.int32)
     under = below_P[drawn].sum(axis=1)
     ratios = above_P[drawn].sum(axis=1)[under > 0] / under[under > 0]
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(ratios, [tail, 1 - tail])
+    low, high = percentiles(ratios)
     if np.ptp(ratios) < 1e-12 * abs(value) + 1e-15:  # no draw differs, and samples not seen may
-        each = np.full(n, value)
-        return few_differ(each, bounds=(0.0, top)) or Interval(value, low, high, n)
-    return Interval(value, float(low), float(high), n)
+        return few_differ(np.full(n, value), bounds=(0.0, top)) or Interval(value, low, high, n)
+    return Interval(value, low, high, n)

@@ -20,15 +20,14 @@ would score next to nothing, and groups that are all wrong say nothing of the mo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from rekindle.records import Problem
-from rekindle.signals.answers import share_row
+from rekindle.signals.answers import share_row, verdicts
 from rekindle.signals.findings import Advice, Finding, Measurement, Sentences, by_name
 from rekindle.signals.reward_signal import CONTROLS, HERO
-from rekindle.tasks.task import Grader, grade_all
+from rekindle.tasks.task import Grader
 
 BRITTLE = 0.8  # recall; an upper bound below
 GRADED = 64  # solutions; programs take seconds each
@@ -62,13 +61,13 @@ def verifier_finding(
     ]
     recall, precision = rows
     remedy, against = None, tuple[Advice, ...]()
-    if recall.n < 2:
-        name = "lax" if precision.ci_high < BRITTLE else "unclear"
-    elif recall.ci_high < BRITTLE:
+    if recall.n > 1 and recall.ci_high < BRITTLE:
         name = "brittle"
         remedy, against = _hero(reward, control)
     elif precision.ci_high < BRITTLE:
         name = "lax"
+    elif recall.n < 2:
+        name = "unclear"
     else:
         sound = recall.ci_low > BRITTLE and precision.ci_low > BRITTLE
         name = "exact" if sound else "unsettled"
@@ -141,15 +140,10 @@ def grade_solutions(
     if len(solved) > GRADED:
         solved = [solved[i * len(solved) // GRADED] for i in range(GRADED)]
     ids, every = [problem.id for problem, _ in solved], [1.0] * len(solved)
-    scores = grade_all(grader, solved)
-    accepted = [_known(score.value) for score in scores]
-    if check is None:
-        true = [_known(score.parts.get("true")) for score in scores]
-    else:
-        true = [_known(score.value) for score in grade_all(check, solved)]
+    accepted, true, _ = verdicts(grader, solved, check=check)
     meaning = "share of reference solutions that the training verifier accepts"
     stronger = None
-    if check is not None or not all(math.isnan(value) for value in true):
+    if true is not None:
         more = "the same, by the stronger check"
         stronger = share_row("solutions/accepted/true", true, every, ids, more)
     rejected = [pair for pair, value in zip(solved, accepted, strict=True) if value <= 0.5]
@@ -173,10 +167,6 @@ def with_solutions(finding: Finding, solutions: Solutions) -> Finding:
         verdict += f" {_SAYS.phrase('mass-left', mass=mass)}"
     against = (solutions.unlearnt("sft"), solutions.unlearnt("wmss"))
     return Finding(finding.signal, "rejected", "out", verdict, rows, solutions.mend(), against)
-
-
-def _known(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def _example(problem: Problem, solution: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
@@ -25,6 +24,8 @@ from pydantic import (
     model_validator,
 )
 
+from rekindle.files import finite
+
 Verdict = Literal["helps", "does not", "cannot tell yet"]
 Unit = Literal["updates", "generated", "trained"]
 RESULTS_FORMAT = 1  # of study.json; raised when what its numbers mean changes
@@ -36,13 +37,8 @@ def digest(declaration: object) -> str:
     return hashlib.sha256(json.dumps(declaration, sort_keys=True).encode()).hexdigest()
 
 
-def _finite(value: object) -> object:
-    """nan and infinity are undefined; JSON has neither."""
-    return value if not isinstance(value, float) or math.isfinite(value) else None
-
-
-Number = Annotated[float | None, BeforeValidator(_finite)]  # None: undefined
-Count = Annotated[int | float | None, BeforeValidator(_finite)]  # of a round: whole or not
+Number = Annotated[float | None, BeforeValidator(finite)]  # None: undefined
+Count = Annotated[int | float | None, BeforeValidator(finite)]  # of a round: whole or not
 
 
 class Stored(BaseModel):

@@ -96,9 +96,10 @@ def load_tour(only: Sequence[str] = (), overrides: Sequence[str] = ()) -> dict[s
         path = Path(str(files("rekindle") / "tour" / f"{name}.yaml"))
         sets = []
         for arm, tree in load_study(path).arms.items():
+            own = {find_method(str(tree["method"])).section, *Shared.model_fields}
             for override in overrides:
                 section = override.partition("=")[0].strip().partition(".")[0]
-                if not _belongs_elsewhere(section, str(tree["method"])):
+                if section not in section_names() - own:
                     reached.add(override)
                     sets.append(f"arms.{arm}.{override}")
         studies[name] = load_study(path, sets)
@@ -115,11 +116,7 @@ def run_tour(
 ) -> list[Toured]:
     """Run what is not finished; the pairs with their results, in the order of `studies`.
 
-    The cost is in OUT/sessions.json.
-
-    Raises:
-        RunDirectoryError: see `run_study`.
-        SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, everything saved.
+    The cost is in OUT/sessions.json. Raises: see `run_study`.
     """
     parts = {name: Part(one, out / name, plan(one, out / name)) for name, one in studies.items()}
     order = [name for name in LONGEST_FIRST if name in parts]
@@ -164,9 +161,3 @@ def ends(place: Path) -> tuple[Eval, Eval]:
     """The first and the last evaluation of a run."""
     paths = sorted((place / "eval").glob("step-*.json"))
     return read_eval(paths[0]), read_eval(paths[-1])
-
-
-def _belongs_elsewhere(section: str, method: str) -> bool:
-    """Whether a section is another method's."""
-    others = section_names() - {find_method(method).section}
-    return section in others and section not in Shared.model_fields

@@ -8,7 +8,13 @@ from dataclasses import replace
 
 from rekindle.errors import ConfigError, did_you_mean
 from rekindle.rewards.python_reward import is_place, load_reward
+from rekindle.rewards.workers import POOLED
+from rekindle.tasks import addition, chain, countdown
+from rekindle.tasks.gym import load_gym
+from rekindle.tasks.hub import load_hub
+from rekindle.tasks.jsonl import load_jsonl
 from rekindle.tasks.own import Rewarded
+from rekindle.tasks.rows import Listed
 from rekindle.tasks.task import Task, pick_levels, refuse_unknown
 
 __all__ = ["KNOWN", "Task", "load_task"]
@@ -73,20 +79,12 @@ def _load(
     name: str, path: str | None, verifier: str, settings: Mapping[str, object], needs_answer: bool
 ) -> Task:
     if name == "jsonl":
-        from rekindle.tasks.jsonl import load_jsonl
-
         refuse_unknown(name, settings, ())
         return load_jsonl(path, verifier=verifier, needs_answer=needs_answer)
     if name == "hub":
-        from rekindle.tasks.hub import load_hub
-
         return load_hub(settings, verifier=verifier, needs_answer=needs_answer)
     if name == "gym":
-        from rekindle.tasks.gym import load_gym
-
         return load_gym(settings)
-    from rekindle.tasks import addition, chain, countdown
-
     refuse_unknown(name, settings, ("mix",))
     mix = _mix(settings.get("mix"))
     task = {"countdown": countdown.TASK, "chain": chain.TASK, "addition": addition.TASK}[name]
@@ -97,9 +95,6 @@ def _load(
 def _with_workers(task: Task, timeout: float | None, workers: int | None) -> Task:
     if timeout is None and workers is None:
         return task
-    from rekindle.rewards.workers import POOLED
-    from rekindle.tasks.rows import Listed
-
     if not isinstance(task, Listed) or task.verifier not in (*POOLED, "code"):
         raise ConfigError(
             f"task.{'workers' if timeout is None else 'timeout'} has no effect here",

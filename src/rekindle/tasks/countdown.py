@@ -85,7 +85,6 @@ def answer(text: str) -> str | None:
 
 TASK = Generated(
     name="countdown",
-    version=1,
     levels=("3", "4", "5"),
     max_new_tokens=32,
     make=make,

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from rekindle.errors import ConfigError, DataError
-from rekindle.records import Problem, Score, Split
+from rekindle.records import Problem, Split
 from rekindle.rewards.python_reward import PythonReward, is_place, load_reward
 from rekindle.tasks.rows import Listed, by_hash, check_verifier, problems_of
 from rekindle.tasks.task import Task, stable_hash
@@ -22,63 +21,19 @@ _MEMBERS = [name for name in vars(Task) if not name.startswith("_")]
 _SPLITS = ("train", "dev", "test")
 
 
-@dataclass(frozen=True)
 class Rewarded:
     """A task whose answers are graded by a reward in Python, in training and evaluation.
 
-    A score of exactly 1 counts as right in pass@k.
+    A score of exactly 1 counts as right in pass@k. All else is the task's, its fingerprint too:
+    what identifies the reward is a fingerprint of its own.
     """
 
-    task: Task
-    reward: PythonReward
-
-    @property
-    def name(self) -> str:
-        """The task's."""
-        return self.task.name
-
-    @property
-    def levels(self) -> tuple[str, ...]:
-        """The task's."""
-        return self.task.levels
-
-    @property
-    def stop(self) -> tuple[str, ...]:
-        """The task's."""
-        return self.task.stop
-
-    @property
-    def max_new_tokens(self) -> int:
-        """The task's."""
-        return self.task.max_new_tokens
-
-    def problems(
-        self, split: Split, *, count: int, seed: int, levels: Sequence[str] | None = None
-    ) -> list[Problem]:
-        """The task's."""
-        return self.task.problems(split, count=count, seed=seed, levels=levels)
-
-    def draw(
-        self, *, step: int, count: int, seed: int, levels: Sequence[str] | None = None
-    ) -> list[Problem]:
-        """The task's."""
-        return self.task.draw(step=step, count=count, seed=seed, levels=levels)
-
-    def grade(self, problem: Problem, text: str) -> Score:
-        """By the reward."""
-        return self.reward.grade(problem, text)
-
-    def grade_many(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
-        """By the reward, in one call."""
-        return self.reward.grade_many(asked)
-
-    def answer_of(self, problem: Problem, text: str) -> str | None:
-        """The task's."""
-        return self.task.answer_of(problem, text)
-
-    def fingerprint(self) -> str:
-        """Of the data; what identifies the reward is a fingerprint of its own."""
-        return self.task.fingerprint()
+    def __init__(self, task: Task, reward: PythonReward) -> None:
+        self.task, self.reward = task, reward
+        self.name, self.levels, self.stop = task.name, task.levels, task.stop
+        self.max_new_tokens, self.fingerprint = task.max_new_tokens, task.fingerprint
+        self.problems, self.draw, self.answer_of = task.problems, task.draw, task.answer_of
+        self.grade, self.grade_many = reward.grade, reward.grade_many
 
 
 def own_task(source: TaskSource, *, verifier: str | None = None, needs_answer: bool = True) -> Task:

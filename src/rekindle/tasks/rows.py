@@ -192,20 +192,18 @@ class Listed:
         known = [
             (gold, text) for gold, (_, text) in zip(golds, answers, strict=True) if gold is not None
         ]
-        graded = iter(self._grade_programs(known) if code else self._grade_texts(known))
+        if code:
+            programs = [(text, cast(list[Case], tests)) for tests, text in known]
+            limits = Limits(seconds=self.timeout)
+            scores = grade_programs(programs, limits=limits, workers=self.workers)
+        elif self.verifier in POOLED:
+            pool = shared_pool(self.verifier, self.timeout, self.workers)
+            scores = pool.grade([(str(gold), text) for gold, text in known])
+        else:
+            scores = [VERIFIERS[self.verifier](str(gold), text) for gold, text in known]
+        graded = iter(scores)
         unknown = Score.missing(f"no {'tests' if code else 'answer'} in the data")
         return [unknown if gold is None else next(graded) for gold in golds]
-
-    def _grade_texts(self, answers: Sequence[tuple[object, str]]) -> list[Score]:
-        pairs = [(str(gold), text) for gold, text in answers]
-        if self.verifier in POOLED:
-            return shared_pool(self.verifier, self.timeout, self.workers).grade(pairs)
-        return [VERIFIERS[self.verifier](gold, text) for gold, text in pairs]
-
-    def _grade_programs(self, answers: Sequence[tuple[object, str]]) -> list[Score]:
-        programs = [(text, cast(list[Case], tests)) for tests, text in answers]
-        limits = Limits(seconds=self.timeout)
-        return grade_programs(programs, limits=limits, workers=self.workers)
 
     def answer_of(self, problem: Problem, text: str) -> str | None:
         """The answer in its canonical form; of formulas, as they are written; programs have none:
@@ -227,15 +225,7 @@ class Listed:
         )
 
     def _pool(self, split: str, levels: tuple[str, ...]) -> list[Problem]:
-        if (split, levels) not in self._pools:
-            names = set(levels)
-            rows = self.splits.get(split, ())
-            self._pools[split, levels] = [row for row in rows if row.level in names]
-        return self._pools[split, levels]
-
-    @cached_property
-    def _pools(self) -> dict[tuple[str, tuple[str, ...]], list[Problem]]:
-        return {}  # worked out before: the methods stay functions of their arguments
+        return [row for row in self.splits.get(split, ()) if row.level in levels]
 
 
 @lru_cache(_EPOCHS_KEPT)

@@ -139,25 +139,17 @@ def refuse_unknown(
 
 @dataclass(frozen=True)
 class Generated:
-    """A Task around a generator.
-
-    Attributes:
-        version: part of the fingerprint; raised when the generator changes what it makes.
-        make: (level, random source) -> a problem of that level.
-        check: (problem, text) -> Score.
-        answer: text -> canonical answer or None.
-        mix: weight of each level in training draws; levels not named weigh 0.
-    """
+    """A Task around a generator."""
 
     name: str
-    version: int
     levels: tuple[str, ...]
     max_new_tokens: int
-    make: Callable[[str, random.Random], GeneratedProblem]
-    check: Callable[[Problem, str], Score]
-    answer: Callable[[str], str | None]
-    mix: Mapping[str, float] = field(default_factory=dict)
+    make: Callable[[str, random.Random], GeneratedProblem]  # a problem of that level
+    answer: Callable[[str], str | None]  # the canonical one in a text
+    check: Callable[[Problem, str], Score] | None = None  # None: 1 for the problem's answer, else 0
+    mix: Mapping[str, float] = field(default_factory=dict)  # level -> weight in draws, else 0
     stop: tuple[str, ...] = ()
+    version: int = 1  # part of the fingerprint; raised when the generator changes what it makes
 
     def problems(
         self, split: Split, *, count: int, seed: int, levels: Sequence[str] | None = None
@@ -218,15 +210,14 @@ class Generated:
         return drawn
 
     def grade(self, problem: Problem, text: str) -> Score:
-        """By the task's own verifier."""
+        if self.check is None:
+            return Score(float(self.answer(text) == problem.answer))
         return self.check(problem, text)
 
     def answer_of(self, problem: Problem, text: str) -> str | None:
-        """The canonical answer, None when the text has none."""
         return self.answer(text)
 
     def fingerprint(self) -> str:
-        """Name, version and settings."""
         return f"{stable_hash(self.name, self.version, sorted(self.mix.items())):016x}"
 
     def _problem(self, level: str, problem: GeneratedProblem) -> Problem:

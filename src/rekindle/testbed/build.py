@@ -50,8 +50,6 @@ def fresh_model(seed: int) -> "LlamaForCausalLM":
 
     tokenizer = make_tokenizer()
     torch.manual_seed(seed)
-    special = {"pad": tokenizer.pad_token_id, "bos": tokenizer.bos_token_id}
-    special["eos"] = tokenizer.eos_token_id
-    ids = {f"{name}_token_id": token for name, token in special.items()}
+    ids = {f"{name}_token_id": SPECIAL.index(f"<{name}>") for name in ("pad", "bos", "eos")}
     config = LlamaConfig.from_dict({**LLAMA, "vocab_size": len(tokenizer), **ids})
     return LlamaForCausalLM(config)

@@ -16,12 +16,10 @@ import math
 from collections.abc import Hashable, Sequence
 from typing import Literal, NamedTuple, TypedDict, Unpack
 
-import torch
-from torch import Tensor
-
 from rekindle.engine.config import SampleConfig, Section
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.evals.estimates import Nested, Numbers, nested_numbers
+from rekindle.loops.rollouts import column
 from rekindle.methods.catalog import find_method, method_module, methods_of
 from rekindle.ops.groups import Credit, ScoredRows
 from rekindle.records import Array
@@ -157,35 +155,34 @@ def _scored_rows(
     count = len(correct.values)
     if count == 0:
         raise DataError("there are no rows", got="no scores", wanted="one score at least")
-    keys = _keys(nested, depth, groups, count)
+    keys = _keys(correct, depth, groups)
     columns = {"rm_scores": rm_scores, "logprobs": logprobs, "lengths": lengths}
     read = {
         name: _Column([math.nan] * count, None, [])
-        if column is None
-        else _Column.of(nested_numbers(column, name), depth, name, tokens=name == "logprobs")
-        for name, column in columns.items()
+        if given is None
+        else _Column.of(nested_numbers(given, name), depth, name, tokens=name == "logprobs")
+        for name, given in columns.items()
     }
-    for name, column in read.items():
-        if len(column.values) != count:
+    lengths_of = {"groups": len(keys), **{name: len(c.values) for name, c in read.items()}}
+    for name, length in lengths_of.items():
+        if length != count:
             raise DataError(
                 f"'{name}' has another number of rows than 'scores'",
-                got=f"{len(column.values)} and {count}",
-                wanted="one number a row, in the same order",
+                got=f"{length} and {count}",
+                wanted="one item a row, in the same order",
             )
-        if columns[name] is not None and column.sizes != correct.sizes:
-            raise DataError(
-                f"'{name}' is nested otherwise than 'scores'",
-                got=f"groups of {column.sizes} rows, and scores of {correct.sizes}",
-                wanted="the same groups, in the same order",
-            )
+    for name, given in read.items():
+        if columns[name] is not None and given.sizes != correct.sizes:
+            got = f"groups of {given.sizes} rows, and scores of {correct.sizes}"
+            raise _nested_otherwise(name, got, "the same groups, in the same order")
     counted = read["logprobs"].tokens
     tokens = read["lengths"].values if lengths is not None or counted is None else counted
     return ScoredRows(
         group=keys,
-        correct_N=_tensor(correct.values),
-        rm_score_N=_tensor(read["rm_scores"].values),
-        sum_logprob_N=_tensor(read["logprobs"].values),
-        num_tokens_N=_tensor(tokens),
+        correct_N=column(correct.values),
+        rm_score_N=column(read["rm_scores"].values),
+        sum_logprob_N=column(read["logprobs"].values),
+        num_tokens_N=column(tokens),
     )
 
 
@@ -202,11 +199,8 @@ class _Column(NamedTuple):
         for _ in range(depth):
             sizes = [len(row) for row in rows if isinstance(row, list)]
             if len(sizes) < len(rows):
-                raise DataError(
-                    f"'{name}' is nested otherwise than 'scores'",
-                    got="numbers beside lists",
-                    wanted="one number a row, or one list a group",
-                )
+                wanted = "one number a row, or one list a group"
+                raise _nested_otherwise(name, "numbers beside lists", wanted)
             rows = [item for row in rows if isinstance(row, list) for item in row]
         by_token = tokens and any(isinstance(row, list) for row in rows)
         sums, counts = list[float](), list[float]()
@@ -214,21 +208,18 @@ class _Column(NamedTuple):
             parts = row if isinstance(row, list) else [row]
             numbers = [part for part in parts if not isinstance(part, list)]
             if isinstance(row, list) != by_token or len(numbers) < len(parts):
-                raise DataError(
-                    f"'{name}' is nested otherwise than 'scores'",
-                    got=f"{_depth(nested)} levels, and 'scores' has {depth}",
-                    wanted="one number a row" + (", or one list of tokens" if tokens else ""),
-                )
+                wanted = "one number a row" + (", or one list of tokens" if tokens else "")
+                got = f"{_depth(nested)} levels, and 'scores' has {depth}"
+                raise _nested_otherwise(name, got, wanted)
             sums.append(sum(numbers))
             counts.append(float(len(numbers)))
         return cls(sums, counts if by_token else None, sizes if depth > 1 else [])
 
 
-def _keys(nested: Nested, depth: int, groups: Groups | None, count: int) -> list[Hashable]:
+def _keys(scores: _Column, depth: int, groups: Groups | None) -> list[Hashable]:
     """The group of each row."""
-    if depth == 2 and isinstance(nested, list) and groups is None:
-        sizes = [len(group) if isinstance(group, list) else 1 for group in nested]
-        return [place for place, size in enumerate(sizes) for _ in range(size)]
+    if depth == 2 and groups is None:
+        return [place for place, size in enumerate(scores.sizes) for _ in range(size)]
     if depth != 1 or groups is None:
         raise DataError(
             "'groups' is missing" if groups is None else "'groups' beside nested scores",
@@ -247,18 +238,12 @@ def _keys(nested: Nested, depth: int, groups: Groups | None, count: int) -> list
             got=unusable[0],
             wanted="a text or number a row",
         )
-    if len(keys) != count:
-        raise DataError(
-            "'groups' has another number of rows than 'scores'",
-            got=f"{len(keys)} and {count}",
-            wanted="the group of each row, in the same order",
-        )
     return keys
+
+
+def _nested_otherwise(name: str, got: str, wanted: str) -> DataError:
+    return DataError(f"'{name}' is nested otherwise than 'scores'", got=got, wanted=wanted)
 
 
 def _depth(nested: Nested) -> int:
     return 0 if not isinstance(nested, list) else 1 + max(map(_depth, nested), default=0)
-
-
-def _tensor(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)

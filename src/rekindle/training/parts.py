@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from rekindle.engine.config import TaskConfig
-from rekindle.engine.sampler import SamplerSource, check_source, sampler_for
+from rekindle.engine.sampler import Samplers, SamplerSource, sampler_for
 from rekindle.errors import ConfigError
 from rekindle.methods.catalog import find_method
 from rekindle.rewards.judge import Judge, ScorerJudge
@@ -22,8 +22,8 @@ class Parts:
     """A run's task, with the reward that grades it; its judge; where its rollouts come from."""
 
     task: Task
-    judge: Judge | None = None
-    sampler: SamplerSource = sampler_for
+    judge: Judge | None
+    samplers: Samplers
 
     def fingerprints(self, scorer: Scorer | None) -> dict[str, str]:
         """Hashes of what decides the run's data and scores; a resumed run must find the same."""
@@ -46,15 +46,14 @@ def open_parts(
         ConfigError: a part has no effect, is there twice, or is not what it should be.
         DataError: the task's data cannot be used.
     """
-    sampler = sampler_for if sampler is None else sampler
-    check_source(sampler)
+    samplers = Samplers(sampler_for if sampler is None else sampler)
     if judge is not None and not isinstance(judge, Judge):
         judge = ScorerJudge(PythonReward.of(judge))
     _refuse_idle_judge(recipe, judge)
     opened = graded_task(recipe.shared.task, task, reward)
     if task is not None:
         recipe = _with_own_task(recipe, opened)
-    return recipe, Parts(opened, judge, sampler)
+    return recipe, Parts(opened, judge, samplers)
 
 
 def graded_task(config: TaskConfig, source: TaskSource | None, reward: Reward | None) -> Task:
@@ -82,16 +81,8 @@ def graded_task(config: TaskConfig, source: TaskSource | None, reward: Reward | 
 
 def open_task(config: TaskConfig, *, needs_answer: bool = True) -> Task:
     """The task that a recipe or command names."""
-    return load_task(
-        config.name,
-        levels=config.levels,
-        path=config.path,
-        verifier=config.verifier,
-        timeout=config.timeout,
-        workers=config.workers,
-        args=config.args,
-        needs_answer=needs_answer,
-    )
+    settings = config.model_dump(exclude={"max_missing", "brittle"})
+    return load_task(**settings, needs_answer=needs_answer)
 
 
 def _with_own_task(recipe: Recipe, task: Task) -> Recipe:

@@ -127,7 +127,7 @@ def make_recipe(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recip
         if key not in known:
             raise ConfigError(f"unknown section '{key}'", fix=did_you_mean(str(key), known))
     own = tree.get(section) or {}
-    if not isinstance(own, dict):
+    if not isinstance(own, Mapping):
         raise ConfigError(
             f"section '{section}' is not a mapping", got=own, wanted="keys and values"
         )
@@ -161,7 +161,7 @@ def papers_of_recipe(recipe: Recipe) -> list[str | Paper]:
 
 def with_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A copy of nested data with each `a.b=value` set; values are read as YAML."""
-    out: dict[str, Any] = _copy(tree)
+    out = dict(tree)
     for override in overrides:
         name, equals, text = override.partition("=")
         parts = name.strip().split(".")
@@ -173,16 +173,14 @@ def with_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
             )
         node = out
         for part in parts[:-1]:
-            inner = node.get(part)
-            if inner is None:
-                inner = node[part] = {}
-            if not isinstance(inner, dict):
+            inner = {} if node.get(part) is None else node[part]
+            if not isinstance(inner, Mapping):
                 raise ConfigError(
                     f"override '{name}' goes into a value",
                     got=f"{part} is {inner!r}",
                     wanted="a section",
                 )
-            node = inner
+            node[part] = node = dict(inner)
         node[parts[-1]] = _value(text, override)
     return out
 
@@ -194,7 +192,7 @@ M = typing.TypeVar("M", bound=BaseModel)
 def checked(model: type[M], values: Mapping[str, Any], section: str) -> M:
     """Validate plain data; the first mistake becomes a ConfigError that names the key."""
     try:
-        return model.model_validate(_tuples(values))
+        return model.model_validate(values)
     except ValidationError as error:
         faults = error.errors()
         # What seems to be missing is often there under a mistyped name: that one is told first.
@@ -205,22 +203,6 @@ def checked(model: type[M], values: Mapping[str, Any], section: str) -> M:
             known = [prefix + name for name in _keys_at(model, first["loc"][:-1])]
             raise ConfigError(f"unknown key '{place}'", fix=did_you_mean(place, known)) from error
         raise _unusable(place, first, _keys_at(model, first["loc"])) from error
-
-
-def _unusable(place: str, fault: Mapping[str, Any], keys: Sequence[str]) -> ConfigError:
-    if fault["type"] == "missing":
-        given = fault["input"]
-        if isinstance(given, Mapping):
-            given = f"keys {', '.join(map(str, given))}"
-        return ConfigError(f"'{place}' is missing", got=given, fix="add it")
-    wanted, fix = _plainly(place, fault, keys)
-    empty = fault["input"] is None
-    return ConfigError(
-        f"{place} cannot be used",
-        got="nothing (null)" if empty else fault["input"],
-        wanted=wanted,
-        fix="give it a value, or remove the key" if empty else fix,
-    )
 
 
 _WANTED = {
@@ -239,21 +221,32 @@ _WANTED = {
 }
 
 
-def _plainly(place: str, fault: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, str | None]:
+def _unusable(place: str, fault: Mapping[str, Any], keys: Sequence[str]) -> ConfigError:
     """What was wanted, in words that are not pydantic's where there are some, and what to do."""
-    kind, last = str(fault["type"]), place.rsplit(".", 1)[-1]
+    kind, given, last = str(fault["type"]), fault["input"], place.rsplit(".", 1)[-1]
+    if kind == "missing":
+        there = f"keys {', '.join(map(str, given))}" if isinstance(given, Mapping) else given
+        return ConfigError(f"'{place}' is missing", got=there, fix="add it")
     wanted = _WANTED.get(kind, str(fault["msg"]).lower().removeprefix("input should be "))
+    fixes = {
+        "too_short": f"add to '{place}'",
+        "tuple_type": f"write {last}: [{given}]",
+        "dict_type": f"write its settings below '{last}:'",
+        "model_type": f"write its settings below '{last}:'",
+    }
+    if isinstance(given, int | float):
+        fixes["string_type"] = f'put it in quotes: "{given}"'
     if kind == "too_short":
         least = fault["ctx"]["min_length"]
-        return f"at least {'one' if least == 1 else least}", f"add to '{place}'"
-    if kind == "tuple_type":
-        return wanted, f"write {last}: [{fault['input']}]"
-    if kind in ("dict_type", "model_type"):
-        known = f": {', '.join(keys)}" if keys else ""
-        return wanted + known, f"write its settings below '{last}:'"
-    if kind == "string_type" and isinstance(fault["input"], int | float):
-        return wanted, f'put it in quotes: "{fault["input"]}"'
-    return wanted, None
+        wanted = f"at least {'one' if least == 1 else least}"
+    elif kind in ("dict_type", "model_type") and keys:
+        wanted += f": {', '.join(keys)}"
+    return ConfigError(
+        f"{place} cannot be used",
+        got="nothing (null)" if given is None else given,
+        wanted=wanted,
+        fix="give it a value, or remove the key" if given is None else fixes.get(kind),
+    )
 
 
 def _keys_at(kind: Any, path: Sequence[int | str]) -> list[str]:
@@ -286,17 +279,3 @@ def _value(text: str, override: str) -> Any:
         raise ConfigError("an override has a value that is not YAML", got=override) from error
     # YAML 1.1 reads 1e-4 as text; people mean the number. In quotes it is meant as text.
     return float(text) if _EXPONENT.fullmatch(text.strip()) else value
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _tuples(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return tuple(_tuples(item) for item in value)
-    return value
-
-
-def _copy(tree: Any) -> Any:
-    if isinstance(tree, Mapping):
-        return {key: _copy(item) for key, item in tree.items()}
-    return list(tree) if isinstance(tree, list) else tree

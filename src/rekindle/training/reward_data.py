@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,41 +52,6 @@ def _split(text: str) -> tuple[str, list[str]]:
     return "", list(text)
 
 
-def _random_token(text: str, rng: random.Random, answer: str) -> str:
-    index = rng.randrange(len(text))
-    return text[:index] + rng.choice(sorted(set(text) | set("0123456789"))) + text[index + 1 :]
-
-
-def _truncated(text: str, rng: random.Random, answer: str) -> str:
-    return text[: rng.randrange(len(text))]
-
-
-def _dropped_step(text: str, rng: random.Random, answer: str) -> str:
-    mark, steps = _split(text)
-    del steps[rng.randrange(len(steps))]
-    return mark.join(steps)
-
-
-def _doubled_step(text: str, rng: random.Random, answer: str) -> str:
-    mark, steps = _split(text)
-    index = rng.randrange(len(steps))
-    return mark.join([*steps[:index], steps[index], *steps[index:]])
-
-
-def _shuffled(text: str, rng: random.Random, answer: str) -> str:
-    mark, steps = _split(text)
-    rng.shuffle(steps)
-    return mark.join(steps)
-
-
-def _forced_answer(text: str, rng: random.Random, answer: str) -> str:
-    numbers = list(_NUMBER.finditer(text))
-    if not numbers:
-        return text + answer
-    last = numbers[-1]
-    return text[: last.start()] + answer + text[last.end() :]
-
-
 def _other_number(number: str, text: str, rng: random.Random) -> str:
     """Near, or one that stands in the text: wrong numbers that look right."""
     near = [str(abs(int(number) + shift)) for shift in (-10, -2, -1, 1, 2, 10)]
@@ -93,55 +59,59 @@ def _other_number(number: str, text: str, rng: random.Random) -> str:
     return rng.choice(sorted(others))
 
 
-def _altered_number(text: str, rng: random.Random, answer: str) -> str:
-    numbers = list(_NUMBER.finditer(text))[:-1]  # the last one is the answer
-    if not numbers:
-        return text
-    at = rng.choice(numbers)
-    return text[: at.start()] + _other_number(at[0], text, rng) + text[at.end() :]
-
-
-def _altered_throughout(text: str, rng: random.Random, answer: str) -> str:
-    numbers = [match[0] for match in _NUMBER.finditer(text)]
-    if not numbers:
-        return text
-    old = rng.choice(numbers)
-    new = _other_number(old, text, rng)
-    return _NUMBER.sub(lambda match: new if match[0] == old else str(match[0]), text)
-
-
-def _bare_answer(text: str, rng: random.Random, answer: str) -> str:
+def _corrupted(how: str, text: str, rng: random.Random, answer: str) -> str:
+    """The text, spoilt in one way; `answer` is what a right one ends in."""
     mark, steps = _split(text)
-    return mark.join([*steps[: rng.randrange(len(steps))], answer])
+    numbers = list(_NUMBER.finditer(text))
+    match how:
+        case "random_token":
+            index = rng.randrange(len(text))
+            token = rng.choice(sorted(set(text) | set("0123456789")))
+            return text[:index] + token + text[index + 1 :]
+        case "truncated":
+            return text[: rng.randrange(len(text))]
+        case "forced_answer":
+            start, end = numbers[-1].span() if numbers else (len(text), len(text))
+            return text[:start] + answer + text[end:]
+        case "altered_number" if len(numbers) > 1:
+            at = rng.choice(numbers[:-1])  # the last one is the answer
+            return text[: at.start()] + _other_number(at[0], text, rng) + text[at.end() :]
+        case "altered_throughout" if numbers:
+            old = rng.choice(numbers)[0]
+            new = _other_number(old, text, rng)
+            return _NUMBER.sub(lambda match: new if match[0] == old else str(match[0]), text)
+        case "dropped_step":
+            del steps[rng.randrange(len(steps))]
+        case "doubled_step":
+            index = rng.randrange(len(steps))
+            steps.insert(index, steps[index])
+        case "shuffled":
+            rng.shuffle(steps)
+        case "bare_answer":
+            steps = [*steps[: rng.randrange(len(steps))], answer]
+        case "repeats":
+            steps += [steps[-1]] * rng.randint(1, 4)
+        case "run_on":
+            steps.append(rng.choice(steps)[: rng.randint(1, 12)])
+    return mark.join(steps)
 
 
-def _repeats(text: str, rng: random.Random, answer: str) -> str:
-    mark, steps = _split(text)
-    return mark.join([*steps, *[steps[-1]] * rng.randint(1, 4)])
-
-
-def _run_on(text: str, rng: random.Random, answer: str) -> str:
-    mark, steps = _split(text)
-    return text + mark + rng.choice(steps)[: rng.randint(1, 12)]
-
-
-CORRUPTIONS: dict[str, Callable[[str, random.Random, str], str]] = {
-    "random_token": _random_token,
-    "truncated": _truncated,
-    "dropped_step": _dropped_step,
-    "doubled_step": _doubled_step,
-    "shuffled": _shuffled,
-    "forced_answer": _forced_answer,
-    "altered_number": _altered_number,
-    "altered_throughout": _altered_throughout,
-    "bare_answer": _bare_answer,
-    "repeats": _repeats,
-    "run_on": _run_on,
+# How often each is made. Work that is wrong and yet ends in the wanted answer is what a policy
+# under a reward model finds first, so it is made more often than what is visibly broken.
+_WEIGHTS = {
+    "altered_number": 3,
+    "altered_throughout": 3,
+    "bare_answer": 1,
+    "doubled_step": 1,
+    "dropped_step": 1,
+    "forced_answer": 3,
+    "random_token": 1,
+    "repeats": 1,
+    "run_on": 1,
+    "shuffled": 1,
+    "truncated": 1,
 }
-# Work that is wrong and yet ends in the wanted answer is what a policy under a reward model finds
-# first, so it is made more often than what is visibly broken.
-_OFTEN = ("altered_number", "altered_throughout", "forced_answer")
-_WEIGHTS = {name: 3 if name in _OFTEN else 1 for name in sorted(CORRUPTIONS)}
+CORRUPTIONS = {name: partial(_corrupted, name) for name in _WEIGHTS}
 
 
 def spoil(

@@ -12,7 +12,7 @@ from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
 from rekindle.engine.rundir import check_mode
-from rekindle.engine.sampler import Samplers, SamplerSource
+from rekindle.engine.sampler import SamplerSource
 from rekindle.loops.evaluation import Evaluation
 from rekindle.loops.logbook import Logbook
 from rekindle.loops.reward_scores import Graders, open_scorer
@@ -125,7 +125,7 @@ def make_world(
         seed=shared.seed,
         optim=shared.optim,
         sample=sampling(shared.sample, task),
-        samplers=Samplers(parts.sampler),
+        samplers=parts.samplers,
         graders=Graders(
             verifier=BrittleVerifier(task, brittle) if brittle else None,
             scorer=scorer,

@@ -99,8 +99,9 @@ class Twin:
         prompts, slots = tokens_PS.shape
         self._filled, self._most = slots, slots + room
         self._rotation_NW = self._angles(self._most)
-        fits = self._memory.fits(self._head_VD) // self._elements_of_slot
-        self._cache = self._allocate(min(self._most, max(slots + _FIRST_SLOTS, fits)))
+        fits = self._memory.fits(self._head_VD) // math.prod(self._shape(slots=1))
+        allocated = min(self._most, max(slots + _FIRST_SLOTS, fits))
+        self._cache = self._memory.reserve(self._shape(allocated), self._head_VD)
         step = max(1, _PREFILL_TOKENS // slots)
         starts = range(0, prompts, step)
         bounds = torch.tensor([*starts, prompts], device=source_B.device)
@@ -175,7 +176,7 @@ class Twin:
         x_ND = F.embedding(tokens_N, self._weights.embedding_VD)
         count = tokens_N.numel()
         for index, layer in enumerate(self._weights.layers):
-            normed = layer.attention_norm(x_ND)
+            normed = self._weights.norm(x_ND)
             mixed = F.linear(normed, layer.attention_in, layer.attention_in_bias)
             mixed = mixed.view(count, -1, self._width)
             turned = mixed.narrow(1, 0, turning)
@@ -188,7 +189,7 @@ class Twin:
             if layer.attention_out_bias is not None:
                 x_ND = x_ND + layer.attention_out_bias
             x_ND = torch.addmm(x_ND, seen, layer.attention_out)
-            normed = layer.mlp_norm(x_ND)
+            normed = self._weights.norm(x_ND)
             gate, up = F.linear(normed, layer.mlp_in, layer.mlp_in_bias).chunk(2, dim=-1)
             if layer.mlp_out_bias is not None:
                 x_ND = x_ND + layer.mlp_out_bias
@@ -229,23 +230,17 @@ class Twin:
         place = torch.arange(positions, device=frequency.device, dtype=torch.float32)
         angle = place[:, None] * frequency
         kind = self._head_VD.dtype
-        return torch.complex((angle.cos() * scale).to(kind), (angle.sin() * scale).to(kind))[
-            :, None
-        ]
+        turn = torch.complex((angle.cos() * scale).to(kind), (angle.sin() * scale).to(kind))
+        return turn[:, None]
 
-    @property
-    def _elements_of_slot(self) -> int:
-        return len(self._weights.layers) * 2 * self._rows * self._kv_heads * self._width
-
-    def _allocate(self, slots: int) -> Tensor:
-        shape = (len(self._weights.layers), 2, self._rows, self._kv_heads, slots, self._width)
-        return self._memory.reserve(shape, self._head_VD)
+    def _shape(self, slots: int) -> tuple[int, ...]:
+        return (len(self._weights.layers), 2, self._rows, self._kv_heads, slots, self._width)
 
     def _grow(self) -> None:
         slots = min(self._most, self._filled + max(_FIRST_SLOTS, self._filled // 2))
         # copied first: with fewer rows than before, the new cache may lie on the old one
         held = self._cache[:, :, : self._rows].clone()
-        self._cache = self._allocate(slots)
+        self._cache = self._memory.reserve(self._shape(slots), self._head_VD)
         self._cache[..., : self._filled, :] = held
         self._view_cache()
 

@@ -60,21 +60,17 @@ def _classes(kind: type) -> frozenset[type]:
 
 def _is_plain(model: Any, allowed: frozenset[type]) -> bool:
     first = model.lm_head.weight
-    if first.dtype not in (torch.float32, torch.float64) or first.device.type not in (
-        "cpu",
-        "cuda",
-    ):
+    if first.dtype not in (torch.float32, torch.float64):
         return False
-    parameters, left = 0, [model]
-    while left:
-        module = left.pop()
+    if first.device.type not in ("cpu", "cuda"):
+        return False
+    parameters = 0
+    for module in model.modules():
         own = vars(module)
         changed = module._forward_hooks or module._forward_pre_hooks or "forward" in own
         if type(module) not in allowed or changed or own.get("sliding_window") is not None:
             return False
-        for weight in module._parameters.values():
-            if weight is None:
-                continue
+        for weight in module.parameters(recurse=False):
             parameters += weight.numel()
             if (
                 type(weight) is not nn.Parameter  # quantised and sharded ones are subclasses
@@ -82,7 +78,6 @@ def _is_plain(model: Any, allowed: frozenset[type]) -> bool:
                 or weight.device != first.device
             ):
                 return False
-        left.extend(module._modules.values())
     return parameters <= _MAX_PARAMETERS
 
 
@@ -110,14 +105,12 @@ class Norm(NamedTuple):
 class Layer(NamedTuple):
     """One layer; `*_in` are [out, in], `*_out` are [in, out]."""
 
-    attention_norm: Norm
     attention_in: Tensor  # query, key and value rows, the first two reordered by `_pairing`,
     # columns times the gain of the norm before it
     attention_in_bias: Tensor | None
     head_norm: Norm | None  # one row of gains for each query or key head
     attention_out: Tensor
     attention_out_bias: Tensor | None
-    mlp_norm: Norm
     mlp_in: Tensor  # gate rows, then up rows; columns times the gain of the norm before it
     mlp_in_bias: Tensor | None
     mlp_out: Tensor
@@ -134,6 +127,7 @@ class Weights:
     frequency: Tensor  # [W / 2], radians a position
     rotation_scale: float
     embedding_VD: Tensor
+    norm: Norm  # before each attention and each MLP
     layers: list[Layer]
     final_norm: Norm
     head_VD: Tensor
@@ -159,19 +153,16 @@ class Weights:
         def norm(gain: Tensor | None, *, size: int, paired: bool = False) -> Norm:
             return Norm(None if gain is None else scaled(gain), epsilon, floors[size], paired)
 
-        plain = norm(None, size=embedding_VD.shape[1])
-
         def layer(source: Any) -> Layer:
             attention, mlp = source.self_attn, source.mlp
             query, key, value = attention.q_proj, attention.k_proj, attention.v_proj
             head_norm = None
             if "q_norm" in attention._modules:
                 gains = [attention.q_norm.weight] * heads + [attention.k_norm.weight] * kv_heads
-                heads_gain = torch.stack(gains)[:, order_E[:width]]
-                head_norm = norm(heads_gain, size=width, paired=True)
+                gain_HW = torch.stack(gains)[:, order_E[:width]]
+                head_norm = norm(gain_HW, size=width, paired=True)
             joined_bias = _joined(query.bias, key.bias, value.bias)
             return Layer(
-                attention_norm=plain,
                 attention_in=torch.cat([query.weight, key.weight, value.weight])[order_E].mul_(
                     scaled(source.input_layernorm.weight)
                 ),
@@ -179,7 +170,6 @@ class Weights:
                 head_norm=head_norm,
                 attention_out=attention.o_proj.weight.detach().t(),
                 attention_out_bias=_joined(attention.o_proj.bias),
-                mlp_norm=plain,
                 mlp_in=torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]).mul_(
                     scaled(source.post_attention_layernorm.weight)
                 ),
@@ -195,6 +185,7 @@ class Weights:
             frequency=rotary.inv_freq.float(),
             rotation_scale=rotary.attention_scaling,
             embedding_VD=embedding_VD,
+            norm=norm(None, size=embedding_VD.shape[1]),
             layers=[layer(source) for source in model.model.layers],
             final_norm=norm(model.model.norm.weight, size=embedding_VD.shape[1]),
             head_VD=model.lm_head.weight.detach(),

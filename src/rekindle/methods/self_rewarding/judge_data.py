@@ -95,8 +95,7 @@ def judge_problems(
     """Judge prompts as problems whose solution is the reply; a stage of rows."""
     form = format_of(judge.format)
     if config.path is not None:
-        rows = _from_file(Path(config.path), form)
-        return [_problem(form, row) for row in rows]
+        return [_problem(form, row) for row in _from_file(Path(config.path), form)]
     source = weights_fingerprint(policy)
     inputs = {
         "problems": [problem.id for problem in pool],
@@ -230,28 +229,19 @@ def _from_file(path: Path, form: Format) -> list[JudgeDataRow]:
     for line, row in read_jsonl(path):
         if "response" not in row and "text" in row:  # a stage's own rows
             row = {**row, "response": row["text"], "judgement": row.get("reply")}
-        texts: dict[str, str] = {}
         for name in ("prompt", "response", "judgement"):
-            value = row.get(name)
-            if not isinstance(value, str):
+            if not isinstance(row.get(name), str):
                 raise DataError(f"{path}:{line} has no '{name}'", got=row, wanted="a text")
-            texts[name] = value
-        mark = form.read(texts["judgement"])
+        prompt, text, reply = row["prompt"], row["response"], row["judgement"]
+        mark = form.read(reply)
         if mark.value is None:
             raise DataError(
                 f"{path}:{line}: the judgement has no score",
-                got=texts["judgement"],
+                got=reply,
                 wanted=f"a reply as format '{form.name}' asks for it",
                 why=mark.reason,
             )
-        rows.append(
-            {
-                "id": f"judge-data-{line}",
-                "prompt": texts["prompt"],
-                "text": texts["response"],
-                "reply": texts["judgement"],
-            }
-        )
+        rows.append({"id": f"judge-data-{line}", "prompt": prompt, "text": text, "reply": reply})
     return rows
 
 

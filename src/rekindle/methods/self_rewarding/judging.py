@@ -7,11 +7,11 @@ Axes: N answers.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -119,7 +119,8 @@ class SelfJudge:
 
     def judge(self, answers: Sequence[Answered], *, seed: int) -> list[Judgement]:
         """`samples` replies about each answer, averaged."""
-        keys = [_key(problem, text) for problem, text in answers]
+        hashes = [blake2b(t.encode("utf-8", "surrogatepass"), digest_size=8) for _, t in answers]
+        keys = [f"{p.id}/{h.hexdigest()}" for (p, _), h in zip(answers, hashes, strict=True)]
         asked = {
             key: Problem(id=key, prompt=self.format.ask(problem, text))
             for key, (problem, text) in zip(keys, answers, strict=True)
@@ -156,11 +157,6 @@ class SelfJudge:
             return False
 
 
-def _key(problem: Problem, text: str) -> str:
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return f"{problem.id}/{digest}"
-
-
 def open_judge(config: JudgeConfig, world: World, policy: Policy) -> Judge:
     """The judge that a recipe names; `policy` where it is the model itself.
 
@@ -179,20 +175,12 @@ def open_judge(config: JudgeConfig, world: World, policy: Policy) -> Judge:
         return SelfJudge(policy, sampler, form, config.samples, decoding)
     if config.source == "endpoint":
         cache = Path(config.cache) if config.cache else world.run.directory / CACHE
+        same = {*_AT_ENDPOINT, "samples", "temperature", "top_p"} - {"cache"}
         return EndpointJudge(
-            url=str(config.url),
-            model=str(config.model),
+            **config.model_dump(include=same),
             format=form,
             cache=ReplyCache(cache),
-            samples=config.samples,
-            temperature=config.temperature,
-            top_p=config.top_p,
             max_tokens=config.max_new_tokens,
-            parallel=config.parallel,
-            timeout=config.timeout,
-            retries=config.retries,
-            backoff=config.backoff,
-            key_env=config.key_env,
         )
     if config.source == "reward":
         if world.graders.scorer is None:

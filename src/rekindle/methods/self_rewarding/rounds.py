@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from rekindle.engine.config import OptimConfig, SampleConfig, Section
+from rekindle.engine.config import SampleConfig, Section
 from rekindle.engine.device import on_main
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
@@ -120,7 +120,9 @@ class Rounds:
             seeding.instructions if seeding.steps or config.replay else 0,
             seeding.judged if seeding.steps and seeding.path is None else 0,
         ]
-        chunks = disjoint_chunks(world, [*sizes, *[config.prompts] * config.iterations])
+        rounds = [config.prompts] * config.iterations
+        fix = "fewer iterations or prompts, or less seed data"
+        chunks = disjoint_chunks(world, [*sizes, *rounds], what="rounds of their own", fix=fix)
         self.instructions, self.judge_pool, self.chunks = chunks[0], chunks[1], chunks[2:]
         self.judge_data: list[Problem] = []
         self.rows: list[dict[str, Fact]] = []  # of rounds.jsonl
@@ -242,7 +244,9 @@ class Rounds:
     ) -> Policy:
         """DPO from `policy`, referenced to it. `kept` False: a model that is thrown away."""
         config, world, stage = self.config, self.world, f"{name}-{self._i}"
-        optim = self._optim()
+        # Steps divided evenly over the rounds; what is left over goes to the last.
+        steps, rest = divmod(world.optim.steps, config.iterations)
+        steps += rest if self._i == config.iterations else 0
         pairs_stage = next(s for s in reversed(self.stages.records) if s.startswith("pairs"))
         facts = _numbers(self.stages.records[pairs_stage].facts, "pairs/")
         prefix = "" if kept else "future_"
@@ -253,15 +257,17 @@ class Rounds:
             stage,
             policy,
             inputs={"pairs": hash_rows(pairs), "reference": weights_fingerprint(policy)},
-            optim=optim,
+            optim=world.optim.model_copy(update={"steps": steps}),
             seed=world.seed * 1_000_003 + self._i,
             body=lambda inner: run_pairs(config.dpo, inner, pairs),
             evaluates=kept,
             facts=facts,
         )
         self.spent["spent/dpo_runs"] += 1
-        self.spent["spent/updates"] += optim.steps if kept else 0
-        self._round[f"{prefix}grad_norm"] = self._mean_norm(stage)
+        self.spent["spent/updates"] += steps if kept else 0
+        rows = [row for _, row in read_jsonl(world.run.directory / "metrics.jsonl")]
+        norms = [row["grad_norm"] for row in rows if row["stage"] == stage]
+        self._round[f"{prefix}grad_norm"] = mean(norms)
         return trained
 
     def end(self, policy: Policy) -> Policy:
@@ -308,16 +314,6 @@ class Rounds:
             "pairs/from_past": mean(past),
             "pairs/from_future": mean(ahead),
         }
-
-    def _mean_norm(self, stage: str) -> float:
-        rows = [row for _, row in read_jsonl(self.world.run.directory / "metrics.jsonl")]
-        return mean([row["grad_norm"] for row in rows if row["stage"] == stage])
-
-    def _optim(self) -> OptimConfig:
-        """Steps divided evenly over the rounds; what is left over goes to the last."""
-        total, rounds = self.world.optim.steps, self.config.iterations
-        steps = total // rounds + (total % rounds if self._i == rounds else 0)
-        return self.world.optim.model_copy(update={"steps": steps})
 
     def _seed(self, role: str) -> int:
         return int(stable_hash("round", self.world.seed, self._i, _DRAW[role]) >> 33)

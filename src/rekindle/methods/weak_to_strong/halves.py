@@ -126,15 +126,8 @@ def _plain(text: str) -> str:
 
 def draw_halves(config: HalvesConfig, world: World) -> list[list[Problem]]:
     """Both halves as the task has them; of the second only the ceiling may see the gold."""
-    try:
-        return disjoint_chunks(world, [config.half1, config.half2])
-    except DataError as error:
-        raise DataError(
-            "the task has too few training problems for two halves",
-            got=error.got,
-            wanted=f"{config.half1} + {config.half2}",
-            fix="--set weak_to_strong.half1=... --set weak_to_strong.half2=...",
-        ) from error
+    fix = "--set weak_to_strong.half1=... --set weak_to_strong.half2=..."
+    return disjoint_chunks(world, [config.half1, config.half2], what="two halves", fix=fix)
 
 
 # --- demos

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
@@ -218,18 +219,15 @@ class WeakToStrongRun:
 
     def stage_two(self, loss: str, plus: Policy, pairs: Sequence[WeakPairRow]) -> Policy:
         """M_pro: M_plus after DPO, referenced to it, or ORPO."""
-
-        def body(inner: World) -> Policy:
-            if loss == "dpo":
-                return dpo.run_pairs(self.config.dpo, inner, pairs)
-            return orpo.run_pairs(self.config.orpo, inner, pairs)
-
+        train = partial(dpo.run_pairs, self.config.dpo)
+        if loss == "orpo":
+            train = partial(orpo.run_pairs, self.config.orpo)
         return self.stages.train(
             loss,
             plus,
             inputs={"pairs": hash_rows(pairs), "reference": weights_fingerprint(plus)},
             optim=self.config.stage2.optim(self.world.optim),
-            body=body,
+            body=lambda inner: train(inner, pairs),
         )
 
     def prompted(self, demos: Demos) -> Policy:

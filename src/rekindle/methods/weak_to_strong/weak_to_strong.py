@@ -42,7 +42,8 @@ from pydantic import Field
 
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
-from rekindle.errors import ConfigError, DataError
+from rekindle.errors import DataError
+from rekindle.loops.checks import refuse_faults
 from rekindle.loops.stages import GeneratedRow
 from rekindle.loops.world import World
 from rekindle.methods.weak_to_strong.halves import HalvesConfig
@@ -216,19 +217,17 @@ class Config(HalvesConfig):
     unreadable: bool = Field(default=True, description="texts without an answer may be rejected")
 
 
-def _alone(train_on: TrainOn) -> Config:
-    return Config(train_on=train_on, loss="none")
-
-
 PRESETS: dict[str, Config] = {
     "weak_to_strong": Config(),
     "w2s_stage1": Config(loss="none"),
-    "w2s_full_weak": _alone("weak"),
-    "w2s_weak_icl": _alone("demos"),  # nothing is trained; evaluated with the demos
-    "w2s_random": _alone("random"),  # as many weak texts as the filter keeps
-    "w2s_self_training": _alone("votes"),  # the strong model's own majorities
-    "w2s_ceiling": _alone("gold"),
-    "w2s_floor": _alone("nothing"),  # the weak model itself
+    "w2s_full_weak": Config(train_on="weak", loss="none"),
+    "w2s_weak_icl": Config(
+        train_on="demos", loss="none"
+    ),  # nothing is trained; evaluated with the demos
+    "w2s_random": Config(train_on="random", loss="none"),  # as many weak texts as the filter keeps
+    "w2s_self_training": Config(train_on="votes", loss="none"),  # the strong model's own majorities
+    "w2s_ceiling": Config(train_on="gold", loss="none"),
+    "w2s_floor": Config(train_on="nothing", loss="none"),  # the weak model itself
 }
 
 
@@ -236,24 +235,18 @@ def check(config: Config, sample: SampleConfig) -> None:
     """Settings that the schema accepts and nobody can mean."""
     two_stages = config.loss != "none"
     samples = two_stages or config.train_on == "votes"
-    faults = {
+    faults: dict[str, object] = {
         f"loss: {config.loss} has no pairs to train on": two_stages
         and config.train_on != "consistent",
         "iterations has no effect": config.iterations > 1 and config.train_on != "consistent",
         "tau_rejected is below tau_chosen, which comes first": two_stages
         and config.tau_rejected < config.tau_chosen,
-        "dpo.pairs and orpo.pairs have no effect, pairs are made": bool(
-            config.dpo.pairs or config.orpo.pairs
-        ),
+        "dpo.pairs and orpo.pairs have no effect, pairs are made": config.dpo.pairs
+        or config.orpo.pairs,
         "samples at sample.temperature 0 are all the same": samples and sample.temperature == 0,
     }
-    for fault in (name for name, holds in faults.items() if holds):
-        raise ConfigError(
-            f"weak_to_strong: {fault}",
-            got=f"train_on: {config.train_on}, loss: {config.loss}",
-            why="the setting would change nothing, or not what its name says",
-            fix="leave one of them out; docs/methods/weak_to_strong.md has the baselines",
-        )
+    got = f"train_on: {config.train_on}, loss: {config.loss}"
+    refuse_faults("weak_to_strong", faults, got=got, page="has the baselines")
 
 
 # --- the algorithm

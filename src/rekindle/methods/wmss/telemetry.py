@@ -4,6 +4,7 @@ Axes: N tokens looked at, V vocabulary.
 """
 
 import math
+from collections import defaultdict
 
 import torch
 from jaxtyping import Float, Int
@@ -15,17 +16,6 @@ from rekindle.ops.mixing import mixed_logits
 
 TOKENS = 256  # of each micro-batch: two small products, whatever the vocabulary
 SATURATED = 0.99
-_COUNTED = (  # the same on every process, whatever it has seen
-    "tokens/above_099",
-    "mass/non_target",
-    "entropy",
-    "margin/strong",
-    "margin/weak",
-    "mix/gradient",
-    "mix/amplified",
-    "on saturated",
-    "tokens",
-)
 
 
 class MixSignal:
@@ -44,7 +34,7 @@ class MixSignal:
 
     def __init__(self, lam: float) -> None:
         self.lam = lam
-        self._sums = dict.fromkeys(_COUNTED, 0.0)
+        self._sums: defaultdict[str, float] = defaultdict(float)
 
     @torch.no_grad()
     def add(
@@ -75,8 +65,8 @@ class MixSignal:
 
     def metrics(self, group: Group) -> dict[str, float]:
         """Means over the tokens of all processes since the last call; nan without a token."""
-        sums = group.sum(dict(self._sums))
-        self._sums = dict.fromkeys(_COUNTED, 0.0)
+        sums = group.sum(self._sums)
+        self._sums.update(dict.fromkeys(self._sums, 0.0))
         tokens, saturated = sums.pop("tokens"), sums.pop("on saturated")
         means = {name: value / tokens if tokens else math.nan for name, value in sums.items()}
         whole = sums["mix/gradient"]

@@ -8,8 +8,6 @@
 Axes: B sequences, T completion tokens, N supervised tokens of all samples, E width.
 """
 
-import hashlib
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +25,7 @@ from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.files import read_json, remove_tree, sha256_file, write_json
+from rekindle.loops.stages import hash_rows
 from rekindle.loops.world import World
 from rekindle.methods import sft
 from rekindle.records import Problem
@@ -113,7 +112,12 @@ def weak_side(
     shuffled: bool,
 ) -> "WeakSide":
     """The weak half of the mix."""
-    _note_twins(models)
+    if weights_fingerprint(models.weak) == weights_fingerprint(models.strong):
+        warnings.warn(
+            "weak and strong are the same weights: the mix is the model itself, so both are "
+            "trained by SFT with lam and 1 - lam of its gradient",
+            stacklevel=2,
+        )
     side: WeakSide
     if adapters is not None:
         side = AdapterWeak(adapters, "weak")
@@ -137,15 +141,6 @@ def note_no_op(lam: float, partner: str) -> None:
             if lam == 1
             else "wmss.lam is 0: only the weak model is trained, and the strong one is kept as "
             "phase 1 left it",
-            stacklevel=2,
-        )
-
-
-def _note_twins(models: PhaseModels) -> None:
-    if weights_fingerprint(models.weak) == weights_fingerprint(models.strong):
-        warnings.warn(
-            "weak and strong are the same weights: the mix is the model itself, so both are "
-            "trained by SFT with lam and 1 - lam of its gradient",
             stacklevel=2,
         )
 
@@ -231,7 +226,7 @@ class CachedWeak(WeakSide):
         samples = list(dict.fromkeys(zip(batch.prompts, batch.completions, strict=True)))
         hashes = {
             "weights": weights_fingerprint(weak),
-            "samples": hashlib.sha256(json.dumps(samples).encode()).hexdigest(),
+            "samples": hash_rows(samples),
         }
 
         def ensure() -> None:

@@ -44,6 +44,7 @@ from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import LossFn, LossTerms
 from rekindle.errors import ConfigError
+from rekindle.loops.checks import refuse_faults
 from rekindle.loops.stages import Stages, epochs, hash_rows
 from rekindle.loops.world import World
 from rekindle.methods import sft
@@ -140,8 +141,6 @@ class Config(CurriculumConfig):
     )
 
 
-_PLAIN = Config(select="all", partner="none")
-
 PRESETS: dict[str, Config] = {
     "wmss": Config(),
     "wmss_code": Config(mode="code"),
@@ -152,39 +151,28 @@ PRESETS: dict[str, Config] = {
     "wmss_curriculum_only": Config(partner="none"),
     "wmss_shuffled": Config(select="all", partner="shuffled"),
     "wmss_d0": Config(select="all", partner="uniform"),
-    "sft_restart": _PLAIN,
-    "sft_neftune": _PLAIN.model_copy(update={"neftune_noise_alpha": 5.0}),
-    "sft_label_smoothing": _PLAIN.model_copy(update={"label_smoothing_factor": 0.1}),
-    "sft_extrapolate": _PLAIN.model_copy(update={"extrapolate": 0.25}),
+    "sft_restart": Config(select="all", partner="none"),
+    "sft_neftune": Config(select="all", partner="none", neftune_noise_alpha=5.0),
+    "sft_label_smoothing": Config(select="all", partner="none", label_smoothing_factor=0.1),
+    "sft_extrapolate": Config(select="all", partner="none", extrapolate=0.25),
 }
 
 
 def check(config: Config, sample: SampleConfig) -> None:
     """Settings that the schema accepts and nobody can mean."""
     mixes = config.partner in ("weak", "shuffled")
-    faults = {
+    faults: dict[str, object] = {
         "lam is 0 with a uniform partner": config.partner == "uniform" and config.lam == 0,
         "freeze_weak has no use here": config.freeze_weak and (config.lam == 0 or not mixes),
         "cache_weak needs freeze_weak": config.cache_weak and not config.freeze_weak,
-        "freeze_weak is not a variant of two adapters": bool(
-            config.freeze_weak and config.lora_rank
-        ),
-        "two adapters start from the base": bool(config.lora_rank) and config.weak != "base",
-        "lora_alpha without lora_rank": bool(config.lora_alpha) and not config.lora_rank,
+        "freeze_weak is not a variant of two adapters": config.freeze_weak and config.lora_rank,
+        "two adapters start from the base": config.lora_rank and config.weak != "base",
+        "lora_alpha without lora_rank": config.lora_alpha and not config.lora_rank,
         "a control of SFT beside a mix": config.partner != "none"
-        and bool(config.neftune_noise_alpha or config.label_smoothing_factor or config.extrapolate),
+        and (config.neftune_noise_alpha or config.label_smoothing_factor or config.extrapolate),
     }
-    for fault in (name for name, holds in faults.items() if holds):
-        raise ConfigError(
-            f"wmss: {fault}",
-            got=", ".join(
-                f"{name} {value}"
-                for name, value in config.model_dump().items()
-                if name in config.model_fields_set
-            ),
-            why="the setting would change nothing, or not what its name says",
-            fix="leave one of them out; docs/methods/wmss.md has the variants",
-        )
+    got = ", ".join(f"{k} {v}" for k, v in config.model_dump(exclude_unset=True).items())
+    refuse_faults("wmss", faults, got=got, page="has the variants")
 
 
 # --- the algorithm

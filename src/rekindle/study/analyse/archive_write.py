@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rekindle.errors import RunDirectoryError
-from rekindle.files import explained_io, read_json, read_jsonl, write_atomic, write_json
+from rekindle.files import each_leaf, explained_io, read_json, read_jsonl, write_atomic, write_json
 from rekindle.study.analyse.run_times import TIMES, kept_times
 from rekindle.study.analyse.spending import spent_by
 from rekindle.study.plan.planning import OTHER_RUN
@@ -70,23 +70,20 @@ def archive_study(place: Path, out: Path) -> Path:
     read_by_others = set(OTHER_RUN.findall((place / DECLARED).read_text(encoding="utf-8")))
     lines = []
     for arm, block in results.arms.items():
-        parts = [Path(run.out).parts[-3:] for run in block.runs]
-        strides = (
-            dict.fromkeys(_LOGS, 1)
-            if arm in read_by_others
-            else _strides([place.joinpath("runs", *each) for each in parts])
-        )
-        for i, each in enumerate(parts):
-            at = place.joinpath("runs", *each)
-            files = _files_of(at, results.command, pairs=i == 0, strides=strides)
-            lines.append(ArchivedRun(place="/".join(each), arm=arm, files=files))
+        runs = [place.joinpath("runs", *Path(run.out).parts[-3:]) for run in block.runs]
+        strides = dict.fromkeys(_LOGS, 1) if arm in read_by_others else _strides(runs)
+        for i, run in enumerate(runs):
+            files = _files_of(run, results.command, pairs=i == 0, strides=strides)
+            lines.append(ArchivedRun(place="/".join(run.parts[-3:]), arm=arm, files=files))
     with explained_io(out, "creating"):
         out.mkdir(parents=True, exist_ok=True)
     for name in OWN:
         if (place / name).exists():
             write_json(out / name, read_json(place / name))
     write_atomic(out / DECLARED, (place / DECLARED).read_bytes())
-    write_atomic(out / RUNS, _packed(lines))
+    text = _text(line.plain() for line in lines)
+    # the window of this preset is wide: runs repeat each other
+    write_atomic(out / RUNS, lzma.compress(text.encode(), preset=6))
     return out
 
 
@@ -158,19 +155,9 @@ def _thinned(rows: Sequence[T], counts: Sequence[int], stride: int) -> list[T]:
 
 
 def _text(rows: Iterable[object]) -> str:
-    return "".join(json.dumps(_short(row), separators=(",", ":")) + "\n" for row in rows)
+    short = (each_leaf(row, _short) for row in rows)
+    return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in short)
 
 
 def _short(value: object) -> object:
-    if isinstance(value, float):
-        return float(f"{value:.{_DIGITS}g}")
-    if isinstance(value, Mapping):
-        return {key: _short(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_short(item) for item in value]
-    return value
-
-
-def _packed(runs: Iterable[ArchivedRun]) -> bytes:
-    text = "".join(json.dumps(run.plain(), separators=(",", ":")) + "\n" for run in runs)
-    return lzma.compress(text.encode(), preset=6)  # its window is wide: runs repeat each other
+    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value

@@ -7,7 +7,8 @@ uses it too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from rekindle.files import read_json, read_jsonl
@@ -18,13 +19,14 @@ PARTS = ("sample", "score", "update", "eval", "checkpoint", "other")
 IN_STEP = ("sample", "score", "update")
 
 
-def without_evaluation(step: float, *, inside: float, evaluation: float) -> float:
-    """A step's seconds without its row's evaluation; `inside`: its other parts.
+def seconds_of_step(part: Callable[[str], float]) -> float:
+    """A step's seconds without its row's evaluation; `part`: the seconds of each part of the row.
 
     An evaluation is inside the time of the step that it follows; the one before the first step is
     in the first row, beside a step that has no room for it.
     """
-    return step - evaluation if step - inside >= evaluation else step
+    step, evaluation = part("step"), part("eval")
+    return step - evaluation if step - sum(map(part, IN_STEP)) >= evaluation else step
 
 
 def times_of(rows: Iterable[Mapping[str, object]]) -> dict[str, float]:
@@ -32,9 +34,8 @@ def times_of(rows: Iterable[Mapping[str, object]]) -> dict[str, float]:
     total = dict.fromkeys(PARTS, 0.0)
     for row in rows:
         parts = {part: _seconds(row, part) for part in PARTS if part != "other"}
-        inside = sum(parts[part] for part in IN_STEP)
-        step = without_evaluation(_seconds(row, "step"), inside=inside, evaluation=parts["eval"])
-        parts["other"] = max(0.0, step - inside)
+        step = seconds_of_step(partial(_seconds, row))
+        parts["other"] = max(0.0, step - sum(parts[part] for part in IN_STEP))
         for part, seconds in parts.items():
             total[part] += seconds
     return total

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rekindle.errors import DataError
 from rekindle.files import read_jsonl
-from rekindle.study.analyse.run_times import IN_STEP, without_evaluation
+from rekindle.study.analyse.run_times import seconds_of_step
 from rekindle.study.plan.study_file import Budget
 from rekindle.study.schema import Excerpt, MeanSpent, Spent
 from rekindle.study.store.layout import SPENT, counted, read_stored
@@ -36,23 +36,16 @@ def spent_by(place: Path) -> Spent:
     def total(name: str, otherwise: float = 0.0) -> float:
         return float(sum(_number(row, name, log, otherwise) for row in rows))
 
+    def of_step(row: Mapping[str, object]) -> float:
+        return seconds_of_step(lambda part: _number(row, f"time/{part}", log, 0.0))
+
     stages = [read_stored(path, _StageCost) for path in sorted(place.glob("stages/*/stage.json"))]
     return Spent(
         generated=total("tokens/generated") + sum(stage.generated for stage in stages),
         trained=total("tokens/trained"),
         updates=total("updates", 1.0),
-        seconds=sum(_of_step(row, log) for row in rows) + sum(stage.seconds for stage in stages),
+        seconds=sum(map(of_step, rows)) + sum(stage.seconds for stage in stages),
     )
-
-
-def _of_step(row: Mapping[str, object], log: Path) -> float:
-    """The seconds of a row's step, its evaluation not counted."""
-
-    def seconds(part: str) -> float:
-        return _number(row, f"time/{part}", log, 0.0)
-
-    inside = sum(seconds(part) for part in IN_STEP)
-    return without_evaluation(seconds("step"), inside=inside, evaluation=seconds("eval"))
 
 
 def unequal_budgets(budget: Budget, spent: Means, *, baseline: str) -> dict[str, float]:

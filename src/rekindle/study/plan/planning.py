@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rekindle.engine.yaml_text import read_mapping
 from rekindle.errors import ConfigError
+from rekindle.files import each_leaf
 from rekindle.study.plan.base_models import PREFIX, build_order, sources_of
 from rekindle.study.plan.fairness import check_runs
 from rekindle.study.plan.placeholders import PLACEHOLDER, fill_in
@@ -65,7 +66,7 @@ def preparations(study: Study, out: Path) -> list[Preparation]:
             place = _preparation_directory(study, out, name, base)
             known = {
                 "model": model_of(study, out, base),
-                "base": short(study, base),
+                "base": short_names(study.bases)[base],
                 "dir": str(place),
             }
             filled = tuple(fill_in(word, known, f"prepare.{name}") for word in command)
@@ -92,13 +93,8 @@ def model_of(study: Study, out: Path, base: str) -> str:
     )
 
 
-def short(study: Study, base: str) -> str:
-    """The last parts of a base's name that tell it from the others, fit for a directory."""
-    return short_names(study.bases)[base]
-
-
 def short_names(bases: Sequence[str]) -> dict[str, str]:
-    """Base -> its name in directories; see `short`."""
+    """Base -> the last parts of its name that tell it from the others, fit for a directory."""
     split = {base: base.rstrip("/").split("/") for base in bases}
     for parts in range(1, max(map(len, split.values())) + 1):
         names = {base: "-".join(steps[-parts:]) for base, steps in split.items()}
@@ -109,7 +105,7 @@ def short_names(bases: Sequence[str]) -> dict[str, str]:
 
 def run_directory(study: Study, out: Path, arm: str, base: str, seed: int) -> Path:
     """Where a run is."""
-    return out / "runs" / arm / short(study, base) / f"seed-{seed}"
+    return out / "runs" / arm / short_names(study.bases)[base] / f"seed-{seed}"
 
 
 def _refuse_shared_directory(study: Study) -> None:
@@ -135,7 +131,7 @@ def _model_directory(out: Path, base: str) -> Path:
 
 
 def _preparation_directory(study: Study, out: Path, name: str, base: str) -> Path:
-    return out / "prepared" / name / short(study, base)
+    return out / "prepared" / name / short_names(study.bases)[base]
 
 
 def _plan_run(study: Study, out: Path, arm: str, base: str, seed: int) -> PlannedRun:
@@ -146,20 +142,17 @@ def _plan_run(study: Study, out: Path, arm: str, base: str, seed: int) -> Planne
         for other in study.arms
         if other != arm
     }
-    known = {"base": short(study, base), "model": model}
+    known = {"base": short_names(study.bases)[base], "model": model}
     known |= {name: str(place) for name, place in places.items()}
 
     def fill(value: object) -> object:
-        if isinstance(value, Mapping):
-            return {key: fill(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [fill(item) for item in value]
         if not isinstance(value, str):
             return value
         needs.extend(places[name] for name in PLACEHOLDER.findall(value) if name in places)
         return fill_in(value, known, f"arms.{arm}")
 
-    tree = {key: fill(value) for key, value in _merge(study.recipe, study.arms[arm]).items()}
+    merged = _merge(study.recipe, study.arms[arm])
+    tree = {key: each_leaf(value, fill) for key, value in merged.items()}
     tree["model"] = {**_section(tree, "model", arm), "name": model}
     tree["seed"] = seed
     if study.budget.at_most is not None and study.budget.unit != "updates":

@@ -154,11 +154,8 @@ class Study(Section):
 
     def declared_comparison(self) -> DeclaredComparison:
         """What decides, with the study's baseline where the comparison names none."""
-        one = self.primary
-        baseline = one.baseline or self.baseline
-        return DeclaredComparison(
-            arm=one.arm, baseline=baseline, metric=one.metric, level=one.level
-        )
+        baseline = self.primary.baseline or self.baseline
+        return DeclaredComparison(**{**self.primary.model_dump(), "baseline": baseline})
 
     def rule(self) -> Rule:
         """What a verdict rests on beside its comparison."""
@@ -168,21 +165,14 @@ class Study(Section):
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a study.
-
-    Attributes:
-        arm, base, seed: which; `base` as in the file.
-        out: its run directory.
-        recipe: its checked recipe.
-        needs: preparations (by directory) and runs (by run directory) that must be finished first.
-    """
+    """One run of a study."""
 
     arm: str
-    base: str
+    base: str  # as in the file
     seed: int
     out: Path
-    recipe: Recipe
-    needs: tuple[Path, ...]
+    recipe: Recipe  # checked
+    needs: tuple[Path, ...]  # directories of preparations and runs that must be finished first
 
 
 @dataclass(frozen=True)

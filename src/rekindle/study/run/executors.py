@@ -18,24 +18,39 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType, ModuleType
-from typing import Any
+from types import ModuleType
+from typing import Any, Protocol
 
 from rekindle.engine.threads import calm_threads
 from rekindle.errors import ConfigError, did_you_mean, missing_extra
-from rekindle.study.run.jobs import Executor, Job, Outcome, run_job, watch_study
+from rekindle.study.run.jobs import Job, Outcome, run_job, watch_study
 
 _GRACE = 60.0  # seconds for a step and a checkpoint before a worker is killed
 _UNKNOWN = 255  # exit code where the process that would know it is gone
 _JOBS = 32  # of one worker, whose heap grows by some 4 MB a job; a new one costs next to nothing
 EXECUTORS = ("local", "ray")
+
+
+class Executor(Protocol):
+    """Where jobs run."""
+
+    slots: int  # how many run at once
+
+    def submit(self, job: Job) -> None:
+        """Start a job; only while fewer than `slots` run."""
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """What ended since the last call; waits at most so long for the first."""
+
+    def stop(self) -> list[Outcome]:
+        """Ask all jobs to save and stop; returns how those that were running ended."""
 
 
 def check_executor(name: str, jobs: int | None) -> None:
@@ -51,10 +66,7 @@ def check_executor(name: str, jobs: int | None) -> None:
 
 
 def make_executor(name: str, jobs: int | None) -> Executor:
-    """An executor that is checked, with `jobs` at once; None: one a GPU, or one a core.
-
-    MissingExtraError where ray is not installed.
-    """
+    """An executor that is checked, with `jobs` at once; None: one a GPU, or one a core."""
     if name == "ray":
         return RayPool(jobs)
     import torch
@@ -80,21 +92,17 @@ class _Worker:
     served: int = 0
 
 
+@dataclass
 class LocalPool:
-    """Up to `slots` jobs at once, each in a process of one thread (one card where there are any).
+    """Up to `slots` jobs at once, each in a process of one thread (and one card, if any)."""
 
-    Args:
-        slots: how many.
-        cards: CUDA devices to hand out, one to a worker; empty: none.
-    """
+    slots: int
+    cards: tuple[int, ...] = ()  # CUDA devices to hand out, one to a worker
 
-    def __init__(self, slots: int, *, cards: tuple[int, ...] = ()) -> None:
-        self.slots = slots
-        self._cards = cards
-        self._workers: list[_Worker | None] = [None] * slots
+    def __post_init__(self) -> None:
+        self._workers: list[_Worker | None] = [None] * self.slots
 
     def submit(self, job: Job) -> None:
-        """Start a job in a free worker."""
         for place, worker in enumerate(self._workers):
             if worker is not None and worker.job is not None:
                 continue
@@ -106,7 +114,6 @@ class LocalPool:
         raise ValueError(f"all {self.slots} workers are busy")
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """What ended; a worker that died ends its job as `lost`."""
         busy = {w.pipe: (i, w) for i, w in enumerate(self._workers) if w is not None and w.job}
         if not busy:
             return []
@@ -125,14 +132,13 @@ class LocalPool:
                 self._workers[place] = None
             if worker.served >= _JOBS:
                 self._workers[place] = None
-                _retire(worker)
+                worker.pipe.close()  # it waits for a next job, and leaves
+                worker.process.join(5)
+                worker.alive.close()
         return outcomes
 
     def stop(self) -> list[Outcome]:
-        """Busy workers finish their step, save and leave; idle ones leave.
-
-        One whose job came to its end before the signal reached it sends its outcome as ever.
-        """
+        # A worker whose job came to its end before the signal reached it sends its outcome as ever.
         outcomes = []
         for worker in filter(None, self._workers):
             if worker.job is None:
@@ -142,7 +148,12 @@ class LocalPool:
         deadline = time.monotonic() + _GRACE
         for worker in filter(None, self._workers):
             if worker.job is not None:
-                outcomes.append(_final_outcome(worker, worker.job, deadline))
+                outcome: Outcome | None = None
+                with suppress(EOFError, ConnectionResetError):
+                    if worker.pipe.poll(max(0.0, deadline - time.monotonic())):
+                        outcome = worker.pipe.recv()
+                spent = time.monotonic() - worker.began
+                outcomes.append(outcome or Outcome(worker.job, "stopped", "", spent))
                 worker.pipe.close()  # a worker that waits for its next job leaves
             worker.process.join(max(0.1, deadline - time.monotonic()))
             if worker.process.is_alive():
@@ -157,8 +168,8 @@ class LocalPool:
         watched, alive = connection.Pipe(duplex=False)
         env = {"OMP_NUM_THREADS": "1"}
         context: SpawnContext | ForkServerContext = get_context("forkserver")
-        if self._cards:
-            env["CUDA_VISIBLE_DEVICES"] = str(self._cards[place % len(self._cards)])
+        if self.cards:
+            env["CUDA_VISIBLE_DEVICES"] = str(self.cards[place % len(self.cards)])
             context = get_context("spawn")
         else:
             warm_up()
@@ -188,7 +199,7 @@ def _serve(pipe: Connection, alive: Connection, env: dict[str, str]) -> None:
     calm_threads()
     # Ctrl-C reaches the whole process group: the study stops its workers in its own way.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     watch_study(alive)
     while True:
         try:
@@ -204,42 +215,19 @@ def _serve(pipe: Connection, alive: Connection, env: dict[str, str]) -> None:
             return
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)
-
-
-def _retire(worker: _Worker) -> None:
-    worker.pipe.close()  # it waits for a next job, and leaves
-    worker.process.join(5)
-    worker.alive.close()
-
-
-def _final_outcome(worker: _Worker, job: Job, deadline: float) -> Outcome:
-    try:
-        if worker.pipe.poll(max(0.0, deadline - time.monotonic())):
-            outcome: Outcome = worker.pipe.recv()
-            return outcome
-    except (EOFError, ConnectionResetError):
-        pass
-    return Outcome(job, "stopped", "", time.monotonic() - worker.began)
-
-
 def _death(job: Job, code: int | None, began: float) -> Outcome:
     spent = time.monotonic() - began
     if code is None or code == _UNKNOWN:
         return Outcome(job, "lost", "its worker is gone", spent)
     if code < 0:
         return Outcome(job, "lost", f"ended by {signal.Signals(-code).name}", spent)
-    if code == 0:  # `_leave`: SIGTERM reached the whole process group
+    if code == 0:  # as in `_serve`: SIGTERM reached the whole process group
         return Outcome(job, "lost", "its worker got SIGTERM", spent)
     return Outcome(job, "failed", f"exit code {code}; see {job.log}", spent)
 
 
 class RayPool:
-    """As many jobs at once as the cluster has cores (cards, where it has any).
-
-    Args:
-        slots: at most so many; None: as the cluster has room.
+    """As many jobs at once as the cluster has cores (cards, where it has any), at most `slots`.
 
     Raises:
         MissingExtraError: ray is not installed.
@@ -262,19 +250,16 @@ class RayPool:
         self._running: dict[Any, tuple[Job, float]] = {}
 
     def submit(self, job: Job) -> None:
-        """Hand a job to the cluster."""
         self._running[self._task.remote(job, str(Path.cwd()))] = (job, time.monotonic())
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """What ended; a job whose worker or node died ends as `lost`."""
         if not self._running:
             return []
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
         return [self._outcome(reference) for reference in ready]
 
     def stop(self) -> list[Outcome]:
-        """Cancel what runs (it continues from its last checkpoint later) and leave the cluster."""
-        outcomes = []
+        outcomes = []  # what is cancelled continues from its last checkpoint later
         for reference, (job, began) in self._running.items():
             self._ray.cancel(reference, force=True)
             outcomes.append(Outcome(job, "stopped", "", time.monotonic() - began))

@@ -6,6 +6,7 @@ Imports nothing heavy at the top: a worker sets its environment first.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from rekindle.errors import EXIT_RESUMABLE, RekindleError
 from rekindle.files import open_append
@@ -26,19 +27,12 @@ Ending = Literal["finished", "failed", "stopped", "lost"]
 
 @dataclass(frozen=True)
 class Job:
-    """One run (`recipe`) or one preparation (`command`: arguments of `rekindle`).
+    """One run (`recipe`) or one preparation (`command`)."""
 
-    Attributes:
-        out: its directory.
-        log: what it prints goes there.
-        recipe: a resolved recipe, plain data.
-        command: arguments of `rekindle`.
-    """
-
-    out: Path
-    log: Path
-    recipe: Mapping[str, object] | None = None
-    command: tuple[str, ...] = ()
+    out: Path  # its directory
+    log: Path  # what it prints goes there
+    recipe: Mapping[str, object] | None = None  # resolved, plain data
+    command: tuple[str, ...] = ()  # arguments of `rekindle`
 
 
 @dataclass(frozen=True)
@@ -55,21 +49,6 @@ class Outcome:
     seconds: float = 0.0
 
 
-class Executor(Protocol):
-    """Where jobs run."""
-
-    slots: int  # how many run at once
-
-    def submit(self, job: Job) -> None:
-        """Start a job; only while fewer than `slots` run."""
-
-    def wait(self, seconds: float) -> list[Outcome]:
-        """What ended since the last call; waits at most so long for the first."""
-
-    def stop(self) -> list[Outcome]:
-        """Ask all jobs to save and stop; returns how those that were running ended."""
-
-
 def run_job(job: Job) -> Outcome:
     """Run a job in this process to its end. What it prints goes to its log.
 
@@ -83,7 +62,9 @@ def run_job(job: Job) -> Outcome:
 
     with _printed_to(job.log):
         if job.recipe is None:
-            code = _run_command(job)
+            command = [sys.executable, "-m", "rekindle", *job.command]
+            command += ["--resume"] if job.out.exists() else []
+            code = subprocess.run(command, check=False).returncode
             if code == 0:
                 return ended("finished")
             return ended("stopped" if code == EXIT_RESUMABLE else "failed", f"exit code {code}")
@@ -117,7 +98,6 @@ def watch_study(alive: Connection) -> None:
 
     `alive`: the reading end of a pipe whose other end the study alone holds.
     """
-    import signal
 
     def watch() -> None:
         with suppress(EOFError, OSError):
@@ -125,13 +105,6 @@ def watch_study(alive: Connection) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _run_command(job: Job) -> int:
-    command = [sys.executable, "-m", "rekindle", *job.command]
-    if job.out.exists():
-        command.append("--resume")
-    return subprocess.run(command, check=False).returncode
 
 
 @contextmanager

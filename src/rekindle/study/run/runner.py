@@ -28,7 +28,8 @@ from rekindle.files import remove_tree, write_json
 from rekindle.study.analyse.results import study_results
 from rekindle.study.plan.planning import plan, preparations
 from rekindle.study.plan.study_file import PlannedRun, Preparation, Study
-from rekindle.study.run.jobs import Executor, Job, Outcome
+from rekindle.study.run.executors import Executor
+from rekindle.study.run.jobs import Job, Outcome
 from rekindle.study.run.progress import Table
 from rekindle.study.schema import Failure, FailureNote, PreparedNote, StudyResults
 from rekindle.study.store.claim import claim_study
@@ -36,6 +37,7 @@ from rekindle.study.store.cost import Ledger, read_cost
 from rekindle.study.store.layout import RESULTS, SESSIONS, is_finished, read_stored
 from rekindle.study.store.relocate import known_roots, rebased
 
+LOG, MADE, FAILED = ".log", ".json", ".failed.json"  # beside the directory of a job
 _TRIES = 2  # of a job whose worker was lost
 _WAIT = 0.5  # seconds between looks at the table
 
@@ -49,7 +51,6 @@ class Work:
     done: set[Path] = field(default_factory=set)
     failed: dict[Path, str] = field(default_factory=dict)
     earlier: dict[Path, str] = field(default_factory=dict)  # failures of sessions before
-    stopped: set[Path] = field(default_factory=set)
     lost: dict[Path, int] = field(default_factory=dict)
 
     def load(self, roots: Sequence[str] = ()) -> None:
@@ -57,15 +58,16 @@ class Work:
         self.done = {run.out for run in self.runs if is_finished(run.out)}
         self.done |= {item.out for item in self.before if _was_prepared(item, roots)}
         self.earlier = {
-            place: f"{read_stored(_failure(place), FailureNote).why} (in an earlier session)"
+            place: f"{read_stored(_beside(place, FAILED), FailureNote).why} (in an earlier session)"
             for place in self.needs()
-            if place not in self.done and _failure(place).exists()
+            if place not in self.done and _beside(place, FAILED).exists()
         }
 
     def waiting(self) -> list[Job]:
         """Jobs that are not finished, preparations first."""
-        jobs = [Job(item.out, _log(item.out), command=item.command) for item in self.before]
-        jobs += [Job(run.out, _log(run.out), recipe=run.recipe.resolved()) for run in self.runs]
+        jobs = [Job(item.out, _beside(item.out, LOG), command=item.command) for item in self.before]
+        for run in self.runs:
+            jobs.append(Job(run.out, _beside(run.out, LOG), recipe=run.recipe.resolved()))
         left_out = self.done | self._not_needed()
         return [job for job in jobs if job.out not in left_out]
 
@@ -91,25 +93,24 @@ class Work:
         if outcome.ending == "finished":
             self.done.add(place)
             self.earlier.pop(place, None)
-            _failure(place).unlink(missing_ok=True)
+            _beside(place, FAILED).unlink(missing_ok=True)
             for item in self.before:
                 if item.out == place:
-                    write_json(_marker(item), PreparedNote(command=list(item.command)).plain())
-        elif outcome.ending == "stopped":
-            self.stopped.add(place)
+                    note = PreparedNote(command=list(item.command))
+                    write_json(_beside(place, MADE), note.plain())
         elif outcome.ending == "lost":
             self.lost[place] = self.lost.get(place, 0) + 1
             if self.lost[place] < _TRIES:
                 return True
             self.fail(place, f"{outcome.text}, {self.lost[place]} times")
-        else:
+        elif outcome.ending == "failed":
             self.fail(place, outcome.text)
         return False
 
     def fail(self, place: Path, why: str) -> None:
         """Note that it failed, also for later sessions, until it is finished."""
         self.failed[place] = why
-        write_json(_failure(place), FailureNote(why=why).plain())
+        write_json(_beside(place, FAILED), FailureNote(why=why).plain())
 
     def run(self, executor: Executor, ledger: Ledger, *, quiet: bool) -> bool:
         """Run what is not finished; True after SIGTERM or SIGINT, everything saved."""
@@ -159,13 +160,8 @@ class Part(NamedTuple):
 
 
 def execute_study(study: Study, out: Path, **options: Unpack[SessionOptions]) -> StudyResults:
-    """Run what is not finished yet and write the results to study.json.
-
-    Raises:
-        RunDirectoryError: `out` exists (new), is no study, is in use, or holds runs that were made
-            with other settings than the study file has now.
-        SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, everything saved.
-    """
+    """Run what is not finished yet and write the results to study.json; raises what `run_study`
+    does once the study file is read."""
     runs = plan(study, out)
     work = Work(runs, preparations(study, out))
     return execute_parts([Part(study, out, runs)], work, out, **options)[0]
@@ -184,7 +180,7 @@ def execute_parts(
 ) -> list[StudyResults]:
     """Run the `work` of all parts, every directory claimed or none; write the study.json of each.
 
-    What the session cost is in `out`/sessions.json. Raises: see `execute_study`.
+    What the session cost is in `out`/sessions.json. Raises: see `run_study`.
     """
     workers = executor.slots
     with ExitStack() as claims:
@@ -198,11 +194,9 @@ def execute_parts(
         stopped = work.run(executor, ledger, quiet=quiet)
         results = [work.results(*part) for part in parts]
         ledger.write()  # the statistics took their time too
-        results = [
-            one.with_(cost=read_cost(part.out)) for one, part in zip(results, parts, strict=True)
-        ]
-        for one, part in zip(results, parts, strict=True):
-            write_json(part.out / RESULTS, one.plain())
+        for i, part in enumerate(parts):
+            results[i] = results[i].with_(cost=read_cost(part.out))
+            write_json(part.out / RESULTS, results[i].plain())
     if stopped:
         raise SystemExit(EXIT_RESUMABLE)
     return results
@@ -272,20 +266,12 @@ def _signals_into(signals: list[int]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _log(place: Path) -> Path:
-    return place.with_name(place.name + ".log")
-
-
-def _marker(item: Preparation) -> Path:
-    return item.out.with_name(item.out.name + ".json")
-
-
-def _failure(place: Path) -> Path:
-    return place.with_name(place.name + ".failed.json")
+def _beside(place: Path, ending: str) -> Path:
+    return place.with_name(place.name + ending)
 
 
 def _was_prepared(item: Preparation, roots: Sequence[str]) -> bool:
-    marker = _marker(item)
+    marker = _beside(item.out, MADE)
     if not marker.exists():
         return False
     before = read_stored(marker, PreparedNote).command

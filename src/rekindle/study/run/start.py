@@ -86,11 +86,7 @@ def preview_study(
     archive: Path | str | None = None,
     overrides: Sequence[str] = (),
 ) -> None:
-    """Print what would run, and refuse what `run_study` would; writes nothing.
-
-    Raises:
-        ConfigError, RunDirectoryError, DataError: see `run_study`.
-    """
+    """Print what would run, and refuse what `run_study` would; writes nothing."""
     checked, runs = _load(study, Path(out), overrides, mode=mode, archive=archive, quiet=False)
     if archive is None:
         refuse_start(checked, Path(out), runs, mode=mode)

@@ -23,20 +23,10 @@ from rekindle.engine.rundir import (
     flat,
     refuse_in_use,
     refuse_mode,
+    taken,
 )
-from rekindle.errors import (
-    ConfigError,
-    DataError,
-    RekindleError,
-    RunDirectoryError,
-)
-from rekindle.files import (
-    clear_leftovers,
-    explained_io,
-    remove_tree,
-    write_atomic,
-    write_json,
-)
+from rekindle.errors import ConfigError, DataError, RunDirectoryError
+from rekindle.files import write_atomic, write_json
 from rekindle.study.plan.planning import preparations, short_names
 from rekindle.study.plan.study_file import PlannedRun, Study
 from rekindle.study.schema import ManifestHead, StudyManifest
@@ -74,47 +64,30 @@ def claim_study(
             written, or holds runs made with other settings (resume; they are listed).
         DataError: what the study or a run wrote is damaged, or another version's (resume).
     """
-    _refuse_mode(out, mode)
-    with explained_io(out, "creating"):
-        out.mkdir(parents=True, exist_ok=True)
-    lock = RunLock(out / LOCK)
-    try:
-        clear_leftovers(out)
-        if mode == "overwrite":
-            for name in OWN:
-                remove_tree(out / name)
+    with taken(out, mode, OWN, lambda: _refuse_mode(out, mode)) as lock:
         if _continues(study, out, runs, mode):
             _note_directory(study, out, runs)
             note_changes(study, out, runs)
         else:
-            manifest = _new_manifest(study, out, command=command, workers=workers)
+            made_by = make_manifest(
+                command=command,
+                seed=list(study.seeds),
+                fingerprints={"declared": study.declared_hash()},
+                processes=workers,
+            )
+            declared = {
+                "study": study.study,
+                "places": [str(out)],
+                "primary": study.declared_comparison(),
+                "rule": study.rule(),
+                "declaration": study.declaration(),
+                "changes": [],
+            }
+            manifest = StudyManifest.model_validate({**made_by, **declared})
             write_json(out / MANIFEST, manifest.plain())
         text = yaml.safe_dump(study.declaration(), sort_keys=False, allow_unicode=True)
         write_atomic(out / DECLARED, text)
-    except RekindleError:
-        lock.release()
-        raise
     return lock
-
-
-def _new_manifest(study: Study, out: Path, *, command: str, workers: int) -> StudyManifest:
-    made_by = make_manifest(
-        command=command,
-        seed=list(study.seeds),
-        fingerprints={"declared": study.declared_hash()},
-        processes=workers,
-    )
-    return StudyManifest.model_validate(
-        {
-            **made_by,
-            "study": study.study,
-            "places": [str(out)],
-            "primary": study.declared_comparison(),
-            "rule": study.rule(),
-            "declaration": study.declaration(),
-            "changes": [],
-        }
-    )
 
 
 def refuse_start(study: Study, out: Path, runs: Sequence[PlannedRun], *, mode: Mode) -> None:

@@ -15,22 +15,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rekindle.engine.manifest import code_version, now
+from rekindle.engine.manifest import checkout, now
 from rekindle.files import write_json
 from rekindle.study.schema import Session, StudyCost
 from rekindle.study.store.layout import SESSIONS, read_stored
+from rekindle.version import __version__
 
 _EVERY = 10.0  # seconds
 
 
 class Ledger:
-    """One session's account; call `began` and `ended` for each job.
-
-    Args:
-        out: the study directory; sessions that are written there stay.
-        workers: how many jobs can run at once.
-        since: `time.monotonic()` at the session's start; None: now.
-    """
+    """One session's account beside those in `out`; call `began` and `ended` for each job. `since`:
+    `time.monotonic()` at its start; None: now."""
 
     def __init__(self, out: Path, *, workers: int, since: float | None = None) -> None:
         self._path = out / SESSIONS
@@ -66,7 +62,9 @@ class Ledger:
         session = Session(
             started=self._started,
             workers=self._workers,
-            **code_version(),
+            rekindle=__version__,
+            commit=checkout()["commit"],
+            dirty=checkout()["dirty"],
             wall_seconds=self._written - self._since,
             busy_seconds=self._busy + running,
             first_job_seconds=self._first,

@@ -31,11 +31,9 @@ def damaged(path: Path, got: object, wanted: str | None, fix: str = RESTORE) -> 
 
 
 def read_stored(path: Path, kind: type[S], *, wanted: str = "", fix: str = RESTORE) -> S:
-    """What a JSON file of a study or a run holds.
+    """What a JSON file of a study or a run holds: a model of this `kind`, or a list of models.
 
-    Args:
-        path, kind: the file, and the shape of its content: a model, or a list of models.
-        wanted, fix: for the error, where more can be said than that it is a JSON object.
+    `wanted`, `fix`: for the error, where more can be said than that it is a JSON object.
 
     Raises:
         DataError: the file is missing, broken, or holds something else; what.

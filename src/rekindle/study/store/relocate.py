@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
 import yaml
 
-from rekindle.files import write_atomic
+from rekindle.files import each_leaf, write_atomic
 from rekindle.study.schema import Excerpt
 from rekindle.study.store.declaration import stored_tree
 from rekindle.study.store.layout import MANIFEST, RESULTS, is_finished, read_head, read_stored
@@ -70,16 +70,12 @@ def rebased(value: T, roots: Sequence[str], to: str = ROOT) -> T:
     longest_first = "|".join(re.escape(start) for start in sorted(starts, key=len, reverse=True))
     path = re.compile(rf"(?<![\w./~+-])(?:{longest_first})({'|'.join(_BELOW)})(?=/|$)")
 
-    def walk(item: object) -> object:
-        if isinstance(item, Mapping):
-            return {key: walk(inner) for key, inner in item.items()}
-        if isinstance(item, list | tuple):
-            return [walk(inner) for inner in item]
-        if isinstance(item, str):
-            return path.sub(lambda match: os.path.join(to, match[1]), item)
-        return item
+    def moved(item: object) -> object:
+        if not isinstance(item, str):
+            return item
+        return path.sub(lambda match: os.path.join(to, match[1]), item)
 
-    return cast("T", walk(value))
+    return cast("T", each_leaf(value, moved))
 
 
 def move_unfinished(out: Path, places: Sequence[Path], roots: Sequence[str]) -> None:
