@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 Split = Literal["train", "dev", "test"]
 Finish = Literal["eos", "stop", "length"]
@@ -69,13 +69,23 @@ class Score:
         return Score(value=None, reason=reason)
 
 
+class Response(NamedTuple):
+    """A text as the answer to a problem, and how it began and ended."""
+
+    problem: Problem
+    text: str
+    cut: bool = False  # it ended at the limit of tokens
+    thought_open: bool = False  # the prompt's template had opened a thought before it
+
+
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """One sampled completion of one problem.
 
     `tokens` are the generated ids including the end-of-sequence token when there is one;
     `sampled_logprobs` are the sampler's own log-probs of them at the sampling temperature (the
-    trainer recomputes its `old_logprobs`); `sample` counts 0..G-1 within the problem's group.
+    trainer recomputes its `old_logprobs`); `sample` counts 0..G-1 within the problem's group;
+    `thought_open` says that the prompt ended inside a thought.
     """
 
     problem: Problem
@@ -85,3 +95,9 @@ class Rollout:
     sampled_logprobs: tuple[float, ...]
     text: str
     finish: Finish
+    thought_open: bool = False
+
+    @property
+    def response(self) -> Response:
+        """What a grader sees of it."""
+        return Response(self.problem, self.text, self.finish == "length", self.thought_open)

@@ -84,6 +84,18 @@ class TaskConfig(Section):
     workers: int | None = Field(
         default=None, ge=1, description="processes of math and code; None: by cores"
     )
+    read: Literal["any", "marked"] = Field(
+        default="any", description="marked: without a box, ####, a cue or <answer> no answer counts"
+    )
+    cut: Literal["wrong", "missing"] = Field(
+        default="wrong", description="what an answer is that the token limit cut off"
+    )
+    unevaluated: Literal["accept", "reject"] = Field(
+        default="accept", description="math: whether 2^10 counts where the gold is 1024"
+    )
+    verifier_version: Literal[1, 2] = Field(
+        default=2, description="of exact, numeric and math; runs before 0.2 have 1"
+    )
     max_missing: float = Field(
         default=0.5, ge=0.0, le=1.0, description="share of a step's answers that may lack a score"
     )

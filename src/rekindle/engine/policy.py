@@ -6,6 +6,7 @@ Axes: B sequences, S prompt and completion tokens, T completion tokens, V vocabu
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from rekindle.engine.loading import check_loaded, not_loaded, special_ids
 from rekindle.errors import ConfigError, DataError, ModelError
 from rekindle.ops.logprobs import TokenScores, chunked_token_scores, token_scores
 from rekindle.records import Problem
+from rekindle.thoughts import leaves_thought_open
 
 # Heads that are one plain linear map: the chunked scorer may then skip the [T, V] logits.
 _PLAIN_HEADS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
@@ -127,6 +129,15 @@ class Policy:
                 tokens = tokens[:-1]
         self._check_prompt(problem, tokens)
         return tuple(tokens)
+
+    @cached_property
+    def opens_thought(self) -> bool:
+        """Whether the chat template ends a prompt inside a thought (`<think>`)."""
+        if self.tokenizer.chat_template is None or self.config.chat_template == "never":
+            return False
+        turns = self._messages(Problem(id="", prompt="?"))
+        rendered = self.tokenizer.decode(self._render(turns, generation=True))
+        return leaves_thought_open(str(rendered))
 
     def encode_completion(self, problem: Problem, text: str) -> tuple[int, ...]:
         """Token ids of an answer to `problem`, closed by the end token."""

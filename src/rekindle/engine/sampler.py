@@ -12,7 +12,7 @@ each `of(policy)`, and again when another policy has been sampled from in betwee
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, cast, runtime_checkable
 
 from rekindle.engine.cached_sampler import CachedSampler
@@ -107,7 +107,10 @@ class PolicySampler:
         """
         sampler = self._samplers.ready(self)
         given: object = sampler.sample(problems, samples=samples, config=config, seed=seed)
-        return check_rollouts(given, problems, samples)
+        rollouts = check_rollouts(given, problems, samples)
+        if self.policy.opens_thought:
+            rollouts = [replace(rollout, thought_open=True) for rollout in rollouts]
+        return rollouts
 
 
 @dataclass(frozen=True)

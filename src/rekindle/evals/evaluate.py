@@ -134,7 +134,7 @@ def _sample(
     config, began = config.model_copy(update=changed), time.perf_counter()
     rollouts = sampler.sample(problems, samples=samples, config=config, seed=seed)
     sampled = time.perf_counter()
-    scores = grade_all(task, [(r.problem, r.text) for r in rollouts])
+    scores = grade_all(task, [rollout.response for rollout in rollouts])
     outcomes = np.array([score.value for score in scores], dtype=np.float64)  # None becomes nan
     return _Samples(rollouts, scores, outcomes.reshape(-1, samples), began, sampled)
 

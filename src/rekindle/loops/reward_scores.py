@@ -52,7 +52,8 @@ class Graders:
             RewardUnavailableError, RewardFunctionError: as `in_all`.
         """
         answers = [(rollout.problem, rollout.text) for rollout in rollouts]
-        verdicts = in_all(group, lambda: grade_all(self.verifier or task, answers))
+        responses = [rollout.response for rollout in rollouts]
+        verdicts = in_all(group, lambda: grade_all(self.verifier or task, responses))
         scorer = self.scorer
         if scorer is None:
             return [Grade(verdict, None) for verdict in verdicts]

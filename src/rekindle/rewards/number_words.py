@@ -96,7 +96,7 @@ def _number_words(names: tuple[str, ...]) -> tuple[Fraction, list[str]] | None:
         if name in words.cardinals:
             small = words.cardinals[name]
             if seen and not (
-                current % 100 == 0 or (current % 10 == 0 and 20 <= current % 100 and small < 10)
+                current % 100 == 0 or (current % 10 == 0 and current % 100 >= 20 and small < 10)
             ):
                 return None
             current, seen = current + small, True
@@ -117,9 +117,7 @@ def _number_words(names: tuple[str, ...]) -> tuple[Fraction, list[str]] | None:
             name == "and"
             and seen
             and (following in words.cardinals or following in ("a", *words.magnitudes))
-        ):
-            pass
-        elif name == "a" and (following in words.magnitudes):
+        ) or (name == "a" and (following in words.magnitudes)):
             pass
         else:
             break

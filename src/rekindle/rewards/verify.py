@@ -18,8 +18,10 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from rekindle.records import Score
+from rekindle.rewards import verify_v1
 from rekindle.rewards.latex_text import plain_text
-from rekindle.rewards.numbers import LONGEST, read_number, same_number
+from rekindle.rewards.number_words import same_number
+from rekindle.rewards.numbers import LONGEST, read_number
 from rekindle.rewards.reading import Reading, read_answer
 
 VERSION = 2  # of all three; manifests name it, since a run is graded again by its own
@@ -50,7 +52,9 @@ _NOT = re.compile(
     r"|[\s,;(]\s{0,3}(?:because|since)\b.*",
     re.DOTALL,
 )
-_PROSE = re.compile(r"[A-Za-z]{3,}|\b(?:[sS]o|[iI]t|[iI]s|[wW]e|[aA]s|[tT]o|[oO]f|[iI]n|[iI]f|[bB]y|[bB]e)\b")
+_PROSE = re.compile(
+    r"[A-Za-z]{3,}|\b(?:[sS]o|[iI]t|[iI]s|[wW]e|[aA]s|[tT]o|[oO]f|[iI]n|[iI]f|[bB]y|[bB]e)\b"
+)
 _HEADING = re.compile(
     r"(?:step|solution|analysis|conclusion|part|case|final|explanation|summary|result)\b",
     re.IGNORECASE,
@@ -68,6 +72,7 @@ class Settings(NamedTuple):
     thought_open: bool = False  # the prompt's template had opened a thought
     marked: bool = False  # without a mark there is no answer
     evaluate: bool = True  # math: 10 for a gold of \binom{5}{2}, and the other way round
+    version: int = VERSION
 
 
 AS_READ = Settings()
@@ -105,6 +110,8 @@ def judge_answer(
 
 def exact(gold: str, text: str, settings: Settings = AS_READ) -> Score:
     """1 when the stated answer is the gold text, else 0."""
+    if settings.version == 1:
+        return verify_v1.exact(gold, text)
     return judge_answer("exact", gold, text, settings).score
 
 
@@ -113,6 +120,8 @@ def numeric(gold: str, text: str, settings: Settings = AS_READ) -> Score:
 
     A gold that is no number is compared as text.
     """
+    if settings.version == 1:
+        return verify_v1.numeric(gold, text)
     return judge_answer("numeric", gold, text, settings).score
 
 
@@ -122,6 +131,8 @@ def math(gold: str, text: str, settings: Settings = AS_READ) -> Score:
     Raises:
         MissingExtraError: math-verify is not installed.
     """
+    if settings.version == 1:
+        return verify_v1.math(gold, text)
     return judge_answer("math", gold, text, settings).score
 
 

@@ -73,7 +73,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     _die_with_parent()
     verify = math if name == "math" else VERIFIERS[name]
-    verdict(verify, "2", r"$\sqrt{4}$", AS_READ)  # builds the parser's tables, which all workers then share
+    verdict(
+        verify, "2", r"$\sqrt{4}$", AS_READ
+    )  # builds the parser's tables, which all workers then share
     gc.freeze()
     template = os.getpid()
     while True:

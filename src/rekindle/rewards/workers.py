@@ -81,7 +81,9 @@ class VerifierPool:
             self._end(worker)  # a call that an exception ended left it at an answer of its own
         requests = [
             json.dumps({"gold": gold, "text": text, "settings": read}) + "\n"
-            for (gold, text), read in zip(answers, settings or [AS_READ] * len(answers), strict=True)
+            for (gold, text), read in zip(
+                answers, settings or [AS_READ] * len(answers), strict=True
+            )
         ]
         scores = [Score.missing("error")] * len(answers)
         waiting = deque(enumerate(requests))

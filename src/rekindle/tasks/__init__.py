@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from rekindle.errors import ConfigError, did_you_mean
 from rekindle.rewards.python_reward import is_place, load_reward
+from rekindle.rewards.verify import AS_READ, VERSION, Settings
 from rekindle.rewards.workers import POOLED
 from rekindle.tasks import addition, chain, countdown
 from rekindle.tasks.gym import load_gym
@@ -38,6 +40,10 @@ def load_task(
     args: Mapping[str, object] | None = None,
     timeout: float | None = None,
     workers: int | None = None,
+    read: Literal["any", "marked"] = "any",
+    cut: Literal["wrong", "missing"] = "wrong",
+    unevaluated: Literal["accept", "reject"] = "accept",
+    verifier_version: int = VERSION,
     needs_answer: bool = True,
 ) -> Task:
     """A task by name.
@@ -49,6 +55,10 @@ def load_task(
         verifier: `exact`, `numeric`, `math` (extra [math]) or `code`, for `jsonl` and `hub`; for
             any task `package.module:function`, a reward in Python (`rewards.python_reward`).
         timeout, workers: of `math` and `code`: seconds an answer or test case, and processes.
+        read: `marked`: a text without a mark states no answer.
+        cut: what an answer is that the token limit cut off.
+        unevaluated: of `math`: whether 2^10 counts where the gold is 1024.
+        verifier_version: of `exact`, `numeric` and `math`.
         needs_answer: rows of `jsonl` and `hub` must have something to check an answer against.
         args: the task's own settings; a generated task takes `mix` (level -> weight in training).
 
@@ -71,6 +81,10 @@ def load_task(
         )
     task = _load(name, path, verifier or "numeric", args or {}, needs_answer)
     task = _with_workers(task, timeout, workers)
+    how = AS_READ._replace(
+        marked=read == "marked", evaluate=unevaluated == "accept", version=verifier_version
+    )
+    task = _with_reading(task, how, cut)
     pick_levels(name, task.levels, levels)
     return task if reward is None else Rewarded(task, reward)
 
@@ -102,6 +116,18 @@ def _with_workers(task: Task, timeout: float | None, workers: int | None) -> Tas
             fix="remove it, or --set task.verifier=math (or code)",
         )
     return replace(task, timeout=timeout or task.timeout, workers=workers)
+
+
+def _with_reading(task: Task, how: Settings, cut: Literal["wrong", "missing"]) -> Task:
+    if isinstance(task, Listed) and task.verifier != "code":
+        return replace(task, reading=how, cut=cut)
+    if how != AS_READ or cut != "wrong":
+        raise ConfigError(
+            "task.read, task.cut, task.unevaluated and task.verifier_version have no effect here",
+            why=f"task '{task.name}' has a check of its own",
+            fix="remove them",
+        )
+    return task
 
 
 def _mix(given: object) -> dict[str, float]:

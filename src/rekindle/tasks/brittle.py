@@ -6,11 +6,12 @@ the others are checked as the task does. Which problems is decided by a hash of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rekindle.errors import DataError
-from rekindle.records import Problem, Score
-from rekindle.tasks.task import Task, stable_hash
+from rekindle.records import Problem, Response, Score
+from rekindle.tasks.task import Task, grade_all, stable_hash
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,17 @@ class BrittleVerifier:
         Raises:
             DataError: a brittle problem has no reference solution.
         """
-        true = self.task.grade(problem, text)
+        return self.grade_responses([Response(problem, text)])[0]
+
+    def grade_responses(self, responses: Sequence[Response]) -> list[Score]:
+        """The same for many, with how each began and ended."""
+        verdicts = grade_all(self.task, responses)
+        return [
+            self._brittle(response.problem, response.text, true)
+            for response, true in zip(responses, verdicts, strict=True)
+        ]
+
+    def _brittle(self, problem: Problem, text: str, true: Score) -> Score:
         if true.value is None:
             return true
         brittle = self.is_brittle(problem)

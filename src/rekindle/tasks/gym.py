@@ -22,7 +22,8 @@ from typing import Literal, Protocol, TypedDict, cast
 
 from rekindle.errors import ConfigError, DataError, did_you_mean, missing_extra
 from rekindle.records import Problem, Score, Split
-from rekindle.rewards.verify import UNREADABLE, boxed
+from rekindle.rewards.reading import boxed
+from rekindle.rewards.verify import UNREADABLE
 from rekindle.tasks.task import pick_levels, split_of, stable_hash
 
 _FRUITLESS = 12  # batches in a row without a new question, before a dataset counts as exhausted

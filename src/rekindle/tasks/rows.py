@@ -8,14 +8,15 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import cast
+from typing import Literal, cast
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
-from rekindle.records import Problem, Score, Split
+from rekindle.records import Problem, Response, Score, Split
 from rekindle.rewards.code import Case, Limits, grade_programs, read_tests, require_sandbox
-from rekindle.rewards.verify import VERIFIERS, canonical
+from rekindle.rewards.verify import AS_READ, VERIFIERS, Settings, canonical
 from rekindle.rewards.workers import POOLED, check_pooled, shared_pool
 from rekindle.tasks.task import pick_levels, stable_hash
+from rekindle.thoughts import without_thoughts
 
 _FIELDS = ("id", "prompt", "messages", "answer", "solution", "level", "tests")
 _SAMPLING = 512  # tokens of an answer, where the recipe does not say
@@ -136,6 +137,8 @@ class Listed:
     stop: tuple[str, ...] = ()
     timeout: float = 5.0  # seconds for an answer, where the verifier runs in workers
     workers: int | None = None
+    reading: Settings = AS_READ
+    cut: Literal["wrong", "missing"] = "wrong"  # an answer that the token limit cut off
 
     @cached_property
     def levels(self) -> tuple[str, ...]:
@@ -185,25 +188,47 @@ class Listed:
         return self.grade_many([(problem, text)])[0]
 
     def grade_many(self, answers: Sequence[tuple[Problem, str]]) -> list[Score]:
-        """The same for many answers: in killable processes where the verifier evaluates them, in a
-        sandbox where it runs them."""
+        """The same for many answers."""
+        return self.grade_responses([Response(*answer) for answer in answers])
+
+    def grade_responses(self, responses: Sequence[Response]) -> list[Score]:
+        """The same for many: in killable processes where the verifier evaluates them, in a sandbox
+        where it runs them."""
         code = self.verifier == "code"
-        golds = [p.meta.get("tests") if code else p.answer for p, _ in answers]
+        golds = [r.problem.meta.get("tests") if code else r.problem.answer for r in responses]
         known = [
-            (gold, text) for gold, (_, text) in zip(golds, answers, strict=True) if gold is not None
+            (gold, response)
+            for gold, response in zip(golds, responses, strict=True)
+            if gold is not None
         ]
         if code:
-            programs = [(text, cast(list[Case], tests)) for tests, text in known]
+            programs = [
+                (without_thoughts(r.text, thought_open=r.thought_open), cast(list[Case], tests))
+                for tests, r in known
+            ]
             limits = Limits(seconds=self.timeout)
             scores = grade_programs(programs, limits=limits, workers=self.workers)
-        elif self.verifier in POOLED:
-            pool = shared_pool(self.verifier, self.timeout, self.workers)
-            scores = pool.grade([(str(gold), text) for gold, text in known])
         else:
-            scores = [VERIFIERS[self.verifier](str(gold), text) for gold, text in known]
+            scores = self._grade_texts([(str(gold), response) for gold, response in known])
         graded = iter(scores)
         unknown = Score.missing(f"no {'tests' if code else 'answer'} in the data")
         return [unknown if gold is None else next(graded) for gold in golds]
+
+    def _grade_texts(self, known: Sequence[tuple[str, Response]]) -> list[Score]:
+        read = [self.reading._replace(cut=r.cut, thought_open=r.thought_open) for _, r in known]
+        pairs = [(gold, response.text) for gold, response in known]
+        if self.verifier in POOLED:
+            scores = shared_pool(self.verifier, self.timeout, self.workers).grade(pairs, read)
+        else:
+            verify = VERIFIERS[self.verifier]
+            scores = [verify(*pair, how) for pair, how in zip(pairs, read, strict=True)]
+        if self.cut == "wrong":
+            return scores
+        lost = Score.missing("cut at the token limit")
+        return [
+            lost if response.cut and score.value == 0.0 else score
+            for score, (_, response) in zip(scores, known, strict=True)
+        ]
 
     def answer_of(self, problem: Problem, text: str) -> str | None:
         """The answer in its canonical form; of formulas, as they are written; programs have none:
@@ -213,8 +238,9 @@ class Listed:
         return canonical(text, "numeric" if self.verifier in POOLED else self.verifier)
 
     def fingerprint(self) -> str:
-        """Content and verifier."""
-        return f"{stable_hash(self.source, self.verifier):016x}"
+        """Content and verifier, and its version but the first."""
+        version = () if self.reading.version == 1 else (f"version {self.reading.version}",)
+        return f"{stable_hash(self.source, self.verifier, *version):016x}"
 
     def _nothing(self, split: str) -> DataError:
         return DataError(

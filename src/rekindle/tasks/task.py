@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
-from rekindle.records import Problem, Score, Split
+from rekindle.records import Problem, Response, Score, Split
 
 _FRUITLESS = 20_000  # tries in a row that make nothing new, before a level counts as exhausted
 
@@ -72,11 +72,25 @@ class BatchGrader(Protocol):
         """A score for each answer, in order."""
 
 
-def grade_all(grader: Grader, answers: Sequence[tuple[Problem, str]]) -> list[Score]:
+@runtime_checkable
+class ResponseGrader(Protocol):
+    """A grader to which it matters whether a text was cut, or began inside a thought."""
+
+    def grade_responses(self, responses: Sequence[Response]) -> list[Score]:
+        """A score for each response, in order."""
+
+
+def grade_all(
+    grader: Grader, answers: Sequence[tuple[Problem, str]] | Sequence[Response]
+) -> list[Score]:
     """A score for each answer, in order; all at once where the grader can."""
+    responses = [Response(*answer) for answer in answers]
+    if isinstance(grader, ResponseGrader):
+        return grader.grade_responses(responses)
+    pairs = [(response.problem, response.text) for response in responses]
     if isinstance(grader, BatchGrader):
-        return grader.grade_many(answers)
-    return [grader.grade(problem, text) for problem, text in answers]
+        return grader.grade_many(pairs)
+    return [grader.grade(problem, text) for problem, text in pairs]
 
 
 class GeneratedProblem(NamedTuple):

@@ -124,7 +124,7 @@ def _graded(
     rollouts = world.shared_sampler_for(policy).sample(
         pool, samples=config.answers, config=world.sample, seed=world.seed + 7_919
     )
-    verdicts = grade_all(world.task, [(r.problem, r.text) for r in rollouts])
+    verdicts = grade_all(world.task, [rollout.response for rollout in rollouts])
     rows: list[JudgeDataRow] = []
     seen = set[tuple[str, str]]()
     dropped = Counter[str]()
