@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from rekindle.cli.options import Set
+from rekindle.cli.options import Set, ThoughtOpen
 from rekindle.cli.rows import SourceRow, read_rows, write_columns
 from rekindle.errors import ConfigError, DataError, did_you_mean
 
@@ -65,6 +67,40 @@ def explain_advantages(
         **{name: column.tolist() for name, column in credit.columns.items()},
     }
     write_columns(output, rows, columns)
+
+
+@app.command("answer")
+def explain_answer(
+    verifier: Annotated[str, typer.Option(help="exact, numeric, or math (extra [math]).")],
+    text: Annotated[str, typer.Option(help="What a model wrote; - reads standard input.")],
+    gold: Annotated[str | None, typer.Option(help="The answer that is right.")] = None,
+    thought_open: ThoughtOpen = False,
+    cut: Annotated[bool, typer.Option(help="The text ended at the token limit.")] = False,
+    marked: Annotated[bool, typer.Option(help="Without a mark there is no answer.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Say which rule finds the answer of a text, where, what it is, and its score."""
+    from rekindle.rewards.verify import AS_READ, CHECKS, stated_answer
+    from rekindle.rewards.workers import VerifierPool, check_pooled
+
+    if verifier not in CHECKS:
+        raise ConfigError(f"unknown verifier '{verifier}'", fix=did_you_mean(verifier, CHECKS))
+    check_pooled(verifier)
+    text = sys.stdin.read() if text == "-" else text
+    how = AS_READ._replace(cut=cut, thought_open=thought_open, marked=marked)
+    reading = stated_answer(verifier, gold, text, how)
+    columns: dict[str, object] = {**reading._asdict(), "answer": reading.answer or None}
+    if gold is not None:
+        pool = VerifierPool(verifier, workers=1)
+        score = pool.grade([(gold, text)], [how])[0]
+        pool.close()
+        columns |= {"score": score.value, "reason": score.reason}
+    if as_json:
+        typer.echo(json.dumps({"score": None, **columns}, ensure_ascii=False))
+        return
+    for name, value in columns.items():
+        if value is not None or name in ("answer", "score"):
+            typer.echo(f"{name:<7} {'none' if value is None else value}")
 
 
 @app.command("curriculum")

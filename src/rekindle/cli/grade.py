@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-from rekindle.cli.rows import read_rows, write_columns
+from rekindle.cli.options import ThoughtOpen
+from rekindle.cli.rows import SourceRow, read_rows, write_columns
 from rekindle.errors import ConfigError
+from rekindle.rewards.verify import AS_READ, VERSION
 
 
 def grade(
@@ -19,8 +21,17 @@ def grade(
     timeout: Annotated[float, typer.Option(help="Seconds allowed per answer.", min=0.01)] = 5.0,
     workers: Annotated[int | None, typer.Option(help="Number of processes.", min=1)] = None,
     memory: Annotated[int, typer.Option(help="Memory limit of a process, MiB.", min=256)] = 2048,
+    thought_open: ThoughtOpen = False,
+    marked: Annotated[bool, typer.Option(help="Without a mark there is no answer.")] = False,
+    verifier_version: Annotated[
+        int, typer.Option(help="Of exact, numeric and math; 1: before 0.2.", min=1, max=VERSION)
+    ] = VERSION,
 ) -> None:
-    """Check answers in processes that can be killed: 1, 0, or null with the reason."""
+    """Check answers in processes that can be killed: 1, 0, or null with the reason.
+
+    A row whose "finish" is "length", or "cut" true, ended at the token limit: a closed <answer> or
+    box is read, nothing else.
+    """
     from rekindle.rewards.workers import VerifierPool
     from rekindle.tasks.rows import check_verifier
 
@@ -32,7 +43,8 @@ def grade(
     rows = read_rows(input)
     answers = [(row.text("gold"), row.text("text")) for row in rows]
     pool = VerifierPool(verifier, timeout=timeout, workers=workers, memory=memory)
-    scores = pool.grade(answers)
+    how = AS_READ._replace(thought_open=thought_open, marked=marked, version=verifier_version)
+    scores = pool.grade(answers, [how._replace(cut=_is_cut(row)) for row in rows])
     pool.close()
     values = [None if s.value is None else _without_fraction(s.value) for s in scores]
     write_columns(output, rows, {"score": values, "reason": [s.reason for s in scores]})
@@ -44,6 +56,10 @@ def grade(
         + (f" ({', '.join(f'{n} {why}' for why, n in reasons.most_common(5))})" if reasons else ""),
         err=True,
     )
+
+
+def _is_cut(row: SourceRow) -> bool:
+    return row.columns.get("cut") is True or row.columns.get("finish") == "length"
 
 
 def _without_fraction(value: float) -> float:

@@ -20,6 +20,9 @@ Set = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
+ThoughtOpen = Annotated[
+    bool, typer.Option("--thought-open", help="The prompt's template had opened a thought.")
+]
 Levels = Annotated[str | None, typer.Option(help="Levels, comma-separated; default: all.")]
 TestedModel = Annotated[str, typer.Option(help="testbed/<name>, a directory, or a hub id.")]
 

@@ -86,6 +86,11 @@ _STATED = re.compile(
     r"|(?:so|hence|thus|therefore),?\s+",
     re.IGNORECASE,
 )
+# A line that begins with words and then has a number is no value: `Step 3`, `Room 12 is free`.
+_LED = re.compile(
+    r"[^\w\\$]*(?!(?:about|exactly|approximately|minus|negative|plus|USD|EUR|GBP|Rs)\b)"
+    r"[A-Za-z]{2,}(?!\w*\s?=)[^\d=]*\d"
+)
 _NEGATED = re.compile(r"(?:\b(?:not|never|cannot|neither|nor)|n't)\b[^,;:]*$", re.IGNORECASE)
 _SINCE = re.compile(r"\b(?:hence|so|thus|therefore|consequently)\b", re.IGNORECASE)
 
@@ -321,7 +326,7 @@ def _unmarked(text: str, begin: int, end: int, is_value: Callable[[str], bool]) 
         rest = _trimmed(text, "conclusion", whole.start + stated.end(), stop)
         if is_value(rest.answer):
             return rest
-    elif is_value(whole.answer):
+    elif _LED.match(whole.answer) is None and is_value(whole.answer):
         return whole
     sentence = max(_last_sentence(text, start, stop), stop - _LONGEST_CLAUSE)
     behind: int | None = None
@@ -352,7 +357,7 @@ def _is_short(answer: str) -> bool:
     """A value and at most three words of its unit: no clause in which a number occurs."""
     tail = re.split(r",\s|\s\(|\bnot\b", answer, maxsplit=1)[0]
     return len(re.findall(r"[A-Za-z]{2,}", tail)) <= 3 and not re.search(
-        r"\b(?:in|at|on|of|for|with|that|which|to|by|from)\b", tail
+        r"\b(?:in|at|on|of|for|with|that|which|to|by|from|is|are|was|were|has|have)\b", tail
     )
 
 

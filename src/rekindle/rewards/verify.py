@@ -94,18 +94,27 @@ def judge_answer(
     Raises:
         MissingExtraError: `math` without math-verify.
     """
-    check = CHECKS[verifier]
-    wanted = None if gold is None else gold_answer(gold)
-    textual = wanted is not None and check.is_textual(wanted)
-    is_value = _is_either(check.is_value) if textual else check.is_value
-    reading = read_answer(
-        text, is_value, cut=settings.cut, thought_open=settings.thought_open, marked=settings.marked
-    )
-    if wanted is None:
+    reading = stated_answer(verifier, gold, text, settings)
+    if gold is None:
         return Verdict(reading, Score.missing("no gold answer"))
     if not reading.answer or len(reading.answer) > LONGEST:
         return Verdict(reading, Score(0.0))
-    return Verdict(reading, check.compare(wanted, reading.answer, settings))
+    return Verdict(reading, CHECKS[verifier].compare(gold_answer(gold), reading.answer, settings))
+
+
+def stated_answer(
+    verifier: str, gold: str | None, text: str, settings: Settings = AS_READ
+) -> Reading:
+    """The answer that a text states; the gold says whether a text or a number is looked for."""
+    check = CHECKS[verifier]
+    textual = gold is not None and check.is_textual(gold_answer(gold))
+    return read_answer(
+        text,
+        _is_either(check.is_value) if textual else check.is_value,
+        cut=settings.cut,
+        thought_open=settings.thought_open,
+        marked=settings.marked,
+    )
 
 
 def exact(gold: str, text: str, settings: Settings = AS_READ) -> Score:
