@@ -450,6 +450,7 @@ def test_at_most_so_many_at_a_time_and_all_of_them():
             under_way += 1
             most = max(most, under_way)
         meeting.wait()
+        closing.wait(0.05)  # for one too many to come
         with lock:
             under_way -= 1
         send(reply(request.partition(b"\r\n\r\n")[2]))
@@ -535,6 +536,7 @@ def test_ctrl_c_ends_promptly_and_keeps_what_comes(tmp_path, comes):
     def slow(send, closing, request):
         under_way.wait()
         pressed.wait(60)
+        closing.wait(0.3)  # the signal comes first
         if comes:
             send(FINE)
         else:

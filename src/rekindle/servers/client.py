@@ -176,7 +176,7 @@ class Server:
                 # Each of TCP and TLS: httpcore2 2.16 leaves the socket open where it is cancelled
                 # within TLS, so this limit has to come before the deadline.
                 timeout=httpx2.Timeout(None, connect=self.timeout / 2),
-                limits=httpx2.Limits(max_connections=self.parallel),
+                limits=httpx2.Limits(),  # none: there are `parallel` workers
             )
         except (ImportError, ValueError, OSError, httpx2.InvalidURL) as error:
             raise ConfigError(
