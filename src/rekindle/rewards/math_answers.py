@@ -22,17 +22,8 @@ from types import ModuleType
 
 from rekindle.errors import missing_extra
 from rekindle.records import Score
-from rekindle.rewards.math_shapes import (
-    CLOSE,
-    DEPTH,
-    OPEN,
-    ROW,
-    Shape,
-    is_word,
-    shape_of,
-    squeezed,
-    tidy_formula,
-)
+from rekindle.rewards.latex_text import ROW, tidy_formula
+from rekindle.rewards.math_shapes import CLOSE, DEPTH, OPEN, Shape, is_word, shape_of, squeezed
 from rekindle.rewards.number_words import same_number
 from rekindle.rewards.numbers import read_number
 
