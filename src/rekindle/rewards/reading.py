@@ -62,7 +62,7 @@ _JOIN = re.compile(
 _SENTENCE_END = re.compile(
     r"(?<!\be\.g)(?<!\bi\.e)(?<!\b[Ss]t)(?<!\b[DMJS]r)(?<!\bMrs)(?<!\bMs)(?<!\bMt)(?<!\bNo)(?<!\bRs)(?<!\bvs)(?<!\bca)(?<!approx)(?<!\bProf)"
     r"(?<!\ba\.m)(?<!\bp\.m)(?<!\b[A-Z]\.[A-Z])\.(?=[*_`\"')\]$]{0,5}(?:\s|$))"
-    r"|[。；;]|[!?](?=\s+[A-Z\W]|\s*$)"
+    r"|[。；]|(?<!&nbsp)(?<!&amp)(?<!&lt)(?<!&gt)(?<!&thinsp)(?<!&minus)(?<!&times);|[!?](?=\s+[A-Z\W]|\s*$)"
 )
 _INITIALS = re.compile(r"\b[A-Z]\.(?=\s[A-Z]\.|\s[A-Z][a-z]+\s*[.$]?$)")
 _DISPLAY = re.compile(r"\s*(\\\[|\$\$)")
