@@ -2,8 +2,8 @@
 
 Its equality is not ours in these places, which are decided here before or after it:
 
-    containers   \\{1, 2\\} is a set, (1, 2) a tuple or an open interval, [1, 2] a closed one, `1, 2` a
-                 list without order but with repetitions; none is another; elements are compared
+    containers   \\{1, 2\\} is a set, (1, 2) a tuple or an open interval, [1, 2] a closed one, 1, 2
+                 a list without order but with repetitions; none is another; elements are compared
     texts        words and runs of letters are texts: `live` is not `evil`, TA not AT
     numbers      exact: 0.3333 is not 1/3, 3.14159 not pi; 1e3 is 1000; units, magnitudes, per cent
                  and currency as `rewards.numbers` reads them

@@ -18,6 +18,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import islice
 from typing import NamedTuple
 
 from rekindle.rewards.latex_text import plain_text
@@ -28,6 +29,7 @@ _DIGITS = 400  # of a number; longer ones are compared as text
 _POWER = 200  # largest exponent that is worked out
 _POWER_BITS = 4 * _DIGITS  # of a power that is worked out
 _FACTORIAL = 100
+_MOST_NUMBERS = 20  # in a clause, and sides of an equation
 
 # --- what a number may look like
 
@@ -51,7 +53,8 @@ _VALUE = re.compile(
 _DIGIT = re.compile(r"\d")
 _STARTS = re.compile(rf"(?:[-+]\s{{0,3}})?(?:{_CURRENCY}\s{{0,3}}(?:-\s{{0,3}})?)?\.?\d")
 _TO_THE_POWER = re.compile(  # 2 to the power of 10, 2 to the 10th
-    r"(\d+) (?:raised )?to the (?:power(?: of)? (-?\d+)\b|(\d+)(?:st|nd|rd|th)(?: power)?\b)"
+    r"(?<!\d)(\d++) (?:raised )?to the "
+    r"(?:power(?: of)? (-?\d+)\b|(\d+)(?:st|nd|rd|th)(?: power)?\b)"
 )
 _MINUS = re.compile(r"\b(?:minus|negative)\s{1,3}(?=[$€£]?\.?\d)", re.IGNORECASE)
 _BARE_POINT = re.compile(r"(?<=\d)\.(?=\s+[A-Za-z°Ω])")  # 4. s
@@ -90,7 +93,7 @@ _ASIDE = re.compile(
     r"\(\s{0,3}(?!mod\b|base\b|in\b|[a-zA-Z]\s*\)|hundred|thousand|million|billion)"
     r"[A-Za-z][^()]*\)"
 )
-_LABEL = re.compile(r"\s*\(?[A-Ja-j]\s?[).:]\s{0,3}(?=[-$\d])")
+_LABEL = re.compile(r"\(?[A-Ja-j]\s?[).:]\s{0,3}(?=[-$\d])")
 
 # --- what says that a text is not one number
 
@@ -158,9 +161,9 @@ def _read(text: str) -> Number | None:
 
 def _of_equation(text: str) -> Number | None:
     """`x = 5`, `5 = x`, `3 + 4 = 7`; None where a side holds an unknown in a formula."""
-    sides = [_ASIDE.sub(" ", side).strip() for side in text.split("=")]
+    sides = [side.strip() for side in _ASIDE.sub(" ", text).split("=")]
     sides[-1] = _TAIL.sub("", sides[-1], count=1)
-    if not all(sides):
+    if not all(sides) or len(sides) > _MOST_NUMBERS:
         return None
     numbers = [None if _is_numbered_name(side) else _of_clause(side) for side in sides]
     for side, number in zip(sides, numbers, strict=True):
@@ -192,9 +195,9 @@ def _of_clause(text: str) -> Number | None:
         return read_words(text)
     if _BETWEEN.search(text) or _ENDLESS.search(text):
         return None
-    stated = list(_stated_numbers(text))
+    stated = list(islice(_stated_numbers(text), _MOST_NUMBERS + 1))
     numbers = [each.number for each in stated if each.number is not None]
-    if not numbers or len(numbers) < len(stated):
+    if not 0 < len(numbers) <= _MOST_NUMBERS or len(numbers) < len(stated):
         return None
     if any(not same_number(numbers[0], other) for other in numbers[1:]):
         return None
