@@ -39,6 +39,7 @@ _LOST = 15  # of them may be lost in rounding
 _MOST_DIGITS = 400  # that working one out may take
 _POINTS = ("17/23", "29/31", "41/37")  # where formulas must agree
 _ROUNDING = 15  # digits of math-verify's own comparison
+_DEEPEST = 16  # brackets within brackets; the parser takes seconds for more
 # The unknown that an answer is about: x in `x = 5`, `x < 2`, `x \in A`
 _UNKNOWN = re.compile(
     r"([a-zA-Z])\s?(?:=|<|>|≤|≥|\\(?:le|ge|lt|gt|in)(?:q|qslant)?(?![a-z]))[^=]*$"
@@ -56,15 +57,15 @@ def compare(gold: str, answer: str, *, evaluate: bool = True) -> Score:
     Raises:
         MissingExtraError: math-verify is not installed.
     """
+    wanted, stated = read_number(gold), read_number(answer)
     if _name_different_unknowns(gold, answer):
         return Score(0.0)
-    wanted, stated = read_number(gold), read_number(answer)
     if wanted is not None and stated is not None:
         return Score(float(same_number(stated, wanted)))
     is_bare = wanted is not None and not wanted.unit
     formula = str(wanted.value) if wanted is not None and is_bare else tidy_formula(gold)
     if not formula:
-        return Score.missing("parse: the gold answer is empty")
+        return Score.missing("parse: the gold answer cannot be read")
     return Score(float(_is_equal(formula, tidy_formula(answer), evaluate, 0)))
 
 
@@ -77,6 +78,8 @@ def _name_different_unknowns(gold: str, answer: str) -> bool:
 def _is_equal(gold: str, answer: str, evaluate: bool, depth: int) -> bool:
     if gold.replace(" ", "") == answer.replace(" ", ""):
         return True
+    if _name_different_unknowns(gold, answer):
+        return False
     wanted, stated = read_number(gold), read_number(answer)
     if wanted is not None and stated is not None:
         return same_number(stated, wanted)
@@ -241,8 +244,18 @@ def _parse_expression(side: str) -> Expression | None:
 
 def _parse(text: str) -> list[Expression]:
     """What math-verify reads: an object of sympy and the text; empty where it reads nothing."""
+    if _nesting(text) > _DEEPEST:
+        return []
     written = text.replace(ROW, "\\\\")
     return list(_math_verify().parse(f"\\boxed{{{written}}}", parsing_timeout=None))
+
+
+def _nesting(text: str) -> int:
+    depth = deepest = 0
+    for character in text:
+        depth += (character in OPEN) - (character in CLOSE)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _sympy() -> ModuleType:

@@ -99,9 +99,9 @@ _LABEL = re.compile(r"\(?[A-Ja-j]\s?[).:]\s{0,3}(?=[-$\d])")
 # --- what says that a text is not one number
 
 _RELATION = re.compile(r"[<>≤≥≠∈]|!=|\\(?:n?in|subset|not|cup|cap)(?![a-z])")
-_BETWEEN = re.compile(
-    r"\d\s?:\s?\d|\d\s?/\s?\d+\s?/\s?\d|\d_\d|\d\s?-\s?\d"
-)  # times, dates, ranges
+_BETWEEN = re.compile(  # times, dates, bases, ranges, double factorials
+    r"\d\s?:\s?\d|\d\s?/\s?\d+\s?/\s?\d|\d_\d|\d\s?-\s?\d|\d!!"
+)
 _ENDLESS = re.compile(r"\d\.\d+\s?(?:\.\.|…)")
 _APART = re.compile(r"[+*/^_<>|\\{}\[\]±√∛∜∑∏∫⌊⌋⌈⌉π∞×÷≈~∼&@#=…∪∩]")
 _ABOUT = re.compile(r"[≈~∼]\s*$")

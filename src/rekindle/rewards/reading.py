@@ -250,9 +250,11 @@ def _last_hashes(text: str, begin: int, end: int, is_value: IsValue) -> _Mark | 
             at -= 1
         mark = at + len("####")
         line = _line_end(text, mark, end)
-        if text[mark : mark + 1] != "#" and (
-            line >= last_line or is_value(text[mark:line].strip(_EDGES))
-        ):
+        stated = text[mark:line].strip(_EDGES)
+        is_heading = text[mark : mark + 1] == "#" or (
+            line < last_line and (_LED.match(stated) is not None or not is_value(stated))
+        )
+        if not is_heading:
             return _Mark("hashes", mark, line)
         at = text.rfind("####", begin, at)
     return None
