@@ -36,6 +36,7 @@ NOTHING = ("none", "")
         ("[THINK]\\boxed{3}[/THINK]\\boxed{7}", ("box", "7")),
         ("first 3</think>7", ("last_line", "7")),  # the prompt's template had opened it
         ("3</think>4</think>7", ("last_line", "7")),
+        ("The answer is 3. <think>4</think></think>7", ("last_line", "7")),
         ("<think>never closed, \\boxed{3}", NOTHING),
         ("<think>3</think>\n7<think>\\boxed{4}", ("last_line", "7")),
         ("analysis 3 assistantfinal7", ("last_line", "7")),
