@@ -100,6 +100,14 @@ def replace_dir(source: Path, target: Path) -> None:
     remove_tree(old)
 
 
+def move_files(source: Path, target: Path) -> None:
+    """Put each file of a directory into another one, which is made; its other files stay."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        os.replace(path, target / path.name)
+    fsync_dir(target)
+
+
 @contextmanager
 def written_aside(target: Path, doing: str) -> Iterator[Path]:
     """A new hidden directory beside `target` to write into; gone when the block ends.
@@ -156,12 +164,12 @@ def write_atomic(path: Path | str, data: bytes | str) -> None:
 
 def write_json(path: Path | str, value: object) -> None:
     """`value` as indented JSON; nan and infinity become null, for JSON has neither."""
-    write_atomic(path, _json_bytes(value, indent=2))
+    write_atomic(path, json_text(value, indent=2))
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, object]]) -> None:
     """One JSON object a line, written as one atomic file."""
-    write_atomic(path, b"".join(_json_bytes(row) for row in rows))
+    write_atomic(path, b"".join(json_text(row) for row in rows))
 
 
 def open_append(path: Path) -> IO[bytes]:
@@ -252,7 +260,7 @@ class AppendLog:
 
     def append(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Add rows in one write: a kill leaves at most one torn line, a full disk none."""
-        raw = b"".join(_json_bytes(row) for row in rows)
+        raw = b"".join(json_text(row) for row in rows)
         with explained_io(self.path, "appending to"):
             before = self._size()
             try:
@@ -347,7 +355,8 @@ def _read_text(path: Path) -> str:
         raise DataError(f"{path} cannot be read", got=str(error)) from error
 
 
-def _json_bytes(value: object, *, indent: int | None = None) -> bytes:
+def json_text(value: object, *, indent: int | None = None) -> bytes:
+    """JSON in UTF-8 and an end of line; nan and infinity become null, for JSON has neither."""
     plain = each_leaf(value, finite)
     text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
     try:

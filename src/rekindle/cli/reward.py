@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rekindle import testbed
-from rekindle.cli.options import Levels, Mode, Quiet, Set, command_line, mode_of, split_names
+from rekindle.cli.options import (
+    Levels,
+    Mode,
+    Overwrite,
+    Quiet,
+    Set,
+    command_line,
+    mode_of,
+    named_paths,
+    split_names,
+)
 from rekindle.errors import ConfigError, DataError
 from rekindle.files import read_jsonl, sha256_file, write_json, write_jsonl
+from rekindle.outputs import OutputFile
 
 if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
@@ -54,10 +65,16 @@ def reward_eval(
     task: Annotated[str | None, typer.Option(help="The problems.")] = None,
     levels: Levels = None,
     out: Annotated[Path | None, typer.Option(help="The JSON file to write.")] = None,
+    overwrite: Overwrite = False,
     sets: Set = None,
 ) -> None:
     """Measure the AUC of a reward model on a policy's own answers to held-out problems."""
-    run_eval(settings(model, task, levels, overrides=sets or []), reward, out)
+    file = None
+    if out is not None:
+        reads = named_paths(reward, model, task, sets=sets)
+        file = OutputFile(out, reads=reads, overwrite=overwrite)
+        file.check()
+    run_eval(settings(model, task, levels, overrides=sets or []), reward, file)
 
 
 def settings(
@@ -132,7 +149,7 @@ def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, qu
     typer.echo(f"model: {out / 'final'}\nuse it: --set reward.model={out / 'final'}")
 
 
-def run_eval(config: RewardTraining, reward: str, out: Path | None) -> None:
+def run_eval(config: RewardTraining, reward: str, out: OutputFile | None) -> None:
     """AUCs of a reward model on the answers of a policy to held-out problems."""
     from rekindle.engine.device import pick_device, seed_everything, set_threads
     from rekindle.engine.policy import Policy
@@ -150,7 +167,7 @@ def run_eval(config: RewardTraining, reward: str, out: Path | None) -> None:
     task = open_task(config.task)
     assessment = assess(head, _held_out(config, task, Policy.load(config.model)))
     if out is not None:
-        write_json(out, {"policy": config.model.name, "reward": reward, **assessment})
+        out.write_json({"policy": config.model.name, "reward": reward, **assessment})
     _print(assessment)
 
 
