@@ -20,7 +20,9 @@ from rekindle.errors import ConfigError, DataError, RunDirectoryError
 from rekindle.files import explained_io, json_text, read_json, write_atomic
 
 PAGE = "report.html"  # a page is written beside what it shows
-REPORT_MARK = re.compile(rb'<meta name="generator" content="rekindle (?:report |\d)')  # \d: the first
+REPORT_MARK = re.compile(
+    rb'<meta name="generator" content="rekindle (?:report |\d)'
+)  # \d: the first
 TOUR_MARK = re.compile(rb'<meta name="generator" content="rekindle (?:quickstart |\d)')
 _HEAD = 8192  # bytes of a file among which its mark is
 ARCHIVED = "runs.jsonl.xz"  # what an exported study has and a study has not

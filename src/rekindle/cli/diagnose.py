@@ -66,8 +66,9 @@ def diagnose(
     sets: Set = None,
 ) -> None:
     """Say which learning signal is missing, what would bring it back, and what would not."""
-    reads = named_paths(pairs, task, model, weak, run, sets=sets)
-    files = check_targets(out, write, reads, overwrite)
+    files = check_targets(
+        out, write, named_paths(pairs, task, model, weak, run, sets=sets), overwrite
+    )
     from rekindle.signals.diagnose import diagnose
 
     diagnosis = diagnose(
@@ -88,10 +89,9 @@ def diagnose(
     _print(diagnosis)
     if out is not None:
         _write_numbers(files[0], diagnosis)
-    if write is not None and diagnosis.subject is not None:
-        write_studies(
-            write, diagnosis.findings, diagnosis.subject, check, overwrite=overwrite
-        )
+    about = diagnosis.subject
+    if write is not None and about is not None:
+        write_studies(write, diagnosis.findings, about, check, overwrite=overwrite)
 
 
 def _split(option: str, text: str | None, wanted: str) -> tuple[str, ...] | None:

@@ -35,8 +35,8 @@ def explain_advantages(
     method: Annotated[str, typer.Option(help="grpo, lens, hero, ngrpo, ...: `rekindle methods`.")],
     input: Annotated[Path, typer.Option(help="JSONL rows: group, correct, ...")],
     output: Annotated[Path, typer.Option(help="The rows with reward and advantage.")],
-    overwrite: Overwrite = False,
     sets: Set = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compute rewards, advantages, penalties and weights of your rows, as training does."""
     import torch
@@ -73,8 +73,8 @@ def explain_advantages(
 def explain_curriculum(
     input: Annotated[Path, typer.Option(help="JSONL rows: id, entropy_weak, entropy_strong.")],
     output: Annotated[Path, typer.Option(help="The rows with weight and class.")],
-    overwrite: Overwrite = False,
     sets: Set = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compute WMSS's sampling weights of your rows: --set mode=paper|code, alpha, beta, gamma."""
     import torch
@@ -97,8 +97,8 @@ def explain_pairs(
     method: Annotated[str, typer.Option(help="weak_to_strong, self_rewarding or temporal.")],
     input: Annotated[Path, typer.Option(help="JSONL rows of answers, in the method's format.")],
     output: Annotated[Path, typer.Option(help="The JSONL file of pairs to write.")],
-    overwrite: Overwrite = False,
     sets: Set = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make the pairs that training would make of your answers; say what is skipped, and why."""
     from rekindle.methods.catalog import METHODS, find_method, method_module

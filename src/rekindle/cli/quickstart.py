@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 AT_ONCE = 2
 _MADE_BY = "rekindle quickstart"
 # The first summaries began with the command that made them.
-_SUMMARY_MARK = re.compile(rb'^\{\s*(?:"made_by": "rekindle quickstart"|"command": "rekindle quickstart)')
+_SUMMARY_MARK = re.compile(
+    rb'^\{\s*(?:"made_by": "rekindle quickstart"|"command": "rekindle quickstart)'
+)
 
 
 def quickstart(
