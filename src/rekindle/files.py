@@ -100,14 +100,6 @@ def replace_dir(source: Path, target: Path) -> None:
     remove_tree(old)
 
 
-def move_files(source: Path, target: Path) -> None:
-    """Put each file of a directory into another one, which is made; its other files stay."""
-    target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(source.iterdir()):
-        os.replace(path, target / path.name)
-    fsync_dir(target)
-
-
 @contextmanager
 def written_aside(target: Path, doing: str) -> Iterator[Path]:
     """A new hidden directory beside `target` to write into; gone when the block ends.
@@ -284,7 +276,15 @@ class AppendLog:
         return LogMark(self._hashed, self._hash.hexdigest())
 
     def cut(self, mark: LogMark) -> None:
-        """Drop everything after `mark`.
+        """Drop everything after `mark`; raises what `check` does."""
+        begun = self.check(mark)
+        if self._size() > mark.length:
+            with explained_io(self.path, "cutting"):
+                os.truncate(self.path, mark.length)
+        self._hash, self._hashed = begun, mark.length
+
+    def check(self, mark: LogMark) -> hashlib._Hash:
+        """The hash, to be fed on, of what is before `mark`.
 
         Raises:
             RunDirectoryError: what is before it is not what was there when it was taken; the file
@@ -301,10 +301,7 @@ class AppendLog:
         if begun.hexdigest() != mark.sha256:
             wanted = f"SHA-256 {mark.sha256[:12]}…"
             raise self._changed("different from what", "other content", wanted)
-        if size > mark.length:
-            with explained_io(self.path, "cutting"):
-                os.truncate(self.path, mark.length)
-        self._hash, self._hashed = begun, mark.length
+        return begun
 
     def _size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0

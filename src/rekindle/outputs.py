@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rekindle.errors import ConfigError, DataError, RunDirectoryError
-from rekindle.files import explained_io, json_text, read_json, write_atomic
+from rekindle.files import explained_io, fsync_dir, json_text, read_json, write_atomic
 
 PAGE = "report.html"  # a page is written beside what it shows
 REPORT_MARK = re.compile(
@@ -193,6 +193,14 @@ def refuse_read_below(
                 why="nothing could be made from it any more",
                 fix=f"copy it to another place first, or give another {option}",
             )
+
+
+def move_files(source: Path, target: Path) -> None:
+    """Put each file of a directory into another one, which is made; its other files stay."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        os.replace(path, target / path.name)
+    fsync_dir(target)
 
 
 def _shared(target: Path, read: Path, *, inside: bool) -> str | None:

@@ -66,9 +66,8 @@ def diagnose(
     sets: Set = None,
 ) -> None:
     """Say which learning signal is missing, what would bring it back, and what would not."""
-    files = check_targets(
-        out, write, named_paths(pairs, task, model, weak, run, sets=sets), overwrite
-    )
+    read = named_paths(pairs, task, model, weak, run, sets=sets)
+    files = check_targets(out, write, read, overwrite)
     from rekindle.signals.diagnose import diagnose
 
     diagnosis = diagnose(
@@ -89,8 +88,7 @@ def diagnose(
     _print(diagnosis)
     if out is not None:
         _write_numbers(files[0], diagnosis)
-    about = diagnosis.subject
-    if write is not None and about is not None:
+    if write is not None and (about := diagnosis.subject) is not None:
         write_studies(write, diagnosis.findings, about, check, overwrite=overwrite)
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rekindle import testbed
 from rekindle.cli.options import (
     Levels,
     Mode,
@@ -152,6 +151,7 @@ def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, qu
 def run_eval(config: RewardTraining, reward: str, out: OutputFile | None) -> None:
     """AUCs of a reward model on the answers of a policy to held-out problems."""
     from rekindle.engine.device import pick_device, seed_everything, set_threads
+    from rekindle.engine.integrity import located
     from rekindle.engine.policy import Policy
     from rekindle.rewards.reward_model import ScalarHead
     from rekindle.training.parts import open_task
@@ -160,7 +160,7 @@ def run_eval(config: RewardTraining, reward: str, out: OutputFile | None) -> Non
     seed_everything(config.seed, deterministic=config.device.deterministic)
     set_threads(config.device.threads, parameters=1)
     head = ScalarHead.load(
-        testbed.located(reward),
+        located(reward),
         device=pick_device(config.model.device),
         dtype=config.model.dtype,
     )
@@ -187,10 +187,11 @@ def _check(config: RewardTraining) -> None:
 
 def _head(config: RewardTraining) -> ScalarHead:
     from rekindle.engine.device import pick_device
+    from rekindle.engine.integrity import located
     from rekindle.rewards.reward_model import ScalarHead
 
     return ScalarHead.load(
-        testbed.located(config.model.name),
+        located(config.model.name),
         revision=config.model.revision,
         device=pick_device(config.model.device),
         dtype=config.model.dtype,

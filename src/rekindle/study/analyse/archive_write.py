@@ -20,14 +20,13 @@ from typing import TypeVar
 from rekindle.errors import ConfigError, RunDirectoryError
 from rekindle.files import (
     each_leaf,
-    move_files,
     read_json,
     read_jsonl,
     write_atomic,
     write_json,
     written_aside,
 )
-from rekindle.outputs import PAGE, OutputFile, kind_of
+from rekindle.outputs import PAGE, OutputFile, kind_of, move_files
 from rekindle.study.analyse.run_times import TIMES, kept_times
 from rekindle.study.analyse.spending import spent_by
 from rekindle.study.plan.planning import OTHER_RUN
@@ -49,6 +48,7 @@ ROWS = 40  # of a log of metrics, at most; evenly spaced, the first and the last
 ROLLOUTS = 24  # of a run's samples, the last ones
 PAIRED = 24  # problems whose pairs are kept of one run of each arm
 _DIGITS = 6
+_NOT_KEPT = {"checkpoints", "stages", "final"}
 _JSON = ("eval.json", "eval/*.json", "stages/*/stage.json")
 _LOGS = {"metrics.jsonl": "step", "stages/rounds.jsonl": "round"}  # what a row counts
 
@@ -152,7 +152,7 @@ def _files_of(
     # What a worker was started by is a path of the machine that it ran on.
     files = {
         "config.yaml": (place / "config.yaml").read_text(encoding="utf-8"),
-        MANIFEST: _text([{**read_json(place / MANIFEST), "command": command}]),
+        MANIFEST: _text([_archived(read_json(place / MANIFEST), command)]),
         SPENT: json.dumps(spent_by(place).plain()),
     }
     times = kept_times(place)
@@ -169,6 +169,12 @@ def _files_of(
         rows = [row for _, row in read_jsonl(place / "samples.jsonl")]
         files["samples.jsonl"] = _text(rows[-ROLLOUTS:])
     return files | (_pairs_of(place) if pairs else {})
+
+
+def _archived(manifest: Mapping[str, object], command: str) -> dict[str, object]:
+    """Without the hashes of what an archive leaves out."""
+    kept = {key: value for key, value in manifest.items() if key not in _NOT_KEPT}
+    return {**kept, "command": command}
 
 
 def _pairs_of(place: Path) -> dict[str, str]:
