@@ -111,10 +111,12 @@ def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, qu
     """Collect answers, train, assess on held-out problems; OUT/final holds model and eval.json."""
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.run import Run
+    from rekindle.engine.rundir import refuse_lost_input
     from rekindle.training.parts import open_task
     from rekindle.training.reward_training import assess, fit
 
     _check(config)
+    refuse_lost_input(out, mode, config.model_dump(mode="json"))
     seed_everything(config.seed, deterministic=config.device.deterministic)
     head = _head(config)
     set_threads(config.device.threads, parameters=sum(p.numel() for p in head.model.parameters()))

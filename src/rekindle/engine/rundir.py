@@ -19,6 +19,7 @@ from rekindle.engine.manifest import STATE_FORMAT, Manifest, make_manifest
 from rekindle.errors import ConfigError, DataError, RekindleError, RunDirectoryError, did_you_mean
 from rekindle.files import (
     clear_leftovers,
+    each_leaf,
     explained_io,
     is_leftover,
     open_lock,
@@ -27,7 +28,7 @@ from rekindle.files import (
     write_atomic,
     write_json,
 )
-from rekindle.outputs import PAGE, REPORT_MARK, has_mark
+from rekindle.outputs import PAGE, REPORT_MARK, has_mark, refuse_read_below
 
 Mode = Literal["new", "resume", "overwrite"]
 
@@ -106,6 +107,25 @@ def taken(
     except RekindleError:
         lock.release()
         raise
+
+
+def refuse_lost_input(
+    directory: Path, mode: Mode, config: Mapping[str, object], *more: object
+) -> None:
+    """Refuse to overwrite a run by one that reads what it would remove.
+
+    Args:
+        config: of the new run; its values may be paths.
+        more: other things that are read, where they are paths.
+
+    Raises:
+        ConfigError: what is read is named.
+    """
+    if mode != "overwrite":
+        return
+    values = list[object]([*more])
+    each_leaf(config, values.append)
+    refuse_read_below(directory, OWN, [v for v in values if isinstance(v, str | Path)])
 
 
 def in_use(directory: Path) -> bool:

@@ -104,7 +104,7 @@ def refuse_foreign(place: Path, out: Path, *, overwrite: bool) -> None:
     """Refuse a directory that is there and is no archive of the study in `place`.
 
     Raises:
-        ConfigError: it is the study itself, or one of the two lies in what the other is made of.
+        ConfigError: it is the study itself.
         RunDirectoryError: it is something else; what it is is named.
     """
     target = Path(os.path.realpath(out))
@@ -114,8 +114,8 @@ def refuse_foreign(place: Path, out: Path, *, overwrite: bool) -> None:
             why="an archive has files of the same names",
             fix="give another --out",
         )
-    OutputFile(out / PAGE, overwrite=True).check()  # a new directory inside a run, or a file above
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        OutputFile(out / PAGE).check()  # the new directory may lie in another run
         return
     if not target.is_dir():
         raise RunDirectoryError(f"{out} is a file", wanted="a directory", fix="check --out")

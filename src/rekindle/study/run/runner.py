@@ -293,17 +293,18 @@ def _note_finished(place: Path) -> None:
         write_json(_beside(place, MADE), FinishedNote(id=id).plain())
 
 
-def _refuse_swapped(place: Path) -> None:
-    """Refuse a finished run that is not the one that the study finished there."""
+def swapped(place: Path) -> str | None:
+    """How a finished run is not the one that the study finished there; None where it is."""
     path, id = _beside(place, MADE), read_head(place).id
-    if not path.exists() or id is None:
-        return
-    noted = read_stored(path, FinishedNote).id
-    if noted != id:
+    noted = read_stored(path, FinishedNote).id if path.exists() and id is not None else id
+    return None if noted == id else f"is run {id}, and the study made run {noted}"
+
+
+def _refuse_swapped(place: Path) -> None:
+    fault = swapped(place)
+    if fault is not None:
         raise RunDirectoryError(
-            f"{place} holds another run than the study made there",
-            got=f"run {id}",
-            wanted=f"run {noted}, as {path.name} says",
+            f"{place} {fault} there",
             why="its numbers would stand under this study's name",
             fix="put it back, or remove the directory: --resume makes it again",
         )
