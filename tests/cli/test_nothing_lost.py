@@ -169,6 +169,12 @@ def test_an_export_refuses_what_is_no_archive_of_the_study(rekindle, finished):
             assert said in refused(rekindle, "export", finished, "--out", name, *more)
 
 
+def test_a_page_of_the_users_own_in_an_archive_is_kept(rekindle, finished):
+    assert export(finished, rekindle)[0] == 0
+    Path("small", PAGE).write_text("mine")
+    assert "report.html exists" in refused(rekindle, "export", finished, "--out", "small")
+
+
 @pytest.mark.parametrize("key", ["id", "study"])
 def test_another_studys_archive_is_replaced_only_when_told(rekindle, finished, key):
     assert export(finished, rekindle)[0] == 0
@@ -211,5 +217,7 @@ def test_a_quickstart_takes_no_directory_that_is_not_its_own(rekindle, mode):
     Path("thesis").mkdir()
     for name in ("summary.json", "sessions.json", "report.html"):
         Path("thesis", name).write_text("{}")
+    made = Path("thesis", "lens")
+    made.mkdir()
     for out in ("thesis", "precious.txt"):
         refused(rekindle, "quickstart", "--out", out, "--only", "lens", *mode)

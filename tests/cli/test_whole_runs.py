@@ -129,7 +129,7 @@ def test_a_run_of_a_study_that_was_swapped_is_named(rekindle, file, finished):
     with pytest.raises(RunDirectoryError, match="seed-0 is run another, and the study made run"):
         results_of(file(), "out", executor=Inline(), mode="resume")
     code, said, _ = rekindle("doctor", finished)
-    assert (code, f"BROKEN   {place}/the run: is run another" in said) == (2, True)
+    assert (code, f"BROKEN   {path}: is run another" in said) == (2, True)
     shutil.rmtree(place)
     again = Inline()
     results_of(file(), "out", executor=again, mode="resume")

@@ -6,9 +6,11 @@ import shutil
 
 import pytest
 import toy
+import yaml
 
 from rekindle.engine.checkpoint import MARKER
 from rekindle.engine.integrity import verify_run
+from rekindle.engine.rundir import note_config
 from rekindle.errors import ModelError, RunDirectoryError
 
 pytestmark = [pytest.mark.faults, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -99,6 +101,15 @@ def test_a_config_of_another_run_is_refused_even_with_its_settings(place, run):
     toy.train(place / "other", "new", config=OTHER, finish=False)
     shutil.copy(place / "other" / "config.yaml", run)
     refused(run, r"config\.yaml was changed", config=OTHER)
+
+
+def test_a_config_that_a_moved_study_writes_anew_is_known_before_and_after(run, straight):
+    """A kill between the manifest and the config leaves the one before."""
+    note_config(run, yaml.safe_dump(OTHER, sort_keys=False))
+    toy.train(run, "resume", finish=False)
+    (run / "config.yaml").write_text(yaml.safe_dump(OTHER, sort_keys=False))
+    toy.train(run, "resume", config=OTHER)
+    assert toy.outcome(run)["final"] == straight["final"]
 
 
 @pytest.mark.parametrize("how", ["gone", "cut", "another run's"])

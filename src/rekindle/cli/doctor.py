@@ -69,20 +69,26 @@ def verify(directories: list[Path]) -> None:
         RunDirectoryError: a directory is no run and no study.
         SystemExit: with `errors.EXIT_USER_ERROR` where a part is missing or was changed.
     """
-    from rekindle.engine.integrity import verify_run
+    from rekindle.engine.integrity import Part, verify_run
     from rekindle.study.run.runner import swapped
 
     broken = 0
     for directory in directories:
         is_study = kind_of(directory) == "a study directory"
-        found = directory.glob("runs/*/*/*/manifest.json") if is_study else ()
-        for run in sorted(path.parent for path in found) if is_study else [directory]:
-            other = swapped(run) if is_study else None
-            faults = [("the run", other)] if other else []
-            for name, fault in [*faults, *verify_run(run)]:
+        for run in _runs_of(directory) if is_study else [directory]:
+            other = swapped(run) if run.is_relative_to(directory / "runs") else None
+            parts = [*verify_run(run), *([Part("manifest.json", other)] if other else [])]
+            for name, fault in parts:
                 broken += bool(fault)
                 word = "unknown" if fault is None else "BROKEN" if fault else "whole"
                 typer.echo(f"{word:<8} {run / name}{f': {fault}' if fault else ''}")
     typer.echo(f"{broken} parts are not as the run wrote them" if broken else "nothing is broken")
     if broken:
         raise SystemExit(EXIT_USER_ERROR)
+
+
+def _runs_of(study: Path) -> list[Path]:
+    """The runs of a study, and those that were made for it."""
+    patterns = ("runs/*/*/*", "prepared/*/*", "models/*")
+    found = [path for pattern in patterns for path in study.glob(f"{pattern}/manifest.json")]
+    return sorted(path.parent for path in found)

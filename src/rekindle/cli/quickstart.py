@@ -97,7 +97,12 @@ def _refuse_out(out: Path, mode: Mode, summary: OutputFile) -> None:
             raise RunDirectoryError(
                 f"{out} exists", fix="--resume continues it, --overwrite replaces it"
             )
-        if all(kind_of(place) != "a study directory" for place in out.iterdir()):
+        from rekindle.study.tour import METHOD_ORDER
+
+        # Killed at once, it left directories of methods with nothing in them.
+        if not {place.name for place in out.iterdir()} <= {*METHOD_ORDER} and all(
+            kind_of(place) != "a study directory" for place in out.iterdir()
+        ):
             raise RunDirectoryError(
                 f"{out} is not a quickstart's directory",
                 wanted="a directory with the study of a method in it",

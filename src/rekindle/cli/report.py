@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rekindle.cli.options import Overwrite
-from rekindle.outputs import PAGE
+from rekindle.outputs import PAGE, REPORT_MARK, OutputFile
 
 
 def report(
@@ -38,7 +38,8 @@ def export(
     from rekindle.report.page import build_report
     from rekindle.study.analyse.archive_write import archive_study
 
+    OutputFile(out / PAGE, mark=REPORT_MARK, overwrite=overwrite).check()
     archive_study(study, out, overwrite=overwrite)
-    build_report([out], out / PAGE, overwrite=True)  # what is there is an archive's
+    build_report([out], out / PAGE, overwrite=overwrite)
     for path in sorted(out.iterdir()):
         typer.echo(f"{path.stat().st_size / 1024:8.0f} KiB  {path}")

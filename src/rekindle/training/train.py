@@ -69,11 +69,9 @@ def train(
         SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, a checkpoint written.
     """
     check_mode(mode)
-    source = recipe
-    recipe, parts = open_parts(
-        recipe_of(recipe, overrides), reward=reward, task=task, sampler=sampler, judge=judge
-    )
-    refuse_lost_input(Path(out), mode, recipe.resolved(), source)
+    checked = recipe_of(recipe, overrides)
+    refuse_lost_input(Path(out), mode, checked.resolved(), recipe)
+    recipe, parts = open_parts(checked, reward=reward, task=task, sampler=sampler, judge=judge)
     shared = recipe.shared
     group = process_group(shared.model.device)
     given, policy = policy is not None, policy or Policy.load(shared.model)

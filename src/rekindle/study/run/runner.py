@@ -295,6 +295,8 @@ def _note_finished(place: Path) -> None:
 
 def swapped(place: Path) -> str | None:
     """How a finished run is not the one that the study finished there; None where it is."""
+    if not is_finished(place):
+        return None
     path, id = _beside(place, MADE), read_head(place).id
     noted = read_stored(path, FinishedNote).id if path.exists() and id is not None else id
     return None if noted == id else f"is run {id}, and the study made run {noted}"
