@@ -68,12 +68,8 @@ def reward_eval(
     sets: Set = None,
 ) -> None:
     """Measure the AUC of a reward model on a policy's own answers to held-out problems."""
-    file = None
-    if out is not None:
-        reads = named_paths(reward, model, task, sets=sets)
-        file = OutputFile(out, reads=reads, overwrite=overwrite)
-        file.check()
-    run_eval(settings(model, task, levels, overrides=sets or []), reward, file)
+    asked = settings(model, task, levels, overrides=sets or [])
+    run_eval(asked, reward, out, reads=named_paths(model, task, sets=sets), overwrite=overwrite)
 
 
 def settings(
@@ -150,8 +146,19 @@ def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, qu
     typer.echo(f"model: {out / 'final'}\nuse it: --set reward.model={out / 'final'}")
 
 
-def run_eval(config: RewardTraining, reward: str, out: OutputFile | None) -> None:
+def run_eval(
+    config: RewardTraining,
+    reward: str,
+    out: Path | None,
+    *,
+    reads: tuple[Path, ...] = (),
+    overwrite: bool = False,
+) -> None:
     """AUCs of a reward model on the answers of a policy to held-out problems."""
+    file = None
+    if out is not None:
+        file = OutputFile(out, reads=(*reads, Path(reward)), overwrite=overwrite)
+        file.check()
     from rekindle.engine.device import pick_device, seed_everything, set_threads
     from rekindle.engine.integrity import located
     from rekindle.engine.policy import Policy
@@ -168,8 +175,8 @@ def run_eval(config: RewardTraining, reward: str, out: OutputFile | None) -> Non
     )
     task = open_task(config.task)
     assessment = assess(head, _held_out(config, task, Policy.load(config.model)))
-    if out is not None:
-        out.write_json({"policy": config.model.name, "reward": reward, **assessment})
+    if file is not None:
+        file.write_json({"policy": config.model.name, "reward": reward, **assessment})
     _print(assessment)
 
 

@@ -121,7 +121,7 @@ class Stages:
         """
         group, directory = self.world.group, self._directory(name)
         inputs = {**json.loads(json.dumps(dict(inputs))), "sources": dict(sources or {})}
-        if not on_main(group, lambda: self._has_rows(directory, inputs)):
+        if not on_main(group, lambda: self._has_rows(directory, inputs, sources)):
             began = time.perf_counter()
             new = make()
             refuse_foreign_texts(new.rows, sources, stage=name)
@@ -272,9 +272,14 @@ class Stages:
         if last is not None:
             write_json(top / "eval.json", last)
 
-    def _has_rows(self, directory: Path, inputs: Mapping[str, object]) -> bool:
-        """Whether a stage of rows is finished; other inputs are named before another hash is."""
+    def _has_rows(
+        self, directory: Path, inputs: Mapping[str, object], sources: Mapping[str, str] | None
+    ) -> bool:
+        """Whether a stage of rows is finished; other inputs and texts are named before its hash."""
         there = (directory / RECORD).exists() and is_finished(directory, inputs)
+        if there:
+            name = directory.name.partition("-")[2]
+            refuse_foreign_texts(read_stage(directory)[1], sources, stage=name)
         return self._is_whole(directory) and (there or is_finished(directory, inputs))
 
     def _is_whole(self, directory: Path) -> bool:
