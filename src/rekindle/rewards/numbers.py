@@ -105,7 +105,9 @@ _BETWEEN = re.compile(  # times, dates, bases, ranges, double factorials
 )
 _ENDLESS = re.compile(r"\d\.\d+\s?(?:\.\.|…)")
 # No, not, more, less, at least, at most in Chinese, Japanese and Korean
-_CJK_QUALIFIED = re.compile("[不非没沒无無未]|超[过過]|[多少大小]于|至[少多]|以[上下内內]|ない|아니|이상|이하|미만")
+_CJK_QUALIFIED = re.compile(
+    "[不非没沒无無未]|超[过過]|[多少大小]于|至[少多]|以[上下内內]|ない|아니|이상|이하|미만"
+)
 _CJK_MAGNITUDES = re.compile(r"\s?([百千万萬亿億만억천]+)")
 _APART = re.compile(r"[+*/^_<>|\\{}\[\]±√∛∜∑∏∫⌊⌋⌈⌉π∞×÷≈~∼&@#=…∪∩]")
 _ABOUT = re.compile(r"[≈~∼]\s*$")
