@@ -1,7 +1,13 @@
 """LaTeX, markdown and typography as plain text: what an answer says, without how it is set.
 
+`plain_text` writes it as a person would type it:
+
     \\text{ cm}    cm        \\frac{3}{4}, ¾     3/4        10^{-3}, 10⁻³    10^-3
     1\\,234       1 234     3\\frac12, 3½       3 1/2      \\left( \\right)  ( )
+
+`tidy_formula` leaves LaTeX that a parser of formulas reads, in one spelling:
+
+    x ≤ ½    x \\le \\frac{1}{2}        \\left\\lbrace 1 \\right\\rbrace    \\{ 1 \\}
 
 Nothing is evaluated and nothing is judged. Time is linear in the length.
 """
@@ -12,51 +18,63 @@ import re
 import unicodedata
 from functools import lru_cache
 
+ROW = "\x02"  # stands for the double backslash between rows
 _ROUNDS = 6  # commands within commands that are unwrapped
 _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"), "-")
 _SHIELD = "\uff04"  # an escaped dollar, which no pairing of dollars may take
+
+# --- commands that both drop
+
 _FONTS = (
-    r"text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|mathtt|mathcal|mbox|"
-    r"hbox|operatorname|emph|underline|boldsymbol|bm|boxed|fbox|textnormal|mathbb|pmb"
+    "text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|mathtt|mbox|hbox|emph|"
+    "underline|boldsymbol|bm|boxed|fbox|textnormal|pmb"
 )
-_WRAPPED = re.compile(rf"\\(?:{_FONTS})\s{{0,9}}\{{([^{{}}]*)\}}")
-_COLOURED = re.compile(r"\\(?:textcolor|color)\s{0,9}\{[^{}]*\}\s{0,9}(?:\{([^{}]*)\})?")
 _SPACES = re.compile(
     r"\\(?:[ ,;:>]|q?quad(?![a-zA-Z])|thinspace(?![a-zA-Z])|enspace(?![a-zA-Z]))|~"
 )
 _SILENT = re.compile(
-    r"\\(?:!|left(?![a-z])|right(?![a-z])|(?:display|text|script)style(?![a-z])|[bB]igg?[lr]?(?![a-z])|"
-    r"limits(?![a-z])|bf(?![a-z])|rm(?![a-z])|it(?![a-z]))\.?"
+    r"\\(?:!|left(?![a-z])|right(?![a-z])|(?:display|text|script)style(?![a-z])"
+    r"|[bB]igg?[lr]?(?![a-z])|limits(?![a-z])|bf(?![a-z])|rm(?![a-z])|it(?![a-z]))\.?"
 )
-_DEGREE = re.compile(r"\^\s{0,3}(?:\{\s{0,3}\\circ\s{0,3}\}|\\circ)|\\degree(?![a-z])")
-_PLAIN = r"[-+]?\s?\d[\d,]{0,60}(?:\.\d{1,60})?"
-_FRACTION = re.compile(
-    rf"(?P<whole>\d)?\s{{0,9}}\\[dtc]?frac\s{{0,9}}(?:\{{\s{{0,9}}(?P<over>{_PLAIN})\s{{0,9}}\}}|(?P<o>\d))"
-    rf"\s{{0,9}}(?:\{{\s{{0,9}}(?P<under>{_PLAIN})\s{{0,9}}\}}|(?P<u>\d))"
-)
-_INDEX = re.compile(r"([\^_])\s{0,3}\{\s{0,9}([-+]?\d{1,20})\s{0,9}\}")
-_BRACED = re.compile(rf"(?<![\w}}])\{{\s{{0,9}}({_PLAIN}(?:\s?/\s?{_PLAIN})?)\s{{0,9}}\}}")
-_REPEATING = re.compile(r"\\(?:overline|bar|dot)\s{0,9}(?:\{(\d{1,60})\}|(\d))")
-_SLASHED = re.compile("([\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)[\u2044/]([\u2080-\u2089]+)")
+_OVER = re.compile(r"\{([^{}]{1,60})\\over(?![a-zA-Z])([^{}]{1,60})\}")  # {1 \over 2}
+
+# --- signs: what plain text has for a command, and formulas a command for
+
 _SIGNS = (
-    ("\\cdot", "\u00d7"), ("\\times", "\u00d7"), ("\\div", "\u00f7"), ("\\pm", "\u00b1"),
-    ("\\leq", "\u2264"), ("\\le", "\u2264"), ("\\geq", "\u2265"), ("\\ge", "\u2265"),
-    ("\\neq", "\u2260"), ("\\ne", "\u2260"), ("\\approx", "\u2248"), ("\\sim", "\u2248"),
-    ("\\infty", "\u221e"), ("\\pi", "\u03c0"), ("\\lt", "<"), ("\\gt", ">"),
-    ("\\euro", "\u20ac"), ("\\pounds", "\u00a3"), ("\\ldots", "\u2026"), ("\\dots", "\u2026"),
-    ("\\cdots", "\u2026"), ("\\mid", "|"), ("\\colon", ":"), ("\\lvert", "|"), ("\\rvert", "|"),
+    ("\\times", "×"), ("\\div", "÷"), ("\\pm", "±"), ("\\le", "≤"), ("\\ge", "≥"),
+    ("\\ne", "≠"), ("\\infty", "∞"), ("\\pi", "π"),
 )  # fmt: skip
-_COMMANDS = {
-    name: f" {sign} " if sign in "\u00d7\u00f7\u2264\u2265\u2260\u2248" else sign
-    for name, sign in _SIGNS
-}
+_PLAIN_SIGNS = (
+    *_SIGNS, ("\\cdot", "×"), ("\\leq", "≤"), ("\\geq", "≥"), ("\\neq", "≠"),
+    ("\\approx", "≈"), ("\\sim", "≈"), ("\\lt", "<"), ("\\gt", ">"), ("\\euro", "€"),
+    ("\\pounds", "£"), ("\\ldots", "…"), ("\\dots", "…"), ("\\cdots", "…"), ("\\mid", "|"),
+    ("\\colon", ":"), ("\\lvert", "|"), ("\\rvert", "|"),
+)  # fmt: skip
+_APART = "×÷≤≥≠≈"  # signs that stand between blanks
+_COMMANDS = {command: f" {sign} " if sign in _APART else sign for command, sign in _PLAIN_SIGNS}
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
+
+# --- plain text
+
+_WRAPPED = re.compile(rf"\\(?:{_FONTS}|mathcal|mathbb|operatorname)\s{{0,9}}\{{([^{{}}]*)\}}")
+_COLOURED = re.compile(r"\\(?:textcolor|color)\s{0,9}\{[^{}]*\}\s{0,9}(?:\{([^{}]*)\})?")
+_DELIMITERS = re.compile(r"\\[()\[\]]")
+_DEGREE = re.compile(r"\^\s{0,3}(?:\{\s{0,3}\\circ\s{0,3}\}|\\circ)|\\degree(?![a-z])")
+_PLAIN = r"[-+]?\s?\d[\d,]{0,60}(?:\.\d{1,60})?"  # a number, as fractions hold it
+_FRACTION = re.compile(
+    rf"(?P<whole>\d)?\s{{0,9}}\\[dtc]?frac\s{{0,9}}"
+    rf"(?:\{{\s{{0,9}}(?P<over>{_PLAIN})\s{{0,9}}\}}|(?P<o>\d))\s{{0,9}}"
+    rf"(?:\{{\s{{0,9}}(?P<under>{_PLAIN})\s{{0,9}}\}}|(?P<u>\d))"
+)
+_INDEX = re.compile(r"([\^_])\s{0,3}\{\s{0,9}([-+]?\d{1,20})\s{0,9}\}")  # 10^{-3}
+_BRACED = re.compile(rf"(?<![\w}}])\{{\s{{0,9}}({_PLAIN}(?:\s?/\s?{_PLAIN})?)\s{{0,9}}\}}")  # {3/4}
+_REPEATING = re.compile(r"\\(?:overline|bar|dot)\s{0,9}(?:\{(\d{1,60})\}|(\d))")
+_SLASHED = re.compile("([⁰¹²³⁴-⁹]+)[⁄/]([₀-₉]+)")  # ²⁄₃
 _ESCAPED = re.compile(r"\\([%#&_$])")
-_STARS = re.compile(r"(?<=\d)\s{0,3}\*\*\s{0,3}(?=[-+]?\d)")
+_STARS = re.compile(r"(?<=\d)\s{0,3}\*\*\s{0,3}(?=[-+]?\d)")  # 2**3 is a power, **3** is bold
 _MARKDOWN = re.compile(r"\*\*|__|`+|(?<![\w*])\*(?=\S)|(?<=\S)\*(?![\w*])")
 _TIE = re.compile(r"(?<=\d)~(?=\d)")
-_SIGNED = re.compile(r"\{\s{0,3}([-+.,:])\s{0,3}\}")
-_OVER = re.compile(r"\{([^{}]{1,60})\\over(?![a-zA-Z])([^{}]{1,60})\}")
+_SIGNED = re.compile(r"\{\s{0,3}([-+.,:])\s{0,3}\}")  # 1{,}234
 _UNITS_OVER = re.compile(
     r"\\[dtc]?frac\s?\{\s{0,3}([A-Za-z]+)\s{0,3}\}\s?\{\s{0,3}([A-Za-z]+)\s{0,3}\}"
 )
@@ -69,83 +87,153 @@ def plain_text(text: str) -> str:
         text = _plain_unicode(text)
     if "~" in text:
         text = _TIE.sub(" ", text)
-    text = _STARS.sub("^", text)
-    text = _MARKDOWN.sub("", text)
+    text = _MARKDOWN.sub("", _STARS.sub("^", text))
     if "$" in text:
         text = text.replace("\\$", _SHIELD).replace("$$", " ")
         text = _PAIRED.sub(r" \1 ", text).replace(_SHIELD, "$")
-    if "\\" not in text and "{" not in text:
-        return text
+    return _without_latex(text) if "\\" in text or "{" in text else text
+
+
+def _without_latex(text: str) -> str:
     text = _OVER.sub(r"\\frac{\1}{\2}", _SIGNED.sub(r"\1", text))
-    text = re.sub(r"\\[()\[\]]", " ", text)
-    text = _SILENT.sub("", text)
-    text = _SPACES.sub(" ", text)
-    text = _INDEX.sub(r"\1\2", _DEGREE.sub("\u00b0", text))
+    text = _SPACES.sub(" ", _SILENT.sub("", _DELIMITERS.sub(" ", text)))
+    text = _INDEX.sub(r"\1\2", _DEGREE.sub("°", text))
     for _ in range(_ROUNDS):
         before = text
-        text = _COLOURED.sub(lambda m: f" {m[1] or ''} ", _WRAPPED.sub(r" \1 ", text))
+        text = _COLOURED.sub(r" \1 ", _WRAPPED.sub(r" \1 ", text))
         if text == before:
             break
     text = _UNITS_OVER.sub(r" \1/\2 ", text)
-    text = _REPEATING.sub(lambda m: f"({m[1] or m[2]})", text)
+    text = _REPEATING.sub(lambda match: f"({match[1] or match[2]})", text)
     text = _INDEX.sub(r"\1\2", text)
-    text = _FRACTION.sub(_fraction, text)
-    text = _BRACED.sub(r" \1 ", text)
+    text = _BRACED.sub(r" \1 ", _FRACTION.sub(_fraction, text))
     text = _ESCAPED.sub(r"\1", text)
-    return _COMMAND.sub(lambda m: _COMMANDS.get(m[0], m[0]), text)
+    return _COMMAND.sub(lambda match: _COMMANDS.get(match[0], match[0]), text)
 
 
 def _fraction(match: re.Match[str]) -> str:
     over, under = match["over"] or match["o"], match["under"] or match["u"]
-    whole = "" if match["whole"] is None else f"{match['whole']} "
-    return f"{whole}{over}/{under}" if whole else f" {over}/{under} "
+    return f" {over}/{under} " if match["whole"] is None else f"{match['whole']} {over}/{under}"
 
 
 def _plain_unicode(text: str) -> str:
     """Digits, signs, fractions and indices of other alphabets and positions, in ASCII."""
     text = _SLASHED.sub(_fraction_of_indices, text.translate(_DASHES))
-    out: list[str] = []
+    written: list[str] = []
     position = ""  # "^" within a run of superscripts, "_" of subscripts
     for character in text:
         if character < "\x80":
-            out.append(character)
+            written.append(character)
             position = ""
             continue
-        here, written = _written(character)
+        here, plain = _plain_character(character)
         if here and here != position:
-            out.append(here)
+            written.append(here)
         position = here
-        if written[:1].isdigit() and "/" in written and out and out[-1][-1:].isdigit():
-            out.append(" ")
-        out.append(written)
-    return "".join(out)
+        if "/" in plain and plain[0].isdigit() and written and written[-1][-1:].isdigit():
+            written.append(" ")  # 3½ is 3 1/2
+        written.append(plain)
+    return "".join(written)
 
 
 def _fraction_of_indices(match: re.Match[str]) -> str:
-    return " {}/{}".format(*(unicodedata.normalize("NFKC", part) for part in match.groups()))
+    over, under = (unicodedata.normalize("NFKC", part) for part in match.groups())
+    return f" {over}/{under}"
 
 
 @lru_cache(maxsize=4096)
-def _written(character: str) -> tuple[str, str]:
-    """("^" | "_" | "", ASCII where there is one)."""
+def _plain_character(character: str) -> tuple[str, str]:
+    """(its position: "^", "_" or "", how it is written in ASCII where there is a way)."""
     kind = unicodedata.decomposition(character).split(" ")[0]
+    plain = unicodedata.normalize("NFKC", character)
     if kind == "<super>" and character not in "ºª":
-        return "^", unicodedata.normalize("NFKC", character).translate(_DASHES)
+        return "^", plain.translate(_DASHES)
     if kind == "<sub>":
-        return "_", unicodedata.normalize("NFKC", character).translate(_DASHES)
-    if character == "º":
-        return "", "\u00b0"
-    if kind == "<fraction>" or character == "\u2044":
-        return "", unicodedata.normalize("NFKC", character).replace("\u2044", "/")
+        return "_", plain.translate(_DASHES)
+    if kind == "<fraction>" or character == "⁄":
+        return "", plain.replace("⁄", "/")
     digit = unicodedata.decimal(character, None)
     if digit is not None:
         return "", str(digit)
     if unicodedata.category(character) == "Zs":
         return "", " "
     if kind in ("<wide>", "<compat>") and not character.isalpha():
-        return "", unicodedata.normalize("NFKC", character)
-    if character in "\u2018\u2019":
-        return "", "'"
-    if character in "\u201c\u201d":
-        return "", '"'
-    return "", character
+        return "", plain
+    return "", _TYPOGRAPHY.get(character, character)
+
+
+_TYPOGRAPHY = {"º": "°", "‘": "'", "’": "'", "“": '"', "”": '"'}
+
+# --- formulas
+
+_FORMULA_SIGNS = (
+    *((sign, f"{command} ") for command, sign in _SIGNS),
+    ("∛", r"\sqrt[3]"), ("∜", r"\sqrt[4]"), ("√", r"\sqrt"), ("·", r"\cdot "),
+    ("⌊", r"\lfloor "), ("⌋", r"\rfloor "), ("⌈", r"\lceil "), ("⌉", r"\rceil "),
+    ("∪", r"\cup "), ("∩", r"\cap "), ("∅", r"\emptyset "), ("∈", r"\in "), ("θ", r"\theta "),
+    ("α", r"\alpha "), ("β", r"\beta "), ("°", r"^\circ "), ("′", "'"), ("ℝ", r"\mathbb{R}"),
+    ("ℤ", r"\mathbb{Z}"), ("ℕ", r"\mathbb{N}"),
+)  # fmt: skip
+_IN_FORMULAS: dict[int, str] = {
+    **_DASHES,
+    **{ord(sign): command for sign, command in _FORMULA_SIGNS},
+    **{ord(sign): f"^{{{digit}}}" for digit, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+    **{ord(sign): f"_{{{digit}}}" for digit, sign in enumerate("₀₁₂₃₄₅₆₇₈₉")},
+    **{
+        ord(sign): rf"\frac{{{over}}}{{{under}}}"
+        for sign, over, under in zip("½⅓⅔¼¾⅕⅙⅛", "11213111", "23344568", strict=True)
+    },
+}
+_FORMULA_SPELLINGS = (
+    ("\\\\", ROW), ("\\$", ""), ("$", " "), ("\\(", " "), ("\\)", " "), ("\\[", " "),
+    ("\\]", " "), ("{,}", ""), ("\\%", "%"), ("**", ""),
+)  # fmt: skip
+_COMMAND_SPELLINGS = (
+    ("\\geqslant", "\\ge "), ("\\leqslant", "\\le "), ("\\lbrace", "\\{"), ("\\rbrace", "\\}"),
+    ("\\varnothing", "\\emptyset"), ("\\mathbb R", "\\mathbb{R}"),
+    ("\\mathbb Z", "\\mathbb{Z}"), ("\\lparen", "("), ("\\rparen", ")"), ("\\lbrack", "["),
+    ("\\rbrack", "]"), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac"),
+)  # fmt: skip
+_THIN_GROUP = re.compile(r"(?<=\d)\\[,! ](?=\d{3}(?!\d))")  # 1\,234
+_WRAPPED_FORMULA = re.compile(rf"\\(?:{_FONTS})\s?\{{([^{{}}]*)\}}")
+_TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s?\^\s?\{?\s?\\circ\s?\}?")
+# A name that stands alone under or beside a mark of geometry: \overline{AB}
+_SEGMENT = re.compile(
+    r"\\(?:overline|overrightarrow|overleftrightarrow|angle|triangle|vec|widehat|bar)"
+    r"\s?\{?\s?([A-Za-z]{1,4})\s?\}?$"
+)
+_EMPTY_SET = re.compile(r"\s*\\\{\s*\\\}\s*")
+_REAL_LINE = re.compile(r"\s*\(\s*-\s*\\infty\s*,\s*\+?\s*\\infty\s*\)\s*")
+_REMARK = re.compile(r"\(\s*(?:check|since|because)\b[^()]*\)|[\s,;(]\s{0,9}(?:and |but )?not\b.*")
+
+
+def tidy_formula(text: str) -> str:
+    """The formula in one spelling, in LaTeX; rows end in `ROW`."""
+    text = text.strip().rstrip(".").strip()
+    if not text.isascii():
+        text = text.translate(_IN_FORMULAS)
+    for other, one in _FORMULA_SPELLINGS:
+        text = text.replace(other, one)
+    text = _SPACES.sub(" ", _SILENT.sub(" ", _THIN_GROUP.sub("", text)))
+    text = _in_one_spelling(text)
+    for _ in range(_ROUNDS):
+        before = text
+        text = _WRAPPED_FORMULA.sub(r" \1 ", text)
+        if text == before:
+            break
+    text = _REMARK.sub("", text)
+    return " ".join(text.split()).strip("`*_\"' ").rstrip(".").strip()
+
+
+def _in_one_spelling(text: str) -> str:
+    for other, one in _COMMAND_SPELLINGS:
+        text = text.replace(other, one)
+    text = _OVER.sub(r"\\frac{\1}{\2}", text)
+    if _EMPTY_SET.fullmatch(text):
+        return "\\emptyset"
+    if _REAL_LINE.fullmatch(text):
+        return "\\mathbb{R}"
+    if _TRIGONOMETRIC.search(text):
+        return _DEGREES.sub(r"{(\1 \\pi / 180)}", text)
+    return _SEGMENT.sub(r"\1", text.strip())

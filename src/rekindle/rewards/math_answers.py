@@ -9,6 +9,9 @@ Its equality is not ours in these places, which are decided here before or after
                  and currency as `rewards.numbers` reads them
     equations    2x = 10 is not 5; y = 2x + 1 equals 2x - y + 1 = 0; `x = 5` is 5
     literal      clock times, ratios, bases (`1011_2`): the same or not
+
+math-verify 0.9 hangs on towers of powers, whatever time limit it is given, and may fill the memory:
+`rewards.workers` runs this in processes that can be killed.
 """
 
 from __future__ import annotations
@@ -19,25 +22,24 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from rekindle.errors import missing_extra
 from rekindle.records import Score
-from rekindle.rewards.math_shapes import (
-    CLOSE,
-    DEPTH,
-    OPEN,
-    ROW,
-    Shape,
-    is_word,
-    shape_of,
-    squeezed,
-    tidy_formula,
-)
+from rekindle.rewards.latex_text import ROW, tidy_formula
+from rekindle.rewards.math_shapes import CLOSE, DEPTH, OPEN, Shape, is_word, shape_of, squeezed
 from rekindle.rewards.number_words import same_number
 from rekindle.rewards.numbers import read_number
+from rekindle.rewards.texts import same_text
 
-_PRECISE = 60  # digits to which numbers must agree
-_POINTS = ("17/23", "29/31", "41/37")  # where formulas must agree as well
+Expression = Any  # a sympy.Expr: sympy has no types
+
+_DIGITS = 60  # to which numbers are worked out
+_LOST = 15  # of them may be lost in rounding
+_MOST_DIGITS = 400  # that working one out may take
+_POINTS = ("17/23", "29/31", "41/37")  # where formulas must agree
+_ROUNDING = 15  # digits of math-verify's own comparison
+# The unknown that an answer is about: x in `x = 5`, `x < 2`, `x \in A`
 _UNKNOWN = re.compile(
     r"([a-zA-Z])\s?(?:=|<|>|≤|≥|\\(?:le|ge|lt|gt|in)(?:q|qslant)?(?![a-z]))[^=]*$"
 )
@@ -54,29 +56,25 @@ def compare(gold: str, answer: str, *, evaluate: bool = True) -> Score:
     Raises:
         MissingExtraError: math-verify is not installed.
     """
-    one, other = read_number(gold), read_number(answer)
-    if _named_apart(gold, answer):
+    if _name_different_unknowns(gold, answer):
         return Score(0.0)
-    if one is not None and other is not None:
-        return Score(float(same_number(other, one)))
-    wanted, stated = (
-        str(one.value) if one is not None and not one.unit else tidy_formula(gold),
-        tidy_formula(answer),
-    )
-    if not wanted:
+    wanted, stated = read_number(gold), read_number(answer)
+    if wanted is not None and stated is not None:
+        return Score(float(same_number(stated, wanted)))
+    is_bare = wanted is not None and not wanted.unit
+    formula = str(wanted.value) if wanted is not None and is_bare else tidy_formula(gold)
+    if not formula:
         return Score.missing("parse: the gold answer is empty")
-    return Score(float(_equal(wanted, stated, evaluate, 0)))
+    return Score(float(_is_equal(formula, tidy_formula(answer), evaluate, 0)))
 
 
-def _named_apart(gold: str, answer: str) -> bool:
+def _name_different_unknowns(gold: str, answer: str) -> bool:
     """Whether both name their unknown, and not the same one: `x = -2` and `y = -2`."""
-    one, other = _UNKNOWN.match(gold.strip(" $\\(")), _UNKNOWN.match(answer.strip(" $\\("))
+    one, other = (_UNKNOWN.match(text.strip(" $\\(")) for text in (gold, answer))
     return one is not None and other is not None and one[1] != other[1]
 
 
-def _equal(gold: str, answer: str, evaluate: bool, depth: int) -> bool:
-    from rekindle.rewards.verify import same_text
-
+def _is_equal(gold: str, answer: str, evaluate: bool, depth: int) -> bool:
     if gold.replace(" ", "") == answer.replace(" ", ""):
         return True
     wanted, stated = read_number(gold), read_number(answer)
@@ -86,158 +84,169 @@ def _equal(gold: str, answer: str, evaluate: bool, depth: int) -> bool:
         return False
     if is_word(gold) or is_word(answer):
         return same_text(gold, answer)
-    one, other = shape_of(gold, depth), shape_of(answer, depth)
-    if one.kind == "list" and other.kind == "set":
-        other = Shape("list", other.parts)
-    if one.kind == "set" and other.kind == "list":
-        other = Shape("set", other.parts)
-    one, other = _as_open(one, other), _as_open(other, one)
-    if one.kind != other.kind:
-        return False
-    return _same_shape(one, other, evaluate, depth)
+    one, other = _comparable(shape_of(gold, depth), shape_of(answer, depth))
+    return one.kind == other.kind and _is_same_shape(one, other, evaluate, depth)
 
 
-def _as_open(pair: Shape, other: Shape) -> Shape:
-    """(1, 2) as an interval, where the other answer is one."""
+def _comparable(gold: Shape, answer: Shape) -> tuple[Shape, Shape]:
+    """Both shapes as one kind, where one may be meant as the other."""
+    if {gold.kind, answer.kind} == {"list", "set"}:
+        return gold, Shape(gold.kind, answer.parts)
+    return _as_interval(gold, answer), _as_interval(answer, gold)
+
+
+def _as_interval(pair: Shape, other: Shape) -> Shape:
+    """(1, 2) as an open interval, where the other answer is an interval."""
     if pair.kind == "tuple" and other.kind == "interval" and len(pair.parts) == 2:
         return Shape("interval", ("(", *pair.parts, ")"))
     return pair
 
 
-def _same_shape(one: Shape, other: Shape, evaluate: bool, depth: int) -> bool:
+# --- shapes
+
+
+def _is_same_shape(one: Shape, other: Shape, evaluate: bool, depth: int) -> bool:
+    """Of two shapes of one kind."""
+    golds, answers = one.parts, other.parts
     if one.kind == "literal":
-        return squeezed(one.parts[0]) == squeezed(other.parts[0])
+        return squeezed(golds[0]) == squeezed(answers[0])
     if one.kind == "formula":
-        return _same_formula(str(one.parts[0]), str(other.parts[0]))
+        return _is_same_formula(golds[0], answers[0])
     if one.kind == "equation":
-        return _same_equation(one.parts, other.parts, evaluate, depth)
+        return _is_same_equation(golds, answers)
     if depth >= DEPTH:
         return False
-    golds, answers = [str(p) for p in one.parts], [str(p) for p in other.parts]
     if one.kind == "matrix":
-        return _same_matrix(golds, answers, evaluate, depth)
+        return _is_same_matrix(golds, answers, evaluate, depth)
     if one.kind in ("tuple", "interval"):
         return len(golds) == len(answers) and all(
-            _same_part(g, a, evaluate, depth) for g, a in zip(golds, answers, strict=True)
+            _is_same_part(gold, answer, evaluate, depth)
+            for gold, answer in zip(golds, answers, strict=True)
         )
     if one.kind == "set":
-        return all(any(_same_part(g, a, evaluate, depth) for a in answers) for g in golds) and all(
-            any(_same_part(g, a, evaluate, depth) for g in golds) for a in answers
-        )
-    return _matched(golds, answers, evaluate, depth)
+        return _covers(golds, answers, evaluate, depth) and _covers(answers, golds, evaluate, depth)
+    return _is_same_list(golds, answers, evaluate, depth)
 
 
-def _same_matrix(golds: Sequence[str], answers: Sequence[str], evaluate: bool, depth: int) -> bool:
-    wanted, stated = ([row[1:-2].split(",") for row in rows] for rows in (golds, answers))
-    if [len(row) for row in wanted] != [len(row) for row in stated]:
-        return False
-    return all(
-        _equal(tidy_formula(gold), tidy_formula(cell), evaluate, depth + 1)
-        for row, other in zip(wanted, stated, strict=True)
-        for gold, cell in zip(row, other, strict=True)
-    )
+def _is_same_part(gold: str, answer: str, evaluate: bool, depth: int) -> bool:
+    if gold in OPEN + CLOSE or answer in OPEN + CLOSE:
+        return gold == answer
+    return _is_equal(gold, answer, evaluate, depth + 1)
 
 
-def _matched(golds: Sequence[str], answers: Sequence[str], evaluate: bool, depth: int) -> bool:
+def _covers(some: Sequence[str], others: Sequence[str], evaluate: bool, depth: int) -> bool:
+    """Whether each of some is among the others."""
+    return all(any(_is_same_part(a, b, evaluate, depth) for b in others) for a in some)
+
+
+def _is_same_list(golds: Sequence[str], answers: Sequence[str], evaluate: bool, depth: int) -> bool:
     """In any order, each once."""
     left = list(answers)
     if len(golds) != len(left):
         return False
     for gold in golds:
-        partner = next((a for a in left if _same_part(gold, a, evaluate, depth)), None)
+        partner = next((a for a in left if _is_same_part(gold, a, evaluate, depth)), None)
         if partner is None:
             return False
         left.remove(partner)
     return True
 
 
-def _same_part(gold: str, answer: str, evaluate: bool, depth: int) -> bool:
-    if gold in OPEN + CLOSE or answer in OPEN + CLOSE:
-        return gold == answer
-    return _equal(gold, answer, evaluate, depth + 1)
+def _is_same_matrix(
+    golds: Sequence[str], answers: Sequence[str], evaluate: bool, depth: int
+) -> bool:
+    wanted, stated = ([row[1:-2].split(",") for row in rows] for rows in (golds, answers))
+    if [len(row) for row in wanted] != [len(row) for row in stated]:
+        return False
+    return all(
+        _is_equal(tidy_formula(gold), tidy_formula(cell), evaluate, depth + 1)
+        for row, other in zip(wanted, stated, strict=True)
+        for gold, cell in zip(row, other, strict=True)
+    )
 
 
 # --- formulas
 
 
-def _same_equation(
-    golds: Sequence[object], answers: Sequence[object], evaluate: bool, depth: int
-) -> bool:
+def _is_same_equation(golds: Sequence[str], answers: Sequence[str]) -> bool:
     """Two sides each: the same where one difference is a multiple of the other."""
     if len(golds) != 2 or len(answers) != 2:
         return False
-    sympy = import_module("sympy")
-    sides = [_parse(str(side)) for side in (*golds, *answers)]
-    if any(side is None for side in sides):
-        return squeezed("=".join(map(str, golds))) == squeezed("=".join(map(str, answers)))
+    parsed = [_parse_expression(side) for side in (*golds, *answers)]
+    sides = [side for side in parsed if side is not None]
+    if len(sides) < len(parsed):
+        return squeezed("=".join(golds)) == squeezed("=".join(answers))
     one, other = sides[0] - sides[1], sides[2] - sides[3]
     if one == 0 or other == 0:
         return bool(one == other)
-    ratio = sympy.simplify(one / other)
+    ratio = _sympy().simplify(one / other)
     return bool(ratio.is_number and ratio != 0)
 
 
-def _same_formula(gold: str, answer: str) -> bool:
-    wanted, stated = _parsed(gold), _parsed(answer)
+def _is_same_formula(gold: str, answer: str) -> bool:
+    wanted, stated = _parse(gold), _parse(answer)
     if not wanted or not stated:
         return squeezed(gold) == squeezed(answer)
-    library = _math_verify()
     one, other = wanted[0], stated[0]
-    sympy = import_module("sympy")
-    if isinstance(one, sympy.Expr) and isinstance(other, sympy.Expr):
-        return _same_expression(one, other, sympy)
-    return bool(library.verify(wanted, stated, timeout_seconds=None, float_rounding=15))
+    if isinstance(one, _sympy().Expr) and isinstance(other, _sympy().Expr):
+        return _is_same_expression(_exact(one), _exact(other))
+    return bool(
+        _math_verify().verify(wanted, stated, timeout_seconds=None, float_rounding=_ROUNDING)
+    )
 
 
-def _same_expression(one, other, sympy) -> bool:  # type: ignore[no-untyped-def]
-    one, other = _exact(one, sympy), _exact(other, sympy)
-    unit = {s: sympy.I for s in one.free_symbols | other.free_symbols if s.name == "i"}
-    one, other = one.subs(unit), other.subs(unit)
+def _is_same_expression(one: Expression, other: Expression) -> bool:
     if one.free_symbols != other.free_symbols:
-        difference = sympy.simplify(one - other)
-        return bool(difference == 0)
+        return _is_zero(one - other)
     if not one.free_symbols:
-        return _same_value(one, other, sympy)
-    for i, point in enumerate(_POINTS):
-        at = {
-            s: sympy.Rational(point) + i + k
-            for k, s in enumerate(sorted(one.free_symbols, key=str))
-        }
+        return _is_same_value(one, other)
+    names = sorted(one.free_symbols, key=str)
+    for shift, point in enumerate(_POINTS):
+        first = _sympy().Rational(point) + shift
+        at = {name: first + i for i, name in enumerate(names)}
         try:
-            if not _same_value(one.subs(at), other.subs(at), sympy):
+            if not _is_same_value(one.subs(at), other.subs(at)):
                 return False
-        except (TypeError, ValueError, ZeroDivisionError):
-            return bool(sympy.simplify(one - other) == 0)
+        except (TypeError, ValueError, ZeroDivisionError):  # there it has no value
+            return _is_zero(one - other)
     return True
 
 
-def _same_value(one, other, sympy) -> bool:  # type: ignore[no-untyped-def]
-    a, b = sympy.N(one, _PRECISE, maxn=400), sympy.N(other, _PRECISE, maxn=400)
-    if (
-        not (a.is_number and b.is_number)
-        or a.has(sympy.nan, sympy.zoo, sympy.oo)
-        or b.has(sympy.nan, sympy.zoo, sympy.oo)
-    ):
+def _is_zero(difference: Expression) -> bool:
+    return bool(_sympy().simplify(difference) == 0)
+
+
+def _is_same_value(one: Expression, other: Expression) -> bool:
+    sympy = _sympy()
+    values = [sympy.N(each, _DIGITS, maxn=_MOST_DIGITS) for each in (one, other)]
+    if any(not value.is_number or value.has(sympy.nan, sympy.zoo, sympy.oo) for value in values):
         return bool(one == other)
-    size = max(abs(a), abs(b))
-    return bool(size == 0 or abs(a - b) < size * sympy.Float(10) ** (-_PRECISE + 15))
+    size = max(abs(value) for value in values)
+    tolerance = size * sympy.Float(10) ** (_LOST - _DIGITS)
+    return bool(size == 0 or abs(values[0] - values[1]) < tolerance)
 
 
-def _exact(expression, sympy):  # type: ignore[no-untyped-def]
-    """Decimals as they are written, and what is left undone done."""
-    floats = {f: sympy.Rational(str(f)) for f in expression.atoms(sympy.Float)}
-    return expression.xreplace(floats).doit()
+def _exact(expression: Expression) -> Expression:
+    """Decimals as they are written, what is left undone done, and i the imaginary unit."""
+    sympy = _sympy()
+    floats = {number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)}
+    worked_out = expression.xreplace(floats).doit()
+    return worked_out.subs({name: sympy.I for name in worked_out.free_symbols if name.name == "i"})
 
 
-def _parse(side: str) -> object:
-    parsed = _parsed(side)
-    sympy = import_module("sympy")
-    return parsed[0] if parsed and isinstance(parsed[0], sympy.Expr) else None
+def _parse_expression(side: str) -> Expression | None:
+    parsed = _parse(side)
+    return parsed[0] if parsed and isinstance(parsed[0], _sympy().Expr) else None
 
 
-def _parsed(text: str) -> list:  # type: ignore[type-arg]
+def _parse(text: str) -> list[Expression]:
+    """What math-verify reads: an object of sympy and the text; empty where it reads nothing."""
     written = text.replace(ROW, "\\\\")
     return list(_math_verify().parse(f"\\boxed{{{written}}}", parsing_timeout=None))
+
+
+def _sympy() -> ModuleType:
+    return import_module("sympy")
 
 
 @cache

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-_LEADING = frozenset(
-    ("the", "a", "an", "exactly", "about", "approximately", "total", "of", "is", "just", "only")
-    + ("equal", "to", "number", "therefore", "thus", "so")
-)
-_JOINING = frozenset(("and", "or", "to", "than", "of", "by", "plus", "minus", "times"))
 _MOST_WORDS = 12
+_MOST_UNIT_WORDS = 3
+_HUNDRED = 100
+_OTHER = re.compile(r"[^A-Za-z\s,.'\"$-]")  # what no number in words has
 
 
 class Number(NamedTuple):
@@ -51,91 +49,116 @@ def same_number(one: Number, other: Number) -> bool:
 def read_words(text: str) -> Number | None:
     """`seven`, `minus twenty-one`, `two and a half million dollars`, `half a dozen`."""
     names = re.findall(r"[A-Za-z]+", text.lower())
-    if not names or len(names) > _MOST_WORDS or re.search(r"[^A-Za-z\s,.'\"$-]", text):
+    if not names or len(names) > _MOST_WORDS or _OTHER.search(text):
         return None
-    while names and names[0] in _LEADING:
+    while names and names[0] in vocabulary().leading:
         names.pop(0)
     sign = 1
     if names and names[0] in ("minus", "negative", "plus"):
-        sign, names = 1 if names[0] == "plus" else -1, names[1:]
+        sign = 1 if names.pop(0) == "plus" else -1
     if "point" in names:
-        return _decimal_words(names, sign)
-    parsed = _number_words(tuple(names))
+        value = _decimal_words(names)
+        return None if value is None else Number(sign * value)
+    parsed = _number_words(names)
     if parsed is None:
         return None
     value, rest = parsed
-    if rest and rest[0] in ("percent", "per"):
-        return (
-            Number(sign * value, percent=True) if rest in (["percent"], ["per", "cent"]) else None
-        )
+    if rest in (["percent"], ["per", "cent"]):
+        return Number(sign * value, percent=True)
+    return Number(sign * value, unit=" ".join(rest)) if _is_unit(rest) else None
+
+
+def _is_unit(names: list[str]) -> bool:
+    """Whether words behind a number may be its unit; none of them changes it or is one itself."""
     words = vocabulary()
-    if len(rest) > 3 or any(
-        r in words.spoiling or r in words.cardinals or r in words.magnitudes or r in _JOINING
-        for r in rest
-    ):
-        return None
-    return Number(sign * value, unit=" ".join(rest))
+    if len(names) > _MOST_UNIT_WORDS or names[:1] in (["percent"], ["per"]):
+        return False
+    return not any(
+        name in words.spoiling
+        or name in words.cardinals
+        or name in words.magnitudes
+        or name in words.joining
+        for name in names
+    )
 
 
-def _decimal_words(names: list[str], sign: int) -> Number | None:
+def _decimal_words(names: Sequence[str]) -> Fraction | None:
     """`two point five`."""
     at, cardinals = names.index("point"), vocabulary().cardinals
     digits = [cardinals.get(name, 10) for name in names[at + 1 :]]
-    whole = _number_words(tuple(names[:at])) if at else (Fraction(0), [])
+    whole = _number_words(names[:at]) if at else (Fraction(0), [])
     if whole is None or whole[1] or not digits or max(digits) > 9:
         return None
-    return Number(sign * (whole[0] + Fraction(int("".join(map(str, digits))), 10 ** len(digits))))
+    return whole[0] + Fraction(int("".join(map(str, digits))), 10 ** len(digits))
 
 
-def _number_words(names: tuple[str, ...]) -> tuple[Fraction, list[str]] | None:
-    words = vocabulary()
-    total, current, at, seen = Fraction(0), Fraction(0), 0, False
-    while at < len(names):
-        name = names[at]
+class _Sum(NamedTuple):
+    closed: Fraction  # what magnitudes have multiplied: two thousand
+    current: Fraction  # what the next may multiply
+
+
+def _number_words(names: Sequence[str]) -> tuple[Fraction, list[str]] | None:
+    """The number that the names begin with, and the names behind it."""
+    words, so_far = vocabulary(), None
+    at = 0
+    for at, name in enumerate((*names, "")):
         following = names[at + 1] if at + 1 < len(names) else ""
         if name in words.cardinals:
-            small = words.cardinals[name]
-            if seen and not (
-                current % 100 == 0 or (current % 10 == 0 and current % 100 >= 20 and small < 10)
-            ):
+            so_far = _plus(so_far, words.cardinals[name])
+            if so_far is None:
                 return None
-            current, seen = current + small, True
-        elif name == "hundred" and seen:
-            current *= 100
-        elif name in words.magnitudes and (seen or not current):
-            factor = words.magnitudes[name]
-            if factor < 1:
-                current = (
-                    (current or 1) * factor
-                    if not (seen and at and names[at - 1] == "a")
-                    else current + factor
-                )
-            else:
-                total, current = total + (current or 1) * factor, Fraction(0)
-            seen = True
-        elif (
-            name == "and"
-            and seen
-            and (following in words.cardinals or following in ("a", *words.magnitudes))
-        ) or (name == "a" and (following in words.magnitudes)):
-            pass
-        else:
+        elif name in words.magnitudes:
+            after_article = at > 0 and names[at - 1] == "a"
+            so_far = _times(so_far, words.magnitudes[name], after_article=after_article)
+        elif not (
+            (name == "and" and so_far and _begins_number(following))
+            or (name == "a" and following in words.magnitudes)
+        ):
             break
-        at += 1
-    return (total + current, list(names[at:])) if seen else None
+    return None if so_far is None else (so_far.closed + so_far.current, list(names[at:]))
+
+
+def _begins_number(name: str) -> bool:
+    words = vocabulary()
+    return name == "a" or name in words.cardinals or name in words.magnitudes
+
+
+def _plus(so_far: _Sum | None, small: int) -> _Sum | None:
+    """`twenty` and one, `three hundred` and five; None where they do not go together: `one two`."""
+    if so_far is None:
+        return _Sum(Fraction(0), Fraction(small))
+    current = so_far.current
+    fits = current % 100 == 0 or (current % 10 == 0 and current % 100 >= 20 and small < 10)
+    return _Sum(so_far.closed, current + small) if fits else None
+
+
+def _times(so_far: _Sum | None, factor: Fraction, *, after_article: bool) -> _Sum:
+    """`three` million, `two and a` half, half a dozen."""
+    nothing = Fraction(0)
+    if so_far is None:
+        return _Sum(factor, nothing) if factor > 1 else _Sum(nothing, factor)
+    closed, current = so_far
+    if factor == _HUNDRED:
+        return _Sum(closed, current * factor)
+    if factor > 1:
+        return _Sum(closed + (current or 1) * factor, nothing)
+    return _Sum(closed, current + factor if after_article else (current or 1) * factor)
 
 
 @dataclass(frozen=True)
 class Vocabulary:
     """The words of numbers."""
 
-    magnitudes: Mapping[str, Fraction]
-    attached: Mapping[str, Fraction]
-    cardinals: Mapping[str, int]
-    spoiling: frozenset[str]
-    letters: frozenset[str]
-    attached_units: frozenset[str]
-    units: Mapping[str, tuple[str, Fraction]]
+    magnitudes: Mapping[str, Fraction]  # million, dozen, half
+    attached: Mapping[str, Fraction]  # k, M, bn: right behind the digits
+    cardinals: Mapping[str, int]  # zero to nineteen, twenty to ninety
+    spoiling: frozenset[str]  # beside a number they change it, compare with it or negate it
+    function: frozenset[str]  # behind a number they are no unit
+    leading: frozenset[str]  # in front of a number in words they say nothing
+    joining: frozenset[str]  # behind a number in words they go on to something else
+    letters: frozenset[str]  # units of one letter
+    attached_units: frozenset[str]  # units that may stand right behind the digits
+    units: Mapping[str, tuple[str, Fraction]]  # (dimension, size in its first unit)
 
 
 @cache
@@ -148,20 +171,23 @@ def vocabulary() -> Vocabulary:
         for factor, names in by_factor.items()
         for name in names.split()
     }
-    spoiling = " ".join(table[key] for key in ("changing", "comparing", "negating")).split()
+    listed = {key: frozenset(text.split()) for key, text in table.items() if isinstance(text, str)}
     return Vocabulary(
-        {name: Fraction(value) for name, value in table["magnitudes"].items()},
-        {name: Fraction(value) for name, value in table["attached"].items()},
-        table["cardinals"],
-        frozenset(spoiling),
-        frozenset(table["letter_units"].split()),
-        frozenset(table["attached_units"].split()) | frozenset(u for u in units if len(u) > 1),
-        units,
+        magnitudes={name: Fraction(value) for name, value in table["magnitudes"].items()},
+        attached={name: Fraction(value) for name, value in table["attached"].items()},
+        cardinals=table["cardinals"],
+        spoiling=listed["changing"] | listed["comparing"] | listed["negating"],
+        function=listed["function"],
+        leading=listed["leading"],
+        joining=listed["joining"],
+        letters=listed["letter_units"],
+        attached_units=listed["attached_units"] | {unit for unit in units if len(unit) > 1},
+        units=units,
     )
 
 
 def _unit_factor(one: str, other: str) -> Fraction | None:
-    """What a value in `one` is times in `other`; 1 where a side has no unit, None where they differ."""
+    """What a value in `one` is times in `other`: 1 where one has none, None where they differ."""
     if not one or not other or one == other:
         return Fraction(1)
     a, b = _canonical_unit(one), _canonical_unit(other)
@@ -181,8 +207,4 @@ def _canonical_unit(unit: str) -> str:
     lowered = spelled.lower()
     if lowered in units or not lowered.endswith("s"):
         return lowered
-    return (
-        lowered.removesuffix("es")
-        if lowered.endswith(("shes", "ches", "xes"))
-        else lowered.removesuffix("s")
-    )
+    return lowered.removesuffix("es" if lowered.endswith(("shes", "ches", "xes")) else "s")

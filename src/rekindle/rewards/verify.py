@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 from rekindle.records import Score
 from rekindle.rewards import verify_v1
-from rekindle.rewards.latex_text import plain_text
 from rekindle.rewards.number_words import same_number
 from rekindle.rewards.numbers import LONGEST, read_number
 from rekindle.rewards.reading import Reading, read_answer
+from rekindle.rewards.texts import normal_text, same_text, without_tail
 
 VERSION = 2  # of all three; manifests name it, since a run is graded again by its own
 # What verifiers and scorers of other packages raise on texts that they cannot read.
@@ -37,32 +37,21 @@ UNREADABLE = (
     TypeError,
     ValueError,
 )
-_QUOTES = "\"'`“”‘’«»*_$ \t"
-_OPTION = re.compile(
-    r"(?:option|choice|answer|letter)?\s{0,3}\(?(?P<letter>[a-z])(?:\s?\)|[.:]|\s[-–:])?(?P<rest>\s.{0,300})?",
-    re.DOTALL,
-)
-_LABELLED = re.compile(r"\(?(?P<letter>[a-z])\s?[).:]\s{0,3}(?P<rest>\S.{0,300})", re.DOTALL)
-_SINGLE = re.compile(r"\(?\s?([a-z])\s?[).]?")
-_LETTERS = re.compile(r"\(?[a-z]\)?(?:(?:\s?,\s?(?:and\s)?|\sand\s|\s?&\s?)\(?[a-z]\)?)+")
-_PREFIX = re.compile(r"(?:the )?(?:final |correct )?answer(?: is|\s?:)\s?:?\s?(?=\S)")
-_ARTICLE = re.compile(r"(?:the|an|a)\s+(?=\S)")
-_NOT = re.compile(
-    r"\s?[,;(]\s{0,3}(?:and |but )?not\b.*|\s(?:and not|but not|rather than|instead of)\b.*"
-    r"|[\s,;(]\s{0,3}(?:because|since)\b.*",
-    re.DOTALL,
-)
+# Words that a formula has none of.
 _PROSE = re.compile(
     r"[A-Za-z]{3,}|\b(?:[sS]o|[iI]t|[iI]s|[wW]e|[aA]s|[tT]o|[oO]f|[iI]n|[iI]f|[bB]y|[bB]e)\b"
 )
+# A digit, a sign or a command of mathematics, one letter, or dollars around it all.
+_FORMULA = re.compile(r"[\d\\=+*/^()]|^\W*[A-Za-z]\W*$|^\$[^$]+\$\.?$")
+_COMMANDS = re.compile(r"\\(?:text|mathrm|textbf|operatorname)\s?\{[^{}]*\}|\\[a-zA-Z]+")
+_SENTENCES = re.compile(r"[.:!]\s")
 _HEADING = re.compile(
     r"(?:step|solution|analysis|conclusion|part|case|final|explanation|summary|result)\b",
     re.IGNORECASE,
 )
+# A gold of `math` that is a text: words, or words with pi
 _WORDS = re.compile(r"[\W\d]*[^\W\d_](?:[^\W\d_]|[\s'().-])*|.*π.*")
-_PLAIN_NUMBER = re.compile(
-    r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+|[-+]?\d+(?:\.\d+)?e[-+]?\d{1,3}"
-)
+_MOST_WORDS = 3  # of a text that stands as a value on a line of its own
 
 
 class Settings(NamedTuple):
@@ -176,64 +165,6 @@ def as_number(text: str) -> Fraction | None:
     return None if number is None else number.value
 
 
-def normal_text(text: str) -> str:
-    """White space folded, LaTeX's setting, quotes and edges removed, lower case."""
-    folded = " ".join(plain_text(text).split())
-    return (folded.strip(_QUOTES).rstrip(".。!").strip(_QUOTES) or folded).lower()
-
-
-def same_text(gold: str, answer: str) -> bool:
-    """Whether an answer is the gold text, as the user of a short-answer task expects."""
-    wanted, stated = normal_text(gold), _PREFIX.sub("", normal_text(answer), count=1)
-    if not wanted:
-        return False
-    if wanted == stated or _ARTICLE.sub("", wanted, count=1) == _ARTICLE.sub("", stated, count=1):
-        return True
-    if _PLAIN_NUMBER.fullmatch(wanted):
-        return bool(_PLAIN_NUMBER.fullmatch(stated)) and _plain(wanted) == _plain(stated)
-    if " not " not in f" {wanted} ":
-        shorter = _NOT.sub("", stated)
-        if shorter != stated and shorter:
-            return same_text(wanted, shorter)
-    single = _SINGLE.fullmatch(wanted)
-    if single is not None:
-        return _option(stated) == single[1]
-    if _LETTERS.fullmatch(wanted) and _LETTERS.fullmatch(stated):
-        return sorted(re.findall(r"\b[a-z]\b", wanted)) == sorted(re.findall(r"\b[a-z]\b", stated))
-    return _without_label(stated) in (wanted, _without_label(wanted)) or _label_alone(
-        wanted, stated
-    )
-
-
-def _plain(number: str) -> Fraction:
-    return Fraction(number.replace(",", ""))
-
-
-def _option(stated: str) -> str | None:
-    """The letter of `(b)`, `b.`, `b) paris`, `option b`; None of `a dog`."""
-    match = _OPTION.fullmatch(stated)
-    if match is None:
-        return None
-    if (
-        match["rest"] is not None
-        and _LABELLED.fullmatch(stated) is None
-        and not re.match(r"(?:option|choice)?\s?\(?[a-z](?:\)|[.:]|\s[-–:])", stated)
-    ):
-        return None
-    return match["letter"]
-
-
-def _without_label(stated: str) -> str:
-    match = _LABELLED.fullmatch(stated)
-    return stated if match is None else match["rest"].strip(_QUOTES)
-
-
-def _label_alone(wanted: str, stated: str) -> bool:
-    """A gold of `(b) paris` answered by `b`."""
-    gold, answer = _LABELLED.fullmatch(wanted), _SINGLE.fullmatch(stated)
-    return gold is not None and answer is not None and gold["letter"] == answer[1]
-
-
 def _compare_exact(gold: str, answer: str, settings: Settings) -> Score:
     return Score(float(same_text(gold, answer)))
 
@@ -253,8 +184,9 @@ def _compare_math(gold: str, answer: str, settings: Settings) -> Score:
 
 
 def _is_text(answer: str) -> bool:
-    words = _NOT.sub("", answer).split()
-    return 0 < len(words) <= 3 and _HEADING.match(answer) is None and "?" not in answer
+    words = without_tail(answer).split()
+    is_short = 0 < len(words) <= _MOST_WORDS
+    return is_short and _HEADING.match(answer) is None and "?" not in answer
 
 
 def _is_either(is_value: Callable[[str], bool]) -> Callable[[str], bool]:
@@ -265,15 +197,23 @@ def _is_number(answer: str) -> bool:
     return read_number(answer) is not None
 
 
+def _is_no_number(gold: str) -> bool:
+    return read_number(gold) is None
+
+
 def _is_formula(answer: str) -> bool:
     """A number, or a formula without prose: no words but those of LaTeX and of units."""
     if read_number(answer) is not None:
         return True
-    answer = _NOT.sub("", answer)
-    if not re.search(r"[\d\\=+*/^()]|^\W*[A-Za-z]\W*$|^\$[^$]+\$\.?$", answer) or "?" in answer:
+    answer = without_tail(answer)
+    if _FORMULA.search(answer) is None or "?" in answer:
         return False
-    bare = re.sub(r"\\(?:text|mathrm|textbf|operatorname)\s?\{[^{}]*\}|\\[a-zA-Z]+", " ", answer)
-    return _PROSE.search(bare) is None and not re.search(r"[.:!]\s", bare)
+    bare = _COMMANDS.sub(" ", answer)
+    return _PROSE.search(bare) is None and _SENTENCES.search(bare) is None
+
+
+def _is_words(gold: str) -> bool:
+    return _WORDS.fullmatch(gold) is not None
 
 
 @dataclass(frozen=True)
@@ -287,7 +227,7 @@ class Check:
 
 CHECKS = {
     "exact": Check(_is_text, _never, _compare_exact),
-    "numeric": Check(_is_number, lambda gold: read_number(gold) is None, _compare_numeric),
-    "math": Check(_is_formula, lambda gold: _WORDS.fullmatch(gold) is not None, _compare_math),
+    "numeric": Check(_is_number, _is_no_number, _compare_numeric),
+    "math": Check(_is_formula, _is_words, _compare_math),
 }
 VERIFIERS = {"exact": exact, "numeric": numeric}  # those that evaluate nothing
