@@ -47,8 +47,7 @@ def train(
     """Run a recipe in a run directory; returns `out/final`, the model in Hugging Face layout.
 
     Args:
-        recipe: the path of a YAML file, a mapping with its keys, or a checked recipe.
-        out: the run directory.
+        recipe, out: a YAML file, a mapping with its keys, or a checked recipe; the run directory.
         reward: grades answers in training and evaluation, instead of the task's verifier: a
             callable `(problems, texts) -> scores`, one finite number or None (missing) an answer,
             in order; 1 counts as right. See `rewards/python_reward.py`.
@@ -69,8 +68,9 @@ def train(
         SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, a checkpoint written.
     """
     check_mode(mode)
+    read = recipe_of(recipe, overrides)
     recipe, parts = open_parts(
-        recipe_of(recipe, overrides), reward=reward, task=task, sampler=sampler, judge=judge
+        read, reward=reward, task=task, sampler=sampler, judge=judge, policy=policy
     )
     shared = recipe.shared
     group = process_group(shared.model.device)
