@@ -1,5 +1,7 @@
 """Which part of an answer is the program: fences of every form, and blocks that are none."""
 
+import warnings
+
 import pytest
 
 from rekindle.rewards.program_text import LONGEST, program_of
@@ -37,6 +39,8 @@ def fenced(code, name="python", fence="```"):
         F + "```\nThis adds them.",
         "<answer>```python\n" + F + "```</answer>",
         "<answer>\n" + F + "</answer>",
+        "```python\n" + F.rstrip() + "```\nThis adds them.",
+        "[BEGIN]\n" + F + "[DONE]",
         "```python\n%matplotlib inline\n!pip install numpy\n" + F + "```",
         F,
         "Sure, here it is:\n\n" + F + "\nThis adds them. Done.",
@@ -54,7 +58,9 @@ def test_a_program_in_every_form_of_fence(text):
 
 def _value(program):
     space = {}
-    exec(compile(program, "p", "exec"), space)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(compile(program, "p", "exec"), space)
     return space["f"](3, 4)
 
 
@@ -90,6 +96,8 @@ BLOCKS = {
     + fenced("def add(a, b):\n    return math.fsum((a, b))\n")
     + fenced("def f(a, b):\n    return int(add(a, b))\n"),
     "a draft that would fail": fenced(WRONG + "assert f(1, 2) == 3\n") + fenced(F),
+    "escapes": fenced('import re\nP = re.compile("\\d\\\\ \\" \\\n")\n' + F),
+    "a fence in a string": fenced("FENCE = '```'\n" + F),
     "an assignment": fenced("f = lambda a, b: a + b\n"),
     "an import that is the answer": fenced("from operator import add as f\n"),
 }

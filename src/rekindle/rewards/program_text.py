@@ -24,7 +24,6 @@ import ast
 import builtins
 import re
 import textwrap
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,6 +46,8 @@ _BEGINS = re.compile(
     r"(?:async |class |def |for |from |if |import |try:|while |with |@|print\(|"
     r"[A-Za-z_][\w, ]{0,60}=)"
 )
+_ESCAPE = re.compile(r"\\([^\\'\"\n])|\\[\\'\"\n]")
+_MARKER = re.compile(r"^[ \t]*(?:\[/?[A-Z ]{2,12}\]|</?[a-z_]{2,12}>)[ \t]*$", re.MULTILINE)
 _MAGIC = re.compile(r"^[%!].*$", re.MULTILINE)
 
 
@@ -133,10 +134,10 @@ def parse(code: str) -> ast.Module | None:
 
 def _parse(code: str) -> tuple[ast.Module | None, int]:
     """The tree, or the line at which it fails."""
+    # "\d" would be warned of, and filters of warnings are shared by all threads.
+    quiet = _ESCAPE.sub(lambda found: "\\" + found[0] if found[1] else found[0], code)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of "\d" in what a model wrote
-            return ast.parse(code), 0
+        return ast.parse(quiet), 0
     except SyntaxError as error:
         return None, error.lineno or 1
     except (ValueError, MemoryError, RecursionError):
@@ -147,11 +148,16 @@ def _parse(code: str) -> tuple[ast.Module | None, int]:
 
 
 def _blocks(text: str) -> Iterator[Block]:
-    lines = text.split("\n")
     fence, indent, name, code = "", 0, "", list[str]()
-    seen = False
-    for line in lines:
+    seen, tries = False, 0
+    for line in text.split("\n"):
         if fence:
+            last = line.rstrip().removesuffix(fence)  # of code, with the fence behind it
+            if last != line.rstrip() and last.strip() and tries < _TRIES:
+                tries += 1
+                if _block(name, [*code, last], indent).tree is not None:
+                    line = fence
+                    code.append(last)
             if _is_close(line, fence, indent):
                 yield _block(name, code, indent)
                 fence, code = "", []
@@ -253,15 +259,20 @@ def _parsing_prefix(code: str) -> tuple[str, str]:
 
 
 def _unfenced(text: str, function: str | None) -> str:
+    text = _MARKER.sub("", text)  # [BEGIN], [PYTHON], </answer>
     for whole in (text, textwrap.dedent(text), text.lstrip()):
         if parse(whole) is not None:
             return whole
     lines = text.split("\n")
-    starts = [number for number, line in enumerate(lines) if _BEGINS.match(line)][:_STARTS]
-    for number in starts:
+    end = tries = 0
+    for number, line in enumerate(lines):
+        if number < end or tries == _STARTS or _BEGINS.match(line) is None:
+            continue
+        tries += 1
         part = Block("", _parsing_prefix("\n".join(lines[number:]))[0])
         if part.code.strip() and _fitting([part], function) is not None:
             return part.code
+        end = number + part.code.count("\n")
     return text
 
 

@@ -116,7 +116,7 @@ class Gym:
 
     @property
     def floor(self) -> float:
-        """What junk earned at load, the largest mean of a dataset."""
+        """What junk earned at load; the most, of a composite's datasets."""
         return max((trust.junk for trust in self.trust), default=0.0)
 
     def fingerprint(self) -> str:
@@ -296,7 +296,9 @@ def _trust(member: _Member, datasets: Datasets) -> Trust:
     """
     scorer = _scorer(member.name, member.settings, datasets)
     task = Gym(member.name, member.settings, scorer)
-    trust = scorer.trust(task.generate(seed, 1)[0] for seed in range(ENTRIES))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what scorers say of junk
+        trust = scorer.trust(task.generate(seed, 1)[0] for seed in range(ENTRIES))
     refuse_junk(trust)
     return trust
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, median
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
@@ -34,7 +34,7 @@ JUNK = (
     "",
     "I do not know.",
     "zqxj vwk",
-    "-918273.645",
+    "-88888888.8",
     '[["zqxj"]]',
     '{"zqxj": "vwk"}',
     "zqxj vwk, for all that can be said of it here. " * 5,
@@ -52,10 +52,11 @@ Datasets = Mapping[str, tuple[type[Dataset], object]]  # class and class of sett
 
 
 class Trust(NamedTuple):
-    """How a scorer did on junk and on its own answers, means over a few entries.
+    """How a scorer did on junk and on its own answers, over a few entries.
 
-    `gold` counts 1 for entries without an answer of their own; `failing` of `entries` have one on
-    which the scorer raises `error`; `text` is the junk that earned the most, `junk`.
+    `junk` is what `text` earned, the most by the median: credit by chance on one entry is no
+    floor. `gold` is the mean, 1 for entries without an answer of their own. `failing` of `entries`
+    have an answer on which the scorer raises `error`.
     """
 
     dataset: str
@@ -122,11 +123,11 @@ class Scorer:
                     scores.append(self.score(text, entry).value or 0.0)
             if perf_counter() - began > PATIENCE:
                 break
-        means = {text: fmean(scores) if scores else 0.0 for text, scores in junk.items()}
-        best = max(means, key=means.__getitem__)
+        usual = {text: median(scores) if scores else 0.0 for text, scores in junk.items()}
+        best = max(usual, key=usual.__getitem__)
         return Trust(
             dataset=self.name,
-            junk=means[best],
+            junk=usual[best],
             gold=fmean(golds) if golds else 1.0,
             text=best,
             entries=len(golds) + len(failures),
@@ -172,7 +173,7 @@ def refuse_junk(trust: Trust) -> None:
     raise ConfigError(
         f"reasoning-gym dataset '{trust.dataset}' pays for any text",
         got=f"{trust.junk:.3g} for {trust.text[:40]!r}, {trust.gold:.3g} for its own answers "
-        f"(means over {trust.entries} problems)",
+        f"({trust.entries} problems)",
         wanted=f"less than {REFUSED:g} of what its own answers earn",
         why="training on it would reward any answer, and its evaluation would measure nothing",
         fix="use another dataset, or a reward of your own on it (task.verifier: module:function)",
