@@ -64,9 +64,12 @@ def find_boxes(text: str, begin: int, end: int) -> list[Box]:
 
 
 def span_of_answer(text: str, boxes: Sequence[Box]) -> tuple[int, int]:
-    """The last box, with those that are joined to it and what belongs to its number outside."""
+    """The last box, with those that are joined to it and what belongs to its number outside.
+
+    An empty or unclosed last box holds nothing, whatever stands before it.
+    """
     start, inside, close = boxes[-1]
-    if close < 0:
+    if not text[inside : max(close, inside)].strip():
         return inside, inside
     joined = _joined_boxes(text, boxes)
     if len({text[box.inside : box.close].strip() for box in joined}) > 1:

@@ -51,6 +51,10 @@ _HEADED = re.compile(  # a line that is nothing but `Final answer`
 )
 _LONGEST_HEADING = 30
 _DISPLAY = re.compile(r"\s*(\\\[|\$\$)")
+# The rest of a line that ends in a cue and says that the answer is on the next one.
+_BELOW = re.compile(
+    r"[ \t\r*_`:]*+(?:(?:shown |given |stated )?below|as follows|the following)?[ \t\r*_`:.]*+"
+)
 
 # --- sentences and edges
 
@@ -58,15 +62,18 @@ _EDGES = " \t\r\n*_`"
 _LEFT_EDGES = _EDGES + ":>"
 _SENTENCE_EDGES = _EDGES + ".)\"'"
 _LINE_EDGES = "`$\\[]() "  # what a line of nothing but delimiters is made of
-_ABBREVIATED = (
-    r"(?<!\be\.g)(?<!\bi\.e)(?<!\b[Ss]t)(?<!\b[DMJS]r)(?<!\bMrs)(?<!\bMs)(?<!\bMt)(?<!\bNo)(?<!\bRs)"
-    r"(?<!\bvs)(?<!\bca)(?<!approx)(?<!\bProf)(?<!\ba\.m)(?<!\bp\.m)(?<!\b[A-Z]\.[A-Z])"
+# The stop comes first in what follows, so that a search skips all other characters.
+_NO_ABBREVIATION = (
+    r"(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\b[Ss]t\.)(?<!\b[DMJS]r\.)(?<!\bMrs\.)(?<!\bMs\.)(?<!\bMt\.)"
+    r"(?<!\bNo\.)(?<!\bRs\.)(?<!\bvs\.)(?<!\bca\.)(?<!approx\.)(?<!\bProf\.)(?<!\ba\.m\.)(?<!\bp\.m\.)"
+    r"(?<!\b[A-Z]\.[A-Z]\.)"
 )
 _NO_ENTITY = (
-    r"(?<!&nbsp)(?<!&amp)(?<!&lt)(?<!&gt)(?<!&thinsp)(?<!&minus)(?<!&times)"  # 5&nbsp;kg
+    r"(?<!&nbsp;)(?<!&amp;)(?<!&lt;)(?<!&gt;)(?<!&thinsp;)(?<!&minus;)(?<!&times;)"  # 5&nbsp;kg
 )
 _SENTENCE_END = re.compile(
-    rf"{_ABBREVIATED}\.(?=[*_`\"')\]$]{{0,5}}(?:\s|$))|[。；]|{_NO_ENTITY};|[!?](?=\s+[A-Z\W]|\s*$)"
+    rf"[.。；;!?](?:(?<=\.){_NO_ABBREVIATION}(?=[*_`\"')\]$]{{0,5}}(?:\s|$))"
+    rf"|(?<=[。；])|(?<=;){_NO_ENTITY}|(?<=[!?])(?=\s+[A-Z\W]|\s*$))"
 )
 _INITIALS = re.compile(r"\b[A-Z]\.(?=\s[A-Z]\.|\s[A-Z][a-z]+\s*[.$]?$)")  # J. R. Smith
 
@@ -227,7 +234,7 @@ def _of_cue(text: str, at: int, end: int) -> _Mark:
     """The clause behind a cue: on its line, or on the next that is not empty."""
     display = _DISPLAY.match(text, at, end)
     line = _line_end(text, at, end)
-    while not text[at:line].strip(" \t\r*_`:") and line < end:
+    while line < end and _BELOW.fullmatch(text, at, line):
         at, line = line + 1, _line_end(text, line + 1, end)
     display = display or _DISPLAY.match(text, at, end)
     if display is not None:
@@ -246,9 +253,11 @@ def _last_hashes(text: str, begin: int, end: int, is_value: IsValue) -> _Mark | 
             at -= 1
         mark = at + len("####")
         line = _line_end(text, mark, end)
-        if text[mark : mark + 1] != "#" and (
-            line >= last_line or is_value(text[mark:line].strip(_EDGES))
-        ):
+        stated = text[mark:line].strip(_EDGES)
+        is_heading = text[mark : mark + 1] == "#" or (
+            line < last_line and (_LED.match(stated) is not None or not is_value(stated))
+        )
+        if not is_heading:
             return _Mark("hashes", mark, line)
         at = text.rfind("####", begin, at)
     return None
