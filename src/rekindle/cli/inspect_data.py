@@ -23,7 +23,7 @@ def inspect_data(
     from rekindle.training.parts import open_task
 
     settings = settings_of(EvalSettings, model, task, sets or [])
-    loaded = open_task(settings.task)
+    loaded = open_task(settings.task, settings.model)
     policy = Policy.load(settings.model)
     tokenizer = policy.tokenizer
     typer.echo(

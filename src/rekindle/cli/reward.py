@@ -116,7 +116,7 @@ def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, qu
     seed_everything(config.seed, deterministic=config.device.deterministic)
     head = _head(config)
     set_threads(config.device.threads, parameters=sum(p.numel() for p in head.model.parameters()))
-    task = None if config.data.pairs is not None else open_task(config.task)
+    task = None if config.data.pairs is not None else open_task(config.task, config.model)
     data = task.fingerprint() if task is not None else sha256_file(str(config.data.pairs))
     run = Run.open(
         out,
@@ -173,7 +173,7 @@ def run_eval(
         device=pick_device(config.model.device),
         dtype=config.model.dtype,
     )
-    task = open_task(config.task)
+    task = open_task(config.task, config.model)
     assessment = assess(head, _held_out(config, task, Policy.load(config.model)))
     if file is not None:
         file.write_json({"policy": config.model.name, "reward": reward, **assessment})

@@ -130,10 +130,15 @@ class Policy:
         self._check_prompt(problem, tokens)
         return tuple(tokens)
 
+    @property
+    def chats(self) -> bool:
+        """Whether prompts go through a chat template."""
+        return self.tokenizer.chat_template is not None and self.config.chat_template != "never"
+
     @cached_property
     def opens_thought(self) -> bool:
         """Whether the chat template ends a prompt inside a thought (`<think>`)."""
-        if self.tokenizer.chat_template is None or self.config.chat_template == "never":
+        if not self.chats:
             return False
         turns = self._messages(Problem(id="", prompt="?"))
         rendered = self.tokenizer.decode(self._render(turns, generation=True))

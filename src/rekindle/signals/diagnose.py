@@ -110,6 +110,7 @@ def _check_options(options: DiagnoseOptions) -> None:
 
 def _diagnose_on_task(options: DiagnoseOptions, source: str | Path | TaskSource) -> Diagnosis:
     from rekindle.tasks.own import own_task
+    from rekindle.tasks.task import Task
 
     task = source if isinstance(source, str | Path) else own_task(source)
     settings = _settings(options, task)
@@ -119,7 +120,7 @@ def _diagnose_on_task(options: DiagnoseOptions, source: str | Path | TaskSource)
     from rekindle.signals.diagnosis import Inputs, measure
     from rekindle.training.parts import open_task
 
-    loaded = open_task(settings.task) if isinstance(task, str | Path) else task
+    loaded = task if isinstance(task, Task) else open_task(settings.task, settings.model)
     pairs, baseline = _read_pairs(options.pairs), _read_run(options, settings.task)
     check = _stronger_check(options.check, settings, loaded)
     scorer = open_scorer(settings.reward, loaded, device=settings.model.device)

@@ -27,7 +27,7 @@ KNOWN = {
     "addition": "long addition with a scratchpad; one solution (levels 2-5 digits)",
     "jsonl": "your file: prompt, answer, optional solution, messages, id, level (task.path)",
     "hub": "a `datasets` id or directory: task.args.dataset, .config, .columns (extra [hub])",
-    "gym": "any reasoning-gym dataset: task.args.dataset and its settings (extra [gym])",
+    "gym": "any reasoning-gym dataset: task.args.dataset, .instruction, its settings (extra [gym])",
 }
 
 

@@ -12,11 +12,17 @@ from typing import Literal, cast
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.records import Problem, Response, Score, Split
-from rekindle.rewards.code import Case, Limits, grade_programs, read_tests, require_sandbox
+from rekindle.rewards.code import (
+    Answer,
+    Case,
+    Limits,
+    grade_programs,
+    read_tests,
+    require_sandbox,
+)
 from rekindle.rewards.verify import AS_READ, VERIFIERS, Settings, canonical
 from rekindle.rewards.workers import POOLED, check_pooled, shared_pool
 from rekindle.tasks.task import pick_levels, stable_hash
-from rekindle.thoughts import without_thoughts
 
 _FIELDS = ("id", "prompt", "messages", "answer", "solution", "level", "tests")
 _SAMPLING = 512  # tokens of an answer, where the recipe does not say
@@ -203,8 +209,7 @@ class Listed:
         ]
         if code:
             programs = [
-                (without_thoughts(r.text, thought_open=r.thought_open), cast(list[Case], tests))
-                for tests, r in known
+                Answer(r.text, cast(list[Case], tests), r.thought_open) for tests, r in known
             ]
             limits = Limits(seconds=self.timeout)
             scores = grade_programs(programs, limits=limits, workers=self.workers)

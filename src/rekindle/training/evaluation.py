@@ -113,7 +113,7 @@ def evaluate(
     from rekindle.training.parts import graded_task
     from rekindle.training.train import prepare_device, sampling
 
-    opened = graded_task(settings.task, own, reward)
+    opened = graded_task(settings.task, own, reward, loaded or settings.model)
     names = levels or settings.eval.levels or settings.task.levels
     listed = opened.problems(split, count=problems, seed=seed, levels=names)
     policy, name = _load_policy(settings.model, contrast, loaded)

@@ -47,8 +47,7 @@ def train(
     """Run a recipe in a run directory; returns `out/final`, the model in Hugging Face layout.
 
     Args:
-        recipe: the path of a YAML file, a mapping with its keys, or a checked recipe.
-        out: the run directory.
+        recipe, out: a YAML file, a mapping with its keys, or a checked recipe; the run directory.
         reward: grades answers in training and evaluation, instead of the task's verifier: a
             callable `(problems, texts) -> scores`, one finite number or None (missing) an answer,
             in order; 1 counts as right. See `rewards/python_reward.py`.
@@ -71,7 +70,9 @@ def train(
     check_mode(mode)
     checked = recipe_of(recipe, overrides)
     refuse_lost_input(Path(out), mode, checked.resolved(), recipe)
-    recipe, parts = open_parts(checked, reward=reward, task=task, sampler=sampler, judge=judge)
+    recipe, parts = open_parts(
+        checked, reward=reward, task=task, sampler=sampler, judge=judge, policy=policy
+    )
     shared = recipe.shared
     group = process_group(shared.model.device)
     given, policy = policy is not None, policy or Policy.load(shared.model)
