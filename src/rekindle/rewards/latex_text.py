@@ -14,6 +14,7 @@ Nothing is evaluated and nothing is judged. Time is linear in the length.
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from functools import lru_cache
@@ -80,9 +81,23 @@ _UNITS_OVER = re.compile(
 )
 _PAIRED = re.compile(r"\$([^$]*)\$")
 
+# --- what both drop of pages and of displays
+
+_ENTITY = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{1,6});")
+_TAG = re.compile(
+    r"</?(?:b|i|u|p|br|em|strong|span|div|code|pre|sup|sub|small|big|font|h[1-6]|li|ul|ol|td|tr|th"
+    r"|table|tbody|hr|center)\s{0,3}/?>",
+    re.IGNORECASE,
+)
+_ENVIRONMENT = re.compile(
+    r"\\(?:begin|end)\{(?:aligned|align|alignat|alignedat|equation|gather|gathered|split|multline)\*?\}"
+    r"(?:\{\d\})?"
+)
+
 
 def plain_text(text: str) -> str:
-    """The text without LaTeX's and markdown's setting; what is unknown stays as it is."""
+    """The text without LaTeX's, markdown's and HTML's setting; what is unknown stays as it is."""
+    text = _without_html(text)
     if not text.isascii():
         text = _plain_unicode(text)
     if "~" in text:
@@ -94,7 +109,18 @@ def plain_text(text: str) -> str:
     return _without_latex(text) if "\\" in text or "{" in text else text
 
 
+def _without_html(text: str) -> str:
+    """Entities as what they stand for; tags of setting removed, indices as in LaTeX."""
+    if "&" in text and _ENTITY.search(text):
+        text = html.unescape(text)
+    if "<" not in text:
+        return text
+    return _TAG.sub(" ", text.replace("<sup>", "^").replace("<sub>", "_"))
+
+
 def _without_latex(text: str) -> str:
+    if "\\begin" in text:
+        text = _ENVIRONMENT.sub(" ", text).replace("&", " ")
     text = _OVER.sub(r"\\frac{\1}{\2}", _SIGNED.sub(r"\1", text))
     text = _SPACES.sub(" ", _SILENT.sub("", _DELIMITERS.sub(" ", text)))
     text = _INDEX.sub(r"\1\2", _DEGREE.sub("°", text))
@@ -162,7 +188,7 @@ def _plain_character(character: str) -> tuple[str, str]:
     return "", _TYPOGRAPHY.get(character, character)
 
 
-_TYPOGRAPHY = {"º": "°", "‘": "'", "’": "'", "“": '"', "”": '"'}
+_TYPOGRAPHY = {"º": "°", "\u2126": "Ω", "\u212b": "Å", "‘": "'", "’": "'", "“": '"', "”": '"'}
 
 # --- formulas
 
@@ -210,7 +236,9 @@ _REMARK = re.compile(r"\(\s*(?:check|since|because)\b[^()]*\)|[\s,;(]\s{0,9}(?:a
 
 def tidy_formula(text: str) -> str:
     """The formula in one spelling, in LaTeX; rows end in `ROW`."""
-    text = text.strip().rstrip(".").strip()
+    text = _without_html(text).strip().rstrip(".").strip()
+    if "\\begin" in text and _ENVIRONMENT.search(text):
+        text = _ENVIRONMENT.sub(" ", text).replace("&", " ")
     if not text.isascii():
         text = text.translate(_IN_FORMULAS)
     for other, one in _FORMULA_SPELLINGS:

@@ -28,7 +28,7 @@ from rekindle.errors import missing_extra
 from rekindle.records import Score
 from rekindle.rewards.latex_text import ROW, tidy_formula
 from rekindle.rewards.math_shapes import CLOSE, DEPTH, OPEN, Shape, is_word, shape_of, squeezed
-from rekindle.rewards.number_words import same_number
+from rekindle.rewards.number_words import have_same_unit, same_number
 from rekindle.rewards.numbers import read_number
 from rekindle.rewards.texts import same_text
 
@@ -41,6 +41,14 @@ _POINTS = ("17/23", "29/31", "41/37")  # where formulas must agree
 _ROUNDING = 15  # digits of math-verify's own comparison
 _DEEPEST = 16  # brackets within brackets; the parser takes seconds for more
 # The unknown that an answer is about: x in `x = 5`, `x < 2`, `x \in A`
+_COMMANDS = re.compile(r"\\(?:begin|end)\{[a-zA-Z]*\}|\\[a-zA-Z]+")
+# A unit behind a formula: \text{ cm}^2, \mathrm{m/s}; as plain text where it is known: 4\pi cm
+_UNIT = re.compile(
+    r"(?<=[\w})\]])(?:\\[,;:! ])?\s{0,3}\\(?:text|mathrm|mbox|textrm)\s?\{\s{0,3}(?P<words>(?![eid]\s?\})[A-Za-z][^{}]{0,40})\}"
+    r"(?:\s?\^\s?\{?\d\}?)?[\s.$]*$"
+    r"|(?<=[\d}i)])\s{1,3}(?P<name>(?:square |cubic )?(?:cm|mm|km|kg|units?|meters|metres|inches|feet|"
+    r"miles|degrees|dollars|cents|seconds|minutes|hours|grams|liters|litres))(?:\s?\^\s?\{?\d\}?)?[\s.$]*$"
+)
 _UNKNOWN = re.compile(
     r"([a-zA-Z])\s?(?:=|<|>|≤|≥|\\(?:le|ge|lt|gt|in)(?:q|qslant)?(?![a-z]))[^=]*$"
 )
@@ -62,11 +70,19 @@ def compare(gold: str, answer: str, *, evaluate: bool = True) -> Score:
         return Score(0.0)
     if wanted is not None and stated is not None:
         return Score(float(same_number(stated, wanted)))
+    if not have_same_unit(*(_unit_of(text) for text in (gold, answer))):
+        return Score(0.0)
+    gold, answer = (_UNIT.sub("", text) for text in (gold, answer))
     is_bare = wanted is not None and not wanted.unit
     formula = str(wanted.value) if wanted is not None and is_bare else tidy_formula(gold)
     if not formula:
         return Score.missing("parse: the gold answer cannot be read")
     return Score(float(_is_equal(formula, tidy_formula(answer), evaluate, 0)))
+
+
+def _unit_of(text: str) -> str:
+    match = _UNIT.search(text)
+    return "" if match is None else match["words"] or match["name"]
 
 
 def _name_different_unknowns(gold: str, answer: str) -> bool:
@@ -88,7 +104,18 @@ def _is_equal(gold: str, answer: str, evaluate: bool, depth: int) -> bool:
     if is_word(gold) or is_word(answer):
         return same_text(gold, answer)
     one, other = _comparable(shape_of(gold, depth), shape_of(answer, depth))
+    if one.kind == "formula" and other.kind == "equation" and _is_asked_for(other.parts):
+        other = Shape("formula", other.parts[1:])
     return one.kind == other.kind and _is_same_shape(one, other, evaluate, depth)
+
+
+def _is_asked_for(sides: Sequence[str]) -> bool:
+    """Whether the left side is what was asked for, and the right one its value: `p + q = a + b`.
+
+    They have no letter in common, and both have some: `2x = 10` says what 2x is, not x.
+    """
+    letters = [set(re.findall(r"[a-zA-Z]", _COMMANDS.sub(" ", side))) for side in sides]
+    return len(sides) == 2 and all(letters) and letters[0].isdisjoint(letters[1])
 
 
 def _comparable(gold: Shape, answer: Shape) -> tuple[Shape, Shape]:
@@ -247,7 +274,18 @@ def _parse(text: str) -> list[Expression]:
     if _nesting(text) > _DEEPEST:
         return []
     written = text.replace(ROW, "\\\\")
-    return list(_math_verify().parse(f"\\boxed{{{written}}}", parsing_timeout=None))
+    return list(_math_verify().parse(f"\\boxed{{{written}}}", _reader(), parsing_timeout=None))
+
+
+@cache
+def _reader() -> list[object]:
+    """How math-verify reads: units stay, for it takes letters at the end of a formula for some."""
+    normalization = import_module("latex2sympy2_extended.math_normalization")
+    config = normalization.NormalizationConfig(units=False, malformed_operators=True, nits=True)
+    return [
+        import_module("math_verify").LatexExtractionConfig(normalization_config=config),
+        import_module("math_verify").ExprExtractionConfig(),
+    ]
 
 
 def _nesting(text: str) -> int:

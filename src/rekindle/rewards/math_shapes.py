@@ -31,7 +31,7 @@ _SIGNS = {
 }
 # What stands on the other side of `=` as the name of a value: x, x_1, f(x), \theta, (x, y)
 _NAME = re.compile(
-    r"\\?[A-Za-z]+'{0,2}(?:_\{?\w{1,6}\}?)?(?:\([A-Za-z0-9, ]{1,12}\))?"
+    r"\\?[A-Za-z]+'{0,2}(?:_\{?[\w,]{1,6}\}?)?(?:\([A-Za-z0-9, ]{1,12}\))?"
     r"|\([A-Za-z](?:\s?,\s?[A-Za-z])+\)"
 )
 _UNKNOWN = re.compile(r"\\?[a-zA-Z]+")
@@ -76,7 +76,7 @@ def shape_of(text: str, depth: int) -> Shape:
     if len(parts) > 1:
         return _of_parts(parts)
     if text.count("\\pm") == 1 and depth < DEPTH:
-        return Shape("list", (text.replace("\\pm", "+"), text.replace("\\pm", "-")))
+        return Shape("list", _signed(text))
     union = _split(text, _CUP)
     if len(union) > 1:
         return Shape("union", tuple(_interval_text(part) for part in union))
@@ -116,7 +116,14 @@ def _of_parts(parts: Sequence[str]) -> Shape:
     names = [part.split("=")[0].strip() for part in parts if part.count("=") == 1]
     if len(names) == len(parts) and len(set(names)) > 1:
         return Shape("list", tuple(parts))  # x = 2, y = 3: the names say which
-    return Shape("list", tuple(_without_name(part) for part in parts))
+    return Shape("list", tuple(both for part in parts for both in _signed(_without_name(part))))
+
+
+def _signed(text: str) -> tuple[str, ...]:
+    """`\\pm 1` is two values."""
+    if text.count("\\pm") != 1:
+        return (text,)
+    return text.replace("\\pm", "+"), text.replace("\\pm", "-")
 
 
 # --- intervals

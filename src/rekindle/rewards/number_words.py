@@ -186,6 +186,11 @@ def vocabulary() -> Vocabulary:
     )
 
 
+def have_same_unit(one: str, other: str) -> bool:
+    """Whether two units, "" where there is none, can stand at the same value."""
+    return _unit_factor(one, other) == 1
+
+
 def _unit_factor(one: str, other: str) -> Fraction | None:
     """What a value in `one` is times in `other`: 1 where one has none, None where they differ."""
     if not one or not other or one == other:

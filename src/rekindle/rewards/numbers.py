@@ -57,6 +57,7 @@ _TO_THE_POWER = re.compile(  # 2 to the power of 10, 2 to the 10th
     r"(?:power(?: of)? (-?\d+)\b|(\d+)(?:st|nd|rd|th)(?: power)?\b)"
 )
 _MINUS = re.compile(r"\b(?:minus|negative)\s{1,3}(?=[$€£]?\.?\d)", re.IGNORECASE)
+_BARE_POINT = re.compile(r"(?<=\d)\.(?=\s+[A-Za-z°Ω])")  # 4. s
 _BLANK_CARET = re.compile(r"\s{1,9}\^")
 _SEPARATORS = re.compile(r"[, ']")
 
@@ -65,7 +66,7 @@ _SEPARATORS = re.compile(r"[, ']")
 _PERCENT = re.compile(r"\s{0,3}(?:%|per\s?cent\b|percent(?:age)?\b|pct\b)", re.IGNORECASE)
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
 _ATTACHED = re.compile(r"(?:bn|mn|[kKMBT])(?![A-Za-z/^])")  # 5k
-_MAGNITUDE = re.compile(r"[\s-]{1,3}(?:of an? )?([A-Za-z]+)")
+_MAGNITUDE = re.compile(r"[\s-]{1,3}(?:of an? )?([^\W\d_]+)")
 _UNIT = re.compile(  # cm, m/s, km per hour, cm^2, /hour, °C, $
     r"\s{0,3}-?\s{0,3}(?P<unit>"
     r"(?:/\s?[A-Za-z]+|[A-Za-z]{1,3}\s[A-Za-z]{1,3}\^-\d|[A-Za-zµΩ]+'?[A-Za-z]*"
@@ -103,19 +104,27 @@ _BETWEEN = re.compile(  # times, dates, bases, ranges, double factorials
     r"\d\s?:\s?\d|\d\s?/\s?\d+\s?/\s?\d|\d_\d|\d\s?-\s?\d|\d!!"
 )
 _ENDLESS = re.compile(r"\d\.\d+\s?(?:\.\.|…)")
+# No, not, more, less, at least, at most in Chinese, Japanese and Korean
+_CJK_QUALIFIED = re.compile("[不非没沒无無未]|超[过過]|[多少大小]于|至[少多]|以[上下内內]|ない|아니|이상|이하|미만")
+_CJK_MAGNITUDES = re.compile(r"\s?([百千万萬亿億만억천]+)")
 _APART = re.compile(r"[+*/^_<>|\\{}\[\]±√∛∜∑∏∫⌊⌋⌈⌉π∞×÷≈~∼&@#=…∪∩]")
 _ABOUT = re.compile(r"[≈~∼]\s*$")
 _WORDS_OVER = re.compile(r"(?<=[A-Za-z])\s?/\s?(?=[A-Za-z])")  # and/or
 _OPERATOR = re.compile(r"[-+]\s*\(?\s*$")
+_LIST = re.compile(r"\s{0,3}(?:[,;]|[,;]?\s?and)\s{0,3}")  # 7, 7
+_APPLIED = re.compile(r"[A-Za-z]\(\s{0,3}$|[A-Za-z]$")  # f(7), x7
 _QUALIFIED = re.compile(
     r"(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger|longer|shorter|other) than|"
-    r"(?:anything|all|everything) but|apart from|\bMay\s{1,3}$|\bover\s{1,3}$"
+    r"(?:anything|all|everything) but|apart from|\bMay\s{1,3}$|\bover\s{1,3}$|"
+    # the same in Spanish, Portuguese, French, German
+    r"\b(?:m[áa]s|menos|mais|al menos|no (?:es|son)|não é|plus|moins|au moins|mehr als|weniger als)\b"
+    r"[^\d]*$"
 )
 _OPEN_ENDED = re.compile(
     r"\b(?:or|and)\s(?:more|less|fewer|above|below|over|under|up|beyond|greater|larger|higher|lower"
     r"|smaller)\b|^\s?May\b"
 )
-_WORD = re.compile(r"[A-Za-zµ°€£¥₹$¢Ω][A-Za-zµ'’.]*")
+_WORD = re.compile(r"(?:[^\W\d_]|[°€£¥₹$¢])(?:[^\W\d_]|['’.])*")
 _LONE_LETTER = re.compile(r"(?<![\w'])([A-Za-z])(?![\w'])")
 
 # --- sides of an equation
@@ -149,7 +158,7 @@ def _read(text: str) -> Number | None:
         text = _TO_THE_POWER.sub(lambda match: f"{match[1]}^{match[2] or match[3]}", text)
     if "^" in text:
         text = _BLANK_CARET.sub("^", text)
-    text = _MINUS.sub("-", text)
+    text = _BARE_POINT.sub("", _MINUS.sub("-", text))
     if _RELATION.search(text):
         return None
     return _of_equation(text) if "=" in text else _of_clause(text)
@@ -186,7 +195,7 @@ def _of_clause(text: str) -> Number | None:
     """The one number in a clause, where nothing beside it says that it is not the answer."""
     begins_with_it = _DIGIT.match(text.lstrip("-+$€£ (")) is not None
     text = _TAIL.sub("", text, count=1) if begins_with_it else _without_tail(text)
-    text = _LABEL.sub("", _ASIDE.sub(" ", text), count=1).strip()
+    text = _LABEL.sub("", _ASIDE.sub(" ", text), count=1).rstrip(" -–—:,;").strip()
     if not _DIGIT.search(text):
         return read_words(text)
     if _BETWEEN.search(text) or _ENDLESS.search(text):
@@ -197,7 +206,12 @@ def _of_clause(text: str) -> Number | None:
         return None
     if any(not same_number(numbers[0], other) for other in numbers[1:]):
         return None
-    if any(_spoils(part, first=i == 0) for i, part in enumerate(_beside(text, stated))):
+    parts = _beside(text, stated)
+    if any(_LIST.fullmatch(part) for part in parts[1:-1]):
+        return None
+    if any(_APPLIED.search(part) for part in parts[:-1]):
+        return None
+    if any(_spoils(part, first=i == 0) for i, part in enumerate(parts)):
         return None
     return max(numbers, key=lambda number: (number.unit != "", number.percent))
 
@@ -220,7 +234,7 @@ def _beside(text: str, stated: Sequence[_Stated]) -> list[str]:
 def _spoils(part: str, *, first: bool) -> bool:
     """Whether what stands beside the number says that the number is not the answer."""
     part = _WORDS_OVER.sub(" ", _ABOUT.sub("", part) if first else part)
-    if _APART.search(part) or _OPERATOR.search(part):
+    if _APART.search(part) or _OPERATOR.search(part) or _CJK_QUALIFIED.search(part):
         return True
     if _QUALIFIED.search(part) if first else _OPEN_ENDED.search(part):
         return True
@@ -356,6 +370,10 @@ def _magnify(text: str, at: int, value: Fraction) -> tuple[Fraction, int, bool]:
     attached = _ATTACHED.match(text, at)
     if attached is not None:
         return value * words.attached[attached[0]], attached.end(), True
+    characters = _CJK_MAGNITUDES.match(text, at)
+    if characters is not None:
+        factors = [words.magnitudes[character] for character in characters[1]]
+        return value * math.prod(factors), characters.end(), True
     while True:
         word = _MAGNITUDE.match(text, at)
         if word is None:

@@ -68,9 +68,12 @@ _NO_ABBREVIATION = (
     r"(?<!\bNo\.)(?<!\bRs\.)(?<!\bvs\.)(?<!\bca\.)(?<!approx\.)(?<!\bProf\.)(?<!\ba\.m\.)(?<!\bp\.m\.)"
     r"(?<!\b[A-Z]\.[A-Z]\.)"
 )
+_NO_ENTITY = (
+    r"(?<!&nbsp;)(?<!&amp;)(?<!&lt;)(?<!&gt;)(?<!&thinsp;)(?<!&minus;)(?<!&times;)"  # 5&nbsp;kg
+)
 _SENTENCE_END = re.compile(
     rf"[.。；;!?](?:(?<=\.){_NO_ABBREVIATION}(?=[*_`\"')\]$]{{0,5}}(?:\s|$))"
-    r"|(?<=[。；;])|(?<=[!?])(?=\s+[A-Z\W]|\s*$))"
+    rf"|(?<=[。；])|(?<=;){_NO_ENTITY}|(?<=[!?])(?=\s+[A-Z\W]|\s*$))"
 )
 _INITIALS = re.compile(r"\b[A-Z]\.(?=\s[A-Z]\.|\s[A-Z][a-z]+\s*[.$]?$)")  # J. R. Smith
 
