@@ -105,7 +105,9 @@ _BETWEEN = re.compile(  # times, dates, bases, ranges, double factorials
 )
 _ENDLESS = re.compile(r"\d\.\d+\s?(?:\.\.|…)")
 # No, not, more, less, at least, at most in Chinese, Japanese and Korean
-_CJK_QUALIFIED = re.compile("[不非没沒无無未]|超[过過]|[多少大小]于|至[少多]|以[上下内內]|ない|아니|이상|이하|미만")
+_CJK_QUALIFIED = re.compile(
+    "[不非没沒无無未]|超[过過]|[多少大小]于|至[少多]|以[上下内內]|ない|아니|이상|이하|미만"
+)
 _CJK_MAGNITUDES = re.compile(r"\s?([百千万萬亿億만억천]+)")
 _APART = re.compile(r"[+*/^_<>|\\{}\[\]±√∛∜∑∏∫⌊⌋⌈⌉π∞×÷≈~∼&@#=…∪∩]")
 _ABOUT = re.compile(r"[≈~∼]\s*$")
@@ -117,8 +119,8 @@ _QUALIFIED = re.compile(
     r"(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger|longer|shorter|other) than|"
     r"(?:anything|all|everything) but|apart from|\bMay\s{1,3}$|\bover\s{1,3}$|"
     # the same in Spanish, Portuguese, French, German
-    r"\b(?:m[áa]s|menos|mais|al menos|no (?:es|son)|não é|plus|moins|au moins|mehr als|weniger als)\b"
-    r"[^\d]*$"
+    r"\b(?:m[áa]s|menos|mais|al menos|no (?:es|son)|não é|plus|moins|au moins|mehr als|weniger als)"
+    r"\b[^\d]*$"
 )
 _OPEN_ENDED = re.compile(
     r"\b(?:or|and)\s(?:more|less|fewer|above|below|over|under|up|beyond|greater|larger|higher|lower"
