@@ -10,6 +10,8 @@ battery (`handed`, and `battery`: all others), and rewardlint's cases but those 
 contested. A peer sees the answer of the gold and the text; only ours are told that a text was cut
 or begins inside a thought. Each peer's code is called as its own tasks and scorers call it:
 
+Ours were mended on these rows until they had no error on them: their figures are no estimate.
+
     math-verify      verify(parse(gold), parse(text))
     lm-eval gsm8k    the task's two filters, then `exact_match` with the task's settings
     lm-eval minerva  `process_results` of minerva_math: its keys exact_match and math_verify
