@@ -12,7 +12,7 @@ from sitegen.undocumented import undocumented
 
 PACKAGE = Path(__file__).parents[1] / "src" / "rekindle"
 ORDER = [
-    {"errors", "records", "files", "version"},
+    {"errors", "records", "files", "version", "thoughts", "chat"},
     {"servers"},
     {"ops"},
     {"rewards", "tasks"},
