@@ -236,9 +236,13 @@ def test_that_it_replaces_it_is_said_once(policy_of, capsys):
     assert capsys.readouterr().err.count("system turn of their own") == 1
 
 
-def test_a_system_message_without_a_template_is_refused(policy_of):
-    with pytest.raises(ConfigError, match=r"model\.system has no effect"):
-        asked(policy_of(LLAMA, system="be brief", chat_template="never"))
+def test_that_a_system_message_has_no_effect_without_a_template_is_said_once(policy_of, capsys):
+    from rekindle.engine import policy as module
+
+    module._say_once.cache_clear()
+    policy = policy_of(LLAMA, system="be brief", chat_template="never")
+    assert [asked(policy) for _ in range(2)] == [ASKED.prompt] * 2
+    assert capsys.readouterr().err.count("model.system has no effect") == 1
 
 
 # --- dates

@@ -217,10 +217,8 @@ class Policy:
                 fix="--set model.chat_template=auto, or give one 'prompt' instead of 'messages'",
             )
         if not used and self.config.system is not None:
-            raise ConfigError(
-                "model.system has no effect without a chat template",
-                got=self.config.system,
-                fix="remove it, or write it into the prompts",
+            _say_once(
+                f"model.system has no effect: '{self.config.name}' is used without a chat template"
             )
         return used
 
