@@ -6,11 +6,13 @@ in `training/recipe.py`.
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
+from rekindle.chat import DATE
 from rekindle.rewards.python_reward import is_place
 
 
@@ -38,6 +40,15 @@ def _as_verifier(name: str) -> str:
     return name
 
 
+def _as_day(value: object) -> str:
+    # YAML reads 2024-07-26 as a date.
+    try:
+        return date.fromisoformat(str(value)).isoformat()
+    except ValueError:
+        raise PydanticCustomError("day", "a date, YYYY-MM-DD") from None
+
+
+Day = Annotated[str, BeforeValidator(_as_day)]
 Verifier = Annotated[str, AfterValidator(_as_verifier)]
 
 
@@ -54,7 +65,16 @@ class ModelConfig(Section):
     chat_template: Literal["auto", "always", "never"] = Field(
         default="auto", description="auto: used when the tokenizer has one"
     )
-    system: str | None = Field(default=None, description="system message, with a chat template")
+    system: str | None = Field(
+        default=None,
+        description="system message, with a chat template; a row's own system turn replaces it",
+    )
+    template_args: dict[str, JsonValue] = Field(
+        default_factory=dict, description="given to the chat template: {enable_thinking: false}"
+    )
+    template_date: Day = Field(
+        default=DATE, description="what a chat template that writes the date takes for today"
+    )
     eos_token: str | None = Field(default=None, description="replaces the tokenizer's")
     pad_token: str | None = Field(default=None, description="replaces the tokenizer's")
     trust_remote_code: bool = Field(default=False, description="run code that the model brings")
