@@ -139,13 +139,12 @@ def is_leftover(path: Path) -> bool:
 def write_atomic(path: Path | str, data: bytes | str) -> None:
     """Write `data` to `path` so that a reader, or a crash, sees the old content or the new."""
     path = Path(path)
-    raw = data.encode() if isinstance(data, str) else data
     aside = _aside(path, "new")
     with explained_io(path, "writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(aside, "wb") as file:
-                file.write(raw)
+                file.write(data.encode() if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, path)
@@ -180,8 +179,7 @@ def open_lock(path: Path) -> IO[str]:
 
 def read_json(path: Path | str) -> Any:
     """The JSON value in a file; a broken file is a `DataError` that names the place."""
-    path = Path(path)
-    with readable(path):
+    with readable(path := Path(path)):
         text = decoded(path.read_bytes(), str(path))
     try:
         return json.loads(text)

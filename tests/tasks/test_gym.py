@@ -190,7 +190,7 @@ def test_without_the_extra_the_command_to_install_it_is_told(monkeypatch):
 
 def test_the_package_itself_needs_no_extra():
     source = Path(__file__).parents[2] / "src" / "rekindle" / "tasks"
-    for name in ("__init__", "task", "rows", "jsonl", "gym"):
+    for name in ("__init__", "task", "rows", "stored", "text_files", "gym"):
         text = (source / f"{name}.py").read_text()
         assert "import datasets" not in text
         assert "import torch" not in text

@@ -78,8 +78,9 @@ def settings(
     if model is not None:
         tree["model"]["name"] = model
     if task is not None:
-        file = task.endswith(".jsonl") or Path(task).is_dir()
-        tree["task"] = {"name": "jsonl", "path": task} if file else {"name": task}
+        from rekindle.tasks.sources import task_place
+
+        tree["task"] = task_place(task)
     if levels is not None:
         tree["task"]["levels"] = list(split_names(levels) or ())
     if loss is not None:

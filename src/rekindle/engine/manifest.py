@@ -50,6 +50,7 @@ class Manifest(Checkout):
     started: str
     sessions: list[Session]
     finished: str | None
+    data: list[str]  # how the rows of data were read, and what was not
 
 
 def make_manifest(
@@ -71,6 +72,7 @@ def make_manifest(
         "started": now(),
         "sessions": [],
         "finished": None,
+        "data": [],
     }
 
 

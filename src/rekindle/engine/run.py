@@ -141,6 +141,13 @@ class Run:
         finally:
             self._interrupts.restore()
 
+    def describe_data(self, notes: Sequence[str]) -> None:
+        """How the data was read: said once, and kept in the manifest."""
+        if notes and self.group.is_main:
+            self._note(data=list(notes))
+            for note in notes:
+                self._say(f"data: {note}")
+
     # --- training
 
     def restore(self, state: TrainState) -> TrainState:
@@ -316,8 +323,16 @@ class Run:
         on_main(self.group, write)
         self.finished = True
 
-    def _note(self, *, session: Session | None = None, finished: str | None = None) -> None:
+    def _note(
+        self,
+        *,
+        session: Session | None = None,
+        finished: str | None = None,
+        data: list[str] | None = None,
+    ) -> None:
         manifest: Manifest = read_json(self.directory / MANIFEST)
+        if data is not None:
+            manifest["data"] = data
         if session is not None:
             manifest["sessions"].append(session)
         if finished is not None:
