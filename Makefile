@@ -19,7 +19,7 @@ $(VENV)/.setup: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gym,hub,math,oracle,peft,judge,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gym,hub,math,oracle,peft,docs]'
 	@touch $@
 
 quickstart: setup ## the tour: five methods, each beside its baseline, and one page

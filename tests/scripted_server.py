@@ -12,8 +12,8 @@ def lengths(body):
 
 
 @contextmanager
-def server(script=(), answer=lengths):
-    """Serve `script` one entry a request, then `answer` for ever.
+def server(script=(), answer=lengths, headers=None):
+    """Serve `script` one entry a request, then `answer` for ever; `headers` gets those sent.
 
     An entry is a status with headers, "hang", "hang up", or a function of the request's body. What
     hangs does so until the server closes.
@@ -24,6 +24,8 @@ def server(script=(), answer=lengths):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             seen.append(body)
+            if headers is not None:
+                headers.append(self.headers)
             entry = waiting.pop(0) if waiting else answer
             if entry == "hang":
                 closing.wait(60)
@@ -31,13 +33,13 @@ def server(script=(), answer=lengths):
             if entry == "hang up":
                 self.connection.close()
                 return
-            status, headers = entry if isinstance(entry, tuple) else (200, {})
+            status, own = entry if isinstance(entry, tuple) else (200, {})
             raw = b"out of order"
             if status == 200:
                 said = entry(body)
                 raw = said if isinstance(said, bytes) else json.dumps(said).encode()
             self.send_response(status)
-            for name, value in headers.items():
+            for name, value in own.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(raw)))
             self.end_headers()

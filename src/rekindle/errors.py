@@ -1,7 +1,7 @@
 """What can go wrong, in words that help: what / got / wanted / why / what to do.
 
 Every error that a user can cause or mend is a `RekindleError`; the command line prints it without a
-traceback and exits with `EXIT_USER_ERROR`. Each also inherits the standard type that it stands for,
+traceback and exits with its `exit_code`. Each also inherits the standard type that it stands for,
 so library callers may catch either.
 """
 
@@ -11,7 +11,8 @@ import difflib
 from collections.abc import Iterable
 
 EXIT_USER_ERROR = 2  # a RekindleError reached the command line
-EXIT_RESUMABLE = 75  # SIGTERM or SIGINT: a checkpoint was written, `--resume` goes on (EX_TEMPFAIL)
+# SIGTERM, SIGINT, or a server that is away: what is done is kept, `--resume` goes on (EX_TEMPFAIL)
+EXIT_RESUMABLE = 75
 
 
 class RekindleError(Exception):
@@ -23,7 +24,12 @@ class RekindleError(Exception):
         wanted: what would have been accepted.
         why: the reason for the rule.
         fix: what to do now.
+
+    Attributes:
+        exit_code: the command line's where this error ends it.
     """
+
+    exit_code = EXIT_USER_ERROR
 
     def __init__(
         self,
@@ -61,8 +67,18 @@ class RewardFunctionError(RekindleError, ValueError):
     """A reward in Python that raised, or returned something else than one score an answer."""
 
 
-class RewardUnavailableError(RekindleError, ConnectionError):
-    """A reward source that cannot be reached now; the run pauses and can be resumed."""
+class ServerError(RekindleError, ConnectionError):
+    """A reward model, judge or other server that gave no usable answer."""
+
+
+class ServerUnavailableError(ServerError):
+    """A server that cannot be reached now; the run pauses and can be resumed."""
+
+    exit_code = EXIT_RESUMABLE
+
+
+class ServerRefusedError(ServerError):
+    """A server that takes the request, its key or its account for a wrong one: no retry helps."""
 
 
 class RunDirectoryError(RekindleError, OSError):

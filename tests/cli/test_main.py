@@ -8,6 +8,12 @@ import typer
 from typer.testing import CliRunner
 
 from rekindle.cli.main import COMMANDS, app, load_command
+from rekindle.errors import (
+    EXIT_RESUMABLE,
+    ConfigError,
+    ServerRefusedError,
+    ServerUnavailableError,
+)
 
 PROBE = """
 import sys
@@ -57,3 +63,15 @@ def test_the_app_runs_in_a_runner_and_suggests_names():
     result = runner.invoke(app, ["dignose"])
     assert (result.exit_code, "Did you mean 'diagnose'?" in result.output) == (2, True)
     assert isinstance(app, typer.Typer)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ConfigError, 2), (ServerRefusedError, 2), (ServerUnavailableError, EXIT_RESUMABLE)],
+)
+def test_the_exit_code_is_the_errors_own(monkeypatch, rekindle, error, code):
+    def fail():
+        raise error("the judge is away")
+
+    monkeypatch.setattr("rekindle.cli.main.app", fail)
+    assert rekindle("train") == (code, "", "error: the judge is away\n")

@@ -13,8 +13,9 @@ from rekindle.engine.device import Group
 from rekindle.errors import (
     EXIT_RESUMABLE,
     ConfigError,
-    RewardUnavailableError,
     RunDirectoryError,
+    ServerRefusedError,
+    ServerUnavailableError,
     TrainingError,
 )
 from rekindle.loops.reward_scores import in_all, open_scorer, reward_model_metrics
@@ -164,6 +165,68 @@ def test_a_server_that_is_never_there_leaves_a_run_that_can_be_resumed(tree, tmp
         assert train(recipe, tmp_path / "run", mode="resume", quiet=True).is_dir()
 
 
+def test_a_server_that_refuses_ends_the_run_with_what_it_has(tree, tmp_path, capfd):
+    with server([lengths] * 2 + [(401, {})]) as (url, seen):
+        recipe = make_recipe(tree({"url": url, "batch": 1000, **RETRY}))
+        with pytest.raises(ServerRefusedError, match="HTTP 401"):
+            train(recipe, tmp_path / "run", quiet=True)
+        assert len(seen) == 3
+        kept = find_checkpoint(tmp_path / "run" / "checkpoints").marker["step"]
+        assert kept == 2
+        assert f"stopped after step {kept}" in capfd.readouterr().err
+        train(recipe, tmp_path / "run", mode="resume", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(503, EXIT_RESUMABLE), (429, EXIT_RESUMABLE), (401, 2), (402, 2), (302, 2)]
+)
+def test_the_exit_code_says_whether_to_come_back(tree, tmp_path, rekindle, status, code):
+    with server(answer=(status, {})) as (url, _):
+        (tmp_path / "r.yaml").write_text(json.dumps(tree({"url": url, **RETRY})))
+        left, _, said = rekindle("train", tmp_path / "r.yaml", "--out", tmp_path / "run")
+    assert (left, f"HTTP {status}" in said) == (code, True)
+
+
+KEY = "sk-Secret0123456789"
+
+
+def repeating(body):
+    return {**lengths(body), "you": [KEY], KEY: KEY}
+
+
+def test_a_key_is_in_no_file_of_a_run_whatever_the_server_repeats(
+    tree, tmp_path, monkeypatch, rekindle
+):
+    monkeypatch.setenv("MY_KEY", KEY)
+    sent, garbage = [], lambda body: f"<p>{KEY}</p>".encode()
+    script = [garbage] + [repeating] * 3 + [garbage] * 2
+    with server(script, answer=repeating, headers=sent) as (url, _):
+        recipe = tree({"url": url, "key_env": "MY_KEY", **RETRY}, steps=2)
+        (tmp_path / "r.yaml").write_text(json.dumps(recipe))
+        out = tmp_path / "run"
+        code, *said = rekindle("train", tmp_path / "r.yaml", "--out", out)
+        assert code == EXIT_RESUMABLE
+        assert "***" in said[1]
+        code, *more = rekindle("train", tmp_path / "r.yaml", "--out", out, "--resume")
+        assert code == 0
+    assert {headers["Authorization"] for headers in sent} == {f"Bearer {KEY}"}
+    assert KEY not in "".join([*said, *more])
+    for path in out.rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+    assert "MY_KEY" in (out / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("url", ["http://me:HUSH@host/v1", "https://host/v1?api_key=HUSH"])
+def test_an_address_with_a_secret_is_refused_before_anything_is_written(
+    tree, tmp_path, rekindle, url
+):
+    (tmp_path / "r.yaml").write_text(json.dumps(tree({})))
+    words = ("--out", tmp_path / "run", "--set", f"reward.url={url}")
+    code, out, err = rekindle("train", tmp_path / "r.yaml", *words)
+    assert (code, "reward.key_env: NAME" in err, "HUSH" in out + err) == (2, True, False)
+    assert not (tmp_path / "run").exists()
+
+
 def holes(share):
     def answer(body):
         good = lengths(body)["rewards"]
@@ -193,9 +256,9 @@ def test_too_many_missing_scores_stop_the_run_with_their_reasons(tree, tmp_path)
 def test_a_failure_in_another_process_is_raised_here_too():
     class Two(Group):
         def gather_objects(self, items):
-            return [*items, RewardUnavailableError("server down")]
+            return [*items, ServerUnavailableError("server down")]
 
-    with pytest.raises(RewardUnavailableError, match="server down"):
+    with pytest.raises(ServerUnavailableError, match="server down"):
         in_all(Two(), lambda: RandomScores().score([]))
 
 
@@ -225,6 +288,9 @@ def test_metrics_by_hand():
         ({"source": "random", "model": "x"}, "reward.model has no effect"),
         ({"model": "x", "url": "http://x"}, "exclude each other"),
         ({"served": "x"}, "reward.served has no effect"),
+        ({"key_env": "X"}, "reward.key_env has no effect"),
+        ({"url": "http://x", "key_env": "sk-123"}, "reward.key_env is not the name"),
+        ({"url": "localhost:80"}, "reward.url is not an address"),
         ({"url": "http://x", "revision": "main"}, "reward.revision has no effect"),
         ({"url": "http://x", "protocol": "grpc"}, "reward.protocol"),
         ({"modle": "x"}, "Did you mean 'reward.model'"),

@@ -411,6 +411,9 @@ def test_judge_data_from_a_file_seed_a_run(base, tmp_path, judge_rows):
     [
         ({"judge": {"source": "endpoint"}}, "needs judge.url"),
         ({"judge": {"url": "http://x"}}, "no effect with judge.source: self"),
+        ({"judge": {"source": "endpoint", "url": "http://a:b@x", "model": "m"}}, "a user name or"),
+        ({"judge": {"source": "endpoint", "url": "x:80", "model": "m"}}, "judge.url is not an"),
+        ({"judge": {"source": "endpoint", "key_env": "sk-1"}}, "judge.key_env is not the name"),
         ({"replay": 3}, "nothing to replay"),
     ],
 )

@@ -5,17 +5,22 @@ import time
 
 import pytest
 
-from rekindle.errors import ConfigError, RewardUnavailableError
+from rekindle.errors import ConfigError, ServerRefusedError, ServerUnavailableError
 from rekindle.records import Problem, Score
-from rekindle.rewards.reward_server import LONGEST_WAIT, RewardServer
+from rekindle.rewards.reward_server import REWARD, RewardServer
+from rekindle.servers.client import LONGEST_WAIT, Server
 from scripted_server import server
 
 ASKED = [(Problem(id=f"p{i}", prompt=f"{i}+1="), "7" * i) for i in range(5)]
 
 
-def client(url, waits=None, **settings):
-    slept = [] if waits is None else waits
-    return RewardServer(url, sleep=slept.append, jitter=random.Random(0), **settings)
+def client(url, waits=None, batch=64, protocol="openrlhf", served=None, **settings):
+    async def pause(seconds, stopped):
+        if waits is not None:
+            waits.append(seconds)
+
+    asked = Server(REWARD, url, pause=pause, jitter=random.Random(0), **settings)
+    return RewardServer(asked, protocol, served, batch)
 
 
 def test_answers_come_in_order_over_several_requests():
@@ -80,7 +85,7 @@ def test_retry_after_may_be_a_date():
 
 
 def test_after_the_last_try_it_says_so():
-    gives_up = pytest.raises(RewardUnavailableError, match="tried 4 times")
+    gives_up = pytest.raises(ServerUnavailableError, match="tried 4 times")
     with server([(503, {})] * 4) as (url, seen), gives_up as caught:
         client(url, retries=3).score(ASKED)
     assert len(seen) == 4
@@ -90,12 +95,12 @@ def test_after_the_last_try_it_says_so():
 def test_no_server_at_all():
     with server() as (url, _):
         pass
-    with pytest.raises(RewardUnavailableError, match="returns no scores"):
+    with pytest.raises(ServerUnavailableError, match="returns no scores"):
         client(url, retries=1).score(ASKED)
 
 
 def test_a_refused_request_is_not_repeated():
-    gives_up = pytest.raises(RewardUnavailableError, match="refuses")
+    gives_up = pytest.raises(ServerRefusedError, match="refuses")
     with server([(400, {})]) as (url, seen), gives_up:
         client(url).score(ASKED)
     assert len(seen) == 1
@@ -105,7 +110,7 @@ def test_a_refused_request_is_not_repeated():
     "bad", [b"<html>", b"[1, 2]", b'{"rewards": 3}', b"\xff\xfe", b'{"rewards": [1]}', b""]
 )
 def test_an_answer_that_makes_no_sense_is_never_a_score(bad):
-    with server([lambda body: bad] * 2) as (url, _), pytest.raises(RewardUnavailableError):
+    with server([lambda body: bad] * 2) as (url, _), pytest.raises(ServerUnavailableError):
         client(url, retries=1).score(ASKED)
 
 
@@ -126,4 +131,4 @@ def test_other_odd_values_are_missing(value):
 
 def test_an_address_that_is_none():
     with pytest.raises(ConfigError, match="not an address"):
-        RewardServer("file:///etc/passwd")
+        Server(REWARD, "file:///etc/passwd")

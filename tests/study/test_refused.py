@@ -10,6 +10,7 @@ from rekindle.study.plan.planning import load_study, plan, preparations
 from rekindle.study.store.archive_read import RUNS, unpacked
 from rekindle.training.recipe import load_recipe
 from study.costless_runs import TREE, refused, study_of
+from study.inline_runs import RECIPE
 
 ROOT = Path(__file__).parents[2]
 SFT = {"method": "sft"}
@@ -218,3 +219,11 @@ def test_a_key_that_is_missing_is_told_as_that():
     with pytest.raises(ConfigError, match="'baseline' is missing") as error:
         load_study("study.yaml")
     assert "got:    keys study, bases, seeds, arms" in str(error.value)
+
+
+def test_an_address_with_a_password_is_refused_before_anything_is_written(file, rekindle):
+    """A study copies its file and its recipes."""
+    file(recipe={**RECIPE, "reward": {"url": "http://me:HUSH@host.example/v1"}})
+    code, out, err = rekindle("study", "study.yaml", "--out", "out")
+    assert (code, "a user name or password" in err, "HUSH" in out + err) == (2, True, False)
+    assert not Path("out").exists()

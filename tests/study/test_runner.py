@@ -250,7 +250,7 @@ def test_a_bug_in_a_run_ends_its_worker_and_is_told(file, tmp_path):
             outcomes = pool.wait(1)
         assert outcomes[0].ending == "failed"
         assert "exit code 1" in outcomes[0].text
-        assert "AttributeError" in (tmp_path / "x.log").read_text()
+        assert "ValueError" in (tmp_path / "x.log").read_text()
     finally:
         pool.stop()
 

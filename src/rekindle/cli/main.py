@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from rekindle.engine.threads import calm_threads
-from rekindle.errors import EXIT_USER_ERROR, RekindleError
+from rekindle.errors import RekindleError
 
 
 class Command(NamedTuple):
@@ -84,7 +84,7 @@ def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def main() -> None:
-    """Entry point: expected errors print without a traceback and exit with 2."""
+    """Entry point: expected errors print without a traceback and exit with their code."""
     calm_threads()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -93,6 +93,6 @@ def main() -> None:
         app()
     except RekindleError as error:
         sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(EXIT_USER_ERROR) from None
+        raise SystemExit(error.exit_code) from None
     except BrokenPipeError:
         raise SystemExit(1) from None

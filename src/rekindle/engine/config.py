@@ -140,8 +140,11 @@ class RewardConfig(Section):
         default="openrlhf", description="what the server speaks, see docs/reward_models.md"
     )
     served: str | None = Field(default=None, description="the model's name at a vLLM server")
+    key_env: str | None = Field(default=None, description="variable that holds the server's key")
     batch: int = Field(default=64, ge=1, description="answers in one request")
-    timeout: float = Field(default=60.0, gt=0.0, description="seconds a request may take")
+    timeout: float = Field(
+        default=60.0, gt=0.0, description="seconds of a request, to the last byte of its reply"
+    )
     retries: int = Field(default=5, ge=0, description="after 429, 5xx, timeouts, lost connections")
     backoff: float = Field(
         default=1.0, ge=0.0, description="seconds before the first retry, doubled each time"

@@ -54,7 +54,7 @@ class Samplers:
         ConfigError: the source is neither; also when it makes something else.
     """
 
-    def __init__(self, source: SamplerSource) -> None:
+    def __init__(self, source: object) -> None:
         if not isinstance(source, Sampler) and not callable(source):
             raise _no_sampler(source)
         # A class has the attributes of a sampler, and is a function that makes one.

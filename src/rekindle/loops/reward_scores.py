@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from rekindle import testbed
 from rekindle.engine.config import RewardConfig
 from rekindle.engine.device import Group, pick_device
-from rekindle.errors import ConfigError, RewardFunctionError, RewardUnavailableError
+from rekindle.errors import ConfigError, RewardFunctionError, ServerError
 from rekindle.loops.rollouts import AnswerRow, Grade, column, refuse_too_many_missing
 from rekindle.ops.ranking import auc, group_auc
 from rekindle.records import Rollout, Score
 from rekindle.rewards.controls import OracleScores, RandomScores
 from rekindle.rewards.judge import Judge
 from rekindle.rewards.reward_model import CachedScorer, ScalarHead, Scorer
-from rekindle.rewards.reward_server import RewardServer
+from rekindle.rewards.reward_server import REWARD, RewardServer
+from rekindle.servers.addresses import check_address, check_key_name
+from rekindle.servers.client import Server
 from rekindle.tasks import Task
 from rekindle.tasks.task import Grader, grade_all
-
-_OF_SERVER = {"url", "protocol", "served", "batch", "timeout", "retries", "backoff"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Graders:
         """This process's answers under the training verifier, and the reward model if there is one.
 
         Raises:
-            RewardUnavailableError, RewardFunctionError: as `in_all`.
+            ServerError, RewardFunctionError: as `in_all`.
         """
         answers = [(rollout.problem, rollout.text) for rollout in rollouts]
         verdicts = in_all(group, lambda: grade_all(self.verifier or task, answers))
@@ -85,8 +85,13 @@ def check_reward(config: RewardConfig) -> None:
     """Refuse settings that exclude each other.
 
     Raises:
-        ConfigError: two sources, or a setting that has no effect with the chosen one.
+        ConfigError: two sources, a setting that has no effect with the chosen one, or an address
+            that is none or holds a secret.
     """
+    if config.url is not None:
+        check_address("reward", config.url)
+    if config.key_env is not None:
+        check_key_name("reward", config.key_env)
     given = [name for name in ("model", "url") if getattr(config, name) is not None]
     if config.source != "model" and given:
         raise ConfigError(
@@ -104,6 +109,8 @@ def check_reward(config: RewardConfig) -> None:
         )
     if config.url is None and config.served is not None:
         raise ConfigError("reward.served has no effect without reward.url", fix="remove it")
+    if config.url is None and config.key_env is not None:
+        raise ConfigError("reward.key_env has no effect without reward.url", fix="remove it")
     if config.model is None and config.revision is not None:
         raise ConfigError("reward.revision has no effect without reward.model", fix="remove it")
 
@@ -136,8 +143,16 @@ def open_scorer(config: RewardConfig, task: Task, *, device: str = "auto") -> Sc
     if config.source == "oracle":
         return OracleScores(task.grade, task.fingerprint(), config.noise, config.seed)
     if config.url is not None:
-        server = RewardServer(**config.model_dump(include=_OF_SERVER))
-        return CachedScorer(server, keep=config.cache)
+        server = Server(
+            REWARD,
+            config.url,
+            key_env=config.key_env,
+            timeout=config.timeout,
+            retries=config.retries,
+            backoff=config.backoff,
+        )
+        scorer = RewardServer(server, config.protocol, config.served, config.batch)
+        return CachedScorer(scorer, keep=config.cache)
     if config.model is None:
         return None
     head = ScalarHead.load(
@@ -153,14 +168,14 @@ def in_all(group: Group, score: Callable[[], list[Score]]) -> list[Score]:
     """This process's scores; a failure in one process is raised in all: nobody waits.
 
     Raises:
-        RewardUnavailableError: a reward model cannot be reached now.
+        ServerError: a reward model gives no scores: unavailable, or refused.
         RewardFunctionError: a reward in Python failed.
     """
     scores: list[Score] = []
-    failure: RewardUnavailableError | RewardFunctionError | None = None
+    failure: ServerError | RewardFunctionError | None = None
     try:
         scores = score()
-    except (RewardUnavailableError, RewardFunctionError) as error:
+    except (ServerError, RewardFunctionError) as error:
         failure = error
     failures = [error for error in group.gather_objects([failure]) if error is not None]
     if failure is not None:

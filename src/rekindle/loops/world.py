@@ -19,7 +19,7 @@ from rekindle.engine.run import Run
 from rekindle.engine.sampler import Sampler, Samplers, SharedSampler
 from rekindle.engine.state import TrainState, restore_rng, rng_state
 from rekindle.engine.update import LossFn, fresh_state, measure_batch, update
-from rekindle.errors import RewardFunctionError, RewardUnavailableError
+from rekindle.errors import RewardFunctionError, ServerError, ServerUnavailableError
 from rekindle.evals.evaluate import evaluate
 from rekindle.loops.evaluation import EVALUATION_SEED, Evaluation, When
 from rekindle.loops.logbook import Budget, Logbook
@@ -167,10 +167,10 @@ class World:
                 more = self._sampled(state, min(wanted, limit - at), samples, offset=at)
                 collected = collected.join(more)
             return collected.only(collected.mixed_groups()[:wanted])
-        except (RewardUnavailableError, RewardFunctionError) as error:
+        except (ServerError, RewardFunctionError) as error:
             state.scalars = scalars
             restore_rng(rngs)
-            if isinstance(error, RewardUnavailableError):
+            if isinstance(error, ServerUnavailableError):
                 self.run.pause(state, str(error))
             self.run.keep(state)
             raise

@@ -64,7 +64,7 @@ class Judge(Protocol):
         """A judgement of each answer, in order; missing with a reason where there is none.
 
         Raises:
-            RewardUnavailableError: the judge cannot be reached; what it said before is kept.
+            ServerUnavailableError: the judge cannot be reached; what it said before is kept.
         """
 
     def fingerprint(self) -> str:

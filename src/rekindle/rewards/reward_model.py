@@ -42,7 +42,7 @@ class Scorer(Protocol):
         """A value or missing(reason) for each answer, in order.
 
         Raises:
-            RewardUnavailableError: the source cannot be reached; nothing is known of these answers.
+            ServerUnavailableError: the source cannot be reached; nothing is known of these answers.
         """
 
     def fingerprint(self) -> str:

@@ -37,7 +37,7 @@ def measure_reward(scorer: Scorer, answers: Answers, *, control: str | None = No
     """Score the answers and judge the scores; the verdict names a `control`.
 
     Raises:
-        RewardUnavailableError: the source of the scores cannot be reached.
+        ServerUnavailableError: the source of the scores cannot be reached.
     """
     scores = scorer.score(answers.pairs)
     values = [known(score.value) for score in scores]

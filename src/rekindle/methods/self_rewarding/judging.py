@@ -37,8 +37,10 @@ from rekindle.rewards.judge import (
     averaged,
     format_of,
 )
-from rekindle.rewards.judge_endpoint import EndpointJudge, ReplyCache
+from rekindle.rewards.judge_endpoint import JUDGE, EndpointJudge, ReplyCache
 from rekindle.rewards.reward_model import Answered
+from rekindle.servers.addresses import check_address, check_key_name
+from rekindle.servers.client import Server
 from rekindle.tasks.task import grade_all
 
 CACHE = "judge_replies.jsonl"
@@ -71,7 +73,9 @@ class JudgeConfig(Section):
         default=None, description=f"endpoint: file of replies; None: RUN/{CACHE}"
     )
     parallel: int = Field(default=8, ge=1, description="endpoint: requests under way")
-    timeout: float = Field(default=60.0, gt=0.0, description="endpoint: seconds of a request")
+    timeout: float = Field(
+        default=60.0, gt=0.0, description="endpoint: seconds of a request, to its reply's last byte"
+    )
     retries: int = Field(default=6, ge=0, description="endpoint: after 429, 5xx, timeouts")
     backoff: float = Field(
         default=1.0, ge=0.0, description="endpoint: seconds before the first retry, then doubled"
@@ -82,8 +86,13 @@ def check_judge(config: JudgeConfig) -> None:
     """Refuse settings without effect.
 
     Raises:
-        ConfigError: what is needed is not there, or a setting has no effect with the source.
+        ConfigError: what is needed is not there, a setting has no effect with the source, or the
+            address is none or holds a secret.
     """
+    if config.url is not None:
+        check_address("judge", config.url)
+    if config.key_env is not None:
+        check_key_name("judge", config.key_env)
     idle: tuple[str, ...] = () if config.source == "endpoint" else _AT_ENDPOINT
     if config.source in ("reward", "callable"):
         idle += _WRITES
@@ -175,11 +184,23 @@ def open_judge(config: JudgeConfig, world: World, policy: Policy) -> Judge:
         return SelfJudge(policy, sampler, form, config.samples, decoding)
     if config.source == "endpoint":
         cache = Path(config.cache) if config.cache else world.run.directory / CACHE
-        same = {*_AT_ENDPOINT, "samples", "temperature", "top_p"} - {"cache"}
+        server = Server(
+            JUDGE,
+            str(config.url),
+            key_env=config.key_env,
+            timeout=config.timeout,
+            retries=config.retries,
+            backoff=config.backoff,
+            parallel=config.parallel,
+        )
         return EndpointJudge(
-            **config.model_dump(include=same),
+            server,
+            model=str(config.model),
             format=form,
             cache=ReplyCache(cache),
+            samples=config.samples,
+            temperature=config.temperature,
+            top_p=config.top_p,
             max_tokens=config.max_new_tokens,
         )
     if config.source == "reward":

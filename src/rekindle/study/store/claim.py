@@ -64,6 +64,7 @@ def claim_study(
             written, or holds runs made with other settings (resume; they are listed).
         DataError: what the study or a run wrote is damaged, or another version's (resume).
     """
+    check_mode(mode)
     with taken(out, mode, OWN, lambda: _refuse_mode(out, mode)) as lock:
         if _continues(study, out, runs, mode):
             _note_directory(study, out, runs)

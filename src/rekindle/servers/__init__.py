@@ -1,0 +1,1 @@
+"""Servers over HTTP: one client, and what of an address and a reply may be written down."""
