@@ -46,8 +46,7 @@ def load_task(
     """A task by name, or by the place of its data.
 
     Args:
-        name: one of `KNOWN`, a file (JSONL, JSON, CSV, parquet), a pattern of files, a directory
-            of splits or of `save_to_disk`, or a hub id.
+        name: one of `KNOWN`, a file, pattern or directory of data, or a hub id (`tasks.sources`).
         levels: checked against the task's; the caller passes them on to `draw` and `problems`.
         path: the file, files or directory of `jsonl`.
         columns: of data: field -> column, where names do not say it; dots lead into columns.
@@ -56,11 +55,10 @@ def load_task(
             `package.module:function`, a reward in Python (`rewards.python_reward`).
         timeout, workers: of `math` and `code`: seconds an answer or test case, and processes.
         needs_answer: rows of data must have something to check an answer against.
-        args: the task's own settings; a generated task takes `mix` (level -> weight in training).
+        args: the task's own settings; generated ones take `mix` (level -> weight in training).
 
     Raises:
-        ConfigError: unknown task, level or setting, or a setting without effect.
-        DataError: the data cannot be used; file and row are named.
+        ConfigError, DataError: no such task, level or setting; no effect; data of no use.
     """
     stored = name in ("jsonl", "hub") or (name not in KNOWN and (is_data(name) or is_hub_id(name)))
     if name not in KNOWN and not stored:
