@@ -120,7 +120,7 @@ def pushed(policy: Policy) -> LossFn:
 
 def packed(policy: Policy, pairs: Sequence[PairRow], *, total: int) -> Batch:
     """Chosen rows, then rejected ones; each token weighs 1 / `total`."""
-    problems = [_problem(pair) for pair in pairs]
+    problems = [pair_problem(pair) for pair in pairs]
     texts = [p["chosen"] for p in pairs] + [p["rejected"] for p in pairs]
     sides = list(zip(problems * 2, texts, strict=True))
     prompts, completions = encoded(policy, sides, "pair")
@@ -133,7 +133,7 @@ def same_sides(policy: Policy, pairs: Sequence[PairRow]) -> list[bool]:
     which may cut blanks or thoughts, or by the tokenizer."""
     return [
         pair["chosen"] == pair["rejected"]
-        or policy.encode_completion(problem := _problem(pair), pair["chosen"])
+        or policy.encode_completion(problem := pair_problem(pair), pair["chosen"])
         == policy.encode_completion(problem, pair["rejected"])
         for pair in pairs
     ]
@@ -161,7 +161,8 @@ def unequal_pairs(policy: Policy, pairs: Sequence[PairRow]) -> list[PairRow]:
     return [pair for pair, is_same in zip(pairs, same, strict=True) if not is_same]
 
 
-def _problem(pair: PairRow) -> Problem:
+def pair_problem(pair: PairRow) -> Problem:
+    """What both sides of a pair answer."""
     turns = pair.get("messages")
     messages = None if turns is None else tuple((role, content) for role, content in turns)
     return Problem(id=str(pair["id"]), prompt=pair["prompt"], messages=messages)

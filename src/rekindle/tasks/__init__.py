@@ -87,10 +87,9 @@ def load_task(
         task = _generated(name, args or {})
     task = _with_workers(task, timeout, workers)
     pick_levels(name, task.levels, levels)
-    if reward is not None:
-        return Rewarded(task, reward)
-    tell_golds(task)
-    return task
+    if reward is None:
+        tell_golds(task)
+    return task if reward is None else Rewarded(task, reward)
 
 
 def _refuse_idle(name: str, setting: str, value: object, why: str | None = None) -> None:

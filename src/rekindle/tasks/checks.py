@@ -160,7 +160,7 @@ def normal_text(text: str) -> str:
     """A text without case, blanks around signs, and punctuation; numbers and signs of arithmetic
     stay as they are."""
     folded = _MARKS.sub("", unicodedata.normalize("NFKC", text).casefold())
-    return "".join(_BLANKS.sub("\x1f", folded).split()).replace("\x1f", " ")
+    return "".join(_BLANKS.sub("\0", folded).split()).replace("\0", " ")
 
 
 def _text(problem: Problem) -> str:

@@ -61,11 +61,11 @@ def text_tables(path: Path, stem: str) -> dict[str, Table]:
         return {"": Table(f"{path}:", stem, _csv_rows(path))}
     if path.suffix != ".json" or _is_jsonl(path):
         return {"": Table(f"{path}:", stem, each_jsonl(path, loads))}
-    lists = _json_lists(path)
-    return {
-        name: Table(where := f"{path} {name} row ".replace("  ", " "), stem, _items(where, items))
-        for name, items in lists.items()
-    }
+    tables = {}
+    for name, items in _json_lists(path).items():
+        where = f"{path} {name} row " if name else f"{path} row "
+        tables[name] = Table(where, f"{stem}-{name}" if name else stem, _items(where, items))
+    return tables
 
 
 def loads(text: str) -> object:
@@ -101,6 +101,8 @@ def _is_jsonl(path: Path) -> bool:
             value = json.loads(line)
         except (ValueError, RecursionError):  # an object of several lines, or a broken row
             return line.rstrip().endswith(b"}")
+    if value and all(isinstance(item, dict) and "0" in item for item in value.values()):
+        return False  # pandas' own layout, column by column
     by_split = all(_is_list_of_rows(item) for item in value.values())
     return not by_split or bool(value.keys() & _CHATS)
 
