@@ -6,6 +6,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ _MARKS = re.compile(r"""(?<!\d)[.,:]|[.,:](?!\d)|[;?"'“”‘’`´]|!(?=\s|$)
 _BLANKS = re.compile(r"(?<=\w)\s+(?=\w)")
 
 
-class Unmatched(NamedTuple):
+@dataclass(frozen=True)
+class Unmatched:
     """A gold that the verifier accepts in no form, and what it said."""
 
     id: str
@@ -29,7 +31,8 @@ class Unmatched(NamedTuple):
     reason: str
 
 
-class GoldCheck(NamedTuple):
+@dataclass(frozen=True)
+class GoldCheck:
     """Of so many different golds, those that are checked, and those that no answer matches."""
 
     golds: int
