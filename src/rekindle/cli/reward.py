@@ -12,7 +12,7 @@ import typer
 from rekindle import testbed
 from rekindle.cli.options import Levels, Mode, Quiet, Set, command_line, mode_of, split_names
 from rekindle.errors import ConfigError, DataError
-from rekindle.files import read_jsonl, sha256_file, write_json, write_jsonl
+from rekindle.files import read_jsonl, write_json, write_jsonl
 
 if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
@@ -35,7 +35,7 @@ def reward_train(
     task: Annotated[str | None, typer.Option(help="Where problems and labels come from.")] = None,
     levels: Levels = None,
     loss: Annotated[str | None, typer.Option(help="correctness or bradley_terry.")] = None,
-    pairs: Annotated[Path | None, typer.Option(help="JSONL: prompt, chosen, rejected.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="File of prompt, chosen, rejected.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="Adds its answers; repeatable.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue from the newest checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing run.")] = False,
@@ -96,6 +96,7 @@ def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, qu
     """Collect answers, train, assess on held-out problems; OUT/final holds model and eval.json."""
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.run import Run
+    from rekindle.tasks.pairs import pairs_fingerprint
     from rekindle.training.parts import open_task
     from rekindle.training.reward_training import assess, fit
 
@@ -104,7 +105,7 @@ def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, qu
     head = _head(config)
     set_threads(config.device.threads, parameters=sum(p.numel() for p in head.model.parameters()))
     task = None if config.data.pairs is not None else open_task(config.task)
-    data = task.fingerprint() if task is not None else sha256_file(str(config.data.pairs))
+    data = task.fingerprint() if task is not None else pairs_fingerprint(str(config.data.pairs))
     run = Run.open(
         out,
         config=config.model_dump(mode="json"),

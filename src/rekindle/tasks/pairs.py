@@ -7,6 +7,7 @@ where they are transcripts, else between two words. UltraFeedback has it in both
 agree.
 """
 
+import hashlib
 import re
 import warnings
 from collections import Counter
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, NotRequired, TypedDict
 
 from rekindle.errors import DataError, did_you_mean
+from rekindle.files import sha256_file
 from rekindle.tasks.chats import Turns, is_chat, read_turns, sound_text
 from rekindle.tasks.hub import open_dataset
 from rekindle.tasks.sources import Stored, is_saved, open_files
@@ -68,6 +70,14 @@ def each_pair(path: Path, notes: Counter[str]) -> Iterator[tuple[str, PairRow]]:
             where = f"{table.where}{number}"
             name = f"{table.stem}-{number}" if several else str(number)
             yield where, _pair(where, name, row, notes)
+
+
+def pairs_fingerprint(path: Path | str) -> str:
+    """SHA-256 of a file's bytes, or of the data files of a saved dataset."""
+    if not is_saved(path):
+        return sha256_file(path)
+    files = sorted(Path(path).rglob("*.arrow"))
+    return hashlib.sha256("".join(map(sha256_file, files)).encode()).hexdigest()
 
 
 def read_pairs(path: Path, *, keep_equal: bool = False) -> PairFile:
