@@ -50,7 +50,12 @@ class Manifest(Checkout):
     started: str
     sessions: list[Session]
     finished: str | None
-    data: list[str]  # how the rows of data were read, and what was not
+
+
+class RunManifest(Manifest, total=False):
+    """That of a training run; `data`: how the rows of its data were read, and what was not."""
+
+    data: list[str]
 
 
 def make_manifest(
@@ -72,7 +77,6 @@ def make_manifest(
         "started": now(),
         "sessions": [],
         "finished": None,
-        "data": [],
     }
 
 

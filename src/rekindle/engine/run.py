@@ -18,7 +18,7 @@ from rekindle.engine.config import CheckpointConfig, LogConfig
 from rekindle.engine.device import Group, on_main
 from rekindle.engine.exporters import Exporters
 from rekindle.engine.interrupts import Interrupts
-from rekindle.engine.manifest import STATE_FORMAT, Manifest, Session, now
+from rekindle.engine.manifest import STATE_FORMAT, RunManifest, Session, now
 from rekindle.engine.progress import Number, ProgressLine, say
 from rekindle.engine.rundir import MANIFEST, Mode, RunLock, claim
 from rekindle.engine.state import TrainState, rng_state, safetensors_as_oserror
@@ -330,7 +330,7 @@ class Run:
         finished: str | None = None,
         data: list[str] | None = None,
     ) -> None:
-        manifest: Manifest = read_json(self.directory / MANIFEST)
+        manifest: RunManifest = read_json(self.directory / MANIFEST)
         if data is not None:
             manifest["data"] = data
         if session is not None:
