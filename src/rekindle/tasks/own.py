@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from rekindle.errors import ConfigError, DataError
 from rekindle.records import Problem, Split
 from rekindle.rewards.python_reward import PythonReward, is_place, load_reward
+from rekindle.tasks.checks import tell_golds
 from rekindle.tasks.problem_rows import RowReader, rows_table
 from rekindle.tasks.rows import Listed, by_hash, check_verifier
 from rekindle.tasks.task import Task, stable_hash
@@ -92,13 +93,15 @@ def own_task(source: TaskSource, *, verifier: str | None = None, needs_answer: b
             f"'{unknown[0]}' is no split", wanted="train, dev, test", fix="rename it in `task`"
         )
     content = json.dumps([[p.prompt, p.answer] for rows in read.values() for p in rows])
-    return Listed(
+    task = Listed(
         name="rows",
         splits=by_hash(read[""]) if "" in read else read,
         verifier=check_verifier(verifier or "numeric"),
         source=f"{stable_hash(content, sorted(read)):016x}",
         notes=reader.notes(),
     )
+    tell_golds(task)
+    return task
 
 
 def check_ids(

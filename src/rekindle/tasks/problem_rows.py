@@ -59,7 +59,8 @@ class RowReader:
                 before; both places are named.
         """
         self._check_chosen(table, table.columns)
-        count = self.counts.setdefault(table.where.strip(" :"), Counter())
+        name = table.where.strip(" :").removesuffix("row").strip() or "rows"
+        count = self.counts.setdefault(name, Counter())
         layouts: dict[frozenset[str], Layout] = {}
         names, first = dict[str, None](), None
         for number, row in table.rows:
