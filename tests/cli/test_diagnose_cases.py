@@ -501,9 +501,9 @@ def test_what_cannot_be_measured_on_your_own_file_is_listed(rekindle, tmp_path):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"prompt": "1+1=", "completion": "2"}, "rename 'completion' to 'solution'"),
+        ({"prompt": "1+1=", "target": "2"}, "--set task.columns.answer=NAME"),
         ({"prompt": "1+1=", "chosen": "2", "rejected": "3"}, "--pairs FILE"),
-        ({"question": "1+1=", "answer": "2"}, "rename 'question' to 'prompt'"),
+        ({"text": "1+1=", "answer": "2"}, "--set task.columns.prompt=NAME"),
     ],
 )
 def test_other_names_of_columns_are_known(rekindle, tmp_path, row, said):

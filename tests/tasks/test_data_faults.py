@@ -28,6 +28,9 @@ GOOD = '{"question": "1?", "answer": "1"}\n'
         ("d.csv", b"question,answer\n1?,\0\n", r"d\.csv:2 has a NUL byte"),
         ("d.csv", "question,answer\né,1\n".encode("latin1"), r"d\.csv:2 is not UTF-8(.|\n)*latin1"),
         ("d.csv", "question,answer\né,1\n".encode("utf-16"), r"d\.csv:1 is not UTF-8(.|\n)*utf-16"),
+        ("d.csv", b"question,answer\r1?,1\r", r"d\.csv:1 is not valid CSV"),
+        ("d.CSV", b"question,answer\n1?\n", r"d\.CSV:2 has 1 cells"),
+        ("d.csv", b"messages,answer\n[{'role': 'user'}],1\n", r"csv:2 has no usable(.|\n)*dumps"),
         ("d.jsonl", GOOD.encode() + b"\0\0\0\n", r"d\.jsonl:2 is not valid JSON"),
         ("d.jsonl", GOOD.encode() * 2 + b'{"question": "2?", ', r"d\.jsonl:3 is not valid JSON"),
         ("d.jsonl", b'{"question": "1?", "answer": "1", "answer": "2"}', "'answer' is there twice"),
@@ -76,6 +79,23 @@ def test_a_parquet_file_that_was_cut_off(tmp_path):
     (tmp_path / "d.parquet").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"cannot be read as parquet(.|\n)*again"):
         load_task(str(tmp_path / "d.parquet"))
+
+
+def test_saved_datasets_without_rows_or_with_torn_files(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict({"prompt": [], "answer": []}).save_to_disk(tmp_path / "empty")
+    with pytest.raises(DataError, match=r"saved dataset .*empty cannot be read(.|\n)*a row"):
+        load_task(str(tmp_path / "empty"))
+    rows = [{"prompt": "x" * 999, "answer": "1"}] * 99
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "torn")
+    [file] = (tmp_path / "torn").glob("*.arrow")
+    file.write_bytes(file.read_bytes()[:20_000])
+    with pytest.raises(DataError, match="torn"):
+        load_task(str(tmp_path / "torn"))
+    (tmp_path / "torn" / "state.json").write_text("{}")
+    with pytest.raises(DataError, match=r"torn cannot be read(.|\n)*save it again"):
+        load_task(str(tmp_path / "torn"))
 
 
 @pytest.mark.parametrize(

@@ -305,9 +305,9 @@ def test_how_rows_were_read_is_said_once_with_counts(tmp_path):
     jsonl(tmp_path / "d.jsonl", rows)
     notes = notes_of(load_task(str(tmp_path / "d.jsonl")))
     assert [note.split("d.jsonl: ")[1] for note in notes] == [
-        "3 rows: read as GSM8K: prompt = question, answer",
+        "3 rows: read: prompt = question, answer",
         "3 rows: not read: topic",
-        "3 rows: the answer is what follows '####', the whole text the solution",
+        "3 rows: the answer is what follows '####' (GSM8K), the whole text the solution",
     ]
 
 

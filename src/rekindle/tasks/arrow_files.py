@@ -53,16 +53,11 @@ def parquet_table(path: Path, stem: str) -> Table:
     except (pa.ArrowException, OSError) as error:
         raise _broken(path, error) from error
 
-    def batches() -> Iterator[Any]:
-        try:
-            yield from file.iter_batches(batch_size=_BATCH)
-        except (pa.ArrowException, OSError) as error:
-            raise _broken(path, error) from error
-
     if not count:
         raise DataError(f"{path} is empty", wanted="a row at least")
     features = _features_of(schema.metadata)
-    return Table(f"{path} row ", stem, _rows(batches(), schema, features), tuple(schema.names))
+    batches = _explained(path, file.iter_batches(batch_size=_BATCH))
+    return Table(f"{path} row ", stem, _rows(batches, schema, features), tuple(schema.names))
 
 
 def dataset_table(where: str, dataset: Any, *, limit: int | None = None) -> Table:
@@ -71,7 +66,7 @@ def dataset_table(where: str, dataset: Any, *, limit: int | None = None) -> Tabl
     if not count:
         raise DataError(f"{where} is empty", wanted="a row at least")
     part = dataset if count == len(dataset) else dataset.select(range(count))
-    tables = part.with_format("arrow").iter(_BATCH)
+    tables = _explained(where, part.with_format("arrow").iter(_BATCH))
     schema = part.features.arrow_schema
     features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
     rows = _rows(tables, schema, features)
@@ -90,9 +85,18 @@ def plain_float(value: Any) -> WrittenFloat | float:
     return WrittenFloat(np.format_float_positional(value, unique=True, trim="0"))
 
 
-def _broken(path: Path, error: Exception) -> DataError:
+def _explained(place: Path | str, batches: Iterable[Any]) -> Iterator[Any]:
+    import pyarrow as pa
+
+    try:
+        yield from batches
+    except (pa.ArrowException, OSError) as error:
+        raise _broken(place, error) from error
+
+
+def _broken(place: Path | str, error: Exception) -> DataError:
     return DataError(
-        f"{path} cannot be read as parquet",
+        f"{place} cannot be read{' as parquet' if isinstance(place, Path) else ''}",
         got=str(error).strip().split("\n")[0],
         fix="copy or download it again: it was cut off, or is another format",
     )

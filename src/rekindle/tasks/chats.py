@@ -72,6 +72,9 @@ def _turn(item: object, whole: object, where: str, field: str) -> tuple[str, str
             f"{where} has no usable '{field}': '{field}' is not a chat",
             got=whole,
             wanted='a list of {"role": ..., "content": ...}',
+            fix="a list in a cell must be JSON: write it with json.dumps, not str"
+            if isinstance(whole, str)
+            else None,
         )
     return role, sound_text(content, where, field)
 

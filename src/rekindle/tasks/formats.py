@@ -55,8 +55,6 @@ class Layout(NamedTuple):
             return "Alpaca"
         if self.prompt == "problem" and self.solution == "solution":
             return "MATH"
-        if self.prompt == "question" and self.answer == "answer":
-            return "GSM8K"
         return "TRL" if self.solution == "completion" or self.messages == "messages" else ""
 
 

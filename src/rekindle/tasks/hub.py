@@ -96,12 +96,24 @@ def _local_files(name: str, data_files: object) -> list[str] | None:
     return [str(file) for file in listed] if here else None
 
 
+def _saved(datasets: Any, name: str) -> Any:
+    try:
+        return datasets.load_from_disk(name)
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError) as error:  # no rows; torn
+        raise DataError(
+            f"the saved dataset {name} cannot be read",
+            got=str(error).strip().split("\n")[0],
+            wanted="what save_to_disk writes, with a row at least",
+            fix="save it again",
+        ) from error
+
+
 def _load(datasets: Any, name: str, settings: Mapping[str, object]) -> Any:
     from datasets.exceptions import DatasetsError
 
+    if is_saved(name):
+        return _saved(datasets, name)
     try:
-        if is_saved(name):
-            return datasets.load_from_disk(name)
         return datasets.load_dataset(
             name,
             settings.get("config"),

@@ -281,7 +281,11 @@ def _parted(
     if answer is not None and solution is None and "####" in answer:
         last = answer.rsplit("####", 1)[1].strip().split("\n")[0]
         if last:
-            return last, answer, "the answer is what follows '####', the whole text the solution"
+            return (
+                last,
+                answer,
+                "the answer is what follows '####' (GSM8K), the whole text the solution",
+            )
     if answer is None and solution is not None and not tested:
         last = last_box(solution)
         if last.strip():

@@ -40,13 +40,13 @@ class Stored(NamedTuple):
 def is_data(name: str) -> bool:
     """Whether the name of a task is a place of data: a file, a pattern, or a directory."""
     path = Path(name)
-    return path.suffix in SUFFIXES or (has_magic(name) and "/" in name) or path.is_dir()
+    return path.suffix.lower() in SUFFIXES or (has_magic(name) and "/" in name) or path.is_dir()
 
 
 def is_hub_id(name: str) -> bool:
     """Whether a name looks like owner/name on the hub, and is not there as a file."""
     looks = _OWNER_NAME.fullmatch(name) is not None and not name.startswith(".")
-    return looks and Path(name).suffix not in SUFFIXES and not Path(name).exists()
+    return looks and Path(name).suffix.lower() not in SUFFIXES and not Path(name).exists()
 
 
 def task_place(task: str) -> dict[str, str]:
@@ -111,7 +111,7 @@ def open_files(paths: Sequence[str]) -> Stored:
 
 
 def _tables(file: Path, stem: str) -> dict[str, Table]:
-    if file.suffix == ".parquet":
+    if file.suffix.lower() == ".parquet":
         return {"": parquet_table(file, stem)}
     return text_tables(file, stem)
 
@@ -146,7 +146,7 @@ def _files_at(path: str) -> list[Path]:
 def _check_file(file: Path) -> None:
     if not file.exists():
         raise DataError(f"{file} does not exist", fix="check the path")
-    if file.suffix not in SUFFIXES:
+    if file.suffix.lower() not in SUFFIXES:
         packed = file.suffix in _PACKED
         raise DataError(
             f"{file} is in a format that is not read",
@@ -171,7 +171,7 @@ def _data_files(place: Path) -> list[Path]:
     return [
         file
         for file in sorted(place.glob("*"))
-        if file.suffix in SUFFIXES and file.name not in _ASIDE and file.is_file()
+        if file.suffix.lower() in SUFFIXES and file.name not in _ASIDE and file.is_file()
     ]
 
 

@@ -57,9 +57,9 @@ def text_tables(path: Path, stem: str) -> dict[str, Table]:
     Raises:
         DataError: at once or while the rows are read; file and row are named.
     """
-    if path.suffix in (".csv", ".tsv"):
+    if path.suffix.lower() in (".csv", ".tsv"):
         return {"": Table(f"{path}:", stem, _csv_rows(path))}
-    if path.suffix != ".json" or _is_jsonl(path):
+    if path.suffix.lower() != ".json" or _is_jsonl(path):
         return {"": Table(f"{path}:", stem, each_jsonl(path, loads))}
     tables = {}
     for name, items in _json_lists(path).items():
@@ -155,10 +155,11 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
         lines = _Lines(path, file)
         head = next(lines, "")
         reader = csv.reader(lines, delimiter=_delimiter(path, head), strict=True)
-        names = next(csv.reader([head], delimiter=_delimiter(path, head)), [])
-        _check_names(path, names)
-        begun, empty = 2, True
+        begun, empty = 1, True
         try:
+            names = next(csv.reader([head], delimiter=_delimiter(path, head)), [])
+            _check_names(path, names)
+            begun = 2
             for cells in reader:
                 if cells:
                     empty = False
@@ -169,7 +170,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
                 f"{path}:{begun} is not valid CSV",
                 got=str(error),
                 wanted='cells as RFC 4180 has them: quotes around commas, "" for a quote',
-                fix="fix that row, or write the file with a CSV library",
+                fix="mend that row, or write the file with a CSV library, lines ended by \\n",
             ) from error
     if empty:
         raise DataError(f"{path} is empty", wanted="a line of names, and a row at least")
@@ -198,7 +199,7 @@ class _Lines:
 
 def _delimiter(path: Path, head: str) -> str:
     """Tab or semicolon where the names are set apart by these alone."""
-    if path.suffix == ".tsv":
+    if path.suffix.lower() == ".tsv":
         return "\t"
     others = [mark for mark in ";\t" if mark in head]
     return others[0] if others and "," not in head else ","
