@@ -13,7 +13,7 @@ from sitegen.undocumented import undocumented
 
 PACKAGE = Path(__file__).parents[1] / "src" / "rekindle"
 ORDER = [
-    {"errors", "records", "files", "version"},
+    {"errors", "records", "files", "outputs", "version"},
     {"servers"},
     {"ops"},
     {"rewards", "tasks"},

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from rekindle.cli.rows import read_rows, write_columns
+from rekindle.cli.options import Overwrite
+from rekindle.cli.rows import read_rows, rows_file, write_columns
 from rekindle.errors import ConfigError
 
 
@@ -19,6 +20,7 @@ def grade(
     timeout: Annotated[float, typer.Option(help="Seconds allowed per answer.", min=0.01)] = 5.0,
     workers: Annotated[int | None, typer.Option(help="Number of processes.", min=1)] = None,
     memory: Annotated[int, typer.Option(help="Memory limit of a process, MiB.", min=256)] = 2048,
+    overwrite: Overwrite = False,
 ) -> None:
     """Check answers in processes that can be killed: 1, 0, or null with the reason."""
     from rekindle.rewards.workers import VerifierPool
@@ -29,13 +31,14 @@ def grade(
             "programs are graded as a task, by test cases", fix="rekindle eval with a .jsonl task"
         )
     check_verifier(verifier)
+    out = rows_file(output, input, overwrite=overwrite)
     rows = read_rows(input)
     answers = [(row.text("gold"), row.text("text")) for row in rows]
     pool = VerifierPool(verifier, timeout=timeout, workers=workers, memory=memory)
     scores = pool.grade(answers)
     pool.close()
     values = [None if s.value is None else _without_fraction(s.value) for s in scores]
-    write_columns(output, rows, {"score": values, "reason": [s.reason for s in scores]})
+    write_columns(out, rows, {"score": values, "reason": [s.reason for s in scores]})
     counted = Counter("missing" if s.value is None else f"{s.value:g}" for s in scores)
     reasons = Counter(score.reason for score in scores if score.reason is not None)
     typer.echo(
