@@ -198,8 +198,7 @@ def read_jsonl(path: Path | str) -> list[tuple[int, dict[str, Any]]]:
 def each_jsonl(
     path: Path | str, loads: Callable[[str], Any] = json.loads
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a JSONL file as (line number from 1, object), with one line in memory at a time;
-    a byte order mark and blank lines are skipped.
+    """The rows of a JSONL file as (line number from 1, object), one line in memory at a time.
 
     Raises:
         DataError: missing, empty, not UTF-8, or a line is not a JSON object; the line is named.
@@ -207,25 +206,20 @@ def each_jsonl(
     path, empty = Path(path), True
     with readable(path), open(path, "rb") as file:
         for number, raw in enumerate(file, start=1):  # only \n ends a line, not U+2028 in a string
-            line = decoded(raw, f"{path}:{number}", first=number == 1)
-            if not line.strip():
+            if not (line := decoded(raw, f"{path}:{number}", first=number == 1)).strip():
                 continue
             try:
                 row = loads(line)
             except (ValueError, RecursionError) as error:  # also integers of thousands of digits
-                known = error if isinstance(error, json.JSONDecodeError) else None
-                why = f"{known.msg} at column {known.colno}" if known else str(error).split(";")[0]
+                why = str(error).split(";")[0].replace(": line 1 column", " at column")
+                what = f"{path}:{number} is not valid JSON"
                 raise DataError(
-                    f"{path}:{number} is not valid JSON",
-                    got=line if len(line) < 2000 else f"{line[:200]} ... ({len(line)} characters)",
-                    wanted='one JSON object a line, e.g. {"prompt": "...", "answer": "..."}',
-                    why=why,
-                    fix="fix or remove that line",
+                    what, got=line, wanted="one JSON object a line", why=why, fix="fix or remove it"
                 ) from error
             if not isinstance(row, dict):
                 raise DataError(f"{path}:{number} is not a JSON object", got=line, wanted="{...}")
-            empty = False
             yield number, row
+            empty = False
     if empty:
         raise DataError(f"{path} is empty", wanted="one JSON object a line")
 
@@ -351,7 +345,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def decoded(raw: bytes, where: str, *, first: bool = True) -> str:
-    """UTF-8 bytes as text, a byte order mark left out where they are the first of a file."""
+    """UTF-8 bytes as text, without a byte order mark where they are the first of a file."""
     try:
         return raw.decode("utf-8-sig" if first else "utf-8")
     except UnicodeDecodeError as error:
