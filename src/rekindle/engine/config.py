@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from rekindle.chat import DATE
 from rekindle.rewards.python_reward import is_place
+from rekindle.tasks.sources import is_data
 
 
 class Section(BaseModel):
@@ -88,14 +89,26 @@ class TaskConfig(Section):
     """Where the problems come from and how answers are checked."""
 
     name: str = Field(
-        default="countdown", description="see `rekindle tasks`; jsonl, hub and gym too"
+        default="countdown",
+        description="see `rekindle tasks`; or a file (.jsonl, .json, .csv, .parquet), a directory, "
+        "a hub id",
     )
     levels: Levels = Field(default=None, description="None: all of the task's")
-    path: str | None = Field(default=None, description="jsonl: the file, or a directory of splits")
+    path: str | tuple[str, ...] | None = Field(
+        default=None, description="jsonl: the file or files, or a directory of splits"
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="of data: {prompt: question, answer: extra_info.answer}, where the names of "
+        "columns do not say it",
+    )
+    shared_rows: Literal["refuse", "tell"] = Field(
+        default="refuse", description="of data: problems of dev or test that are in train"
+    )
     verifier: Verifier | None = Field(
         default=None,
-        description="jsonl and hub: how an answer is compared: exact, numeric (default), math, "
-        "code; any task: package.module:function, a reward in Python",
+        description="of data: how an answer is compared: exact, numeric (default), math, code; any "
+        "task: package.module:function, a reward in Python",
     )
     args: dict[str, Any] = Field(default_factory=dict, description="task-specific settings")
     timeout: float | None = Field(
@@ -126,6 +139,12 @@ class TaskConfig(Section):
         description="share of problems whose training verifier takes the reference text alone; "
         "evaluation keeps the true check",
     )
+
+    def places(self) -> tuple[str, ...]:
+        """Where the data lies, if it is in files."""
+        if self.path is None:
+            return (self.name,) if is_data(self.name) else ()
+        return (self.path,) if isinstance(self.path, str) else self.path
 
 
 class RewardConfig(Section):
