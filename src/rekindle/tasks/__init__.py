@@ -60,10 +60,8 @@ def load_task(
         verifier: `exact`, `numeric`, `math` (extra [math]) or `code`, for data; for any task
             `package.module:function`, a reward in Python (`rewards.python_reward`).
         timeout, workers: of `math` and `code`: seconds an answer or test case, and processes.
-        read: `marked`: a text without a mark states no answer.
-        cut: what an answer is that the token limit cut off.
-        unevaluated: of `math`: whether 2^10 counts where the gold is 1024.
-        verifier_version: of `exact`, `numeric` and `math`.
+        read, cut, unevaluated, verifier_version: of `exact`, `numeric` and `math`: whether an answer
+            needs a mark, what a cut one is, whether 2^10 is 1024, and which version compares.
         needs_answer: rows of data must have something to check an answer against.
         args: the task's own settings; generated ones take `mix` (level -> weight in training).
 
