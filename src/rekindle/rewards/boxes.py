@@ -1,7 +1,9 @@
 """Boxes in a text: where they are, and which of them state the answer together.
 
-    \\boxed{5}   \\fbox{5}   \\boxed {\\frac{1}{2}}   -\\boxed{5}   \\boxed{5}\\%   one number
-    \\boxed{1} and \\boxed{2}   \\boxed{x = 1}, \\boxed{y = 2}                    one answer
+    \\boxed{5}   \\fbox{5}   \\boxed {\\frac{1}{2}}   \\boxed 5   -\\boxed{5}   \\boxed{5}\\%
+                                                                            one number
+    \\boxed{1} and \\boxed{2}   \\boxed{x = 1}, \\boxed{y = 2}                        one answer
+    \\frac{\\boxed{3}}{\\boxed{4}}   \\boxed{3}\\pi   x > \\boxed{5}                    the formula
 
 Time is linear in the length of the text.
 """
@@ -12,10 +14,18 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_TOKENS = re.compile(r"\\(?:boxed|fbox)\s{0,20}\{|\\.|[{}]", re.DOTALL)
+from rekindle.rewards.box_formulas import formula_around
+
+_BARE = r"[-−+]?\d+(?:[.,]\d+)*(?:/\d+)?|(?<=[\s\d])[A-Za-z](?![A-Za-z])"  # \boxed 42
+_TOKENS = re.compile(
+    rf"\\(?:boxed|fbox)(?:\s{{0,20}}\{{|\s{{0,3}}(?P<bare>{_BARE}))"
+    r"|\\(?!\\(?:boxed|fbox)(?![a-zA-Z])).|[{}]",
+    re.DOTALL,
+)
 # What joins two boxes to one answer: `and`, commas, the name of the second value.
 _JOIN = re.compile(
-    r"[\s$\\,;()]{0,9}(?:\b(?:and|or)\b|[,;&]|\\text\{\s{0,3}(?:and|or)\s{0,3}\})?[\s$\\,;()]{0,9}"
+    r"[\s$\\,;()]{0,9}(?:\b(?:and|or(?: else)?|as well as)\b|[,;&]|\\text\{\s{0,3}(?:and|or)\s{0,3}\})?"
+    r"[\s$\\,;()]{0,9}"
     r"(?:[A-Za-z]\w{0,3}\s?=\s?)?[\s$\\(]{0,5}"
 )
 _LONGEST_JOIN = 40
@@ -36,6 +46,11 @@ class Box(NamedTuple):
     start: int  # of the command
     inside: int
     close: int  # -1 where it is not closed
+    after: int  # what follows it begins
+
+    def if_cut(self, end: int) -> Box:
+        """The box of a text that was cut at `end`: one without braces may go on."""
+        return self._replace(close=-1) if self.close == self.after == end else self
 
 
 def find_boxes(text: str, begin: int, end: int) -> list[Box]:
@@ -52,10 +67,12 @@ def find_boxes(text: str, begin: int, end: int) -> list[Box]:
         elif token[0] == "}":
             box = open_braces.pop() if open_braces else None
             if box is not None:
-                boxes[box] = boxes[box]._replace(close=token.start())
+                boxes[box] = boxes[box]._replace(close=token.start(), after=token.end())
+        elif token["bare"] is not None:
+            boxes.append(Box(token.start(), token.start("bare"), token.end(), token.end()))
         elif len(token[0]) > len("\\{"):
             open_braces.append(len(boxes))
-            boxes.append(Box(token.start(), token.end(), -1))
+            boxes.append(Box(token.start(), token.end(), -1, token.end()))
     outermost: list[Box] = []
     for each in boxes:
         if not outermost or each.close < 0 or each.start >= outermost[-1].close:
@@ -63,30 +80,43 @@ def find_boxes(text: str, begin: int, end: int) -> list[Box]:
     return outermost
 
 
-def span_of_answer(text: str, boxes: Sequence[Box]) -> tuple[int, int]:
+def span_of_answer(text: str, boxes: Sequence[Box], begin: int, end: int) -> tuple[int, int]:
     """The last box, with those that are joined to it and what belongs to its number outside.
 
-    An empty or unclosed last box holds nothing, whatever stands before it.
+    An empty or unclosed last box holds nothing, whatever stands before it. One that is part of a
+    formula is no answer: the formula is.
     """
-    start, inside, close = boxes[-1]
+    start, inside, close, after = boxes[-1]
     if not text[inside : max(close, inside)].strip():
         return inside, inside
     joined = _joined_boxes(text, boxes)
     if len({text[box.inside : box.close].strip() for box in joined}) > 1:
-        return joined[0].start, close + 1
-    before = _BEFORE_BOX.search(text[max(0, start - _LONGEST_SIGN) : start])
-    after = _AFTER_BOX.match(text, close + 1)
-    if before is None and after is None:
+        start, after = _in_brackets(text, joined[0].start, after)
+        return formula_around(text, start, after, begin, end) or (start, after)
+    before = _BEFORE_BOX.search(text[max(begin, start - _LONGEST_SIGN) : start])
+    factor = _AFTER_BOX.match(text, after, end)
+    first = start if before is None else start - len(before[1] or before[2])
+    last = after if factor is None else factor.end()
+    formula = formula_around(text, first, last, begin, end)
+    if formula is not None:
+        return formula
+    if before is None and factor is None:
         return inside, close
-    sign = 0 if before is None else len(before[1] or before[2])
-    return start - sign, close + 1 if after is None else after.end()
+    return first, last
+
+
+def _in_brackets(text: str, start: int, end: int) -> tuple[int, int]:
+    """With the round brackets around boxes that commas join: a point."""
+    is_point = text[max(0, start - 1) : start] == "(" and text[end : end + 1] == ")"
+    words = re.search(r"\b(?:and|or)\b|;", text[start:end]) if is_point else None
+    return (start - 1, end + 1) if is_point and words is None else (start, end)
 
 
 def _joined_boxes(text: str, boxes: Sequence[Box]) -> Sequence[Box]:
     """The last box and those before it with nothing but `and`, `or`, a comma in between."""
     first = len(boxes) - 1
     while first > 0 and boxes[first - 1].close >= 0:
-        between = text[boxes[first - 1].close + 1 : boxes[first].start]
+        between = text[boxes[first - 1].after : boxes[first].start]
         if len(between) > _LONGEST_JOIN or "\n" in between or not _JOIN.fullmatch(between):
             break
         first -= 1

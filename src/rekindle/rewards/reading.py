@@ -15,68 +15,33 @@ nothing. Time is linear in the length of the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Literal, NamedTuple
 
-from rekindle.rewards.boxes import find_boxes, span_of_answer
+from rekindle.rewards.boxes import Box, find_boxes, span_of_answer
+from rekindle.rewards.cues import Clause, clauses_from_the_end
+from rekindle.rewards.sentences import is_denied, is_disbelieved, last_sentence
 from rekindle.thoughts import without_thoughts
 
 Rule = Literal["answer_tag", "box", "hashes", "cue", "last_line", "conclusion", "none"]
 
-_TAGS = re.compile(r"<(?P<close>/)?(?:final_|final )?answer\s{0,3}>", re.IGNORECASE)
-_BLANKS = r"[ \t*_`\"'“”)\]]{0,9}"
-_IS = (
-    r"(?:is|are|was|must be|should be|would be|will be|has to be|equals|comes? (?:out )?to|becomes|"
-    r"works out to be|turns out to be)\b"
+_TAGS = re.compile(
+    r"<(?P<close>/)?(?:final_|final )?answer"
+    r"(?:\s{1,3}\w{1,20}\s?=\s?(?:\"[^\"<>\n]{0,40}\"|'[^'<>\n]{0,40}')){0,4}\s{0,3}>",
+    re.IGNORECASE,
 )
-_CUE = re.compile(  # `answer:`, `answer (in cm) is`, `answer to the question, then, is:`
-    rf"(?:[aA]nswers?|ANSWERS?)(?:{_BLANKS}\s?[:：=]"
-    rf"|(?:{_BLANKS}(?:\([^()\n]{{1,30}}\))?(?:[ ](?:to|for|of|in|we)[ ][^\n.:=?,]{{1,60}}?)?"
-    rf"(?:,?[ ](?:here|therefore|then|thus|hence|so))?,?[ ]{{1,3}}{_IS})[ ]{{0,3}}[:：]?)"
-)
-_CUE_WORDS = ("nswer", "NSWER")
-_OTHER_CUES = re.compile(  # `the correct option is`, and the cue in other languages
-    rf"(?:[cC]orrect|[rR]ight|[bB]est)[ ](?:option|choice|letter|statement)"
-    rf"(?:[ ]{_IS}[ ]?:?|{_BLANKS}:)"
-    r"|答案[ ]{0,3}(?:是|为|[:：])"
-    r"|(?:[rR]espuesta|[rR]éponse|[aA]ntwort|[rR]isposta|[rR]esposta|[оO]твет)"
-    rf"(?:[ ](?:final|finale))?{_BLANKS}\s?[:：]"
-)
-_OTHER_HINTS = (  # one of these is in every text with another cue
-    *("orrect ", "ight ", "est ", "答案", "espuesta", "éponse", "ntwort", "isposta", "esposta"),
-    "твет",
-)
-_HEADED = re.compile(  # a line that is nothing but `Final answer`
-    r"[#>*_ \t]{0,9}(?:[fF]inal[ ]|FINAL[ ])?(?:[aA]nswer|ANSWER)[*_ \t]{0,9}(?=\n|$)"
-)
-_LONGEST_HEADING = 30
-_DISPLAY = re.compile(r"\s*(\\\[|\$\$)")
-# The rest of a line that ends in a cue and says that the answer is on the next one.
-_BELOW = re.compile(
-    r"[ \t\r*_`:]*+(?:(?:shown |given |stated )?below|as follows|the following)?[ \t\r*_`:.]*+"
-)
-
 # --- sentences and edges
 
 _EDGES = " \t\r\n*_`"
-_LEFT_EDGES = _EDGES + ":>"
-_SENTENCE_EDGES = _EDGES + ".)\"'"
+_LEFT_EDGES = _EDGES + ":"
+_QUOTE = " \t>"
+_LONGEST_QUOTE = 20
+_STARS_BEFORE = re.compile(r"(?<!\*)\*{1,2}$|(?<!_)_{1,2}$")
+_STARS_BEHIND = re.compile(r"\*{1,2}(?!\*)|_{1,2}(?!_)")
+_NAME = re.compile(r"[a-z]\w{0,40}")
+_MOST_REMARKS = 8  # on an answer, behind it, that are passed over
 _LINE_EDGES = "`$\\[]() "  # what a line of nothing but delimiters is made of
-# The stop comes first in what follows, so that a search skips all other characters.
-_NO_ABBREVIATION = (
-    r"(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\b[Ss]t\.)(?<!\b[DMJS]r\.)(?<!\bMrs\.)(?<!\bMs\.)(?<!\bMt\.)"
-    r"(?<!\bNo\.)(?<!\bRs\.)(?<!\bvs\.)(?<!\bca\.)(?<!approx\.)(?<!\bProf\.)(?<!\ba\.m\.)(?<!\bp\.m\.)"
-    r"(?<!\b[A-Z]\.[A-Z]\.)"
-)
-_NO_ENTITY = (
-    r"(?<!&nbsp;)(?<!&amp;)(?<!&lt;)(?<!&gt;)(?<!&thinsp;)(?<!&minus;)(?<!&times;)"  # 5&nbsp;kg
-)
-_SENTENCE_END = re.compile(
-    rf"[.。；;!?](?:(?<=\.){_NO_ABBREVIATION}(?=[*_`\"')\]$]{{0,5}}(?:\s|$))"
-    rf"|(?<=[。；])|(?<=;){_NO_ENTITY}|(?<=[!?])(?=\s+[A-Z\W]|\s*$))"
-)
-_INITIALS = re.compile(r"\b[A-Z]\.(?=\s[A-Z]\.|\s[A-Z][a-z]+\s*[.$]?$)")  # J. R. Smith
-
 # --- without a mark
 
 _LONGEST_LINE = 2_000
@@ -98,6 +63,11 @@ _LED = re.compile(
     r"[A-Za-z]{2}(?!\w*\s?=)[^\d=]*+\d"
 )
 _NEGATED = re.compile(r"(?:\b(?:not|never|cannot|neither|nor)|n't)\b[^,;:]*$", re.IGNORECASE)
+# x = 3, x = 5 states two values
+_SECOND = re.compile(
+    r"(?<![\w'])([A-Za-z]\w{0,9})\s?=[^=,;]{1,60}(?:[,;]|\b(?:and|or)\b)\$?\s{0,3}"
+    r"(?:(?:and|or)\s)?\$?\s{0,3}\1\s{0,3}=$"
+)
 _SINCE = re.compile(r"\b(?:hence|so|thus|therefore|consequently)\b", re.IGNORECASE)
 _UNIT_END = re.compile(r",\s|\s\(|\bnot\b")
 _LONG_WORD = re.compile(r"[A-Za-z]{2,}")
@@ -193,55 +163,52 @@ def _last_mark(
 ) -> _Mark | None:
     """What the last mark of any kind holds; None without a mark."""
     boxes = find_boxes(text, begin, end)
-    best = _Mark("box", *span_of_answer(text, boxes)) if boxes else None
     if only_boxes:
-        return best
+        return _of_boxes(text, [box.if_cut(end) for box in boxes], begin, end)
+    best = _of_boxes(text, boxes, begin, end)
     after, behind_boxes = begin, begin
     if boxes:
         after = boxes[-1].start + 1
         behind_boxes = max(boxes[-1].close, boxes[-1].start)
-    cue = _last_cue(text, behind_boxes, end)
+    cue: Clause | None = None
+    spares: list[Clause] = []
+    for clause in islice(clauses_from_the_end(text, behind_boxes, end, is_value), _MOST_REMARKS):
+        if not clause.is_aside and not clause.is_remark:
+            cue = clause
+            break
+        spares.append(clause)
     if cue is not None:
-        after, best = max(begin, cue[0] + 1), _of_cue(text, cue[1], end)
-    return _last_hashes(text, after, end, is_value) or best
+        after, best = max(begin, cue.cue + 1), _Mark("cue", cue.start, cue.end)
+    best = _last_hashes(text, after, end, is_value) or best
+    return _unless_denied(text, best, spares) if spares else best
 
 
-def _last_cue(text: str, begin: int, end: int) -> tuple[int, int] | None:
-    """(start, end) of the last cue, searched from the end."""
-    last: tuple[int, int] | None = None
-    if any(hint in text for hint in _OTHER_HINTS):
-        for other in _OTHER_CUES.finditer(text, begin, end):
-            last = other.span()
-    for word in _CUE_WORDS:
-        at = text.rfind(word, begin, end)
-        while at >= begin and (last is None or at > last[0]):
-            cue = _CUE.match(text, max(at - 1, begin), end) or _heading(text, at, begin, end)
-            if cue is not None:
-                last = (at - 1, cue.end())
-                break
-            at = text.rfind(word, begin, at)
-    return last
+def _of_boxes(text: str, boxes: list[Box], begin: int, end: int) -> _Mark | None:
+    """The last box that no sentence denies; nothing where it denies the same value."""
+    denied: list[str] = []
+    while boxes:
+        start, stop = span_of_answer(text, boxes, begin, end)
+        first, last = min(start, boxes[-1].start), max(stop, boxes[-1].after)
+        if not is_denied(text, begin, first, last, end):
+            stated = text[start:stop].strip()
+            return _Mark("box", start, start if stated and stated in denied else stop)
+        denied.append(text[start:stop].strip())
+        boxes = boxes[:-1]
+        if not boxes or len(denied) == _MOST_REMARKS:
+            return _Mark("box", start, start)
+    return None
 
 
-def _heading(text: str, at: int, begin: int, end: int) -> re.Match[str] | None:
-    """The line around `at`, where it is nothing but `Final answer`, as a heading is."""
-    earliest = at - _LONGEST_HEADING
-    line = max(text.rfind("\n", max(begin, earliest), at) + 1, begin)
-    return _HEADED.match(text, line, end) if line >= earliest else None
-
-
-def _of_cue(text: str, at: int, end: int) -> _Mark:
-    """The clause behind a cue: on its line, or on the next that is not empty."""
-    display = _DISPLAY.match(text, at, end)
-    line = _line_end(text, at, end)
-    while line < end and _BELOW.fullmatch(text, at, line):
-        at, line = line + 1, _line_end(text, line + 1, end)
-    display = display or _DISPLAY.match(text, at, end)
-    if display is not None:
-        close = text.find("\\]" if display[1] == "\\[" else "$$", display.end(), end)
-        if close >= 0:
-            return _Mark("cue", display.end(), close)
-    return _Mark("cue", at, _clause_end(text, at, line))
+def _unless_denied(text: str, best: _Mark | None, spares: Sequence[Clause]) -> _Mark:
+    """The mark in front of remarks and denials; nothing where it is what they deny."""
+    if best is None:
+        last = spares[0]
+        return _Mark("cue", last.start, last.start if last.is_aside else last.end)
+    stated = text[best.start : best.end].strip(_LEFT_EDGES + "$.")
+    denied = (text[spare.start : spare.end] for spare in spares if spare.is_aside)
+    if stated and any(stated in clause for clause in denied):
+        return _Mark(best.rule, best.start, best.start)
+    return best
 
 
 def _last_hashes(text: str, begin: int, end: int, is_value: IsValue) -> _Mark | None:
@@ -279,7 +246,7 @@ def _unmarked(text: str, begin: int, end: int, is_value: IsValue) -> Reading:
             return rest
     elif _LED.match(whole.answer) is None and is_value(whole.answer):
         return whole
-    sentence = max(_last_sentence(text, start, stop), stop - _LONGEST_CLAUSE)
+    sentence = max(last_sentence(text, start, stop), stop - _LONGEST_CLAUSE)
     return _conclusion(text, sentence, stop, is_value)
 
 
@@ -296,11 +263,12 @@ def _last_line(text: str, begin: int, end: int) -> tuple[int, int]:
 def _conclusion(text: str, sentence: int, stop: int, is_value: IsValue) -> Reading:
     """A short value behind the first word that concludes, or all that stands behind `so`."""
     for word in _CONCLUSION.finditer(text, sentence, stop):
-        if _NEGATED.search(text[sentence : word.end()]):
+        before = text[sentence : word.end()]
+        if _NEGATED.search(before) or is_disbelieved(before):
             return _NOTHING
         short = _trimmed(text, "conclusion", word.end(), stop)
         if short.answer and _is_short(short.answer) and is_value(short.answer):
-            return short
+            return _NOTHING if _SECOND.search(before) else short
     since = list(_SINCE.finditer(text, sentence, stop))
     if not since:
         return _NOTHING
@@ -317,22 +285,6 @@ def _is_short(answer: str) -> bool:
 # --- places
 
 
-def _clause_end(text: str, begin: int, end: int) -> int:
-    """Where the first sentence of a line ends."""
-    initials = {match.end() - 1 for match in _INITIALS.finditer(text, begin, end)}
-    for stop in _SENTENCE_END.finditer(text, begin, end):
-        if stop.start() not in initials and text[begin : stop.start()].strip(_EDGES):
-            return stop.start()
-    return end
-
-
-def _last_sentence(text: str, begin: int, end: int) -> int:
-    """Where the last sentence of a line begins."""
-    last = _stripped_end(text, begin, end, _SENTENCE_EDGES)
-    starts = [stop.end() for stop in _SENTENCE_END.finditer(text, begin, end)]
-    return max((start for start in starts if start < last), default=begin)
-
-
 def _line_end(text: str, begin: int, end: int) -> int:
     at = text.find("\n", begin, end)
     return end if at < 0 else at
@@ -347,10 +299,49 @@ def _stripped_end(text: str, begin: int, end: int, edges: str = "") -> int:
 
 def _trimmed(text: str, rule: Rule, start: int, end: int) -> Reading:
     """Without edges, and without dollars around it all."""
-    while start < end and text[start] in _LEFT_EDGES:
+    first, last = start, end
+    while start < end and (
+        text[start] in _LEFT_EDGES or (text[start] == ">" and _is_quoted(text, rule, start))
+    ):
         start += 1
     end = _stripped_end(text, start, end, _EDGES)
     in_dollars = end - start > 2 and text[start] == "$" == text[end - 1]
     if in_dollars and "$" not in text[start + 1 : end - 1]:
         return _trimmed(text, rule, start + 1, end - 1)
+    start, end = _with_own_marks(text, rule, (first, start), (end, last))
     return Reading(rule, start, end, text[start:end])
+
+
+def _is_quoted(text: str, rule: Rule, at: int) -> bool:
+    """Whether a `>` is a quote's of markdown: first on its line, in no box and in no tag."""
+    if rule in ("box", "answer_tag"):
+        return False
+    line = text.rfind("\n", max(0, at - _LONGEST_QUOTE), at) + 1
+    return (line > 0 or at < _LONGEST_QUOTE) and not text[line:at].strip(_QUOTE)
+
+
+def _with_own_marks(
+    text: str, rule: Rule, left: tuple[int, int], right: tuple[int, int]
+) -> tuple[int, int]:
+    """(start, end) with the stars and underscores at the edges that belong to the text: `A*`,
+    `*args`, `__init__`; not those of markdown around it, or around it and its cue."""
+    (first, start), (end, last) = left, right
+    opening = _STARS_BEFORE.search(text, first, start)
+    closing = _STARS_BEHIND.match(text, end, last)
+    if start >= end or (opening is None and closing is None):
+        return start, end
+    if opening is not None and closing is not None:
+        is_name = opening[0] == closing[0] == "__" and _NAME.fullmatch(text, start, end)
+        return (start - 2, end + 2) if is_name else (start, end)
+    if opening is not None:
+        is_own = (
+            text[start].isalpha() and opening[0] not in text[end : _line_end(text, end, end + 99)]
+        )
+        return (start - len(opening[0]) if is_own else start), end
+    assert closing is not None
+    line = text.rfind("\n", max(0, start - _LONGEST_CLAUSE), start) + 1
+    is_own = text[end - 1] == "\\" or (
+        text[end - 1].isalpha()
+        and (rule in ("box", "answer_tag") or closing[0] not in text[line:start])
+    )
+    return start, (end + len(closing[0]) if is_own else end)
