@@ -12,9 +12,7 @@ from __future__ import annotations
 import re
 
 _FAR = 600  # characters to each side that are looked at
-_DELIMITERS = re.compile(
-    r"\\\\\[-?\d+(?:\.\d+)?(?:pt|em|ex|mm|cm)\]|\\{1,2}[\[\]()](?![A-Za-z]{0})|\\\$|\${1,2}"
-)
+_DELIMITERS = re.compile(r"\\\\\[-?\d+(?:\.\d+)?(?:pt|em|ex|mm|cm)\]|\\{1,2}[\[\]()]|\\\$|\${1,2}")
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,}\s+[A-Za-z]{2,}")
 _WORDS = re.compile(  # text within a formula
     r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathsf|mbox|hbox|operatorname|tag\*?|label"
@@ -26,7 +24,7 @@ _WRAPPER = (  # a group that only sets what is in it
     r"\s?|(?<![\w}\])^_*]))\{"
 )
 _SPACE = (
-    r"\s+|~|&|\\[,;:! ](?![A-Za-z]{0})|\\q?quad(?![a-z])|\\(?:displaystyle|textstyle|[lL]arge|LARGE"
+    r"\s+|~|&|\\[,;:! ]|\\q?quad(?![a-z])|\\(?:displaystyle|textstyle|[lL]arge|LARGE"
     r"|[hH]uge|bf|rm|left|bigl?|Bigl?|color\{[^{}]*\}|hfill|hspace\{[^{}]*\}|text)(?![a-zA-Z])"
 )
 _LEFT_BLANKS = re.compile(rf"(?:{_SPACE}|{_WRAPPER}|{_WORDS.pattern}|\\text\{{)$")
@@ -38,6 +36,10 @@ _EQUALS = (
 )
 # What may stand next to a box that is the answer.
 _FREE_LEFT = re.compile(rf"(?:{_EQUALS}|\\\\|[(\[|\"'“]|\\\$|[€£¥$]|\\[({{\[]|\\[lL]vert)$")
+_OPERAND_BRACKET = re.compile(r"[\w})^*/+−-]\s?(?:\\left\s?)?[(\[|]$")  # 2(x+1)
+_OPERAND_BRACKET_RIGHT = re.compile(
+    r"[)\]|]\s?(?:[\^_\w(+*/−-]|\\(?:times|cdot|div|pi|sqrt|[dt]?frac)(?![a-z]))"
+)
 _OPERAND_COLON = re.compile(r"[\d}]\s?:\s?$")
 _FREE_RIGHT = re.compile(
     rf"(?:{_EQUALS}|\\\\|[)\]|\"'”?]|\\[)}}\]]|\\?[%$]|\^\s?(?:\\circ|\{{\s?\\circ\s?\}})|[°€£¥]"
@@ -143,14 +145,18 @@ def _bare_right(behind: str) -> str:
 def _touches_left(before: str) -> bool:
     bare = _bare_left(before)
     return bool(bare) and (
-        _FREE_LEFT.search(bare) is None or _OPERAND_COLON.search(bare) is not None
+        _FREE_LEFT.search(bare) is None
+        or _OPERAND_COLON.search(bare) is not None
+        or _OPERAND_BRACKET.search(bare) is not None
     )
 
 
 def _touches_right(behind: str) -> bool:
     bare = _bare_right(behind)
     return bool(bare) and (
-        _FREE_RIGHT.match(bare) is None or _OPERAND_COLON_RIGHT.match(bare) is not None
+        _FREE_RIGHT.match(bare) is None
+        or _OPERAND_COLON_RIGHT.match(bare) is not None
+        or _OPERAND_BRACKET_RIGHT.match(bare) is not None
     )
 
 

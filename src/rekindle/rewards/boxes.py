@@ -24,7 +24,8 @@ _TOKENS = re.compile(
 )
 # What joins two boxes to one answer: `and`, commas, the name of the second value.
 _JOIN = re.compile(
-    r"[\s$\\,;()]{0,9}(?:\b(?:and|or(?: else)?|as well as)\b|[,;&]|\\text\{\s{0,3}(?:and|or)\s{0,3}\})?"
+    r"[\s$\\,;()]{0,9}(?:\b(?:and|or(?: else)?|as well as)\b|[,;&]"
+    r"|\\text\{\s{0,3}(?:and|or)\s{0,3}\})?"
     r"[\s$\\,;()]{0,9}"
     r"(?:[A-Za-z]\w{0,3}\s?=\s?)?[\s$\\(]{0,5}"
 )

@@ -60,6 +60,10 @@ _OR_OTHER = re.compile(  # `paris or c`
     r"(?P<before>\S*)\s(?:or|and|nor|plus|versus|vs\.?|&)\s(?:(?:maybe|possibly|perhaps|also|even|option"
     r"|choice|answer)\s){0,2}(?P<other>[a-h])(?=$|[,.;:)])"
 )
+_ALSO_OTHER = re.compile(  # `, but c is also true`
+    r"[,;]\s?(?:but|or|and|though|although)\s(?:option |choice )?\(?(?P<other>[a-h])\)?"
+    r"\s(?:is|also|could|might|may|would|too)\b"
+)
 _LONE = re.compile(r"\b[b-h]\b(?!['’])")
 
 
@@ -122,6 +126,8 @@ def _says_one_option(letter: str, rest: str) -> bool:
         return True
     others = (other["round"] or other["half"] or other["dot"] for other in _OTHER.finditer(rest))
     if any(other != letter for other in others):
+        return False
+    if any(also["other"] != letter for also in _ALSO_OTHER.finditer(rest)):
         return False
     return not any(
         joined["other"] != letter and len(joined["before"].strip("()")) > 1
