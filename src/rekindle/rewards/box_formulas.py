@@ -27,7 +27,7 @@ _SPACE = (
     r"\s+|~|&|\\[,;:! ]|\\q?quad(?![a-z])|\\(?:displaystyle|textstyle|[lL]arge|LARGE"
     r"|[hH]uge|bf|rm|left|bigl?|Bigl?|color\{[^{}]*\}|hfill|hspace\{[^{}]*\}|text)(?![a-zA-Z])"
 )
-_LEFT_BLANKS = re.compile(rf"(?:{_SPACE}|{_WRAPPER}|{_WORDS.pattern}|\\text\{{)$")
+_LEFT_BLANKS = re.compile(rf"(?:{_SPACE}|{_WRAPPER}|\\text\{{)$")
 _RIGHT_BLANKS = re.compile(rf"(?:{_SPACE}|\\right(?![a-z])|\}}(?!\s*[{{^_]))")
 _EQUALS = (
     r"\\(?:approx|equiv|in|to|rightarrow|Rightarrow|implies|therefore|iff|Longrightarrow"
@@ -35,7 +35,9 @@ _EQUALS = (
     r"|quad|qquad|item|hline|newline)(?![a-zA-Z])|[=≈≡∈→⇒∴⟹⟶:,;.]"
 )
 # What may stand next to a box that is the answer.
-_FREE_LEFT = re.compile(rf"(?:{_EQUALS}|\\\\|[(\[|\"'“]|\\\$|[€£¥$]|\\[({{\[]|\\[lL]vert)$")
+_FREE_LEFT = re.compile(
+    rf"(?:{_EQUALS}|\\\\|[(\[|\"'“]|\\\$|[€£¥$]|\\[({{\[]|\\[lL]vert|{_WORDS.pattern})$"
+)
 _OPERAND_BRACKET = re.compile(r"[\w})^*/+−-]\s?(?:\\left\s?)?[(\[|]$")  # 2(x+1)
 _OPERAND_BRACKET_RIGHT = re.compile(
     r"[)\]|]\s?(?:[\^_\w(+*/−-]|\\(?:times|cdot|div|pi|sqrt|[dt]?frac)(?![a-z]))"
@@ -50,7 +52,7 @@ _FREE_RIGHT = re.compile(
 _OPERAND_COLON_RIGHT = re.compile(r"\s?:\s?(?:\d|\\(?:boxed|fbox|frac|sqrt))")
 _COMPARED = re.compile(
     r"(?:\\(?:n[eo]t?q?|neq|[lg]eq?(?:slant|q)?|lt|gt|ll|gg|not\s?=|not\\?in|notin|nless|ngtr|prec|succ)"
-    r"(?![a-zA-Z])|(?<!-)[<>≤≥≠≪≫≮≯∉])(?:\s|\\[,;! ]|=)*$"
+    r"(?![a-zA-Z])|(?<![-=])[<>≤≥≠≪≫≮≯∉])(?:\s|\\[,;! ]|=)*$"
 )
 _COMPARED_RIGHT = re.compile(
     r"\s*(?:\\(?:neq?|[lg]eq?(?:slant|q)?|lt|gt|ll|gg)(?![a-zA-Z])|[<>≤≥≠≪≫])"
@@ -65,6 +67,7 @@ _PART_LEFT = re.compile(
     r"(?:\\(?:pm|mp|times|cdot|div|sqrt|frac|dfrac|tfrac|binom|log|ln|sin|cos|tan|pi)\s?(?:\{|\[[^\]]*\]\{)?"
     r"|\\[dt]?frac\s?\{[^{}]*(?:\{[^{}]*\})?[^{}]*\}\s?\{|[\^_]\{?|[±∓×÷√])\s{0,2}$|(?<=[\d})])[+/:]$"
 )
+_QUOTE = " \t>"
 _PART_RIGHT = re.compile(
     r"\s{0,2}(?:\\(?:pm|mp|times|cdot|div|pi|sqrt|frac|dfrac|tfrac|binom|sin|cos|tan|log|ln|theta|alpha"
     r"|beta|lambda)(?![a-zA-Z])|[±×÷√π])|[+/:](?=[\d\\(])|\^(?!\s?\{?\s?\\circ)|_(?=[\d{])"
@@ -166,7 +169,8 @@ def _in_prose(text: str, start: int, end: int, left: int, right: int) -> tuple[i
     before = text[max(left, line) : start]
     stop = text.find("\n", end, right)
     stop = right if stop < 0 else stop
-    part, compared = _PART_LEFT.search(before), _COMPARED.search(before)
+    part = _PART_LEFT.search(before)
+    compared = _COMPARED.search(before) if before.strip(_QUOTE) else None
     touched = _PART_RIGHT.match(text, end, stop)
     if part is None and compared is None and touched is None:
         return None

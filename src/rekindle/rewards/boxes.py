@@ -24,7 +24,7 @@ _TOKENS = re.compile(
 )
 # What joins two boxes to one answer: `and`, commas, the name of the second value.
 _JOIN = re.compile(
-    r"[\s$\\,;()]{0,9}(?:\b(?:and|or(?: else)?|as well as)\b|[,;&]"
+    r"[\s$\\,;()]{0,9}(?:\b(?:and|or(?: else)?|as well as)\b|[,;&]|\\q?quad"
     r"|\\text\{\s{0,3}(?:and|or)\s{0,3}\})?"
     r"[\s$\\,;()]{0,9}"
     r"(?:[A-Za-z]\w{0,3}\s?=\s?)?[\s$\\(]{0,5}"
@@ -38,6 +38,7 @@ _AFTER_BOX = re.compile(
 _BEFORE_BOX = re.compile(  # a minus, and a dollar sign behind it
     r"(?:^|[^\w)\]}.\s])\s{0,3}([-−–]\s{0,2}(?:\\?\$)?)$|(?:=|\bis)\s{0,3}\$?\s{0,3}([-−–]\s{0,2})$"
 )
+_BULLET = re.compile(r"[ \t]{0,3}[-–][ \t]{1,3}\$?")  # of a list of markdown
 _LONGEST_SIGN = 12
 
 
@@ -95,6 +96,9 @@ def span_of_answer(text: str, boxes: Sequence[Box], begin: int, end: int) -> tup
         start, after = _in_brackets(text, joined[0].start, after)
         return formula_around(text, start, after, begin, end) or (start, after)
     before = _BEFORE_BOX.search(text[max(begin, start - _LONGEST_SIGN) : start])
+    line = max(begin, text.rfind("\n", begin, start) + 1)
+    if _BULLET.fullmatch(text, line, start):
+        before = None
     factor = _AFTER_BOX.match(text, after, end)
     first = start if before is None else start - len(before[1] or before[2])
     last = after if factor is None else factor.end()

@@ -70,8 +70,11 @@ _LOOK_BACK = 200
 _LOOK_AHEAD = 80
 _BREAK = re.compile(r"[.!?:;]\s|\n|[。；]")  # in front of the sentence of a mark
 _END = re.compile(r"[.!?]\s|\n|。")  # behind it
-_SETTING = r"[\s$\\(\[{*_~&\"'“]{0,12}"
-_NOT = r"\b(?:not|never|cannot|neither|nor|no longer|rather than|instead of|other than|except)"
+_SETTING = r"[\s$\\(\[{}*_~&\"'“]{0,12}"
+_NOT = (
+    r"\b(?:not|never|cannot|neither|nor|no longer|rather than|instead of|other than|except"
+    r"|(?:less|greater|more|fewer|smaller|larger|higher|lower|bigger) than)"
+)
 _DIRECTLY = re.compile(  # not 7, isn't equal to 7, is not x = 7
     rf"(?:{_NOT}|n['’]t|\bexcept for)\s{{1,3}}"
     r"(?:(?:be|is|equal|equals|to|just|simply|exactly|the|actually|really|number|value|answer)"
