@@ -127,7 +127,74 @@ def test_the_last_closed_box():
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
+        ("\\boxed 42", "42"),
+        ("\\boxed5.", "5"),
+        ("3 \\\\boxed{7}", "7"),
+        ("\\\\boxed{3} then \\\\boxed{7}", "7"),
+        ("$x = \\boxed{7}\\text{ cm}$", "7"),
+        ("$\\therefore\\ {\\boxed{7}}^\\circ$", "7"),
+        ("$\\frac{\\boxed{3}}{\\boxed{7}}$", "\\frac{\\boxed{3}}{\\boxed{7}}"),
+        ("$A = \\boxed{7}\\pi = 22$", "\\boxed{7}\\pi"),
+        ("$2(\\boxed{7})$", "2(\\boxed{7})"),
+        ("so \\pm\\boxed{7}", "\\pm\\boxed{7}"),
+        ("\\[x > \\boxed{7}\\]", "x > \\boxed{7}"),
+        ("$(\\boxed{3}, \\boxed{7})$", "(\\boxed{3}, \\boxed{7})"),
+        ("- $\\boxed{7}$", "7"),
+        ("Costs $3, so \\boxed{7} and not $3", "7"),
+        ("\\boxed{> 7}", "> 7"),
+        ("\\boxed{A*}", "A*"),
+        ("\\boxed{**7**}", "7"),
+    ],
+)
+def test_a_box_and_the_formula_that_it_is_part_of(text, answer):
+    assert stated(text) == ("box", answer)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("It is not \\boxed{7}.", ("box", "")),
+        ("It is not hard to see that it is \\boxed{7}.", ("box", "7")),
+        ("\\boxed{7}, not \\boxed{3}", ("box", "7")),
+        ("\\boxed{7} is wrong.", ("box", "")),
+        ("\\boxed{7} is odd.", ("box", "7")),
+        ("I don't think the answer is 7.", ("cue", "")),
+        ("I think the answer is 7.", ("cue", "7")),
+        ("The answer is 7. The wrong answer is 3.", ("cue", "7")),
+        ("The answer is 7. I doubt that the answer is 7.", ("cue", "")),
+        ("If the answer is 7, we stop.", ("cue", "")),
+        ("If x = 3, the answer is 7.", ("cue", "7")),
+        ("The answer is 7, which is wrong.", ("cue", "")),
+        ("The answer is 7, as 3 gives 0 = 1, which is wrong.", ("cue", None)),
+        ("\\boxed{7}\n\nThe answer is correct.", ("box", "7")),
+        ("\\boxed{7}\n\nThe answer is 3.", ("cue", "3")),
+        ("The answer is correct.", ("cue", "correct")),
+        ("so x = 3, x = 7", NOTHING),
+        ("so y = 3, x = 7", ("conclusion", "7")),
+    ],
+)
+def test_what_a_sentence_denies_or_says_of_an_answer_is_none(text, expected):
+    rule, answer = stated(text)
+    assert rule == expected[0]
+    assert answer == expected[1] if expected[1] is not None else answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
         ("The answer is 7.", "7"),
+        ("Answer: x = 3; x = 7", "x = 3; x = 7"),
+        ("Answer: 7; this is odd.", "7"),
+        ("Answer: > 7", "> 7"),
+        ("The answer is:\n> 7", "7"),
+        ('{"answer": 7, "sure": true}', "7"),
+        ('{"answer": "7, or so"}', "7, or so"),
+        ("**Final Answer** 7", "7"),
+        ("The answer is therefore: 7", "7"),
+        ("So 7 is the correct answer.", "7"),
+        ("Answer: Jan. 7", "Jan. 7"),
+        ("Answer: E. coli", "E. coli"),
+        ("Answer: A. Paris B. London", "A. Paris B. London"),
         ("The answer is: 7", "7"),
         ("**Answer:** 7", "7"),
         ("answer = 7", "7"),

@@ -25,10 +25,12 @@ _WRAPPER = (  # a group that only sets what is in it
 )
 _SPACE = (
     r"\s+|~|&|\\[,;:! ]|\\q?quad(?![a-z])|\\(?:displaystyle|textstyle|[lL]arge|LARGE"
-    r"|[hH]uge|bf|rm|left|bigl?|Bigl?|color\{[^{}]*\}|hfill|hspace\{[^{}]*\}|text)(?![a-zA-Z])"
+    r"|[hH]uge|bf|rm|left|bigl?|Bigl?|color\{[^{}]*\}|hfill|hspace\{[^{}]*\})(?![a-zA-Z])"
 )
 _LEFT_BLANKS = re.compile(rf"(?:{_SPACE}|{_WRAPPER}|\\text\{{)$")
-_RIGHT_BLANKS = re.compile(rf"(?:{_SPACE}|\\right(?![a-z])|\}}(?!\s*[{{^_]))")
+_RIGHT_BLANKS = re.compile(
+    rf"(?:{_SPACE}|\\right(?![a-z])|\}}(?!\s*(?:[{{_]|\^(?!\s?\{{?\s?\\circ))))"
+)
 _EQUALS = (
     r"\\(?:approx|equiv|in|to|rightarrow|Rightarrow|implies|therefore|iff|Longrightarrow"
     r"|longrightarrow|Leftrightarrow|mapsto|because|simeq|cong|sim|doteq|triangleq|colon|coloneqq"
