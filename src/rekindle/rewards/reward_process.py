@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing import connection
 from typing import IO, NamedTuple
 
@@ -89,16 +89,15 @@ class RewardProcess:
                 start_new_session=True,
             )
         child = _Child(process, ours, ours.makefile("rb"), [])
-        try:
+        with ExitStack() as failed:
+            failed.callback(_end, child)
             line = _line(child, _STARTING)
             if isinstance(line, str):
                 raise self._not_loaded(line)
             reply = json.loads(line)
             if "refused" in reply:
                 raise ConfigError(reply["refused"].pop("what"), **reply["refused"])
-        except BaseException:
-            _end(child)
-            raise
+            failed.pop_all()
         self._open = child._replace(ways=[Way(**way) for way in reply["calls"]])
         return self._open
 
