@@ -15,12 +15,26 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import json
 import sys
 import time
+from pathlib import Path
 
 from _machine import describe
+from rekindle.records import Score
+from rekindle.rewards.verify import Settings, math
 from rekindle.rewards.workers import VerifierPool
 
-HANGS = r"\boxed{9^{9^{9^9}}}"
+HANGS = "an answer that hangs"
+VERIFIER = "verifier_pool:math_or_hang"
+os.environ["PYTHONPATH"] = os.pathsep.join(  # where workers find this file
+    [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 CHEAP = r"\boxed{4}"
+
+
+def math_or_hang(gold: str, text: str, settings: Settings) -> Score:
+    """`math`, and what no verifier should do to a worker."""
+    if text == HANGS:
+        time.sleep(3600)
+    return math(gold, text, settings)
 
 
 def busy(i: int) -> str:
@@ -49,8 +63,8 @@ def main() -> None:
     found = {}
     for name, asked in loads.items():
         limit = 10.0 if name == "busy" else 0.5
-        one = VerifierPool("math", workers=1, timeout=limit)
-        all_ = VerifierPool("math", timeout=limit)
+        one = VerifierPool(VERIFIER, workers=1, timeout=limit)
+        all_ = VerifierPool(VERIFIER, timeout=limit)
         alone, together = seconds(one, asked), seconds(all_, asked)
         one.close()
         all_.close()

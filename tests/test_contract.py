@@ -153,9 +153,11 @@ def test_resume_is_bit_exact(method, base, data, tmp_path, monkeypatch, straight
 RL_ROWS = (
     "reward/mean",
     "groups/all_wrong",
+    "groups/tied",
     "groups/mixed",
     "groups/all_right",
     "groups/missing",
+    "groups/no_signal",
     "entropy",
     "kl",
     "grad_norm",
@@ -174,8 +176,10 @@ def test_metrics_rows_carry_what_is_promised(straight):
     for line in (run / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
         assert set(RL_ROWS) <= set(row)
-        shares = [row[f"groups/{name}"] for name in ("all_wrong", "mixed", "all_right", "missing")]
-        assert sum(shares) == pytest.approx(1)
+        scored = [row[f"groups/{name}"] for name in ("all_wrong", "tied", "mixed", "all_right")]
+        assert sum(scored) + row["groups/missing"] == pytest.approx(1)
+        silent = row["groups/no_signal"] + row["groups/mixed"] + row["groups/missing"]
+        assert silent == pytest.approx(1)  # of GRPO, whose reward is the verdict
     samples = [json.loads(x) for x in (run / "samples.jsonl").read_text().splitlines()]
     assert {row["step"] for row in samples} == {1, 2, 3, 4}
     assert {"prompt", "text", "score", "reward", "advantage", "group_class"} <= set(samples[0])

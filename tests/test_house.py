@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import mutations
 from sitegen.build import missing_pages
 from sitegen.undocumented import undocumented
 
 PACKAGE = Path(__file__).parents[1] / "src" / "rekindle"
 ORDER = [
-    {"errors", "records", "files", "version"},
+    {"errors", "records", "files", "outputs", "thoughts", "version"},
     {"servers"},
     {"ops"},
     {"rewards", "tasks"},
@@ -184,3 +185,11 @@ def test_public_names_are_documented():
 
 def test_every_method_has_its_page():
     assert missing_pages(PACKAGE.parents[1]) == []
+
+
+@pytest.mark.parametrize("row", mutations.listed(), ids=lambda row: f"{row.file}: {row.formula}")
+def test_a_row_of_the_mutations_is_of_this_code(row):
+    """`make mutations` takes minutes; that its formulas and tests are there is seen at once."""
+    mutations.mutated(row)
+    file, name = row.test.split("::")
+    assert f"def {name}(" in (Path(__file__).parent / file).read_text()

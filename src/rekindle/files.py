@@ -156,12 +156,12 @@ def write_atomic(path: Path | str, data: bytes | str) -> None:
 
 def write_json(path: Path | str, value: object) -> None:
     """`value` as indented JSON; nan and infinity become null, for JSON has neither."""
-    write_atomic(path, _json_bytes(value, indent=2))
+    write_atomic(path, json_text(value, indent=2))
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, object]]) -> None:
     """One JSON object a line, written as one atomic file."""
-    write_atomic(path, b"".join(_json_bytes(row) for row in rows))
+    write_atomic(path, b"".join(json_text(row) for row in rows))
 
 
 def open_append(path: Path) -> IO[bytes]:
@@ -252,7 +252,7 @@ class AppendLog:
 
     def append(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Add rows in one write: a kill leaves at most one torn line, a full disk none."""
-        raw = b"".join(_json_bytes(row) for row in rows)
+        raw = b"".join(json_text(row) for row in rows)
         with explained_io(self.path, "appending to"):
             before = self._size()
             try:
@@ -276,7 +276,15 @@ class AppendLog:
         return LogMark(self._hashed, self._hash.hexdigest())
 
     def cut(self, mark: LogMark) -> None:
-        """Drop everything after `mark`.
+        """Drop everything after `mark`; raises what `check` does."""
+        begun = self.check(mark)
+        if self._size() > mark.length:
+            with explained_io(self.path, "cutting"):
+                os.truncate(self.path, mark.length)
+        self._hash, self._hashed = begun, mark.length
+
+    def check(self, mark: LogMark) -> hashlib._Hash:
+        """The hash, to be fed on, of what is before `mark`.
 
         Raises:
             RunDirectoryError: what is before it is not what was there when it was taken; the file
@@ -293,10 +301,7 @@ class AppendLog:
         if begun.hexdigest() != mark.sha256:
             wanted = f"SHA-256 {mark.sha256[:12]}…"
             raise self._changed("different from what", "other content", wanted)
-        if size > mark.length:
-            with explained_io(self.path, "cutting"):
-                os.truncate(self.path, mark.length)
-        self._hash, self._hashed = begun, mark.length
+        return begun
 
     def _size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
@@ -347,7 +352,8 @@ def _read_text(path: Path) -> str:
         raise DataError(f"{path} cannot be read", got=str(error)) from error
 
 
-def _json_bytes(value: object, *, indent: int | None = None) -> bytes:
+def json_text(value: object, *, indent: int | None = None) -> bytes:
+    """JSON in UTF-8 and an end of line; nan and infinity become null, for JSON has neither."""
     plain = each_leaf(value, finite)
     text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
     try:

@@ -13,6 +13,7 @@ from rekindle.ops.groups import (
     classify_rows,
     group_rows,
     leave_one_out,
+    read_verdicts,
     standardise,
 )
 
@@ -74,12 +75,62 @@ def test_nothing_to_compare_with_gives_zero(rule):
     assert torch.equal(rule(score_PG), torch.zeros(3, 3, dtype=F64))
 
 
-def test_classes():
-    nan = math.nan
-    score_PG = torch.tensor(
-        [[0, 0, nan], [1, nan, 1], [0, 1, nan], [nan, nan, nan], [0.5, 0.5, 0.5]], dtype=F64
-    )
-    assert classify(score_PG) == ["all_wrong", "all_right", "mixed", "missing", "mixed"]
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "totals", "wanted"),
+    [
+        # by the verifier first, whatever the totals
+        ([0, 0, NAN], None, "all_wrong"),
+        ([0, 0, 0], [0, 0.1, -0.1], "all_wrong"),
+        ([1, NAN, 1], None, "all_right"),
+        ([1, 1, 1], [1, 0.9, 0.8], "all_right"),
+        ([NAN, NAN, NAN], None, "missing"),
+        ([NAN, NAN, NAN], [0.1, 0.2, 0.3], "missing"),
+        # then by whether anything differs
+        ([0.01] * 3, None, "tied"),
+        ([0.7, 0.7, NAN], None, "tied"),
+        ([0.7, NAN, NAN], None, "tied"),
+        ([0.7, 0.7, 0.7 + 1e-12], None, "mixed"),
+        ([0, 1, NAN], None, "mixed"),
+        ([0, 0, 0.01], None, "mixed"),
+        ([1, 1, 0.99], None, "mixed"),
+        ([0.7] * 3, [0.7, 0.6, 0.7], "mixed"),
+        ([0, 1, 1], [0.5] * 3, "tied"),
+        ([0, 1, 1], [NAN, 0.5, 0.5], "tied"),
+        ([0, 1, 1], [NAN, NAN, NAN], "tied"),
+        ([0, 1, NAN], [0.5, NAN, 0.4], "mixed"),
+    ],
+)
+def test_a_class_goes_by_the_verifier_first_and_then_by_the_totals(verdicts, totals, wanted):
+    correct_PG = torch.tensor([verdicts], dtype=F64)
+    total_PG = None if totals is None else torch.tensor([totals], dtype=F64)
+    assert classify(correct_PG, total_PG) == [wanted]
+    grouping = group_rows("aaa")
+    assert classify_rows(correct_PG[0], grouping, total_PG) == [wanted] * 3
+
+
+@pytest.mark.parametrize(
+    ("values", "right", "wanted"),
+    [
+        ([-1, 1, NAN, 1], None, [0, 1, NAN, 1]),
+        ([0, 1, 0], None, [0, 1, 0]),
+        ([0, 0.5], None, [0, 1]),
+        ([3, 5], None, [0, 1]),
+        ([-1, 1], -1.0, [1, 0]),
+        ([0, 0.5, 1], None, [0, 0.5, 1]),  # partial scores
+        ([0.7, 0.7], None, [0.7, 0.7]),
+        ([-1, -1], None, [-1, -1]),  # of one value nothing can be said
+        ([-1, -1], 1.0, [0, 0]),
+        ([0, 0.5, 1, NAN], 0.5, [0, 1, 0, NAN]),
+        ([NAN], 1.0, [NAN]),
+        ([], None, []),
+    ],
+)
+def test_of_two_values_the_larger_is_right_unless_one_is_named(values, right, wanted):
+    found = read_verdicts(torch.tensor(values, dtype=F64), right=right)
+    assert torch.equal(found.nan_to_num(nan=-9), torch.tensor(wanted, dtype=F64).nan_to_num(nan=-9))
 
 
 @given(

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from dataclasses import replace
 
 import pytest
 import synthetic_runs as synthetic
@@ -120,6 +122,21 @@ def test_group_classes_are_the_logged_shares(runs):
         assert drawn["step"] == row.at
         for name in GROUP_CLASSES:
             assert drawn[name] == pytest.approx(row.values[f"groups/{name}"], abs=1e-3)
+
+
+def test_a_run_that_does_not_know_tied_groups_is_drawn_without_them(runs):
+    older = [
+        row._replace(values={k: v for k, v in row.values.items() if not re.search("tied|sign", k)})
+        for row in runs[0].rows
+    ]
+    (new,) = group_figures(runs)
+    (old,) = group_figures([replace(runs[0], rows=older)])
+    folded = [json.dumps(figure.spec).split('"fold": ')[1].split("]")[0] for figure in (new, old)]
+    assert ["tied" in names for names in folded] == [True, False]
+    assert "tied 2.0 % at step 1" in new.alt
+    assert "equal rewards" in new.alt
+    assert "tied" not in old.alt
+    assert "equal rewards" not in old.alt
 
 
 def test_points_of_one_k_stay_beside_it(runs):

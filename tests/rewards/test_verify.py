@@ -33,14 +33,15 @@ from rekindle.rewards.verify import as_number, canonical, exact, numeric
         ("1e3", "1e3", 1),
         ("Paris", "The answer is Paris.", 1),
         ("Paris", "London", 0),
-        ("7", "٧", 0),  # other digits than ASCII are not read as numbers
+        ("7", "٧", 1),  # digits of any alphabet
         ("1/0", "1/0", 1),  # no number: the same text
         ("5", "5 apples, then 6 pears", 0),  # the last number counts
-        ("3", "10-3", 1),  # a minus between numbers is no sign
+        ("3", "10-3", 0),  # a sum that is not worked out is no number
         ("-3", "10-3", 0),
         ("-5", "x = \u22125", 1),
         ("-5", "#### -$5", 1),
-        ("1234.5", "it costs $1,234.50.", 1),
+        ("1234.5", "so it costs $1,234.50.", 1),
+        ("1234.5", "it costs $1,234.50.", 0),  # neither a mark nor a word that concludes
         ("1e-07", "0.0000001", 1),
         ("6", "The answer is 2*3=6", 1),
         ("42", "The answer is below:\n\n42", 1),
@@ -121,7 +122,13 @@ def test_a_per_cent_sign_on_one_side(gold, text, score):
 
 @pytest.mark.parametrize(
     ("gold", "text", "score"),
-    [("A", "so the answer is A", 1), ("a b", "A   B.", 1), ("10", "10.0", 0), ("x", "y\nx", 1)],
+    [
+        ("A", "so the answer is A", 1),
+        ("a b", "A   B.", 1),
+        ("10", "10.0", 1),
+        ("10", "100", 0),
+        ("x", "y\nx", 1),
+    ],
 )
 def test_exact(gold, text, score):
     assert exact(gold, text).value == score
@@ -138,7 +145,7 @@ def test_numbers_are_exact_rationals():
 def test_hostile_texts_are_answers_like_any_other():
     for text in (
         "__import__('os').system('true')",
-        "9**9**9",
+        "2**3**2",
         "(" * 100_000,
         "x" * 1_000_000,
         "\\boxed{" * 5000,

@@ -1,4 +1,7 @@
-"""Verifiers in processes: hostile answers end in a reason, the pool and the machine stay whole."""
+"""Verifiers in processes: hostile answers end in a reason, the pool and the machine stay whole.
+
+What hangs, fills the memory or ends the process is done by a verifier of our own (stand_ins.py).
+"""
 
 import json
 import os
@@ -6,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +21,6 @@ from rekindle.tasks import load_task
 
 pytest.importorskip("math_verify")
 
-# github.com/huggingface/Math-Verify, issue 65: hangs although it has a time limit
-HANGS = r"\boxed{\dfrac{5^{\left(5^{\left(5^{\left(5^5\right)}\right)} - 4\right)} - 5}{16}}"
 TOUCH = "__import__('os').system('touch {}')"
 RIGHT = [
     ("4", r"so it is \boxed{4}"),
@@ -36,7 +38,7 @@ WRONG = [
     ("4", "\ud800 half a pair"),
     (r"(1,2)", r"\boxed{(2,1)}"),
 ]
-BOMBS = [("4", HANGS), ("4", r"\boxed{9^{9^{9^9}}}"), ("4", "9**9**9**9")]
+HANGING = [("4", "loop"), ("4", "sleep")]
 DEEP = [
     ("4", r"\boxed{" + "(" * 900 + "4" + ")" * 900 + "}"),
     ("4", r"\boxed{" + r"\sqrt{" * 300 + "4" + "}" * 300 + "}"),
@@ -51,20 +53,47 @@ def pool():
     with_two.close()
 
 
+@pytest.fixture
+def hostile(monkeypatch):
+    """Makes a pool whose verifier does what a text says."""
+    pools = []
+
+    def make(**settings):
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        pools.append(VerifierPool("stand_ins:hostile", **settings))
+        return pools[-1]
+
+    yield make
+    for each in pools:
+        each.close()
+
+
 def test_verdicts(pool):
     assert [s.value for s in pool.grade(RIGHT)] == [1.0] * len(RIGHT)
     assert [s.value for s in pool.grade(WRONG)] == [0.0] * len(WRONG)
 
 
-def test_bombs_are_missing_and_what_stands_beside_them_is_not():
-    pool = VerifierPool("math", workers=2, timeout=3.0)
-    mixed = [item for pair in zip(BOMBS, RIGHT, strict=False) for item in pair]
-    scores = pool.grade(mixed)
+def test_what_hangs_is_missing_and_what_stands_beside_it_is_not(hostile):
+    pool = hostile(workers=2, timeout=0.5)
+    right = ("4", "4")
+    scores = pool.grade([HANGING[0], right, HANGING[1], right, HANGING[0], right])
     assert [s.reason for s in scores[::2]] == ["timeout"] * 3
     assert [s.value for s in scores[1::2]] == [1.0] * 3
     assert len(pool.pids) <= 2
-    assert [s.value for s in pool.grade(RIGHT[:4])] == [1.0] * 4, "capacity is back"
-    pool.close()
+    assert [s.value for s in pool.grade([right] * 4)] == [1.0] * 4, "capacity is back"
+
+
+def test_what_a_verifier_does_to_its_process_is_said(hostile):
+    pool = hostile(workers=1, timeout=20, memory=400)
+    asked = [("4", text) for text in ("fill", "exit", "nest", "raise", "4", "5")]
+    assert [(s.value, s.reason) for s in pool.grade(asked)] == [
+        (None, "memory"),
+        (None, "error: the process ended"),
+        (None, "parse: too deeply nested"),
+        (None, "error: ZeroDivisionError"),
+        (1.0, None),
+        (0.0, None),
+    ]
 
 
 def test_deep_nesting_does_no_harm(pool):
@@ -138,29 +167,21 @@ def test_an_abandoned_batch_leaves_nothing_to_the_next(monkeypatch):
     pool.close()
 
 
-def test_memory_is_limited():
-    """A gold of nested powers that fit the clock but not 300 MiB."""
-    pool = VerifierPool("math", workers=1, timeout=20, memory=400)
-    scores = pool.grade([("4", r"\boxed{10^{10^{9.5}}}"), ("4", r"\boxed{4}")])
-    assert scores[0].value is None or scores[0].value == 0
-    assert scores[1].value == 1
-    pool.close()
-
-
 def test_workers_that_cannot_start_are_an_error():
-    pool = VerifierPool("no-such-verifier", workers=1)
-    with pytest.raises(ConfigError, match="do not start"):
-        pool.grade([("4", "4")])
+    for name in ("no-such-verifier", "no_such_module:verify"):
+        with pytest.raises(ConfigError, match="do not start"):
+            VerifierPool(name, workers=1).grade([("4", "4")])
 
 
-def test_workers_leave_with_a_parent_that_is_killed(tmp_path):
+def test_workers_leave_with_a_parent_that_is_killed(monkeypatch):
     """Also one that hangs in an answer."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     script = (
         "from rekindle.rewards.workers import VerifierPool\n"
-        "pool = VerifierPool('math', workers=1, timeout=60)\n"
+        "pool = VerifierPool('stand_ins:hostile', workers=1, timeout=60)\n"
         "pool.grade([('4', '4')])\n"
         "print(pool.pids[0], flush=True)\n"
-        f"pool.grade([('4', {HANGS!r})])\n"
+        "pool.grade([('4', 'loop')])\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     worker = int(parent.stdout.readline())
@@ -179,22 +200,24 @@ def test_workers_leave_with_a_parent_that_is_killed(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_thousand_hostile_answers_leave_the_run_alive_and_its_memory_flat():
-    items = (BOMBS + DEEP + WRONG + RIGHT) * 56
-    pool = VerifierPool("math", timeout=0.5)
-    pool.grade(items[:100])
+def test_a_thousand_hostile_answers_leave_the_run_alive_and_its_memory_flat(hostile):
+    """Texts of a million characters among them: requests are written one at a time."""
+    long = ("4", "x" * 1_000_000)
+    items = [*HANGING, ("4", "4"), ("4", "nest"), long, ("4", "raise"), ("4", "exit")] * 150
+    pool = hostile(timeout=0.3)
+    pool.grade(items[:70])
     before = int(Path("/proc/self/statm").read_text().split()[1])
     scores = pool.grade(items[:1000])
     after = int(Path("/proc/self/statm").read_text().split()[1])
     assert (after - before) * os.sysconf("SC_PAGE_SIZE") < 50 * 2**20
-    for item, score in zip(items, scores, strict=False):
-        if item in RIGHT:
-            assert score.value == 1 or score.reason == "timeout"
-        elif item in WRONG:
-            assert score.value == 0 or score.reason == "timeout"
-        elif item in BOMBS:
-            assert score.reason == "timeout"
-    pool.close()
+    expected = {"loop": "timeout", "sleep": "timeout", "nest": "parse: too deeply nested"}
+    for (_, text), score in zip(items, scores, strict=False):
+        if text in ("4", long[1]):
+            assert score.value == float(text == "4") or score.reason == "timeout"
+        elif text in expected:
+            assert score.reason == expected[text]
+        else:
+            assert (score.reason or "").startswith("error: ")
 
 
 # --- where users meet it
@@ -237,8 +260,22 @@ def test_a_task_grades_through_the_pool(tmp_path):
         name="jsonl", path=str(tmp_path / "d.jsonl"), verifier="math", timeout=3.0, workers=2
     )
     problems = task.problems("train", count=3, seed=0)
-    texts = [r"\boxed{0.5}", r"\boxed{2}", HANGS]
+    texts = [r"\boxed{0.5}", r"\boxed{2}", r"\boxed{\sqrt{1/4}}"]
     scores = task.grade_many(list(zip(problems, texts, strict=True)))
-    assert [(s.value, s.reason) for s in scores] == [(1, None), (0, None), (None, "timeout")]
+    assert [(s.value, s.reason) for s in scores] == [(1, None), (0, None), (1, None)]
     with pytest.raises(ConfigError, match=r"task.timeout has no effect"):
         load_task(name="jsonl", path=str(tmp_path / "d.jsonl"), timeout=1.0)
+
+
+def test_a_task_grades_within_its_time(hostile, tmp_path, monkeypatch):
+    hostile()  # its verifier can be imported
+    write(tmp_path / "d.jsonl", [{"prompt": f"p{i}", "answer": "4"} for i in range(30)])
+    task = load_task(name="jsonl", path=str(tmp_path / "d.jsonl"), verifier="math", timeout=0.5)
+    monkeypatch.setattr("rekindle.tasks.rows.POOLED", ("stand_ins:hostile",))
+    task = replace(task, verifier="stand_ins:hostile")
+    asked = list(zip(task.problems("train", count=3, seed=0), ("4", "5", "sleep"), strict=True))
+    assert [(s.value, s.reason) for s in task.grade_many(asked)] == [
+        (1, None),
+        (0, None),
+        (None, "timeout"),
+    ]

@@ -29,6 +29,19 @@ def test_a_run_gives_its_rounds_and_group_shares(tmp_path):
         read_baseline(tmp_path)
 
 
+def test_what_an_older_run_did_not_log_is_missing_and_not_0(tmp_path):
+    new = {"groups/tied": 0.25, "groups/no_signal": 0.75}
+    steps = [{"step": i, "groups/all_wrong": 0.5} | (new if i > 1 else {}) for i in (1, 2)]
+    write_jsonl(tmp_path / "metrics.jsonl", steps[:1])
+    assert {r.name for r in read_baseline(tmp_path).groups} == {
+        "run/all_wrong_first",
+        "run/all_wrong_last",
+    }
+    write_jsonl(tmp_path / "metrics.jsonl", steps)
+    rows = {r.name: r.value for r in read_baseline(tmp_path).groups}
+    assert (rows["run/tied_first"], rows["run/no_signal_last"]) == (0.25, 0.75)
+
+
 def evaluation(step, right):
     """An evaluation with the first `right` problems answered rightly."""
     cell = {"value": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n": 400}

@@ -106,6 +106,35 @@ def test_equal_partial_scores_are_no_mixed_group():
     assert (found.state, found.health, found.remedy) == ("tied", "out", None)
     assert row(found, "tied").value == 1
     assert row(found, "mixed").value == 0
+    assert row(found, "no_signal").value == 1
+    assert "1 [0.963, 1] tied" in found.verdict
+
+
+def test_the_four_classes_of_groups_add_up_and_only_the_mixed_have_a_signal():
+    kinds = ([0.0] * 8, [1.0] * 8, [0.7] * 8, [0.01] * 4 + [0.7] * 4)
+    found = group_finding(np.array([kind for kind in kinds for _ in range(25)]))
+    shares = {name: row(found, name).value for name in ("all_wrong", "all_right", "tied", "mixed")}
+    assert shares == dict.fromkeys(shares, 0.25)
+    assert row(found, "no_signal").value == 0.75
+    halves = group_finding(np.array([kinds[3]] * 25), size=4)  # 2 C(4, 4) of C(8, 4) are equal
+    assert row(halves, "tied").value == pytest.approx(2 / 70)
+    assert "tied" not in group_finding(np.array([kinds[0], kinds[1]] * 25)).verdict
+
+
+def test_mostly_equal_scores_of_several_kinds_have_no_signal():
+    """None of them is most groups, together they are."""
+    kinds = [[0.0] * 8] * 4 + [[1.0] * 8] * 3 + [[0.7] * 8] * 3
+    assert group_finding(np.array(kinds * 20)).state == "tied"
+
+
+def test_a_missing_score_may_be_the_partial_one_of_the_others():
+    scores = np.full((100, 4), 0.7)
+    scores[:, 3] = NAN
+    tied = row(group_finding(scores, size=4), "tied")
+    assert math.isnan(tied.value)
+    assert (tied.ci_low, tied.ci_high) == (0, 1)
+    scores[:, 2] = 0.0
+    assert row(group_finding(scores, size=4), "tied").ci_high < 0.1
 
 
 def test_missing_scores_bound_the_shares_both_ways():

@@ -68,7 +68,7 @@ def test_one_of_many_small_levels_is_not_out_by_chance():
 
 def test_shares_without_a_score_are_undefined():
     found = group_finding(np.full((10, 8), NAN))
-    for name in ("all_wrong", "mixed", "tied", "all_right"):
+    for name in ("all_wrong", "mixed", "tied", "all_right", "no_signal"):
         share = row(found, name)
         assert math.isnan(share.value)
         assert (share.ci_low, share.ci_high) == (0, 1)

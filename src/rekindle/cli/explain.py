@@ -7,15 +7,17 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 import typer
 
-from rekindle.cli.options import Set, ThoughtOpen
-from rekindle.cli.rows import SourceRow, read_rows, write_columns
+from rekindle.cli.options import Overwrite, Set, ThoughtOpen
+from rekindle.cli.rows import SourceRow, read_rows, rows_file, write_columns
 from rekindle.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from rekindle.engine.config import Section
 
 S = TypeVar("S", bound="Section")
@@ -38,13 +40,18 @@ def explain_advantages(
     input: Annotated[Path, typer.Option(help="JSONL rows: group, correct, ...")],
     output: Annotated[Path, typer.Option(help="The rows with reward and advantage.")],
     sets: Set = None,
+    right: Annotated[
+        float | None,
+        typer.Option(help="The 'correct' that is right; default: the larger of two values, or 1."),
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compute rewards, advantages, penalties and weights of your rows, as training does."""
     import torch
 
     from rekindle.engine.config import SampleConfig
     from rekindle.methods.catalog import find_method, method_module, methods_of
-    from rekindle.ops.groups import ScoredRows
+    from rekindle.ops.groups import ScoredRows, classify_rows, group_rows
 
     known = methods_of("group")
     if method not in known:
@@ -54,19 +61,24 @@ def explain_advantages(
     module, section = method_module(method), find_method(method).section
     config = _configured(module.PRESETS[method], section, sets)
     module.check(config, SampleConfig())
+    out = rows_file(output, input, overwrite=overwrite)
     rows = read_rows(input)
     numbers = {
         f"{name}_N": torch.tensor([read(row) for row in rows], dtype=torch.float64)
         for name, read in _ANSWER_NUMBERS.items()
     }
-    credit = module.credit(ScoredRows(group=[_group(row) for row in rows], **numbers), config)
+    keys = [_group(row) for row in rows]
+    correct = _correct(rows, right)
+    credit = module.credit(ScoredRows(group=keys, correct_N=correct.score_N, **numbers), config)
+    grouping = group_rows(keys)
+    total_PG = grouping.gather(credit.reward_N)
     columns = {
         "reward": credit.reward_N.tolist(),
         "advantage": credit.advantage_N.tolist(),
-        "group_class": credit.group_class_N,
+        "group_class": classify_rows(correct.verdict_N, grouping, total_PG),
         **{name: column.tolist() for name, column in credit.columns.items()},
     }
-    write_columns(output, rows, columns)
+    write_columns(out, rows, columns)
 
 
 @app.command("answer")
@@ -108,6 +120,7 @@ def explain_curriculum(
     input: Annotated[Path, typer.Option(help="JSONL rows: id, entropy_weak, entropy_strong.")],
     output: Annotated[Path, typer.Option(help="The rows with weight and class.")],
     sets: Set = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compute WMSS's sampling weights of your rows: --set mode=paper|code, alpha, beta, gamma."""
     import torch
@@ -115,13 +128,14 @@ def explain_curriculum(
     from rekindle.methods.wmss.curriculum import CurriculumConfig, curriculum
 
     settings = _configured(CurriculumConfig(), "wmss", sets, _CURRICULUM_SETTINGS)
+    out = rows_file(output, input, overwrite=overwrite)
     rows = read_rows(input)
     weak, strong = (
         torch.tensor([_entropy(row, name) for row in rows], dtype=torch.float64)
         for name in ("entropy_weak", "entropy_strong")
     )
     weighed = curriculum(weak, strong, settings)
-    write_columns(output, rows, {"weight": weighed.weight_N.tolist(), "class": weighed.class_N})
+    write_columns(out, rows, {"weight": weighed.weight_N.tolist(), "class": weighed.class_N})
 
 
 @app.command("pairs")
@@ -130,9 +144,9 @@ def explain_pairs(
     input: Annotated[Path, typer.Option(help="JSONL rows of answers, in the method's format.")],
     output: Annotated[Path, typer.Option(help="The JSONL file of pairs to write.")],
     sets: Set = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make the pairs that training would make of your answers; say what is skipped, and why."""
-    from rekindle.files import write_jsonl
     from rekindle.methods.catalog import METHODS, find_method, method_module
 
     makers = [name for name, row in METHODS.items() if row.makes_pairs]
@@ -140,12 +154,13 @@ def explain_pairs(
         raise ConfigError(f"method '{method}' makes no pairs", fix=did_you_mean(method, makers))
     module, section = method_module(method), find_method(method).section
     config = _configured(module.PRESETS[method], section, sets, _PAIR_SETTINGS[section])
+    out = rows_file(output, input, overwrite=overwrite)
     rows = read_rows(input)
     for row in rows:
         if row.columns.get("id") is None:
             raise DataError(f"{row.where} has no 'id'", got=row.columns, wanted="a name of its own")
     pairs, skipped = module.explain_pairs([row.columns for row in rows], config)
-    write_jsonl(output, pairs)
+    out.write_jsonl(pairs)
     typer.echo(f"{len(rows)} rows, {len(pairs)} written", err=True)
     for reason, times in skipped.most_common():
         typer.echo(f"  skipped {times}: {reason}", err=True)
@@ -177,23 +192,47 @@ def _group(row: SourceRow) -> str:
     return str(group)
 
 
-def _correct(row: SourceRow) -> float:
-    if "correct" not in row.columns:
-        raise DataError(
-            f"{row.where} has no 'correct'",
-            got=row.columns,
-            wanted="0, 1, or null for a score that is missing",
+class _Correct(NamedTuple):
+    score_N: Tensor  # 0 to 1, what formulas read
+    verdict_N: Tensor  # what classes are read from
+
+
+def _correct(rows: Sequence[SourceRow], right: float | None) -> _Correct:
+    """The column `correct`; two values, or those that --right tells apart, are wrong and right."""
+    import torch
+
+    from rekindle.ops.groups import read_verdicts
+
+    for row in rows:
+        if "correct" not in row.columns:
+            raise DataError(
+                f"{row.where} has no 'correct'",
+                got=row.columns,
+                wanted="0, 1, or null for a score that is missing",
+            )
+    values = [row.number("correct") for row in rows]
+    score_N = torch.tensor(values, dtype=torch.float64)
+    known = {value for value in values if not math.isnan(value)}
+    if right is not None and (not math.isfinite(right) or (len(known) > 1 and right not in known)):
+        raise ConfigError(
+            "no row has the 'correct' of --right",
+            got=right,
+            wanted=f"one of its values: {', '.join(f'{value:g}' for value in sorted(known)[:9])}",
+            why="all answers would be wrong",
         )
-    value = row.number("correct")
-    if value < 0 or value > 1:
+    verdict_N = read_verdicts(score_N, right=right)
+    outside = [i for i, value in enumerate(values) if value < 0 or value > 1]
+    if right is None and not outside:
+        return _Correct(score_N, verdict_N)
+    if right is None and len(known) != 2:
         raise DataError(
-            f"{row.where}: 'correct' is out of range",
-            got=row.columns["correct"],
-            wanted="0 to 1",
-            why="the classes all_wrong and all_right are read from it; -1 would count as mixed",
-            fix="map wrong to 0 and right to 1",
+            f"{rows[outside[0]].where}: 'correct' is out of range",
+            got=rows[outside[0]].columns["correct"],
+            wanted="0 to 1, or a column of two values, of which the larger is right",
+            why="the classes all_wrong and all_right are read from it",
+            fix="say which value is right (--right 1), or map wrong to 0 and right to 1",
         )
-    return value
+    return _Correct(verdict_N, verdict_N)
 
 
 def _num_tokens(row: SourceRow) -> float:
@@ -205,7 +244,6 @@ def _num_tokens(row: SourceRow) -> float:
 
 
 _ANSWER_NUMBERS = {
-    "correct": _correct,
     "rm_score": lambda row: row.number("rm_score"),
     "sum_logprob": lambda row: row.number("sum_logprob"),
     "num_tokens": _num_tokens,

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rekindle import testbed
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.device import pick_device
+from rekindle.engine.integrity import located
 from rekindle.engine.loading import check_loaded, not_loaded, special_ids
 from rekindle.errors import ConfigError, DataError, ModelError
 from rekindle.ops.logprobs import TokenScores, chunked_token_scores, token_scores
@@ -53,7 +53,7 @@ class Policy:
             ModelError: it does not exist, has no usable end token, pads with its end token, or its
                 tokenizer has ids that the model lacks.
         """
-        source = testbed.located(config.name)
+        source = located(config.name)
         # Loaded here: transformers takes seconds to import.
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging

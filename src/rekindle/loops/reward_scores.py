@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rekindle import testbed
 from rekindle.engine.config import RewardConfig
 from rekindle.engine.device import Group, pick_device
+from rekindle.engine.integrity import located
 from rekindle.errors import ConfigError, RewardFunctionError, ServerError
 from rekindle.loops.rollouts import AnswerRow, Grade, column, refuse_too_many_missing
 from rekindle.ops.ranking import auc, group_auc
@@ -157,7 +157,7 @@ def open_scorer(config: RewardConfig, task: Task, *, device: str = "auto") -> Sc
     if config.model is None:
         return None
     head = ScalarHead.load(
-        testbed.located(config.model),
+        located(config.model),
         device=pick_device(device),
         dtype=config.dtype,
         **config.model_dump(include={"revision", "batch_tokens", "trust_remote_code"}),

@@ -18,7 +18,14 @@ from torch import Tensor
 from rekindle.engine.batch import Batch, count, pack
 from rekindle.engine.device import Group
 from rekindle.errors import TrainingError
-from rekindle.ops.groups import Credit, ScoredRows, classify, group_rows
+from rekindle.ops.groups import (
+    SCORED_CLASSES,
+    Credit,
+    ScoredRows,
+    classify,
+    group_rows,
+    is_tied,
+)
 from rekindle.records import Problem, Rollout, Score
 
 SampleRow = dict[str, int | float | str | dict[str, float | None] | None]  # of samples.jsonl
@@ -99,7 +106,7 @@ class Collected:
         return out
 
     def mixed_groups(self) -> list[int]:
-        """The groups in which some answers are right and some wrong."""
+        """The groups in which the verifier scores some answers above others."""
         grouping = group_rows(self.rows.group)
         classes = classify(grouping.gather(self.rows.correct_N))
         return [
@@ -257,11 +264,18 @@ def _spread(groups: Sequence[int], limit: int) -> list[int]:
 
 
 def reward_metrics(rows: ScoredRows, credit: Credit) -> dict[str, float]:
-    """Mean score and reward, and the shares of group classes; nan where nothing was scored."""
-    classes = Counter(classify(group_rows(rows.group).gather(rows.correct_N)))
-    size_N = credit.advantage_N.abs()
+    """Mean score and reward, and the shares of group classes; nan where nothing was scored.
+
+    `groups/no_signal` counts the groups with a score in which no two rewards differ, whatever their
+    class.
+    """
+    grouping = group_rows(rows.group)
     names = credit.group_class_N
-    groups = sum(classes.values())
+    class_P = [names[row] for row in grouping.row_PG[:, :1].flatten().tolist()]
+    classes, groups = Counter(class_P), len(class_P)
+    tied_P = is_tied(grouping.gather(credit.reward_N)).tolist()
+    silent = sum(t for t, name in zip(tied_P, class_P, strict=True) if name != "missing")
+    size_N = credit.advantage_N.abs()
     valid_N = ~credit.reward_N.isnan()
     reward_N = credit.reward_N[valid_N]
     return {
@@ -272,12 +286,13 @@ def reward_metrics(rows: ScoredRows, credit: Credit) -> dict[str, float]:
         "advantage/abs": float(size_N.mean()) if len(valid_N) else torch.nan,
         **{
             f"advantage/share_{name}": _share(size_N, [n == name for n in names])
-            for name in ("all_wrong", "mixed", "all_right")
+            for name in SCORED_CLASSES
         },
         **{
             f"groups/{name}": classes[name] / groups if groups else torch.nan
-            for name in ("all_wrong", "mixed", "all_right", "missing")
+            for name in (*SCORED_CLASSES, "missing")
         },
+        "groups/no_signal": silent / groups if groups else torch.nan,
     }
 
 

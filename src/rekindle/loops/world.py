@@ -152,8 +152,8 @@ class World:
     def collect(self, state: TrainState, *, samples: int, extra_rollouts: float = 0.0) -> Collected:
         """Sample `samples` answers to each of a step's problems and score them.
 
-        With `extra_rollouts` (DAPO's dynamic sampling) only mixed groups are kept, and more
-        problems are drawn until a step's worth of groups is mixed or the budget is spent. A reward
+        With `extra_rollouts` (DAPO's dynamic sampling) only groups of different scores are kept,
+        and more problems are drawn until these are a step's worth or the budget is spent. A reward
         that fails leaves a checkpoint of the last step: call it before the step's update.
         """
         scalars, rngs = dict(state.scalars), rng_state()

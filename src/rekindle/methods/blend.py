@@ -79,7 +79,7 @@ def credit(rows: ScoredRows, config: "Config") -> Credit:
     return Credit(
         reward_N=grouping.scatter(reward_PG),
         advantage_N=grouping.scatter(scale(reward_PG)),
-        group_class_N=groups.classify_rows(rows.correct_N, grouping),
+        group_class_N=groups.classify_rows(rows.correct_N, grouping, reward_PG),
         columns={},
     )
 

@@ -18,11 +18,13 @@ What we changed or left out, and why:
 * beta defaults to 0 (DeepSeekMath: 0.04): DAPO and Dr. GRPO drop the term, as does TRL's default.
   Answers of groups without signal then have gradient exactly 0 and are not sent through the model.
 * A missing score takes its answer out of the group, and gives it advantage 0.
-* DAPO's dynamic sampling has a budget (`extra_rollouts`); once it is spent, the step trains on the
-  mixed groups that there are. Its overlong filter is left out for the soft penalty.
+* DAPO's dynamic sampling goes by the verifier's scores, before any penalty on length: groups in
+  which they are all equal, partial scores too, are left out. It has a budget (`extra_rollouts`);
+  once that is spent, the step trains on the groups that there are. Its overlong filter is left out
+  for the soft penalty.
 * RLOO is written with the token ratio, which is 1 when each batch is used once: the same gradient.
 
-Known failure modes: groups all wrong or all right give nothing (watch `groups/*`); pass@k falls
+Known failure modes: groups of equal rewards give nothing (watch `groups/no_signal`); pass@k falls
 while pass@1 rises, as entropy goes; std scaling blows up the smallest differences of graded scores.
 """
 
@@ -71,11 +73,11 @@ def credit(rows: ScoredRows, config: "Config", *, max_tokens: int | None = None)
         buffer = round(config.overlong * max_tokens)
         reward_N = reward_N + soft_overlong(rows.num_tokens_N, max_tokens=max_tokens, buffer=buffer)
     grouping = groups.group_rows(rows.group)
-    advantage_PG = _ADVANTAGES[config.scale](grouping.gather(reward_N))
+    reward_PG = grouping.gather(reward_N)
     return Credit(
         reward_N=reward_N,
-        advantage_N=grouping.scatter(advantage_PG),
-        group_class_N=groups.classify_rows(rows.correct_N, grouping),
+        advantage_N=grouping.scatter(_ADVANTAGES[config.scale](reward_PG)),
+        group_class_N=groups.classify_rows(rows.correct_N, grouping, reward_PG),
         columns={},
     )
 

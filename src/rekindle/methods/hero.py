@@ -162,7 +162,7 @@ def credit(rows: ScoredRows, config: "Config", *, sigma_mean: float | None = Non
     return Credit(
         reward_N=grouping.scatter(reward_PG),
         advantage_N=grouping.scatter(advantage_PG),
-        group_class_N=groups.classify_rows(rows.correct_N, grouping),
+        group_class_N=groups.classify_rows(rows.correct_N, grouping, reward_PG),
         columns={
             "weight": grouping.scatter(weight_P1.expand_as(reward_PG)),
             "flat": grouping.scatter(bands.flat_PG.double()),

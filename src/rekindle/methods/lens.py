@@ -126,7 +126,7 @@ def credit(rows: ScoredRows, config: "Config") -> Credit:
     return Credit(
         reward_N=grouping.scatter(reward_PG),
         advantage_N=grouping.scatter(torch.where(negative_P1, config.alpha * centred_PG, mixed_PG)),
-        group_class_N=groups.classify_rows(rows.correct_N, grouping),
+        group_class_N=groups.classify_rows(rows.correct_N, grouping, reward_PG),
         columns={"penalty": grouping.scatter(penalty_PG * (correct_PG < 1))},
     )
 
@@ -175,7 +175,8 @@ class Config(StepConfig):
     )
     scale: Literal["std", "none"] = Field(default="std", description="of mixed groups, eq. 2")
     on: Literal["both", "negative", "mixed"] = Field(
-        default="both", description="groups with penalties (table 2)"
+        default="both",
+        description="groups with penalties (table 2): all wrong, the others, or both",
     )
     penalty: Literal["confidence", "uniform", "shuffled"] = Field(
         default="confidence", description="the others are controls of the same size"

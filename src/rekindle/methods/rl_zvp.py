@@ -14,7 +14,8 @@ same. Axes: P problems, G answers a problem, N = P * G rows, B sequences, T toke
 What we changed or left out, and why:
 * A row's advantage is a or -a and a factor at each token carries the entropy, so that
   `explain advantages`, which knows no tokens, shows the former.
-* A missing score takes its answer out of the group.
+* A missing score takes its answer out of the group. A group of equal partial scores is neither
+  right nor wrong: its sign is 0 and its advantage GRPO's, which is 0.
 
 Known failure modes: `a` above 0.1 lets zero-variance groups lead (0.05 and 0.30 hurt in table 6).
 """

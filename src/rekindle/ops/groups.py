@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-GroupClass = Literal["all_wrong", "mixed", "all_right", "missing"]
-_CLASSES: dict[frozenset[float], GroupClass] = {  # by the scores that occur
+GroupClass = Literal["all_wrong", "tied", "mixed", "all_right", "missing"]
+SCORED_CLASSES: tuple[GroupClass, ...] = ("all_wrong", "tied", "mixed", "all_right")
+_OF_VERDICTS: dict[frozenset[float], GroupClass] = {  # by the scores that occur
     frozenset(): "missing",
     frozenset({0.0}): "all_wrong",
     frozenset({1.0}): "all_right",
@@ -72,9 +73,14 @@ def group_rows(keys: Sequence[Hashable]) -> Grouping:
     return Grouping(row_PG=row_PG, keys=tuple(members))
 
 
-def classify_rows(correct_N: Float[Tensor, " N"], grouping: Grouping) -> list[GroupClass]:
-    """The class of each row's group."""
-    groups = zip(grouping.row_PG.tolist(), classify(grouping.gather(correct_N)), strict=True)
+def classify_rows(
+    correct_N: Float[Tensor, " N"],
+    grouping: Grouping,
+    total_PG: Float[Tensor, "P G"] | None = None,
+) -> list[GroupClass]:
+    """The class of each row's group, see `classify`."""
+    classes = classify(grouping.gather(correct_N), total_PG)
+    groups = zip(grouping.row_PG.tolist(), classes, strict=True)
     class_of = {row: name for rows, name in groups for row in rows}
     return [class_of[row] for row in range(len(correct_N))]
 
@@ -106,9 +112,43 @@ def is_tied(score_PG: Float[Tensor, "P G"]) -> Bool[Tensor, " P"]:
     return highest_P <= lowest_P
 
 
-def classify(correct_PG: Float[Tensor, "P G"]) -> list[GroupClass]:
-    """all_wrong (every valid score 0), all_right (each 1), missing (none valid), else mixed."""
-    return [_CLASSES.get(frozenset(row[~row.isnan()].tolist()), "mixed") for row in correct_PG]
+def classify(
+    correct_PG: Float[Tensor, "P G"], total_PG: Float[Tensor, "P G"] | None = None
+) -> list[GroupClass]:
+    """The class of each group: by its verdicts first, then by whether there is a difference.
+
+        missing     no valid verdict
+        all_wrong   every valid verdict is 0, whatever the totals
+        all_right   every valid verdict is 1, whatever the totals
+        tied        otherwise, no two valid totals differ (partial scores that are equal)
+        mixed       the rest
+
+    Args:
+        correct_PG: the verifier's scores; nan is missing.
+        total_PG: what the method compares, nan where an answer is left out; None: the scores.
+    """
+    tied_P = is_tied(correct_PG if total_PG is None else total_PG).tolist()
+    return [
+        _OF_VERDICTS.get(frozenset(row[~row.isnan()].tolist()), "tied" if tied else "mixed")
+        for row, tied in zip(correct_PG, tied_P, strict=True)
+    ]
+
+
+def read_verdicts(
+    value_N: Float[Tensor, " N"], *, right: float | None = None
+) -> Float[Tensor, " N"]:
+    """The scores of a file as verdicts: 1 is right, 0 is wrong, nan is missing.
+
+    Args:
+        value_N: the column.
+        right: the value that is right; any other is wrong. None: of two values that occur the
+            larger; of one value, or more than two, the scores as they are.
+    """
+    values = sorted(set(value_N[~value_N.isnan()].tolist()))
+    if right is None and len(values) != 2:
+        return value_N
+    right_N = (value_N == (values[-1] if right is None else right)).to(value_N.dtype)
+    return right_N.masked_fill(value_N.isnan(), torch.nan)
 
 
 def _count(score_PG: Tensor) -> Tensor:

@@ -46,10 +46,12 @@ _BEFORE = "datum.when == 'before'"
 _APART, _SPREAD = 0.07, 0.24  # of points at one k: between two, and between the first and the last
 GROUP_CLASSES = {
     "all_wrong": "all wrong",
+    "tied": "tied",
     "mixed": "mixed",
     "all_right": "all right",
     "missing": "missing",
 }
+NO_SIGNAL = {"no_signal": "equal rewards"}
 
 
 def learning_curve(
@@ -260,8 +262,13 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
     if not wide:
         return None
     first, last = wide[0], wide[-1]
+    logged = {  # older runs know neither tied groups nor those of equal rewards
+        name: label
+        for name, label in (GROUP_CLASSES | NO_SIGNAL).items()
+        if any(row[name] is not None for row in wide)
+    }
     fold: Sequence[Spec] = [
-        {"fold": list(GROUP_CLASSES), "as": ["class", "share"]},
+        {"fold": [name for name in logged if name in GROUP_CLASSES], "as": ["class", "share"]},
         {"filter": "indexof(classes, datum.class) >= 0"},
         {"calculate": f"indexof({list(GROUP_CLASSES)}, datum.class)", "as": "order"},
     ]
@@ -273,9 +280,7 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
     )  # fmt: skip
     looks = {name: f"var(--class-{name.replace('_', '-')})" for name in GROUP_CLASSES}
     colour = nominal("class", looks)
-    tooltip = tooltip_of(
-        step="step", **{name: f"{label}|.1%" for name, label in GROUP_CLASSES.items()}
-    )
+    tooltip = tooltip_of(step="step", **{name: f"{label}|.1%" for name, label in logged.items()})
     area: Spec = {"y": share, "color": colour, "order": {"field": "order"}}
     layers: list[Spec] = [
         {"transform": fold, **marks("area", area, opacity=0.92)},
@@ -284,7 +289,7 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
     shares = "; ".join(
         f"{label} {percent(first[name])} at step {first['step']}, {percent(last[name])} at step "
         f"{last['step']}"
-        for name, label in GROUP_CLASSES.items()
+        for name, label in logged.items()
     )
     drawing = frame(layers, {"x": step}, height=150, classes=list(GROUP_CLASSES))
     return Figure(figure_id, run.name, f"{run.name}: {shares}.", wide, drawing)
@@ -336,10 +341,10 @@ def _shares(run: RunData) -> list[dict[str, float | None]]:
     """A row a step (or bin of steps) with the share of each class, where there is any."""
     columns = {
         name: binned([(row.at, row.values.get(f"groups/{name}")) for row in run.rows])
-        for name in GROUP_CLASSES
+        for name in GROUP_CLASSES | NO_SIGNAL
     }
     wide = [
-        {"step": step} | {name: rounded(columns[name][i][1], 4) for name in GROUP_CLASSES}
+        {"step": step} | {name: rounded(column[i][1], 4) for name, column in columns.items()}
         for i, (step, _) in enumerate(columns["mixed"])
     ]
     return [row for row in wide if any(row[name] is not None for name in GROUP_CLASSES)]

@@ -69,7 +69,10 @@ class RevivedSignal:
 
 
 *SIGNALS, LABELS = shipped_table("signals", tuple[RevivedSignal, ...])
-_GROUPS = {f"groups/{key}": f"share of groups {name}" for key, name in GROUP_CLASSES.items()}
+_GROUPS = {
+    f"groups/{key}": f"share of groups {name}"
+    for key, name in {**GROUP_CLASSES, "no_signal": "with equal rewards"}.items()
+}
 _SHARES = ("right_before", "right_kept", "kept_share")
 
 

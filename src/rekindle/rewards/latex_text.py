@@ -70,7 +70,7 @@ _FRACTION = re.compile(
 _INDEX = re.compile(r"([\^_])\s{0,3}\{\s{0,9}([-+]?\d{1,20})\s{0,9}\}")  # 10^{-3}
 _BRACED = re.compile(rf"(?<![\w}}])\{{\s{{0,9}}({_PLAIN}(?:\s?/\s?{_PLAIN})?)\s{{0,9}}\}}")  # {3/4}
 _REPEATING = re.compile(r"\\(?:overline|bar|dot)\s{0,9}(?:\{(\d{1,60})\}|(\d))")
-_SLASHED = re.compile("([⁰¹²³⁴-⁹]+)[⁄/]([₀-₉]+)")  # ²⁄₃
+_SLASHED = re.compile("(?<![⁰¹²³⁴-⁹])([⁰¹²³⁴-⁹]++)[⁄/]([₀-₉]+)")  # ²⁄₃
 _ESCAPED = re.compile(r"\\([%#&_$])")
 _STARS = re.compile(r"(?<=\d)\s{0,3}\*\*\s{0,3}(?=[-+]?\d)")  # 2**3 is a power, **3** is bold
 _MARKDOWN = re.compile(r"\*\*|__|`+|(?<![\w*])\*(?=\S)|(?<=\S)\*(?![\w*])")
@@ -230,7 +230,7 @@ _SEGMENT = re.compile(
     r"\s?\{?\s?([A-Za-z]{1,4})\s?\}?$"
 )
 _EMPTY_SET = re.compile(r"\s*\\\{\s*\\\}\s*")
-_REAL_LINE = re.compile(r"\s*\(\s*-\s*\\infty\s*,\s*\+?\s*\\infty\s*\)\s*")
+_REAL_LINE = re.compile(r"\s*\(\s*-\s*\\infty\s*,\s*(?:\+\s*)?\\infty\s*\)\s*")
 _REMARK = re.compile(r"\(\s*(?:check|since|because)\b[^()]*\)|[\s,;(]\s{0,9}(?:and |but )?not\b.*")
 
 

@@ -2,8 +2,8 @@
 
 Its equality is not ours in these places, which are decided here before or after it:
 
-    containers   \\{1, 2\\} is a set, (1, 2) a tuple or an open interval, [1, 2] a closed one, `1, 2` a
-                 list without order but with repetitions; none is another; elements are compared
+    containers   \\{1, 2\\} is a set, (1, 2) a tuple or an open interval, [1, 2] a closed one, 1, 2
+                 a list without order but with repetitions; none is another; elements are compared
     texts        words and runs of letters are texts: `live` is not `evil`, TA not AT
     numbers      exact: 0.3333 is not 1/3, 3.14159 not pi; 1e3 is 1000; units, magnitudes, per cent
                  and currency as `rewards.numbers` reads them
@@ -39,6 +39,7 @@ _LOST = 15  # of them may be lost in rounding
 _MOST_DIGITS = 400  # that working one out may take
 _POINTS = ("17/23", "29/31", "41/37")  # where formulas must agree
 _ROUNDING = 15  # digits of math-verify's own comparison
+_DEEPEST = 16  # brackets within brackets; the parser takes seconds for more
 # The unknown that an answer is about: x in `x = 5`, `x < 2`, `x \in A`
 _COMMANDS = re.compile(r"\\(?:begin|end)\{[a-zA-Z]*\}|\\[a-zA-Z]+")
 # A unit behind a formula: \text{ cm}^2, \mathrm{m/s}; as plain text where it is known: 4\pi cm
@@ -64,9 +65,9 @@ def compare(gold: str, answer: str, *, evaluate: bool = True) -> Score:
     Raises:
         MissingExtraError: math-verify is not installed.
     """
+    wanted, stated = read_number(gold), read_number(answer)
     if _name_different_unknowns(gold, answer):
         return Score(0.0)
-    wanted, stated = read_number(gold), read_number(answer)
     if wanted is not None and stated is not None:
         return Score(float(same_number(stated, wanted)))
     if not have_same_unit(*(_unit_of(text) for text in (gold, answer))):
@@ -75,7 +76,7 @@ def compare(gold: str, answer: str, *, evaluate: bool = True) -> Score:
     is_bare = wanted is not None and not wanted.unit
     formula = str(wanted.value) if wanted is not None and is_bare else tidy_formula(gold)
     if not formula:
-        return Score.missing("parse: the gold answer is empty")
+        return Score.missing("parse: the gold answer cannot be read")
     return Score(float(_is_equal(formula, tidy_formula(answer), evaluate, 0)))
 
 
@@ -93,7 +94,7 @@ def _name_different_unknowns(gold: str, answer: str) -> bool:
 def _is_equal(gold: str, answer: str, evaluate: bool, depth: int) -> bool:
     if gold.replace(" ", "") == answer.replace(" ", ""):
         return True
-    if depth and _name_different_unknowns(gold, answer):
+    if _name_different_unknowns(gold, answer):
         return False
     wanted, stated = read_number(gold), read_number(answer)
     if wanted is not None and stated is not None:
@@ -270,6 +271,8 @@ def _parse_expression(side: str) -> Expression | None:
 
 def _parse(text: str) -> list[Expression]:
     """What math-verify reads: an object of sympy and the text; empty where it reads nothing."""
+    if _nesting(text) > _DEEPEST:
+        return []
     written = text.replace(ROW, "\\\\")
     return list(_math_verify().parse(f"\\boxed{{{written}}}", _reader(), parsing_timeout=None))
 
@@ -283,6 +286,14 @@ def _reader() -> list[object]:
         import_module("math_verify").LatexExtractionConfig(normalization_config=config),
         import_module("math_verify").ExprExtractionConfig(),
     ]
+
+
+def _nesting(text: str) -> int:
+    depth = deepest = 0
+    for character in text:
+        depth += (character in OPEN) - (character in CLOSE)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _sympy() -> ModuleType:

@@ -18,6 +18,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import islice
 from typing import NamedTuple
 
 from rekindle.rewards.latex_text import plain_text
@@ -28,6 +29,7 @@ _DIGITS = 400  # of a number; longer ones are compared as text
 _POWER = 200  # largest exponent that is worked out
 _POWER_BITS = 4 * _DIGITS  # of a power that is worked out
 _FACTORIAL = 100
+_MOST_NUMBERS = 20  # in a clause, and sides of an equation
 
 # --- what a number may look like
 
@@ -51,7 +53,8 @@ _VALUE = re.compile(
 _DIGIT = re.compile(r"\d")
 _STARTS = re.compile(rf"(?:[-+]\s{{0,3}})?(?:{_CURRENCY}\s{{0,3}}(?:-\s{{0,3}})?)?\.?\d")
 _TO_THE_POWER = re.compile(  # 2 to the power of 10, 2 to the 10th
-    r"(\d+) (?:raised )?to the (?:power(?: of)? (-?\d+)\b|(\d+)(?:st|nd|rd|th)(?: power)?\b)"
+    r"(?<!\d)(\d++) (?:raised )?to the "
+    r"(?:power(?: of)? (-?\d+)\b|(\d+)(?:st|nd|rd|th)(?: power)?\b)"
 )
 _MINUS = re.compile(r"\b(?:minus|negative)\s{1,3}(?=[$€£]?\.?\d)", re.IGNORECASE)
 _BARE_POINT = re.compile(r"(?<=\d)\.(?=\s+[A-Za-z°Ω])")  # 4. s
@@ -76,31 +79,35 @@ _SQUARED = re.compile(r" (?:squared|cubed)\b")
 # --- what is cut off: reasons, denials, remarks in brackets, labels of options
 
 _TAIL = re.compile(
+    r"[,;(\s](?:"
     # `7, not 8`, but no `7 is not ...`
-    r"(?:[,;(]|(?<!\bis)(?<!\bare)(?<!\bwas)(?<!\bbe)(?<!\bdo)(?<!\bdoes)(?<!\bcan)(?<!\bmay)"
-    r"(?<!\bwould)(?<!\bcould)(?<!\bshould)(?<!\bmust)(?<!\bdid)\s)\s{0,3}(?:and\s+|but\s+)?"
-    r"(?:not|never|rather than|instead of|as opposed to|unlike)\b.*"
+    r"(?:(?<=[,;(])|(?<=\s)(?<!\bis\s)(?<!\bare\s)(?<!\bwas\s)(?<!\bbe\s)(?<!\bdo\s)(?<!\bdoes\s)"
+    r"(?<!\bcan\s)(?<!\bmay\s)(?<!\bwould\s)(?<!\bcould\s)(?<!\bshould\s)(?<!\bmust\s)(?<!\bdid\s))"
+    r"\s{0,3}(?:and\s+|but\s+)?(?:not|never|rather than|instead of|as opposed to|unlike)\b.*"
     # `7, since ...`
-    r"|[,;]\s{0,3}(?:because|since|as|which|so|where|when|if|for|given|assuming|with|after|from|by|"
-    r"i\.e\.|that is|because|rounded|obtained|hence|thus|therefore|using|in which|exactly)\b.*"
-    r"|\s(?:because|since|by (?:adding|multiplying|dividing|subtracting|using|the))\b.*",
+    r"|(?<=[,;])\s{0,3}(?:because|since|as|which|so|where|when|if|for|given|assuming|with|after|"
+    r"from|by|i\.e\.|that is|rounded|obtained|hence|thus|therefore|using|in which|exactly)\b.*"
+    # `7 because ...`
+    r"|(?<=\s)(?:because|since|by (?:adding|multiplying|dividing|subtracting|using|the))\b.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _ASIDE = re.compile(
     r"\(\s{0,3}(?!mod\b|base\b|in\b|[a-zA-Z]\s*\)|hundred|thousand|million|billion)"
     r"[A-Za-z][^()]*\)"
 )
-_LABEL = re.compile(r"\s*\(?[A-Ja-j]\s?[).:]\s{0,3}(?=[-$\d])")
+_LABEL = re.compile(r"\(?[A-Ja-j]\s?[).:]\s{0,3}(?=[-$\d])")
 
 # --- what says that a text is not one number
 
 _RELATION = re.compile(r"[<>≤≥≠∈]|!=|\\(?:n?in|subset|not|cup|cap)(?![a-z])")
-_BETWEEN = re.compile(
+_BETWEEN = re.compile(  # times, dates, bases, ranges, double factorials
     r"\d\s?:\s?\d|\d\s?/\s?\d+\s?/\s?\d|\d_\d|\d\s?-\s?\d|\d!!"
-)  # times, dates, ranges, double factorials
+)
 _ENDLESS = re.compile(r"\d\.\d+\s?(?:\.\.|…)")
 # No, not, more, less, at least, at most in Chinese, Japanese and Korean
-_CJK_QUALIFIED = re.compile("[不非没沒无無未]|超[过過]|[多少大小]于|至[少多]|以[上下内內]|ない|아니|이상|이하|미만")
+_CJK_QUALIFIED = re.compile(
+    "[不非没沒无無未]|超[过過]|[多少大小]于|至[少多]|以[上下内內]|ない|아니|이상|이하|미만"
+)
 _CJK_MAGNITUDES = re.compile(r"\s?([百千万萬亿億만억천]+)")
 _APART = re.compile(r"[+*/^_<>|\\{}\[\]±√∛∜∑∏∫⌊⌋⌈⌉π∞×÷≈~∼&@#=…∪∩]")
 _ABOUT = re.compile(r"[≈~∼]\s*$")
@@ -148,9 +155,12 @@ def read_number(text: str) -> Number | None:
 
 
 def _read(text: str) -> Number | None:
-    text = _TO_THE_POWER.sub(lambda match: f"{match[1]}^{match[2] or match[3]}", text.strip())
-    text = _MINUS.sub("-", _BLANK_CARET.sub("^", text))
-    text = _BARE_POINT.sub("", text)
+    text = text.strip()
+    if " to the " in text:
+        text = _TO_THE_POWER.sub(lambda match: f"{match[1]}^{match[2] or match[3]}", text)
+    if "^" in text:
+        text = _BLANK_CARET.sub("^", text)
+    text = _BARE_POINT.sub("", _MINUS.sub("-", text))
     if _RELATION.search(text):
         return None
     return _of_equation(text) if "=" in text else _of_clause(text)
@@ -158,9 +168,9 @@ def _read(text: str) -> Number | None:
 
 def _of_equation(text: str) -> Number | None:
     """`x = 5`, `5 = x`, `3 + 4 = 7`; None where a side holds an unknown in a formula."""
-    sides = [_ASIDE.sub(" ", side).strip() for side in text.split("=")]
+    sides = [side.strip() for side in _ASIDE.sub(" ", text).split("=")]
     sides[-1] = _TAIL.sub("", sides[-1], count=1)
-    if not all(sides):
+    if not all(sides) or len(sides) > _MOST_NUMBERS:
         return None
     numbers = [None if _is_numbered_name(side) else _of_clause(side) for side in sides]
     for side, number in zip(sides, numbers, strict=True):
@@ -192,9 +202,9 @@ def _of_clause(text: str) -> Number | None:
         return read_words(text)
     if _BETWEEN.search(text) or _ENDLESS.search(text):
         return None
-    stated = list(_stated_numbers(text))
+    stated = list(islice(_stated_numbers(text), _MOST_NUMBERS + 1))
     numbers = [each.number for each in stated if each.number is not None]
-    if not numbers or len(numbers) < len(stated):
+    if not 0 < len(numbers) <= _MOST_NUMBERS or len(numbers) < len(stated):
         return None
     if any(not same_number(numbers[0], other) for other in numbers[1:]):
         return None
@@ -313,15 +323,17 @@ def _value(match: re.Match[str]) -> Fraction | None:
         return _factorial(number)
     if match["slash"] is not None:
         return _divide(number, match["slash"].replace(" ", ""))
-    exponent = int(match["ten"] or match["e"] or 0)
-    return number * Fraction(10) ** exponent if abs(exponent) <= _DIGITS else None
+    exponent = match["ten"] or match["e"]
+    return number if exponent is None else _times_ten(number, int(exponent))
 
 
 def _decimal(written: str) -> Fraction | None:
     digits = _SEPARATORS.sub("", written)
     if digits.count(".") > 1:  # 1.234.567
         digits = digits.replace(".", "")
-    return Fraction(digits) if len(digits) <= _DIGITS else None
+    if len(digits) > _DIGITS:
+        return None
+    return Fraction(digits) if "." in digits else Fraction(int(digits))
 
 
 def _repeating(before: str, digits: str) -> Fraction:
@@ -335,6 +347,10 @@ def _divide(over: Fraction, written: str) -> Fraction | None:
     if not under:
         return None
     return over / (-under if written.startswith("-") else under)
+
+
+def _times_ten(number: Fraction, exponent: int) -> Fraction | None:
+    return number * Fraction(10) ** exponent if abs(exponent) <= _DIGITS else None
 
 
 def _power(base: Fraction, exponent: int) -> Fraction | None:

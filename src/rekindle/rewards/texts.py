@@ -45,7 +45,7 @@ _NUMBER = re.compile(
 def normal_text(text: str) -> str:
     """White space folded, LaTeX's setting, quotes and edges removed, lower case."""
     folded = " ".join(plain_text(text).split())
-    return (folded.strip(_QUOTES).rstrip(_FULL_STOPS).strip(_QUOTES) or folded).lower()
+    return (_without_edges(folded) or folded).lower()
 
 
 def without_tail(answer: str) -> str:
@@ -66,9 +66,9 @@ def _is_same(wanted: str, stated: str) -> bool:
     if _NUMBER.fullmatch(wanted):
         return _NUMBER.fullmatch(stated) is not None and _value(wanted) == _value(stated)
     if " not " not in f" {wanted} ":
-        shorter = normal_text(without_tail(stated))
+        shorter = without_tail(stated)
         if shorter and shorter != stated:
-            return _is_same(wanted, shorter)
+            return _is_same(wanted, _without_edges(shorter))
     option = _SINGLE.fullmatch(wanted)
     if option is not None:
         return _option(stated) == option["letter"]
@@ -76,6 +76,10 @@ def _is_same(wanted: str, stated: str) -> bool:
         return sorted(_LETTER.findall(wanted)) == sorted(_LETTER.findall(stated))
     unlabelled = _without_label(stated)
     return unlabelled in (wanted, _without_label(wanted)) or _is_its_label(wanted, stated)
+
+
+def _without_edges(text: str) -> str:
+    return text.strip(_QUOTES).rstrip(_FULL_STOPS).strip(_QUOTES)
 
 
 def _without_article(text: str) -> str:

@@ -18,14 +18,16 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from typing import cast
 
 from rekindle.records import Score
+from rekindle.rewards.python_reward import is_place, load_reward
 from rekindle.rewards.verify import AS_READ, UNREADABLE, VERIFIERS, Settings, math
 
+Verify = Callable[[str, str, Settings], Score]
 
-def verdict(
-    verify: Callable[[str, str, Settings], Score], gold: str, text: str, settings: Settings
-) -> Score:
+
+def verdict(verify: Verify, gold: str, text: str, settings: Settings) -> Score:
     """A verdict; what cannot be read or held is missing, with the reason."""
     try:
         return verify(gold, text, settings)
@@ -37,6 +39,12 @@ def verdict(
         return Score.missing(f"error: {type(error).__name__}")
 
 
+def _verifier(name: str) -> Verify:
+    if is_place(name):
+        return cast(Verify, load_reward(name).function)
+    return math if name == "math" else VERIFIERS[name]
+
+
 def die_with_parent() -> None:
     """Let this process end when the one that started it does, even while it hangs and does not read
     the end of its input. Linux only; elsewhere it goes on."""
@@ -44,13 +52,7 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def work(
-    verify: Callable[[str, str, Settings], Score],
-    connection: socket.socket,
-    *,
-    memory: int,
-    parent: int,
-) -> None:
+def work(verify: Verify, connection: socket.socket, *, memory: int, parent: int) -> None:
     """A worker's life, after the fork: an answer to each line until the connection closes."""
     die_with_parent()
     if os.getppid() != parent:
@@ -73,10 +75,9 @@ def main() -> None:
     control = socket.socket(fileno=os.dup(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     die_with_parent()
-    verify = math if name == "math" else VERIFIERS[name]
-    verdict(
-        verify, "2", r"$\sqrt{4}$", AS_READ
-    )  # builds the parser's tables, which all workers then share
+    verify = _verifier(name)
+    # This builds the parser's tables, which all workers then share.
+    verdict(verify, "2", r"\boxed{\sqrt{4}}", AS_READ)
     gc.freeze()
     template = os.getpid()
     while True:

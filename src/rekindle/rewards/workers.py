@@ -54,7 +54,7 @@ class _WorkerProcess:
 class VerifierPool:
     """Grades (gold, text) pairs, several at once."""
 
-    verifier: str  # `exact`, `numeric` or `math`
+    verifier: str  # `exact`, `numeric`, `math`, or the `package.module:function` of one like them
     _: KW_ONLY
     workers: int | None = None  # None: two for each core, since an answer that hangs is waited for
     timeout: float = 5.0  # seconds of wall clock for one answer
@@ -79,19 +79,15 @@ class VerifierPool:
         """
         for worker in self._busy().values():
             self._end(worker)  # a call that an exception ended left it at an answer of its own
-        requests = [
-            json.dumps({"gold": gold, "text": text, "settings": read}) + "\n"
-            for (gold, text), read in zip(
-                answers, settings or [AS_READ] * len(answers), strict=True
-            )
-        ]
+        how = settings or [AS_READ] * len(answers)
         scores = [Score.missing("error")] * len(answers)
-        waiting = deque(enumerate(requests))
+        waiting = deque(enumerate(zip(answers, how, strict=True)))
         while waiting or self._busy():
             self._keep_up(len(waiting))
             for worker in self._workers:
                 if waiting and worker.item is None:
-                    worker.item, request = waiting.popleft()
+                    worker.item, ((gold, text), read) = waiting.popleft()
+                    request = json.dumps({"gold": gold, "text": text, "settings": read}) + "\n"
                     worker.deadline = time.monotonic() + self.timeout
                     with suppress(ConnectionError):  # its process ended: `_receive` sees that
                         worker.connection.sendall(request.encode())

@@ -24,6 +24,7 @@ from rekindle.evals.reading import Eval, read_eval
 from rekindle.files import read_jsonl
 from rekindle.loops.rollouts import known
 from rekindle.methods.self_rewarding.rounds import ROUNDS
+from rekindle.ops.groups import SCORED_CLASSES
 from rekindle.signals.findings import Finding, Health, Measurement, point
 from rekindle.signals.run_rounds import ONE, JudgedRound
 from rekindle.signals.texts import refusal
@@ -33,7 +34,7 @@ FEW = 8  # steps; with fewer their mean has no interval
 LEVEL_WITHIN = 0.02  # a curve is flat when the interval of its change lies within
 CURVE = ("chain_prob", "nll", "pass@1", "greedy")  # the first that was measured is judged
 _SFT = ("loss", "tokens/above_099", "mass/non_target", "entropy")
-_GROUPS = ("all_wrong", "mixed", "all_right")
+_GROUPS = (*SCORED_CLASSES, "no_signal")  # older runs know neither tied nor no_signal
 
 
 class RunTask(NamedTuple):

@@ -5,8 +5,9 @@ answers to each of P problems, for groups of G answers as training has them (K w
 
     accuracy                    the mean score
     all_wrong, all_right        shares of groups of which every score is 0; is 1
-    mixed                       share of groups whose greatest score is above the least
-    tied                        the others' complement: all scores are equal, whatever they are
+    tied                        share of groups of which every score is the same, and neither
+    mixed                       the rest: the greatest score is above the least
+    no_signal                   all wrong, all right and tied: all scores are equal
     .../expected                the same if every problem had the mean accuracy p: (1 - p)^G, p^G
     all_wrong/of_g              share of all-wrong groups of g answers
 
@@ -38,7 +39,7 @@ from rekindle.signals.findings import Advice, Finding, Measurement, Sentences, b
 from rekindle.signals.verifier_signal import Solutions
 
 GROUP = 8  # answers of a group in training, where nothing says otherwise
-MOST, MIXED = 0.5, 0.3  # all-wrong, all-right or tied: a lower bound above; healthy: of mixed
+MOST, MIXED = 0.5, 0.3  # all-wrong or all-right: a lower bound above; healthy: of mixed
 RARE = 0.1  # mixed groups; with an upper bound below, taking only these leaves next to none
 # LENS: lower bounds above. In docs/LOG.md bases with 0.05 of answers right and 0.22 of groups of
 # eight mixed lived through it; one with 0.004 right lost what it had.
@@ -113,12 +114,13 @@ def _state(groups: Shares, size: int) -> str:
         return "all-wrong"
     if groups.all_right.ci_low > MOST:
         return "all-right"
-    return "tied" if groups.tied.ci_low > 1 - MIXED else "thin"
+    return "tied" if groups.no_signal.ci_low > 1 - MIXED else "thin"
 
 
 def _shown(groups: Shares, table: Mapping[str, Measurement], solutions: Solutions | None) -> str:
     """The shares; how many lack a score; what a verifier that rejects references leaves unsaid."""
-    parts = [_SAYS.phrase("shares", size=groups.size, rows=table)]
+    tied = _SAYS.phrase("tied", rows=table) if groups.tied.value > 0 else ""
+    parts = [_SAYS.phrase("shares", size=groups.size, rows=table, tied=tied)]
     if groups.lost > MANY * groups.problems:
         parts.append(_SAYS.phrase("unscored", lost=groups.lost, problems=groups.problems))
     if solutions is not None and solutions.rejected:
@@ -175,9 +177,10 @@ def _rows(outcome_PK: Floats, groups: Shares, true_PK: Floats | None) -> list[Me
         Measurement("all_wrong", *groups.all_wrong, f"{of_size} without a right answer, share"),
         Measurement("all_wrong/expected", *none, same),
         Measurement("mixed", *groups.mixed, f"{of_size} with something to compare, share"),
-        Measurement("tied", *groups.tied, "share of groups whose scores are all equal"),
+        Measurement("tied", *groups.tied, f"{of_size} of one partial score, share"),
         Measurement("all_right", *groups.all_right, f"{of_size} without a wrong answer, share"),
         Measurement("all_right/expected", *every, same),
+        Measurement("no_signal", *groups.no_signal, f"{of_size} whose scores are all equal, share"),
         point("incomplete", groups.lost, groups.problems, "groups with a missing score"),
     ]
     for other in (g for g in SIZES if g <= samples):
@@ -216,6 +219,7 @@ class Shares(NamedTuple):
     mixed: Interval
     all_right: Interval
     tied: Interval
+    no_signal: Interval
     lost: int
     problems: int
 
@@ -231,8 +235,8 @@ class _Chance(NamedTuple):
 def shares(outcome_PK: Floats, size: int, *, level: float = LEVEL) -> Shares:
     """Shares of groups of `size` answers, `size` up to K; intervals at `level`."""
     rows = [_of_problem(row, size) for row in outcome_PK]
-    wrong, right, tied = ([row[i] for row in rows] for i in range(3))
-    mixed = [_Chance(1 - c.high, 1 - c.value, 1 - c.low) for c in tied]
+    wrong, right, tied, equal = ([row[i] for row in rows] for i in range(4))
+    mixed = [_Chance(1 - c.high, 1 - c.value, 1 - c.low) for c in equal]
     lost = int(np.isnan(outcome_PK).any(axis=1).sum())
     return Shares(
         size,
@@ -240,13 +244,14 @@ def shares(outcome_PK: Floats, size: int, *, level: float = LEVEL) -> Shares:
         mixed=_interval(mixed, level),
         all_right=_interval(right, level),
         tied=_interval(tied, level),
+        no_signal=_interval(equal, level),
         lost=lost,
         problems=len(outcome_PK),
     )
 
 
-def _of_problem(scores: Floats, size: int) -> tuple[_Chance, _Chance, _Chance]:
-    """Chances of all wrong, all right, all equal."""
+def _of_problem(scores: Floats, size: int) -> tuple[_Chance, _Chance, _Chance, _Chance]:
+    """Chances of all wrong, all right, all of one partial score, all equal."""
     known = Counter(float(score) for score in scores if not math.isnan(score))
     total, there = len(scores), sum(known.values())
     lost, ways = total - there, math.comb(len(scores), size)
@@ -255,14 +260,14 @@ def _of_problem(scores: Floats, size: int) -> tuple[_Chance, _Chance, _Chance]:
         value = seen / math.comb(there, size) if there >= size else math.nan
         return _Chance(seen / ways, value, most / ways)
 
-    def of(score: float) -> _Chance:
-        return chance(math.comb(known[score], size), math.comb(known[score] + lost, size))
+    def of(counts: Sequence[int]) -> _Chance:
+        seen = sum(math.comb(n, size) for n in counts)
+        # Most are equal when all that is missing has the commonest score, fewest when all differ.
+        top = max(counts, default=0)
+        return chance(seen, seen - math.comb(top, size) + math.comb(top + lost, size))
 
-    equal = sum(math.comb(n, size) for n in known.values())
-    # Most are equal when all that is missing has the commonest score, fewest when all differ.
-    top = max(known.values(), default=0)
-    most = equal - math.comb(top, size) + math.comb(top + lost, size)
-    return of(0.0), of(1.0), chance(equal, most)
+    partial = [n for score, n in known.items() if score not in (0.0, 1.0)]
+    return of([known[0.0]]), of([known[1.0]]), of(partial), of([*known.values()])
 
 
 def _interval(chances: list[_Chance], level: float) -> Interval:

@@ -11,7 +11,7 @@ from rekindle.engine.device import Group, process_group, seed_everything, set_th
 from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
-from rekindle.engine.rundir import check_mode
+from rekindle.engine.rundir import check_mode, refuse_lost_input
 from rekindle.engine.sampler import SamplerSource
 from rekindle.loops.evaluation import Evaluation
 from rekindle.loops.logbook import Logbook
@@ -69,9 +69,9 @@ def train(
         SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, a checkpoint written.
     """
     check_mode(mode)
-    recipe, parts = open_parts(
-        recipe_of(recipe, overrides), reward=reward, task=task, sampler=sampler, judge=judge
-    )
+    checked = recipe_of(recipe, overrides)
+    refuse_lost_input(Path(out), mode, checked.resolved(), recipe)
+    recipe, parts = open_parts(checked, reward=reward, task=task, sampler=sampler, judge=judge)
     shared = recipe.shared
     group = process_group(shared.model.device)
     given, policy = policy is not None, policy or Policy.load(shared.model)

@@ -24,7 +24,8 @@ from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import Sampler
 from rekindle.errors import ConfigError, DataError
 from rekindle.loops.rollouts import column, refuse_too_many_missing
-from rekindle.loops.stages import Fact, GeneratedRow, StageRows, Stages, hash_rows
+from rekindle.loops.stage_files import Fact
+from rekindle.loops.stages import GeneratedRow, StageRows, Stages, hash_rows
 from rekindle.loops.world import World
 from rekindle.ops.ranking import auc, group_auc
 from rekindle.records import Problem, Score
