@@ -7,8 +7,8 @@
 
 Each call replaces its own rows of results/verifiers.json. The sets: `handed` of tests/rewards/
 battery; `battery`: comparing and reading of the package; and rewardlint's cases but those that it
-calls contested. A peer sees the answer of the gold and the text; only ours are told that a text was cut
-or begins inside a thought. Each peer's code is called as its own tasks and scorers call it:
+calls contested. A peer sees the answer of the gold and the text; only ours are told that a text
+was cut or begins inside a thought. Each peer's code is called as its own tasks and scorers call it:
 
     math-verify      verify(parse(gold), parse(text))
     lm-eval gsm8k    the task's two filters, then `exact_match` with the task's settings

@@ -1,4 +1,8 @@
-"""`rekindle probe`: what a reward accepts and loses."""
+"""`rekindle probe`: what a reward accepts and loses.
+
+Exit code 0: clean; 1: a false accept, more than 5 % of the right answers lost, or a reward that
+does not tell right from wrong; 2: one that cannot be loaded or called.
+"""
 
 from __future__ import annotations
 
@@ -44,12 +48,7 @@ def probe(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Show what a reward accepts and loses, on answers whose worth is known.
-
-    The reward may be a verifier of ours, or a function as TRL, verl or plain code call it; it runs
-    in a process of its own. Exit code 0: no false accept and at most 5 % of the right answers lost;
-    1: more, or the reward does not tell right from wrong; 2: it cannot be loaded or called.
-    """
+    """Show what a reward accepts and loses, on answers whose worth is known."""
     from rekindle.rewards.degenerate import ANSWERS
     from rekindle.rewards.probe import probe as run
     from rekindle.rewards.signatures import Names

@@ -231,20 +231,26 @@ def _of_file(path: str, name: str) -> object:
 
 
 def _member(module: ModuleType, name: str, place: str) -> object:
-    """What a dotted name means in a module."""
+    """What a dotted name means in a module; some packages import a name when it is looked up."""
     value: object = module
     for part in name.split("."):
-        known = vars(value) if isinstance(value, ModuleType | type) else {}
-        if part not in known:
-            callables = [key for key, item in known.items() if callable(item)]
-            raise ConfigError(
-                f"reward '{place}' does not exist",
-                got=f"{module.__name__} has no '{part}'",
-                wanted="the name of a function in that module",
-                fix=did_you_mean(part, callables) if callables else "check the name",
-            )
-        value = getattr(value, part)
+        with Explained(functools.partial(_not_a_member, place, value, part)):
+            value = getattr(value, part)
     return value
+
+
+def _not_a_member(place: str, owner: object, part: str, error: Exception) -> ConfigError:
+    if not isinstance(error, AttributeError):
+        return _failed(place, f"python -c 'import {place.partition(':')[0]}'", error)
+    known = vars(owner) if isinstance(owner, ModuleType | type) else {}
+    callables = [key for key, item in known.items() if callable(item)]
+    module = owner.__name__ if isinstance(owner, ModuleType | type) else place
+    return ConfigError(
+        f"reward '{place}' does not exist",
+        got=f"{module} has no '{part}'",
+        wanted="the name of a function in that module",
+        fix=did_you_mean(part, callables) if callables else "check the name",
+    )
 
 
 def _not_imported(place: str, error: Exception) -> ConfigError:
