@@ -34,7 +34,7 @@ def diagnose(
     model: TestedModel,
     task: Annotated[
         str | None,
-        typer.Option(help="A task, see `rekindle tasks`, or a .jsonl file; only pairs need none."),
+        typer.Option(help="A task, see `rekindle tasks`, or its data; only pairs need none."),
     ] = None,
     weak: Annotated[
         str | None,
@@ -52,7 +52,7 @@ def diagnose(
         typer.Option(help="A stronger check: exact, numeric, math, code (a task from a file)."),
     ] = None,
     run: Annotated[Path | None, typer.Option(help="A baseline run's directory.")] = None,
-    pairs: Annotated[Path | None, typer.Option(help="JSONL: prompt, chosen, rejected.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="File of prompt, chosen, rejected.")] = None,
     signals: Annotated[
         str | None,
         typer.Option(help="Comma-separated: sft,groups,verifier,reward,pairs,agreement."),

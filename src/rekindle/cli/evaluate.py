@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: TestedModel,
-    task: Annotated[str, typer.Option(help="A task, see `rekindle tasks`, or a .jsonl file.")],
+    task: Annotated[str, typer.Option(help="A task, see `rekindle tasks`, or a file of data.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
     split: Annotated[
         str, typer.Option(help="dev or test (or train, to see how much is memorised).")

@@ -21,7 +21,7 @@ from rekindle.cli.options import (
     split_names,
 )
 from rekindle.errors import ConfigError, DataError
-from rekindle.files import read_jsonl, sha256_file, write_json, write_jsonl
+from rekindle.files import read_jsonl, write_json, write_jsonl
 from rekindle.outputs import OutputFile
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def reward_train(
     task: Annotated[str | None, typer.Option(help="Where problems and labels come from.")] = None,
     levels: Levels = None,
     loss: Annotated[str | None, typer.Option(help="correctness or bradley_terry.")] = None,
-    pairs: Annotated[Path | None, typer.Option(help="JSONL: prompt, chosen, rejected.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="File of prompt, chosen, rejected.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="Adds its answers; repeatable.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue from the newest checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing run.")] = False,
@@ -90,8 +90,9 @@ def settings(
     if model is not None:
         tree["model"]["name"] = model
     if task is not None:
-        file = task.endswith(".jsonl") or Path(task).is_dir()
-        tree["task"] = {"name": "jsonl", "path": task} if file else {"name": task}
+        from rekindle.tasks.sources import task_place
+
+        tree["task"] = task_place(task)
     if levels is not None:
         tree["task"]["levels"] = list(split_names(levels) or ())
     if loss is not None:
@@ -108,6 +109,7 @@ def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, qu
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.run import Run
     from rekindle.engine.rundir import refuse_lost_input
+    from rekindle.tasks.pairs import pairs_fingerprint
     from rekindle.training.parts import open_task
     from rekindle.training.reward_training import assess, fit
 
@@ -116,8 +118,8 @@ def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, qu
     seed_everything(config.seed, deterministic=config.device.deterministic)
     head = _head(config)
     set_threads(config.device.threads, parameters=sum(p.numel() for p in head.model.parameters()))
-    task = None if config.data.pairs is not None else open_task(config.task)
-    data = task.fingerprint() if task is not None else sha256_file(str(config.data.pairs))
+    task = None if config.data.pairs is not None else open_task(config.task, config.model)
+    data = task.fingerprint() if task is not None else pairs_fingerprint(str(config.data.pairs))
     run = Run.open(
         out,
         config=config.model_dump(mode="json"),
@@ -173,7 +175,7 @@ def run_eval(
         device=pick_device(config.model.device),
         dtype=config.model.dtype,
     )
-    task = open_task(config.task)
+    task = open_task(config.task, config.model)
     assessment = assess(head, _held_out(config, task, Policy.load(config.model)))
     if file is not None:
         file.write_json({"policy": config.model.name, "reward": reward, **assessment})

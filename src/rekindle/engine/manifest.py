@@ -65,6 +65,7 @@ class Manifest(Checkout):
     checkpoints: NotRequired[dict[str, str]]  # name -> hash of its marker
     stages: NotRequired[dict[str, str]]  # name -> hash of stage.json, or id of its run
     final: NotRequired[dict[str, FileRecord]]  # path below final/ -> file
+    data: NotRequired[list[str]]  # how the rows of data were read, and what was not
 
 
 def make_manifest(

@@ -158,6 +158,13 @@ class Run:
         finally:
             self._interrupts.restore()
 
+    def describe_data(self, notes: Sequence[str]) -> None:
+        """How the data was read: said once, and kept in the manifest."""
+        if notes and self.group.is_main:
+            self._write({**self.manifest(), "data": list(notes)})
+            for note in notes:
+                self._say(f"data: {note}")
+
     # --- training
 
     def restore(self, state: TrainState) -> TrainState:

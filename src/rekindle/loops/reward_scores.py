@@ -74,11 +74,15 @@ class Graders:
             refuse_too_many_missing(reasons, most, f"{section}.max_missing", what, fix=fix)
 
     def metrics(self, rows: Sequence[AnswerRow]) -> dict[str, float]:
-        """How the reward model's scores and the training verifier stand to the true check."""
+        """How the reward model's scores and the training verifier stand to the true check, and the
+        share of answers that the verifier cannot read, where it says so."""
         metrics = reward_model_metrics(rows) if self.scorer is not None else {}
         if self.verifier is not None:
             true = [row.true for row in rows if not math.isnan(row.true)]
             metrics["score/true"] = sum(true) / len(true) if true else math.nan
+        unreadable = [row.unreadable for row in rows if not math.isnan(row.unreadable)]
+        if unreadable:
+            metrics["score/unreadable"] = sum(unreadable) / len(unreadable)
         return metrics
 
 

@@ -32,6 +32,7 @@ from rekindle.signals.verifier_signal import (
     with_solutions,
 )
 from rekindle.tasks.brittle import BrittleVerifier
+from rekindle.tasks.gym import Gym
 from rekindle.tasks.own import Rewarded
 from rekindle.tasks.pairs import PairRow
 from rekindle.tasks.rows import Listed
@@ -312,6 +313,10 @@ def _of_answers(
             point(f"missing: {reason}", count, len(answers.pairs), "answers without a score")
             for reason, count in answers.missing.most_common(3)
         ]
+        if isinstance(given.task, Gym) and given.task.floor:
+            meaning = "score of a text that is no answer; it is not subtracted"
+            entries = min(trust.entries for trust in given.task.trust)
+            more.append(point("scorer/floor", given.task.floor, entries, meaning))
         truncated = cluster(answers.table(answers.cut).mean(axis=1))
         more.append(Measurement("truncated", *truncated, "answers that the limit cut off, share"))
         findings["groups"] = group_finding(
