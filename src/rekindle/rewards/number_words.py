@@ -21,7 +21,7 @@ _HUNDRED = 100
 _THOUSAND = 1000
 _OTHER = re.compile(r"[^A-Za-z\s,.'\"$-]")  # what no number in words has
 _SIGN = re.compile(r"(?:^|(?<=\s))-\s?(?=[a-z])")  # -five
-_APART = re.compile(r"([a-z]+)\s?[,.]\s?(?=([a-z]+))")  # twenty, five
+_APART = re.compile(r"\b([a-z]+)\s?[,.]\s?(?=([a-z]+))")  # twenty, five
 _DASH = re.compile(r"\s-|-\s")
 
 
@@ -73,8 +73,11 @@ def read_words(text: str) -> Number | None:
     names = _names_of(text)
     if not names or len(names) > _MOST_WORDS or _is_interrupted(text):
         return None
+    led = ""
     while names and names[0] in words.leading:
-        names.pop(0)
+        led = names.pop(0)
+    if led in ("a", "an") and names and names[0] in words.cardinals:  # a one
+        return None
     if names and names[0] in ("minus", "negative", "plus"):
         sign *= 1 if names.pop(0) == "plus" else -1
     if "point" in names:

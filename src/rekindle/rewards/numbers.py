@@ -56,9 +56,9 @@ _AGAIN = re.compile(  # 40% (0.4), 1/2 or 0.5
     r"|a\.k\.a\.)[,:]?\s{0,3}(?:about\s|exactly\s|simply\s|just\s)?$",
     re.IGNORECASE,
 )
-_APPLIED = re.compile(r"[A-Za-z]\(\s{0,3}$|[A-Za-zµ\u0370-\u03ff]$")  # f(7), x7
+_APPLIED = re.compile(r"[A-Za-z]\([^()]*$|[A-Za-zµ\u0370-\u03ff]$")  # f(7), x7
 _PRODUCT = re.compile(r"\d[a-zA-Z](?![a-zA-Z])")  # 2x
-_ADDED_TO = re.compile(r"([^\W\d]+)\s?[-+]\s?[$€£]?\.?\d")
+_ADDED_TO = re.compile(r"(?<![^\W\d])([^\W\d]+)\s?[-+]\s?[$€£]?\.?\d")
 _BEFORE_SIGN = frozenset(("is", "of", "was", "equals", "be", "by", "at", "to", "about", "US"))
 _ANOTHER = re.compile(r"\d[^=]*?(?:[,;]\s*(?:and\s+)?|\band\s+|\bor\s+)[^\W\d]")  # 5, tax
 
@@ -81,7 +81,7 @@ def _read(text: str) -> Number | None:
     if "(" in text:
         text = _IN_BRACKETS.sub(r"\1\2", text)
     text = _BARE_POINT.sub("", _MINUS.sub("-", text))
-    text, remarks = without_remarks(text)
+    text, remarks = without_remarks(text.lstrip("= "))
     if _RELATION.search(text):
         return None
     number = _of_equation(text.replace(":=", "=")) if "=" in text else _of_clause(text)

@@ -33,7 +33,7 @@ _REASONS = r"because|since|as(?!\s+well\b)"
 _RESULTS = r"so|hence|thus|therefore|i\.e\.,?|that is|giving|making"
 _CONDITIONS = r"where|when|if|unless|for|given|assuming|provided|with|depending"
 _OTHERS = (
-    r"which|after|from|by|using|in which|rounded|rounding|obtained|exactly|double[- ]check\w*"
+    r"which|after|from|by|using|in which|rounded|rounding|obtained|exactly|see|double[- ]check\w*"
     r"|check\w*|verified"
 )
 _CLAUSE = rf"(?:{_REASONS}|{_RESULTS}|{_CONDITIONS}|{_OTHERS})(?!\w)"
@@ -73,7 +73,7 @@ _RIGHT = (
 _NOT_RIGHT = re.compile(rf"\s*(?:(?:quite|really|exactly|necessarily)\b\s*)*(?:{_RIGHT}\b|\W*$)")
 _DENIES = re.compile(
     r"\b(?:wrong|incorrect|impossible|invalid|false|absurd|mistaken|mistake|contradict\w*|nonsense"
-    r"|too (?:large|small|big|many|few|high|low|much|little)"
+    r"|(?<!not )too (?:large|small|big|many|few|high|low|much|little)"
     rf"|(?:not|cannot|never|\w+n['’]?t) (?:be )?(?:{_RIGHT}\b|be\s*$|work|fit|make sense|satisfy))",
     re.IGNORECASE,
 )
@@ -86,14 +86,16 @@ _OTHER_VALUE = re.compile(  # 7, since n is even; 8 otherwise
     r"[;,]\s*(?:and |or |but )?[-+$]?\d[^;,]*\b(?:if|when|otherwise|else)\b", re.IGNORECASE
 )
 _RELATION = re.compile(r"[<>≤≥≠]")
+_DOUBT = re.compile(r"\s+(?:I|we|you|my|there|something)\b")  # unless I forgot a step
 _LEFT_OVER = re.compile(r"\b(?:remainder|left)\b", re.IGNORECASE)
 _UNNAMED = re.compile(r"(?<![\d.,=])(?<!=\s)(?<![\d.,=]-)\d")  # a number that is not behind `=`
 _TOTAL = re.compile(r"\b(?:total|altogether|in all|in sum)\b", re.IGNORECASE)
 _IS = re.compile(
-    r"\s*(?:(?:is|are|equals?|makes?|gives?|means|becomes)\b|(?:could|may|might|would|should|must"
+    r"\s*(?:(?:is|are|equals?|makes?|gives?|leaves?|yields?|means|becomes)\b|(?:could|may|might|would|should|must"
     r"|will|can) (?:also |then )?be\b)",
     re.IGNORECASE,
 )
+_COMPARED = re.compile(r"\b(?:less|more|fewer|than|times|of|larger|smaller|higher|lower)\b")
 _NUMBERS = re.compile(r"[-+]?\$?\d[\d,]*(?:\.\d+)?(?:\s?/\s?\d+)?%?")
 _WORDS = re.compile(r"[A-Za-z]+")
 
@@ -116,16 +118,16 @@ _QUALIFIED = re.compile(
 )
 _OPEN_ENDED = re.compile(
     r"\b(?:or|and)\s(?:more|less|fewer|above|below|over|under|up|beyond|greater|larger|higher|lower"
-    r"|smaller|so)\b|^\s?May\b"
+    r"|smaller|so)\b|\band\s(?:change|counting|a bit|some)\b|^\s?May\b"
 )
 _CHANGED = re.compile(  # (negative), repeating, remainder 2
     r"^[\s(,;]*(?:(?:(?:is|are|in|its|the)\s)?(?:negative|repeating|recurring|periodic)\W*$"
     r"|(?:with\s|and\s)?(?:an?\s|the\s)?remainder\b|(?:minus|plus|versus|vs)\b)"
-    r"|^[\s,;-]*fold\b|^\(\s?a\s?\)",  # 5-fold, 5(a)
+    r"|^[\s,;-]*(?:fold|ish)\b|^\(\s?a\s?\)|^\W*no(?:pe)?\W*$|^\s(?:is|was)\s(?:much |far |a bit )?too\b",
     re.IGNORECASE,
 )
 _SECOND = re.compile(  # or six, minus one, out of eight
-    r"^[\s,;(]*(?:(or|and|minus|plus|times|to|out of|of|over|by|vs\.?|versus|with|through"
+    r"^[\s,;(–—-]*(?:(or|and|minus|plus|times|to|out of|of|over|by|vs\.?|versus|with|through"
     r"|as well as|along with|besides|,)\s+"
     r"(?:(?:an?|the other|maybe|perhaps|possibly|even|about|only)\s+)?)?([A-Za-z]+)(?!-)",
     re.IGNORECASE,
@@ -208,8 +210,11 @@ def contradicts(remark: Remark, number: Number, read: Callable[[str], Number | N
         return same is not None and not same_number(same, number)
     if word.lower() == "which" and _DENIES.search(said[:60]):
         return True
-    if _IS.match(said) is not None and _differs(read(said), number):
-        return True
+    if _IS.match(said) is not None:
+        if "=" in said:
+            return _states_another(said, number)
+        if _COMPARED.search(said) is None and _differs(read(said), number):
+            return True
     return _is_another_total(said, number)
 
 
@@ -234,7 +239,9 @@ def _states_another(said: str, number: Number) -> bool:
 
 def _is_one_case(word: str, said: str) -> bool:
     """Whether a condition leaves room for another value, or is one of several."""
-    if word == "unless" or word == "depending" or _RELATION.search(said):
+    if word == "depending" or _RELATION.search(said):
+        return True
+    if word == "unless" and _DOUBT.match(said) is None:
         return True
     if word == "with" and (_LEFT_OVER.search(said) or _UNNAMED.search(said)):
         return True

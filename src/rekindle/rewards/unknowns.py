@@ -29,6 +29,7 @@ _ARITHMETIC = re.compile(r"[\s\d.,+*/×÷^()$%!-]*(?:[A-Za-z]{2,}(?![A-Za-z])[\s
 _FUNCTION = re.compile(
     r"\\?(?:sqrt|log(?:_\{?\d+\}?)?|ln|lg|exp|sin|cos|tan|binom)(?![a-z])|(?<=\d)°|[{}]"
 )
+_OF_NUMBERS = re.compile(r"\\?(?:gcd|lcm|max|min)\s?\(\s?-?\d+(?:\s?,\s?-?\d+){1,9}\s?\)")
 _OPERAND = re.compile(r"[-+*/×÷^]|\b(?:times|plus|minus|divided by|less|more|than)\b")
 _ATTACHED = re.compile(r"\d([A-Za-z]+)")
 
@@ -84,7 +85,7 @@ def _is_description(side: str) -> bool:
 
 def is_arithmetic(side: str) -> bool:
     """Whether a side is worked out of numbers alone; it may name their units."""
-    side = _FUNCTION.sub(" ", side)
+    side = _FUNCTION.sub(" ", _OF_NUMBERS.sub(" 1 ", side))
     if "," in side or not re.search(r"\d", side) or not _ARITHMETIC.fullmatch(side):
         return False
     words = vocabulary()
