@@ -123,7 +123,8 @@ _OPEN_ENDED = re.compile(
 _CHANGED = re.compile(  # (negative), repeating, remainder 2
     r"^[\s(,;]*(?:(?:(?:is|are|in|its|the)\s)?(?:negative|repeating|recurring|periodic)\W*$"
     r"|(?:with\s|and\s)?(?:an?\s|the\s)?remainder\b|(?:minus|plus|versus|vs)\b)"
-    r"|^[\s,;-]*(?:fold|ish)\b|^\(\s?a\s?\)|^\W*no(?:pe)?\W*$|^\s(?:is|was)\s(?:much |far |a bit )?too\b",
+    r"|^[\s,;-]*(?:fold|ish)\b|^\(\s?a\s?\)|^\W*no(?:pe)?\W*$"
+    r"|^\s(?:is|was)\s(?:much |far |a bit )?too\b",
     re.IGNORECASE,
 )
 _SECOND = re.compile(  # or six, minus one, out of eight
@@ -134,6 +135,11 @@ _SECOND = re.compile(  # or six, minus one, out of eight
 )
 _FIRST = re.compile(  # six or
     r"\b([A-Za-z]+)\s+(?:or|and|to|minus|plus|times|point|by|over|out of)\s+$", re.IGNORECASE
+)
+_OPERATED = re.compile(  # the square of 5
+    r"\b(?:square|cube|negative|opposite|multiples?|logarithm|factorial) of\s*$"
+    r"|\b(?:divisible by|plus|times)\s*$|(?:^|[\s(])!$",
+    re.IGNORECASE,
 )
 _WORD = re.compile(r"(?:[^\W\d_]|[°€£¥₹$¢])(?:[^\W\d_]|['’.])*")
 _LONE_LETTER = re.compile(r"(?<![\w'])([A-Za-zµΑ-ω])(?![\w'])")
@@ -271,6 +277,8 @@ def spoils(part: str, *, first: bool) -> bool:
     if any(name in words.spoiling or name in words.magnitudes for name in names):
         return True
     if first:
+        if _OPERATED.search(part):
+            return True
         number = _FIRST.search(part)
         return number is not None and number[1].lower() in words.cardinals
     return _names_a_second(part) or any(

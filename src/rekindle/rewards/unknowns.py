@@ -12,8 +12,10 @@ import re
 from rekindle.rewards.vocabulary import vocabulary
 
 _SYMBOL = re.compile(
-    r"(?:[∠△]\s?|\\(?:angle|triangle|measuredangle|overline|vec)\s{0,3}\{?\s{0,3}(?=[A-Za-z]))?"
-    r"(?P<name>\\?[^\W\d]{1,30})\}?'{0,3}(?:_\{?\w{1,9}\}?)?(?:\s?\((?P<of>[^()=]{0,40})\))?"
+    r"(?:m?[∠△]\s?|m?\\(?:angle|triangle|measuredangle|overline|overrightarrow|vec|bar|hat"
+    r"|tilde)\s{0,3}\{?\s{0,3}(?=[A-Za-z]))?"
+    r"(?P<name>\\?[^\W\d]{1,30})\}?[\u0300-\u036f]{0,2}'{0,3}"
+    r"(?:\^\(?-1\)?(?=\s?\())?(?:_\{?\w{1,9}\}?)?(?:\s?\((?P<of>[^()=]{0,40})\))?"
 )
 _WORDS = re.compile(r"(?:\\?[^\W\d][\w'.()-]*\s+){0,8}[^\W\d][\w'.()-]*\s{0,3}")
 _OPERATORS = re.compile(r"[-+*/^×·]")
@@ -23,6 +25,7 @@ _PARTED = re.compile(r"^(?:\w{1,2}-)*\w{0,2}$")  # x-y, x-
 _AT_LEAST = re.compile(r"\bat (?:least|most)\b|\b(?:square|cube|all|anything)\s(?:root|of|but)\b")
 _FUNCTIONS_OF = re.compile(r"[fghFGHPQpqTuv]")
 _PRODUCTS = ("xyz", "abcd", "pqrs", "mnkp", "uvw")
+
 # --- arithmetic
 
 _ARITHMETIC = re.compile(r"[\s\d.,+*/×÷^()$%!-]*(?:[A-Za-z]{2,}(?![A-Za-z])[\s\d.,+*/×÷^()$%!-]*)*")
