@@ -48,7 +48,7 @@ _NO_VERB = "".join(
 _TAIL = re.compile(
     rf"[,;(\s](?:(?:(?<=[,;(])|(?<=\s){_NO_VERB})\s{{0,3}}(?:and\s+|but\s+)?(?P<not>{_NOT})\b"
     rf"|(?<=[,;])\s{{0,3}}(?P<clause>{_CLAUSE})"
-    r"|(?<=\s)(?P<reason>because|since"
+    r"|(?<=\s)(?<![.!?]\s)(?P<reason>because|since"
     r"|by (?:adding|multiplying|dividing|subtracting|using|the))\b)",
     re.IGNORECASE,
 )
