@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from rekindle.cli.options import ThoughtOpen
-from rekindle.cli.rows import SourceRow, read_rows, write_columns
+from rekindle.cli.options import Overwrite, ThoughtOpen
+from rekindle.cli.rows import SourceRow, read_rows, rows_file, write_columns
 from rekindle.errors import ConfigError
 from rekindle.rewards.verify import AS_READ, VERSION
 
@@ -26,6 +26,7 @@ def grade(
     verifier_version: Annotated[
         int, typer.Option(help="Of exact, numeric and math; 1: before 0.2.", min=1, max=VERSION)
     ] = VERSION,
+    overwrite: Overwrite = False,
 ) -> None:
     """Check answers in processes that can be killed: 1, 0, or null with the reason.
 
@@ -40,6 +41,7 @@ def grade(
             "programs are graded as a task, by test cases", fix="rekindle eval with a .jsonl task"
         )
     check_verifier(verifier)
+    out = rows_file(output, input, overwrite=overwrite)
     rows = read_rows(input)
     answers = [(row.text("gold"), row.text("text")) for row in rows]
     pool = VerifierPool(verifier, timeout=timeout, workers=workers, memory=memory)
@@ -47,7 +49,7 @@ def grade(
     scores = pool.grade(answers, [how._replace(cut=_is_cut(row)) for row in rows])
     pool.close()
     values = [None if s.value is None else _without_fraction(s.value) for s in scores]
-    write_columns(output, rows, {"score": values, "reason": [s.reason for s in scores]})
+    write_columns(out, rows, {"score": values, "reason": [s.reason for s in scores]})
     counted = Counter("missing" if s.value is None else f"{s.value:g}" for s in scores)
     reasons = Counter(score.reason for score in scores if score.reason is not None)
     typer.echo(

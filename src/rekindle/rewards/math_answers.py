@@ -40,15 +40,16 @@ _MOST_DIGITS = 400  # that working one out may take
 _POINTS = ("17/23", "29/31", "41/37")  # where formulas must agree
 _ROUNDING = 15  # digits of math-verify's own comparison
 _DEEPEST = 16  # brackets within brackets; the parser takes seconds for more
-# The unknown that an answer is about: x in `x = 5`, `x < 2`, `x \in A`
 _COMMANDS = re.compile(r"\\(?:begin|end)\{[a-zA-Z]*\}|\\[a-zA-Z]+")
 # A unit behind a formula: \text{ cm}^2, \mathrm{m/s}; as plain text where it is known: 4\pi cm
 _UNIT = re.compile(
-    r"(?<=[\w})\]])(?:\\[,;:! ])?\s{0,3}\\(?:text|mathrm|mbox|textrm)\s?\{\s{0,3}(?P<words>(?![eid]\s?\})[A-Za-z][^{}]{0,40})\}"
+    r"(?<=[\w})\]])(?:\\[,;:! ])?\s{0,3}\\(?:text|mathrm|mbox|textrm)\s?"
+    r"\{\s{0,3}(?P<words>(?![eid]\s?\})[A-Za-z][^{}]{0,40})\}(?:\s?\^\s?\{?\d\}?)?[\s.$]*$"
+    r"|(?<=[\d}i)])\s{1,3}(?P<name>(?:square |cubic )?(?:cm|mm|km|kg|units?|meters|metres|inches|"
+    r"feet|miles|degrees|dollars|cents|seconds|minutes|hours|grams|liters|litres))"
     r"(?:\s?\^\s?\{?\d\}?)?[\s.$]*$"
-    r"|(?<=[\d}i)])\s{1,3}(?P<name>(?:square |cubic )?(?:cm|mm|km|kg|units?|meters|metres|inches|feet|"
-    r"miles|degrees|dollars|cents|seconds|minutes|hours|grams|liters|litres))(?:\s?\^\s?\{?\d\}?)?[\s.$]*$"
 )
+# The unknown that an answer is about: x in `x = 5`, `x < 2`, `x \in A`
 _UNKNOWN = re.compile(
     r"([a-zA-Z])\s?(?:=|<|>|≤|≥|\\(?:le|ge|lt|gt|in)(?:q|qslant)?(?![a-z]))[^=]*$"
 )

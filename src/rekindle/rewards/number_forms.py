@@ -18,9 +18,9 @@ from rekindle.rewards.number_words import Number, fraction_words, parse_words
 from rekindle.rewards.units import unit_behind
 from rekindle.rewards.vocabulary import vocabulary
 
-DIGITS = 400  # of a number; longer ones are compared as text
+MOST_DIGITS = 400  # of a number; longer ones are compared as text
 _POWER = 200  # largest exponent that is worked out
-_POWER_BITS = 4 * DIGITS  # of a power that is worked out
+_POWER_BITS = 4 * MOST_DIGITS  # of a power that is worked out
 _FACTORIAL = 100
 _HUNDRED = 100
 _MOST_WORDS = 12  # that go on behind a magnitude
@@ -127,7 +127,7 @@ def _stated_number(text: str, match: re.Match[str]) -> Stated:
 def _value(match: re.Match[str]) -> Fraction | None:
     """What the digits are worth; None where that is nothing, or too large to work out."""
     if match["whole"] is not None:
-        whole, over, under = (int(match[key][:DIGITS]) for key in ("whole", "over", "under"))
+        whole, over, under = (int(match[key][:MOST_DIGITS]) for key in ("whole", "over", "under"))
         return whole + Fraction(over, under) if under else None
     number = _decimal(match["number"])
     if number is None:
@@ -150,7 +150,7 @@ def _decimal(written: str) -> Fraction | None:
     digits = _SEPARATORS.sub("", written)
     if digits.count(".") > 1:  # 1.234.567
         digits = digits.replace(".", "")
-    if len(digits) > DIGITS:
+    if len(digits) > MOST_DIGITS:
         return None
     return Fraction(digits) if "." in digits else Fraction(int(digits))
 
@@ -169,7 +169,7 @@ def _divide(over: Fraction, written: str) -> Fraction | None:
 
 
 def _times_ten(number: Fraction, exponent: int) -> Fraction | None:
-    return number * Fraction(10) ** exponent if abs(exponent) <= DIGITS else None
+    return number * Fraction(10) ** exponent if abs(exponent) <= MOST_DIGITS else None
 
 
 def _power(base: Fraction, exponent: int) -> Fraction | None:

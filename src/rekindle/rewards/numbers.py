@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from rekindle.rewards.latex_text import plain_text
-from rekindle.rewards.number_forms import DIGITS, Stated, stated_numbers
+from rekindle.rewards.number_forms import MOST_DIGITS, Stated, stated_numbers
 from rekindle.rewards.number_words import Number, read_words, same_number
 from rekindle.rewards.remarks import contradicts, spoils, without_remarks
 from rekindle.rewards.unknowns import is_arithmetic, is_name
@@ -65,7 +65,7 @@ _ANOTHER = re.compile(r"\d[^=]*?(?:[,;]\s*(?:and\s+)?|\band\s+|\bor\s+)[^\W\d]")
 
 def read_number(text: str) -> Number | None:
     """The one number that a whole answer states; None where it states none or several."""
-    if text.isdecimal() and text.isascii() and len(text) <= DIGITS:
+    if text.isdecimal() and text.isascii() and len(text) <= MOST_DIGITS:
         return Number(Fraction(int(text)))
     if len(text) > LONGEST:
         return None
