@@ -5,10 +5,10 @@
     python benchmarks/verifiers.py --peers inspect-ai  where inspect-ai is installed
     python benchmarks/verifiers.py --table             the table of docs/rewards.md
 
-Each call replaces its own rows of results/verifiers.json. The sets: the answers of tests/rewards/
-battery (`handed`, and `battery`: all others), and rewardlint's cases but those that it calls
-contested. A peer sees the answer of the gold and the text; only ours are told that a text was cut
-or begins inside a thought. Each peer's code is called as its own tasks and scorers call it:
+Each call replaces its own rows of results/verifiers.json. The sets: `handed` of tests/rewards/
+battery; `battery`: comparing and reading of the package; and rewardlint's cases but those that it
+calls contested. A peer sees the answer of the gold and the text; only ours are told that a text
+was cut or begins inside a thought. Each peer's code is called as its own tasks and scorers call it:
 
 Ours were mended on these rows until they had no error on them: their figures are no estimate.
 
@@ -34,7 +34,11 @@ from _machine import describe
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "verifiers.json"
-BATTERY = ROOT / "tests" / "rewards" / "battery"
+PACKAGED = ROOT / "src" / "rekindle" / "rewards" / "battery"
+FILES = (
+    *(PACKAGED / f"{name}.jsonl" for name in ("comparing", "reading")),
+    ROOT / "tests" / "rewards" / "battery" / "handed.jsonl",
+)
 
 
 class Row(NamedTuple):
@@ -66,7 +70,7 @@ def read_sets() -> dict[str, list[Row]]:
     from rekindle.rewards.verify import gold_answer
 
     sets: dict[str, list[Row]] = {"handed": [], "battery": [], "rewardlint": []}
-    for path in sorted(BATTERY.glob("*.jsonl")):
+    for path in FILES:
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             how = (row.get("cut", False), row.get("thought_open", False))

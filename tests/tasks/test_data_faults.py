@@ -251,7 +251,7 @@ def test_splits_that_are_made_here_share_no_text_and_tell_what_is_alike(tmp_path
 class Deaf:
     """A verifier that accepts nothing with an x."""
 
-    def __call__(self, gold, text):
+    def __call__(self, gold, text, settings):
         from rekindle.records import Score
 
         return Score(float(gold in text and "x" not in gold))

@@ -16,7 +16,13 @@ from rekindle.rewards.verify import AS_READ, VERSION
 
 def grade(
     verifier: Annotated[str, typer.Option(help="exact, numeric, or math (extra [math]).")],
-    input: Annotated[Path, typer.Option(help='JSONL rows: {"gold": ..., "text": ...}.')],
+    input: Annotated[
+        Path,
+        typer.Option(
+            help='JSONL rows: {"gold": ..., "text": ...}; "finish": "length" or "cut": true marks '
+            "a text that ended at the token limit."
+        ),
+    ],
     output: Annotated[Path, typer.Option(help="The rows with score and reason.")],
     timeout: Annotated[float, typer.Option(help="Seconds allowed per answer.", min=0.01)] = 5.0,
     workers: Annotated[int | None, typer.Option(help="Number of processes.", min=1)] = None,
@@ -28,11 +34,7 @@ def grade(
     ] = VERSION,
     overwrite: Overwrite = False,
 ) -> None:
-    """Check answers in processes that can be killed: 1, 0, or null with the reason.
-
-    A row whose "finish" is "length", or "cut" true, ended at the token limit: a closed <answer> or
-    box is read, nothing else.
-    """
+    """Check answers in processes that can be killed: 1, 0, or null with the reason."""
     from rekindle.rewards.workers import VerifierPool
     from rekindle.tasks.rows import check_verifier
 

@@ -1,10 +1,9 @@
-"""Numbers in digits: what one may look like, what it is worth, and what behind it belongs to it.
+"""Numbers as digits write them, each with the magnitude, per cent sign and unit that belong to it.
 
-    the digits      1,234  1 234  1,00,000  1.234.567 | 3 1/2 | 1.2e3, 1.2 x 10^3, 10^3, 5!, 0.(3)
-    what follows    magnitudes (5 million, 5k, 7 squared), a per cent sign, a unit
+    -5, - 5, -$5 | 1,234  1 234  1,00,000  1.234.567 | 3 1/2, 5 and a half | 0.1(6)
+    1.2e3, 1.2 x 10^3, 1.2 times 10^3, 10^3, 5! | 5 million, 5k, 5 thousand two hundred | 50 %
 
-Powers and factorials are worked out where they are small. The numbers of a text are found in one
-pass; whether they are its answer is said in `rewards.numbers`.
+A text is plain here: `latex_text.plain_text` has set it. What is too large to work out is none.
 """
 
 from __future__ import annotations
@@ -15,14 +14,16 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
-from rekindle.rewards.number_words import Number, vocabulary
+from rekindle.rewards.number_words import Number, fraction_words, parse_words
+from rekindle.rewards.units import unit_behind
+from rekindle.rewards.vocabulary import vocabulary
 
 MOST_DIGITS = 400  # of a number; longer ones are compared as text
 _POWER = 200  # largest exponent that is worked out
 _POWER_BITS = 4 * MOST_DIGITS  # of a power that is worked out
 _FACTORIAL = 100
-
-# --- what a number may look like
+_HUNDRED = 100
+_MOST_WORDS = 12  # that go on behind a magnitude
 
 _GROUPED = (  # 1,234 and 1,00,000 and 1 234 and 1'234 and 1.234.567
     r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d{1,3}(?:[ ']\d{3})+(?![ ,']?\d)"
@@ -33,7 +34,10 @@ _CURRENCY = r"(?:(?:US|AU?|CA?|HK|NZ|S)?\$|[€£¥₹]|\b(?:USD|EUR|GBP|Rs\.?)\
 _MIXED = (  # 3 1/2, 3 and 1/2
     r"(?P<whole>\d+)(?:\s{1,3}|\s{0,3}and\s{1,3}a?\s{0,3})(?P<over>\d+)\s{0,3}/\s{0,3}(?P<under>\d+)"
 )
-_TIMES_TEN = r"\s{0,3}[x×*]\s{0,3}10\s{0,3}\^\s{0,3}\(?(?P<ten>[-+]?\d{1,4})\)?"
+_TIMES_TEN = (
+    r"\s{0,3}(?:[x×*·⋅∙]|\btimes\b)\s{0,3}10\s{0,3}"
+    r"(?:\^\s{0,3}|to the (?:power )?(?:of )?)\(?(?P<ten>[-+]?\d{1,4})\)?"
+)
 _VALUE = re.compile(
     rf"(?P<sign>[-+]\s{{0,3}})?(?:(?P<currency>{_CURRENCY})\s{{0,3}}(?P<inner>-\s{{0,3}})?)?"
     rf"(?:{_MIXED}|(?P<number>{_DECIMAL})(?P<repeat>\.?\(\d{{1,60}}\))?"
@@ -44,26 +48,19 @@ _VALUE = re.compile(
 _STARTS = re.compile(rf"(?:[-+]\s{{0,3}})?(?:{_CURRENCY}\s{{0,3}}(?:-\s{{0,3}})?)?\.?\d")
 _SEPARATORS = re.compile(r"[, ']")
 
-_CJK_MAGNITUDES = re.compile(r"\s?([百千万萬亿億만억천]+)")
-
 # --- what may follow a number and belongs to it
 
 _PERCENT = re.compile(r"\s{0,3}(?:%|per\s?cent\b|percent(?:age)?\b|pct\b)", re.IGNORECASE)
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
 _ATTACHED = re.compile(r"(?:bn|mn|[kKMBT])(?![A-Za-z/^])")  # 5k
 _MAGNITUDE = re.compile(r"[\s-]{1,3}(?:of an? )?([^\W\d_]+)")
-_UNIT = re.compile(  # cm, m/s, km per hour, cm^2, /hour, °C, $
-    r"\s{0,3}-?\s{0,3}(?P<unit>"
-    r"(?:/\s?[A-Za-z]+|[A-Za-z]{1,3}\s[A-Za-z]{1,3}\^-\d|[A-Za-zµΩ]+'?[A-Za-z]*"
-    r"|°\s?[CFK]?\b|[°€£¥₹$¢%])\.?(?:\s?\^\s?-?\d)?"
-    r"(?:(?:\s?[/·×]\s?|\sper\s)[A-Za-zµΩ]+(?:\s?\^\s?-?\d)?|\s[A-Za-z]+\^-?\d){0,3})"
-)
-_UNIT_NAME = re.compile(r"/?\s?[^\W\d]+|.")
-_SQUARED = re.compile(r" (?:squared|cubed)\b")
+_SIGNS = re.compile(r"\s?([百千万萬亿億만억천‰‱]+)")
+_AND_A_HALF = re.compile(r"\s{1,3}and\s{1,3}(an?|[a-z]+)[\s-]{1,3}([a-z]+)\b", re.IGNORECASE)
+_WORDS_ON = re.compile(r"[\s-]{1,3}([A-Za-z]+)")  # two hundred, behind 5 thousand
 
 
 class Stated(NamedTuple):
-    """A number in digits, and where it stands."""
+    """A number and where it stands."""
 
     start: int
     end: int
@@ -71,7 +68,7 @@ class Stated(NamedTuple):
 
 
 def stated_numbers(text: str) -> Iterator[Stated]:
-    """The numbers of a text, in order, up to the first that is none."""
+    """The numbers of a plain text in order, up to the first that is none."""
     at = 0
     while True:
         found = _STARTS.search(text, at)
@@ -117,12 +114,14 @@ def _stated_number(text: str, match: re.Match[str]) -> Stated:
     ordinal = None if magnified else _ORDINAL.match(text, end)
     if ordinal is not None:
         return Stated(start, ordinal.end(), Number(value))
-    unit = _unit(text, end)
+    letter = text[match.end() : end] if magnified else ""
+    unit = unit_behind(text, end)
     if unit is None:
         return Stated(start, end, None)
     name, end = unit
-    currency = (match["currency"] or "").strip().rstrip(".").lower()
-    return Stated(start, end, Number(value, unit=name or currency))
+    name = name or (match["currency"] or "").strip().rstrip(".").lower()
+    is_letter = letter in vocabulary().attached and not name
+    return Stated(start, end, Number(value, unit=name, letter=letter if is_letter else ""))
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
@@ -192,44 +191,46 @@ def _magnify(text: str, at: int, value: Fraction) -> tuple[Fraction, int, bool]:
     attached = _ATTACHED.match(text, at)
     if attached is not None:
         return value * words.attached[attached[0]], attached.end(), True
-    characters = _CJK_MAGNITUDES.match(text, at)
+    characters = _SIGNS.match(text, at)
     if characters is not None:
         factors = [words.magnitudes[character] for character in characters[1]]
         return value * math.prod(factors), characters.end(), True
+    part = _AND_A_HALF.match(text, at)
+    more = None if part is None else fraction_words([part[1].lower(), part[2].lower()])
+    if part is not None and more is not None:
+        value, at, magnified = value + more, part.end(), True
     while True:
         word = _MAGNITUDE.match(text, at)
         if word is None:
             return value, at, magnified
         name = word[1].lower()
         if name in words.magnitudes:
-            value *= words.magnitudes[name]
+            factor = words.magnitudes[name]
+            value, at = _with_words_on(text, word.end(), value * factor, factor)
         elif name in ("squared", "cubed") and not magnified:
-            value **= 2 if name == "squared" else 3
+            value, at = value ** (2 if name == "squared" else 3), word.end()
         elif name == "factorial" and (factorial := _factorial(value)) is not None:
-            value = factorial
+            value, at = factorial, word.end()
         else:
             return value, at, magnified
-        at, magnified = word.end(), True
+        magnified = True
 
 
-def _unit(text: str, at: int) -> tuple[str, int] | None:
-    """(the unit after a number, its end), ("", at) without one; None: it is part of a formula."""
-    if text[at : at + 1] == "_":
-        return None
-    match = _UNIT.match(text, at)
-    if match is None:
-        return "", at
-    name, is_attached = match["unit"].rstrip("."), match.start("unit") == at
-    word = _UNIT_NAME.match(name)
-    first = "" if word is None else word[0].lstrip("/ ")
-    words = vocabulary()
-    if len(first) == 1 and first.isalpha():
-        if first in words.letters and (not is_attached or name[0] == "/"):
-            return name, match.end()
-        return None if is_attached or first not in "aAI" else ("", at)
-    if is_attached and name[0].isalpha() and first not in words.attached_units:
-        return None
-    if first.lower() in words.spoiling or first.lower() in words.function:
-        return "", at
-    power = _SQUARED.match(text, match.end())
-    return name, match.end() if power is None else power.end()
+def _with_words_on(text: str, at: int, value: Fraction, factor: Fraction) -> tuple[Fraction, int]:
+    """5200 for `5 thousand two hundred`, where the words are less than the magnitude before."""
+    if factor < _HUNDRED:
+        return value, at
+    words, names, ends = vocabulary(), list[str](), list[int]()
+    end = at
+    while len(names) < _MOST_WORDS and (word := _WORDS_ON.match(text, end)) is not None:
+        name, end = word[1].lower(), word.end()
+        if name not in words.cardinals and words.magnitudes.get(name, 0) < 1 and name != "and":
+            break
+        names.append(name)
+        ends.append(end)
+    while names and names[-1] == "and":
+        names.pop(), ends.pop()
+    parsed = parse_words(names[1:] if names[:1] == ["and"] else names) if names else None
+    if parsed is None or parsed[1] or not 0 < parsed[0] < factor or names[0] in words.magnitudes:
+        return value, at
+    return value + parsed[0], ends[-1]

@@ -60,25 +60,18 @@ def load_task(
         verifier: `exact`, `numeric`, `math` (extra [math]) or `code`, for data; for any task
             `package.module:function`, a reward in Python (`rewards.python_reward`).
         timeout, workers: of `math` and `code`: seconds an answer or test case, and processes.
-        read, cut, unevaluated, verifier_version: of `exact`, `numeric` and `math`: whether an answer
-            needs a mark, what a cut one is, whether 2^10 is 1024, and which version compares.
+        read, cut, unevaluated, verifier_version: of `exact`, `numeric`, `math`; see `TaskConfig`.
         needs_answer: rows of data must have something to check an answer against.
         args: the task's own settings; generated ones take `mix` (level -> weight in training).
 
     Raises:
         ConfigError, DataError: no such task, level or setting; no effect; data of no use.
     """
-    stored = name in ("jsonl", "hub") or (name not in KNOWN and (is_data(name) or is_hub_id(name)))
-    if name not in KNOWN and not stored:
-        raise ConfigError(f"unknown task '{name}'", fix=did_you_mean(name, KNOWN))
+    stored = _is_stored(name)
     reward = None
     if verifier is not None and is_place(verifier):
         reward, verifier, needs_answer = load_reward(verifier), None, False
     _refuse_idle(name, "path", None if name == "jsonl" else path)
-    if not stored:
-        _refuse_idle(name, "columns", columns)
-        _refuse_idle(name, "shared_rows", "tell" if shared_rows == "tell" else None)
-        _refuse_idle(name, "verifier", verifier, why="the task has its own verifier")
     task: Task
     if stored:
         task = load_stored(
@@ -91,13 +84,22 @@ def load_task(
             shared_rows=shared_rows,
         )
     else:
-        task = _generated(name, args or {})
+        idle = {"columns": columns, "shared_rows": shared_rows != "refuse", "verifier": verifier}
+        task = _generated(name, args or {}, idle)
     task = _with_workers(task, timeout, workers)
     task = _with_reading(task, read, unevaluated, verifier_version, cut)
     pick_levels(name, task.levels, levels)
     if reward is None:
         tell_golds(task)
     return task if reward is None else Rewarded(task, reward)
+
+
+def _is_stored(name: str) -> bool:
+    """Whether the problems are rows of data, not made by a generator."""
+    stored = name in ("jsonl", "hub") or (name not in KNOWN and (is_data(name) or is_hub_id(name)))
+    if name not in KNOWN and not stored:
+        raise ConfigError(f"unknown task '{name}'", fix=did_you_mean(name, KNOWN))
+    return stored
 
 
 def _refuse_idle(name: str, setting: str, value: object, why: str | None = None) -> None:
@@ -119,7 +121,10 @@ def _places(name: str, path: str | Sequence[str] | None) -> list[str]:
     return [path] if isinstance(path, str) else [str(one) for one in path]
 
 
-def _generated(name: str, settings: Mapping[str, object]) -> Task:
+def _generated(name: str, settings: Mapping[str, object], idle: Mapping[str, object]) -> Task:
+    for setting, value in idle.items():
+        why = "the task has its own verifier" if setting == "verifier" else None
+        _refuse_idle(name, setting, value, why=why)
     if name == "gym":
         return load_gym(settings)
     refuse_unknown(name, settings, ("mix",))
