@@ -34,8 +34,8 @@ _SPACES = re.compile(
     r"\\(?:[ ,;:>]|q?quad(?![a-zA-Z])|thinspace(?![a-zA-Z])|enspace(?![a-zA-Z]))|~"
 )
 _SILENT = re.compile(
-    r"\\(?:!|left(?![a-z])|right(?![a-z])|(?:display|text|script)style(?![a-z])"
-    r"|[bB]igg?[lr]?(?![a-z])|limits(?![a-z])|bf(?![a-z])|rm(?![a-z])|it(?![a-z]))\.?"
+    r"\\(?:!|(?:left|right)(?![a-z])\.?|(?:display|text|script)style(?![a-z])"
+    r"|[bB]igg?[lr]?(?![a-z])|limits(?![a-z])|bf(?![a-z])|rm(?![a-z])|it(?![a-z]))"
 )
 _OVER = re.compile(r"\{([^{}]{1,60})\\over(?![a-zA-Z])([^{}]{1,60})\}")  # {1 \over 2}
 
@@ -212,7 +212,7 @@ _IN_FORMULAS: dict[int, str] = {
 }
 _FORMULA_SPELLINGS = (
     ("\\\\", ROW), ("\\$", ""), ("$", " "), ("\\(", " "), ("\\)", " "), ("\\[", " "),
-    ("\\]", " "), ("{,}", ""), ("\\%", "%"), ("**", ""),
+    ("\\]", " "), ("{,}", ""), ("\\%", "%"),
 )  # fmt: skip
 _COMMAND_SPELLINGS = (
     ("\\geqslant", "\\ge "), ("\\leqslant", "\\le "), ("\\lbrace", "\\{"), ("\\rbrace", "\\}"),
@@ -226,12 +226,16 @@ _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s?\^\s?\{?\s?\\circ\s?\}?")
 # A name that stands alone under or beside a mark of geometry: \overline{AB}
 _SEGMENT = re.compile(
-    r"\\(?:overline|overrightarrow|overleftrightarrow|angle|triangle|vec|widehat|bar)"
-    r"\s?\{?\s?([A-Za-z]{1,4})\s?\}?$"
+    r"\\(?:(?:overrightarrow|overleftrightarrow|angle|triangle|vec|widehat)"
+    r"|(?:overline|bar)(?=\s?\{?\s?[A-Z]{2}))\s?\{?\s?([A-Za-z]{1,4})\s?\}?$"
 )
 _EMPTY_SET = re.compile(r"\s*\\\{\s*\\\}\s*")
 _REAL_LINE = re.compile(r"\s*\(\s*-\s*\\infty\s*,\s*(?:\+\s*)?\\infty\s*\)\s*")
-_REMARK = re.compile(r"\(\s*(?:check|since|because)\b[^()]*\)|[\s,;(]\s{0,9}(?:and |but )?not\b.*")
+_REMARK = re.compile(r"\(\s*(?:check|since|because)\b[^()]*\)|[,;(]\s{0,9}(?:and |but )?not\b.*")
+_RAISED = re.compile(  # 2**n and x ** 2 are powers, **2** is bold
+    r"(?<=[\w)}\]])(?:\*\*|\s\*\*\s)(?:\{?(-?\d{1,9}|-?[A-Za-z])\}?(?![\w.])|(?=[(\\]))"
+)
+_BINOMIAL = re.compile(r"\\[dt]?binom\s?(\d)\s?(\d)")
 
 
 def tidy_formula(text: str) -> str:
@@ -243,6 +247,8 @@ def tidy_formula(text: str) -> str:
         text = text.translate(_IN_FORMULAS)
     for other, one in _FORMULA_SPELLINGS:
         text = text.replace(other, one)
+    if "**" in text:
+        text = _RAISED.sub(_power, text).replace("**", "")
     text = _SPACES.sub(" ", _SILENT.sub(" ", _THIN_GROUP.sub("", text)))
     text = _in_one_spelling(text)
     for _ in range(_ROUNDS):
@@ -251,13 +257,18 @@ def tidy_formula(text: str) -> str:
         if text == before:
             break
     text = _REMARK.sub("", text)
-    return " ".join(text.split()).strip("`*_\"' ").rstrip(".").strip()
+    text = " ".join(text.split()).strip('`*_" ').rstrip(".").strip()
+    return text[1:-1] if text.startswith("'") and text.endswith("'") else text.lstrip("'")
+
+
+def _power(match: re.Match[str]) -> str:
+    return f"^{{{match[1]}}}" if match[1] else "^"
 
 
 def _in_one_spelling(text: str) -> str:
     for other, one in _COMMAND_SPELLINGS:
         text = text.replace(other, one)
-    text = _OVER.sub(r"\\frac{\1}{\2}", text)
+    text = _BINOMIAL.sub(r"\\binom{\1}{\2}", _OVER.sub(r"\\frac{\1}{\2}", text))
     if _EMPTY_SET.fullmatch(text):
         return "\\emptyset"
     if _REAL_LINE.fullmatch(text):
