@@ -231,7 +231,10 @@ _SEGMENT = re.compile(
 )
 _EMPTY_SET = re.compile(r"\s*\\\{\s*\\\}\s*")
 _REAL_LINE = re.compile(r"\s*\(\s*-\s*\\infty\s*,\s*(?:\+\s*)?\\infty\s*\)\s*")
-_REMARK = re.compile(r"\(\s*(?:check|since|because)\b[^()]*\)|[,;(]\s{0,9}(?:and |but )?not\b.*")
+_REMARK = re.compile(
+    r"\(\s*(?:check|since|because)\b[^()]*\)"
+    r"|(?:[,;(]\s{0,9}(?:and |but )?|\s(?:and|but) )not\b.*"
+)
 _RAISED = re.compile(  # 2**n and x ** 2 are powers, **2** is bold
     r"(?<=[\w)}\]])(?:\*\*|\s\*\*\s)(?:\{?(-?\d{1,9}|-?[A-Za-z])\}?(?![\w.])|(?=[(\\]))"
 )

@@ -36,12 +36,15 @@ _MOST_NEGATIVE = 4  # letters that are tried with a negative value
 _FAR, _MOST_FAR = 13, 1000  # beyond the bends of |x - 10|; numbers above the second have none
 _ROUNDING = 15  # digits of math-verify's own comparison
 _DEEPEST = 16  # brackets within brackets; the parser takes seconds for more
-_LONG_WORD = 5  # letters that are no product
+_LONG_WORD, _SHORT_WORD = 5, 3  # letters that are no product, and that may be one
+_SHORT_WORDS = frozenset(("is", "or", "if", "of", "to"))
 
+_ENVIRONMENT = re.compile(r"\\(?:begin|end|operatorname|mathrm|mathbb|mathcal)\s?\{[a-zA-Z]*\}")
 _RUN = re.compile(r"\\[a-zA-Z]+|[a-zA-Z]{2,}")
 _SPELLED = re.compile(
-    r"(?<![\\a-zA-Z])(pi|sin|cos|tan|cot|sec|csc|ln|log|exp|theta|alpha|beta)(?![a-zA-Z])"
+    r"(?<![\\a-zA-Z])((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|pi|ln|log|exp|theta|alpha|beta)(?![a-zA-Z])"
 )
+_NAMED = re.compile(rf"{_SPELLED.pattern}|(?<![\\\\a-zA-Z])(?:sqrt|abs|mod|gcd|lcm)(?![a-zA-Z])")
 _PRIME = re.compile(r"(?<=[A-Za-z])(?:\s?\^\s?\{?\s?((?:\\prime\s?)+)\}?|('+))")
 
 
@@ -83,7 +86,7 @@ def is_readable(formula: str) -> bool:
 
 def _is_same_expression(one: Expression, other: Expression) -> bool:
     if one == other:
-        return True
+        return not one.has(_sympy().nan, _sympy().zoo)
     names = sorted(one.free_symbols | other.free_symbols, key=str)
     if not names:
         return _is_same_value(one, other)
@@ -209,19 +212,20 @@ def _primed(match: re.Match[str]) -> str:
 
 def _is_prose(text: str) -> bool:
     """Whether words stand in a formula: the parser reads them as products of letters."""
-    words = vocabulary()
     return any(
-        len(run) >= _LONG_WORD
-        or run in words.function
-        or run in words.spoiling
-        or run in words.cardinals
-        or run in words.magnitudes
-        for run in _RUN.findall(_SPELLED.sub(" ", _ENVIRONMENT.sub(" ", text)))
-        if not run.startswith("\\")
+        not run.startswith("\\") and _is_word(run)
+        for run in _RUN.findall(_NAMED.sub(" ", _ENVIRONMENT.sub(" ", text)))
     )
 
 
-_ENVIRONMENT = re.compile(r"\\(?:begin|end|operatorname|mathrm|mathbb|mathcal)\s?\{[a-zA-Z]*\}")
+def _is_word(run: str) -> bool:
+    if len(run) < _SHORT_WORD:
+        return run in _SHORT_WORDS
+    words, name = vocabulary(), run.lower()
+    return len(run) >= _LONG_WORD or any(
+        name in listed
+        for listed in (words.function, words.spoiling, words.cardinals, words.magnitudes)
+    )
 
 
 def _nesting(text: str) -> int:

@@ -31,6 +31,11 @@ _UNIT = re.compile(
 _FUNCTION = re.compile(
     r"\\?(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?(?![a-z])|\\?(?:log|ln|lg|exp|sqrt)(?![a-z])"
 )
+# 3.5(x + 1), \frac{3}{4}!, \frac{3}{4} minus one, per mille
+_NO_NUMBER = re.compile(
+    r"[\d}]\s?\(\s?(?=[^()]{0,40}[-+*/^\d])[^()]{0,40}[a-zA-Z][^()]{0,40}\)"
+    r"|\}\s?!(?!=)|[\d})]\s?(?:\\text\s?\{\s?)?\s?(?:minus|plus|times)\b|‰"
+)
 _COMMANDS = re.compile(r"\\(?:begin|end)\{[a-zA-Z]*\}|\\[a-zA-Z]+")
 _PRODUCT = re.compile(r"[a-z]\s?[a-z]")
 _INDEX = r"(?:_(?:\{[\w,]{1,6}\}|\w))?"
@@ -78,6 +83,8 @@ def is_asked_for(left: str, right: str) -> bool:
 
 def number_of(text: str) -> Number | None:
     """The number that a text states; None of `\\log x = 3` and `xy = 3`."""
+    if _NO_NUMBER.search(text) is not None:
+        return None
     sides = text.split("=") if "=" in text else []
     if any(_is_function_of_unknowns(side.strip(" $({})[].:\\")) for side in sides):
         return None

@@ -41,6 +41,7 @@ _MATRIX = re.compile(
 )
 _LETTERS = re.compile(r"[^\W\d_](?:[^\W\d_]|[\s'.-])*")
 _UNKNOWNS = re.compile(r"[xyzwei]{2,4}")  # a product of unknowns, not a word
+_DIFFERENCE = re.compile(r"[A-Za-z](?:\s?-\s?[A-Za-z])+")  # R - r
 _LITERAL = re.compile(r"[\d}]\s?:\s?\d|\d_\{?\d")  # clock times, ratios, bases
 _SEPARATOR = re.compile(
     r"\s(?:or|and)\s|\\(?:text|mathrm)\{\s*,?\s*(?:or|and)\s*\}|\\(?:lor|vee|land|wedge)(?![a-z])"
@@ -83,7 +84,7 @@ def shape_of(text: str, depth: int) -> Shape:
         return Shape("list", tuple(parts)) if is_list else Shape("literal", (text,))
     if len(parts) > 1:
         return _of_parts(parts, text)
-    if len(_signed(text)) > 1 and depth < DEPTH:
+    if len(_signed(text)) > 1 and depth < DEPTH and not text.startswith("\\{"):
         return Shape("list", _signed(text))
     union = _split(text, _CUP)
     if len(union) > 1:
@@ -306,7 +307,9 @@ def _has_unknowns(formula: str, name: str) -> bool:
 def is_word(text: str) -> bool:
     """Whether a text is made of words or letters only, as names, options and `DNE` are."""
     bare = text.strip("() ")
-    return _LETTERS.fullmatch(bare) is not None and _UNKNOWNS.fullmatch(bare) is None
+    if _UNKNOWNS.fullmatch(bare) is not None or _DIFFERENCE.fullmatch(bare) is not None:
+        return False
+    return _LETTERS.fullmatch(bare) is not None
 
 
 def squeezed(text: str) -> str:
