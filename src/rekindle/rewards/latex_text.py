@@ -236,8 +236,10 @@ _REMARK = re.compile(
     r"|(?:[,;(]\s{0,9}(?:and |but )?|\s(?:and|but) )not\b.*"
 )
 _RAISED = re.compile(  # 2**n and x ** 2 are powers, **2** is bold
-    r"(?<=[\w)}\]])(?:\*\*|\s\*\*\s)(?:\{?(-?\d{1,9}|-?[A-Za-z])\}?(?![\w.])|(?=[(\\]))"
+    r"(?<=[\w)}\]])(?:\*\*|\s\*\*\s)(?:\{?(-?\d{1,9}(?:\.\d{1,9})?|-?[A-Za-z])\}?(?!\w)|(?=[(\\]))"
 )
+_BAR = re.compile(r"\\(?:bar|overline)\s?\{?\s?([A-Za-z])(?![A-Za-z])\s?\}?")
+_PLAIN_SET = re.compile(r"(?<!\\)\{([^{}\\]*[,|:][^{}]*)\}")  # {1, 2}, which LaTeX takes for a group
 _BINOMIAL = re.compile(r"\\[dt]?binom\s?(\d)\s?(\d)")
 
 
@@ -272,6 +274,10 @@ def _in_one_spelling(text: str) -> str:
     for other, one in _COMMAND_SPELLINGS:
         text = text.replace(other, one)
     text = _BINOMIAL.sub(r"\\binom{\1}{\2}", _OVER.sub(r"\\frac{\1}{\2}", text))
+    text = _BAR.sub(r"\\bar{\1}", text)
+    plain_set = _PLAIN_SET.fullmatch(text.strip())
+    if plain_set is not None:
+        return rf"\{{{plain_set[1]}\}}"
     if _EMPTY_SET.fullmatch(text):
         return "\\emptyset"
     if _REAL_LINE.fullmatch(text):

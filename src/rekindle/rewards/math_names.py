@@ -13,6 +13,7 @@ from rekindle.rewards.number_words import Number, have_same_unit, vocabulary
 from rekindle.rewards.numbers import read_number
 
 _MOST_UNIT_WORDS = 3
+_PER_CENT = ("percent", "cent", "percentage")  # cents are a unit
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _POWERS_BEHIND = {"squared": 2, "cubed": 3}
 _WORDS = re.compile(r"[^\W\d_]+")
@@ -37,7 +38,7 @@ _NO_NUMBER = re.compile(
     r"|\}\s?!(?!=)|[\d})]\s?(?:\\text\s?\{\s?)?\s?(?:minus|plus|times)\b|‰"
 )
 _COMMANDS = re.compile(r"\\(?:begin|end)\{[a-zA-Z]*\}|\\[a-zA-Z]+")
-_PRODUCT = re.compile(r"[a-z]\s?[a-z]")
+_PRODUCT, _PRODUCTS = re.compile(r"[a-z]\s?[a-z]"), re.compile("[a-z]{1,3}")
 _INDEX = r"(?:_(?:\{[\w,]{1,6}\}|\w))?"
 _NAME = re.compile(  # x, x_1, f(x), \theta, (x, y), \frac{dy}{dx}
     rf"\\?[A-Za-z]+'{{0,2}}{_INDEX}(?:\([A-Za-z0-9, ]{{1,12}}\))?"
@@ -85,6 +86,8 @@ def number_of(text: str) -> Number | None:
     """The number that a text states; None of `\\log x = 3` and `xy = 3`."""
     if _NO_NUMBER.search(text) is not None:
         return None
+    if _PRODUCTS.fullmatch(text) is not None and text not in vocabulary().cardinals:
+        return None  # mn is m times n, no million
     sides = text.split("=") if "=" in text else []
     if any(_is_function_of_unknowns(side.strip(" $({})[].:\\")) for side in sides):
         return None
@@ -125,10 +128,10 @@ def _differ(one: str, other: str) -> bool:
         return mark == other_mark and len(name) == len(other_name) and name[::-1] != other_name
     if ("(" in one) != ("(" in other):
         return False
-    if one[0] != other[0]:
+    if one[0] != other[0] or one.count("'") != other.count("'"):
         return True
-    if "(" in one:
-        return any(character.isdigit() for character in one + other)
+    if "(" in one:  # P(A) is not P(B), f(1) not f(2); f(x) may be f(t)
+        return any(c.isdigit() or c.isupper() for c in one[1:] + other[1:])
     return "_" in one and "_" in other
 
 
@@ -192,7 +195,8 @@ def _is_unit(names: list[str]) -> bool:
     if names == ["in"]:
         return True
     return 0 < len(names) <= _MOST_UNIT_WORDS and not any(
-        name in words.spoiling
+        name in _PER_CENT
+        or name in words.spoiling
         or name in words.function
         or name in words.cardinals
         or name in words.magnitudes

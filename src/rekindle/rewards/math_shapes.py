@@ -52,7 +52,9 @@ _OR = re.compile(r"\bor\b|\\(?:lor|vee)(?![a-z])|[,;]")
 _LOGIC = re.compile(r"\\(?:lor|vee|land|wedge)(?![a-z])")
 _SIGN = re.compile(r"\\(?:pm|mp)(?![a-z])")
 _OUTWARD = re.compile(r"([\[\](])([^\[\](){},;]{1,60})[,;]([^\[\](){},;]{1,60})([\[\])])")  # ]1, 2[
-_WITHOUT = re.compile(r"\\mathbb\{R\}\s?(?:\\setminus|\\backslash|∖|\\)\s?\\\{(.{1,60})\\\}")
+_WITHOUT = re.compile(
+    r"\\mathbb\{R\}\s?(?:\\setminus|\\backslash|∖|\\|-)\s?\\?\{([^{}]{1,60}?)\\?\}"
+)
 _DESCRIBED = re.compile(
     r"\\\{\s?([a-zA-Z])\s?(?:\\in\s?\\mathbb\{R\}\s?)?(?:\||\\mid(?![a-z])|:)(.{1,80})\\\}"
 )
@@ -78,6 +80,9 @@ def shape_of(text: str, depth: int) -> Shape:
     matrix = _MATRIX.fullmatch(text)
     if matrix is not None:
         return _of_matrix(matrix)
+    special = _without_points(text) or _outward(text) or _described(text)
+    if special is not None:
+        return special
     parts = _split(text, _SEPARATOR)
     if _LITERAL.search(text):
         is_list = len(parts) > 1 and all(_LITERAL.search(part) for part in parts)
@@ -89,8 +94,7 @@ def shape_of(text: str, depth: int) -> Shape:
     union = _split(text, _CUP)
     if len(union) > 1:
         return Shape("union", tuple(_interval_text(part) for part in union))
-    special = _without_points(text) or _outward(text) or _described(text)
-    return special or _as_interval(text) or _in_brackets(text, depth) or _of_sides(text)
+    return _as_interval(text) or _in_brackets(text, depth) or _of_sides(text)
 
 
 def _of_matrix(matrix: re.Match[str]) -> Shape:
@@ -99,7 +103,7 @@ def _of_matrix(matrix: re.Match[str]) -> Shape:
     scalar = re.sub(r"(?:\\cdot|\\times|\*)\s*$", "", matrix["scalar"].strip()).strip()
     if scalar:
         factor = f"{scalar}1" if scalar in "+-" else scalar
-        rows = ["&".join(f"({factor})({cell.strip()})" for cell in row.split("&")) for row in rows]
+        rows = ["&".join(f"({factor}) \\cdot ({cell.strip()})" for cell in row.split("&")) for row in rows]
     return Shape("matrix", tuple(rows))
 
 
@@ -135,6 +139,8 @@ def _of_parts(parts: Sequence[str], text: str) -> Shape:
     intervals = [_as_interval(part) for part in parts]
     known = [interval for interval in intervals if interval is not None]
     if len(known) == len(parts):
+        if len({_unknown_of(part) for part in parts}) > 1:
+            return Shape("list", tuple(parts))  # x > 2, y < 5
         if _AND.search(text) and not _OR.search(text):
             return _intersection(known, text)
         return Shape("union", tuple(_interval_text(part) for part in parts))
@@ -158,10 +164,12 @@ def _intersection(intervals: Sequence[Shape], text: str) -> Shape:
 def _signed(text: str) -> tuple[str, ...]:
     """`\\pm 1` is two values; so is `\\mp 1`, where it stands alone."""
     signs = _SIGN.findall(text)
-    if len(signs) != 1:
-        return (text,)
-    first, second = ("+", "-") if signs[0] == "\\pm" else ("-", "+")
-    return _SIGN.sub(first, text), _SIGN.sub(second, text)
+    if not signs or (len(signs) > 1 and "\\mp" not in signs):
+        return (text,)  # of two \\pm each has a sign of its own
+    upper, lower = {"\\pm": "+", "\\mp": "-"}, {"\\pm": "-", "\\mp": "+"}
+    return tuple(
+        _SIGN.sub(lambda match, sign=sign: sign[match[0]], text) for sign in (upper, lower)
+    )
 
 
 # --- intervals
@@ -181,6 +189,11 @@ def _as_interval(text: str) -> Shape | None:
     if len(sides) == 3 and unknown == [1]:
         return _between(sides[0], known, sides[2])
     return None
+
+
+def _unknown_of(text: str) -> str:
+    sides = (side.strip() for side in _RELATIONS.split(_without_name(text)))
+    return next((side for side in sides if _is_unknown(side)), "")
 
 
 def _is_unknown(side: str) -> bool:
