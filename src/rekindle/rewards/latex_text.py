@@ -196,9 +196,9 @@ _FORMULA_SIGNS = (
     *((sign, f"{command} ") for command, sign in _SIGNS),
     ("∛", r"\sqrt[3]"), ("∜", r"\sqrt[4]"), ("√", r"\sqrt"), ("·", r"\cdot "),
     ("⌊", r"\lfloor "), ("⌋", r"\rfloor "), ("⌈", r"\lceil "), ("⌉", r"\rceil "),
-    ("∪", r"\cup "), ("∩", r"\cap "), ("∅", r"\emptyset "), ("∈", r"\in "), ("θ", r"\theta "),
-    ("α", r"\alpha "), ("β", r"\beta "), ("°", r"^\circ "), ("′", "'"), ("ℝ", r"\mathbb{R}"),
-    ("ℤ", r"\mathbb{Z}"), ("ℕ", r"\mathbb{N}"),
+    ("∪", r"\cup "), ("∩", r"\cap "), ("∅", r"\emptyset "), ("∈", r"\in "), ("°", r"^\circ "),
+    ("′", "'"), ("ℝ", r"\mathbb{R}"),
+    ("ℤ", r"\mathbb{Z}"), ("ℕ", r"\mathbb{N}"), ("∖", r"\setminus "),
 )  # fmt: skip
 _IN_FORMULAS: dict[int, str] = {
     **_DASHES,
@@ -210,13 +210,25 @@ _IN_FORMULAS: dict[int, str] = {
         for sign, over, under in zip("½⅓⅔¼¾⅕⅙⅛", "11213111", "23344568", strict=True)
     },
 }
+_GREEK_LETTERS = (
+    ("αβγδεϵζηθικλ", "alpha beta gamma delta epsilon epsilon zeta eta theta iota kappa lambda"),
+    ("μµνξρστυφϕχψω", "mu mu nu xi rho sigma tau upsilon phi phi chi psi omega"),
+    ("ΓΔΘΛΞΣΦΨΩ", "Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega"),
+)
+_GREEK_COMMANDS = {
+    letter: name
+    for letters, names in _GREEK_LETTERS
+    for letter, name in zip(letters, names.split(), strict=True)
+}
+_GREEK = re.compile("(?<![Ͱ-Ͽ])[" + "".join(_GREEK_COMMANDS) + "](?![Ͱ-Ͽ])")  # no word
 _FORMULA_SPELLINGS = (
     ("\\\\", ROW), ("\\$", ""), ("$", " "), ("\\(", " "), ("\\)", " "), ("\\[", " "),
     ("\\]", " "), ("{,}", ""), ("\\%", "%"),
 )  # fmt: skip
 _COMMAND_SPELLINGS = (
     ("\\geqslant", "\\ge "), ("\\leqslant", "\\le "), ("\\lbrace", "\\{"), ("\\rbrace", "\\}"),
-    ("\\varnothing", "\\emptyset"), ("\\mathbb R", "\\mathbb{R}"),
+    ("\\varnothing", "\\emptyset"), ("\\varphi", "\\phi"),
+    ("\\varepsilon", "\\epsilon"), ("\\mathbb R", "\\mathbb{R}"),
     ("\\mathbb Z", "\\mathbb{Z}"), ("\\lparen", "("), ("\\rparen", ")"), ("\\lbrack", "["),
     ("\\rbrack", "]"), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac"),
 )  # fmt: skip
@@ -239,7 +251,9 @@ _RAISED = re.compile(  # 2**n and x ** 2 are powers, **2** is bold
     r"(?<=[\w)}\]])(?:\*\*|\s\*\*\s)(?:\{?(-?\d{1,9}(?:\.\d{1,9})?|-?[A-Za-z])\}?(?!\w)|(?=[(\\]))"
 )
 _BAR = re.compile(r"\\(?:bar|overline)\s?\{?\s?([A-Za-z])(?![A-Za-z])\s?\}?")
-_PLAIN_SET = re.compile(r"(?<!\\)\{([^{}\\]*[,|:][^{}]*)\}")  # {1, 2}, which LaTeX takes for a group
+_PLAIN_SET = re.compile(
+    r"(?<!\\)\{([^{}\\]*[,|:][^{}]*)\}"
+)  # {1, 2}, which LaTeX takes for a group
 _BINOMIAL = re.compile(r"\\[dt]?binom\s?(\d)\s?(\d)")
 
 
@@ -249,6 +263,7 @@ def tidy_formula(text: str) -> str:
     if "\\begin" in text and _ENVIRONMENT.search(text):
         text = _ENVIRONMENT.sub(" ", text).replace("&", " ")
     if not text.isascii():
+        text = _GREEK.sub(lambda letter: f"\\{_GREEK_COMMANDS[letter[0]]} ", text)
         text = text.translate(_IN_FORMULAS)
     for other, one in _FORMULA_SPELLINGS:
         text = text.replace(other, one)

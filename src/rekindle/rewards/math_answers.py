@@ -21,7 +21,12 @@ from collections.abc import Sequence
 
 from rekindle.records import Score
 from rekindle.rewards.latex_text import tidy_formula
-from rekindle.rewards.math_formulas import is_readable, is_same_equation, is_same_formula
+from rekindle.rewards.math_formulas import (
+    NO_VALUE,
+    is_readable,
+    is_same_equation,
+    is_same_formula,
+)
 from rekindle.rewards.math_names import (
     have_different_marks,
     have_same_units,
@@ -34,11 +39,6 @@ from rekindle.rewards.math_shapes import CLOSE, DEPTH, OPEN, Shape, is_word, sha
 from rekindle.rewards.number_words import same_number
 from rekindle.rewards.texts import same_text
 
-# What sympy raises of formulas that have no meaning to it: a matrix beside a letter, a broken sum
-_NO_VALUE = (
-    TypeError, ValueError, AttributeError, ArithmeticError, LookupError, NotImplementedError,
-    RecursionError,
-)  # fmt: skip
 _PRODUCT = re.compile(r"[a-zA-Z]{1,3}")
 _WORKED = re.compile(r"[\\^*/+\d]")
 _OPTIONS = "abcdefghij"  # letters whose case says nothing
@@ -69,7 +69,7 @@ def compare(gold: str, answer: str, *, evaluate: bool = True) -> Score:
         return Score.missing("parse: the gold answer cannot be read")
     try:
         return Score(float(_is_equal(formula, tidy_formula(answer), evaluate, 0)))
-    except _NO_VALUE:
+    except NO_VALUE:
         if _is_readable(formula):
             return Score(0.0)
         raise
@@ -80,7 +80,7 @@ def _is_readable(gold: str) -> bool:
     try:
         shape = shape_of(gold, 0)
         return shape.kind != "formula" or is_readable(shape.parts[0])
-    except _NO_VALUE:
+    except NO_VALUE:
         return False
 
 
@@ -97,9 +97,8 @@ def _is_equal(gold: str, answer: str, evaluate: bool, depth: int) -> bool:
     if is_word(gold) or is_word(answer):
         return _is_same_word(gold, answer)
     one, other = _comparable(shape_of(gold, depth), shape_of(answer, depth))
-    if one.kind == "formula" and other.kind == "equation" and len(other.parts) == 2:
-        if is_asked_for(*other.parts):
-            other = Shape("formula", other.parts[1:])
+    if one.kind == "formula" and other.kind == "equation" and is_asked_for(other.parts):
+        other = Shape("formula", other.parts[1:])
     return one.kind == other.kind and _is_same_shape(one, other, evaluate, depth)
 
 

@@ -2,8 +2,8 @@
 
 The whole text must be a formula: what the parser cannot read to its end, and prose, is compared as
 text. Letters keep their case: R / r is not 1. Formulas of letters agree where they do at rational
-points that differ from letter to letter; those with roots, bars or logarithms also where a letter is
-negative or large: |x| is not x.
+points that differ from letter to letter; those with roots, bars or logarithms also where a letter
+is negative or large: |x| is not x.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ from rekindle.rewards.math_shapes import CLOSE, OPEN, squeezed
 from rekindle.rewards.number_words import vocabulary
 
 Expression = Any  # a sympy.Expr: sympy has no types
+
+# What the parser and sympy raise of what has no meaning to them: a matrix beside a letter, a
+# broken sum
+NO_VALUE = (
+    TypeError, ValueError, AssertionError, AttributeError, ArithmeticError, LookupError, NameError,
+    NotImplementedError, RecursionError, SyntaxError,
+)  # fmt: skip
 
 _DIGITS = 60  # to which numbers are worked out
 _LOST = 15  # of them may be lost in rounding
@@ -116,7 +123,9 @@ def _points(
         yield {name: far + value for name, value in near.items()}, False
     if any(power.exp.is_Rational and power.exp.q % 2 and power.exp.q > 1 for power in _powers(one)):
         return  # the real cube root of a negative number is not sympy's
-    if any(power.exp.is_Rational and power.exp.q % 2 and power.exp.q > 1 for power in _powers(other)):
+    if any(
+        power.exp.is_Rational and power.exp.q % 2 and power.exp.q > 1 for power in _powers(other)
+    ):
         return
     for name in names[:_MOST_NEGATIVE]:
         yield near | {name: -near[name] - far}, True
@@ -193,16 +202,23 @@ def _parse(text: str) -> Expression | None:
     latex = normalization.normalize_latex(written, _normalization())
     if not latex:
         return None
-    try:
+    with _Refusals():
         return parser.latex2sympy(
             latex,
             normalization_config=None,
             conversion_config=parser.ConversionConfig(lowercase_symbols=False),
         )
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001  the parser raises bare ones
-        return None
+    return None
+
+
+class _Refusals:
+    """Ends a block where the parser refuses a text: it raises bare `Exception`s and `NO_VALUE`."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> bool:
+        return kind is Exception or (kind is not None and issubclass(kind, NO_VALUE))
 
 
 def _primed(match: re.Match[str]) -> str:

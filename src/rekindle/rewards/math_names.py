@@ -7,6 +7,7 @@ unit     cm, cm^2 = square cm, m/s, apples; none are million, squared, is wrong,
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rekindle.rewards.number_words import Number, have_same_unit, vocabulary
@@ -36,6 +37,7 @@ _FUNCTION = re.compile(
 _NO_NUMBER = re.compile(
     r"[\d}]\s?\(\s?(?=[^()]{0,40}[-+*/^\d])[^()]{0,40}[a-zA-Z][^()]{0,40}\)"
     r"|\}\s?!(?!=)|[\d})]\s?(?:\\text\s?\{\s?)?\s?(?:minus|plus|times)\b|‰"
+    r"|(?<![a-zA-Z])[a-zA-Z]'{1,2}\s?[-+*/^]"
 )
 _COMMANDS = re.compile(r"\\(?:begin|end)\{[a-zA-Z]*\}|\\[a-zA-Z]+")
 _PRODUCT, _PRODUCTS = re.compile(r"[a-z]\s?[a-z]"), re.compile("[a-z]{1,3}")
@@ -44,7 +46,7 @@ _NAME = re.compile(  # x, x_1, f(x), \theta, (x, y), \frac{dy}{dx}
     rf"\\?[A-Za-z]+'{{0,2}}{_INDEX}(?:\([A-Za-z0-9, ]{{1,12}}\))?"
     r"|\([A-Za-z](?:\s?,\s?[A-Za-z])+\)"
 )
-_LETTER = rf"(?:\\[a-zA-Z]+|[a-zA-Z]){_INDEX}(?:\^(?:\{{\d\}}|\d))?"
+_LETTER = rf"(?:\\[a-zA-Z]++|[a-zA-Z]){_INDEX}(?:\^(?:\{{\d\}}|\d))?"
 _SUM = re.compile(rf"[-+]?\s?(?:{_LETTER}\s?)+(?:[-+]\s?(?:{_LETTER}\s?)+)+")  # p^2 + q^2, a + bc
 _LEADING = re.compile(
     r"(?P<name>[A-Za-z]'{0,2}(?:_(?:\{[\w,]{1,6}\}|\w))?(?:\([A-Za-z0-9, ]{1,12}\))?|[A-Z]{2,4}"
@@ -71,15 +73,15 @@ def is_name(side: str) -> bool:
     )
 
 
-def is_asked_for(left: str, right: str) -> bool:
+def is_asked_for(sides: Sequence[str]) -> bool:
     """Whether the left side is what was asked for, and the right one its value: `p + q = a + b`.
 
     They have no letter in common, and both have some. x^2 = a + b says what x^2 is, not x.
     """
-    one, other = (_letters(side) for side in (left, right))
-    if not one or not other or not one.isdisjoint(other):
+    letters = [_letters(side) for side in sides]
+    if len(sides) != 2 or not all(letters) or not letters[0].isdisjoint(letters[1]):
         return False
-    return is_name(left) or _SUM.fullmatch(left) is not None
+    return is_name(sides[0]) or _SUM.fullmatch(sides[0]) is not None
 
 
 def number_of(text: str) -> Number | None:
@@ -109,7 +111,11 @@ def name_different_unknowns(gold: str, answer: str) -> bool:
     one, other = (_LEADING.match(_bare(text)) for text in (gold, answer))
     if one is None or other is None:
         return False
-    return _differ(*(re.sub(r"[\s{}]", "", match["name"]) for match in (one, other)))
+    names = [re.sub(r"[\s{}]", "", match["name"]) for match in (one, other)]
+    rests = [match.string[match.end("name") :] for match in (one, other)]
+    if all(name in _letters(rest) for name, rest in zip(names, rests[::-1], strict=True)):
+        return False  # y = 2x and x = y / 2: equations of both
+    return _differ(*names)
 
 
 def _bare(text: str) -> str:
@@ -122,7 +128,7 @@ def _differ(one: str, other: str) -> bool:
         return False
     if one[0] == other[0] == "(":
         return sorted(one) == sorted(other)  # (y, x) for (x, y)
-    if one[0] == "\\" or other[0] == "\\" or one[:2].isupper() or other[:2].isupper():
+    if one[0] == "\\" or other[0] == "\\" or _is_capitals(one) or _is_capitals(other):
         mark, name = _mark_and_letters(one)
         other_mark, other_name = _mark_and_letters(other)
         return mark == other_mark and len(name) == len(other_name) and name[::-1] != other_name
@@ -133,6 +139,10 @@ def _differ(one: str, other: str) -> bool:
     if "(" in one:  # P(A) is not P(B), f(1) not f(2); f(x) may be f(t)
         return any(c.isdigit() or c.isupper() for c in one[1:] + other[1:])
     return "_" in one and "_" in other
+
+
+def _is_capitals(name: str) -> bool:
+    return len(name) > 1 and name.isalpha() and name.isupper()
 
 
 def _mark_and_letters(name: str) -> tuple[str, str]:

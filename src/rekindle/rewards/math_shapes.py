@@ -41,7 +41,7 @@ _MATRIX = re.compile(
 )
 _LETTERS = re.compile(r"[^\W\d_](?:[^\W\d_]|[\s'.-])*")
 _UNKNOWNS = re.compile(r"[xyzwei]{2,4}")  # a product of unknowns, not a word
-_DIFFERENCE = re.compile(r"[A-Za-z](?:\s?-\s?[A-Za-z])+")  # R - r
+_DIFFERENCE = re.compile(r"[A-Za-z]{1,2}(?:\s?-\s?[A-Za-z]{1,2})+")  # R - r, ad - bc
 _LITERAL = re.compile(r"[\d}]\s?:\s?\d|\d_\{?\d")  # clock times, ratios, bases
 _SEPARATOR = re.compile(
     r"\s(?:or|and)\s|\\(?:text|mathrm)\{\s*,?\s*(?:or|and)\s*\}|\\(?:lor|vee|land|wedge)(?![a-z])"
@@ -51,6 +51,7 @@ _AND = re.compile(r"\sand\s|\band\b|\\(?:land|wedge)(?![a-z])")
 _OR = re.compile(r"\bor\b|\\(?:lor|vee)(?![a-z])|[,;]")
 _LOGIC = re.compile(r"\\(?:lor|vee|land|wedge)(?![a-z])")
 _SIGN = re.compile(r"\\(?:pm|mp)(?![a-z])")
+_HELD = "\x03"
 _OUTWARD = re.compile(r"([\[\](])([^\[\](){},;]{1,60})[,;]([^\[\](){},;]{1,60})([\[\])])")  # ]1, 2[
 _WITHOUT = re.compile(
     r"\\mathbb\{R\}\s?(?:\\setminus|\\backslash|∖|\\|-)\s?\\?\{([^{}]{1,60}?)\\?\}"
@@ -103,7 +104,10 @@ def _of_matrix(matrix: re.Match[str]) -> Shape:
     scalar = re.sub(r"(?:\\cdot|\\times|\*)\s*$", "", matrix["scalar"].strip()).strip()
     if scalar:
         factor = f"{scalar}1" if scalar in "+-" else scalar
-        rows = ["&".join(f"({factor}) \\cdot ({cell.strip()})" for cell in row.split("&")) for row in rows]
+        rows = [
+            "&".join(f"({factor}) \\cdot ({cell.strip()})" for cell in row.split("&"))
+            for row in rows
+        ]
     return Shape("matrix", tuple(rows))
 
 
@@ -166,10 +170,8 @@ def _signed(text: str) -> tuple[str, ...]:
     signs = _SIGN.findall(text)
     if not signs or (len(signs) > 1 and "\\mp" not in signs):
         return (text,)  # of two \\pm each has a sign of its own
-    upper, lower = {"\\pm": "+", "\\mp": "-"}, {"\\pm": "-", "\\mp": "+"}
-    return tuple(
-        _SIGN.sub(lambda match, sign=sign: sign[match[0]], text) for sign in (upper, lower)
-    )
+    opposite = text.replace("\\pm", _HELD).replace("\\mp", "\\pm").replace(_HELD, "\\mp")
+    return tuple(each.replace("\\pm", "+").replace("\\mp", "-") for each in (text, opposite))
 
 
 # --- intervals
