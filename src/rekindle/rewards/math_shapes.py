@@ -61,7 +61,8 @@ _DESCRIBED = re.compile(
 )
 _COMMA, _EQUALS, _CUP = re.compile(r"[,;]"), re.compile("="), re.compile(r"\\cup(?![a-z])")
 _CASED = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
-_IGNORED = re.compile(r"[\s{}]|\\(?:text|mathrm)")
+_SINGLE = re.compile(r"\{\s?(\w*)\s?\}")  # 2^{3} is 2^3, 2^{n + 1} not 2^n + 1
+_IGNORED = re.compile(r"\s|\\(?:text|mathrm)")
 
 
 class Shape(NamedTuple):
@@ -328,5 +329,6 @@ def is_word(text: str) -> bool:
 
 
 def squeezed(text: str) -> str:
-    """The text without blanks, braces and the case of words, to compare what no parser reads."""
-    return _IGNORED.sub("", _CASED.sub(lambda match: match[0].lower(), text))
+    """The text without blanks, needless braces and the case of words, to compare what no parser reads."""
+    cased = _CASED.sub(lambda match: match[0].lower(), text)
+    return _SINGLE.sub(r"\1", _IGNORED.sub("", cased))
