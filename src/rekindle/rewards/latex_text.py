@@ -254,6 +254,10 @@ _BAR = re.compile(r"\\(?:bar|overline)\s?\{?\s?([A-Za-z])(?![A-Za-z])\s?\}?")
 _PLAIN_SET = re.compile(
     r"(?<!\\)\{([^{}\\]*[,|:][^{}]*)\}"
 )  # {1, 2}, which LaTeX takes for a group
+_UNION = re.compile(r"(?<=[)\]])\s?(?:U|union)\s?(?=[(\[])")
+_OPERATOR = re.compile(
+    r"\\operatorname\*?\s?\{\s?((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|ln|log|exp|gcd|max|min)\s?\}"
+)
 _BINOMIAL = re.compile(r"\\[dt]?binom\s?(\d)\s?(\d)")
 
 
@@ -289,6 +293,7 @@ def _in_one_spelling(text: str) -> str:
     for other, one in _COMMAND_SPELLINGS:
         text = text.replace(other, one)
     text = _BINOMIAL.sub(r"\\binom{\1}{\2}", _OVER.sub(r"\\frac{\1}{\2}", text))
+    text = _OPERATOR.sub(r"\\\1 ", _UNION.sub(r" \\cup ", text))
     text = _BAR.sub(r"\\bar{\1}", text)
     plain_set = _PLAIN_SET.fullmatch(text.strip())
     if plain_set is not None:

@@ -41,6 +41,7 @@ from rekindle.rewards.texts import same_text
 
 _PRODUCT = re.compile(r"[a-zA-Z]{1,3}")
 _WORKED = re.compile(r"[\\^*/+\d]")
+_MIXED = re.compile("(?=[A-Za-z]*[a-z][A-Z])[A-Za-z]{2,3}")  # kT; not DNE, not No
 _OPTIONS = "abcdefghij"  # letters whose case says nothing
 
 
@@ -108,6 +109,8 @@ def _is_same_word(gold: str, answer: str) -> bool:
     if all(len(each.rstrip("!'")) == 1 for each in bare):
         one, other = bare
         return one == other or (one.lower() == other.lower() and one.lower() in _OPTIONS)
+    if _MIXED.fullmatch(bare[0]) and _PRODUCT.fullmatch(bare[1]):
+        return is_same_formula(*bare)
     if same_text(gold, answer):
         return True
     word, formula = bare if is_word(gold) else bare[::-1]

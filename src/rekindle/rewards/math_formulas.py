@@ -49,9 +49,12 @@ _SHORT_WORDS = frozenset(("is", "or", "if", "of", "to"))
 _ENVIRONMENT = re.compile(r"\\(?:begin|end|operatorname|mathrm|mathbb|mathcal)\s?\{[a-zA-Z]*\}")
 _RUN = re.compile(r"\\[a-zA-Z]+|[a-zA-Z]{2,}")
 _SPELLED = re.compile(
-    r"(?<![\\a-zA-Z])((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|pi|ln|log|exp|theta|alpha|beta)(?![a-zA-Z])"
+    r"(?<![\\a-zA-Z])((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|pi|ln|log|exp|theta|alpha|beta"
+    r"|gamma|delta|lambda|sigma|omega|epsilon)(?![a-zA-Z])"
 )
-_NAMED = re.compile(rf"{_SPELLED.pattern}|(?<![\\\\a-zA-Z])(?:sqrt|abs|mod|gcd|lcm)(?![a-zA-Z])")
+_NAMED = re.compile(
+    rf"{_SPELLED.pattern}|(?<![\\\\a-zA-Z])(?:sqrt|abs|mod|gcd|lcm|infinity|infty)(?![a-zA-Z])"
+)
 _PRIME = re.compile(r"(?<=[A-Za-z])(?:\s?\^\s?\{?\s?((?:\\prime\s?)+)\}?|('+))")
 
 
@@ -121,14 +124,14 @@ def _points(
     far = _beyond_bends(one, other)
     if far:
         yield {name: far + value for name, value in near.items()}, False
-    if any(power.exp.is_Rational and power.exp.q % 2 and power.exp.q > 1 for power in _powers(one)):
+    if any(_is_odd_root(power.exp) for each in (one, other) for power in _powers(each)):
         return  # the real cube root of a negative number is not sympy's
-    if any(
-        power.exp.is_Rational and power.exp.q % 2 and power.exp.q > 1 for power in _powers(other)
-    ):
-        return
     for name in names[:_MOST_NEGATIVE]:
         yield near | {name: -near[name] - far}, True
+
+
+def _is_odd_root(exponent: Expression) -> bool:
+    return bool(exponent.is_Rational and exponent.q > 1 and exponent.q % 2)
 
 
 def _powers(expression: Expression) -> set[Expression]:

@@ -27,7 +27,7 @@ _UNIT = re.compile(
     r"(?<=[\w})\]])(?:\\[,;:! ])?\s{0,3}\\(?:text|mathrm|mbox|textrm)\s?\{\s{0,3}"
     rf"(?P<words>(?![eid]\s?\}})[A-Za-z][^{{}}^²³]{{0,40}}){_INNER}\s?\}}{_OUTER}[\s.$]*$"
     r"|(?<=[\d}i)])\s{1,3}(?P<name>(?:square |cubic )?(?:cm|mm|km|kg|units?|meters|metres|inches|"
-    r"feet|miles|degrees|dollars|cents|seconds|minutes|hours|grams|liters|litres))"
+    r"feet|miles|degrees|dollars|cents|seconds|minutes|hours|grams|liters|litres|rad(?:ians)?))"
     rf"{_BEHIND}[\s.$]*$"
 )
 _FUNCTION = re.compile(

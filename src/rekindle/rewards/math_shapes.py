@@ -329,6 +329,6 @@ def is_word(text: str) -> bool:
 
 
 def squeezed(text: str) -> str:
-    """The text without blanks, needless braces and the case of words, to compare what no parser reads."""
+    """What no parser reads, to compare it: without blanks, needless braces and case of words."""
     cased = _CASED.sub(lambda match: match[0].lower(), text)
     return _SINGLE.sub(r"\1", _IGNORED.sub("", cased))
