@@ -48,6 +48,7 @@ _NAME = re.compile(  # x, x_1, f(x), \theta, (x, y), \frac{dy}{dx}
 )
 _LETTER = rf"(?:\\[a-zA-Z]++|[a-zA-Z]){_INDEX}(?:\^(?:\{{\d\}}|\d))?"
 _SUM = re.compile(rf"[-+]?\s?(?:{_LETTER}\s?)+(?:[-+]\s?(?:{_LETTER}\s?)+)+")  # p^2 + q^2, a + bc
+_RELATED = re.compile(r"[=<>≤≥∈]|\\(?:[lg][et]|in)")
 _LEADING = re.compile(
     r"(?P<name>[A-Za-z]'{0,2}(?:_(?:\{[\w,]{1,6}\}|\w))?(?:\([A-Za-z0-9, ]{1,12}\))?|[A-Z]{2,4}"
     r"|\([A-Za-z](?:\s?,\s?[A-Za-z])+\)"
@@ -86,6 +87,8 @@ def is_asked_for(sides: Sequence[str]) -> bool:
 
 def number_of(text: str) -> Number | None:
     """The number that a text states; None of `\\log x = 3` and `xy = 3`."""
+    if text.isdecimal():
+        return read_number(text)
     if _NO_NUMBER.search(text) is not None:
         return None
     if _PRODUCTS.fullmatch(text) is not None and text not in vocabulary().cardinals:
@@ -108,6 +111,8 @@ def _letters(side: str) -> set[str]:
 
 def name_different_unknowns(gold: str, answer: str) -> bool:
     """Whether both name their unknown, and not the same one: `x = -2` and `y = -2`."""
+    if not (_RELATED.search(gold) and _RELATED.search(answer)):
+        return False
     one, other = (_LEADING.match(_bare(text)) for text in (gold, answer))
     if one is None or other is None:
         return False
@@ -152,6 +157,8 @@ def _mark_and_letters(name: str) -> tuple[str, str]:
 
 def have_different_marks(gold: str, answer: str) -> bool:
     """Whether two names bear different marks of geometry: an angle is no triangle."""
+    if "\\" not in gold or "\\" not in answer:
+        return False
     one, other = (_MARKED.fullmatch(text) for text in (gold, answer))
     if one is None or other is None:
         return False
