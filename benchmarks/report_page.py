@@ -55,9 +55,9 @@ def busy(browser: object) -> float:
 
 def main() -> None:
     """Print a line each and the JSON object."""
-    from chromium import Browser, find_chromium
     from synthetic_study import make_study
 
+    from chromium import Browser, find_chromium
     from rekindle.report.page import build_report
 
     times = 2 if "--quick" in sys.argv else 7

@@ -13,7 +13,7 @@ from sitegen.undocumented import undocumented
 
 PACKAGE = Path(__file__).parents[1] / "src" / "rekindle"
 ORDER = [
-    {"errors", "records", "files", "version", "thoughts"},
+    {"errors", "records", "files", "outputs", "thoughts", "chat", "version"},
     {"servers"},
     {"ops"},
     {"rewards", "tasks"},

@@ -21,7 +21,7 @@ COMMANDS = sorted(
         for page in PAGES
         for match in re.findall(
             r"(?<![\w-])rekindle (?:train|eval|diagnose|compare|report|explain|testbed|reward|"
-            r"study|grade|inspect-data|tasks|methods|quickstart|doctor|cite)[^`\n]*(?:\\\n[^\n]*)?",
+            r"study|grade|probe|inspect-data|tasks|methods|quickstart|doctor|cite)[^`\n]*(?:\\\n[^\n]*)?",
             page.read_text(),
         )
     }

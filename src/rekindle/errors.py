@@ -55,6 +55,10 @@ class DataError(RekindleError, ValueError):
     """A file, row, prompt or answer that cannot be used; names the file and line or the problem."""
 
 
+class PromptTooLongError(DataError):
+    """A prompt that fills the model's context."""
+
+
 class ModelError(RekindleError, ValueError):
     """A model or tokenizer that cannot be loaded or cannot do what is asked."""
 

@@ -139,13 +139,12 @@ def is_leftover(path: Path) -> bool:
 def write_atomic(path: Path | str, data: bytes | str) -> None:
     """Write `data` to `path` so that a reader, or a crash, sees the old content or the new."""
     path = Path(path)
-    raw = data.encode() if isinstance(data, str) else data
     aside = _aside(path, "new")
     with explained_io(path, "writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(aside, "wb") as file:
-                file.write(raw)
+                file.write(data.encode() if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, path)
@@ -156,12 +155,12 @@ def write_atomic(path: Path | str, data: bytes | str) -> None:
 
 def write_json(path: Path | str, value: object) -> None:
     """`value` as indented JSON; nan and infinity become null, for JSON has neither."""
-    write_atomic(path, _json_bytes(value, indent=2))
+    write_atomic(path, json_text(value, indent=2))
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, object]]) -> None:
     """One JSON object a line, written as one atomic file."""
-    write_atomic(path, b"".join(_json_bytes(row) for row in rows))
+    write_atomic(path, b"".join(json_text(row) for row in rows))
 
 
 def open_append(path: Path) -> IO[bytes]:
@@ -180,8 +179,8 @@ def open_lock(path: Path) -> IO[str]:
 
 def read_json(path: Path | str) -> Any:
     """The JSON value in a file; a broken file is a `DataError` that names the place."""
-    path = Path(path)
-    text = _read_text(path)
+    with readable(path := Path(path)):
+        text = decoded(path.read_bytes(), str(path))
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # integers of thousands of digits, deep nesting
@@ -192,39 +191,37 @@ def read_json(path: Path | str) -> Any:
 
 
 def read_jsonl(path: Path | str) -> list[tuple[int, dict[str, Any]]]:
-    """The rows of a JSONL file as (line number from 1, object).
+    """All rows of `each_jsonl`."""
+    return list(each_jsonl(path))
 
-    A byte order mark is skipped, as are blank lines.
+
+def each_jsonl(
+    path: Path | str, loads: Callable[[str], Any] = json.loads
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a JSONL file as (line number from 1, object), one line in memory at a time.
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8, or a line is not a JSON object; file and
-            line are named.
+        DataError: missing, empty, not UTF-8, or a line is not a JSON object; the line is named.
     """
-    path = Path(path)
-    rows = []
-    # Only \n ends a line: str.splitlines would also cut at U+2028 and the like inside strings.
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also integers of thousands of digits
-            why = str(error).split(";")[0]
-            if isinstance(error, json.JSONDecodeError):
-                why = f"{error.msg} at column {error.colno}"
-            raise DataError(
-                f"{path}:{number} is not valid JSON",
-                got=line if len(line) < 2000 else f"{line[:200]} ... ({len(line)} characters)",
-                wanted='one JSON object a line, e.g. {"prompt": "...", "answer": "..."}',
-                why=why,
-                fix="fix or remove that line",
-            ) from error
-        if not isinstance(row, dict):
-            raise DataError(f"{path}:{number} is not a JSON object", got=line, wanted="{...}")
-        rows.append((number, row))
-    if not rows:
+    path, empty = Path(path), True
+    with readable(path), open(path, "rb") as file:
+        for number, raw in enumerate(file, start=1):  # only \n ends a line, not U+2028 in a string
+            if not (line := decoded(raw, f"{path}:{number}", first=number == 1)).strip():
+                continue
+            try:
+                row = loads(line)
+            except (ValueError, RecursionError) as error:  # also integers of thousands of digits
+                why = str(error).split(";")[0].replace(": line 1 column", " at column")
+                what = f"{path}:{number} is not valid JSON"
+                raise DataError(
+                    what, got=line, wanted="one JSON object a line", why=why, fix="fix or remove it"
+                ) from error
+            if not isinstance(row, dict):
+                raise DataError(f"{path}:{number} is not a JSON object", got=line, wanted="{...}")
+            yield number, row
+            empty = False
+    if empty:
         raise DataError(f"{path} is empty", wanted="one JSON object a line")
-    return rows
 
 
 def sha256_file(path: Path | str) -> str:
@@ -252,7 +249,7 @@ class AppendLog:
 
     def append(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Add rows in one write: a kill leaves at most one torn line, a full disk none."""
-        raw = b"".join(_json_bytes(row) for row in rows)
+        raw = b"".join(json_text(row) for row in rows)
         with explained_io(self.path, "appending to"):
             before = self._size()
             try:
@@ -276,7 +273,15 @@ class AppendLog:
         return LogMark(self._hashed, self._hash.hexdigest())
 
     def cut(self, mark: LogMark) -> None:
-        """Drop everything after `mark`.
+        """Drop everything after `mark`; raises what `check` does."""
+        begun = self.check(mark)
+        if self._size() > mark.length:
+            with explained_io(self.path, "cutting"):
+                os.truncate(self.path, mark.length)
+        self._hash, self._hashed = begun, mark.length
+
+    def check(self, mark: LogMark) -> hashlib._Hash:
+        """The hash, to be fed on, of what is before `mark`.
 
         Raises:
             RunDirectoryError: what is before it is not what was there when it was taken; the file
@@ -293,10 +298,7 @@ class AppendLog:
         if begun.hexdigest() != mark.sha256:
             wanted = f"SHA-256 {mark.sha256[:12]}…"
             raise self._changed("different from what", "other content", wanted)
-        if size > mark.length:
-            with explained_io(self.path, "cutting"):
-                os.truncate(self.path, mark.length)
-        self._hash, self._hashed = begun, mark.length
+        return begun
 
     def _size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
@@ -330,24 +332,32 @@ def remove_tree(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _read_text(path: Path) -> str:
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """A file that cannot be opened is a `DataError` that says why."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        yield
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist", fix="check the path") from error
-    except IsADirectoryError as error:
-        raise DataError(f"{path} is a directory", wanted="a file") from error
+    except (IsADirectoryError, PermissionError) as error:
+        fault = "is a directory" if path.is_dir() else "cannot be read"
+        raise DataError(f"{path} {fault}", got=str(error), wanted="a file") from error
+
+
+def decoded(raw: bytes, where: str, *, first: bool = True) -> str:
+    """UTF-8 bytes as text, without a byte order mark where they are the first of a file."""
+    try:
+        return raw.decode("utf-8-sig" if first else "utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} is not UTF-8",
+            f"{where} is not UTF-8",
             got=f"byte {error.object[error.start]:#04x} at {error.start}",
-            fix="convert it, e.g. with iconv -t utf-8",
+            fix="convert it, e.g. with iconv -f latin1 (or utf-16) -t utf-8",
         ) from error
-    except PermissionError as error:
-        raise DataError(f"{path} cannot be read", got=str(error)) from error
 
 
-def _json_bytes(value: object, *, indent: int | None = None) -> bytes:
+def json_text(value: object, *, indent: int | None = None) -> bytes:
+    """JSON in UTF-8 and an end of line; nan and infinity become null, for JSON has neither."""
     plain = each_leaf(value, finite)
     text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
     try:

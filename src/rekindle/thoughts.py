@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 _NAMES = "think|thinking|thought|thoughts|reasoning|reason|scratchpad|reflection|seed:think"
 # The first character stands in front, so that a search skips all others.
@@ -36,6 +37,12 @@ _CLOSE = (
 )
 _THOUGHTS = re.compile(rf"[<\[◁aA](?i:(?P<open>{_OPEN})|(?P<close>{_CLOSE}))")
 _THOUGHT_SIGNS = ("<", "[THINK]", "[/THINK]", "think▷", "assistantfinal")
+_CLOSES = {
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|START_THINKING|>": "<|END_THINKING|>",
+    "<|channel>thought": "<channel|>",
+    "<unused94>thought": "<unused95>",
+}
 # Tokens that end a turn, left in by servers that do not skip special tokens.
 _TURN_ENDS = re.compile(r"<(?:\|[a-z_]{1,20}\|>|/s>|eos>|end_of_turn>)")
 
@@ -55,8 +62,8 @@ def without_thoughts(text: str, *, thought_open: bool = False) -> str:
 
 def leaves_thought_open(text: str) -> bool:
     """Whether a text ends inside a thought, as the end of some chat templates does."""
-    tags = list(_THOUGHTS.finditer(text))
-    return bool(tags) and tags[-1]["open"] is not None
+    tags = find_tags(text)
+    return bool(tags) and tags[-1].opens
 
 
 def _outside_thoughts(text: str, *, thought_open: bool) -> list[tuple[int, int]]:
@@ -85,3 +92,29 @@ def _blanked_but(text: str, spans: Iterable[tuple[int, int]]) -> str:
         at = end
     pieces.append(" " * (len(text) - at))
     return "".join(pieces)
+
+
+class Tag(NamedTuple):
+    """What opens or closes a thought in a text."""
+
+    start: int
+    end: int
+    opens: bool
+
+
+def find_tags(text: str) -> list[Tag]:
+    """All that opens or closes thoughts in a text, in order."""
+    return [Tag(m.start(), m.end(), m["open"] is not None) for m in _THOUGHTS.finditer(text)]
+
+
+def without_tags(text: str) -> str:
+    """The text without what opens and closes thoughts; the thoughts stay."""
+    return _THOUGHTS.sub("", text)
+
+
+def closing_of(opening: str) -> str | None:
+    """What closes a thought that was opened so; None where it is more than a tag."""
+    if opening in _CLOSES:
+        return _CLOSES[opening]
+    named = re.fullmatch(r"([<\[◁]\|?)([\w:]+)(\|?[>\]▷])", opening)
+    return None if named is None else f"{named[1]}/{named[2]}{named[3]}"

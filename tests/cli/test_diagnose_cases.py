@@ -371,9 +371,11 @@ def test_your_own_small_file_gets_a_study_that_it_is_large_enough_for(rekindle, 
     assert (knobs["half1"], knobs["half2"]) == (22, 68)
     for name, said in (
         ("nodir/", "'nodir/' is not there"),
-        (str(tmp_path / "x.json"), "no .jsonl"),
+        (str(tmp_path / "x.json"), "x.json is no list of rows"),
+        (str(tmp_path / "x.txt"), "x.txt' is in a format that is not read"),
     ):
         (tmp_path / "x.json").write_text("{}")
+        (tmp_path / "x.txt").write_text("{}")
         code, _, err = rekindle("diagnose", "--model", "testbed/addition-s0", "--task", name)
         assert (code, said in err) == (2, True), err
 
@@ -499,9 +501,9 @@ def test_what_cannot_be_measured_on_your_own_file_is_listed(rekindle, tmp_path):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"prompt": "1+1=", "completion": "2"}, "rename 'completion' to 'solution'"),
+        ({"prompt": "1+1=", "target": "2"}, "--set task.columns.answer=NAME"),
         ({"prompt": "1+1=", "chosen": "2", "rejected": "3"}, "--pairs FILE"),
-        ({"question": "1+1=", "answer": "2"}, "rename 'question' to 'prompt'"),
+        ({"text": "1+1=", "answer": "2"}, "--set task.columns.prompt=NAME"),
     ],
 )
 def test_other_names_of_columns_are_known(rekindle, tmp_path, row, said):

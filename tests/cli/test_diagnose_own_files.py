@@ -49,9 +49,9 @@ def lines(out, start):
     return [text for text in out.splitlines() if text.startswith(start)]
 
 
-def last_digit(answer):
-    """What the numeric verifier reads of `...;1 4 1`."""
-    return answer[-1]
+def marked(solution):
+    """`...;1 4 1` with a mark that the numeric verifier reads, which the model has not learnt."""
+    return f"{solution}\n#### {solution.rsplit(';', 1)[-1].replace(' ', '')}"
 
 
 def test_solutions_that_the_verifier_rejects_are_not_recommended(own, diagnose, tmp_path):
@@ -72,7 +72,7 @@ def test_groups_alone_do_not_lay_it_to_the_model_either(own, diagnose):
 
 
 def test_solutions_that_are_accepted_are_left_alone(own, diagnose):
-    out = diagnose(own(train=40, dev=40, answer=last_digit), "--signals", "sft")
+    out = diagnose(own(train=40, dev=40, solution=marked), "--signals", "sft")
     assert "1  [0.9124, 1]" in lines(out, "  solutions/accepted")[0]
     assert "rejects" not in out
 
@@ -141,8 +141,8 @@ def test_a_level_with_too_few_dev_problems_says_what_to_ask_for(tmp_path, capsys
 
 
 def test_a_file_with_two_dev_rows_gets_no_study(own, diagnose, tmp_path):
-    """The solutions end in 141 as the answers do, which the model writes 1 4 1."""
-    task = own(train=40, dev=2, solution=lambda text: text.replace(" ", ""))
+    """The solutions are marked as the answers are, and the model writes 1 4 1."""
+    task = own(train=40, dev=2, solution=marked)
     words = ("--signals", "groups,sft", "--write", tmp_path / "s.yaml")
     out = diagnose(task, *words)
     assert lines(out, "fits: sft (groups)")

@@ -12,7 +12,7 @@ from rekindle.errors import ConfigError, DataError
 def explain(tmp_path, rows, method="grpo", sets=(), right=None):
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    explain_advantages(method, source, target, list(sets), right)
+    explain_advantages(method, source, target, list(sets), right, overwrite=True)
     return [json.loads(line) for line in target.read_text().splitlines()]
 
 

@@ -11,7 +11,7 @@ from rekindle.errors import ConfigError, DataError
 def pairs_of(tmp_path, method, rows, *sets):
     source, target = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    explain_pairs(method, source, target, sets)
+    explain_pairs(method, source, target, sets, overwrite=True)
     return [json.loads(line) for line in target.read_text().splitlines()]
 
 

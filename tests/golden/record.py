@@ -188,7 +188,7 @@ def _explained(place: Path, what: str, rows: str, *sets: str, method: str = "") 
     source, target = INPUTS / f"{rows}.jsonl", place / "explained.jsonl"
     flags = [word for text in sets for word in ("--set", text)]
     named = ["--method", method] if method else []
-    rekindle("explain", what, *named, "--input", source, "--output", target, *flags)
+    rekindle("explain", what, *named, "--input", source, "--output", target, "--overwrite", *flags)
     given = read_rows(source)
     found = read_rows(target)
     if len(given) == len(found):  # the input's own columns are in inputs/

@@ -173,8 +173,8 @@ def test_without_a_right_answer_there_is_nothing_to_learn():
 @pytest.mark.parametrize(
     ("row", "match"),
     [
-        ({"prompt": "a", "chosen": "b"}, ":2 is no pair"),
-        ({"prompt": "a", "chosen": "b", "rejected": 3}, ":2 is no pair"),
+        ({"prompt": "a", "chosen": "b"}, ":2 has no 'rejected'"),
+        ({"prompt": "a", "chosen": "b", "rejected": 3}, ":2 has no usable 'rejected'"),
         ({"prompt": "a", "chosen": "b", "rejected": "b"}, "same text"),
     ],
 )

@@ -107,9 +107,12 @@ def test_a_model_scores_in_process_and_another_one_is_refused_on_resume(tree, tm
 
 
 def test_a_brittle_verifier_trains_and_the_true_check_evaluates(tree, tmp_path):
-    # Numerically right, and not the reference text: "7." or "07" for "7".
+    # Numerically right, and not the reference text: "7." or "07" for "7". The first version of the
+    # verifier takes the last number of an untrained model's digits for its answer.
     train(
-        make_recipe(tree({"source": "random"}, task={"brittle": 1.0})), tmp_path / "run", quiet=True
+        make_recipe(tree({"source": "random"}, task={"brittle": 1.0, "verifier_version": 1})),
+        tmp_path / "run",
+        quiet=True,
     )
     rows = rows_of(tmp_path / "run", "samples.jsonl")
     for row in rows:
@@ -310,7 +313,7 @@ def test_no_reward_model_unless_one_is_named(tree):
 
 def test_the_oracle_knows_the_true_check_where_the_verifier_is_brittle(tree):
     reward = {"source": "oracle", "noise": 0.0}
-    shared = make_recipe(tree(reward, task={"brittle": 1.0})).shared
+    shared = make_recipe(tree(reward, task={"brittle": 1.0, "verifier_version": 1})).shared
     task = open_task(shared.task)
     oracle = open_scorer(shared.reward, task)
     assert isinstance(oracle, OracleScores)

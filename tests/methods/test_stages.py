@@ -1,6 +1,7 @@
 """Stages: made once, taken up by content, resumed inside, and every text by a named model."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from safetensors.torch import load_file
 import tiny
 from rekindle.engine.config import OptimConfig
 from rekindle.engine.fingerprints import weights_fingerprint
-from rekindle.errors import DataError, RunDirectoryError
+from rekindle.engine.integrity import verify_run
+from rekindle.errors import DataError, ModelError, RunDirectoryError
 from rekindle.loops import world as world_module
 from rekindle.loops.stages import StageRows, Stages, hash_rows, refuse_foreign_texts
 from rekindle.methods import sft
@@ -163,6 +165,48 @@ def test_a_stage_made_from_other_rows_is_refused(recipe, tmp_path, monkeypatch):
     record["inputs"]["answers"] = "0" * 64
     path.write_text(json.dumps(record))
     with pytest.raises(RunDirectoryError, match="made from something else:\n    answers: '0000"):
+        train(recipe, tmp_path / "run", mode="resume", quiet=True)
+
+
+@pytest.mark.parametrize("gone", ["01-answers-1", "02-choice-1", "03-sft-1"])
+@pytest.mark.parametrize("how", ["gone", "emptied", "of another run"])
+def test_an_earlier_stage_that_is_not_as_it_was_made_is_refused(
+    recipe, tmp_path, monkeypatch, gone, how
+):
+    stopped_before_the_second_round(recipe, tmp_path, monkeypatch)
+    place = tmp_path / "run/stages" / gone
+    shutil.rmtree(place)
+    if how == "emptied":
+        place.mkdir()
+    if how == "of another run":
+        train(recipe, tmp_path / "other", quiet=True)
+        shutil.copytree(tmp_path / "other/stages" / gone, place)
+    with pytest.raises(RunDirectoryError, match=f"{gone} (is gone|has|is the stage)"):
+        train(recipe, tmp_path / "run", mode="resume", quiet=True)
+    assert (tmp_path / "run/stages/05-choice-2/rows.jsonl").exists()
+    assert any(fault for name, fault in verify_run(tmp_path / "run") if gone in name)
+
+
+def test_a_stage_and_what_follows_it_may_be_removed_to_make_them_again(
+    recipe, tmp_path, monkeypatch, capsys
+):
+    train(recipe, tmp_path / "straight", quiet=True)
+    stopped_before_the_second_round(recipe, tmp_path, monkeypatch)
+    for name in ("04-answers-2", "05-choice-2"):
+        shutil.rmtree(tmp_path / "run/stages" / name)
+    train(recipe, tmp_path / "run", mode="resume", quiet=True)
+    assert "04-answers-2 is gone: it is made again" in capsys.readouterr().err
+    assert rows_of(tmp_path / "run/metrics.jsonl") == rows_of(tmp_path / "straight/metrics.jsonl")
+    parts = verify_run(tmp_path / "run")
+    assert [name for name, fault in parts if fault != ""] == []
+    assert {"stages/05-choice-2", "stages/06-sft-2/final", "final"} <= {name for name, _ in parts}
+
+
+def test_a_stage_whose_model_was_changed_is_not_gone_on_from(recipe, tmp_path, monkeypatch):
+    stopped_before_the_second_round(recipe, tmp_path, monkeypatch)
+    path = tmp_path / "run/stages/03-sft-1/final/tokenizer_config.json"
+    path.write_text(path.read_text() + " ")
+    with pytest.raises(ModelError, match=r"(?s)03-sft-1/final was changed.*tokenizer_config"):
         train(recipe, tmp_path / "run", mode="resume", quiet=True)
 
 

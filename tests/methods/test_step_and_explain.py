@@ -62,7 +62,7 @@ def test_a_steps_advantages_are_those_of_explain(method, tmp_path):
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(asked[i]) + "\n" for i in order))
     sets = [f"{key}={value}" for key, value in METHODS[method].items()]
-    explain_advantages(method, source, target, sets)
+    explain_advantages(method, source, target, sets, overwrite=True)
     explained = [json.loads(line) for line in target.read_text().splitlines()]
     for place, i in enumerate(order):
         assert explained[place]["advantage"] == pytest.approx(logged[i]["advantage"], abs=1e-9)

@@ -1,7 +1,8 @@
 """Graded answers in real formats: what a careful teacher gives each, and that the verifiers agree.
 
-battery/*.jsonl has a row an answer: verifier, gold, text, score; kind and reason say why. Some
-texts were cut at the token limit (`cut`) or begin inside a thought (`thought_open`).
+A file has a row an answer: verifier, gold, text, score; kind and reason say why. Some texts were
+cut at the token limit (`cut`) or begin inside a thought (`thought_open`). The package has all files
+but `handed`, for `rekindle probe`.
 """
 
 import json
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from rekindle.rewards import verify
 from rekindle.rewards.verify import VERIFIERS, Settings
 from rekindle.rewards.workers import VerifierPool
 
-FILES = sorted((Path(__file__).parent / "battery").glob("*.jsonl"))
-OURS = [path for path in FILES if path.stem != "handed"]  # written for this test
+PACKAGED = Path(verify.__file__).parent / "battery"
+OURS = sorted(PACKAGED.glob("*.jsonl"))
+FILES = [*OURS, *sorted((Path(__file__).parent / "battery").glob("*.jsonl"))]
 
 
 def rows_of(path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rekindle.errors import ConfigError, DataError
+from rekindle.records import Response
 from rekindle.rewards import code
 from rekindle.rewards.code import (
     Case,
@@ -17,7 +18,6 @@ from rekindle.rewards.code import (
     find_sandbox,
     grade_program,
     grade_programs,
-    program_of,
     read_tests,
     run_program,
 )
@@ -45,6 +45,12 @@ DEFINES = "def f(a, b):\n    return a + b\n"
         "print('noise' * 1000)\n" + DEFINES,
         "def f(*x):\n    return sum(x)",
         "f = lambda a, b: a + b",
+        DEFINES + "print(f(1, 2))\nexit()",
+        DEFINES + "quit(0)",
+        DEFINES + "import sys\nsys.exit(0)",
+        "help, copyright, credits, license, exit, quit\n" + DEFINES,
+        "```c\nint f();\n```\n```python3\n" + DEFINES + "```\n```\n7\n```\n```\nf(3, 4)\n```",
+        "<think>\n```python\ndef f(a, b): return a\n```\n</think>\n" + DEFINES,
     ],
 )
 def test_right_programs(program):
@@ -66,6 +72,11 @@ def test_right_programs(program):
         "",
         "\x00",
         "def f(a, b):\n    raise ValueError",
+        DEFINES + "exit(1)",
+        DEFINES + "exit('no')",
+        "exit()\n" + DEFINES,
+        "def f(a, b):\n    exit()",
+        "<think>\n```python\n" + DEFINES + "```\n</think>\nNo idea.",
     ],
 )
 def test_wrong_programs(program):
@@ -77,6 +88,9 @@ def test_standard_input_and_output():
     cases = [Case(output="3\n", stdin="1 2\n"), Case(output="11\n", stdin="5 6")]
     right = "a, b = map(int, input().split())\nprint(a + b)"
     assert grade_program(right, cases, limits=QUICK).value == 1
+    assert grade_program(right + "\nexit()", cases, limits=QUICK).value == 1
+    assert grade_program(right + "\nquit(0)\nprint(9)", cases, limits=QUICK).value == 1
+    assert grade_program(right + "\nexit(1)", cases, limits=QUICK).value == 0
     assert grade_program("print(3)", cases, limits=QUICK).parts == {"passed": 1.0, "cases": 2.0}
     big = [Case(output="1000000\n", stdin="x" * 1_000_000)]
     assert grade_program("print(len(input()))", big, limits=QUICK).value == 1
@@ -275,11 +289,6 @@ def test_a_container_engine_is_used_as_it_must_be(tmp_path, monkeypatch):
         assert needed in words
 
 
-def test_the_program_in_an_answer():
-    assert program_of("x = 1") == "x = 1"
-    assert program_of("a\n```py\nx = 1\n```\nb\n```python\ny = 2\n```") == "y = 2\n"
-
-
 @pytest.mark.parametrize(
     ("tests", "says"),
     [
@@ -322,6 +331,10 @@ def test_a_task_of_programs(tmp_path):
     texts = [DEFINES, "def f(a, b): return a", "import os\nos._exit(0)"]
     scores = task.grade_many(list(zip(problems, texts, strict=True)))
     assert [s.value for s in scores] == [1.0, 0.0, 0.0]
+    text = DEFINES + "</think>\n" + DEFINES
+    for open_before, answer in ((True, DEFINES), (True, text), (False, text)):
+        response = Response(problems[0], answer, thought_open=open_before)
+        assert task.grade_responses([response])[0].value == float(answer == text)
     assert task.answer_of(problems[0], DEFINES) is None
 
 

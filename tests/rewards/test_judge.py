@@ -17,6 +17,18 @@ from rekindle.rewards.judge import (
     read_marker,
 )
 
+OTHER_SCALES = [
+    *("/10", " / 10", "**/10**", "\\/10", " of 10", " out of 10", " out of ten", " (out of 10)"),
+    *(" (of 10)", " [0-10]", " (1-10)", " (max. 10)", " (10 max)", " (10 points max)", " over 10"),
+    *(" points out of 10", " stars (out of 10)", " out of a possible 10", " of the 10 points"),
+    *(" on a 10-point scale", " (on a scale of 1 to 10)", " (40%)", " out of a hundred", "/20"),
+    *(" (4/10)", " out of 10 (1+1+1+1)", " (where 10 is the best)"),
+]
+OTHER_LABELS = ["1-10", "0–10", "out of 10", "out of ten", "/10", "max 10", "1-5", "scale: 1 to 10"]
+RANGES = [
+    *("3-4", "3–4", "3 - 4", "3 to 4", "3 or 4", "3 and 4", "3~4", "3..4", "3…4", "3,5", "3-4/5"),
+    *("4½", "4 1/2", "2 x 2", "2×2", "2*2", "4²", "5 - 1", "1.5+1", "4th", "4b"),
+]
 PROBLEM = Problem(id="p", prompt="What is {x}?")
 
 
@@ -43,6 +55,35 @@ PROBLEM = Problem(id="p", prompt="What is {x}?")
         ("Score: 1+1+1+1=4/5", 4),
         ("Score: 4 (1+1+1+1)", 4),
         ("Score: 4 - all is there", 4),
+        # the scale that was asked for, in other words
+        ("**Score:** 4", 4),
+        ("_Score: 4_", 4),
+        ("Score: 4/5.0", 4),
+        ("Score: 4 / 5", 4),
+        ("Score: **4**/5", 4),
+        ("Score: 4 of 5", 4),
+        ("Score: 4 out of five", 4),
+        ("Score: 4 (out of 5)", 4),
+        ("Score: 4\n(out of 5)", 4),
+        ("Score: 4 (4/5)", 4),
+        ("Score: 4 (0-5)", 4),
+        ("Score: 4 (80%)", 4),
+        ("Score: 4 points", 4),
+        ("Score: 4 points out of 5 possible points", 4),
+        ("Score: 4 out of a possible 5", 4),
+        ("Score: 4 on a scale from 0 to 5", 4),
+        ("Score (0-5): 4", 4),
+        ("Score (out of 5): 4", 4),
+        ("On a 5-point scale, with 5 being the best.\nScore: 4", 4),
+        ('{"score": 4}', 4),
+        ('{"reason": "10 of 10 steps", "score": 4, "max": 5}', 4),
+        # numbers that are not of the scale
+        ("Score: 4 (good, 3 of the 4 criteria)", 4),
+        ("All 10 of its 10 steps are right.\nScore: 4", 4),
+        ("Score: 4 of the criteria are met", 4),
+        ("Score：4分", 4),
+        ("<thinking>Score: 1</thinking>Score: 4", 4),
+        ("[THINK]Score: 1[/THINK]Score: 4", 4),
     ],
 )
 def test_scores_that_are_there(reply, value):
@@ -67,6 +108,29 @@ def test_scores_that_are_there(reply, value):
         ("Score: 1 + 1", "not one number"),
         ("Score: 3 4", "not one number"),
         ("Score: 4%", "not one number"),
+        ("Score: 80%", "not one number"),
+        ("Score: 4\n(out of 10)", "another scale"),
+        *((f"Score: 4{what}", "another scale") for what in OTHER_SCALES),
+        *((f"Score ({label}): 4", "another scale") for label in OTHER_LABELS),
+        ("On a scale of 1 to 10, I would say:\nScore: 4", "another scale"),
+        ("With 10 being the best.\nScore: 4", "another scale"),
+        ("Score: 8 out of ten", "another scale"),
+        ('{"score": 4, "max": 10}', "another scale"),
+        ('{"scale": "1-10", "score": 4}', "another scale"),
+        ('{"max_score": 10, "score": 4}', "another scale"),
+        ('{"score": "4/10"}', "another scale"),
+        ("Score: 0.8/1", "another scale"),
+        *((f"Score: {what}", "not one number") for what in RANGES),
+        ('{"score": [3, 4]}', "not one number"),
+        ("Score: between 3 and 4", "no score"),
+        ("Score: four", "no score"),
+        ("Score: $4$", "no score"),
+        ("Score: 2 at first, but on reflection\nScore: 4", "two scores"),
+        ("Final score: 4\nScore: 3", "two scores"),
+        ("Score: 80", "out of range"),
+        ("Score: 5.5", "out of range"),
+        ("<thinking>Score: 4", "no score"),
+        ("[THINK]Score: 4", "no score"),
         ("<think>Perhaps Score: 2, but", "no score"),
         ("Well.</think>Good. <think>Score: 2, no", "no score"),
         ("<!DOCTYPE html><html>Score: 4</html>", "HTML"),
@@ -104,6 +168,20 @@ def test_a_reply_that_was_cut_off_is_missing():
     for reply in ("Score: 4.", "Score: 4/", "Score: 4 -", "Score: 4 ", "Score: 1 +"):
         assert "cut off in the score" in str(form.mark(reply, cut=True).reason), reply
     assert form.mark("Score: 4\n", cut=True).value == 4
+    assert form.mark("Score: 4\nIt has 3", cut=True).value == 4
+    assert form.mark("Score: 4/5\n", cut=True).value == 4
+    for reply in ("Score: 4 (", "Score: 4 ou", "Score: 4 out of", "Score: 4 points", "Score: **4"):
+        assert "cut off in the score" in str(form.mark(reply, cut=True).reason), reply
+    marker = format_of("marker")
+    assert "cut off in the score" in str(marker.mark("12Y4", cut=True).reason)
+    assert marker.mark("12Y4\n", cut=True).value == 4
+
+
+def test_a_thought_that_the_prompt_opened_is_not_read():
+    form = format_of("additive")
+    assert form.mark("Score: 2? It has", cut=False, thought_open=True).reason == "no score"
+    assert form.mark("Score: 2?</think>Score: 4", cut=False, thought_open=True).value == 4
+    assert format_of("marker").mark("9Y5</think>4", cut=False, thought_open=True).value == 4
 
 
 def test_the_prompt_holds_problem_and_answer_and_an_answer_cannot_leave_its_tag():

@@ -47,7 +47,15 @@ READ = {
     ],
     "21": ["twenty-one", "21 (odd)", "21, not 22", "21 because 3 * 7", "21, since it is odd"],
     "2.5": ["two point five", "2.5 kg", "2.50"],
-    "1/3": ["0.\\overline{3}", "0.(3)", "0.\\bar{3}", "one third", "a third"],
+    "1/3": [
+        "0.\\overline{3}",
+        "0.(3)",
+        "0.\\bar{3}",
+        "0.3\u0305",
+        "0.3\u0307",
+        "one third",
+        "a third",
+    ],
     "7": [
         "٧",
         "７",
@@ -58,7 +66,18 @@ READ = {
         "7 m/s",
         "7°",
         "about 7",
+        *("7 (odd)", "7 (seven)", "7 (the smaller root)", "7 (since 3 + 4 = 7)", "7 (not 8)"),
+        *("7, which is odd", "7, so x = 7", "7, because 8 is impossible", "seven, not eight"),
+        *("f(x+1) = 7", "AB = 7", "∠ABC = 7°", "the larger root = 7", "\\sqrt{49} = 7", "x := 7"),
+        *("7 ✅", "7个", "→ 7", "7 кг", "7 or 7.0", "7 (7.0)", "7 for each of the three"),
     ],
+    "-7": ["-seven", "−seven", "-(7)", "minus seven"],
+    "5200": ["5 thousand two hundred", "five thousand, two hundred", "52 hundred"],
+    "11/2": ["5 and a half", "five and a half", "5 and one half"],
+    "1/1000000": ["1 millionth", "one millionth", "1e-6"],
+    "1/7": ["0.\\dot{1}4285\\dot{7}", "0.\\overline{142857}"],
+    "100000": ["1 times 10^5", "1·10^5", "10^5"],
+    "3/4": ["\\nicefrac{3}{4}", "\\sfrac34"],
 }
 
 
@@ -83,6 +102,14 @@ NOT_READ = [
     *("12,34", "1,23,4", "1,5", "1.2.3", "1.23.456", "1,2345", "--1", "1/0", "0x10", "1e"),
     *("not 7", "isn't 7", "7 is wrong", "twice 7", "half of 7 apples x", "sqrt 7", "7 mod 3"),
     *("7!!", "0.333...", "1.5…", "2^{3^{2}}"),
+    *("5(x+1)", "5 (a + b)", "5 (dozen)", "5 (or more)", "5 (wrong)", "5 (binary)", "5 (six)"),
+    *("7, which is wrong", "7, as well as 9", "7, if n is even; 8 if odd", "7, so 14 in all"),
+    *("7, with 7 left over", "7, not possible", "7 (not correct)", "7, when even, and 9 otherwise"),
+    *("xy = 6", "\\log_2 x = 2", "sqrt(x) = 3", "\\sin x = 1", "twice x = 10", "x squared = 9"),
+    *("not x = 5", "x plus y = 5", "x- y = 5", "cost = 5, tax = 5", "n(n+1) = 6", "cost + 2 = 6"),
+    *("2θ", "5 λ", "x ≫ 5", "x ≢ 5", "∓5", "5∶5", "5\u0336", "5 ❌", "5𝑥"),
+    *("twenty, five", "twenty - five", "twenty-fifth", "5 or six", "5 minus one", "5 out of eight"),
+    *("7 by 7", "7 vs 7", "7, remainder 7", "7 · 7", "7 and 7"),
 ]
 
 
@@ -129,6 +156,21 @@ def test_what_is_just_small_enough_is_read(text):
         ("0.4%", "40", False),
         ("0.4%", "0.004", True),
         ("1/3", "0.33", False),
+        ("5 mW", "5 MW", False),
+        ("5 mg", "5 Mg", False),
+        ("5 kg", "5 KG", True),
+        ("5 kWh", "5 kwh", True),
+        ("5 μm", "5 \\mu m", True),  # the Greek letter
+        ("5 µm", "5 mm", False),
+        ("5 mm", "5000 µm", True),
+        ("5 square cm", "5 cm^2", True),
+        ("5 cm^2", "5 cm", False),
+        ("5 m^2", "50000 cm^2", True),
+        ("18 km/h", "5 meters per second", True),
+        ("300K", "300 K", True),
+        ("300K", "300000", True),
+        ("300K", "300", False),
+        ("300K", "300 m", False),
     ],
 )
 def test_units_and_per_cent(one, other, same):

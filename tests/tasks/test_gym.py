@@ -1,29 +1,33 @@
-"""reasoning-gym datasets as tasks, and what their scorers are not shown."""
+"""reasoning-gym datasets as tasks: their problems, and what of a text their scorers see."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+import tiny
+from rekindle.engine.config import ModelConfig, TaskConfig
 from rekindle.errors import ConfigError, DataError, MissingExtraError
-from rekindle.tasks import load_task
-from rekindle.tasks.gym import dangerous, extract, reader_of
+from rekindle.records import Response
+from rekindle.tasks import gym_generator, load_task
+from rekindle.tasks.gym import INSTRUCTION, extract
+from rekindle.tasks.task import grade_all
+from rekindle.training.parts import open_task
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def gym(dataset, **settings):
-    pytest.importorskip("reasoning_gym", reason="extra [gym]")
-    return load_task(name="gym", args={"dataset": dataset, **settings})
+def entry_of(task):
+    return task.problems("test", count=1, seed=0)[0]
 
 
-def test_any_dataset_with_its_settings():
+def test_any_dataset_with_its_settings(gym):
     task = gym("chain_sum", min_terms=2, max_terms=3)
     problems = task.problems("test", count=10, seed=0)
     assert len({p.id for p in problems}) == 10
     assert task.grade(problems[0], problems[0].answer).value == 1.0
     assert task.grade(problems[0], "nonsense").value == 0.0
-    assert task.grade(problems[0], f"hm: <answer>{problems[0].answer}</answer>").value == 1.0
     assert 0.0 < task.grade(problems[0], f"it is {problems[0].answer}").value < 1.0
     assert task.problems("test", count=10, seed=0) == problems
     drawn = task.draw(step=0, count=300, seed=0)
@@ -38,20 +42,143 @@ def test_any_dataset_with_its_settings():
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    "text",
     [
-        ("5", "5"),
-        ("I think <answer>4</answer>, no: <answer> 5 </answer>", "5"),
-        (r"so \boxed{5}.", "5"),
-        ("#### is a wall", "#### is a wall"),
-        ("<answer>5", "<answer>5"),
+        "5",
+        "<answer>5</answer>",
+        "I think <answer>4</answer>, no: <answer> 5\n</answer> it is",
+        "<answer>4 <answer>5</answer>",
+        "<answer>4</answer> <answer>5",
+        "<answer>5",
+        "5</answer>",
+        "</answer>5<answer>",
+        "<answer></answer>",
+        "<answer>\n\n 5 \n 6 </answer>",
+        r"<answer>\boxed{5}</answer>",
+        "<Answer>5</Answer>",
+        "<answer>a</answer></answer><answer>b",
+        "",
     ],
 )
-def test_the_answer_in_a_text(text, answer):
-    assert extract(text) == answer
+def test_tags_are_read_as_the_library_reads_them(text):
+    pytest.importorskip("reasoning_gym", reason="extra [gym]")
+    from reasoning_gym.utils import extract_answer
+
+    assert extract(text) == extract_answer(text)
 
 
-def test_composites_from_plain_settings(tmp_path, monkeypatch):
+def test_tags_are_read_in_linear_time():
+    assert extract("<answer>" * 100_000) is None
+    assert extract("<answer>" * 100_000 + "5</answer>").endswith(">5")
+
+
+@pytest.mark.parametrize(
+    ("instruction", "text", "seen"),
+    [
+        (False, "7", "7"),
+        (False, "  7\n", "7"),
+        (False, r"\boxed{7}", r"\boxed{7}"),
+        (False, "<answer>7</answer>", "<answer>7</answer>"),
+        (False, "<think>8</think>\n7", "7"),
+        (False, "8, so</think> 7", "7"),
+        (False, "<think>7", ""),
+        (True, "7", None),
+        (True, "so <answer>7</answer>.", "7"),
+        (True, r"<answer>\boxed{7}</answer>", r"\boxed{7}"),
+        (True, "<think><answer>8</answer></think>7", None),
+        (True, "<think><answer>8</answer></think><answer>7</answer>", "7"),
+        ("End with the sum.", "<answer>7</answer>", "<answer>7</answer>"),
+        ("Use <answer> and </answer>.", "<answer>7</answer>", "7"),
+    ],
+)
+def test_what_the_scorer_sees(gym, stand_in, instruction, text, seen):
+    shown = []
+
+    def score(answer, entry):
+        shown.append(answer)
+        return float(answer == entry["answer"])
+
+    stand_in(score)
+    task = gym("stand_in", instruction=instruction)
+    problem = entry_of(task)
+    shown.clear()
+    assert task.grade(problem, text).value == float(seen == "7")
+    assert shown == ([] if seen is None else [seen])
+    assert task.answer_of(problem, text) == (seen or None)
+
+
+def test_a_thought_that_the_template_opened(gym, stand_in):
+    stand_in()
+    task = gym("stand_in")
+    problem = entry_of(task)
+    texts = (("7", True), ("7", False), ("8</think>7", True))
+    responses = [Response(problem, text, thought_open=opened) for text, opened in texts]
+    assert [score.value for score in grade_all(task, responses)] == [0.0, 1.0, 1.0]
+
+
+def test_the_question_asks_for_the_form_that_is_read(gym, stand_in):
+    stand_in()
+    bare, asked = gym("stand_in"), gym("stand_in", instruction=True)
+    plain, told = entry_of(bare), entry_of(asked)
+    assert (plain.prompt, plain.solution) == (plain.meta["entry"]["question"], "7")
+    assert told.prompt == f"{plain.prompt}\n\n{INSTRUCTION}"
+    assert (told.id, told.solution) == (plain.id, "<answer>7</answer>")
+    assert asked.grade(told, told.solution).value == 1.0
+    assert bare.grade(plain, plain.solution).value == 1.0
+    assert bare.fingerprint() == gym("stand_in", instruction=False).fingerprint()
+    assert bare.fingerprint() != asked.fingerprint()
+    own = gym("stand_in", instruction="Say the sum.")
+    assert entry_of(own).prompt == f"{plain.prompt}\n\nSay the sum."
+
+
+def test_chat_models_are_asked_for_tags(stand_in, tmp_path):
+    stand_in()
+    chatting = tiny.tokenizer()
+    chatting.chat_template = tiny.CHAT_TEMPLATE
+    tiny.policy(tok=chatting).save(tmp_path / "chat")
+    tiny.policy().save(tmp_path / "plain")
+
+    def asked(model, **args):
+        config = TaskConfig(name="gym", args={"dataset": "stand_in", **args})
+        return open_task(config, model).instruction
+
+    def named(name, **settings):
+        return ModelConfig(name=str(tmp_path / name), **settings)
+
+    assert asked(named("chat")) == asked(tiny.policy(tok=chatting)) == INSTRUCTION
+    assert asked(named("chat"), instruction=False) == ""
+    for model in (named("plain"), tiny.policy(), named("chat", chat_template="never"), None):
+        assert asked(model) == ""
+        assert asked(model, instruction=True) == INSTRUCTION
+
+
+def test_problems_do_not_depend_on_the_hash_seed(monkeypatch):
+    pytest.importorskip("reasoning_gym", reason="extra [gym]")
+    names = ("isomorphic_strings", "polynomial_multiplication", "ransom_note", "word_ladder")
+    listed = []
+    for hash_seed in ("1", "2"):
+        monkeypatch.setenv("PYTHONHASHSEED", hash_seed)
+        child = gym_generator._Generator()
+        listed.append([child.ask((name, 5, 6, {})) for name in names])
+        process = child._process
+        child.close()
+        assert process.poll() is not None
+    assert [error for _, error in listed[0]] == [None] * len(names)
+    assert listed[0] == listed[1]
+
+
+def test_a_generator_that_is_killed_is_told_and_started_again():
+    pytest.importorskip("reasoning_gym", reason="extra [gym]")
+    child = gym_generator._generator(os.getpid())  # the one that all share
+    ask = ("chain_sum", 5, 2, {})
+    first = child.ask(ask)
+    child._process.kill()
+    with pytest.raises(DataError, match=r"ended(.|\n)*exit code -9"):
+        child.ask(ask)
+    assert child.ask(ask) == first
+
+
+def test_composites_from_plain_settings(gym, tmp_path, monkeypatch):
     task = gym("composite", datasets=[{"name": "chain_sum"}, {"name": "n_queens", "weight": 2}])
     problems = task.problems("test", count=12, seed=0)
     assert {p.meta["entry"]["metadata"]["source_dataset"] for p in problems} == {
@@ -65,100 +192,6 @@ def test_composites_from_plain_settings(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "dataset", ["n_queens", "binary_matrix", "countdown", "simple_integration"]
-)
-def test_code_in_an_answer_is_not_run(dataset, tmp_path):
-    """The scorers of these evaluate the answer: the first two by eval, the others by sympy."""
-    task = gym(dataset)
-    problem = task.problems("test", count=1, seed=0)[0]
-    canary = tmp_path / "canary"
-    for code in (
-        f"__import__('pathlib').Path({str(canary)!r}).touch()",
-        f"open({str(canary)!r}, 'w')",
-        f"exec({f'open({str(canary)!r}, chr(119))'!r})",
-        f"[open({str(canary)!r}, 'w')]",
-        f"3! + len(str(open({str(canary)!r}, 'w')))",
-    ):
-        assert task.grade(problem, code).value == 0.0
-        assert not canary.exists()
-    assert task.grade(problem, "9**9**9**9").value is not None
-
-
-def test_the_scorer_would_have_run_it(tmp_path):
-    """The guard is needed: shown the same text, the scorer itself runs it."""
-    task = gym("n_queens")
-    entry = task.problems("test", count=1, seed=0)[0].meta["entry"]
-    canary = tmp_path / "canary"
-    task._scorer.score_answer(f"__import__('pathlib').Path({str(canary)!r}).touch()", entry)
-    assert canary.exists()
-
-
-def test_every_scorer_that_evaluates_is_known():
-    pytest.importorskip("reasoning_gym", reason="extra [gym]")
-    from reasoning_gym.factory import DATASETS
-
-    readers = {name: reader_of(made_by.score_answer) for name, (made_by, _) in DATASETS.items()}
-    python = {"n_queens", "binary_matrix", "spiral_matrix", "string_insertion"}
-    sympy = {"countdown", "puzzle24", "simple_integration", "intermediate_integration"}
-    assert all(readers[name] == "python" for name in python)
-    assert all(readers[name] == "sympy" for name in sympy | {"polynomial_multiplication"})
-    assert readers["chain_sum"] is None
-    assert readers["propositional_logic"] is None  # a parser of its own
-
-
-@pytest.mark.parametrize(
-    ("text", "reader", "bad"),
-    [
-        ("[['Q', '_'], ['_', 'Q']]", "python", False),
-        ("Q _ _\n_ _ Q", "python", False),  # no Python: eval refuses it
-        ("Q _ _\n_ _ Q", "sympy", True),
-        ("(3+4)*5 - 8/(3 - 8/3)", "sympy", False),
-        ("x**3/3 - exp(-x)*sin(2*x) + C", "sympy", False),
-        ("-2*x**-2 + x**(1/2)", "sympy", False),
-        ("9**9**9", "sympy", True),
-        ("(((9**64)**64)**64)", "sympy", True),
-        ("2**100", "sympy", True),
-        ("2**x", "sympy", True),
-        ("[0]*10**9", "python", True),
-        ("'a'*10", "python", True),
-        ("('a'+'b')*10", "python", True),
-        ("f(x)", "sympy", True),
-        ("sin(x, 2)", "sympy", True),
-        ("sin.__class__", "sympy", True),
-        ("__builtins__", "python", True),
-        ("[x for x in y]", "python", True),
-        ("lambda: 0", "python", True),
-        ("3!", "sympy", True),
-        ("(" * 5000, "python", False),
-        ("1" * 20_000, "python", True),
-    ],
-)
-def test_what_is_dangerous(text, reader, bad):
-    assert dangerous(text, reader) == bad
-
-
-def test_a_scorer_whose_source_is_hidden_gets_the_strictest_reader():
-    space = {"__name__": "hidden"}
-    exec("def score(answer): return eval(answer)", space)
-    module = type(sys)("hidden")
-    module.__file__ = "/nowhere/hidden.py"
-    sys.modules["hidden"] = module
-    try:
-        assert reader_of(space["score"]) == "sympy"
-    finally:
-        del sys.modules["hidden"]
-
-
-def test_a_scorer_that_fails_gives_a_missing_score():
-    task = gym("prime_factorization")
-    problem = task.problems("test", count=1, seed=0)[0]
-    score = task.grade(problem, "nonsense")
-    assert score.value is None
-    assert score.reason == "the dataset's scorer failed: ValueError"
-    assert task.grade(problem, problem.answer).value == 1.0
-
-
-@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"dataset": "chain_sums"}, "Did you mean 'chain_sum'"),
@@ -168,6 +201,10 @@ def test_a_scorer_that_fails_gives_a_missing_score():
         ({"dataset": "chain_sum", "min_terms": "two"}, "refuses its settings"),
         ({"dataset": "composite"}, "at least one dataset"),
         ({"dataset": "composite", "datasets": [{"nam": "x"}]}, "refuses its settings"),
+        ({"dataset": "composite", "datasets": [{"name": "x"}]}, "refuses its settings"),
+        ({"dataset": "composite", "datasets": 3}, "refuses its settings"),
+        ({"dataset": "chain_sum", "instruction": 3}, "instruction is no instruction"),
+        ({"dataset": "chain_sum", "instruction": " "}, "instruction is no instruction"),
     ],
 )
 def test_mistakes(settings, message):
@@ -176,7 +213,7 @@ def test_mistakes(settings, message):
         load_task(name="gym", args=settings)
 
 
-def test_a_dataset_with_few_questions_says_so():
+def test_a_dataset_with_few_questions_says_so(gym):
     task = gym("chain_sum", min_terms=2, max_terms=2, min_digits=1, max_digits=1)
     with pytest.raises(DataError, match=r"too few test questions(.|\n)*at most about \d\d?"):
         task.problems("test", count=500, seed=0)
@@ -190,7 +227,17 @@ def test_without_the_extra_the_command_to_install_it_is_told(monkeypatch):
 
 def test_the_package_itself_needs_no_extra():
     source = Path(__file__).parents[2] / "src" / "rekindle" / "tasks"
-    for name in ("__init__", "task", "rows", "jsonl", "gym"):
+    for name in (
+        "__init__",
+        "task",
+        "rows",
+        "stored",
+        "text_files",
+        "gym",
+        "gym_scorer",
+        "gym_generator",
+        "gym_child",
+    ):
         text = (source / f"{name}.py").read_text()
         assert "import datasets" not in text
         assert "import torch" not in text

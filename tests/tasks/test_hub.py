@@ -99,9 +99,10 @@ def test_mistakes(datasets, tmp_path, change, error, message):
 
 def test_broken_files_and_ids_that_occur_twice(datasets, tmp_path):
     path = tmp_path / "d.jsonl"
-    path.write_text('{"q": 1}\n{"q": ')
-    with pytest.raises(DataError, match="could not be loaded"):
-        load_task(name="hub", args={"dataset": "json", "data_files": str(path)})
+    path.write_text('{"q": 1, "a": 2}\n{"q": ')
+    args = {"dataset": "json", "data_files": str(path), "columns": {"prompt": "q", "answer": "a"}}
+    with pytest.raises(DataError, match=r"d\.jsonl:2 is not valid JSON"):
+        load_task(name="hub", args=args)
     twice = [{**row, "id": "same"} for row in rows(2)]
     datasets.Dataset.from_list(twice).save_to_disk(tmp_path / "saved")
     with pytest.raises(DataError, match=r"'same' occurs twice(.|\n)*row 0 and .*row 1"):

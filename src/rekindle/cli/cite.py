@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from rekindle.cli.options import Overwrite, named_paths
 from rekindle.errors import ConfigError, RunDirectoryError
 from rekindle.methods.catalog import METHODS, Paper, find_method, find_paper
+from rekindle.outputs import OutputFile
 from rekindle.version import __version__
 
 _TITLE = "Rekindle: bring the learning signal back when post-training has stopped working"
@@ -27,6 +29,8 @@ def cite(
         Path | None, typer.Option(help="Cite what this run or study directory used.")
     ] = None,
     format: Annotated[Literal["bibtex", "text"], typer.Option(help="Output format.")] = "bibtex",
+    out: Annotated[Path | None, typer.Option(help="Write them to this file.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Print citations of the methods' papers and of Rekindle."""
     if run is not None and methods:
@@ -36,12 +40,20 @@ def cite(
             why="--run says itself which methods were used",
             fix="leave one of them out",
         )
+    file = OutputFile(out, reads=named_paths(run), overwrite=overwrite) if out else None
+    if file is not None:
+        file.check()
     known = [find_method(method) for method in methods or METHODS]
     names: Iterable[str | Paper]
     names = _of_run(run) if run else dict.fromkeys(name for row in known for name in row.papers)
     show, own = (bibtex, _OWN_BIBTEX) if format == "bibtex" else (reference, _OWN_TEXT)
     end = "\n\n" if format == "bibtex" else "\n"
-    typer.echo(end.join([*(show(name) for name in names), own]))
+    text = end.join([*(show(name) for name in names), own])
+    if file is None:
+        typer.echo(text)
+    else:
+        file.write(f"{text}\n")
+        typer.echo(f"written: {out}")
 
 
 def bibtex(paper: str | Paper) -> str:

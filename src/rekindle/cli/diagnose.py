@@ -11,14 +11,16 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rekindle.cli.options import Levels, Set, TestedModel, split_names
-from rekindle.errors import ConfigError, DataError, RunDirectoryError
-from rekindle.files import explained_io, write_atomic, write_json
+from rekindle.cli.options import Levels, Set, TestedModel, named_paths, split_names
+from rekindle.errors import ConfigError, DataError
+from rekindle.files import explained_io
+from rekindle.outputs import OutputFile
 
 if TYPE_CHECKING:
     from rekindle.signals.diagnosis import Diagnosis
@@ -32,7 +34,7 @@ def diagnose(
     model: TestedModel,
     task: Annotated[
         str | None,
-        typer.Option(help="A task, see `rekindle tasks`, or a .jsonl file; only pairs need none."),
+        typer.Option(help="A task, see `rekindle tasks`, or its data; only pairs need none."),
     ] = None,
     weak: Annotated[
         str | None,
@@ -50,7 +52,7 @@ def diagnose(
         typer.Option(help="A stronger check: exact, numeric, math, code (a task from a file)."),
     ] = None,
     run: Annotated[Path | None, typer.Option(help="A baseline run's directory.")] = None,
-    pairs: Annotated[Path | None, typer.Option(help="JSONL: prompt, chosen, rejected.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="File of prompt, chosen, rejected.")] = None,
     signals: Annotated[
         str | None,
         typer.Option(help="Comma-separated: sft,groups,verifier,reward,pairs,agreement."),
@@ -64,7 +66,8 @@ def diagnose(
     sets: Set = None,
 ) -> None:
     """Say which learning signal is missing, what would bring it back, and what would not."""
-    check_targets(out, write, (pairs, None if task is None else Path(task)), overwrite)
+    read = named_paths(pairs, task, model, weak, run, sets=sets)
+    files = check_targets(out, write, read, overwrite)
     from rekindle.signals.diagnose import diagnose
 
     diagnosis = diagnose(
@@ -84,9 +87,9 @@ def diagnose(
     )
     _print(diagnosis)
     if out is not None:
-        _write_numbers(out, diagnosis)
-    if write is not None and diagnosis.subject is not None:
-        write_studies(write, diagnosis.findings, diagnosis.subject, check)
+        _write_numbers(files[0], diagnosis)
+    if write is not None and (about := diagnosis.subject) is not None:
+        write_studies(write, diagnosis.findings, about, check, overwrite=overwrite)
 
 
 def _split(option: str, text: str | None, wanted: str) -> tuple[str, ...] | None:
@@ -111,7 +114,7 @@ def _print(diagnosis: Diagnosis) -> None:
     typer.echo("\n".join(["", *diagnosis.states, "", *diagnosis.conclusion]))
 
 
-def _write_numbers(out: Path, diagnosis: Diagnosis) -> None:
+def _write_numbers(out: OutputFile, diagnosis: Diagnosis) -> None:
     by_name = {finding.signal: finding.as_dict() for finding in diagnosis.findings}
     sft = by_name.get("sft", {})  # at the top too, where it was before there were other signals
     numbers = {
@@ -123,48 +126,54 @@ def _write_numbers(out: Path, diagnosis: Diagnosis) -> None:
         "not_measured": diagnosis.not_measured,
         "conclusion": diagnosis.conclusion,
     }
-    write_json(out, numbers)
-    typer.echo(f"written: {out}")
+    out.write_json(numbers)
+    typer.echo(f"written: {out.path}")
 
 
 # --- the files that are written
 
 
 def check_targets(
-    out: Path | None, write: Path | None, read: Sequence[Path | None], overwrite: bool
-) -> None:
+    out: Path | None, write: Path | None, reads: tuple[Path, ...], overwrite: bool
+) -> list[OutputFile]:
     """Refuse files that are there, that are one and the same, or that cannot be written.
 
     Args:
         out: the numbers.
         write: the study; those of further remedies go beside it.
-        read: files that the command reads, which it never replaces.
+        reads: what the command reads, which it never replaces.
+
+    Returns:
+        The files of `out` and of `write`, as far as they are given.
 
     Raises:
         ConfigError: two of them are one file.
-        RunDirectoryError: one exists, is a directory, or its directory cannot be written to.
+        RunDirectoryError: one must not be replaced, or its directory cannot be written to.
     """
     from rekindle.signals.remedies import studies
     from rekindle.signals.texts import refusal
 
     beside = [] if write is None else [sibling(write, remedy) for remedy in studies()]
-    targets = [("--out", out), ("--write", write), *[("--write", path) for path in beside]]
-    given = [(option, path) for option, path in targets if path is not None]
-    others = {path.resolve(): "what the command reads" for path in read if path is not None}
-    for option, path in given:
-        other = others.get(path.resolve())
+    named = [("--out", out), ("--write", write)]
+    files = [
+        OutputFile(path, option=option, reads=reads, overwrite=overwrite)
+        for option, path in named
+        if path is not None
+    ]
+    all_files = [*files, *(replace(files[-1], path=path) for path in beside)]
+    others = dict[Path, str]()
+    for file in all_files:
+        option, path, other = file.option, file.path, others.get(file.target)
         if other is not None:
             raise refusal(ConfigError, "one-file", str(path), option=option, path=path, other=other)
-        others[path.resolve()] = f"the file of {option}"
-        if path.is_dir():
-            raise refusal(RunDirectoryError, "directory", None, path=path, option=option)
-        if path.exists() and not overwrite:
-            raise refusal(RunDirectoryError, "exists", None, path=path, option=option)
-    for directory in {path.parent for _, path in given}:
+        others[file.target] = f"the file of {option}"
+        file.check()
+    for directory in {file.target.parent for file in all_files}:
         with explained_io(directory, "writing in"):
             directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=directory):
                 pass
+    return files
 
 
 def sibling(path: Path, remedy: str) -> Path:
@@ -173,7 +182,12 @@ def sibling(path: Path, remedy: str) -> Path:
 
 
 def write_studies(
-    path: Path, findings: Sequence[Finding], subject: Subject, check: str | None
+    path: Path,
+    findings: Sequence[Finding],
+    subject: Subject,
+    check: str | None,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """A study of each remedy that fits: the first as `path`, others beside it under their names."""
     from rekindle.signals.remedies import studies, too_little
@@ -192,7 +206,9 @@ def write_studies(
         if few is not None:
             typer.echo(f"no study of {advice.what} was written: {few}")
             continue
-        _write_study(sibling(path, advice.what) if done else path, signal, advice, sized)
+        place = sibling(path, advice.what) if done else path
+        file = OutputFile(place, option="--write", overwrite=overwrite)
+        _write_study(file, signal, advice, sized)
         done.add(advice.what)
 
 
@@ -230,8 +246,9 @@ def _fit_to_dev(subject: Subject) -> tuple[Subject, str | None]:
     return subject._replace(problems=max(by_level.values())), None
 
 
-def _write_study(path: Path, signal: str, remedy: Advice, subject: Subject) -> None:
+def _write_study(file: OutputFile, signal: str, remedy: Advice, subject: Subject) -> None:
     """Write the study of a remedy, and check that it can be planned."""
+    path = file.path
     import yaml
 
     from rekindle.signals.remedies import study_tree
@@ -245,6 +262,6 @@ def _write_study(path: Path, signal: str, remedy: Advice, subject: Subject) -> N
         "# Settle the baseline's rate on dev problems first, then:\n"
         f"#   rekindle study {path} --out runs/{path.stem}\n"
     )
-    write_atomic(path, head + text)
+    file.write(head + text)
     plan(load_study(path), Path("runs") / path.stem)
     typer.echo(f"written: {path}, a study of {remedy.what}")

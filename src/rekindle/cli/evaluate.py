@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rekindle.cli.options import Levels, Set, TestedModel, check_split, split_names
-from rekindle.errors import RunDirectoryError
+from rekindle.cli.options import (
+    Levels,
+    Overwrite,
+    Set,
+    TestedModel,
+    check_split,
+    named_paths,
+    split_names,
+)
+from rekindle.outputs import OutputFile
 
 if TYPE_CHECKING:
     from rekindle.evals.reading import Eval, LevelCells
@@ -16,7 +24,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: TestedModel,
-    task: Annotated[str, typer.Option(help="A task, see `rekindle tasks`, or a .jsonl file.")],
+    task: Annotated[str, typer.Option(help="A task, see `rekindle tasks`, or a file of data.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
     split: Annotated[
         str, typer.Option(help="dev or test (or train, to see how much is memorised).")
@@ -29,16 +37,14 @@ def evaluate(
         str | None, typer.Option(help="A weaker model: evaluate logits z + c (z - z_weak).")
     ] = None,
     extrapolate: Annotated[float, typer.Option(metavar="C", help="c, with --weak.")] = 0.25,
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+    overwrite: Overwrite = False,
     sets: Set = None,
 ) -> None:
     """Measure pass@k, avg@k, maj@k and greedy accuracy, per level, with intervals."""
-    if out.exists() and not overwrite:
-        raise RunDirectoryError(
-            f"{out} exists", fix="give another --out, or --overwrite to replace it"
-        )
+    reads = named_paths(model, task, weak, sets=sets)
+    file = OutputFile(out, reads=reads, overwrite=overwrite)
+    file.check()
     listed = check_split(split)
-    from rekindle.files import write_json
     from rekindle.training import evaluation
 
     result = evaluation.evaluate(
@@ -52,7 +58,7 @@ def evaluate(
         contrast=None if weak is None else evaluation.WeakContrast(weak, extrapolate),
         overrides=sets or (),
     )
-    write_json(out, result)
+    file.write_json(result)
     _print(result)
     typer.echo(f"written: {out}")
 

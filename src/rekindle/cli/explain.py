@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 import typer
 
-from rekindle.cli.options import Set, ThoughtOpen
-from rekindle.cli.rows import SourceRow, read_rows, write_columns
+from rekindle.cli.options import Overwrite, Set, ThoughtOpen
+from rekindle.cli.rows import SourceRow, read_rows, rows_file, write_columns
 from rekindle.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def explain_advantages(
         float | None,
         typer.Option(help="The 'correct' that is right; default: the larger of two values, or 1."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compute rewards, advantages, penalties and weights of your rows, as training does."""
     import torch
@@ -60,6 +61,7 @@ def explain_advantages(
     module, section = method_module(method), find_method(method).section
     config = _configured(module.PRESETS[method], section, sets)
     module.check(config, SampleConfig())
+    out = rows_file(output, input, overwrite=overwrite)
     rows = read_rows(input)
     numbers = {
         f"{name}_N": torch.tensor([read(row) for row in rows], dtype=torch.float64)
@@ -76,7 +78,7 @@ def explain_advantages(
         "group_class": classify_rows(correct.verdict_N, grouping, total_PG),
         **{name: column.tolist() for name, column in credit.columns.items()},
     }
-    write_columns(output, rows, columns)
+    write_columns(out, rows, columns)
 
 
 @app.command("answer")
@@ -118,6 +120,7 @@ def explain_curriculum(
     input: Annotated[Path, typer.Option(help="JSONL rows: id, entropy_weak, entropy_strong.")],
     output: Annotated[Path, typer.Option(help="The rows with weight and class.")],
     sets: Set = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compute WMSS's sampling weights of your rows: --set mode=paper|code, alpha, beta, gamma."""
     import torch
@@ -125,13 +128,14 @@ def explain_curriculum(
     from rekindle.methods.wmss.curriculum import CurriculumConfig, curriculum
 
     settings = _configured(CurriculumConfig(), "wmss", sets, _CURRICULUM_SETTINGS)
+    out = rows_file(output, input, overwrite=overwrite)
     rows = read_rows(input)
     weak, strong = (
         torch.tensor([_entropy(row, name) for row in rows], dtype=torch.float64)
         for name in ("entropy_weak", "entropy_strong")
     )
     weighed = curriculum(weak, strong, settings)
-    write_columns(output, rows, {"weight": weighed.weight_N.tolist(), "class": weighed.class_N})
+    write_columns(out, rows, {"weight": weighed.weight_N.tolist(), "class": weighed.class_N})
 
 
 @app.command("pairs")
@@ -140,9 +144,9 @@ def explain_pairs(
     input: Annotated[Path, typer.Option(help="JSONL rows of answers, in the method's format.")],
     output: Annotated[Path, typer.Option(help="The JSONL file of pairs to write.")],
     sets: Set = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make the pairs that training would make of your answers; say what is skipped, and why."""
-    from rekindle.files import write_jsonl
     from rekindle.methods.catalog import METHODS, find_method, method_module
 
     makers = [name for name, row in METHODS.items() if row.makes_pairs]
@@ -150,12 +154,13 @@ def explain_pairs(
         raise ConfigError(f"method '{method}' makes no pairs", fix=did_you_mean(method, makers))
     module, section = method_module(method), find_method(method).section
     config = _configured(module.PRESETS[method], section, sets, _PAIR_SETTINGS[section])
+    out = rows_file(output, input, overwrite=overwrite)
     rows = read_rows(input)
     for row in rows:
         if row.columns.get("id") is None:
             raise DataError(f"{row.where} has no 'id'", got=row.columns, wanted="a name of its own")
     pairs, skipped = module.explain_pairs([row.columns for row in rows], config)
-    write_jsonl(output, pairs)
+    out.write_jsonl(pairs)
     typer.echo(f"{len(rows)} rows, {len(pairs)} written", err=True)
     for reason, times in skipped.most_common():
         typer.echo(f"  skipped {times}: {reason}", err=True)

@@ -8,15 +8,21 @@ from typing import Annotated
 
 import typer
 
-from rekindle.cli.options import ThoughtOpen
-from rekindle.cli.rows import SourceRow, read_rows, write_columns
+from rekindle.cli.options import Overwrite, ThoughtOpen
+from rekindle.cli.rows import SourceRow, read_rows, rows_file, write_columns
 from rekindle.errors import ConfigError
 from rekindle.rewards.verify import AS_READ, VERSION
 
 
 def grade(
     verifier: Annotated[str, typer.Option(help="exact, numeric, or math (extra [math]).")],
-    input: Annotated[Path, typer.Option(help='JSONL rows: {"gold": ..., "text": ...}.')],
+    input: Annotated[
+        Path,
+        typer.Option(
+            help='JSONL rows: {"gold": ..., "text": ...}; "finish": "length" or "cut": true marks '
+            "a text that ended at the token limit."
+        ),
+    ],
     output: Annotated[Path, typer.Option(help="The rows with score and reason.")],
     timeout: Annotated[float, typer.Option(help="Seconds allowed per answer.", min=0.01)] = 5.0,
     workers: Annotated[int | None, typer.Option(help="Number of processes.", min=1)] = None,
@@ -26,12 +32,9 @@ def grade(
     verifier_version: Annotated[
         int, typer.Option(help="Of exact, numeric and math; 1: before 0.2.", min=1, max=VERSION)
     ] = VERSION,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Check answers in processes that can be killed: 1, 0, or null with the reason.
-
-    A row whose "finish" is "length", or "cut" true, ended at the token limit: a closed <answer> or
-    box is read, nothing else.
-    """
+    """Check answers in processes that can be killed: 1, 0, or null with the reason."""
     from rekindle.rewards.workers import VerifierPool
     from rekindle.tasks.rows import check_verifier
 
@@ -40,6 +43,7 @@ def grade(
             "programs are graded as a task, by test cases", fix="rekindle eval with a .jsonl task"
         )
     check_verifier(verifier)
+    out = rows_file(output, input, overwrite=overwrite)
     rows = read_rows(input)
     answers = [(row.text("gold"), row.text("text")) for row in rows]
     pool = VerifierPool(verifier, timeout=timeout, workers=workers, memory=memory)
@@ -47,7 +51,7 @@ def grade(
     scores = pool.grade(answers, [how._replace(cut=_is_cut(row)) for row in rows])
     pool.close()
     values = [None if s.value is None else _without_fraction(s.value) for s in scores]
-    write_columns(output, rows, {"score": values, "reason": [s.reason for s in scores]})
+    write_columns(out, rows, {"score": values, "reason": [s.reason for s in scores]})
     counted = Counter("missing" if s.value is None else f"{s.value:g}" for s in scores)
     reasons = Counter(score.reason for score in scores if score.reason is not None)
     typer.echo(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -23,6 +25,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
 ThoughtOpen = Annotated[
     bool, typer.Option("--thought-open", help="The prompt's template had opened a thought.")
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 Levels = Annotated[str | None, typer.Option(help="Levels, comma-separated; default: all.")]
 TestedModel = Annotated[str, typer.Option(help="testbed/<name>, a directory, or a hub id.")]
 
@@ -47,6 +50,12 @@ def command_line() -> str:
     import shlex
 
     return shlex.join(["rekindle", *sys.argv[1:]])
+
+
+def named_paths(*names: str | Path | None, sets: Sequence[str] | None = None) -> tuple[Path, ...]:
+    """What a command reads, as paths: its arguments, and the values of --set; some are no paths."""
+    values = [override.partition("=")[2] for override in sets or []]
+    return tuple(Path(name) for name in [*names, *values] if name)
 
 
 def split_names(text: str | None) -> tuple[str, ...] | None:

@@ -7,6 +7,7 @@ Each run is a process of one thread, two at a time. The runs are ordinary ones o
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,16 +15,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rekindle.cli.options import Quiet, Set, command_line, difference_text, mode_of
+from rekindle.cli.options import Mode, Quiet, Set, command_line, difference_text, mode_of
 from rekindle.errors import RunDirectoryError, TrainingError
-from rekindle.files import write_json
+from rekindle.outputs import PAGE, TOUR_MARK, OutputFile, kind_of
 
 if TYPE_CHECKING:
     from rekindle.study.evidence import EvidenceRow
     from rekindle.study.tour import TourPair
 
 AT_ONCE = 2
-PAGE = "report.html"
+_MADE_BY = "rekindle quickstart"
+# The first summaries began with the command that made them.
+_SUMMARY_MARK = re.compile(
+    rb'^\{\s*(?:"made_by": "rekindle quickstart"|"command": "rekindle quickstart)'
+)
 
 
 def quickstart(
@@ -36,10 +41,8 @@ def quickstart(
 ) -> None:
     """Take a tour: five methods, each beside its baseline on the testbed, and a page about it."""
     since, mode, command = time.monotonic(), mode_of(resume, overwrite), command_line()
-    if out.exists() and any(out.iterdir()) and mode == "new":
-        raise RunDirectoryError(
-            f"{out} exists", fix="--resume continues it, --overwrite replaces it"
-        )
+    summary_file = OutputFile(out / "summary.json", mark=_SUMMARY_MARK)
+    _refuse_out(out, mode, summary_file)
     from rekindle.study.run.executors import LocalPool, warm_up
 
     warm_up()
@@ -70,6 +73,7 @@ def quickstart(
     cost = read_cost(out)
     assert cost is not None
     summary = {
+        "made_by": _MADE_BY,
         "command": command,
         "commit": toured[0].results.commit,
         "dirty": toured[0].results.dirty,
@@ -77,11 +81,36 @@ def quickstart(
         "evidence": {name: row.plain() for name, row in evidence.items()},
         "cost": cost.plain(),
     }
-    write_json(out / "summary.json", summary)
+    summary_file.write_json(summary)
     page = build_tour(toured, rows, evidence, out / PAGE, command=command, cost=cost_line(cost))
     _show(rows, evidence)
     typer.echo(f"{cost_line(cost)}\nreport: {page.resolve()}")
     _refuse_failures(rows)
+
+
+def _refuse_out(out: Path, mode: Mode, summary: OutputFile) -> None:
+    """Refuse a directory that is filled (new), or that no quickstart has made."""
+    if out.exists() and not out.is_dir():
+        raise RunDirectoryError(f"{out} is a file", wanted="a directory", fix="check --out")
+    if out.exists() and any(out.iterdir()):
+        if mode == "new":
+            raise RunDirectoryError(
+                f"{out} exists", fix="--resume continues it, --overwrite replaces it"
+            )
+        from rekindle.study.tour import METHOD_ORDER
+
+        # Killed at once, it left directories of methods with nothing in them.
+        if not {place.name for place in out.iterdir()} <= {*METHOD_ORDER} and all(
+            kind_of(place) != "a study directory" for place in out.iterdir()
+        ):
+            raise RunDirectoryError(
+                f"{out} is not a quickstart's directory",
+                wanted="a directory with the study of a method in it",
+                why="rekindle resumes and deletes only its own directories",
+                fix="check --out",
+            )
+    summary.check()
+    OutputFile(out / PAGE, mark=TOUR_MARK).check()
 
 
 def _show(rows: Sequence[TourPair], evidence: dict[str, EvidenceRow]) -> None:

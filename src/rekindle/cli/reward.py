@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rekindle import testbed
-from rekindle.cli.options import Levels, Mode, Quiet, Set, command_line, mode_of, split_names
+from rekindle.cli.options import (
+    Levels,
+    Mode,
+    Overwrite,
+    Quiet,
+    Set,
+    command_line,
+    mode_of,
+    named_paths,
+    split_names,
+)
 from rekindle.errors import ConfigError, DataError
-from rekindle.files import read_jsonl, sha256_file, write_json, write_jsonl
+from rekindle.files import read_jsonl, write_json, write_jsonl
+from rekindle.outputs import OutputFile
 
 if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
@@ -35,7 +45,7 @@ def reward_train(
     task: Annotated[str | None, typer.Option(help="Where problems and labels come from.")] = None,
     levels: Levels = None,
     loss: Annotated[str | None, typer.Option(help="correctness or bradley_terry.")] = None,
-    pairs: Annotated[Path | None, typer.Option(help="JSONL: prompt, chosen, rejected.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="File of prompt, chosen, rejected.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="Adds its answers; repeatable.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue from the newest checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing run.")] = False,
@@ -54,10 +64,12 @@ def reward_eval(
     task: Annotated[str | None, typer.Option(help="The problems.")] = None,
     levels: Levels = None,
     out: Annotated[Path | None, typer.Option(help="The JSON file to write.")] = None,
+    overwrite: Overwrite = False,
     sets: Set = None,
 ) -> None:
     """Measure the AUC of a reward model on a policy's own answers to held-out problems."""
-    run_eval(settings(model, task, levels, overrides=sets or []), reward, out)
+    asked = settings(model, task, levels, overrides=sets or [])
+    run_eval(asked, reward, out, reads=named_paths(model, task, sets=sets), overwrite=overwrite)
 
 
 def settings(
@@ -78,8 +90,9 @@ def settings(
     if model is not None:
         tree["model"]["name"] = model
     if task is not None:
-        file = task.endswith(".jsonl") or Path(task).is_dir()
-        tree["task"] = {"name": "jsonl", "path": task} if file else {"name": task}
+        from rekindle.tasks.sources import task_place
+
+        tree["task"] = task_place(task)
     if levels is not None:
         tree["task"]["levels"] = list(split_names(levels) or ())
     if loss is not None:
@@ -95,15 +108,18 @@ def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, qu
     """Collect answers, train, assess on held-out problems; OUT/final holds model and eval.json."""
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.run import Run
+    from rekindle.engine.rundir import refuse_lost_input
+    from rekindle.tasks.pairs import pairs_fingerprint
     from rekindle.training.parts import open_task
     from rekindle.training.reward_training import assess, fit
 
     _check(config)
+    refuse_lost_input(out, mode, config.model_dump(mode="json"))
     seed_everything(config.seed, deterministic=config.device.deterministic)
     head = _head(config)
     set_threads(config.device.threads, parameters=sum(p.numel() for p in head.model.parameters()))
-    task = None if config.data.pairs is not None else open_task(config.task)
-    data = task.fingerprint() if task is not None else sha256_file(str(config.data.pairs))
+    task = None if config.data.pairs is not None else open_task(config.task, config.model)
+    data = task.fingerprint() if task is not None else pairs_fingerprint(str(config.data.pairs))
     run = Run.open(
         out,
         config=config.model_dump(mode="json"),
@@ -132,9 +148,21 @@ def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, qu
     typer.echo(f"model: {out / 'final'}\nuse it: --set reward.model={out / 'final'}")
 
 
-def run_eval(config: RewardTraining, reward: str, out: Path | None) -> None:
+def run_eval(
+    config: RewardTraining,
+    reward: str,
+    out: Path | None,
+    *,
+    reads: tuple[Path, ...] = (),
+    overwrite: bool = False,
+) -> None:
     """AUCs of a reward model on the answers of a policy to held-out problems."""
+    file = None
+    if out is not None:
+        file = OutputFile(out, reads=(*reads, Path(reward)), overwrite=overwrite)
+        file.check()
     from rekindle.engine.device import pick_device, seed_everything, set_threads
+    from rekindle.engine.integrity import located
     from rekindle.engine.policy import Policy
     from rekindle.rewards.reward_model import ScalarHead
     from rekindle.training.parts import open_task
@@ -143,14 +171,14 @@ def run_eval(config: RewardTraining, reward: str, out: Path | None) -> None:
     seed_everything(config.seed, deterministic=config.device.deterministic)
     set_threads(config.device.threads, parameters=1)
     head = ScalarHead.load(
-        testbed.located(reward),
+        located(reward),
         device=pick_device(config.model.device),
         dtype=config.model.dtype,
     )
-    task = open_task(config.task)
+    task = open_task(config.task, config.model)
     assessment = assess(head, _held_out(config, task, Policy.load(config.model)))
-    if out is not None:
-        write_json(out, {"policy": config.model.name, "reward": reward, **assessment})
+    if file is not None:
+        file.write_json({"policy": config.model.name, "reward": reward, **assessment})
     _print(assessment)
 
 
@@ -170,10 +198,11 @@ def _check(config: RewardTraining) -> None:
 
 def _head(config: RewardTraining) -> ScalarHead:
     from rekindle.engine.device import pick_device
+    from rekindle.engine.integrity import located
     from rekindle.rewards.reward_model import ScalarHead
 
     return ScalarHead.load(
-        testbed.located(config.model.name),
+        located(config.model.name),
         revision=config.model.revision,
         device=pick_device(config.model.device),
         dtype=config.model.dtype,

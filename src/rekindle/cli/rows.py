@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rekindle.errors import DataError
-from rekindle.files import read_jsonl, write_jsonl
+from rekindle.files import read_jsonl
+from rekindle.outputs import OutputFile
 
 
 class SourceRow(NamedTuple):
@@ -52,14 +53,18 @@ def read_rows(path: Path) -> list[SourceRow]:
     return [SourceRow(f"{path}:{line}", row) for line, row in read_jsonl(path)]
 
 
+def rows_file(output: Path, input: Path, *, overwrite: bool) -> OutputFile:
+    """The file that `--output` names, checked: the rows have no place for a mark."""
+    out = OutputFile(output, option="--output", reads=(input,), overwrite=overwrite)
+    out.check()
+    return out
+
+
 def write_columns(
-    path: Path, rows: Sequence[SourceRow], columns: Mapping[str, Sequence[object]]
+    out: OutputFile, rows: Sequence[SourceRow], columns: Mapping[str, Sequence[object]]
 ) -> None:
     """The same rows, in order, with one value of each column added; nothing else changes."""
-    write_jsonl(
-        path,
-        [
-            {**row.columns, **{name: values[i] for name, values in columns.items()}}
-            for i, row in enumerate(rows)
-        ],
+    out.write_jsonl(
+        {**row.columns, **{name: values[i] for name, values in columns.items()}}
+        for i, row in enumerate(rows)
     )

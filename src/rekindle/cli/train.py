@@ -23,12 +23,15 @@ def train(
 ) -> None:
     """Train a model by a recipe; DIR/final holds it at the end."""
     mode = mode_of(resume, overwrite)
-    from rekindle.training.recipe import load_recipe
     from rekindle.training.train import train as train_recipe
 
-    loaded = load_recipe(recipe, sets or [])
     final = train_recipe(
-        loaded, out, mode=mode, command=command_line(), quiet=True if quiet else None
+        recipe,
+        out,
+        overrides=sets or [],
+        mode=mode,
+        command=command_line(),
+        quiet=True if quiet else None,
     )
     if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
         typer.echo(f"model: {final}\nreport: rekindle report {out}")

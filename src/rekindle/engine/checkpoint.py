@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, NotRequired, TypedDict, cast
 
+from rekindle.engine.manifest import Manifest
 from rekindle.errors import CheckpointError, DataError, RunDirectoryError
 from rekindle.files import (
     clear_leftovers,
@@ -37,6 +38,7 @@ class Marker(TypedDict):
     step: int
     sha256: dict[str, str]  # of each file
     self: NotRequired[str]  # of the marker itself
+    run: NotRequired[str]  # id of the run
     logs: NotRequired[Mapping[str, tuple[int, str]]]  # (length in bytes, SHA-256) of each
     state_format: NotRequired[int]
 
@@ -52,6 +54,11 @@ class NewestCheckpoint(NamedTuple):
 def checkpoint_name(step: int) -> str:
     """`step-000100`."""
     return f"step-{step:06d}"
+
+
+def checkpoint_step(name: str) -> int:
+    """100, of `step-000100`."""
+    return int(name.removeprefix("step-"))
 
 
 def save_checkpoint(
@@ -116,17 +123,58 @@ def refuse_full_disk(directory: Path, needed: int, purpose: str) -> None:
         )
 
 
-def find_checkpoint(root: Path) -> NewestCheckpoint:
-    """The newest complete checkpoint, verified by hash."""
+def find_checkpoint(root: Path, manifest: Manifest | None = None) -> NewestCheckpoint:
+    """The newest complete checkpoint, verified by hash, and by what the run's manifest says.
+
+    Raises:
+        RunDirectoryError: it is another run's, or none is left of those in the manifest.
+    """
     torn: list[str] = []
+    noted = {} if manifest is None else manifest.get("checkpoints", {})
+    gone = [name for name in noted if not (root / name).exists()]
     for directory in reversed(_all(root)):
         try:
             marker = verify(directory)
         except CheckpointError as error:
             torn.append(error.what)
             continue
+        if manifest is not None and "checkpoints" in manifest:
+            refuse_swapped(directory, marker, manifest)
+        torn += [f"{name} is gone" for name in gone if checkpoint_step(name) > _step(directory)]
         return NewestCheckpoint(directory, marker, torn)
+    if gone:
+        raise RunDirectoryError(
+            f"the checkpoints in {root} are gone",
+            got=f"no complete one; missing: {', '.join(gone)}",
+            why="the run would begin again, and its logs would be cut to nothing",
+            fix="put one of them back, or start again with --overwrite",
+        )
     return NewestCheckpoint(None, None, torn)
+
+
+def refuse_swapped(directory: Path, marker: Marker, manifest: Manifest) -> None:
+    """Refuse a complete checkpoint that the run with this manifest did not write.
+
+    Raises:
+        RunDirectoryError: it is another run's, or not the one that was noted.
+    """
+    noted = manifest.get("checkpoints", {}).get(directory.name)
+    ours = marker.get("run") == manifest["id"] if noted is None else marker["self"] == noted
+    if not ours:
+        raise RunDirectoryError(
+            f"{directory} is not a checkpoint of this run",
+            got=f"one of run {marker.get('run', 'unknown')}",
+            wanted=f"one of run {manifest['id']}, as manifest.json has it",
+            why="the run would go on from other weights than its own",
+            fix="put its own back, remove this one to go on from an older one, or start again with "
+            "--overwrite",
+        )
+
+
+def noted_checkpoints(root: Path) -> dict[str, str]:
+    """Name -> hash of the marker of each complete checkpoint, for the manifest."""
+    complete = (path for path in _all(root) if (path / MARKER).exists())
+    return {path.name: read_json(path / MARKER)["self"] for path in complete}
 
 
 def verify(directory: Path) -> Marker:
@@ -180,4 +228,4 @@ def _all(root: Path) -> list[Path]:
 
 
 def _step(directory: Path) -> int:
-    return int(directory.name.removeprefix("step-"))
+    return checkpoint_step(directory.name)

@@ -6,12 +6,15 @@ in `training/recipe.py`.
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
+from rekindle.chat import DATE
 from rekindle.rewards.python_reward import is_place
+from rekindle.tasks.sources import is_data
 
 
 class Section(BaseModel):
@@ -38,6 +41,15 @@ def _as_verifier(name: str) -> str:
     return name
 
 
+def _as_day(value: object) -> str:
+    # YAML reads 2024-07-26 as a date.
+    try:
+        return date.fromisoformat(str(value)).isoformat()
+    except ValueError:
+        raise PydanticCustomError("day", "a date, YYYY-MM-DD") from None
+
+
+Day = Annotated[str, BeforeValidator(_as_day)]
 Verifier = Annotated[str, AfterValidator(_as_verifier)]
 
 
@@ -54,7 +66,16 @@ class ModelConfig(Section):
     chat_template: Literal["auto", "always", "never"] = Field(
         default="auto", description="auto: used when the tokenizer has one"
     )
-    system: str | None = Field(default=None, description="system message, with a chat template")
+    system: str | None = Field(
+        default=None,
+        description="system message, with a chat template; a row's own system turn replaces it",
+    )
+    template_args: dict[str, JsonValue] = Field(
+        default_factory=dict, description="given to the chat template: {enable_thinking: false}"
+    )
+    template_date: Day = Field(
+        default=DATE, description="what a chat template that writes the date takes for today"
+    )
     eos_token: str | None = Field(default=None, description="replaces the tokenizer's")
     pad_token: str | None = Field(default=None, description="replaces the tokenizer's")
     trust_remote_code: bool = Field(default=False, description="run code that the model brings")
@@ -68,14 +89,26 @@ class TaskConfig(Section):
     """Where the problems come from and how answers are checked."""
 
     name: str = Field(
-        default="countdown", description="see `rekindle tasks`; jsonl, hub and gym too"
+        default="countdown",
+        description="see `rekindle tasks`; or a file (.jsonl, .json, .csv, .parquet), a directory, "
+        "a hub id",
     )
     levels: Levels = Field(default=None, description="None: all of the task's")
-    path: str | None = Field(default=None, description="jsonl: the file, or a directory of splits")
+    path: str | tuple[str, ...] | None = Field(
+        default=None, description="jsonl: the file or files, or a directory of splits"
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="of data: {prompt: question, answer: extra_info.answer}, where the names of "
+        "columns do not say it",
+    )
+    shared_rows: Literal["refuse", "tell"] = Field(
+        default="refuse", description="of data: problems of dev or test that are in train"
+    )
     verifier: Verifier | None = Field(
         default=None,
-        description="jsonl and hub: how an answer is compared: exact, numeric (default), math, "
-        "code; any task: package.module:function, a reward in Python",
+        description="of data: how an answer is compared: exact, numeric (default), math, code; any "
+        "task: package.module:function, a reward in Python",
     )
     args: dict[str, Any] = Field(default_factory=dict, description="task-specific settings")
     timeout: float | None = Field(
@@ -106,6 +139,12 @@ class TaskConfig(Section):
         description="share of problems whose training verifier takes the reference text alone; "
         "evaluation keeps the true check",
     )
+
+    def places(self) -> tuple[str, ...]:
+        """Where the data lies, if it is in files."""
+        if self.path is None:
+            return (self.name,) if is_data(self.name) else ()
+        return (self.path,) if isinstance(self.path, str) else self.path
 
 
 class RewardConfig(Section):

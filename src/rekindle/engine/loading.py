@@ -10,6 +10,27 @@ from rekindle.errors import ModelError
 from rekindle.rewards.reward_model import check_vocabulary
 
 
+def chats(config: ModelConfig) -> bool:
+    """Whether a model's prompts go through a chat template; its tokenizer alone is loaded.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    if config.chat_template == "never":
+        return False
+    source = testbed.located(config.name)
+    from transformers import AutoTokenizer
+
+    options: dict[str, bool | str] = {"trust_remote_code": config.trust_remote_code}
+    if config.revision is not None:
+        options["revision"] = config.revision
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, **options)
+    except (OSError, ValueError) as error:
+        raise not_loaded(config, source, error) from error
+    return tokenizer.chat_template is not None
+
+
 def not_loaded(config: ModelConfig, source: str, error: Exception) -> ModelError:
     """Why weights could not be read, with the likely remedy."""
     pickled = [path.name for path in Path(source).glob("*.bin")]

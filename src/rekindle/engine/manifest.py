@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from rekindle.version import __version__
 
@@ -34,8 +34,19 @@ class Session(TypedDict):
     from_step: int
 
 
+class FileRecord(TypedDict):
+    """A file as it was written; time in nanoseconds."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
 class Manifest(Checkout):
-    """The content of manifest.json, the keys in any order; times are UTC, `%Y-%m-%dT%H:%M:%SZ`."""
+    """The content of manifest.json, the keys in any order; times are UTC, `%Y-%m-%dT%H:%M:%SZ`.
+
+    The first runs have none of the keys that need not be there, which say what the run wrote.
+    """
 
     rekindle: str
     id: str
@@ -50,17 +61,25 @@ class Manifest(Checkout):
     started: str
     sessions: list[Session]
     finished: str | None
+    config: NotRequired[list[str]]  # hash of config.yaml; several where its study was moved
+    checkpoints: NotRequired[dict[str, str]]  # name -> hash of its marker
+    stages: NotRequired[dict[str, str]]  # name -> hash of stage.json, or id of its run
+    final: NotRequired[dict[str, FileRecord]]  # path below final/ -> file
+    data: NotRequired[list[str]]  # how the rows of data were read, and what was not
 
 
 def make_manifest(
     *, command: str, seed: int | list[int] | None, fingerprints: Mapping[str, str], processes: int
 ) -> Manifest:
     """The manifest of a new run; no host names, no user names, no environment variables."""
+    code = checkout()
     return {
         "rekindle": __version__,
         "id": secrets.token_hex(4),
         "state_format": STATE_FORMAT,
-        **checkout(),
+        "commit": code["commit"],
+        "dirty": code["dirty"],
+        "diff_sha": code["diff_sha"],
         "python": platform.python_version(),
         "packages": {name: version_of(name) for name in PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",

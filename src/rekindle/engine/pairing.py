@@ -41,7 +41,7 @@ def _differences(strong: Policy, weak: Policy) -> Iterator[tuple[str, object, ob
         mine, other = (str(p.tokenizer.chat_template) for p in (strong, weak))
         at = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(mine, other, strict=False))))
         yield "another chat template", _around(mine, at), _around(other, at)
-    for name in ("system", "chat_template"):
+    for name in ("system", "chat_template", "template_args", "template_date"):
         if vars(strong.config)[name] != vars(weak.config)[name]:
             yield f"another model.{name}", vars(strong.config)[name], vars(weak.config)[name]
     rows = [p.head().shape[0] for p in (strong, weak)]

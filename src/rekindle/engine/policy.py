@@ -5,8 +5,9 @@ Axes: B sequences, S prompt and completion tokens, T completion tokens, V vocabu
 
 import copy
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,18 +15,20 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rekindle import testbed
+from rekindle.chat import SYSTEM_ROLES, ChatTemplate, Message, check_template_args
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.device import pick_device
+from rekindle.engine.integrity import located
 from rekindle.engine.loading import check_loaded, not_loaded, special_ids
-from rekindle.errors import ConfigError, DataError, ModelError
+from rekindle.engine.progress import say
+from rekindle.errors import ConfigError, DataError, ModelError, PromptTooLongError
 from rekindle.ops.logprobs import TokenScores, chunked_token_scores, token_scores
 from rekindle.records import Problem
-from rekindle.thoughts import leaves_thought_open
 
 # Heads that are one plain linear map: the chunked scorer may then skip the [T, V] logits.
 _PLAIN_HEADS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 _CHUNK_ABOVE_VOCAB = 16_384
+_say_once = cache(say)
 
 
 @dataclass
@@ -53,7 +56,7 @@ class Policy:
             ModelError: it does not exist, has no usable end token, pads with its end token, or its
                 tokenizer has ids that the model lacks.
         """
-        source = testbed.located(config.name)
+        source = located(config.name)
         # Loaded here: transformers takes seconds to import.
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
@@ -80,11 +83,22 @@ class Policy:
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, config: ModelConfig) -> "Policy":
-        """Wrap a model and tokenizer that are already in memory."""
+        """Wrap a model and tokenizer that are already in memory.
+
+        Raises:
+            ModelError: as `load`, of the tokenizer.
+            ConfigError: `template_args` that the chat template does not read.
+        """
+        check_template_args(
+            tokenizer,
+            config.template_args,
+            used=config.chat_template != "never",
+            owner=f"'{config.name}'",
+        )
         eos_id, eos_ids, pad_id = special_ids(model, tokenizer, config)
         device = pick_device(config.device)
         model.to(device).eval()
-        return cls(
+        policy = cls(
             model=model,
             tokenizer=tokenizer,
             device=device,
@@ -94,6 +108,8 @@ class Policy:
             pad_id=pad_id,
             config=config,
         )
+        policy._tell_date()
+        return policy
 
     def save(self, directory: Path) -> None:
         """Write model, config and tokenizer in Hugging Face layout, weights as safetensors."""
@@ -118,10 +134,12 @@ class Policy:
         """Token ids of the prompt, through the chat template where there is one.
 
         Raises:
-            DataError: the prompt is empty, begins with two BOS tokens, or fills the context.
+            DataError: the prompt is empty, begins with two BOS tokens or fills the context, or the
+                chat template refuses it.
+            ConfigError: the problem needs a chat template, and none is used.
         """
         if self._uses_template(problem):
-            tokens = self._render(self._messages(problem), generation=True)
+            tokens = self._template.prompt(self._messages(problem), _named(problem))
         else:
             tokens = self.tokenizer(problem.prompt)["input_ids"]
             closed = tokens and tokens[-1] in self.eos_ids  # some close what they encode
@@ -130,30 +148,31 @@ class Policy:
         self._check_prompt(problem, tokens)
         return tuple(tokens)
 
-    @cached_property
+    @property
+    def chats(self) -> bool:
+        """Whether prompts go through a chat template."""
+        return self.tokenizer.chat_template is not None and self.config.chat_template != "never"
+
+    @property
     def opens_thought(self) -> bool:
         """Whether the chat template ends a prompt inside a thought (`<think>`)."""
-        if self.tokenizer.chat_template is None or self.config.chat_template == "never":
+        if not self.chats:
             return False
         turns = self._messages(Problem(id="", prompt="?"))
-        rendered = self.tokenizer.decode(self._render(turns, generation=True))
-        return leaves_thought_open(str(rendered))
+        return self._template.opens_thought(turns, "a prompt")
 
     def encode_completion(self, problem: Problem, text: str) -> tuple[int, ...]:
-        """Token ids of an answer to `problem`, closed by the end token."""
+        """Token ids of an answer to `problem`, closed by the end token; see `ChatTemplate`.
+
+        Raises:
+            DataError: the chat template refuses the answered prompt, or prompt and answer cannot
+                be told apart in it.
+            ConfigError: the problem needs a chat template, and none is used.
+        """
         if not self._uses_template(problem):
             tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
             return (*tokens, self.eos_id)
-        messages = self._messages(problem)
-        before = self._render(messages, generation=True)
-        whole = self._render([*messages, {"role": "assistant", "content": text}], generation=False)
-        if whole[: len(before)] != before:
-            raise DataError(
-                f"problem '{problem.id}': the chat template rewrites an answered prompt",
-                why="the loss mask could not separate prompt and completion",
-                fix="use a template that keeps earlier turns, or --set model.chat_template=never",
-            )
-        completion = whole[len(before) :]
+        completion = self._template.completion(self._messages(problem), text, _named(problem))
         ends = [i for i, token in enumerate(completion) if token in self.eos_ids]
         return (*completion[: ends[-1] + 1],) if ends else (*completion, self.eos_id)
 
@@ -162,27 +181,61 @@ class Policy:
         plain = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
         return str(self.tokenizer.decode(list(tokens), **plain))
 
+    @property
+    def _template(self) -> ChatTemplate:
+        config = self.config
+        return ChatTemplate(
+            self.tokenizer,
+            f"'{config.name}'",
+            config.template_args,
+            config.template_date,
+        )
+
+    def _tell_date(self) -> None:
+        if self.tokenizer.chat_template is None or self.config.chat_template == "never":
+            return
+        question = self._messages(Problem(id="", prompt="?"))
+        with suppress(DataError, ModelError):  # told where a prompt is made
+            if self._template.writes_date(question, "a prompt"):
+                _say_once(
+                    f"the chat template of '{self.config.name}' writes the date: it is "
+                    f"{self.config.template_date} on every day (model.template_date)"
+                )
+
     def _uses_template(self, problem: Problem) -> bool:
         mode = self.config.chat_template
         has_one = self.tokenizer.chat_template is not None
         if not has_one and (mode == "always" or problem.messages is not None):
             raise ConfigError(
-                f"problem '{problem.id}' needs a chat template, and the tokenizer of "
+                f"{_named(problem)} needs a chat template, and the tokenizer of "
                 f"'{self.config.name}' has none",
                 fix="use an instruct model, or give 'prompt' instead of 'messages'",
             )
-        return has_one and mode != "never"
+        used = has_one and mode != "never"
+        roles = [role for role, _ in problem.messages or ()]
+        if not used and roles not in ([], ["user"]):
+            raise ConfigError(
+                f"{_named(problem)} has several turns, and model.chat_template is never",
+                got=f"roles: {', '.join(roles)}",
+                wanted="one turn of the user",
+                why="without a template only the text of the last turn would be left",
+                fix="--set model.chat_template=auto, or give one 'prompt' instead of 'messages'",
+            )
+        if not used and self.config.system is not None:
+            _say_once(
+                f"model.system has no effect: '{self.config.name}' is used without a chat template"
+            )
+        return used
 
-    def _messages(self, problem: Problem) -> list[dict[str, str]]:
+    def _messages(self, problem: Problem) -> list[Message]:
         turns = problem.messages if problem.messages is not None else (("user", problem.prompt),)
-        system = [("system", self.config.system)] if self.config.system is not None else []
-        return [{"role": role, "content": content} for role, content in [*system, *turns]]
-
-    def _render(self, messages: list[dict[str, str]], *, generation: bool) -> list[int]:
-        rendered = self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=generation, tokenize=True, return_dict=True
-        )
-        return list(rendered["input_ids"])
+        system = self.config.system
+        if system is not None:
+            if any(role in SYSTEM_ROLES for role, _ in turns):
+                _say_once("rows that have a system turn of their own keep it: not model.system")
+            else:
+                turns = (("system", system), *turns)
+        return [{"role": role, "content": content} for role, content in turns]
 
     def _check_prompt(self, problem: Problem, tokens: list[int]) -> None:
         if not tokens:
@@ -202,7 +255,7 @@ class Policy:
                 fix=f"remove {self.tokenizer.bos_token!r} from the prompt text",
             )
         if len(tokens) >= self.context:
-            raise DataError(
+            raise PromptTooLongError(
                 f"problem '{problem.id}' is longer than the model's context",
                 got=f"{len(tokens)} prompt tokens",
                 wanted=f"at most {self.context - 1} (context {self.context})",
@@ -295,6 +348,10 @@ class Policy:
             logits_to_keep=1,
         )
         return out.logits[:, -1]  # type: ignore[no-any-return]
+
+
+def _named(problem: Problem) -> str:
+    return f"problem '{problem.id}'"
 
 
 def _inputs(

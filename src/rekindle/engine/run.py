@@ -13,16 +13,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from rekindle.engine.checkpoint import drop_old, find_checkpoint, refuse_full_disk, save_checkpoint
+from rekindle.engine.checkpoint import (
+    checkpoint_name,
+    checkpoint_step,
+    drop_old,
+    find_checkpoint,
+    noted_checkpoints,
+    refuse_full_disk,
+    save_checkpoint,
+)
 from rekindle.engine.config import CheckpointConfig, LogConfig
 from rekindle.engine.device import Group, on_main
 from rekindle.engine.exporters import Exporters
+from rekindle.engine.integrity import check_final, record_files
 from rekindle.engine.interrupts import Interrupts
-from rekindle.engine.manifest import STATE_FORMAT, Manifest, Session, now
+from rekindle.engine.manifest import STATE_FORMAT, Manifest, now
 from rekindle.engine.progress import Number, ProgressLine, say
 from rekindle.engine.rundir import MANIFEST, Mode, RunLock, claim
 from rekindle.engine.state import TrainState, rng_state, safetensors_as_oserror
-from rekindle.errors import EXIT_RESUMABLE
+from rekindle.errors import EXIT_RESUMABLE, ModelError
 from rekindle.files import (
     EMPTY_LOG,
     AppendLog,
@@ -95,7 +104,8 @@ class Run:
         Raises:
             RunDirectoryError: it exists (new), is no run (resume, overwrite), belongs to another
                 process, cannot be written, or was made with another config, data or model (resume;
-                the differences are listed).
+                the differences are listed), or its config is gone or was changed (resume).
+            ModelError: it is finished, and `final/` was changed since (resume).
             MissingExtraError: an exporter's package is not installed.
         """
         group, directory = group or Group(), Path(directory)
@@ -114,7 +124,14 @@ class Run:
             )
             own.append((lock, exporters))
             finished = read_json(directory / MANIFEST).get("finished") is not None
-            return finished and (directory / "final").is_dir()
+            if not finished or not (directory / "final").is_dir():
+                return False
+            try:
+                check_final(directory / "final")
+            except ModelError:
+                lock.release()
+                raise
+            return True
 
         finished = on_main(group, prepare)
         lock, exporters = own[0] if own else (None, None)
@@ -141,6 +158,13 @@ class Run:
         finally:
             self._interrupts.restore()
 
+    def describe_data(self, notes: Sequence[str]) -> None:
+        """How the data was read: said once, and kept in the manifest."""
+        if notes and self.group.is_main:
+            self._write({**self.manifest(), "data": list(notes)})
+            for note in notes:
+                self._say(f"data: {note}")
+
     # --- training
 
     def restore(self, state: TrainState) -> TrainState:
@@ -160,11 +184,14 @@ class Run:
         if newest is not None:
             self._say(f"resumed after step {state.step}")
         if self.group.is_main:
-            self._note(session={"started": now(), "from_step": state.step})
+            manifest = self.manifest()
+            manifest["sessions"].append({"started": now(), "from_step": state.step})
+            self._note_checkpoints(manifest, below=state.step + 1)
         return state
 
     def _newest(self) -> str | None:
-        directory, marker, torn = find_checkpoint(self.directory / "checkpoints")
+        manifest = None if self.finished else self.manifest()
+        directory, marker, torn = find_checkpoint(self.directory / "checkpoints", manifest)
         for line in torn:
             self._say(f"skipped: {line}")
         if torn and directory is None:
@@ -245,14 +272,19 @@ class Run:
 
         def save() -> None:
             logs = {"metrics": self._metrics.sync(), "samples": self._samples.sync()}
+            manifest, root = self.manifest(), self.directory / "checkpoints"
+            if checkpoint_name(state.step) in manifest.get("checkpoints", {}):  # of an error's step
+                self._note_checkpoints(manifest, below=state.step)
             save_checkpoint(
-                self.directory / "checkpoints",
+                root,
                 state.step,
                 lambda directory: state.save(directory, rngs=rngs),
-                extra={"logs": logs, "state_format": STATE_FORMAT},
+                extra={"logs": logs, "state_format": STATE_FORMAT, "run": manifest["id"]},
                 needed=state.nbytes(),
                 keep=self._cadence.keep,
             )
+            manifest["checkpoints"] = noted_checkpoints(root)
+            self._write(manifest)
 
         on_main(self.group, save)
         self._saving += time.perf_counter() - began
@@ -309,19 +341,35 @@ class Run:
             final = self.directory / "final"
             with written_aside(final, "writing") as aside, safetensors_as_oserror():
                 save_model(aside)
-                seal_tree(aside)
+                hashes = seal_tree(aside)
+                manifest = self.manifest()
+                if manifest["finished"] is not None:  # and its model was lost: it is made again
+                    manifest["finished"], manifest["final"] = None, {}
+                    self._write(manifest)
                 replace_dir(aside, final)
-            self._note(finished=now())
+            manifest["finished"], manifest["final"] = now(), record_files(final, hashes)
+            self._write(manifest)
 
         on_main(self.group, write)
         self.finished = True
 
-    def _note(self, *, session: Session | None = None, finished: str | None = None) -> None:
+    def manifest(self) -> Manifest:
+        """What manifest.json says now."""
         manifest: Manifest = read_json(self.directory / MANIFEST)
-        if session is not None:
-            manifest["sessions"].append(session)
-        if finished is not None:
-            manifest["finished"] = finished
+        return manifest
+
+    def note_stages(self, stages: Mapping[str, str]) -> None:
+        """Name -> hash of stage.json, or id of the stage's run, of all finished stages."""
+        self._write({**self.manifest(), "stages": dict(stages)})
+
+    def _note_checkpoints(self, manifest: Manifest, *, below: int) -> None:
+        noted = manifest.get("checkpoints", {})
+        kept = {name: noted[name] for name in noted if checkpoint_step(name) < below}
+        if "checkpoints" in manifest:
+            manifest["checkpoints"] = kept
+        self._write(manifest)
+
+    def _write(self, manifest: Manifest) -> None:
         write_json(self.directory / MANIFEST, manifest)
 
     def _say(self, text: str) -> None:

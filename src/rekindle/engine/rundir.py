@@ -5,6 +5,7 @@ manifest is written first and the config last, so that a directory with both was
 """
 
 import fcntl
+import hashlib
 import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from rekindle.engine.manifest import STATE_FORMAT, Manifest, make_manifest
 from rekindle.errors import ConfigError, DataError, RekindleError, RunDirectoryError, did_you_mean
 from rekindle.files import (
     clear_leftovers,
+    each_leaf,
     explained_io,
     is_leftover,
     open_lock,
@@ -26,6 +28,7 @@ from rekindle.files import (
     write_atomic,
     write_json,
 )
+from rekindle.outputs import PAGE, REPORT_MARK, has_mark, refuse_read_below
 
 Mode = Literal["new", "resume", "overwrite"]
 
@@ -41,6 +44,7 @@ OWN = (
     "samples.jsonl",
     "tensorboard",
     "wandb",
+    PAGE,
     CONFIG,
     MANIFEST,
 )
@@ -64,7 +68,7 @@ def claim(
     with taken(directory, mode, OWN, lambda: refuse_mode(directory, mode, _is_ours)) as lock:
         for part in ("eval", "checkpoints"):
             clear_leftovers(directory / part)
-        if mode == "resume" and (directory / CONFIG).exists():
+        if mode == "resume" and _is_begun(directory):
             _refuse_changes(directory, text, fingerprints)
         else:
             manifest = make_manifest(
@@ -73,6 +77,8 @@ def claim(
                 fingerprints=fingerprints,
                 processes=processes,
             )
+            manifest["config"] = [_digest(text.encode())]
+            manifest["checkpoints"], manifest["stages"] = {}, {}
             write_json(directory / MANIFEST, manifest)
             write_atomic(directory / CONFIG, text)
     return lock
@@ -95,11 +101,31 @@ def taken(
         refuse()  # again: until the lock was ours the directory could change
         clear_leftovers(directory)
         for name in own if mode == "overwrite" else ():
-            remove_tree(directory / name)
+            if name != PAGE or has_mark(directory / name, REPORT_MARK):
+                remove_tree(directory / name)
         yield lock
     except RekindleError:
         lock.release()
         raise
+
+
+def refuse_lost_input(
+    directory: Path, mode: Mode, config: Mapping[str, object], *more: object
+) -> None:
+    """Refuse to overwrite a run by one that reads what it would remove.
+
+    Args:
+        config: of the new run; its values may be paths.
+        more: other things that are read, where they are paths.
+
+    Raises:
+        ConfigError: what is read is named.
+    """
+    if mode != "overwrite":
+        return
+    values = list[object]([*more])
+    each_leaf(config, values.append)
+    refuse_read_below(directory, OWN, [v for v in values if isinstance(v, str | Path)])
 
 
 def in_use(directory: Path) -> bool:
@@ -230,18 +256,49 @@ def _is_ours(directory: Path) -> bool:
     return isinstance(manifest, dict) and {"rekindle", "fingerprints"} <= manifest.keys()
 
 
+def _is_begun(directory: Path) -> bool:
+    """Whether more is there than the manifest, which is written first."""
+    return any((directory / name).exists() for name in OWN if name != MANIFEST)
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
+
+
+def note_config(directory: Path, text: str) -> None:
+    """Before the config of a run is written anew: the manifest then knows either.
+
+    A kill in between leaves the one before.
+    """
+    path = directory / MANIFEST
+    if not path.exists():
+        return
+    manifest: Manifest = read_json(path)
+    if "config" in manifest:
+        manifest["config"] = [*manifest["config"], _digest(text.encode())]
+        write_json(path, manifest)
+
+
+def config_fault(directory: Path, manifest: Manifest) -> str | None:
+    """What is wrong with the file config.yaml of a run; None: nothing, or it cannot be known."""
+    path = directory / CONFIG
+    if not path.is_file():
+        return "is missing"
+    with explained_io(path, "reading"):
+        known = _digest(path.read_bytes()) in manifest.get("config", [])
+    return None if known or "config" not in manifest else "was changed since the run began"
+
+
 def _refuse_changes(directory: Path, config: str, fingerprints: Mapping[str, str]) -> None:
     path = directory / CONFIG
-    try:
-        saved = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunDirectoryError(
-            f"{path} cannot be read",
-            got=str(error),
-            why="a resumed run must be the same run, and this file says which it was",
-            fix="restore it, or start again with --overwrite",
-        ) from error
     manifest: Manifest = read_json(directory / MANIFEST)
+    fault = config_fault(directory, manifest)
+    try:
+        saved = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _not_resumed(path, "cannot be read", str(error)) from error
+    if fault is not None:
+        raise _not_resumed(path, fault)
     before = {**flat(saved), **_named(manifest["fingerprints"])}
     after = {**flat(yaml.safe_load(config)), **_named(fingerprints)}
     before["state format"], after["state format"] = manifest.get("state_format"), STATE_FORMAT
@@ -253,6 +310,15 @@ def _refuse_changes(directory: Path, config: str, fingerprints: Mapping[str, str
             why="a resumed run must be the same run",
             fix="give what it was started with, another --out, or start again with --overwrite",
         )
+
+
+def _not_resumed(path: Path, fault: str, got: str | None = None) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"{path} {fault}",
+        got=got,
+        why="a resumed run must be the same run, and this file says which it was",
+        fix="restore it, or start again with --overwrite",
+    )
 
 
 def _named(fingerprints: Mapping[str, str]) -> dict[str, str]:

@@ -107,8 +107,7 @@ def evaluate(
     }
     if calibrated is not None:
         result["calibration"] = calibrated
-    result["missing"] = _missing([*drawn.scores, *cold.scores])
-    result["length"] = _lengths(drawn.rollouts)
+    _add_counts(result, drawn, cold)
     result["time"] = _times(drawn, scored)
     return result
 
@@ -221,6 +220,15 @@ def _plain(value: float) -> float | int | None:
 
 def _plain_row(values: Floats) -> list[float | None]:
     return [_plain(value) for value in values]
+
+
+def _add_counts(result: Eval, drawn: _Samples, cold: _Samples) -> None:
+    """What has no score, what the verifier could not read where it says so, and how long it was."""
+    result["missing"] = _missing([*drawn.scores, *cold.scores])
+    unreadable = [s.parts["unreadable"] for s in drawn.scores if "unreadable" in s.parts]
+    if unreadable:
+        result["unreadable"] = sum(value == 1 for value in unreadable)
+    result["length"] = _lengths(drawn.rollouts)
 
 
 def _missing(scores: Sequence[Score]) -> MissingScores:

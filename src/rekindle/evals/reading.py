@@ -91,6 +91,7 @@ class Eval(TypedDict):
     sampling: NotRequired[object]  # a SampleConfig as plain data
     k: NotRequired[list[int]]
     missing: NotRequired[MissingScores]
+    unreadable: NotRequired[int]  # answers that the verifier cannot read; they are wrong
     length: NotRequired[AnswerLengths]
     time: NotRequired[dict[str, float]]  # seconds
 

@@ -120,7 +120,7 @@ def pushed(policy: Policy) -> LossFn:
 
 def packed(policy: Policy, pairs: Sequence[PairRow], *, total: int) -> Batch:
     """Chosen rows, then rejected ones; each token weighs 1 / `total`."""
-    problems = [_problem(pair) for pair in pairs]
+    problems = [pair_problem(pair) for pair in pairs]
     texts = [p["chosen"] for p in pairs] + [p["rejected"] for p in pairs]
     sides = list(zip(problems * 2, texts, strict=True))
     prompts, completions = encoded(policy, sides, "pair")
@@ -128,7 +128,41 @@ def packed(policy: Policy, pairs: Sequence[PairRow], *, total: int) -> Batch:
     return batch.replace(weight_BT=completion_mask(completions).double() / total)
 
 
-def _problem(pair: PairRow) -> Problem:
+def same_sides(policy: Policy, pairs: Sequence[PairRow]) -> list[bool]:
+    """Whether the two sides of each pair are the same tokens: one text, or made so by the template,
+    which may cut blanks or thoughts, or by the tokenizer."""
+    return [
+        pair["chosen"] == pair["rejected"]
+        or policy.encode_completion(problem := pair_problem(pair), pair["chosen"])
+        == policy.encode_completion(problem, pair["rejected"])
+        for pair in pairs
+    ]
+
+
+def unequal_pairs(policy: Policy, pairs: Sequence[PairRow]) -> list[PairRow]:
+    """The pairs whose sides differ for the model; a warning names the others.
+
+    Raises:
+        DataError: none is left.
+    """
+    same = same_sides(policy, pairs)
+    equal = [pair["id"] for pair, is_same in zip(pairs, same, strict=True) if is_same]
+    if not equal:
+        return list(pairs)
+    first = ", ".join(equal[:3])
+    what = f"{len(equal)}: chosen is rejected after the chat template and tokenizer"
+    if len(equal) == len(pairs):
+        raise DataError(
+            "no pair has two sides that the model can tell apart",
+            got=f"{what} ({first})",
+            why="equal answers give no preference",
+        )
+    warnings.warn(f"pairs left out ({what}: {first})", stacklevel=2)
+    return [pair for pair, is_same in zip(pairs, same, strict=True) if not is_same]
+
+
+def pair_problem(pair: PairRow) -> Problem:
+    """What both sides of a pair answer."""
     turns = pair.get("messages")
     messages = None if turns is None else tuple((role, content) for role, content in turns)
     return Problem(id=str(pair["id"]), prompt=pair["prompt"], messages=messages)

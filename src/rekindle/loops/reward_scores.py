@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rekindle import testbed
 from rekindle.engine.config import RewardConfig
 from rekindle.engine.device import Group, pick_device
+from rekindle.engine.integrity import located
 from rekindle.errors import ConfigError, RewardFunctionError, ServerError
 from rekindle.loops.rollouts import AnswerRow, Grade, column, refuse_too_many_missing
 from rekindle.ops.ranking import auc, group_auc
@@ -74,11 +74,15 @@ class Graders:
             refuse_too_many_missing(reasons, most, f"{section}.max_missing", what, fix=fix)
 
     def metrics(self, rows: Sequence[AnswerRow]) -> dict[str, float]:
-        """How the reward model's scores and the training verifier stand to the true check."""
+        """How the reward model's scores and the training verifier stand to the true check, and the
+        share of answers that the verifier cannot read, where it says so."""
         metrics = reward_model_metrics(rows) if self.scorer is not None else {}
         if self.verifier is not None:
             true = [row.true for row in rows if not math.isnan(row.true)]
             metrics["score/true"] = sum(true) / len(true) if true else math.nan
+        unreadable = [row.unreadable for row in rows if not math.isnan(row.unreadable)]
+        if unreadable:
+            metrics["score/unreadable"] = sum(unreadable) / len(unreadable)
         return metrics
 
 
@@ -157,7 +161,7 @@ def open_scorer(config: RewardConfig, task: Task, *, device: str = "auto") -> Sc
     if config.model is None:
         return None
     head = ScalarHead.load(
-        testbed.located(config.model),
+        located(config.model),
         device=pick_device(device),
         dtype=config.dtype,
         **config.model_dump(include={"revision", "batch_tokens", "trust_remote_code"}),

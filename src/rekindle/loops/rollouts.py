@@ -58,6 +58,7 @@ class AnswerRow(NamedTuple):
     rm_score: float = math.nan  # the reward model's; nan: missing, or there is none
     rm_missing: str | None = None
     true: float = math.nan  # by the strongest check there is
+    unreadable: float = math.nan  # 1: a text that the verifier cannot read; nan: it does not say
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,7 @@ def answer_rows(
             rm_score=math.nan if reward is None else known(reward.value),
             rm_missing=None if reward is None else reward.reason,
             true=known(verdict.parts.get("true", verdict.value)),
+            unreadable=known(verdict.parts.get("unreadable")),
         )
         for group, rollout, (verdict, reward) in zip(groups, rollouts, grades, strict=True)
     ]

@@ -18,34 +18,40 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, cast
+from typing import Generic, NamedTuple, TypedDict, TypeVar, cast
 
 import torch
 
 from rekindle.engine.config import OptimConfig, SampleConfig
 from rekindle.engine.device import on_main, seed_everything
 from rekindle.engine.fingerprints import weights_fingerprint
+from rekindle.engine.integrity import stage_fault
 from rekindle.engine.policy import Policy
+from rekindle.engine.progress import say
 from rekindle.engine.run import Run
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.files import (
-    clear_leftovers,
     read_json,
-    read_jsonl,
-    remove_tree,
     sha256_file,
     write_json,
     write_jsonl,
 )
 from rekindle.loops.evaluation import When
+from rekindle.loops.stage_files import (
+    RECORD,
+    ROWS,
+    Fact,
+    StageRecord,
+    is_finished,
+    read_stage,
+    read_stage_rows,
+    stage_number,
+)
 from rekindle.loops.world import World
 from rekindle.records import Finish, Problem
 
 T = TypeVar("T")
 RowT = TypeVar("RowT", bound=Mapping[str, object])  # a TypedDict
-Number = int | float | None
-Fact = Number | Mapping[str, Number]  # a number, or numbers by name
-_ROWS, _RECORD = "rows.jsonl", "stage.json"
 
 
 class GeneratedRow(TypedDict):
@@ -77,13 +83,6 @@ class StageRows(Generic[RowT]):
     dropped: Mapping[str, int] = field(default_factory=dict)
     generated: int = 0
     facts: Mapping[str, Fact] = field(default_factory=dict)
-
-
-class StageRecord(NamedTuple):
-    """What `stage.json` says beside what the rows were made from."""
-
-    generated: int
-    facts: Mapping[str, Fact]
 
 
 class Stages:
@@ -122,7 +121,7 @@ class Stages:
         """
         group, directory = self.world.group, self._directory(name)
         inputs = {**json.loads(json.dumps(dict(inputs))), "sources": dict(sources or {})}
-        if not on_main(group, lambda: _is_finished(directory, inputs)):
+        if not on_main(group, lambda: self._has_rows(directory, inputs, sources)):
             began = time.perf_counter()
             new = make()
             refuse_foreign_texts(new.rows, sources, stage=name)
@@ -137,12 +136,13 @@ class Stages:
             }
 
             def write() -> None:
-                write_jsonl(directory / _ROWS, new.rows)
-                sha256 = sha256_file(directory / _ROWS)
-                write_json(directory / _RECORD, {**record, "rows_sha256": sha256})
+                write_jsonl(directory / ROWS, new.rows)
+                sha256 = sha256_file(directory / ROWS)
+                write_json(directory / RECORD, {**record, "rows_sha256": sha256})
+                self._note(directory, sha256_file(directory / RECORD))
 
             on_main(group, write)
-        self.records[name], raw = on_main(group, lambda: _read_stage(directory))
+        self.records[name], raw = on_main(group, lambda: read_stage(directory))
         rows = cast(list[RowT], raw)
         refuse_foreign_texts(rows, sources, stage=name)
         return rows
@@ -228,6 +228,7 @@ class Stages:
             "optim": optim.model_dump(mode="json"),
             "inputs": json.loads(json.dumps(dict(inputs))),
         }
+        on_main(world.group, lambda: self._is_whole(directory))
         run = Run.open(
             directory,
             config=config,
@@ -244,6 +245,7 @@ class Stages:
                 copy = start.trainable_copy()
                 with world.stage(run, copy, optim=optim, seed=seed, when=when, facts=facts) as own:
                     run.finish(body(own).save)
+            on_main(world.group, lambda: self._note(directory, run.manifest()["id"]))
         self._trained.append(_Trained(name, directory, self._steps, evaluates))
         self._steps += optim.steps
         on_main(world.group, self._combine)
@@ -256,7 +258,7 @@ class Stages:
             rows = [
                 {**row, "step": stage.offset + row["step"], "stage": stage.name}
                 for stage in self._trained
-                for row in _read_rows(stage.directory / log)
+                for row in read_stage_rows(stage.directory / log)
             ]
             if rows or log == "metrics.jsonl":
                 write_jsonl(top / log, rows)
@@ -269,6 +271,41 @@ class Stages:
                     write_json(top / "eval" / f"step-{last['step']:06d}.json", last)
         if last is not None:
             write_json(top / "eval.json", last)
+
+    def _has_rows(
+        self, directory: Path, inputs: Mapping[str, object], sources: Mapping[str, str] | None
+    ) -> bool:
+        """Whether a stage of rows is finished; other inputs and texts are named before its hash."""
+        there = (directory / RECORD).exists() and is_finished(directory, inputs)
+        if there:
+            name = directory.name.partition("-")[2]
+            refuse_foreign_texts(read_stage(directory)[1], sources, stage=name)
+        return self._is_whole(directory) and (there or is_finished(directory, inputs))
+
+    def _is_whole(self, directory: Path) -> bool:
+        """Whether a finished stage is as it was noted; if not, what follows it is forgotten."""
+        noted = self.world.run.manifest().get("stages", {})
+        fault = stage_fault(directory, noted[directory.name]) if directory.name in noted else ""
+        if fault:
+            number = stage_number(directory.name)
+            later = [name for name in noted if stage_number(name) > number]
+            there = [name for name in later if (self.directory / name).exists()]
+            if directory.exists() or there:
+                raise RunDirectoryError(
+                    f"{directory} {fault}",
+                    got=f"{', '.join(there)}, made from it" if there else None,
+                    why="later stages rest on what the run made there",
+                    fix=f"restore it, or remove {directory} and what follows it to make it again",
+                )
+            say(f"{directory} {fault}: it is made again")
+            kept = {name: noted[name] for name in noted if stage_number(name) < number}
+            self.world.run.note_stages(kept)
+        return not fault
+
+    def _note(self, directory: Path, mark: str) -> None:
+        noted = self.world.run.manifest().get("stages", {})
+        if noted.get(directory.name) != mark:
+            self.world.run.note_stages({**noted, directory.name: mark})
 
     def _directory(self, name: str) -> Path:
         self._count += 1
@@ -353,45 +390,6 @@ def refuse_foreign_texts(
                 got=f"source {str(wrong[0])[:12]}" if wrong else "no source",
                 wanted=", ".join(f"{role} {value[:12]}" for role, value in sources.items()),
                 why="training on another model's texts would be another method",
-                fix="remove the stage's directory to make it again from the models of this run",
+                fix="remove the stage's directory and what follows it, to make them again from the "
+                "models of this run",
             )
-
-
-def _is_finished(directory: Path, inputs: Mapping[str, object]) -> bool:
-    """Whether the stage is there, made from these inputs; what was cut off is removed."""
-    clear_leftovers(directory)
-    if not (directory / _RECORD).exists():
-        remove_tree(directory)
-        return False
-    record = read_json(directory / _RECORD)
-    before = record["inputs"]
-    changed = [
-        f"{key}: {before.get(key)!r} -> {inputs.get(key)!r}"
-        for key in dict.fromkeys([*inputs, *before])
-        if before.get(key) != inputs.get(key)
-    ]
-    if changed:
-        raise RunDirectoryError(
-            f"{directory} was made from something else:\n    " + "\n    ".join(changed),
-            why="later stages would rest on rows that this run would not have made",
-            fix=f"remove {directory} and what follows it, or start again with --overwrite",
-        )
-    if sha256_file(directory / _ROWS) != record["rows_sha256"]:
-        raise RunDirectoryError(
-            f"{directory / _ROWS} was changed since the stage was finished",
-            why="the record beside it would then be of other rows",
-            fix=f"restore it, or remove {directory} to make it again",
-        )
-    return True
-
-
-def _read_stage(directory: Path) -> tuple[StageRecord, list[dict[str, Any]]]:
-    facts = read_json(directory / _RECORD)
-    for key in ("stage", "inputs", "kept", "dropped", "seconds", "rows_sha256"):
-        del facts[key]
-    return StageRecord(facts.pop("generated"), facts), _read_rows(directory / _ROWS)
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    kept = path.exists() and path.stat().st_size > 0  # a stage may have kept nothing
-    return [row for _, row in read_jsonl(path)] if kept else []

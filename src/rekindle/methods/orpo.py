@@ -28,7 +28,7 @@ from torch.nn.functional import logsigmoid
 from rekindle.engine.config import SampleConfig, Section
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError
-from rekindle.loops.pair_step import PairScores, PairTerms, train_on_pairs
+from rekindle.loops.pair_step import PairScores, PairTerms, train_on_pairs, unequal_pairs
 from rekindle.loops.world import World
 from rekindle.tasks.pairs import PairRow, pairs_of_file
 
@@ -63,7 +63,7 @@ class Config(Section):
 
     beta: float = Field(default=0.1, ge=0.0, description="weight of the odds; 2403.07691: 0.1-0.25")
     pairs: str | None = Field(
-        default=None, description="JSONL of prompt, chosen, rejected, where this is the method"
+        default=None, description="file of prompt, chosen, rejected, where this is the method"
     )
 
 
@@ -84,7 +84,7 @@ def check(config: Config, sample: SampleConfig) -> None:
 
 def run(config: Config, world: World) -> Policy:
     """Train on the pairs of a file; the task is for evaluation."""
-    return run_pairs(config, world, pairs_of_file(config.pairs))
+    return run_pairs(config, world, unequal_pairs(world.policy, pairs_of_file(config.pairs)))
 
 
 def run_pairs(config: Config, world: World, pairs: Sequence[PairRow]) -> Policy:

@@ -21,7 +21,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from rekindle.errors import ConfigError
-from rekindle.files import write_atomic
+from rekindle.outputs import KEPT, REPORT_MARK, OutputFile
 from rekindle.report import figures as draw
 from rekindle.report import tables, verdict
 from rekindle.report.formatting import amount, change_text, count, grouped, listed, percent, plural
@@ -51,20 +51,25 @@ def build_report(
     *,
     title: str | None = None,
     verdict_rows: Sequence[VerdictRow] | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write the report of one or more run directories to `out`; the same runs, the same bytes.
 
     Args:
         runs: run directories, in the order in which they are shown.
-        out: the HTML file; it is replaced when it exists.
+        out: the HTML file; an earlier report there is replaced.
         title: heading of the page; by default the methods and tasks of the runs.
         verdict_rows: claims to show instead of those found by pairing each run's evaluations.
+        overwrite: replace another file than a report too; never one of a run's own.
 
     Raises:
-        ConfigError: no run is given, or one twice.
-        RunDirectoryError: a directory is no run, or `out` cannot be written.
+        ConfigError: no run is given, or one twice, or `out` is read for it.
+        RunDirectoryError: a directory is no run, or `out` cannot be written or is something else.
     """
     out, directories = Path(out), [Path(run) for run in runs]
+    reads = tuple(run / name for run in directories for name in KEPT)
+    file = OutputFile(out, reads=reads, mark=REPORT_MARK, overwrite=overwrite)
+    file.check()
     studies = [directory for directory in directories if is_study(directory)]
     if studies and len(directories) > 1:
         raise ConfigError(
@@ -78,7 +83,7 @@ def build_report(
         html = render(study.arms, title=title, study=study)
     else:
         html = render(load_runs(directories), title=title, verdict_rows=verdict_rows)
-    write_atomic(out, html.encode("utf-8", "replace"))  # a model may emit half a surrogate pair
+    file.write(html.encode("utf-8", "replace"))  # a model may emit half a surrogate pair
     return out
 
 
@@ -107,6 +112,7 @@ def render(
         figures,
         css=("style.css", "parts.css"),
         js=("theme.js", "page.js", "cards.js", "rollouts.js", "pairs.js"),
+        maker="report",
         title=title or (f"Study: {study.results.study}" if study else _title(runs)),
         summary=study.summary if study else _summary(claims, runs),
         caution=study.caution if study else verdict.seed_caution(arms),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from rekindle.files import write_atomic
+from rekindle.outputs import PAGE, TOUR_MARK, OutputFile
 from rekindle.report.charts import metric_curve
 from rekindle.report.figures import RevivedSignal
 from rekindle.report.formatting import change_text, count, percent, plural, points
@@ -92,7 +92,7 @@ def build_tour(
         toured: the pairs; their directories are beside `out`.
         pairs: `study.tour.tour_pair` of each.
         evidence: `study.evidence.shipped`, of the same methods.
-        out: the HTML file; it is replaced when it exists.
+        out: the HTML file; the page of an earlier tour is replaced.
         command, cost: what made this, and what it cost, in words.
     """
     parts = [_part(one, pair, pairs, out.parent) for one, pair in zip(toured, pairs, strict=True)]
@@ -104,6 +104,7 @@ def build_tour(
         figures_island([figure for part in parts for figure in part.figures]),
         css=("style.css", "parts.css", "tour.css"),
         js=("theme.js", "page.js"),
+        maker="quickstart",
         sections=[
             ("verdict", "Verdict"), ("studies", "Studies"),
             *((pair.name, pair.name.replace("_", "-")) for pair in pairs),
@@ -126,7 +127,7 @@ def build_tour(
         command=command,
         took=cost,
     )  # fmt: skip
-    write_atomic(out, html.encode("utf-8", "replace"))
+    OutputFile(out, mark=TOUR_MARK).write(html.encode("utf-8", "replace"))
     return out
 
 
@@ -194,8 +195,8 @@ def _part(toured: Toured, pair: TourPair, pairs: Sequence[TourPair], directory: 
     styles = run_styles([[arm] for arm in runs])
     page = ""  # a pair without a difference has none
     if pair.delta is not None:
-        build_report([directory / toured.name], directory / toured.name / "report.html")
-        page = f"{toured.name}/report.html"
+        build_report([directory / toured.name], directory / toured.name / PAGE)
+        page = f"{toured.name}/{PAGE}"
     curve = None
     if (signal := texts.signal) is not None:
         id_, drawn = f"signal-{toured.name}", list(runs.values())

@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import secrets
 import selectors
 import shutil
@@ -30,12 +29,12 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from rekindle.errors import ConfigError, DataError
 from rekindle.records import Score
+from rekindle.rewards.program_text import program_of
 
-_FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 _STARTING = 10.0  # seconds that a sandbox may take to be ready
 _CONTAINER = (
     "run --rm -i --network none --read-only --cap-drop ALL --security-opt no-new-privileges "
@@ -73,6 +72,14 @@ class CaseReply(TypedDict, total=False):
     value: str
     stdout: str
     failed: str
+
+
+class Answer(NamedTuple):
+    """A text that holds a program, and what it must pass."""
+
+    text: str
+    cases: Sequence[Case]
+    thought_open: bool = False  # the prompt's template had opened a thought before the text
 
 
 @dataclass(frozen=True)
@@ -115,20 +122,24 @@ def read_tests(tests: object, *, where: str) -> list[Case]:
     return out
 
 
-def program_of(text: str) -> str:
-    """The last fenced block of Python in an answer, else the whole answer."""
-    blocks = _FENCE.findall(text)
-    return blocks[-1] if blocks else text
-
-
-def grade_program(text: str, cases: Sequence[Case], *, limits: Limits | None = None) -> Score:
+def grade_program(
+    text: str,
+    cases: Sequence[Case],
+    *,
+    limits: Limits | None = None,
+    thought_open: bool = False,
+) -> Score:
     """1 when the program passes every case, else 0; `parts` count the cases that it passed.
+
+    Where the text holds the program: `rewards.program_text`.
 
     Raises:
         ConfigError: there is no sandbox on this machine; says how to get one.
     """
     sandbox = require_sandbox()
-    replies = run_program(program_of(text), cases, sandbox=sandbox, limits=limits or Limits())
+    function = cases[0].function if cases else None
+    program = program_of(text, function, thought_open=thought_open)
+    replies = run_program(program, cases, sandbox=sandbox, limits=limits or Limits())
     if replies is None:
         return Score.missing(f"sandbox: {sandbox.name} did not start")
     passed = sum(same(case, reply) for case, reply in zip(cases, replies, strict=True))
@@ -137,14 +148,20 @@ def grade_program(text: str, cases: Sequence[Case], *, limits: Limits | None = N
 
 
 def grade_programs(
-    answers: Sequence[tuple[str, Sequence[Case]]],
+    answers: Sequence[Answer] | Sequence[tuple[str, Sequence[Case]]],
     *,
     limits: Limits | None = None,
     workers: int | None = None,
 ) -> list[Score]:
     """Several programs at once, one to a core; scores in order."""
+
+    def grade(answer: Answer) -> Score:
+        return grade_program(
+            answer.text, answer.cases, limits=limits, thought_open=answer.thought_open
+        )
+
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        return list(pool.map(lambda item: grade_program(item[0], item[1], limits=limits), answers))
+        return list(pool.map(grade, [Answer(*answer) for answer in answers]))
 
 
 def same(case: Case, reply: CaseReply) -> bool:

@@ -14,6 +14,7 @@ import os
 import resource
 import select
 import signal
+import site
 import sys
 import time
 
@@ -21,6 +22,8 @@ import time
 def serve() -> None:
     """Read the request, run each case, report."""
     request = json.loads(sys.stdin.buffer.read())
+    for name_them in (site.setquit, site.setcopyright, site.sethelper):  # left out by -S
+        name_them()
     nonce = request["nonce"]
     # Nobody of the same user may read this memory, or write to these files by way of /proc.
     ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
@@ -130,7 +133,11 @@ def _answer(program: str, case: dict) -> None:  # type: ignore[type-arg]
     write, dumps = os.write, json.dumps
     out = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    exec(compile(program, "answer.py", "exec"), space)
+    try:
+        exec(compile(program, "answer.py", "exec"), space)
+    except SystemExit as end:  # exit() below its definitions
+        if end.code not in (None, 0):
+            raise
     function = space[case["function"]]
     value = function(*case["input"])  # type: ignore[operator]
     line = dumps(value).encode()

@@ -8,7 +8,20 @@ A `Format` turns a problem and an answer into the judge's prompt and its reply i
                own result of each step with Y or N, and one digit, 0 to 5: `12Y9Y17N3`
 
 `Score.missing(reason)` is what an unreadable reply gives, never 0. An answer's score is the mean of
-the marks that could be read.
+the marks that could be read. What the additive format reads:
+
+    Score: 4   **Score:** 4   {"score": 4}     4
+    Score: 4/5   4 out of five   4 (80%)       4: of the scale that was asked for, as Score (0-5): 4
+    Score: 1 + 1 + 1 + 1 = 4                   4: the points, added up
+    Score: 4/10   8 out of ten   4 (out of 10) missing: points of another rubric are not the five
+      Score (1-10): 4   {"score": 4, "max": 10}  that were asked for, so they are not rescaled
+      on a scale of 1 to 10 ... Score: 4
+    Score (1-5): 4                             missing: another scale, whose lowest is 1
+    Score: 80%   3-4   3 or 4   4½   2 x 2     missing: not one number
+    Score: 2 ... Score: 4                      missing: which of them counts is not said
+    Score: 7   Score: -1                       missing: not 0 to 5
+    Score: high   <think>Score: 4              missing: none, or one within a thought
+    Score: 4 (cut off)                         missing: could have become 4.5 or 4/10
 """
 
 from __future__ import annotations
@@ -24,6 +37,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.records import Problem, Score
 from rekindle.rewards.reward_model import Answered, Scorer
+from rekindle.thoughts import without_thoughts
 
 LOWEST, HIGHEST = 0.0, 5.0
 
@@ -31,16 +45,44 @@ _NUMBER = r"[-+]?\d+(?:\.\d+)?"
 _MARKS = r"[ \t*_`\"'“”‘’]*"  # emphasis and quotes
 _SUM = r"(?:\d(?:[ \t]*\+[ \t]*\d){1,9}[ \t]*=[ \t]*)?"  # 1 + 1 + 1 = 3: the points, added up
 _SCORE = re.compile(
-    rf"\bscore\b{_MARKS}(?:\([^()\n]{{0,20}}\))?{_MARKS}(?::|：|=|\bis\b){_MARKS}\s*{_MARKS}[<\[(]?"
-    rf"{_SUM}(?P<value>{_NUMBER})[>\])]?"
-    rf"(?:{_MARKS}(?:/|out of){_MARKS}(?P<scale>{_NUMBER}))?"
-    rf"(?P<more>{_MARKS}(?:[-–+]|to\b|or\b|,)?{_MARKS}\d|[.,]?\w|[ \t]*%)?",
+    rf"(?<![^\W_])(?<!\w_)score\b{_MARKS}(?:\((?P<label>[^()\n]{{0,40}})\))?{_MARKS}"
+    rf"(?::|：|=|\bis\b){_MARKS}\s*{_MARKS}[<\[(]?{_SUM}(?P<value>{_NUMBER})[>\])]?",
     re.IGNORECASE | re.ASCII,
+)
+_COUNTS = {"zero": 0, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8}
+_COUNTS |= {"nine": 9, "ten": 10, "twenty": 20, "hundred": 100}
+_COUNT = rf"(?:{_NUMBER}|\b(?:{'|'.join(_COUNTS)})\b)"
+_RANGE = rf"{_COUNT}(?:\s{{0,3}}(?:-|–|—|to|and)\s{{0,3}}{_COUNT})?"
+_POINTS = rf"{_MARKS}(?:(?:points?|pts?|stars?|marks?)\b\.?)?{_MARKS}"
+# Behind a number, what makes it another one, or a part of something.
+_MORE = re.compile(
+    rf"{_MARKS}(?:[-–—−+~→×x÷&,]|\.\.+|…|\b(?:to|or|and|through)\b)?{_MARKS}\d"
+    rf"|[.,]?[^\W_]|[ \t]*%",
+    re.IGNORECASE | re.ASCII,
+)
+# What says of which scale it is: behind it, in brackets behind it, elsewhere.
+_OUT_OF = re.compile(
+    rf"{_POINTS}(?:\\?/{_MARKS}(?P<over>{_COUNT})"
+    rf"|\b(?:out[ \t]+of|of|over|on|from)\b[^\d\n.,;()]{{0,40}}?(?P<of>{_RANGE}))",
+    re.IGNORECASE,
+)
+_BRACKETS = re.compile(
+    rf"{_POINTS}\s*[(\[]\s*(?:(?P<again>{_NUMBER})\s*(?=/|out|of))?"
+    rf"(?P<inside>(?:/|(?:a|of|out|max|maximum|scale|range|from|on)\b)[^()\[\]\n]{{0,60}}"
+    rf"|{_COUNT}\s*(?:-|–|—|to|max|maximum|possible|points)[^()\[\]\n]{{0,60}})"
+    rf"|{_POINTS}\s*[(\[]\s*(?P<percent>{_NUMBER})\s?%",
+    re.IGNORECASE,
+)
+_ANNOUNCED = re.compile(
+    rf"\bscale\s+(?:of|from|is)\s+({_RANGE})|({_COUNT})[- ]points?\s+scale"
+    rf"|({_COUNT})\s+(?:is|being|means)\s+(?:the\s+)?(?:best|highest|perfect|maximum|top)\b"
+    rf"|\"(?:max|max_?score|out_?of|maximum|scale|range)\"\s*:\s*\"?([^,}}\n]{{0,30}})",
+    re.IGNORECASE,
 )
 _MARKER = re.compile(r"(?:\d*[YN])*(\d+)\s*", re.ASCII)
 _PAGE = re.compile(r"\s*<(!doctype|html|head|body|div|p|h\d|table|title|center)\b", re.IGNORECASE)
-_THOUGHT, _THINKS = "</think>", "<think>"
-_OPEN_END = " \t./,-–+"  # behind a number, what it may have gone on with
+# How a reply that was cut off behind a number may have gone on.
+_GOES_ON = ("0", "5", "/10", "-5", " 10", *(" out of 10"[i:] for i in range(8)))
 
 
 class Judgement(NamedTuple):
@@ -89,16 +131,22 @@ class Format:
     read: Callable[[str], Score]
     room: int
 
-    def mark(self, reply: str, *, cut: bool) -> Score:
-        """The mark in a reply; `cut`: it ended at the limit of tokens.
+    def mark(self, reply: str, *, cut: bool, thought_open: bool = False) -> Score:
+        """The mark in a reply, thoughts left out.
 
-        A number at the very end of a reply that was cut off may have gone on (4 as 4.5, 4/10 or
-        4-5), so it does not count.
+        A number that may have gone on (4 as 4.5, 4/10 or 4-5) does not count.
+
+        Args:
+            cut: the reply ended at the limit of tokens.
+            thought_open: its prompt had opened a thought.
         """
-        mark = self.read(reply)
+        shown = without_thoughts(reply, thought_open=thought_open)
+        shown = reply if shown == reply else shown.lstrip()
+        mark = self.read(shown)
         if cut and mark.reason == _ABSENT:
             return Score.missing("cut off before the score")
-        if cut and mark.value is not None and reply.rstrip(_OPEN_END)[-1:].isdigit():
+        on_line = cut and not shown.endswith("\n")
+        if on_line and any(self.read(shown + more) != mark for more in _GOES_ON):
             return Score.missing("cut off in the score")
         return mark
 
@@ -119,16 +167,15 @@ def additive_prompt() -> str:
 
 
 def read_additive(reply: str) -> Score:
-    """The number after `Score:`, 0 to 5; `4/5`, `1 + 1 = 2` and marks of emphasis are allowed.
+    """The number after `Score:`, 0 to 5, outside thoughts; the module has what counts as one.
 
-    A reasoning model's thoughts are not read: up to `</think>`, and from a `<think>` that is left
-    open. Missing: no score, two that differ, a range or an unfinished sum, one out of 0 to 5 or on
+    Missing: no score, two that differ, a range or an unfinished sum, one out of 0 to 5 or on
     another scale, an HTML page.
     """
-    verdict = reply.rsplit(_THOUGHT, 1)[-1].split(_THINKS, 1)[0]
+    verdict = without_thoughts(reply)
     if _PAGE.match(verdict):
         return Score.missing("an HTML page")
-    marks = [_value(match) for match in _SCORE.finditer(verdict)]
+    marks = [_value(match, verdict) for match in _SCORE.finditer(verdict)]
     if not marks:
         return Score.missing(_ABSENT)
     unusable = [score for score in marks if score.value is None]
@@ -136,18 +183,39 @@ def read_additive(reply: str) -> Score:
         return unusable[-1]
     if len({score.value for score in marks}) > 1:
         return Score.missing("two scores")
-    return marks[-1]
+    scales = [text for match in _ANNOUNCED.finditer(verdict) for text in match.groups("")]
+    return marks[-1] if _fits_scale("; ".join(scales)) else Score.missing(_OTHER_SCALE)
 
 
-def _value(match: re.Match[str]) -> Score:
-    value = float(match["value"])
-    if match["more"] is not None:
+_OTHER_SCALE = "a score on another scale"
+
+
+def _value(match: re.Match[str], verdict: str) -> Score:
+    value, rest = float(match["value"]), verdict[match.end() : match.end() + 120]
+    if _MORE.match(rest) or rest[:1].isnumeric():
         return Score.missing("not one number")
-    if match["scale"] is not None and float(match["scale"]) != HIGHEST:
-        return Score.missing("a score on another scale")
+    out_of = _OUT_OF.match(rest)
+    scale = [match["label"] or "", *(out_of.groups("") if out_of else ())]
+    brackets = _BRACKETS.match(rest)
+    if brackets is not None and brackets["percent"] is not None:
+        scale.append("" if float(brackets["percent"]) == 100 * value / HIGHEST else "100%")
+    elif brackets is not None:
+        scale.append(brackets["inside"])
+    if not _fits_scale("; ".join(scale)):
+        return Score.missing(_OTHER_SCALE)
     if not LOWEST <= value <= HIGHEST:
         return Score.missing("a score out of range")
     return Score(value)
+
+
+def _fits_scale(text: str) -> bool:
+    """Whether the numbers in what a judge says of its scale are those of 0 to 5."""
+    apart = re.sub(r"(?<=\d)\s*[-–—]\s*(?=\d)", " to ", text)
+    found = [word.lower() for word in re.findall(rf"{_COUNT}%?", apart, re.IGNORECASE)]
+    if any(word.endswith("%") for word in found):
+        return False
+    numbers = {float(_COUNTS[word]) if word in _COUNTS else float(word) for word in found}
+    return numbers <= {LOWEST, HIGHEST}
 
 
 def ask_marker(problem: Problem, text: str) -> str:

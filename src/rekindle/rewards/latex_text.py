@@ -49,7 +49,7 @@ _PLAIN_SIGNS = (
     *_SIGNS, ("\\cdot", "×"), ("\\leq", "≤"), ("\\geq", "≥"), ("\\neq", "≠"),
     ("\\approx", "≈"), ("\\sim", "≈"), ("\\lt", "<"), ("\\gt", ">"), ("\\euro", "€"),
     ("\\pounds", "£"), ("\\ldots", "…"), ("\\dots", "…"), ("\\cdots", "…"), ("\\mid", "|"),
-    ("\\colon", ":"), ("\\lvert", "|"), ("\\rvert", "|"),
+    ("\\colon", ":"), ("\\lvert", "|"), ("\\rvert", "|"), ("\\mu", "µ"),
 )  # fmt: skip
 _APART = "×÷≤≥≠≈"  # signs that stand between blanks
 _COMMANDS = {command: f" {sign} " if sign in _APART else sign for command, sign in _PLAIN_SIGNS}
@@ -63,13 +63,20 @@ _DELIMITERS = re.compile(r"\\[()\[\]]")
 _DEGREE = re.compile(r"\^\s{0,3}(?:\{\s{0,3}\\circ\s{0,3}\}|\\circ)|\\degree(?![a-z])")
 _PLAIN = r"[-+]?\s?\d[\d,]{0,60}(?:\.\d{1,60})?"  # a number, as fractions hold it
 _FRACTION = re.compile(
-    rf"(?P<whole>\d)?\s{{0,9}}\\[dtc]?frac\s{{0,9}}"
+    rf"(?P<whole>\d)?\s{{0,9}}\\(?:[dtc]|nice|s)?frac\s{{0,9}}"
     rf"(?:\{{\s{{0,9}}(?P<over>{_PLAIN})\s{{0,9}}\}}|(?P<o>\d))\s{{0,9}}"
     rf"(?:\{{\s{{0,9}}(?P<under>{_PLAIN})\s{{0,9}}\}}|(?P<u>\d))"
 )
 _INDEX = re.compile(r"([\^_])\s{0,3}\{\s{0,9}([-+]?\d{1,20})\s{0,9}\}")  # 10^{-3}
 _BRACED = re.compile(rf"(?<![\w}}])\{{\s{{0,9}}({_PLAIN}(?:\s?/\s?{_PLAIN})?)\s{{0,9}}\}}")  # {3/4}
 _REPEATING = re.compile(r"\\(?:overline|bar|dot)\s{0,9}(?:\{(\d{1,60})\}|(\d))")
+_DOTTED = re.compile(  # 0.\dot{1}4285\dot{7}
+    r"\\dot\s?(?:\{(\d)\}|(\d))(\d{0,60})\\dot\s?(?:\{(\d)\}|(\d))"
+)
+_LINED = re.compile("(?:\\d[\u0304\u0305]){1,60}")  # 0.3̅
+_DOTS_ABOVE = re.compile("(\\d)\u0307(?:(\\d{0,60})(\\d)\u0307)?")
+_MARKS_ABOVE = re.compile("[\u0304\u0305\u0307]")
+_MICRO = re.compile(r"(?<=\d)\s{0,3}\\mu\s{0,3}(?=(?:[gmslLAVWFJNT]|mol)(?![A-Za-z]))")  # 5 \mu m
 _SLASHED = re.compile("(?<![⁰¹²³⁴-⁹])([⁰¹²³⁴-⁹]++)[⁄/]([₀-₉]+)")  # ²⁄₃
 _ESCAPED = re.compile(r"\\([%#&_$])")
 _STARS = re.compile(r"(?<=\d)\s{0,3}\*\*\s{0,3}(?=[-+]?\d)")  # 2**3 is a power, **3** is bold
@@ -130,6 +137,9 @@ def _without_latex(text: str) -> str:
         if text == before:
             break
     text = _UNITS_OVER.sub(r" \1/\2 ", text)
+    if "\\dot" in text:
+        text = _DOTTED.sub(lambda match: f"({''.join(filter(None, match.groups()))})", text)
+    text = _MICRO.sub(" µ", text) if "\\mu" in text else text
     text = _REPEATING.sub(lambda match: f"({match[1] or match[2]})", text)
     text = _INDEX.sub(r"\1\2", text)
     text = _BRACED.sub(r" \1 ", _FRACTION.sub(_fraction, text))
@@ -145,6 +155,9 @@ def _fraction(match: re.Match[str]) -> str:
 def _plain_unicode(text: str) -> str:
     """Digits, signs, fractions and indices of other alphabets and positions, in ASCII."""
     text = _SLASHED.sub(_fraction_of_indices, text.translate(_DASHES))
+    if _MARKS_ABOVE.search(text):
+        text = _LINED.sub(lambda match: f"({_MARKS_ABOVE.sub('', match[0])})", text)
+        text = _DOTS_ABOVE.sub(lambda match: f"({_MARKS_ABOVE.sub('', match[0])})", text)
     written: list[str] = []
     position = ""  # "^" within a run of superscripts, "_" of subscripts
     for character in text:
@@ -183,12 +196,22 @@ def _plain_character(character: str) -> tuple[str, str]:
         return "", str(digit)
     if unicodedata.category(character) == "Zs":
         return "", " "
-    if kind in ("<wide>", "<compat>") and not character.isalpha():
+    if kind == "<font>" or (kind in ("<wide>", "<compat>") and not character.isalpha()):
         return "", plain
     return "", _TYPOGRAPHY.get(character, character)
 
 
-_TYPOGRAPHY = {"º": "°", "\u2126": "Ω", "\u212b": "Å", "‘": "'", "’": "'", "“": '"', "”": '"'}
+_TYPOGRAPHY = {
+    "º": "°",
+    "\u2126": "Ω",
+    "\u212b": "Å",
+    "μ": "µ",
+    "≔": "=",
+    "‘": "'",
+    "’": "'",
+    "“": '"',
+    "”": '"',
+}
 
 # --- formulas
 

@@ -19,7 +19,7 @@ from typing import Any
 from rekindle.errors import missing_extra
 from rekindle.rewards.latex_text import ROW
 from rekindle.rewards.math_shapes import CLOSE, OPEN, squeezed
-from rekindle.rewards.number_words import vocabulary
+from rekindle.rewards.vocabulary import vocabulary
 
 Expression = Any  # a sympy.Expr: sympy has no types
 

@@ -1,27 +1,28 @@
-"""Numbers in words, units, and when two numbers with units are the same.
+"""Numbers in words, and when two numbers with units are the same.
 
-    seven, minus twenty-one, three hundred and five, two and a half million dollars, half a dozen
-    5 m = 500 cm, $5 = 5 dollars; 5 m is not 5 ft; 5 is 5 m, where one side names no unit
-
-The words are in words.json: cardinals, magnitudes, units with their size, and the words beside a
-number that change it (`squared`), compare with it (`at least`) or negate it.
+seven, minus twenty-one, -five, three hundred and five, two and a half million dollars
+5 m = 500 cm, $5 = 5 dollars; 5 m is not 5 ft; 5 is 5 m, where one side names no unit
+not read: twenty, five | twenty - five | twenty-fifth
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from fractions import Fraction
-from functools import cache
-from importlib.resources import files
 from typing import NamedTuple
+
+from rekindle.rewards.units import unit_factor
+from rekindle.rewards.vocabulary import vocabulary
 
 _MOST_WORDS = 12
 _MOST_UNIT_WORDS = 3
 _HUNDRED = 100
+_THOUSAND = 1000
 _OTHER = re.compile(r"[^A-Za-z\s,.'\"$-]")  # what no number in words has
+_SIGN = re.compile(r"(?:^|(?<=\s))-\s?(?=[a-z])")  # -five
+_APART = re.compile(r"\b([a-z]+)\s?[,.]\s?(?=([a-z]+))")  # twenty, five
+_DASH = re.compile(r"\s-|-\s")
 
 
 class Number(NamedTuple):
@@ -30,12 +31,14 @@ class Number(NamedTuple):
     value: Fraction  # as written: 40 for 40 %
     percent: bool = False
     unit: str = ""  # "" where there is none
+    letter: str = ""  # the magnitude right behind the digits, which may be a unit: K in 300K
 
 
 def same_number(one: Number, other: Number) -> bool:
     """Whether two numbers are the same: a per cent sign on one side may stand for itself or for a
-    hundredth, and a unit on one side alone says nothing."""
-    factor = _unit_factor(one.unit, other.unit)
+    hundredth, and a unit on one side alone says nothing. 300K is 300 K beside a unit K."""
+    one, other = _with_letter_of(one, other), _with_letter_of(other, one)
+    factor = unit_factor(one.unit, other.unit)
     if factor is None:
         return False
     a, b = one.value * factor, other.value
@@ -46,26 +49,63 @@ def same_number(one: Number, other: Number) -> bool:
     return a / 100 == b if one.percent else a == b / 100
 
 
+def _with_letter_of(number: Number, other: Number) -> Number:
+    if not number.letter or number.letter != other.unit:
+        return number
+    return Number(number.value / vocabulary().attached[number.letter], unit=number.letter)
+
+
+def have_same_unit(one: str, other: str) -> bool:
+    """Whether two units, "" where there is none, can stand at the same value."""
+    return unit_factor(one, other) == 1
+
+
 def read_words(text: str) -> Number | None:
     """`seven`, `minus twenty-one`, `two and a half million dollars`, `half a dozen`."""
-    names = re.findall(r"[A-Za-z]+", text.lower())
-    if not names or len(names) > _MOST_WORDS or _OTHER.search(text):
+    if _OTHER.search(text):
         return None
-    while names and names[0] in vocabulary().leading:
-        names.pop(0)
-    sign = 1
+    text, sign, words = text.lower(), 1, vocabulary()
+    signed = _SIGN.search(text) if "-" in text else None
+    if signed is not None:
+        if not words.leading.issuperset(_names_of(text[: signed.start()])):
+            return None
+        text, sign = text[signed.end() :], -1
+    names = _names_of(text)
+    if not names or len(names) > _MOST_WORDS or _is_interrupted(text):
+        return None
+    led = ""
+    while names and names[0] in words.leading:
+        led = names.pop(0)
+    if led in ("a", "an") and names and names[0] in words.cardinals:  # a one
+        return None
     if names and names[0] in ("minus", "negative", "plus"):
-        sign = 1 if names.pop(0) == "plus" else -1
+        sign *= 1 if names.pop(0) == "plus" else -1
     if "point" in names:
         value = _decimal_words(names)
         return None if value is None else Number(sign * value)
-    parsed = _number_words(names)
+    parsed = parse_words(names)
     if parsed is None:
         return None
     value, rest = parsed
     if rest in (["percent"], ["per", "cent"]):
         return Number(sign * value, percent=True)
     return Number(sign * value, unit=" ".join(rest)) if _is_unit(rest) else None
+
+
+def _names_of(text: str) -> list[str]:
+    return re.findall(r"[a-z]+", text)
+
+
+def _is_interrupted(text: str) -> bool:
+    """Whether a comma, a full stop or a dash parts number words: `twenty, five`."""
+    if _DASH.search(text):
+        return True
+    words = vocabulary()
+    return any(
+        (first in words.cardinals or words.magnitudes.get(first, _THOUSAND) < _THOUSAND)
+        and (second in words.cardinals or second in words.magnitudes)
+        for first, second in _APART.findall(text)
+    )
 
 
 def _is_unit(names: list[str]) -> bool:
@@ -86,7 +126,7 @@ def _decimal_words(names: Sequence[str]) -> Fraction | None:
     """`two point five`."""
     at, cardinals = names.index("point"), vocabulary().cardinals
     digits = [cardinals.get(name, 10) for name in names[at + 1 :]]
-    whole = _number_words(names[:at]) if at else (Fraction(0), [])
+    whole = parse_words(names[:at]) if at else (Fraction(0), [])
     if whole is None or whole[1] or not digits or max(digits) > 9:
         return None
     return whole[0] + Fraction(int("".join(map(str, digits))), 10 ** len(digits))
@@ -97,30 +137,39 @@ class _Sum(NamedTuple):
     current: Fraction  # what the next may multiply
 
 
-def _number_words(names: Sequence[str]) -> tuple[Fraction, list[str]] | None:
+def parse_words(names: Sequence[str]) -> tuple[Fraction, list[str]] | None:
     """The number that the names begin with, and the names behind it."""
-    words, so_far = vocabulary(), None
-    at = 0
-    for at, name in enumerate((*names, "")):
-        following = names[at + 1] if at + 1 < len(names) else ""
-        if name in words.cardinals:
+    words, at = vocabulary(), 0
+    so_far: _Sum | None = None
+    while at < len(names):
+        name, following = names[at], names[at + 1] if at + 1 < len(names) else ""
+        part = fraction_words(names[at + 1 : at + 3]) if name == "and" and so_far else None
+        if part is not None and so_far is not None:
+            so_far = _Sum(so_far.closed, so_far.current + part)
+            at += 2
+        elif name in words.cardinals:
             so_far = _plus(so_far, words.cardinals[name])
-            if so_far is None:
-                return None
         elif name in words.magnitudes:
-            after_article = at > 0 and names[at - 1] == "a"
-            so_far = _times(so_far, words.magnitudes[name], after_article=after_article)
+            so_far = _times(so_far, words.magnitudes[name], is_plural=name.endswith("s"))
         elif not (
-            (name == "and" and so_far and _begins_number(following))
+            (name == "and" and so_far and following in words.cardinals)
             or (name == "a" and following in words.magnitudes)
         ):
             break
+        if so_far is None and name != "a":
+            return None
+        at += 1
     return None if so_far is None else (so_far.closed + so_far.current, list(names[at:]))
 
 
-def _begins_number(name: str) -> bool:
+def fraction_words(names: Sequence[str]) -> Fraction | None:
+    """`a half`, `three quarters`: less than one."""
+    if len(names) != 2:
+        return None
     words = vocabulary()
-    return name == "a" or name in words.cardinals or name in words.magnitudes
+    over = 1 if names[0] in ("a", "an") else words.cardinals.get(names[0], 0)
+    value = over * words.magnitudes.get(names[1], Fraction(1))
+    return value if 0 < value < 1 else None
 
 
 def _plus(so_far: _Sum | None, small: int) -> _Sum | None:
@@ -132,8 +181,8 @@ def _plus(so_far: _Sum | None, small: int) -> _Sum | None:
     return _Sum(so_far.closed, current + small) if fits else None
 
 
-def _times(so_far: _Sum | None, factor: Fraction, *, after_article: bool) -> _Sum:
-    """`three` million, `two and a` half, half a dozen."""
+def _times(so_far: _Sum | None, factor: Fraction, *, is_plural: bool) -> _Sum | None:
+    """`three` million, half a dozen; None for what may be an ordinal: `twenty-fifth`."""
     nothing = Fraction(0)
     if so_far is None:
         return _Sum(factor, nothing) if factor > 1 else _Sum(nothing, factor)
@@ -142,74 +191,6 @@ def _times(so_far: _Sum | None, factor: Fraction, *, after_article: bool) -> _Su
         return _Sum(closed, current * factor)
     if factor > 1:
         return _Sum(closed + (current or 1) * factor, nothing)
-    return _Sum(closed, current + factor if after_article else (current or 1) * factor)
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The words of numbers."""
-
-    magnitudes: Mapping[str, Fraction]  # million, dozen, half
-    attached: Mapping[str, Fraction]  # k, M, bn: right behind the digits
-    cardinals: Mapping[str, int]  # zero to nineteen, twenty to ninety
-    spoiling: frozenset[str]  # beside a number they change it, compare with it or negate it
-    function: frozenset[str]  # behind a number they are no unit
-    leading: frozenset[str]  # in front of a number in words they say nothing
-    joining: frozenset[str]  # behind a number in words they go on to something else
-    letters: frozenset[str]  # units of one letter
-    attached_units: frozenset[str]  # units that may stand right behind the digits
-    units: Mapping[str, tuple[str, Fraction]]  # (dimension, size in its first unit)
-
-
-@cache
-def vocabulary() -> Vocabulary:
-    """The words of words.json, read once."""
-    table = json.loads(files(__package__).joinpath("words.json").read_text(encoding="utf-8"))
-    units = {
-        name: (dimension, Fraction(factor))
-        for dimension, by_factor in table["units"].items()
-        for factor, names in by_factor.items()
-        for name in names.split()
-    }
-    listed = {key: frozenset(text.split()) for key, text in table.items() if isinstance(text, str)}
-    return Vocabulary(
-        magnitudes={name: Fraction(value) for name, value in table["magnitudes"].items()},
-        attached={name: Fraction(value) for name, value in table["attached"].items()},
-        cardinals=table["cardinals"],
-        spoiling=listed["changing"] | listed["comparing"] | listed["negating"],
-        function=listed["function"],
-        leading=listed["leading"],
-        joining=listed["joining"],
-        letters=listed["letter_units"],
-        attached_units=listed["attached_units"] | {unit for unit in units if len(unit) > 1},
-        units=units,
-    )
-
-
-def have_same_unit(one: str, other: str) -> bool:
-    """Whether two units, "" where there is none, can stand at the same value."""
-    return _unit_factor(one, other) == 1
-
-
-def _unit_factor(one: str, other: str) -> Fraction | None:
-    """What a value in `one` is times in `other`: 1 where one has none, None where they differ."""
-    if not one or not other or one == other:
-        return Fraction(1)
-    a, b = _canonical_unit(one), _canonical_unit(other)
-    if a == b:
-        return Fraction(1)
-    units = vocabulary().units
-    if a in units and b in units and units[a][0] == units[b][0]:
-        return units[a][1] / units[b][1]
-    return None
-
-
-def _canonical_unit(unit: str) -> str:
-    spelled = unit.strip(". ")
-    units = vocabulary().units
-    if spelled in units:
-        return spelled
-    lowered = spelled.lower()
-    if lowered in units or not lowered.endswith("s"):
-        return lowered
-    return lowered.removesuffix("es" if lowered.endswith(("shes", "ches", "xes")) else "s")
+    if not is_plural and (closed or current > 1):
+        return None
+    return _Sum(closed, (current or 1) * factor)

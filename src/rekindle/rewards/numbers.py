@@ -3,9 +3,10 @@
     read       -5, −5, minus 5 | 1,234  1 234  1,00,000  1.234.567 | 3 1/2, 3\\frac12, ½
                1.2e3, 1.2 × 10^3, 10^3, 5!, 7 squared | 50 %, 50 percent | $5, 5 €
                5 million, 5k, 5 dozen | seven, twenty-one | 5 cm, 45°, 5 apples
-               x = 5, 12 = 3 * 4 | 0.\\overline{3}
+               x = 5, 12 = 3 * 4 | 0.\\overline{3} | 7, not 8 | 7 (odd) | 0.4 or 40 %
     not read   2, 3 | [1, 2] | 3 or 4, 3-4 | x > 5, 2x = 10, x + 1 = 5 | 12:30, 2/3/2024, 3:2
                101_2 | 2 h 30 min | 5x, 2\\pi, 2\\sqrt3 | 12,34 | not 7, at least 7, twice 7
+               7 by 7, 7 vs 7 | xy = 6, log x = 2 | 7, which is wrong | 5, so 10 in all
 
 The value is an exact rational; powers and factorials of small integers are worked out, sums and
 products are not. A unit is kept beside the value: it is compared where both sides have one. No text
@@ -14,87 +15,31 @@ of 2,000 characters takes longer than some milliseconds, and no longer one is lo
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from itertools import islice
-from typing import NamedTuple
 
 from rekindle.rewards.latex_text import plain_text
-from rekindle.rewards.number_words import Number, read_words, same_number, vocabulary
+from rekindle.rewards.number_forms import MOST_DIGITS, Stated, stated_numbers
+from rekindle.rewards.number_words import Number, read_words, same_number
+from rekindle.rewards.remarks import contradicts, spoils, without_remarks
+from rekindle.rewards.unknowns import is_arithmetic, is_name
 
 LONGEST = 2_000  # characters of an answer that are looked at; longer ones have no number in them
-_DIGITS = 400  # of a number; longer ones are compared as text
-_POWER = 200  # largest exponent that is worked out
-_POWER_BITS = 4 * _DIGITS  # of a power that is worked out
-_FACTORIAL = 100
 _MOST_NUMBERS = 20  # in a clause, and sides of an equation
 
-# --- what a number may look like
-
-_GROUPED = (  # 1,234 and 1,00,000 and 1 234 and 1'234 and 1.234.567
-    r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d{1,3}(?:[ ']\d{3})+(?![ ,']?\d)"
-    r"|\d{1,3}(?:\.\d{3}){2,}(?!\d)|\d+)"
-)
-_DECIMAL = rf"(?:{_GROUPED}(?:\.\d+)?|\.\d+)"
-_CURRENCY = r"(?:(?:US|AU?|CA?|HK|NZ|S)?\$|[€£¥₹]|\b(?:USD|EUR|GBP|Rs\.?)\s)"
-_MIXED = (  # 3 1/2, 3 and 1/2
-    r"(?P<whole>\d+)(?:\s{1,3}|\s{0,3}and\s{1,3}a?\s{0,3})(?P<over>\d+)\s{0,3}/\s{0,3}(?P<under>\d+)"
-)
-_TIMES_TEN = r"\s{0,3}[x×*]\s{0,3}10\s{0,3}\^\s{0,3}\(?(?P<ten>[-+]?\d{1,4})\)?"
-_VALUE = re.compile(
-    rf"(?P<sign>[-+]\s{{0,3}})?(?:(?P<currency>{_CURRENCY})\s{{0,3}}(?P<inner>-\s{{0,3}})?)?"
-    rf"(?:{_MIXED}|(?P<number>{_DECIMAL})(?P<repeat>\.?\(\d{{1,60}}\))?"
-    rf"(?:{_TIMES_TEN}|[eE](?P<e>[-+]?\d{{1,4}})(?![\w.]*\w)"
-    r"|\s{0,3}\^\s{0,3}\(?(?P<power>[-+]?\d{1,4})\)?|(?P<factorial>!)(?![=!])"
-    rf"|\s{{0,3}}/\s{{0,3}}(?P<slash>-?\s{{0,3}}{_DECIMAL}))?)"
-)
 _DIGIT = re.compile(r"\d")
-_STARTS = re.compile(rf"(?:[-+]\s{{0,3}})?(?:{_CURRENCY}\s{{0,3}}(?:-\s{{0,3}})?)?\.?\d")
 _TO_THE_POWER = re.compile(  # 2 to the power of 10, 2 to the 10th
     r"(?<!\d)(\d++) (?:raised )?to the "
     r"(?:power(?: of)? (-?\d+)\b|(\d+)(?:st|nd|rd|th)(?: power)?\b)"
 )
 _MINUS = re.compile(r"\b(?:minus|negative)\s{1,3}(?=[$€£]?\.?\d)", re.IGNORECASE)
+_DASH = re.compile(r"[—―](?=[$€£]?\.?\d)")  # —5 at the start
+_IN_BRACKETS = re.compile(  # -(5)
+    r"(?<![\w)\]}%!.°])(-)\s?\(\s{0,3}([$€£]?\d[\d,]*(?:\.\d+)?(?:\s?/\s?\d+)?)\s{0,3}\)(?!\s?[\d(])"
+)
 _BARE_POINT = re.compile(r"(?<=\d)\.(?=\s+[A-Za-z°Ω])")  # 4. s
 _BLANK_CARET = re.compile(r"\s{1,9}\^")
-_SEPARATORS = re.compile(r"[, ']")
-
-# --- what may follow a number and belongs to it
-
-_PERCENT = re.compile(r"\s{0,3}(?:%|per\s?cent\b|percent(?:age)?\b|pct\b)", re.IGNORECASE)
-_ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
-_ATTACHED = re.compile(r"(?:bn|mn|[kKMBT])(?![A-Za-z/^])")  # 5k
-_MAGNITUDE = re.compile(r"[\s-]{1,3}(?:of an? )?([^\W\d_]+)")
-_UNIT = re.compile(  # cm, m/s, km per hour, cm^2, /hour, °C, $
-    r"\s{0,3}-?\s{0,3}(?P<unit>"
-    r"(?:/\s?[A-Za-z]+|[A-Za-z]{1,3}\s[A-Za-z]{1,3}\^-\d|[A-Za-zµΩ]+'?[A-Za-z]*"
-    r"|°\s?[CFK]?\b|[°€£¥₹$¢%])\.?(?:\s?\^\s?-?\d)?"
-    r"(?:(?:\s?[/·×]\s?|\sper\s)[A-Za-zµΩ]+(?:\s?\^\s?-?\d)?|\s[A-Za-z]+\^-?\d){0,3})"
-)
-_UNIT_NAME = re.compile(r"/?\s?[^\W\d]+|.")
-_SQUARED = re.compile(r" (?:squared|cubed)\b")
-
-# --- what is cut off: reasons, denials, remarks in brackets, labels of options
-
-_TAIL = re.compile(
-    r"[,;(\s](?:"
-    # `7, not 8`, but no `7 is not ...`
-    r"(?:(?<=[,;(])|(?<=\s)(?<!\bis\s)(?<!\bare\s)(?<!\bwas\s)(?<!\bbe\s)(?<!\bdo\s)(?<!\bdoes\s)"
-    r"(?<!\bcan\s)(?<!\bmay\s)(?<!\bwould\s)(?<!\bcould\s)(?<!\bshould\s)(?<!\bmust\s)(?<!\bdid\s))"
-    r"\s{0,3}(?:and\s+|but\s+)?(?:not|never|rather than|instead of|as opposed to|unlike)\b.*"
-    # `7, since ...`
-    r"|(?<=[,;])\s{0,3}(?:because|since|as|which|so|where|when|if|for|given|assuming|with|after|"
-    r"from|by|i\.e\.|that is|rounded|obtained|hence|thus|therefore|using|in which|exactly)\b.*"
-    # `7 because ...`
-    r"|(?<=\s)(?:because|since|by (?:adding|multiplying|dividing|subtracting|using|the))\b.*)",
-    re.IGNORECASE | re.DOTALL,
-)
-_ASIDE = re.compile(
-    r"\(\s{0,3}(?!mod\b|base\b|in\b|[a-zA-Z]\s*\)|hundred|thousand|million|billion)"
-    r"[A-Za-z][^()]*\)"
-)
 _LABEL = re.compile(r"\(?[A-Ja-j]\s?[).:]\s{0,3}(?=[-$\d])")
 
 # --- what says that a text is not one number
@@ -104,48 +49,23 @@ _BETWEEN = re.compile(  # times, dates, bases, ranges, double factorials
     r"\d\s?:\s?\d|\d\s?/\s?\d+\s?/\s?\d|\d_\d|\d\s?-\s?\d|\d!!"
 )
 _ENDLESS = re.compile(r"\d\.\d+\s?(?:\.\.|…)")
-# No, not, more, less, at least, at most in Chinese, Japanese and Korean
-_CJK_QUALIFIED = re.compile("[不非没沒无無未]|超[过過]|[多少大小]于|至[少多]|以[上下内內]|ない|아니|이상|이하|미만")
-_CJK_MAGNITUDES = re.compile(r"\s?([百千万萬亿億만억천]+)")
-_APART = re.compile(r"[+*/^_<>|\\{}\[\]±√∛∜∑∏∫⌊⌋⌈⌉π∞×÷≈~∼&@#=…∪∩]")
-_ABOUT = re.compile(r"[≈~∼]\s*$")
-_WORDS_OVER = re.compile(r"(?<=[A-Za-z])\s?/\s?(?=[A-Za-z])")  # and/or
-_OPERATOR = re.compile(r"[-+]\s*\(?\s*$")
-_LIST = re.compile(r"\s{0,3}(?:[,;]|[,;]?\s?and)\s{0,3}")  # 7, 7
-_APPLIED = re.compile(r"[A-Za-z]\(\s{0,3}$|[A-Za-z]$")  # f(7), x7
-_QUALIFIED = re.compile(
-    r"(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger|longer|shorter|other) than|"
-    r"(?:anything|all|everything) but|apart from|\bMay\s{1,3}$|\bover\s{1,3}$|"
-    # the same in Spanish, Portuguese, French, German
-    r"\b(?:m[áa]s|menos|mais|al menos|no (?:es|son)|não é|plus|moins|au moins|mehr als|weniger als)\b"
-    r"[^\d]*$"
+_NO_NUMBER = re.compile(r"[\\{}|\[\]]")
+_AGAIN = re.compile(  # 40% (0.4), 1/2 or 0.5
+    r"(?<!\))(?<!\)\s)[(\[]\s{0,3}(?:or|i\.e\.,?|that is,?|about|approximately|=)?\s{0,3}$"
+    r"|\b(?:or|is|are|equals|equal to|i\.e\.|that is|equivalently|namely|in other words|written as"
+    r"|a\.k\.a\.)[,:]?\s{0,3}(?:about\s|exactly\s|simply\s|just\s)?$",
+    re.IGNORECASE,
 )
-_OPEN_ENDED = re.compile(
-    r"\b(?:or|and)\s(?:more|less|fewer|above|below|over|under|up|beyond|greater|larger|higher|lower"
-    r"|smaller)\b|^\s?May\b"
-)
-_WORD = re.compile(r"(?:[^\W\d_]|[°€£¥₹$¢])(?:[^\W\d_]|['’.])*")
-_LONE_LETTER = re.compile(r"(?<![\w'])([A-Za-z])(?![\w'])")
-
-# --- sides of an equation
-
-_NAME = re.compile(  # x, x_1, f(2), \theta, total cost
-    r"[^\W\d]{1,30}'{0,3}(?:_\{?\w{1,9}\}?)?(?:\s?\([^()=]{0,40}\))?|\\[a-zA-Z]+(?:_\{?\w{1,9}\}?)?"
-    r"|(?:\\?[^\W\d][\w'.()-]*\s+){1,8}[^\W\d][\w'.()-]*\s{0,3}"
-)
-_ARITHMETIC = re.compile(r"[\s\d.,+*/×÷^()$%!-]*(?:[A-Za-z]{2,}(?![A-Za-z])[\s\d.,+*/×÷^()$%!-]*)*")
+_APPLIED = re.compile(r"[A-Za-z]\([^()]*$|[A-Za-zµ\u0370-\u03ff]$")  # f(7), x7
 _PRODUCT = re.compile(r"\d[a-zA-Z](?![a-zA-Z])")  # 2x
-
-
-class _Stated(NamedTuple):
-    start: int
-    end: int
-    number: Number | None  # None: it looks like a number and is none, 1/0
+_ADDED_TO = re.compile(r"(?<![^\W\d])([^\W\d]+)\s?[-+]\s?[$€£]?\.?\d")
+_BEFORE_SIGN = frozenset(("is", "of", "was", "equals", "be", "by", "at", "to", "about", "US"))
+_ANOTHER = re.compile(r"\d[^=]*?(?:[,;]\s*(?:and\s+)?|\band\s+|\bor\s+)[^\W\d]")  # 5, tax
 
 
 def read_number(text: str) -> Number | None:
     """The one number that a whole answer states; None where it states none or several."""
-    if text.isdecimal() and text.isascii() and len(text) <= _DIGITS:
+    if text.isdecimal() and text.isascii() and len(text) <= MOST_DIGITS:
         return Number(Fraction(int(text)))
     if len(text) > LONGEST:
         return None
@@ -153,28 +73,35 @@ def read_number(text: str) -> Number | None:
 
 
 def _read(text: str) -> Number | None:
-    text = text.strip()
+    text = _DASH.sub("-", text.strip(), count=1) if text.lstrip()[:1] in "—―" else text.strip()
     if " to the " in text:
         text = _TO_THE_POWER.sub(lambda match: f"{match[1]}^{match[2] or match[3]}", text)
     if "^" in text:
         text = _BLANK_CARET.sub("^", text)
+    if "(" in text:
+        text = _IN_BRACKETS.sub(r"\1\2", text)
     text = _BARE_POINT.sub("", _MINUS.sub("-", text))
+    text, remarks = without_remarks(text.lstrip("= "))
     if _RELATION.search(text):
         return None
-    return _of_equation(text) if "=" in text else _of_clause(text)
+    number = _of_equation(text.replace(":=", "=")) if "=" in text else _of_clause(text)
+    if number is None or any(contradicts(remark, number, _of_clause) for remark in remarks):
+        return None
+    return number
 
 
 def _of_equation(text: str) -> Number | None:
     """`x = 5`, `5 = x`, `3 + 4 = 7`; None where a side holds an unknown in a formula."""
-    sides = [side.strip() for side in _ASIDE.sub(" ", text).split("=")]
-    sides[-1] = _TAIL.sub("", sides[-1], count=1)
+    sides = [side.strip() for side in text.split("=", _MOST_NUMBERS)]
     if not all(sides) or len(sides) > _MOST_NUMBERS:
+        return None
+    if any(_ANOTHER.search(side) for side in sides[:-1]):
         return None
     numbers = [None if _is_numbered_name(side) else _of_clause(side) for side in sides]
     for side, number in zip(sides, numbers, strict=True):
-        if number is None and not (_NAME.fullmatch(side) or _is_arithmetic(side)):
+        if number is None and not (is_name(side) or is_arithmetic(side)):
             return None
-        if number is not None and _PRODUCT.search(side):
+        if number is not None and (_PRODUCT.search(side) or _is_added_to_a_word(side)):
             return None
     stated = [number for number in numbers if number is not None]
     if not stated or any(not same_number(stated[0], other) for other in stated[1:]):
@@ -182,232 +109,50 @@ def _of_equation(text: str) -> Number | None:
     return stated[-1] if numbers[-1] is not None else stated[0]
 
 
+def _is_added_to_a_word(side: str) -> bool:
+    """Whether a number is added to a word: `cost + 5`, but not `is -5`."""
+    return any(word not in _BEFORE_SIGN for word in _ADDED_TO.findall(side))
+
+
 def _is_numbered_name(side: str) -> bool:
     """x_1, f(2)"""
-    return _DIGIT.search(side) is not None and _NAME.fullmatch(side) is not None
-
-
-def _is_arithmetic(side: str) -> bool:
-    return bool(_DIGIT.search(side)) and "," not in side and bool(_ARITHMETIC.fullmatch(side))
+    return _DIGIT.search(side) is not None and is_name(side)
 
 
 def _of_clause(text: str) -> Number | None:
     """The one number in a clause, where nothing beside it says that it is not the answer."""
-    begins_with_it = _DIGIT.match(text.lstrip("-+$€£ (")) is not None
-    text = _TAIL.sub("", text, count=1) if begins_with_it else _without_tail(text)
-    text = _LABEL.sub("", _ASIDE.sub(" ", text), count=1).rstrip(" -–—:,;").strip()
+    text = _LABEL.sub("", text, count=1).rstrip(" -–—:,;").strip()
     if not _DIGIT.search(text):
         return read_words(text)
-    if _BETWEEN.search(text) or _ENDLESS.search(text):
+    if _NO_NUMBER.search(text) or _BETWEEN.search(text) or _ENDLESS.search(text):
         return None
-    stated = list(islice(_stated_numbers(text), _MOST_NUMBERS + 1))
+    stated = _same_numbers(text)
+    if not stated:
+        return None
     numbers = [each.number for each in stated if each.number is not None]
-    if not 0 < len(numbers) <= _MOST_NUMBERS or len(numbers) < len(stated):
-        return None
-    if any(not same_number(numbers[0], other) for other in numbers[1:]):
-        return None
     parts = _beside(text, stated)
-    if any(_LIST.fullmatch(part) for part in parts[1:-1]):
-        return None
     if any(_APPLIED.search(part) for part in parts[:-1]):
         return None
-    if any(_spoils(part, first=i == 0) for i, part in enumerate(parts)):
+    if any(spoils(part, first=i == 0) for i, part in enumerate(parts)):
         return None
     return max(numbers, key=lambda number: (number.unit != "", number.percent))
 
 
-def _without_tail(text: str) -> str:
-    """Without what follows the first number and says why, or what it is not."""
-    digit = _DIGIT.search(text)
-    if digit is None:
-        return text
-    return text[: digit.end()] + _TAIL.sub("", text[digit.end() :], count=1)
+def _same_numbers(text: str) -> list[Stated]:
+    """The numbers of a clause, where they are one, said again in other words; else none."""
+    stated: list[Stated] = []
+    for each in stated_numbers(text):
+        if each.number is None or len(stated) == _MOST_NUMBERS:
+            return []
+        if stated and not _AGAIN.search(text[stated[-1].end : each.start]):
+            return []
+        stated.append(each)
+    numbers = [each.number for each in stated if each.number is not None]
+    return [] if any(not same_number(numbers[0], other) for other in numbers[1:]) else stated
 
 
-def _beside(text: str, stated: Sequence[_Stated]) -> list[str]:
+def _beside(text: str, stated: Sequence[Stated]) -> list[str]:
     """What stands before, between and behind the numbers."""
     ends = [0, *(each.end for each in stated)]
     starts = [*(each.start for each in stated), len(text)]
     return [text[end:start] for end, start in zip(ends, starts, strict=True)]
-
-
-def _spoils(part: str, *, first: bool) -> bool:
-    """Whether what stands beside the number says that the number is not the answer."""
-    part = _WORDS_OVER.sub(" ", _ABOUT.sub("", part) if first else part)
-    if _APART.search(part) or _OPERATOR.search(part) or _CJK_QUALIFIED.search(part):
-        return True
-    if _QUALIFIED.search(part) if first else _OPEN_ENDED.search(part):
-        return True
-    words = vocabulary()
-    names = [word.rstrip(".'’").lower() for word in _WORD.findall(part)]
-    if any(name in words.spoiling or name in words.magnitudes for name in names):
-        return True
-    return not first and any(letter not in "aAI" for letter in _LONE_LETTER.findall(part))
-
-
-# --- the numbers of a clause
-
-
-def _stated_numbers(text: str) -> Iterator[_Stated]:
-    """In order, up to the first that is none."""
-    at = 0
-    while True:
-        found = _STARTS.search(text, at)
-        if found is None:
-            return
-        start = found.start()
-        if found[0][0] in "-+" and not _is_sign(text, start):
-            start += 1
-        match = _VALUE.search(text, start)
-        if match is None:
-            return
-        stated = _stated_number(text, match)
-        yield stated
-        if stated.number is None:
-            return
-        at = stated.end
-
-
-def _is_sign(text: str, at: int) -> bool:
-    """A minus between operands is none; `the answer is - 5` has one, `x - 5` has none."""
-    before = text[:at].rstrip()
-    if not before:
-        return True
-    last = before[-1]
-    if last.isdigit() or last in ".)]}%!°_":
-        return False
-    if last.isalpha():
-        return before != text[:at] and len(before) > 1 and before[-2].isalpha()
-    return True
-
-
-def _stated_number(text: str, match: re.Match[str]) -> _Stated:
-    """A number with what belongs to it: its magnitude, per cent sign, unit."""
-    start, end, value = match.start(), match.end(), _value(match)
-    if value is None:
-        return _Stated(start, end, None)
-    value, end, magnified = _magnify(text, end, value)
-    if (match["sign"] or "").startswith("-") != bool(match["inner"]):
-        value = -value
-    percent = _PERCENT.match(text, end)
-    if percent is not None:
-        return _Stated(start, percent.end(), Number(value, percent=True))
-    ordinal = None if magnified else _ORDINAL.match(text, end)
-    if ordinal is not None:
-        return _Stated(start, ordinal.end(), Number(value))
-    unit = _unit(text, end)
-    if unit is None:
-        return _Stated(start, end, None)
-    name, end = unit
-    currency = (match["currency"] or "").strip().rstrip(".").lower()
-    return _Stated(start, end, Number(value, unit=name or currency))
-
-
-def _value(match: re.Match[str]) -> Fraction | None:
-    """What the digits are worth; None where that is nothing, or too large to work out."""
-    if match["whole"] is not None:
-        whole, over, under = (int(match[key][:_DIGITS]) for key in ("whole", "over", "under"))
-        return whole + Fraction(over, under) if under else None
-    number = _decimal(match["number"])
-    if number is None:
-        return None
-    if match["repeat"] is not None:
-        if ("." in match["number"]) == (match["repeat"][0] == "."):
-            return None
-        number += _repeating(match["number"], match["repeat"].strip(".()"))
-    if match["power"] is not None:
-        return _power(number, int(match["power"]))
-    if match["factorial"] is not None:
-        return _factorial(number)
-    if match["slash"] is not None:
-        return _divide(number, match["slash"].replace(" ", ""))
-    exponent = match["ten"] or match["e"]
-    return number if exponent is None else _times_ten(number, int(exponent))
-
-
-def _decimal(written: str) -> Fraction | None:
-    digits = _SEPARATORS.sub("", written)
-    if digits.count(".") > 1:  # 1.234.567
-        digits = digits.replace(".", "")
-    if len(digits) > _DIGITS:
-        return None
-    return Fraction(digits) if "." in digits else Fraction(int(digits))
-
-
-def _repeating(before: str, digits: str) -> Fraction:
-    """What 3 adds to 0.1 in 0.1(3)."""
-    places = len(before.partition(".")[2])
-    return Fraction(int(digits), 10**places * (10 ** len(digits) - 1))
-
-
-def _divide(over: Fraction, written: str) -> Fraction | None:
-    under = _decimal(written.removeprefix("-"))
-    if not under:
-        return None
-    return over / (-under if written.startswith("-") else under)
-
-
-def _times_ten(number: Fraction, exponent: int) -> Fraction | None:
-    return number * Fraction(10) ** exponent if abs(exponent) <= _DIGITS else None
-
-
-def _power(base: Fraction, exponent: int) -> Fraction | None:
-    size = max(abs(base.numerator), base.denominator).bit_length() * abs(exponent)
-    if abs(exponent) > _POWER or size > _POWER_BITS or (base == 0 and exponent <= 0):
-        return None
-    return Fraction(base**exponent)
-
-
-def _factorial(number: Fraction) -> Fraction | None:
-    if number.denominator != 1 or not 0 <= number <= _FACTORIAL:
-        return None
-    return Fraction(math.factorial(int(number)))
-
-
-def _magnify(text: str, at: int, value: Fraction) -> tuple[Fraction, int, bool]:
-    """(the value times the magnitudes that follow it, their end, whether there are any)."""
-    words, magnified = vocabulary(), False
-    attached = _ATTACHED.match(text, at)
-    if attached is not None:
-        return value * words.attached[attached[0]], attached.end(), True
-    characters = _CJK_MAGNITUDES.match(text, at)
-    if characters is not None:
-        factors = [words.magnitudes[character] for character in characters[1]]
-        return value * math.prod(factors), characters.end(), True
-    while True:
-        word = _MAGNITUDE.match(text, at)
-        if word is None:
-            return value, at, magnified
-        name = word[1].lower()
-        if name in words.magnitudes:
-            value *= words.magnitudes[name]
-        elif name in ("squared", "cubed") and not magnified:
-            value **= 2 if name == "squared" else 3
-        elif name == "factorial" and (factorial := _factorial(value)) is not None:
-            value = factorial
-        else:
-            return value, at, magnified
-        at, magnified = word.end(), True
-
-
-def _unit(text: str, at: int) -> tuple[str, int] | None:
-    """(the unit after a number, its end), ("", at) without one; None: it is part of a formula."""
-    if text[at : at + 1] == "_":
-        return None
-    match = _UNIT.match(text, at)
-    if match is None:
-        return "", at
-    name, is_attached = match["unit"].rstrip("."), match.start("unit") == at
-    word = _UNIT_NAME.match(name)
-    first = "" if word is None else word[0].lstrip("/ ")
-    words = vocabulary()
-    if len(first) == 1 and first.isalpha():
-        if first in words.letters and (not is_attached or name[0] == "/"):
-            return name, match.end()
-        return None if is_attached or first not in "aAI" else ("", at)
-    if is_attached and name[0].isalpha() and first not in words.attached_units:
-        return None
-    if first.lower() in words.spoiling or first.lower() in words.function:
-        return "", at
-    power = _SQUARED.match(text, match.end())
-    return name, match.end() if power is None else power.end()

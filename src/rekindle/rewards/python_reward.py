@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import math
 import os
@@ -60,13 +61,7 @@ class PythonReward:
         named = reward.__func__ if inspect.ismethod(reward) else reward
         named = named if isinstance(named, FunctionType | type) else type(named)
         name = name or named.__qualname__
-        if isinstance(reward, type) or not callable(reward):
-            raise ConfigError(
-                f"reward '{name}' is {'a class' if isinstance(reward, type) else 'no callable'}",
-                got=reward,
-                wanted="a callable: (problems, texts) -> scores",
-                fix="pass an instance of it" if isinstance(reward, type) else "pass a function",
-            )
+        _check_callable(reward, name)
         return cls(reward, name, _digest_of(reward, name))
 
     def grade_many(self, asked: Sequence[tuple[Problem, str]]) -> list[Score]:
@@ -80,7 +75,7 @@ class PythonReward:
             return []
         problems = [problem for problem, _ in asked]
         texts = [text for _, text in asked]
-        with _Explained(self._raised):
+        with Explained(self._raised):
             returned = self.function(problems, texts)
         values = self._listed(returned, len(asked))
         return [self._score(i, problems[i], value) for i, value in enumerate(values)]
@@ -99,7 +94,7 @@ class PythonReward:
         unordered = isinstance(returned, str | bytes | Mapping | Set)
         if unordered or not isinstance(returned, Collection):
             raise self._refused("returned no list of scores", returned)
-        with _Explained(self._raised):
+        with Explained(self._raised):
             values = list(returned)
         if len(values) != count:
             which = "too few" if len(values) < count else "too many"
@@ -113,7 +108,7 @@ class PythonReward:
         place = f"for answer {row + 1} (problem '{problem.id}')"
         if not isinstance(value, SupportsFloat):
             raise self._refused(f"returned something else than a number {place}", value)
-        with _Explained(self._raised):
+        with Explained(self._raised):
             number = float(value)
         if not math.isfinite(number):
             raise self._refused(
@@ -144,7 +139,7 @@ class PythonReward:
 
 
 @dataclass(frozen=True)
-class _Explained(AbstractContextManager[object]):
+class Explained(AbstractContextManager[object]):
     """What a user's code raises leaves this block as the error that `explain` makes of it."""
 
     explain: Callable[[Exception], RekindleError]
@@ -178,6 +173,32 @@ def load_reward(place: str) -> PythonReward:
     Raises:
         ConfigError: the module does not exist or fails, or has no such callable.
     """
+    return PythonReward.of(_imported(place), name=place)  # type: ignore[arg-type]
+
+
+def load_callable(place: str) -> Callable[..., object]:
+    """Whatever can be called at `package.module:function` or `path/to/file.py:function`.
+
+    Raises:
+        ConfigError: the module or file does not exist or fails, or has no such callable.
+    """
+    path, _, name = place.rpartition(":")
+    reward = _of_file(path, name) if path.endswith(".py") else _imported(place)
+    return _check_callable(reward, place)
+
+
+def _check_callable(reward: object, name: str) -> Callable[..., object]:
+    if isinstance(reward, type) or not callable(reward):
+        raise ConfigError(
+            f"reward '{name}' is {'a class' if isinstance(reward, type) else 'no callable'}",
+            got=reward,
+            wanted="a callable: (problems, texts) -> scores",
+            fix="pass an instance of it" if isinstance(reward, type) else "pass a function",
+        )
+    return reward
+
+
+def _imported(place: str) -> object:
     if not is_place(place):
         raise ConfigError(
             f"'{place}' does not name a reward", wanted="package.module:function, such as rewards:f"
@@ -186,20 +207,50 @@ def load_reward(place: str) -> PythonReward:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
         importlib.invalidate_caches()
-    with _Explained(lambda error: _not_imported(place, error)):
-        value: object = importlib.import_module(module_name)
+    with Explained(lambda error: _not_imported(place, error)):
+        module = importlib.import_module(module_name)
+    return _member(module, name, place)
+
+
+def _of_file(path: str, name: str) -> object:
+    module_name = os.path.basename(path).removesuffix(".py")
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None or not os.path.isfile(path):
+        raise ConfigError(
+            f"reward '{path}:{name}' does not exist",
+            got=f"no file {path}",
+            wanted=f"a file, seen from {os.getcwd()}",
+            fix="check the path",
+        )
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))  # as `python path/to/file.py` has it
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses and pickles look it up
+    with Explained(lambda error: _failed(f"{path}:{name}", f"python {path}", error)):
+        spec.loader.exec_module(module)
+    return _member(module, name, f"{path}:{name}")
+
+
+def _member(module: ModuleType, name: str, place: str) -> object:
+    """What a dotted name means in a module; some packages import a name when it is looked up."""
+    value: object = module
     for part in name.split("."):
-        known = vars(value) if isinstance(value, ModuleType | type) else {}
-        if part not in known:
-            callables = [key for key, item in known.items() if callable(item)]
-            raise ConfigError(
-                f"reward '{place}' does not exist",
-                got=f"{module_name} has no '{part}'",
-                wanted="the name of a function in that module",
-                fix=did_you_mean(part, callables) if callables else "check the name",
-            )
-        value = getattr(value, part)
-    return PythonReward.of(value, name=place)  # type: ignore[arg-type]
+        with Explained(functools.partial(_not_a_member, place, value, part)):
+            value = getattr(value, part)
+    return value
+
+
+def _not_a_member(place: str, owner: object, part: str, error: Exception) -> ConfigError:
+    if not isinstance(error, AttributeError):
+        return _failed(place, f"python -c 'import {place.partition(':')[0]}'", error)
+    known = vars(owner) if isinstance(owner, ModuleType | type) else {}
+    callables = [key for key, item in known.items() if callable(item)]
+    module = owner.__name__ if isinstance(owner, ModuleType | type) else place
+    return ConfigError(
+        f"reward '{place}' does not exist",
+        got=f"{module} has no '{part}'",
+        wanted="the name of a function in that module",
+        fix=did_you_mean(part, callables) if callables else "check the name",
+    )
 
 
 def _not_imported(place: str, error: Exception) -> ConfigError:
@@ -213,12 +264,16 @@ def _not_imported(place: str, error: Exception) -> ConfigError:
             why="it is imported from the directory that the command is started in",
             fix="start the command where the module is, or set PYTHONPATH",
         )
+    return _failed(place, f"python -c 'import {module_name}'", error)
+
+
+def _failed(place: str, command: str, error: Exception) -> ConfigError:
     return ConfigError(
         f"the module of reward '{place}' cannot be imported",
         got=f"{type(error).__name__}: {error} ({_line_of(error)})",
         wanted="a module that imports without an error",
         why="the reward is a function in it",
-        fix=f"mend it: python -c 'import {module_name}' shows the same",
+        fix=f"mend it: {command} shows the same",
     )
 
 

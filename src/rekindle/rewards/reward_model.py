@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from rekindle.chat import ChatTemplate
 from rekindle.errors import ModelError
 from rekindle.files import sha256_file
 from rekindle.records import Problem, Score
@@ -184,13 +185,18 @@ class ScalarHead:
     # --- text -> tokens
 
     def encode(self, problem: Problem, text: str) -> tuple[int, ...]:
-        """Token ids of an answered problem, as the module's docstring says."""
+        """Token ids of an answered problem, as the module's docstring says.
+
+        Raises:
+            DataError: the chat template refuses it.
+        """
         tok = self.tokenizer
         if tok.chat_template is not None:
             turns = problem.messages or (("user", problem.prompt),)
             messages = [{"role": role, "content": content} for role, content in turns]
             messages.append({"role": "assistant", "content": text})
-            return tuple(tok.apply_chat_template(messages, return_dict=True)["input_ids"])
+            template = ChatTemplate(tok, f"reward model '{self.name}'")
+            return tuple(template.answered(messages, f"problem '{problem.id}'"))
         prompt = problem.prompt
         if problem.messages is not None:
             prompt = "\n".join(content for _, content in problem.messages)

@@ -45,15 +45,16 @@ def _verifier(name: str) -> Verify:
     return math if name == "math" else VERIFIERS[name]
 
 
-def _die_with_parent() -> None:
-    # A worker that hangs does not read the end of its input. Linux only; elsewhere it goes on.
+def die_with_parent() -> None:
+    """Let this process end when the one that started it does, even while it hangs and does not read
+    the end of its input. Linux only; elsewhere it goes on."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def work(verify: Verify, connection: socket.socket, *, memory: int, parent: int) -> None:
     """A worker's life, after the fork: an answer to each line until the connection closes."""
-    _die_with_parent()
+    die_with_parent()
     if os.getppid() != parent:
         return
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -73,7 +74,7 @@ def main() -> None:
     name, memory = sys.argv[1], int(sys.argv[2]) * 2**20
     control = socket.socket(fileno=os.dup(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
-    _die_with_parent()
+    die_with_parent()
     verify = _verifier(name)
     # This builds the parser's tables, which all workers then share.
     verdict(verify, "2", r"\boxed{\sqrt{4}}", AS_READ)

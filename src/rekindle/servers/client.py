@@ -38,6 +38,7 @@ from anyio.from_thread import start_blocking_portal
 from rekindle.errors import ConfigError, RekindleError, ServerRefusedError, ServerUnavailableError
 from rekindle.servers.addresses import Mask, check_address, read_key
 from rekindle.servers.replies import (
+    EmptyReplyError,
     UnreadableError,
     is_exhausted,
     parse,
@@ -59,11 +60,14 @@ T = TypeVar("T")
 
 
 class _PassingError(Exception):
-    """One try failed in a way that may pass; `wait` is what the server asked for, seconds."""
+    """One try failed in a way that may pass.
 
-    def __init__(self, why: str, wait: float = 0.0) -> None:
+    `wait` is what the server asked for, seconds; `said`: it did reply, with nothing to read.
+    """
+
+    def __init__(self, why: str, wait: float = 0.0, *, said: bool = False) -> None:
         super().__init__(why)
-        self.wait = wait
+        self.wait, self.said = wait, said
 
 
 class Role(NamedTuple):
@@ -122,6 +126,7 @@ class Server:
         path: str = "",
         read: Callable[[int, object], T],
         refuse: Callable[[int, str], T],
+        give_up: Callable[[int, str], T] | None = None,
         kept: Callable[[], str] | None = None,
     ) -> list[T]:
         """What `read` makes of the reply to each body, in their order; `parallel` at a time.
@@ -135,6 +140,8 @@ class Server:
                 another thread, one at a time. `UnreadableError` makes the request again.
             refuse: index and the server's words -> the result where the server takes one request
                 for a wrong one; `refusal` is the error for it.
+            give_up: index and what `EmptyReplyError` says -> the result where the last try ends
+                with it; None: an error as for other replies that cannot be read.
             kept: what an error says of the replies that came.
 
         Raises:
@@ -143,7 +150,8 @@ class Server:
         """
         address = self._address(path)
         with _masked_logs(self.mask), start_blocking_portal() as portal:
-            work = portal.call(_Work, self, bodies, address, read, refuse, kept)
+            calls = _Calls(read, refuse, give_up, kept)
+            work: _Work[T] = portal.call(_Work, self, bodies, address, calls)
             ended = portal.start_task_soon(work.run)
             try:
                 ended.result()
@@ -153,13 +161,13 @@ class Server:
                     wait([ended], timeout=GRACE)
         return [work.results[i] for i in range(len(bodies))]
 
-    def refusal(self, why: str) -> ServerRefusedError:
-        """The error where a retry would not help."""
+    def refusal(self, why: str, fix: str | None = None) -> ServerRefusedError:
+        """The error where a retry would not help; `fix`: what to check, by default all settings."""
         return ServerRefusedError(
             f"{self.role.subject} at {self.url} refuses the request",
             got=why,
             why="a retry would not help",
-            fix=f"check {self.role.settings}, then --resume",
+            fix=f"{fix or f'check {self.role.settings}'}, then --resume",
         )
 
     def client(self) -> httpx2.AsyncClient:
@@ -237,20 +245,23 @@ class _Reply(NamedTuple):
         return 200 <= self.status < 300
 
 
+@dataclass(frozen=True)
+class _Calls(Generic[T]):
+    """What a caller of `post_all` makes of replies."""
+
+    read: Callable[[int, object], T]
+    refuse: Callable[[int, str], T]
+    give_up: Callable[[int, str], T] | None
+    kept: Callable[[], str] | None
+
+
 class _Work(Generic[T]):
     """The requests of one `post_all`, on its event loop."""
 
     def __init__(
-        self,
-        server: Server,
-        bodies: Sequence[bytes],
-        address: str,
-        read: Callable[[int, object], T],
-        refuse: Callable[[int, str], T],
-        kept: Callable[[], str] | None,
+        self, server: Server, bodies: Sequence[bytes], address: str, calls: _Calls[T]
     ) -> None:
-        self.server, self.bodies, self.address = server, bodies, address
-        self.read, self.refuse, self.kept = read, refuse, kept
+        self.server, self.bodies, self.address, self.calls = server, bodies, address, calls
         self.results: dict[int, T] = {}
         self.failure: RekindleError | None = None
         self.stopped, self.waiting = anyio.Event(), iter(range(len(bodies)))
@@ -289,11 +300,14 @@ class _Work(Generic[T]):
         try:
             return await retrying(self._try, client, index)
         except _PassingError as error:
-            got = f"{error} (tried {retrying.statistics['attempt_number']} times)"
+            tried = retrying.statistics["attempt_number"]
+            if error.said and tried == tries and self.calls.give_up is not None:
+                return self.calls.give_up(index, str(error))
+            got = f"{error} (tried {tried} times)"
         raise ServerUnavailableError(
             f"{server.role.subject} at {server.url} returns no {server.role.product}",
             got=got,
-            why=None if self.kept is None else self.kept(),
+            why=None if self.calls.kept is None else self.calls.kept(),
             fix="restart the server, then continue with --resume",
         )
 
@@ -319,6 +333,8 @@ class _Work(Generic[T]):
             raise _PassingError(f"no connection within {server.timeout / 2:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise _PassingError(quote(f"{type(error).__name__}: {error}")) from None
+        except EmptyReplyError as error:
+            raise _PassingError(quote(str(error)), said=True) from None
         except UnreadableError as error:
             raise _PassingError(quote(str(error), longest=300)) from None
 
@@ -342,7 +358,9 @@ class _Work(Generic[T]):
 
     def _result(self, index: int, reply: _Reply) -> T:
         try:
-            return self.read(index, parse(reply.body, self.server.mask))
+            return self.calls.read(index, parse(reply.body, self.server.mask))
+        except EmptyReplyError:
+            raise
         except UnreadableError as error:
             raise UnreadableError(f"{error}: {self._words(reply)}") from None
 
@@ -358,5 +376,5 @@ class _Work(Generic[T]):
         if status in _RETRIED or status >= 500:
             raise _PassingError(said, retry_after(reply.headers.get("Retry-After")))
         if status in _OF_ONE_REQUEST:
-            return self.refuse(index, said)
+            return self.calls.refuse(index, said)
         raise server.refusal(said)

@@ -21,6 +21,10 @@ class UnreadableError(Exception):
     """A reply that is not what was asked for; the request is made again."""
 
 
+class EmptyReplyError(UnreadableError):
+    """A reply of the right shape with nothing in it; the caller decides what the last one is."""
+
+
 async def read_body(reply: httpx2.Response, most: int) -> bytes:
     """Its bytes, up to one more than `most`, decompressed in bounded memory.
 

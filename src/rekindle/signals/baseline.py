@@ -28,6 +28,7 @@ from rekindle.ops.groups import SCORED_CLASSES
 from rekindle.signals.findings import Finding, Health, Measurement, point
 from rekindle.signals.run_rounds import ONE, JudgedRound
 from rekindle.signals.texts import refusal
+from rekindle.tasks.sources import is_data
 
 PART = 10  # a tenth of the steps counts as the first ones, a tenth as the last
 FEW = 8  # steps; with fewer their mean has no interval
@@ -43,6 +44,12 @@ class RunTask(NamedTuple):
     name: str
     path: object = None
     levels: object = None
+
+    @classmethod
+    def of(cls, name: str, path: object, levels: object) -> RunTask:
+        """Data by its path alone is the same task as by `jsonl` and the path."""
+        alone = path is None and is_data(name)
+        return cls("jsonl", name, levels) if alone else cls(name, path, levels)
 
 
 class Baseline(NamedTuple):
@@ -85,7 +92,7 @@ def read_baseline(directory: Path) -> Baseline:
     task, model = (config.get(name) for name in ("task", "model"))
     named = None
     if isinstance(task, Mapping) and "name" in task:
-        named = RunTask(task["name"], task.get("path"), task.get("levels"))
+        named = RunTask.of(task["name"], task.get("path"), task.get("levels"))
     name = str(model["name"]) if isinstance(model, Mapping) and "name" in model else None
     return Baseline(rounds, groups, curve, _group_size(config), named, name)
 

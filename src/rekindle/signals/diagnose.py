@@ -52,14 +52,14 @@ def diagnose(
 
     Args:
         model: testbed/<name>, a directory, or a hub id.
-        task: a task's name, a .jsonl file, a directory of splits, or a Task; only pairs need none.
+        task: a task's name, a file of data, a directory of splits, or a Task; only pairs need none.
         weak: a weaker model: its logits mixed in, and its answers as labels.
         problems, samples: training problems a level (for sft of dev too), and answers to each.
         group_size: answers of a group in training; None: as in `run`, else 8.
         levels: of the task; None: all.
         check: a stronger check than the training verifier: exact, numeric, math or code.
         run: directory of a baseline run.
-        pairs: a JSONL file of prompt, chosen, rejected, or such rows.
+        pairs: a file of pairs (prompt, chosen, rejected), or such rows.
         signals: which to measure; None: all that can be.
         overrides: settings as `section.key=value`, e.g. `reward.model=DIR`.
         for_study: also count the problems of a study of a remedy, for `Diagnosis.subject`.
@@ -110,6 +110,7 @@ def _check_options(options: DiagnoseOptions) -> None:
 
 def _diagnose_on_task(options: DiagnoseOptions, source: str | Path | TaskSource) -> Diagnosis:
     from rekindle.tasks.own import own_task
+    from rekindle.tasks.task import Task
 
     task = source if isinstance(source, str | Path) else own_task(source)
     settings = _settings(options, task)
@@ -119,7 +120,7 @@ def _diagnose_on_task(options: DiagnoseOptions, source: str | Path | TaskSource)
     from rekindle.signals.diagnosis import Inputs, measure
     from rekindle.training.parts import open_task
 
-    loaded = open_task(settings.task) if isinstance(task, str | Path) else task
+    loaded = task if isinstance(task, Task) else open_task(settings.task, settings.model)
     pairs, baseline = _read_pairs(options.pairs), _read_run(options, settings.task)
     check = _stronger_check(options.check, settings, loaded)
     scorer = open_scorer(settings.reward, loaded, device=settings.model.device)
@@ -157,7 +158,7 @@ def _read_run(options: DiagnoseOptions, task: TaskConfig | None) -> Baseline:
     if options.run is None:
         return Baseline([], [])
     baseline = read_baseline(options.run)
-    named = None if task is None else RunTask(task.name, task.path, task.levels)
+    named = None if task is None else RunTask.of(task.name, task.path, task.levels)
     check_alike(baseline, options.run, task=named, model=options.model)
     return baseline
 

@@ -24,6 +24,7 @@ from rekindle.signals.remedies import DiagnoseOptions, DiagnoseSettings, Subject
 from rekindle.signals.reward_signal import CONTROLS, measure_reward
 from rekindle.signals.sft_signal import has_signal, saturation
 from rekindle.signals.texts import refusal
+from rekindle.signals.verifier_probe import Probed, probe_task, with_probe
 from rekindle.signals.verifier_signal import (
     Solutions,
     grade_solutions,
@@ -31,6 +32,8 @@ from rekindle.signals.verifier_signal import (
     with_solutions,
 )
 from rekindle.tasks.brittle import BrittleVerifier
+from rekindle.tasks.gym import Gym
+from rekindle.tasks.own import Rewarded
 from rekindle.tasks.pairs import PairRow
 from rekindle.tasks.rows import Listed
 from rekindle.tasks.task import Grader, Task
@@ -140,6 +143,8 @@ def measure(given: Inputs) -> Diagnosis:
 
     missing = _missing(given, names, lists)
     answers = None
+    probes = "verifier" in names and not given.settings.task.brittle
+    probed = probe_task(given.task) if probes else None
     if any(name in names and name not in missing for name in _SAMPLED):
         answers = sample_answers(
             sampler_for(given.policy),
@@ -149,7 +154,7 @@ def measure(given: Inputs) -> Diagnosis:
             config=sampling(given.settings.sample, given.task),
             check=given.check,
         )
-        if "verifier" in names and answers.true is None:
+        if "verifier" in names and answers.true is None and not _is_probed_alone(given, probed):
             missing["verifier"] = NEEDS["verifier"]
     if wanted is not None and missing:
         name, why = next(iter(missing.items()))
@@ -158,10 +163,17 @@ def measure(given: Inputs) -> Diagnosis:
     kept = [name for name in ORDER if name in names and name not in missing]
     mixing = _unmixed(given) if "sft" in kept else None
     findings = _findings(given, kept, lists, answers, mixed=mixing is None)
+    findings = with_probe(findings, probed if "verifier" in kept else None)
     missing = {name: missing[name] for name in ORDER if name in missing}
     if mixing is not None:
         missing[MIX] = mixing
     return Diagnosis(options.model, given.task.name, options.weak, tuple(findings), missing)
+
+
+def _is_probed_alone(given: Inputs, probed: Probed | None) -> bool:
+    """Whether the probe is all that says what a verifier does: no check is stronger than a reward
+    in Python."""
+    return probed is not None and isinstance(given.task, Rewarded)
 
 
 def _missing(given: Inputs, names: Sequence[str], lists: _Lists) -> dict[str, str]:
@@ -301,6 +313,10 @@ def _of_answers(
             point(f"missing: {reason}", count, len(answers.pairs), "answers without a score")
             for reason, count in answers.missing.most_common(3)
         ]
+        if isinstance(given.task, Gym) and given.task.floor:
+            meaning = "score of a text that is no answer; it is not subtracted"
+            entries = min(trust.entries for trust in given.task.trust)
+            more.append(point("scorer/floor", given.task.floor, entries, meaning))
         truncated = cluster(answers.table(answers.cut).mean(axis=1))
         more.append(Measurement("truncated", *truncated, "answers that the limit cut off, share"))
         findings["groups"] = group_finding(

@@ -1,6 +1,6 @@
 """Are chosen and rejected answers still apart?
 
-    identical       share of all pairs whose two sides are one text
+    identical       share of all pairs whose two sides are one text, also after the template
     similarity      1 - edit distance / longer length, over characters (the first 1,000)
     alike           share of pairs with a similarity above 0.9
     cosine          of the last hidden states that have read the chosen and the rejected answer
@@ -25,7 +25,7 @@ from rekindle.engine.device import micro_tokens
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import measure_batch
 from rekindle.evals.intervals import Floats, cluster, wilson
-from rekindle.loops.pair_step import edit_similarity, hidden_cosine, packed
+from rekindle.loops.pair_step import edit_similarity, hidden_cosine, packed, same_sides
 from rekindle.signals.findings import Advice, Finding, Measurement, Sentences, by_name
 from rekindle.signals.run_rounds import JudgedRound, round_rows
 from rekindle.tasks.pairs import PairRow
@@ -59,7 +59,7 @@ def measure_pairs(
     alike = [edit_similarity(p["chosen"], p["rejected"], most=_CHARACTERS) for p in few]
     cosine_N = hidden_cosine(policy, few, micro_tokens=limit)
     gap_N = (chosen_N - rejected_N).cpu().numpy()
-    same_M = np.array([p["chosen"] == p["rejected"] for p in pairs])
+    same_M = np.array(same_sides(policy, pairs))
     return pair_finding(
         np.array(alike), cosine_N.cpu().numpy(), gap_N, same_M=same_M, rounds=rounds
     )

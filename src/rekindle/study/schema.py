@@ -343,10 +343,11 @@ class Excerpt(Stored):
 
 
 class ManifestHead(Excerpt):
-    """What a study reads of any manifest: which version made it, whether the run is finished, the
-    hash of its data, and the name of the study where it is one's."""
+    """What a study reads of any manifest: which version made it, its id, whether the run is
+    finished, the hash of its data, and the name of the study where it is one's."""
 
     rekindle: str | None = None
+    id: str | None = None
     state_format: int | None = None
     finished: str | None = None
     study: str | None = None
@@ -366,6 +367,12 @@ class FailureNote(Stored):
     """RUN.failed.json: why a run or preparation failed, until it is finished."""
 
     why: str
+
+
+class FinishedNote(Stored):
+    """RUN.json: the id of the run that the study finished there."""
+
+    id: str
 
 
 class PreparedNote(Stored):

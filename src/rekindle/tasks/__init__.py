@@ -9,14 +9,15 @@ from typing import Literal
 
 from rekindle.errors import ConfigError, did_you_mean
 from rekindle.rewards.python_reward import is_place, load_reward
-from rekindle.rewards.verify import AS_READ, VERSION, Settings
+from rekindle.rewards.verify import AS_READ, VERSION
 from rekindle.rewards.workers import POOLED
 from rekindle.tasks import addition, chain, countdown
+from rekindle.tasks.checks import tell_golds
 from rekindle.tasks.gym import load_gym
-from rekindle.tasks.hub import load_hub
-from rekindle.tasks.jsonl import load_jsonl
 from rekindle.tasks.own import Rewarded
-from rekindle.tasks.rows import Listed
+from rekindle.tasks.rows import Cut, Listed
+from rekindle.tasks.sources import is_data, is_hub_id
+from rekindle.tasks.stored import SharedRows, load_stored
 from rekindle.tasks.task import Task, pick_levels, refuse_unknown
 
 __all__ = ["KNOWN", "Task", "load_task"]
@@ -25,9 +26,9 @@ KNOWN = {
     "countdown": "reach a target with all numbers; many solutions, replayed exactly (levels 3-5)",
     "chain": "operations one after the other; one answer (levels 2-4)",
     "addition": "long addition with a scratchpad; one solution (levels 2-5 digits)",
-    "jsonl": "your file: prompt, answer, optional solution, messages, id, level (task.path)",
-    "hub": "a `datasets` id or directory: task.args.dataset, .config, .columns (extra [hub])",
-    "gym": "any reasoning-gym dataset: task.args.dataset and its settings (extra [gym])",
+    "jsonl": "your data (task.path): JSONL, JSON, CSV, parquet; or give the path as the name",
+    "hub": "a `datasets` id or directory: task.args.dataset, .config, .splits (extra [hub])",
+    "gym": "any reasoning-gym dataset: task.args.dataset, .instruction, its settings (extra [gym])",
 }
 
 
@@ -35,68 +36,95 @@ def load_task(
     name: str,
     *,
     levels: Sequence[str] | None = None,
-    path: str | None = None,
+    path: str | Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    shared_rows: SharedRows = "refuse",
     verifier: str | None = None,
     args: Mapping[str, object] | None = None,
     timeout: float | None = None,
     workers: int | None = None,
     read: Literal["any", "marked"] = "any",
-    cut: Literal["wrong", "missing"] = "wrong",
+    cut: Cut = "wrong",
     unevaluated: Literal["accept", "reject"] = "accept",
     verifier_version: int = VERSION,
     needs_answer: bool = True,
 ) -> Task:
-    """A task by name.
+    """A task by name, or by the place of its data.
 
     Args:
-        name: one of `KNOWN`.
+        name: one of `KNOWN`, a file, pattern or directory of data, or a hub id (`tasks.sources`).
         levels: checked against the task's; the caller passes them on to `draw` and `problems`.
-        path: the file or directory of `jsonl`.
-        verifier: `exact`, `numeric`, `math` (extra [math]) or `code`, for `jsonl` and `hub`; for
-            any task `package.module:function`, a reward in Python (`rewards.python_reward`).
+        path: the file, files or directory of `jsonl`.
+        columns: of data: field -> column, where names do not say it; dots lead into columns.
+        shared_rows: of data: refuse problems that splits share, or only tell of them.
+        verifier: `exact`, `numeric`, `math` (extra [math]) or `code`, for data; for any task
+            `package.module:function`, a reward in Python (`rewards.python_reward`).
         timeout, workers: of `math` and `code`: seconds an answer or test case, and processes.
-        read: `marked`: a text without a mark states no answer.
-        cut: what an answer is that the token limit cut off.
-        unevaluated: of `math`: whether 2^10 counts where the gold is 1024.
-        verifier_version: of `exact`, `numeric` and `math`.
-        needs_answer: rows of `jsonl` and `hub` must have something to check an answer against.
-        args: the task's own settings; a generated task takes `mix` (level -> weight in training).
+        read, cut, unevaluated, verifier_version: of `exact`, `numeric`, `math`; see `TaskConfig`.
+        needs_answer: rows of data must have something to check an answer against.
+        args: the task's own settings; generated ones take `mix` (level -> weight in training).
 
     Raises:
-        ConfigError: unknown task, level or setting, or a setting without effect.
+        ConfigError, DataError: no such task, level or setting; no effect; data of no use.
     """
-    if name not in KNOWN:
-        raise ConfigError(f"unknown task '{name}'", fix=did_you_mean(name, KNOWN))
-    if path is not None and name != "jsonl":
-        raise ConfigError(f"task.path has no effect with task '{name}'", got=path, fix="remove it")
+    stored = _is_stored(name)
     reward = None
     if verifier is not None and is_place(verifier):
         reward, verifier, needs_answer = load_reward(verifier), None, False
-    if verifier is not None and name not in ("jsonl", "hub"):
-        raise ConfigError(
-            f"task.verifier has no effect with task '{name}'",
-            got=verifier,
-            why="the task has its own verifier",
-            fix="remove it",
+    _refuse_idle(name, "path", None if name == "jsonl" else path)
+    task: Task
+    if stored:
+        task = load_stored(
+            name,
+            _places(name, path),
+            args or {},
+            columns=columns or {},
+            verifier=verifier or "numeric",
+            needs_answer=needs_answer,
+            shared_rows=shared_rows,
         )
-    task = _load(name, path, verifier or "numeric", args or {}, needs_answer)
+    else:
+        idle = {"columns": columns, "shared_rows": shared_rows != "refuse", "verifier": verifier}
+        task = _generated(name, args or {}, idle)
     task = _with_workers(task, timeout, workers)
-    how = AS_READ._replace(
-        marked=read == "marked", evaluate=unevaluated == "accept", version=verifier_version
-    )
-    task = _with_reading(task, how, cut)
+    task = _with_reading(task, read, unevaluated, verifier_version, cut)
     pick_levels(name, task.levels, levels)
+    if reward is None:
+        tell_golds(task)
     return task if reward is None else Rewarded(task, reward)
 
 
-def _load(
-    name: str, path: str | None, verifier: str, settings: Mapping[str, object], needs_answer: bool
-) -> Task:
-    if name == "jsonl":
-        refuse_unknown(name, settings, ())
-        return load_jsonl(path, verifier=verifier, needs_answer=needs_answer)
+def _is_stored(name: str) -> bool:
+    """Whether the problems are rows of data, not made by a generator."""
+    stored = name in ("jsonl", "hub") or (name not in KNOWN and (is_data(name) or is_hub_id(name)))
+    if name not in KNOWN and not stored:
+        raise ConfigError(f"unknown task '{name}'", fix=did_you_mean(name, KNOWN))
+    return stored
+
+
+def _refuse_idle(name: str, setting: str, value: object, why: str | None = None) -> None:
+    if value:
+        what = f"task.{setting} has no effect with task '{name}'"
+        raise ConfigError(what, got=value, why=why, fix="remove it")
+
+
+def _places(name: str, path: str | Sequence[str] | None) -> list[str]:
+    """Where the data of a task lies; nowhere for a hub's dataset."""
     if name == "hub":
-        return load_hub(settings, verifier=verifier, needs_answer=needs_answer)
+        return []
+    if name != "jsonl":
+        return [name]
+    if not path:
+        raise ConfigError(
+            "task 'jsonl' needs a file", fix="--set task.path=data.jsonl (or a directory of splits)"
+        )
+    return [path] if isinstance(path, str) else [str(one) for one in path]
+
+
+def _generated(name: str, settings: Mapping[str, object], idle: Mapping[str, object]) -> Task:
+    for setting, value in idle.items():
+        why = "the task has its own verifier" if setting == "verifier" else None
+        _refuse_idle(name, setting, value, why=why)
     if name == "gym":
         return load_gym(settings)
     refuse_unknown(name, settings, ("mix",))
@@ -118,7 +146,10 @@ def _with_workers(task: Task, timeout: float | None, workers: int | None) -> Tas
     return replace(task, timeout=timeout or task.timeout, workers=workers)
 
 
-def _with_reading(task: Task, how: Settings, cut: Literal["wrong", "missing"]) -> Task:
+def _with_reading(task: Task, read: str, unevaluated: str, version: int, cut: Cut) -> Task:
+    how = AS_READ._replace(
+        marked=read == "marked", evaluate=unevaluated == "accept", version=version
+    )
     if isinstance(task, Listed) and task.verifier != "code":
         return replace(task, reading=how, cut=cut)
     if how != AS_READ or cut != "wrong":

@@ -1,149 +1,51 @@
 """Any reasoning-gym dataset as a task (extra [gym]); scored by the dataset itself.
 
-The answer in a text is what its last `<answer>...</answer>` or `\\boxed{...}` holds, else the whole
-text.
+Scorers compare a whole text, so prose around a right answer costs it most of its score. With
+`instruction` the question asks for the answer between <answer> tags, and that is read as
+reasoning-gym's own `extract_answer` reads it: the last closed pair; without one there is no answer,
+0. Without `instruction` the scorer sees the whole text. Either way thoughts are removed first, and
+blanks at the ends; nothing else is, boxes stay.
 
-Several of the datasets' scorers call `eval`, or sympy's `parse_expr` which evaluates too, on what a
-model wrote: there `__import__('os').system(...)` would run, and `9**9**9` would never end. They are
-shown data and plain formulas alone, no code.
+    tasks.gym_generator   entries, the same in every process
+    tasks.gym_scorer      scores, and which scorers can be trusted
+    tasks.gym_guard       which texts a scorer may evaluate
 """
 
 from __future__ import annotations
 
-import ast
-import inspect
-import re
-import tokenize
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
-from types import ModuleType
-from typing import Literal, Protocol, TypedDict, cast
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from rekindle.errors import ConfigError, DataError, did_you_mean, missing_extra
-from rekindle.records import Problem, Score, Split
-from rekindle.rewards.reading import boxed
-from rekindle.rewards.verify import UNREADABLE
-from rekindle.tasks.task import pick_levels, split_of, stable_hash
-
-_FRUITLESS = 12  # batches in a row without a new question, before a dataset counts as exhausted
-_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-# What datasets raise on settings, and scorers on texts, that they cannot read.
-_UNREADABLE = (*UNREADABLE, tokenize.TokenError)
-
-
-# --- which texts a scorer may evaluate
-
-Reader = Literal["python", "sympy"]
-
-LONGEST = 10_000  # characters
-LARGEST_POWER = 64
-_PYTHON = re.compile(r"(?<![\w.])(?:eval|exec)\(")
-_SYMPY = re.compile(r"(?:parse_expr|sympify)\(")
-_OWN = re.compile(r"^def (?:parse_expr|sympify)\(", re.MULTILINE)
-_FUNCTION = re.compile(r"a?(sin|cos|tan)|(sin|cos|tan)h|exp|log|ln|sqrt|Abs")
-_DATA = (
-    ast.Expression,
-    ast.expr_context,
-    ast.Constant,
-    ast.Name,
-    ast.List,
-    ast.Tuple,
-    ast.Set,
-    ast.Dict,
-    ast.UnaryOp,
-    ast.UAdd,
-    ast.USub,
+from rekindle.records import Problem, Response, Score, Split
+from rekindle.tasks.gym_generator import Caught, Entry, GeneratorError, generate
+from rekindle.tasks.gym_scorer import (
+    ENTRIES,
+    UNREADABLE,
+    Dataset,
+    Datasets,
+    Scorer,
+    Trust,
+    refuse_junk,
 )
-_FORMULA = (ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.Call)
-_OPERANDS = (ast.Name, ast.expr_context, ast.UnaryOp, ast.UAdd, ast.USub)
+from rekindle.tasks.task import pick_levels, split_of, stable_hash
+from rekindle.thoughts import without_thoughts
 
+if TYPE_CHECKING:
+    from reasoning_gym.composite import DatasetSpec
 
-@cache
-def reader_of(grader: Callable[..., object]) -> Reader | None:
-    """How a grader's module evaluates text, if it does; the strictest where its source is hidden.
-
-    What the module evaluates need not be the answer: then the check costs little.
-    """
-    module = inspect.getmodule(grader)
-    try:
-        source = "" if module is None else inspect.getsource(module)
-    except OSError:
-        return "sympy"
-    if _SYMPY.search(source) and not _OWN.search(source):
-        return "sympy"
-    return "python" if _PYTHON.search(source) else None
-
-
-def dangerous(text: str, reader: Reader) -> bool:
-    """Whether evaluating the text could do more than compute a small value.
-
-    Harmless are numbers, strings, names, lists of them, and formulas of + - * / with small powers
-    and well-known functions. A text that is no Python is harmless to Python, which refuses it, but
-    not to sympy, which adds rules of its own.
-    """
-    if len(text) > LONGEST:
-        return True
-    try:
-        tree = ast.parse(text, mode="eval")
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return reader == "sympy"
-    return not all(_harmless(node) for node in ast.walk(tree))
-
-
-def _harmless(node: ast.AST) -> bool:
-    if isinstance(node, ast.Call):
-        known = isinstance(node.func, ast.Name) and _FUNCTION.fullmatch(node.func.id) is not None
-        return known and len(node.args) == 1 and not node.keywords
-    if isinstance(node, ast.Name):
-        return "__" not in node.id
-    if isinstance(node, ast.BinOp):
-        below = [inner for inner in ast.walk(node) if inner is not node]
-        if not all(_is_formula(inner) for inner in below):
-            return False  # [0] * 10**9
-        return not _is_power(node) or (
-            _is_small(node.right) and not any(_is_power(inner) for inner in below)
-        )
-    return isinstance(node, _DATA + _FORMULA)
-
-
-def _is_power(node: ast.AST) -> bool:
-    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)
-
-
-def _is_formula(node: ast.AST) -> bool:
-    if isinstance(node, ast.Constant):
-        return isinstance(node.value, int | float)
-    return isinstance(node, _FORMULA + _OPERANDS)
-
-
-def _is_small(exponent: ast.AST) -> bool:
-    if isinstance(exponent, ast.UnaryOp):
-        return _is_small(exponent.operand)
-    if isinstance(exponent, ast.BinOp) and isinstance(exponent.op, ast.Div):
-        return _is_small(exponent.left)  # 1/3
-    return (
-        isinstance(exponent, ast.Constant)
-        and isinstance(exponent.value, int | float)
-        and abs(exponent.value) <= LARGEST_POWER
-    )
-
-
-# --- the task
-
-
-class Entry(TypedDict):
-    """One problem of a reasoning-gym dataset."""
-
-    question: str
-    answer: str | None
-    metadata: Mapping[str, object]
-
-
-class _Dataset(Protocol):
-    def __iter__(self) -> Iterator[Entry]: ...
-
-    def score_answer(self, answer: str | None, entry: Entry) -> float: ...
+INSTRUCTION = (
+    "Give your final answer between <answer> and </answer>. Put nothing else between these tags, "
+    "no explanation and no box: only the answer, in exactly the form that is asked for or shown "
+    "above."
+)
+_FRUITLESS = 12  # batches in a row without a new question, before a dataset counts as exhausted
+_SLOW = 2.0  # seconds of loading, above which they are told
+_OPEN, _CLOSE = "<answer>", "</answer>"
 
 
 @dataclass(frozen=True)
@@ -151,12 +53,17 @@ class Gym:
     """A reasoning-gym dataset.
 
     Entries are generated by seed; the question's hash decides the split, so splits are disjoint.
+
+    Attributes:
+        instruction: is put behind each question; "" for none.
+        trust: how the scorer did at load, of each dataset that a composite holds.
     """
 
     dataset: str
     settings: Mapping[str, object]
-    module: ModuleType = field(repr=False)
-    datasets: Mapping[str, tuple[type[_Dataset], object]] = field(repr=False)  # class and config
+    scorer: Scorer = field(repr=False)
+    instruction: str = ""
+    trust: tuple[Trust, ...] = field(default=(), repr=False)
     name: str = "gym"
     levels: tuple[str, ...] = ("",)
     stop: tuple[str, ...] = ()
@@ -177,49 +84,61 @@ class Gym:
         return self._list("train", count, stable_hash("draw", seed, step), distinct=False)
 
     def grade(self, problem: Problem, text: str) -> Score:
-        """The dataset's score in [0, 1], partial credit included; missing when its scorer fails.
+        """The dataset's score in [0, 1], partial credit included; see `tasks.gym_scorer`.
 
-        An answer that is code, where the scorer would run it, scores 0.
+        Raises:
+            RewardFunctionError: the dataset's score is not in [0, 1].
         """
-        entry, answer = cast(Entry, problem.meta["entry"]), extract(text)
-        reader = self._reader(entry)
-        if reader is not None and answer != entry["answer"] and dangerous(answer, reader):
-            return Score(0.0)
-        try:
-            value = float(self._scorer.score_answer(answer, entry))
-        except _UNREADABLE as error:
-            return Score.missing(f"the dataset's scorer failed: {type(error).__name__}")
-        if not 0.0 <= value <= 1.0:
-            return Score.missing("the dataset's scorer gave a value outside [0, 1]")
-        return Score(value)
+        return self.grade_responses([Response(problem, text)])[0]
+
+    def grade_responses(self, responses: Sequence[Response]) -> list[Score]:
+        """The same for many, some of which may begin inside a thought."""
+        return [self._grade(response) for response in responses]
+
+    def _grade(self, response: Response) -> Score:
+        answer = self._read(response.text, thought_open=response.thought_open)
+        if answer is None:
+            return Score(0.0, parts={UNREADABLE: 0.0})
+        return self.scorer.score(answer, cast(Entry, response.problem.meta["entry"]))
 
     def answer_of(self, problem: Problem, text: str) -> str | None:
         """The answer in the text, as it is graded."""
-        return extract(text) or None
+        return self._read(text) or None
+
+    def _read(self, text: str, *, thought_open: bool = False) -> str | None:
+        shown = without_thoughts(text, thought_open=thought_open).strip()
+        return extract(shown) if self.tagged else shown
+
+    @property
+    def tagged(self) -> bool:
+        """Whether the instruction asks for <answer> tags, so that these are read."""
+        return _OPEN in self.instruction
+
+    @property
+    def floor(self) -> float:
+        """What junk earned at load; the most, of a composite's datasets."""
+        return max((trust.junk for trust in self.trust), default=0.0)
 
     def fingerprint(self) -> str:
-        """Dataset, settings and the library's version."""
+        """Dataset, settings, the library's version, and the instruction where there is one."""
         from importlib.metadata import version
 
-        parts = (self.dataset, sorted(self.settings.items()), version("reasoning-gym"))
+        asked = (self.instruction,) if self.instruction else ()
+        parts = (self.dataset, sorted(self.settings.items()), version("reasoning-gym"), *asked)
         return f"{stable_hash(*parts):016x}"
 
-    def generate(self, seed: int, size: int) -> _Dataset:
-        """`size` entries by the dataset's own generator."""
-        entries: _Dataset = self.module.create_dataset(
-            self.dataset, seed=seed % 2**31, size=size, **self.settings
-        )
-        return entries
+    def generate(self, seed: int, size: int) -> Sequence[Entry]:
+        """`size` entries by the dataset's own generator.
 
-    @cached_property
-    def _scorer(self) -> _Dataset:
-        return self.generate(0, 1)
-
-    def _reader(self, entry: Entry) -> Reader | None:
-        # A composite hands each entry to the dataset that it came from.
-        source = str(entry["metadata"].get("source_dataset", self.dataset))
-        known = self.datasets.get(source)
-        return reader_of((type(self._scorer) if known is None else known[0]).score_answer)
+        Raises:
+            ConfigError: the dataset refuses its settings, or fails with them.
+        """
+        known = self.scorer.datasets
+        own = any(_is_own(member, known) for member in _members(self.dataset, self.settings))
+        try:
+            return generate(self.dataset, seed=seed, size=size, settings=self.settings, here=own)
+        except GeneratorError as error:
+            raise _refused(self.dataset, self.settings, error) from error
 
     def _list(self, split: Split, count: int, seed: int, *, distinct: bool) -> list[Problem]:
         seen: set[str] = set()
@@ -247,38 +166,50 @@ class Gym:
         return listed
 
     def _problem(self, entry: Entry) -> Problem:
-        answer = None if entry["answer"] is None else str(entry["answer"])
+        question, answer = entry["question"], entry["answer"]
+        gold = None if answer is None else str(answer)
+        asked = f"{question}\n\n{self.instruction}" if self.instruction else question
         return Problem(
-            id=f"{self.dataset}-{stable_hash(entry['question']):016x}",
-            prompt=entry["question"],
-            answer=answer,
+            id=f"{self.dataset}-{stable_hash(question):016x}",
+            prompt=asked,
+            answer=gold,
             task=f"gym/{self.dataset}",
-            solution=answer,
+            solution=f"{_OPEN}{gold}{_CLOSE}" if self.tagged and gold is not None else gold,
             meta={"entry": dict(entry)},
         )
 
 
-def extract(text: str) -> str:
-    """The answer that a text gives."""
-    tagged = _TAGGED.findall(text)
-    inside = tagged[-1] if tagged else boxed(text)
-    return str(text if inside is None else inside).strip()
+def extract(text: str) -> str | None:
+    """The answer as reasoning-gym's `extract_answer` reads it, in linear time: between the tags of
+    the last closed pair; None without one."""
+    answer, at = None, 0
+    while (begin := text.find(_OPEN, at)) >= 0:
+        end = text.find(_CLOSE, begin)
+        if end < 0:
+            break
+        answer, at = text[begin + len(_OPEN) : end].strip(), end + len(_CLOSE)
+    return answer
 
 
 def load_gym(settings: Mapping[str, object]) -> Gym:
-    """A reasoning-gym task from `dataset` and the dataset's own settings.
+    """A reasoning-gym task from `dataset`, `instruction` and the dataset's own settings.
+
+    Args:
+        settings: `instruction` is true (`INSTRUCTION`), false (as without it; recipes give it to
+            models with a chat template), or a text of the user's own.
 
     Raises:
-        ConfigError: unknown dataset (a near name is suggested) or settings that it refuses.
+        ConfigError: unknown dataset (a near name is suggested), settings that it refuses, or a
+            scorer that pays for any text.
         MissingExtraError: reasoning-gym is not installed.
     """
+    began = perf_counter()
     rest = dict(settings)
-    dataset = rest.pop("dataset", None)
+    dataset, instruction = rest.pop("dataset", None), rest.pop("instruction", None)
     if dataset is None:
         raise ConfigError("task 'gym' needs a dataset", fix="--set task.args.dataset=chain_sum")
     try:
-        import reasoning_gym
-        from reasoning_gym.composite import DatasetSpec
+        import reasoning_gym  # noqa: F401 - the factory alone may be there without it
         from reasoning_gym.factory import DATASETS
     except ImportError as error:
         raise missing_extra("reasoning-gym", extra="gym", needed_for="task 'gym'") from error
@@ -286,21 +217,101 @@ def load_gym(settings: Mapping[str, object]) -> Gym:
         raise ConfigError(
             f"reasoning-gym has no dataset '{dataset}'", fix=did_you_mean(str(dataset), DATASETS)
         )
-    try:
-        if dataset == "composite":
-            specs = cast(Sequence[Mapping[str, object]], rest.get("datasets", ()))
-            rest["datasets"] = [
-                spec
-                if isinstance(spec, DatasetSpec)
-                else DatasetSpec(**{"weight": 1.0, "config": {}, **spec})
-                for spec in specs
-            ]
-        task = Gym(dataset=dataset, settings=rest, module=reasoning_gym, datasets=DATASETS)
+    if dataset == "composite":
+        rest["datasets"] = _specs(rest)
+    scorer = _scorer(dataset, rest, DATASETS)
+    task = Gym(dataset, rest, scorer, _instruction(instruction))
+    if dataset == "composite":
         task.generate(0, 1)
-    except _UNREADABLE as error:
-        raise ConfigError(
-            f"reasoning-gym dataset '{dataset}' refuses its settings",
-            got=settings,
-            why=f"{type(error).__name__}: {error}",
-        ) from error
-    return task
+    trust = tuple(_trust(member, DATASETS) for member in _members(dataset, rest))
+    for remark in (remark for one in trust for remark in one.remarks()):
+        warnings.warn(remark, stacklevel=2)
+    seconds = perf_counter() - began
+    if seconds > _SLOW:
+        sys.stderr.write(f"reasoning-gym dataset '{dataset}' took {seconds:.1f} s to load\n")
+    return replace(task, trust=trust)
+
+
+def _instruction(given: object) -> str:
+    if isinstance(given, str) and given.strip():
+        return given.strip()
+    if given is None or isinstance(given, bool):
+        return INSTRUCTION if given else ""
+    raise ConfigError(
+        "task.args.instruction is no instruction",
+        got=given,
+        wanted="true (asks for <answer> tags), false, or a text that is put behind each question",
+        fix="remove it: models with a chat template are asked for tags, others are not",
+    )
+
+
+class _Member(NamedTuple):
+    """A dataset that a task is made of: the task's own, or one of a composite."""
+
+    name: str
+    settings: Mapping[str, object]
+
+
+def _members(dataset: str, settings: Mapping[str, object]) -> list[_Member]:
+    if dataset != "composite":
+        return [_Member(dataset, settings)]
+    specs = cast("Sequence[DatasetSpec]", settings["datasets"])
+    derived = ("seed", "size")  # a composite may fix them; here they are arguments
+    return [
+        _Member(spec.name, {k: v for k, v in spec.config.items() if k not in derived})
+        for spec in specs
+    ]
+
+
+def _specs(settings: Mapping[str, object]) -> list[DatasetSpec]:
+    """The datasets of a composite, which a recipe gives as plain mappings."""
+    from reasoning_gym.composite import DatasetSpec
+
+    specs, caught = list[DatasetSpec](), Caught()
+    with caught:
+        for spec in cast("Sequence[Mapping[str, Any] | DatasetSpec]", settings.get("datasets", ())):
+            plain = isinstance(spec, Mapping)
+            specs.append(DatasetSpec(**{"weight": 1.0, "config": {}, **spec}) if plain else spec)
+    if caught.error is not None:
+        raise _refused("composite", settings, caught)
+    return specs
+
+
+def _scorer(name: str, settings: Mapping[str, object], datasets: Datasets) -> Scorer:
+    from reasoning_gym import create_dataset
+
+    caught, scoring = Caught(), None
+    with caught:
+        scoring = create_dataset(name, seed=0, size=1, **settings)
+    if scoring is None:
+        raise _refused(name, settings, caught)
+    return Scorer(name, cast(Dataset, scoring), datasets)
+
+
+def _trust(member: _Member, datasets: Datasets) -> Trust:
+    """How a dataset's scorer does on its first entries.
+
+    Raises:
+        ConfigError: it pays for any text.
+    """
+    scorer = _scorer(member.name, member.settings, datasets)
+    task = Gym(member.name, member.settings, scorer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what scorers say of junk
+        trust = scorer.trust(task.generate(seed, 1)[0] for seed in range(ENTRIES))
+    refuse_junk(trust)
+    return trust
+
+
+def _is_own(member: _Member, datasets: Datasets) -> bool:
+    """Whether a dataset was registered by the user, so that only this process knows it."""
+    return not datasets[member.name][0].__module__.startswith("reasoning_gym.")
+
+
+def _refused(dataset: str, settings: Mapping[str, object], why: object) -> ConfigError:
+    return ConfigError(
+        f"reasoning-gym dataset '{dataset}' refuses its settings",
+        got=dict(settings),
+        why=str(why),
+        fix="see the dataset's config class in reasoning-gym",
+    )

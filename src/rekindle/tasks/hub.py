@@ -1,146 +1,129 @@
-"""Problems from a `datasets` id, or from local files that `datasets` loads (extra [hub]).
-
-Splits are train, validation (dev) and test unless `splits` says otherwise. A dataset with a train
-split alone is split by a hash of the prompt, 80 / 10 / 10; where only dev is missing, it is the
-tenth of train that the hash would give it.
-"""
+"""Data that `datasets` loads (extra [hub]): hub ids, and directories made by `save_to_disk`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from rekindle.errors import ConfigError, DataError, did_you_mean, missing_extra
-from rekindle.records import Problem
-from rekindle.tasks.rows import Listed, by_hash, check_verifier, problems_of, split_of_row
-from rekindle.tasks.task import refuse_unknown, stable_hash
+from rekindle.tasks.arrow_files import dataset_table
+from rekindle.tasks.sources import Stored, is_saved, open_files, split_name
 
-_KEYS = ("dataset", "config", "revision", "data_files", "splits", "columns", "limit")
-_SPLITS = {"train": "train", "dev": "validation", "test": "test"}
-_COLUMNS = ("prompt", "answer", "solution", "messages", "id", "level")
-
-
-class _Rows(Protocol):
-    """One split of a dataset, as `datasets` gives it."""
-
-    column_names: list[str]
-
-    def select(self, indices: Iterable[int]) -> _Rows: ...
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Mapping[str, object]]: ...
+# Builders whose files are read here: `datasets` rewrites numbers and dates of JSON and CSV.
+_BUILDERS = {
+    "json": (".jsonl", ".json", ".ndjson"),
+    "csv": (".csv", ".tsv"),
+    "parquet": (".parquet",),
+}
+_PICKED = ("train", "validation", "test")
 
 
-def load_hub(settings: Mapping[str, object], *, verifier: str, needs_answer: bool = True) -> Listed:
-    """Load a dataset and read its rows as problems.
+def open_dataset(
+    name: str, settings: Mapping[str, object], chosen: Mapping[str, str], limit: int | None
+) -> Stored:
+    """The splits of a dataset.
 
     Args:
-        settings: `dataset` (id, a directory made by `save_to_disk`, or a builder such as `json` or
-            `parquet` with `data_files`), `config`, `revision`, `splits` (ours -> theirs), `columns`
-            (ours -> theirs), `limit` (rows of each split).
-        verifier: exact, numeric or math.
+        name: a hub id, a directory made by `save_to_disk`, or a builder with `data_files`.
+        settings: `config`, `revision`, `data_files`.
+        chosen: our split -> theirs; train, dev (validation) and test where it says nothing.
+        limit: rows of each split.
 
     Raises:
-        ConfigError: a setting, split or column that does not exist.
-        DataError: the dataset cannot be loaded, or a row cannot be used.
+        ConfigError: a split that does not exist.
+        DataError: the dataset cannot be loaded.
         MissingExtraError: `datasets` is not installed.
     """
-    check_verifier(verifier)
-    refuse_unknown("hub", settings, _KEYS)
-    dataset, limit = settings.get("dataset"), settings.get("limit")
-    if not dataset:
-        raise ConfigError("task 'hub' needs a dataset", fix="--set task.args.dataset=openai/gsm8k")
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise ConfigError("task.args.limit is not a count", got=limit, wanted="1 or more rows")
-    columns = _names(settings, "columns", _COLUMNS)
-    chosen = _names(settings, "splits", tuple(_SPLITS))
-    loaded = _load(settings)
+    files = _local_files(name, settings.get("data_files"))
+    if files is not None:
+        stored = open_files(files)
+        if list(stored.splits) == [""] and len(files) == 1:  # the content alone identifies it
+            splits = {"train": [stored.splits[""][0]._replace(stem=f"{name}[train]")]}
+            stored = stored._replace(splits=splits)
+        return stored._replace(source=None)
+    loaded = _load(_datasets(name), name, settings)
+    loaded = loaded if isinstance(loaded, Mapping) else {"train": loaded}
     for theirs in chosen.values():
         if theirs not in loaded:
             raise ConfigError(
-                f"dataset '{dataset}' has no split '{theirs}'", fix=did_you_mean(theirs, loaded)
+                f"dataset '{name}' has no split '{theirs}'", fix=did_you_mean(theirs, loaded)
             )
+    usual = {split: theirs for theirs in loaded if (split := _usual_split(theirs, loaded))}
     splits = {
-        ours: _read(loaded[theirs], f"{dataset}[{theirs}]", columns, limit, needs_answer)
-        for ours, theirs in {**_SPLITS, **chosen}.items()
-        if theirs in loaded
+        ours: [dataset_table(f"{name}[{theirs}]", loaded[theirs], limit=limit)]
+        for ours, theirs in {**usual, **chosen}.items()
     }
     if not splits:
         raise DataError(
-            f"dataset '{dataset}' has none of the splits {', '.join(_SPLITS.values())}",
+            f"dataset '{name}' has none of the splits {', '.join(_PICKED)}",
             got=sorted(loaded),
             fix="name one, e.g. --set task.args.splits.train=<name>",
         )
-    source = [
-        (ours, p.id, p.level, p.prompt, p.messages, p.answer, p.solution)
-        for ours, problems in sorted(splits.items())
-        for p in problems
+    others = sorted({*loaded} - {*usual.values(), *chosen.values()})
+    notes = [f"{name}: split {theirs} is not read" for theirs in others]
+    builders = {part.info.builder_name for part in loaded.values()} & {"json", "csv"}
+    notes += [
+        f"{name}: read by the {builder} loader of `datasets`, whose numbers and dates may not be "
+        "as they were written"
+        for builder in builders
     ]
-    return Listed(
-        name="hub",
-        splits=_with_dev(splits),
-        verifier=verifier,
-        source=f"{stable_hash(*source):016x}",
-    )
+    return Stored(splits, None, tuple(notes))
 
 
-def _with_dev(splits: dict[str, list[Problem]]) -> dict[str, list[Problem]]:
-    if list(splits) == ["train"]:
-        return by_hash(splits["train"])
-    if "train" not in splits or "dev" in splits:
-        return splits
-    dev = [problem for problem in splits["train"] if split_of_row(problem) == "dev"]
-    train = [problem for problem in splits["train"] if split_of_row(problem) != "dev"]
-    return {**splits, "train": train, "dev": dev}
+def _usual_split(theirs: str, loaded: Mapping[str, object]) -> str | None:
+    """Ours, where a name is one of the usual three, or the only one that says so."""
+    ours = split_name(theirs) if theirs.isalpha() else None
+    alike = [name for name in loaded if name.isalpha() and split_name(name) == ours]
+    return ours if theirs in _PICKED or len(alike) == 1 else None
 
 
-def _names(settings: Mapping[str, object], key: str, known: tuple[str, ...]) -> dict[str, str]:
-    given = settings.get(key) or {}
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"task.args.{key} is not a mapping", got=given, wanted="ours: theirs")
-    refuse_unknown("hub", given, known, f"task.args.{key}")
-    return {str(ours): str(theirs) for ours, theirs in given.items()}
-
-
-def _load(settings: Mapping[str, object]) -> Mapping[str, _Rows]:
+def _datasets(name: str) -> Any:
     try:
         import datasets
-        from datasets.exceptions import DatasetsError
     except ImportError as error:
-        raise missing_extra("datasets", extra="hub", needed_for="task 'hub'") from error
-    name = str(settings["dataset"])
-    saved = any((Path(name) / file).exists() for file in ("dataset_dict.json", "state.json"))
+        needed_for = f"the saved dataset {name}" if is_saved(name) else "task 'hub'"
+        raise missing_extra("datasets", extra="hub", needed_for=needed_for) from error
+    return datasets
+
+
+def _local_files(name: str, data_files: object) -> list[str] | None:
+    """The files of a builder, where all lie here; None: `datasets` finds them."""
+    listed = [data_files] if isinstance(data_files, str) else data_files
+    if name not in _BUILDERS or not isinstance(listed, list | tuple) or not listed:
+        return None
+    here = all(Path(str(file)).suffix in _BUILDERS[name] for file in listed)
+    return [str(file) for file in listed] if here else None
+
+
+def _saved(datasets: Any, name: str) -> Any:
     try:
-        if saved:
-            loaded = datasets.load_from_disk(name)
-        else:
-            loaded = datasets.load_dataset(
-                name,
-                settings.get("config"),
-                revision=settings.get("revision"),
-                data_files=settings.get("data_files"),
-            )
+        return datasets.load_from_disk(name)
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError) as error:  # no rows; torn
+        raise DataError(
+            f"the saved dataset {name} cannot be read",
+            got=str(error).strip().split("\n")[0],
+            wanted="what save_to_disk writes, with a row at least",
+            fix="save it again",
+        ) from error
+
+
+def _load(datasets: Any, name: str, settings: Mapping[str, object]) -> Any:
+    from datasets.exceptions import DatasetsError
+
+    if is_saved(name):
+        return _saved(datasets, name)
+    try:
+        return datasets.load_dataset(
+            name,
+            settings.get("config"),
+            revision=settings.get("revision"),
+            data_files=settings.get("data_files"),
+        )
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         raise DataError(
             f"dataset '{name}' could not be loaded",
             got=str(error).strip().split("\n")[0],
-            fix="check id, config and network; offline, give local files as task.args.data_files",
+            why=None if Path(name).exists() else "there is no such file or directory here either",
+            fix="check id, config and network; a file is read by its path: task.name: FILE",
         ) from error
-    return loaded if isinstance(loaded, Mapping) else {"train": loaded}
-
-
-def _read(
-    rows: _Rows, name: str, columns: Mapping[str, str], limit: int | None, needs_answer: bool
-) -> list[Problem]:
-    for theirs in columns.values():
-        if theirs not in rows.column_names:
-            raise ConfigError(
-                f"{name} has no column '{theirs}'", fix=did_you_mean(theirs, rows.column_names)
-            )
-    first = rows if limit is None else rows.select(range(min(limit, len(rows))))
-    mapped = ({**row, **{ours: row[theirs] for ours, theirs in columns.items()}} for row in first)
-    return problems_of(
-        enumerate(mapped), f"{name} row ", task=name, seen={}, needs_answer=needs_answer
-    )

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from rekindle.errors import ConfigError, DataError
 from rekindle.records import Problem, Split
 from rekindle.rewards.python_reward import PythonReward, is_place, load_reward
-from rekindle.tasks.rows import Listed, by_hash, check_verifier, problems_of
+from rekindle.tasks.checks import tell_golds
+from rekindle.tasks.problem_rows import RowReader, rows_table
+from rekindle.tasks.rows import Listed, by_hash, check_verifier
 from rekindle.tasks.task import Task, stable_hash
 
 Rows = Iterable[Mapping[str, object]]
@@ -34,6 +36,12 @@ class Rewarded:
         self.max_new_tokens, self.fingerprint = task.max_new_tokens, task.fingerprint
         self.problems, self.draw, self.answer_of = task.problems, task.draw, task.answer_of
         self.grade, self.grade_many = reward.grade, reward.grade_many
+
+
+def notes_of(task: Task) -> tuple[str, ...]:
+    """How the rows of a task were read, and what was not; none where they are generated."""
+    inner = task.task if isinstance(task, Rewarded) else task
+    return inner.notes if isinstance(inner, Listed) else ()
 
 
 def own_task(source: TaskSource, *, verifier: str | None = None, needs_answer: bool = True) -> Task:
@@ -72,14 +80,10 @@ def own_task(source: TaskSource, *, verifier: str | None = None, needs_answer: b
             fix="load_task(name) opens one by its name",
         )
     parts = source if isinstance(source, Mapping) else {"": source}
-    seen: dict[str, str] = {}
+    reader = RowReader({}, needs_answer, verifier or "numeric")
     read = {
-        split: problems_of(
-            enumerate(rows, 1),
-            f"{split} row " if split else "row ",
-            task=split or "rows",
-            seen=seen,
-            needs_answer=needs_answer,
+        split: list(
+            reader.problems(rows_table(rows, f"{split} row " if split else "row ", split or "rows"))
         )
         for split, rows in parts.items()
     }
@@ -89,12 +93,15 @@ def own_task(source: TaskSource, *, verifier: str | None = None, needs_answer: b
             f"'{unknown[0]}' is no split", wanted="train, dev, test", fix="rename it in `task`"
         )
     content = json.dumps([[p.prompt, p.answer] for rows in read.values() for p in rows])
-    return Listed(
+    task = Listed(
         name="rows",
         splits=by_hash(read[""]) if "" in read else read,
         verifier=check_verifier(verifier or "numeric"),
         source=f"{stable_hash(content, sorted(read)):016x}",
+        notes=reader.notes(),
     )
+    tell_golds(task)
+    return task
 
 
 def check_ids(

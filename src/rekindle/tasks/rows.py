@@ -1,124 +1,26 @@
-"""Problems from rows of data: what a row must hold, and a Task around a list of them."""
+"""A Task around listed problems, and the splits of data that brings none."""
 
 from __future__ import annotations
 
 import json
-import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal, cast
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.records import Problem, Response, Score, Split
-from rekindle.rewards.code import Case, Limits, grade_programs, read_tests, require_sandbox
+from rekindle.rewards.code import Answer, Case, Limits, grade_programs, require_sandbox
 from rekindle.rewards.verify import AS_READ, VERIFIERS, Settings, canonical
 from rekindle.rewards.workers import POOLED, check_pooled, shared_pool
 from rekindle.tasks.task import pick_levels, stable_hash
-from rekindle.thoughts import without_thoughts
 
-_FIELDS = ("id", "prompt", "messages", "answer", "solution", "level", "tests")
 _SAMPLING = 512  # tokens of an answer, where the recipe does not say
 _EPOCHS_KEPT = 4  # shuffled orders, which are as long as the data
 
 
-def problem_of(
-    row: Mapping[str, object], *, where: str, number: int, task: str, needs_answer: bool = True
-) -> Problem:
-    """A Problem from a row: `prompt` or `messages`, `answer`, optional `solution`, `id`, `level`.
-
-    Messages that end with the assistant give the solution. Numbers are accepted as answers.
-    Without `needs_answer` (a reward in Python grades) all other columns are in `meta`.
-
-    Raises:
-        DataError: a field is missing or of the wrong kind; `where` names the place.
-    """
-    chat = row.get("messages")
-    messages = () if chat is None else read_turns(chat, where, "messages")
-    solution = _text(row, "solution", where)
-    if messages and messages[-1][0] == "assistant":
-        solution = messages[-1][1] if solution is None else solution
-        messages = messages[:-1]
-    prompt = _text(row, "prompt", where)
-    if prompt is not None and not prompt.strip() and not messages:
-        raise DataError(f"{where} has an empty 'prompt'", got=dict(row), wanted="a text")
-    if prompt is None and not messages:
-        raise DataError(
-            f"{where} has no 'prompt'",
-            got=dict(row),
-            wanted="a 'prompt' (text), or 'messages' (a list of role and content)",
-            why="the prompt is the input of the model",
-            fix=_prompt_fix(row),
-        )
-    answer = _text(row, "answer", where)
-    tests = None if row.get("tests") is None else read_tests(row["tests"], where=where)
-    if needs_answer and answer is None and solution is None and tests is None:
-        raise DataError(
-            f"{where} has no 'answer'",
-            got=dict(row),
-            wanted="an 'answer' to check against ('tests' for programs, a 'solution' for SFT)",
-            why="without one of them there is nothing to check or to learn",
-            fix=(
-                "rename 'completion' to 'solution' (what SFT learns), or give 'messages'"
-                if "completion" in row
-                else "give a file of pairs as pairs (diagnose: --pairs FILE; training: dpo.pairs)"
-                if "chosen" in row and "rejected" in row
-                else "add an 'answer' to each row"
-            ),
-        )
-    if answer is not None and not answer.strip():
-        raise DataError(f"{where} has an empty 'answer'", got=dict(row), wanted="a text or number")
-    name = row.get("id")
-    others = {} if needs_answer else {k: v for k, v in row.items() if k not in _FIELDS}
-    return Problem(
-        id=str(name) if name is not None else f"{task}-{number}",
-        prompt=prompt if prompt is not None else messages[-1][1],
-        answer=answer,
-        task=task,
-        level="" if row.get("level") is None else str(row["level"]),
-        solution=solution,
-        messages=messages or None,
-        meta=others if tests is None else {**others, "tests": tests},
-    )
-
-
-def _prompt_fix(row: Mapping[str, object]) -> str:
-    for name in ("question", "problem", "instruction", "input", "query"):
-        if name in row:
-            return f"rename '{name}' to 'prompt'"
-    return did_you_mean("prompt", row) if row else "add a 'prompt' to each row"
-
-
-def _text(row: Mapping[str, object], field: str, where: str) -> str | None:
-    value = row.get(field)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise DataError(f"{where}: '{field}' is not a text", got=value, wanted="a text or number")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise DataError(f"{where}: '{field}' is not a number", got=value, wanted="a finite number")
-    return str(value)
-
-
-def read_turns(value: object, where: str, field: str) -> tuple[tuple[str, str], ...]:
-    """The (role, content) of each message of a chat.
-
-    Raises:
-        DataError: it is no list of messages; `where` and `field` name the place.
-    """
-    turns = []
-    for turn in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
-        fields: Mapping[str, object] = turn if isinstance(turn, Mapping) else {}
-        role, content = fields.get("role"), fields.get("content")
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise DataError(
-                f"{where} has no usable '{field}': '{field}' is not a chat",
-                got=value,
-                wanted='a list of {"role": ..., "content": ...}',
-            )
-        turns.append((role, content))
-    return tuple(turns)
+Cut = Literal["wrong", "missing"]
 
 
 @dataclass(frozen=True)
@@ -138,7 +40,8 @@ class Listed:
     timeout: float = 5.0  # seconds for an answer, where the verifier runs in workers
     workers: int | None = None
     reading: Settings = AS_READ
-    cut: Literal["wrong", "missing"] = "wrong"  # an answer that the token limit cut off
+    cut: Cut = "wrong"  # an answer that the token limit cut off
+    notes: tuple[str, ...] = ()  # how the data was read, and what was not
 
     @cached_property
     def levels(self) -> tuple[str, ...]:
@@ -203,8 +106,7 @@ class Listed:
         ]
         if code:
             programs = [
-                (without_thoughts(r.text, thought_open=r.thought_open), cast(list[Case], tests))
-                for tests, r in known
+                Answer(r.text, cast(list[Case], tests), r.thought_open) for tests, r in known
             ]
             limits = Limits(seconds=self.timeout)
             scores = grade_programs(programs, limits=limits, workers=self.workers)
@@ -273,37 +175,6 @@ def by_hash(problems: Sequence[Problem]) -> dict[str, list[Problem]]:
     for problem in problems:
         out[split_of_row(problem)].append(problem)
     return out
-
-
-def problems_of(
-    rows: Iterable[tuple[int, Mapping[str, object]]],
-    where: str,
-    *,
-    task: str,
-    seen: dict[str, str],
-    needs_answer: bool = True,
-) -> list[Problem]:
-    """A Problem of each numbered row; `seen` notes where an id occurs.
-
-    Raises:
-        DataError: a row cannot be used, or its id occurred before; both places are named.
-    """
-    problems = []
-    for number, row in rows:
-        here = f"{where}{number}"
-        if not isinstance(row, Mapping):
-            raise DataError(f"{here} is no mapping", got=row, wanted="'prompt', 'answer', ...")
-        problem = problem_of(row, where=here, number=number, task=task, needs_answer=needs_answer)
-        if problem.id in seen:
-            raise DataError(
-                f"the id '{problem.id}' occurs twice",
-                got=f"{seen[problem.id]} and {here}",
-                why="results are matched by id",
-                fix="give each row an id of its own, or none",
-            )
-        seen[problem.id] = here
-        problems.append(problem)
-    return problems
 
 
 def check_verifier(name: str) -> str:

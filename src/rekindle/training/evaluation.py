@@ -17,7 +17,7 @@ from rekindle.engine.config import (
     Section,
     TaskConfig,
 )
-from rekindle.errors import ConfigError, DataError
+from rekindle.errors import ConfigError
 from rekindle.records import Split
 from rekindle.training.recipe import checked, with_overrides
 
@@ -49,22 +49,15 @@ S = TypeVar("S", bound=EvalSettings)
 
 
 def settings_of(kind: type[S], model: str, task: str, overrides: Sequence[str]) -> S:
-    """Settings of a model and a task; a task that ends in .jsonl is a file.
+    """Settings of a model and a task, by its name or by the place of its data.
 
     Raises:
         ConfigError: an override that cannot be meant.
         DataError: `task` looks like a path, and there is no such file.
     """
-    where = {"name": task}
-    if task.endswith(".jsonl") or Path(task).is_dir():
-        where = {"name": "jsonl", "path": task}
-    elif "/" in task or Path(task).exists():
-        raise DataError(
-            f"task '{task}' is {'no .jsonl file' if Path(task).exists() else 'not there'}",
-            wanted="a task's name (`rekindle tasks`), a .jsonl file, or a directory with "
-            "train.jsonl, dev.jsonl, test.jsonl",
-            fix="check the path",
-        )
+    from rekindle.tasks.sources import task_place
+
+    where = task_place(task)
     problems = {"problems": 200}  # more than during training: nothing waits for it
     tree = {"model": {"name": model}, "task": where, "eval": problems}
     return checked(kind, with_overrides(tree, overrides), "")
@@ -87,7 +80,7 @@ def evaluate(
 
     Args:
         model: testbed/<name>, a directory, a hub id, or a loaded policy.
-        task: a task's name, a .jsonl file, a directory of splits, rows, or a `rekindle.Task`.
+        task: a task's name, a file of data, a directory of splits, rows, or a `rekindle.Task`.
         reward: grades answers instead of the task's verifier, as in `train`.
         samples, problems, levels: answers to a problem, problems a level; None: 8, 200, all levels.
         seed: of the problems and the draws.
@@ -113,7 +106,7 @@ def evaluate(
     from rekindle.training.parts import graded_task
     from rekindle.training.train import prepare_device, sampling
 
-    opened = graded_task(settings.task, own, reward)
+    opened = graded_task(settings.task, own, reward, loaded or settings.model)
     names = levels or settings.eval.levels or settings.task.levels
     listed = opened.problems(split, count=problems, seed=seed, levels=names)
     policy, name = _load_policy(settings.model, contrast, loaded)

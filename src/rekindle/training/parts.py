@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from rekindle.engine.config import TaskConfig
+from rekindle.engine.config import ModelConfig, TaskConfig
+from rekindle.engine.loading import chats
+from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import Samplers, SamplerSource, sampler_for
 from rekindle.errors import ConfigError
 from rekindle.methods.catalog import find_method
@@ -39,8 +41,11 @@ def open_parts(
     task: TaskSource | None = None,
     sampler: SamplerSource | None = None,
     judge: Judge | Reward | None = None,
+    policy: Policy | None = None,
 ) -> tuple[Recipe, Parts]:
     """The parts of a run, opened and checked, and the recipe with the name of the task.
+
+    `policy` is the caller's own, instead of the model that the recipe names.
 
     Raises:
         ConfigError: a part has no effect, is there twice, or is not what it should be.
@@ -50,13 +55,18 @@ def open_parts(
     if judge is not None and not isinstance(judge, Judge):
         judge = ScorerJudge(PythonReward.of(judge))
     _refuse_idle_judge(recipe, judge)
-    opened = graded_task(recipe.shared.task, task, reward)
+    opened = graded_task(recipe.shared.task, task, reward, policy or recipe.shared.model)
     if task is not None:
         recipe = _with_own_task(recipe, opened)
     return recipe, Parts(opened, judge, samplers)
 
 
-def graded_task(config: TaskConfig, source: TaskSource | None, reward: Reward | None) -> Task:
+def graded_task(
+    config: TaskConfig,
+    source: TaskSource | None,
+    reward: Reward | None,
+    model: ModelConfig | Policy,
+) -> Task:
     """The task of a recipe or the caller's own, graded by the caller's reward where there is one.
 
     Raises:
@@ -73,14 +83,19 @@ def graded_task(config: TaskConfig, source: TaskSource | None, reward: Reward | 
         )
     grader = None if reward is None else PythonReward.of(reward)
     if source is None:
-        task = open_task(config, needs_answer=grader is None)
+        task = open_task(config, model, needs_answer=grader is None)
     else:
         task = own_task(source, verifier=verifier, needs_answer=grader is None)
     return task if grader is None else Rewarded(task, grader)
 
 
-def open_task(config: TaskConfig, *, needs_answer: bool = True) -> Task:
-    """The task that a recipe or command names."""
+def open_task(
+    config: TaskConfig, model: ModelConfig | Policy | None = None, *, needs_answer: bool = True
+) -> Task:
+    """The task that a recipe or command names, as `model` is asked it."""
+    if config.name == "gym" and config.args.get("instruction") is None and model is not None:
+        chat = chats(model) if isinstance(model, ModelConfig) else model.chats
+        config = config.model_copy(update={"args": {**config.args, "instruction": chat}})
     settings = config.model_dump(exclude={"max_missing", "brittle"})
     return load_task(**settings, needs_answer=needs_answer)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rekindle.errors import DataError
-from rekindle.files import read_jsonl
 from rekindle.records import Problem
 from rekindle.tasks import Task
+from rekindle.tasks.pairs import each_pair
 
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _TRIES = 8  # to spoil a text that stays right, or stays the same
@@ -192,27 +193,21 @@ class Pool:
 
 
 def read_contrasts(path: Path | str) -> list[Contrast]:
-    """Pairs of a JSONL file: `{"prompt": str, "chosen": str, "rejected": str}`; id is optional.
+    """Pairs of a file, with the columns and formats of `tasks.pairs`.
 
     Raises:
         DataError: a row that is none, or two answers that are the same; file and line are named.
     """
     out = []
-    for line, row in read_jsonl(path):
-        texts = [row.get(name) for name in ("prompt", "chosen", "rejected")]
-        if not all(isinstance(text, str) for text in texts):
+    for where, pair in each_pair(Path(path), Counter()):
+        if pair["chosen"] == pair["rejected"]:
             raise DataError(
-                f"{path}:{line} is no pair",
-                got=row,
-                wanted='{"prompt": "...", "chosen": "...", "rejected": "..."}',
-            )
-        prompt, chosen, rejected = texts
-        if chosen == rejected:
-            raise DataError(
-                f"{path}:{line} has the same text as chosen and as rejected",
-                got=chosen,
+                f"{where} has the same text as chosen and as rejected",
+                got=pair["chosen"],
                 fix="remove the row: it prefers nothing",
             )
-        problem = Problem(id=str(row.get("id", prompt)), prompt=str(prompt))
-        out.append(Contrast(problem, str(chosen), str(rejected)))
+        turns = pair.get("messages")
+        messages = None if turns is None else tuple((role, content) for role, content in turns)
+        problem = Problem(id=pair["id"], prompt=pair["prompt"], messages=messages)
+        out.append(Contrast(problem, pair["chosen"], pair["rejected"]))
     return out

@@ -11,7 +11,7 @@ from rekindle.engine.device import Group, process_group, seed_everything, set_th
 from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
-from rekindle.engine.rundir import check_mode
+from rekindle.engine.rundir import check_mode, refuse_lost_input
 from rekindle.engine.sampler import SamplerSource
 from rekindle.loops.evaluation import Evaluation
 from rekindle.loops.logbook import Logbook
@@ -23,7 +23,7 @@ from rekindle.rewards.python_reward import Reward
 from rekindle.rewards.reward_model import Scorer
 from rekindle.tasks import Task
 from rekindle.tasks.brittle import BrittleVerifier
-from rekindle.tasks.own import TaskSource
+from rekindle.tasks.own import TaskSource, notes_of
 from rekindle.training.parts import Parts, open_parts
 from rekindle.training.recipe import Recipe, RecipeSource, recipe_of
 
@@ -47,8 +47,7 @@ def train(
     """Run a recipe in a run directory; returns `out/final`, the model in Hugging Face layout.
 
     Args:
-        recipe: the path of a YAML file, a mapping with its keys, or a checked recipe.
-        out: the run directory.
+        recipe, out: a YAML file, a mapping with its keys, or a checked recipe; the run directory.
         reward: grades answers in training and evaluation, instead of the task's verifier: a
             callable `(problems, texts) -> scores`, one finite number or None (missing) an answer,
             in order; 1 counts as right. See `rewards/python_reward.py`.
@@ -59,8 +58,7 @@ def train(
         overrides: `section.key=value`, as `--set` on the command line.
         mode: `new` refuses a directory that exists, `resume` goes on from the newest complete
             checkpoint, `overwrite` starts again.
-        command: recorded in the manifest.
-        quiet: no progress; None: shown on a terminal.
+        command, quiet: recorded in the manifest; no progress (None: shown on a terminal).
         policy: a model in memory instead of `model.name`.
 
     Raises:
@@ -69,8 +67,10 @@ def train(
         SystemExit: with `errors.EXIT_RESUMABLE` after SIGTERM or SIGINT, a checkpoint written.
     """
     check_mode(mode)
+    checked = recipe_of(recipe, overrides)
+    refuse_lost_input(Path(out), mode, checked.resolved(), recipe)
     recipe, parts = open_parts(
-        recipe_of(recipe, overrides), reward=reward, task=task, sampler=sampler, judge=judge
+        checked, reward=reward, task=task, sampler=sampler, judge=judge, policy=policy
     )
     shared = recipe.shared
     group = process_group(shared.model.device)
@@ -93,6 +93,7 @@ def train(
 
 
 def _train(recipe: Recipe, world: World) -> None:
+    world.run.describe_data(notes_of(world.task))
     prepare_device(recipe.shared.device, world.policy, recipe.shared.seed)
     trained: Policy = method_module(recipe.shared.method).run(recipe.method, world)
     world.run.finish(trained.save)  # not the policy that it was given, where there are stages

@@ -22,9 +22,10 @@ from rekindle.engine.device import on_main
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import Sampler
-from rekindle.errors import ConfigError, DataError
+from rekindle.errors import ConfigError, PromptTooLongError
 from rekindle.loops.rollouts import column, refuse_too_many_missing
-from rekindle.loops.stages import Fact, GeneratedRow, StageRows, Stages, hash_rows
+from rekindle.loops.stage_files import Fact
+from rekindle.loops.stages import GeneratedRow, StageRows, Stages, hash_rows
 from rekindle.loops.world import World
 from rekindle.ops.ranking import auc, group_auc
 from rekindle.records import Problem, Score
@@ -37,14 +38,23 @@ from rekindle.rewards.judge import (
     averaged,
     format_of,
 )
-from rekindle.rewards.judge_endpoint import JUDGE, EndpointJudge, ReplyCache
+from rekindle.rewards.judge_endpoint import (
+    JUDGE,
+    EndpointJudge,
+    MaxTokensField,
+    ReplyCache,
+    SystemRole,
+)
 from rekindle.rewards.reward_model import Answered
 from rekindle.servers.addresses import check_address, check_key_name
 from rekindle.servers.client import Server
 from rekindle.tasks.task import grade_all
 
 CACHE = "judge_replies.jsonl"
-_AT_ENDPOINT = ("url", "model", "key_env", "cache", "parallel", "timeout", "retries", "backoff")
+_AT_ENDPOINT = (
+    *("url", "model", "key_env", "cache", "parallel", "timeout", "retries", "backoff"),
+    *("max_tokens_field", "send_seed", "system_role"),
+)
 _WRITES = ("format", "samples", "temperature", "top_p", "max_new_tokens")
 
 
@@ -79,6 +89,14 @@ class JudgeConfig(Section):
     retries: int = Field(default=6, ge=0, description="endpoint: after 429, 5xx, timeouts")
     backoff: float = Field(
         default=1.0, ge=0.0, description="endpoint: seconds before the first retry, then doubled"
+    )
+    max_tokens_field: MaxTokensField = Field(
+        default="max_tokens",
+        description="endpoint: what the server calls the limit; none: no limit",
+    )
+    send_seed: bool = Field(default=True, description="endpoint: false where it takes no seed")
+    system_role: SystemRole = Field(
+        default="system", description="endpoint: user: the system message before the user's"
     )
 
 
@@ -142,7 +160,10 @@ class SelfJudge:
         judgements = dict.fromkeys(asked, too_long)
         for i, prompt in enumerate(prompts):
             these = rollouts[i * self.samples : (i + 1) * self.samples]
-            marks = tuple(self.format.mark(r.text, cut=r.finish == "length") for r in these)
+            marks = tuple(
+                self.format.mark(r.text, cut=r.finish == "length", thought_open=r.thought_open)
+                for r in these
+            )
             texts, tokens = tuple(r.text for r in these), sum(len(r.tokens) for r in these)
             judgements[prompt.id] = Judgement(averaged(marks), marks, texts, tokens)
         out = []
@@ -157,12 +178,14 @@ class SelfJudge:
 
     def _fits(self, prompt: Problem) -> bool:
         room = self.decoding.max_new_tokens
+        system = self.policy.config.system or ""
         # a token is a byte of text at least, and templates are short: most prompts need no count
-        if len(prompt.prompt.encode("utf-8", "replace")) + room + 64 <= self.policy.context:
+        most = len((system + prompt.prompt).encode("utf-8", "replace")) + 64
+        if most + room <= self.policy.context:
             return True
         try:
             return len(self.policy.encode_prompt(prompt)) + room <= self.policy.context
-        except DataError:
+        except PromptTooLongError:
             return False
 
 
@@ -202,6 +225,9 @@ def open_judge(config: JudgeConfig, world: World, policy: Policy) -> Judge:
             temperature=config.temperature,
             top_p=config.top_p,
             max_tokens=config.max_new_tokens,
+            max_tokens_field=config.max_tokens_field,
+            send_seed=config.send_seed,
+            system_role=config.system_role,
         )
     if config.source == "reward":
         if world.graders.scorer is None:

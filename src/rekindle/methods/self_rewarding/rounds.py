@@ -24,8 +24,8 @@ from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, DataError
 from rekindle.files import read_jsonl, write_jsonl
 from rekindle.loops.pair_step import likeness
+from rekindle.loops.stage_files import Fact
 from rekindle.loops.stages import (
-    Fact,
     GeneratedRow,
     StageRows,
     Stages,

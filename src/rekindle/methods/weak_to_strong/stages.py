@@ -17,7 +17,8 @@ from functools import partial
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, DataError
-from rekindle.loops.stages import Fact, GeneratedRow, RowT, StageRows, Stages, hash_rows
+from rekindle.loops.stage_files import Fact
+from rekindle.loops.stages import GeneratedRow, RowT, StageRows, Stages, hash_rows
 from rekindle.loops.world import World
 from rekindle.methods import dpo, orpo
 from rekindle.methods.sft import sft_on

@@ -15,7 +15,8 @@ from rekindle.engine.config import Section
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.errors import DataError
-from rekindle.loops.stages import Fact, StageRows, Stages
+from rekindle.loops.stage_files import Fact
+from rekindle.loops.stages import StageRows, Stages
 from rekindle.loops.world import World
 from rekindle.methods import sft
 from rekindle.records import Problem

@@ -12,12 +12,21 @@ from __future__ import annotations
 import json
 import lzma
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from rekindle.errors import RunDirectoryError
-from rekindle.files import each_leaf, explained_io, read_json, read_jsonl, write_atomic, write_json
+from rekindle.errors import ConfigError, RunDirectoryError
+from rekindle.files import (
+    each_leaf,
+    read_json,
+    read_jsonl,
+    write_atomic,
+    write_json,
+    written_aside,
+)
+from rekindle.outputs import PAGE, OutputFile, kind_of, move_files
 from rekindle.study.analyse.run_times import TIMES, kept_times
 from rekindle.study.analyse.spending import spent_by
 from rekindle.study.plan.planning import OTHER_RUN
@@ -30,6 +39,7 @@ from rekindle.study.store.layout import (
     SPENT,
     is_finished,
     is_study,
+    read_head,
     read_results,
 )
 
@@ -38,19 +48,21 @@ ROWS = 40  # of a log of metrics, at most; evenly spaced, the first and the last
 ROLLOUTS = 24  # of a run's samples, the last ones
 PAIRED = 24  # problems whose pairs are kept of one run of each arm
 _DIGITS = 6
+_NOT_KEPT = {"checkpoints", "stages", "final"}
 _JSON = ("eval.json", "eval/*.json", "stages/*/stage.json")
 _LOGS = {"metrics.jsonl": "step", "stages/rounds.jsonl": "round"}  # what a row counts
 
 
-def archive_study(place: Path, out: Path) -> Path:
+def archive_study(place: Path, out: Path, *, overwrite: bool = False) -> Path:
     """Write the small files of the study in `place` to the directory `out`.
 
-    Runs that are not finished are left out, as in its results. The four files in `out`, which is
-    returned, are replaced.
+    Runs that are not finished are left out, as in its results. An earlier archive of the study in
+    `out`, which is returned, is replaced; with `overwrite` that of another study too. All files are
+    made before the first is put in its place.
 
     Raises:
         RunDirectoryError: `place` is no study or is an archive already, has no results yet, or a
-            run of the results is gone.
+            run of the results is gone; `out` is something else than an archive of the study.
         DataError: its results are damaged.
     """
     if is_archive(place):
@@ -66,6 +78,7 @@ def archive_study(place: Path, out: Path) -> Path:
             wanted=f"the --out of a `rekindle study` that wrote {RESULTS}",
             fix="finish it: rekindle study ... --resume",
         )
+    refuse_foreign(place, out, overwrite=overwrite)
     results = read_results(place)
     read_by_others = set(OTHER_RUN.findall((place / DECLARED).read_text(encoding="utf-8")))
     lines = []
@@ -75,16 +88,56 @@ def archive_study(place: Path, out: Path) -> Path:
         for i, run in enumerate(runs):
             files = _files_of(run, results.command, pairs=i == 0, strides=strides)
             lines.append(ArchivedRun(place="/".join(run.parts[-3:]), arm=arm, files=files))
-    with explained_io(out, "creating"):
-        out.mkdir(parents=True, exist_ok=True)
-    for name in OWN:
-        if (place / name).exists():
-            write_json(out / name, read_json(place / name))
-    write_atomic(out / DECLARED, (place / DECLARED).read_bytes())
-    text = _text(line.plain() for line in lines)
-    # the window of this preset is wide: runs repeat each other
-    write_atomic(out / RUNS, lzma.compress(text.encode(), preset=6))
+    with written_aside(out, "exporting to") as aside:
+        for name in OWN:
+            if (place / name).exists():
+                write_json(aside / name, read_json(place / name))
+        write_atomic(aside / DECLARED, (place / DECLARED).read_bytes())
+        text = _text(line.plain() for line in lines)
+        # the window of this preset is wide: runs repeat each other
+        write_atomic(aside / RUNS, lzma.compress(text.encode(), preset=6))
+        move_files(aside, Path(os.path.realpath(out)))
     return out
+
+
+def refuse_foreign(place: Path, out: Path, *, overwrite: bool) -> None:
+    """Refuse a directory that is there and is no archive of the study in `place`.
+
+    Raises:
+        ConfigError: it is the study itself.
+        RunDirectoryError: it is something else; what it is is named.
+    """
+    target = Path(os.path.realpath(out))
+    if target == Path(os.path.realpath(place)):
+        raise ConfigError(
+            f"--out {out} is the study itself",
+            why="an archive has files of the same names",
+            fix="give another --out",
+        )
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        OutputFile(out / PAGE).check()  # the new directory may lie in another run
+        return
+    if not target.is_dir():
+        raise RunDirectoryError(f"{out} is a file", wanted="a directory", fix="check --out")
+    kind = kind_of(target)
+    if kind != "an exported study":
+        raise RunDirectoryError(
+            f"{out} is no archive of a study",
+            got=kind or "a directory with other files",
+            wanted=f"a new directory, or one with {RUNS} of this study",
+            why="nothing is mixed with or replaced by an archive but an earlier one",
+            fix="give another --out",
+        )
+    mine, there = read_head(place), read_head(target)
+    same = mine.study == there.study and (None in (mine.id, there.id) or mine.id == there.id)
+    if not same and not overwrite:
+        raise RunDirectoryError(
+            f"{out} is an archive of another study",
+            got=f"'{there.study}', begun as {there.id or 'unknown'}",
+            wanted=f"'{mine.study}', begun as {mine.id or 'unknown'}",
+            why="its runs may be nowhere else",
+            fix="give another --out, or --overwrite to replace it",
+        )
 
 
 def _files_of(
@@ -99,7 +152,7 @@ def _files_of(
     # What a worker was started by is a path of the machine that it ran on.
     files = {
         "config.yaml": (place / "config.yaml").read_text(encoding="utf-8"),
-        MANIFEST: _text([{**read_json(place / MANIFEST), "command": command}]),
+        MANIFEST: _text([_archived(read_json(place / MANIFEST), command)]),
         SPENT: json.dumps(spent_by(place).plain()),
     }
     times = kept_times(place)
@@ -116,6 +169,12 @@ def _files_of(
         rows = [row for _, row in read_jsonl(place / "samples.jsonl")]
         files["samples.jsonl"] = _text(rows[-ROLLOUTS:])
     return files | (_pairs_of(place) if pairs else {})
+
+
+def _archived(manifest: Mapping[str, object], command: str) -> dict[str, object]:
+    """Without the hashes of what an archive leaves out."""
+    kept = {key: value for key, value in manifest.items() if key not in _NOT_KEPT}
+    return {**kept, "command": command}
 
 
 def _pairs_of(place: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from rekindle.errors import ConfigError
 from rekindle.evals.evaluate import metric_names
 from rekindle.methods.catalog import find_method
 from rekindle.study.plan.study_file import PlannedRun, Study
+from rekindle.tasks.sources import is_hub_id
 from rekindle.training.parts import open_task
 
 _PASS_AT = re.compile(r"pass@([1-9][0-9]{0,8})")
@@ -237,8 +238,9 @@ def _check_measured(study: Study, run: PlannedRun) -> None:
 
 def _levels_of(config: TaskConfig) -> tuple[str, ...] | None:
     """The levels that a task has; None where its data is not on this machine."""
-    elsewhere = config.name in ("hub", "gym")
-    if elsewhere or (config.name == "jsonl" and not Path(config.path or "").exists()):
+    elsewhere = config.name in ("hub", "gym") or is_hub_id(config.name)
+    missing = config.name == "jsonl" and not config.places()
+    if elsewhere or missing or not all(Path(place).exists() for place in config.places()):
         return None
     return open_task(config.model_copy(update={"levels": None})).levels
 

@@ -62,7 +62,7 @@ def evaluation_problems(run: PlannedRun) -> list[Problem] | None:
     """
     shared = run.recipe.shared
     task = shared.task
-    if task.name in _ELSEWHERE or _made_first(task.path, run.needs):
+    if task.name in _ELSEWHERE or any(_made_first(path, run.needs) for path in task.places()):
         return None
     return open_task(task).problems(
         shared.eval.split,
@@ -105,9 +105,9 @@ def _weak_in(section: Mapping[str, object]) -> Iterator[str]:
             yield value
 
 
-def _made_first(path: str | None, needs: Sequence[Path]) -> bool:
+def _made_first(path: str, needs: Sequence[Path]) -> bool:
     """Whether a path lies in what a preparation or another run leaves, and is not there yet."""
-    if path is None or Path(path).exists():
+    if Path(path).exists():
         return False
     return any(Path(path).is_relative_to(place) for place in needs)
 

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import NamedTuple, Required, TypedDict, Unpack
 
 from rekindle.engine.rundir import Mode
-from rekindle.errors import EXIT_RESUMABLE
+from rekindle.errors import EXIT_RESUMABLE, RunDirectoryError
 from rekindle.files import remove_tree, write_json
 from rekindle.study.analyse.results import study_results
 from rekindle.study.plan.planning import plan, preparations
@@ -31,10 +31,17 @@ from rekindle.study.plan.study_file import PlannedRun, Preparation, Study
 from rekindle.study.run.executors import Executor
 from rekindle.study.run.jobs import Job, Outcome
 from rekindle.study.run.progress import Table
-from rekindle.study.schema import Failure, FailureNote, PreparedNote, StudyResults
+from rekindle.study.schema import Failure, FailureNote, FinishedNote, PreparedNote, StudyResults
 from rekindle.study.store.claim import claim_study
 from rekindle.study.store.cost import Ledger, read_cost
-from rekindle.study.store.layout import RESULTS, SESSIONS, is_finished, read_stored
+from rekindle.study.store.layout import (
+    MANIFEST,
+    RESULTS,
+    SESSIONS,
+    is_finished,
+    read_head,
+    read_stored,
+)
 from rekindle.study.store.relocate import known_roots, rebased
 
 LOG, MADE, FAILED = ".log", ".json", ".failed.json"  # beside the directory of a job
@@ -56,6 +63,8 @@ class Work:
     def load(self, roots: Sequence[str] = ()) -> None:
         """Read what earlier sessions finished, and what failed; `roots`: the directory's names."""
         self.done = {run.out for run in self.runs if is_finished(run.out)}
+        for place in self.done:
+            _refuse_swapped(place)
         self.done |= {item.out for item in self.before if _was_prepared(item, roots)}
         self.earlier = {
             place: f"{read_stored(_beside(place, FAILED), FailureNote).why} (in an earlier session)"
@@ -92,6 +101,8 @@ class Work:
         place = outcome.job.out
         if outcome.ending == "finished":
             self.done.add(place)
+            if outcome.job.recipe is not None:
+                _note_finished(place)
             self.earlier.pop(place, None)
             _beside(place, FAILED).unlink(missing_ok=True)
             for item in self.before:
@@ -114,6 +125,11 @@ class Work:
 
     def run(self, executor: Executor, ledger: Ledger, *, quiet: bool) -> bool:
         """Run what is not finished; True after SIGTERM or SIGINT, everything saved."""
+        for item in self.runs:  # those of an archive are noted now, and those to be made anew too
+            if item.out in self.done:
+                _note_finished(item.out)
+            else:
+                _beside(item.out, MADE).unlink(missing_ok=True)
         signals: list[int] = []
         table = Table(self.runs, self.before, quiet=quiet)
         with _signals_into(signals), table.drawn():
@@ -268,6 +284,32 @@ def _signals_into(signals: list[int]) -> Iterator[None]:
 
 def _beside(place: Path, ending: str) -> Path:
     return place.with_name(place.name + ending)
+
+
+def _note_finished(place: Path) -> None:
+    """Note the id of a finished run beside it."""
+    id = read_head(place).id if (place / MANIFEST).exists() else None
+    if id is not None and not _beside(place, MADE).exists():
+        write_json(_beside(place, MADE), FinishedNote(id=id).plain())
+
+
+def swapped(place: Path) -> str | None:
+    """How a finished run is not the one that the study finished there; None where it is."""
+    if not is_finished(place):
+        return None
+    path, id = _beside(place, MADE), read_head(place).id
+    noted = read_stored(path, FinishedNote).id if path.exists() and id is not None else id
+    return None if noted == id else f"is run {id}, and the study made run {noted}"
+
+
+def _refuse_swapped(place: Path) -> None:
+    fault = swapped(place)
+    if fault is not None:
+        raise RunDirectoryError(
+            f"{place} {fault} there",
+            why="its numbers would stand under this study's name",
+            fix="put it back, or remove the directory: --resume makes it again",
+        )
 
 
 def _was_prepared(item: Preparation, roots: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rekindle.engine.progress import say
 from rekindle.engine.rundir import Mode
 from rekindle.errors import ConfigError, RunDirectoryError
+from rekindle.outputs import refuse_read_below
 from rekindle.study.plan.planning import load_study, plan, preparations
 from rekindle.study.plan.study_file import PlannedRun, Study
 from rekindle.study.run.executors import check_executor, make_executor, warm_up
@@ -17,7 +18,7 @@ from rekindle.study.run.progress import announce
 from rekindle.study.run.runner import Work, execute_study
 from rekindle.study.schema import StudyResults
 from rekindle.study.store.archive_read import refuse_taking, unpack_into, unpacked
-from rekindle.study.store.claim import refuse_start, refuse_unlike
+from rekindle.study.store.claim import OWN, refuse_start, refuse_unlike
 from rekindle.study.store.layout import MANIFEST, is_finished
 from rekindle.study.store.relocate import known_roots
 
@@ -68,6 +69,9 @@ def run_study(
     if executor == "local":
         warm_up()
     checked, runs = _load(study, Path(out), overrides, mode=mode, archive=archive, quiet=quiet)
+    if mode == "overwrite":
+        file = [study] if isinstance(study, str | Path) else []
+        refuse_read_below(Path(out), OWN, [*file, *checked.bases])
     pool = make_executor(executor, jobs)
     if archive is not None:
         begin_from(checked, Path(archive), Path(out), mode=mode)

@@ -20,10 +20,11 @@ from pydantic import ValidationError
 
 from rekindle.errors import DataError, RunDirectoryError
 from rekindle.files import replace_dir, write_atomic, written_aside
+from rekindle.outputs import ARCHIVED
 from rekindle.study.schema import ArchivedRun
 from rekindle.study.store.layout import DECLARED, MANIFEST, RESULTS, SESSIONS, faults
 
-RUNS = "runs.jsonl.xz"
+RUNS = ARCHIVED
 OWN = (RESULTS, MANIFEST, SESSIONS)  # JSON of the study itself
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 
 import yaml
 
+from rekindle.engine.rundir import note_config
 from rekindle.files import each_leaf, write_atomic
 from rekindle.study.schema import Excerpt
 from rekindle.study.store.declaration import stored_tree
@@ -93,4 +94,6 @@ def move_unfinished(out: Path, places: Sequence[Path], roots: Sequence[str]) -> 
             before = stored_tree(path, fix=REMOVE_RUN)
             after = rebased(before, roots, str(out))
             if after != before:
-                write_atomic(path, yaml.safe_dump(after, sort_keys=False, allow_unicode=True))
+                text = yaml.safe_dump(after, sort_keys=False, allow_unicode=True)
+                note_config(path.parent, text)
+                write_atomic(path, text)
