@@ -45,6 +45,16 @@ EQUAL = {
         ("2i", r"\sqrt{-4}"),
         ("AB", r"\overline{AB}"),
     ],
+    "letters": [
+        (r"\frac{R}{r}", r"R \cdot r^{-1}"),
+        ("b^2-a^2", "(b-a)(b+a)"),
+        ("|x|", r"\sqrt{x^2}"),
+        (r"\sqrt{ab}", r"\sqrt{a}\sqrt{b}"),
+        ("x^{12}", "x**12"),
+        ("ab", r"a \cdot b"),
+        ("2<x<5", r"x>2 \text{ and } x<5"),
+        (r"12\pi\text{ cm}^2", r"12\pi\text{ square cm}"),
+    ],
     "texts": [
         ("live", "Live."),
         (r"\text{DNE}", "DNE"),
@@ -89,6 +99,20 @@ DIFFERENT = {
         ("y = 2x + 1", "2x + 1"),
         ("y = 2x + 1", "y = 2x - 1"),
         ("x", "y"),
+    ],
+    "letters": [
+        (r"\frac{R}{r}", "1"),
+        ("b^2-a^2", "a+b"),
+        ("|x|", "x"),
+        (r"\ln|x|", r"\ln x"),
+        ("|x-50|", "50-x"),
+        ("2x", "x**2"),
+        ("f'(x)", "f(x)"),
+        (r"\frac{dy}{dx}=2x", r"\frac{dy}{dx}=3x"),
+        ("x<2 or x>3", "x<2 and x>3"),
+        (r"12\pi\text{ cm}^2", r"12\pi\text{ cm}^3"),
+        (r"\frac{3}{4}", r"\frac{3}{4} minus one"),
+        (r"\frac{1}{2}", r"\frac{1}{2}(a+b"),
     ],
     "texts": [
         ("live", "evil"),
@@ -151,3 +175,10 @@ def test_deep_and_broken_formulas_have_a_verdict(pool):
     texts = [*deep, r"\frac{x}", r"\sqrt{", "\\\\", "x^^2", "x=", "=", "<", r"\pm", "1,,2", "\x02"]
     scores = pool.grade([("x+1", rf"\boxed{{{text}}}") for text in texts])
     assert [s.value for s in scores] == [0.0] * len(texts)
+
+
+def test_an_answer_that_the_library_refuses_is_wrong(pool):
+    matrix = r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"
+    texts = [rf"A{matrix}", rf"{matrix}\vec{{v}}", rf"\frac{{{matrix}}}{{x}}", rf"{matrix}+x"]
+    scores = pool.grade([(gold, rf"\boxed{{{t}}}") for gold in (r"\pi", matrix) for t in texts])
+    assert [s.value for s in scores] == [0.0] * len(scores)

@@ -34,8 +34,8 @@ _SPACES = re.compile(
     r"\\(?:[ ,;:>]|q?quad(?![a-zA-Z])|thinspace(?![a-zA-Z])|enspace(?![a-zA-Z]))|~"
 )
 _SILENT = re.compile(
-    r"\\(?:!|left(?![a-z])|right(?![a-z])|(?:display|text|script)style(?![a-z])"
-    r"|[bB]igg?[lr]?(?![a-z])|limits(?![a-z])|bf(?![a-z])|rm(?![a-z])|it(?![a-z]))\.?"
+    r"\\(?:!|(?:left|right)(?![a-z])\.?|(?:display|text|script)style(?![a-z])"
+    r"|[bB]igg?[lr]?(?![a-z])|limits(?![a-z])|bf(?![a-z])|rm(?![a-z])|it(?![a-z]))"
 )
 _OVER = re.compile(r"\{([^{}]{1,60})\\over(?![a-zA-Z])([^{}]{1,60})\}")  # {1 \over 2}
 
@@ -219,9 +219,9 @@ _FORMULA_SIGNS = (
     *((sign, f"{command} ") for command, sign in _SIGNS),
     ("∛", r"\sqrt[3]"), ("∜", r"\sqrt[4]"), ("√", r"\sqrt"), ("·", r"\cdot "),
     ("⌊", r"\lfloor "), ("⌋", r"\rfloor "), ("⌈", r"\lceil "), ("⌉", r"\rceil "),
-    ("∪", r"\cup "), ("∩", r"\cap "), ("∅", r"\emptyset "), ("∈", r"\in "), ("θ", r"\theta "),
-    ("α", r"\alpha "), ("β", r"\beta "), ("°", r"^\circ "), ("′", "'"), ("ℝ", r"\mathbb{R}"),
-    ("ℤ", r"\mathbb{Z}"), ("ℕ", r"\mathbb{N}"),
+    ("∪", r"\cup "), ("∩", r"\cap "), ("∅", r"\emptyset "), ("∈", r"\in "), ("°", r"^\circ "),
+    ("′", "'"), ("ℝ", r"\mathbb{R}"),
+    ("ℤ", r"\mathbb{Z}"), ("ℕ", r"\mathbb{N}"), ("∖", r"\setminus "),
 )  # fmt: skip
 _IN_FORMULAS: dict[int, str] = {
     **_DASHES,
@@ -233,13 +233,25 @@ _IN_FORMULAS: dict[int, str] = {
         for sign, over, under in zip("½⅓⅔¼¾⅕⅙⅛", "11213111", "23344568", strict=True)
     },
 }
+_GREEK_LETTERS = (
+    ("αβγδεϵζηθικλ", "alpha beta gamma delta epsilon epsilon zeta eta theta iota kappa lambda"),
+    ("μµνξρστυφϕχψω", "mu mu nu xi rho sigma tau upsilon phi phi chi psi omega"),
+    ("ΓΔΘΛΞΣΦΨΩ", "Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega"),
+)
+_GREEK_COMMANDS = {
+    letter: name
+    for letters, names in _GREEK_LETTERS
+    for letter, name in zip(letters, names.split(), strict=True)
+}
+_GREEK = re.compile("(?<![Ͱ-Ͽ])[" + "".join(_GREEK_COMMANDS) + "](?![Ͱ-Ͽ])")  # no word
 _FORMULA_SPELLINGS = (
     ("\\\\", ROW), ("\\$", ""), ("$", " "), ("\\(", " "), ("\\)", " "), ("\\[", " "),
-    ("\\]", " "), ("{,}", ""), ("\\%", "%"), ("**", ""),
+    ("\\]", " "), ("{,}", ""), ("\\%", "%"),
 )  # fmt: skip
 _COMMAND_SPELLINGS = (
     ("\\geqslant", "\\ge "), ("\\leqslant", "\\le "), ("\\lbrace", "\\{"), ("\\rbrace", "\\}"),
-    ("\\varnothing", "\\emptyset"), ("\\mathbb R", "\\mathbb{R}"),
+    ("\\varnothing", "\\emptyset"), ("\\varphi", "\\phi"),
+    ("\\varepsilon", "\\epsilon"), ("\\mathbb R", "\\mathbb{R}"),
     ("\\mathbb Z", "\\mathbb{Z}"), ("\\lparen", "("), ("\\rparen", ")"), ("\\lbrack", "["),
     ("\\rbrack", "]"), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac"),
 )  # fmt: skip
@@ -249,12 +261,27 @@ _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s?\^\s?\{?\s?\\circ\s?\}?")
 # A name that stands alone under or beside a mark of geometry: \overline{AB}
 _SEGMENT = re.compile(
-    r"\\(?:overline|overrightarrow|overleftrightarrow|angle|triangle|vec|widehat|bar)"
-    r"\s?\{?\s?([A-Za-z]{1,4})\s?\}?$"
+    r"\\(?:(?:overrightarrow|overleftrightarrow|angle|triangle|vec|widehat)"
+    r"|(?:overline|bar)(?=\s?\{?\s?[A-Z]{2}))\s?\{?\s?([A-Za-z]{1,4})\s?\}?$"
 )
 _EMPTY_SET = re.compile(r"\s*\\\{\s*\\\}\s*")
 _REAL_LINE = re.compile(r"\s*\(\s*-\s*\\infty\s*,\s*(?:\+\s*)?\\infty\s*\)\s*")
-_REMARK = re.compile(r"\(\s*(?:check|since|because)\b[^()]*\)|[\s,;(]\s{0,9}(?:and |but )?not\b.*")
+_REMARK = re.compile(
+    r"\(\s*(?:check|since|because)\b[^()]*\)"
+    r"|(?:[,;(]\s{0,9}(?:and |but )?|\s(?:and|but) )not\b.*"
+)
+_RAISED = re.compile(  # 2**n and x ** 2 are powers, **2** is bold
+    r"(?<=[\w)}\]])(?:\*\*|\s\*\*\s)(?:\{?(-?\d{1,9}(?:\.\d{1,9})?|-?[A-Za-z])\}?(?!\w)|(?=[(\\]))"
+)
+_BAR = re.compile(r"\\(?:bar|overline)\s?\{?\s?([A-Za-z])(?![A-Za-z])\s?\}?")
+_PLAIN_SET = re.compile(
+    r"(?<!\\)\{([^{}\\]*[,|:][^{}]*)\}"
+)  # {1, 2}, which LaTeX takes for a group
+_UNION = re.compile(r"(?<=[)\]])\s?(?:U|union)\s?(?=[(\[])")
+_OPERATOR = re.compile(
+    r"\\operatorname\*?\s?\{\s?((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|ln|log|exp|gcd|max|min)\s?\}"
+)
+_BINOMIAL = re.compile(r"\\[dt]?binom\s?(\d)\s?(\d)")
 
 
 def tidy_formula(text: str) -> str:
@@ -263,9 +290,12 @@ def tidy_formula(text: str) -> str:
     if "\\begin" in text and _ENVIRONMENT.search(text):
         text = _ENVIRONMENT.sub(" ", text).replace("&", " ")
     if not text.isascii():
+        text = _GREEK.sub(lambda letter: f"\\{_GREEK_COMMANDS[letter[0]]} ", text)
         text = text.translate(_IN_FORMULAS)
     for other, one in _FORMULA_SPELLINGS:
         text = text.replace(other, one)
+    if "**" in text:
+        text = _RAISED.sub(_power, text).replace("**", "")
     text = _SPACES.sub(" ", _SILENT.sub(" ", _THIN_GROUP.sub("", text)))
     text = _in_one_spelling(text)
     for _ in range(_ROUNDS):
@@ -274,13 +304,23 @@ def tidy_formula(text: str) -> str:
         if text == before:
             break
     text = _REMARK.sub("", text)
-    return " ".join(text.split()).strip("`*_\"' ").rstrip(".").strip()
+    text = " ".join(text.split()).strip('`*_" ').rstrip(".").strip()
+    return text[1:-1] if text.startswith("'") and text.endswith("'") else text.lstrip("'")
+
+
+def _power(match: re.Match[str]) -> str:
+    return f"^{{{match[1]}}}" if match[1] else "^"
 
 
 def _in_one_spelling(text: str) -> str:
     for other, one in _COMMAND_SPELLINGS:
         text = text.replace(other, one)
-    text = _OVER.sub(r"\\frac{\1}{\2}", text)
+    text = _BINOMIAL.sub(r"\\binom{\1}{\2}", _OVER.sub(r"\\frac{\1}{\2}", text))
+    text = _OPERATOR.sub(r"\\\1 ", _UNION.sub(r" \\cup ", text))
+    text = _BAR.sub(r"\\bar{\1}", text)
+    plain_set = _PLAIN_SET.fullmatch(text.strip())
+    if plain_set is not None:
+        return rf"\{{{plain_set[1]}\}}"
     if _EMPTY_SET.fullmatch(text):
         return "\\emptyset"
     if _REAL_LINE.fullmatch(text):

@@ -16,43 +16,33 @@ math-verify 0.9 hangs on towers of powers, whatever time limit it is given, and 
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
-from functools import cache
-from importlib import import_module
-from types import ModuleType
-from typing import Any
 
-from rekindle.errors import missing_extra
 from rekindle.records import Score
-from rekindle.rewards.latex_text import ROW, tidy_formula
+from rekindle.rewards.latex_text import tidy_formula
+from rekindle.rewards.math_formulas import (
+    NO_VALUE,
+    is_readable,
+    is_same_equation,
+    is_same_formula,
+)
+from rekindle.rewards.math_names import (
+    have_different_marks,
+    have_same_units,
+    is_asked_for,
+    name_different_unknowns,
+    number_of,
+    split_unit,
+)
 from rekindle.rewards.math_shapes import CLOSE, DEPTH, OPEN, Shape, is_word, shape_of, squeezed
-from rekindle.rewards.number_words import have_same_unit, same_number
-from rekindle.rewards.numbers import read_number
+from rekindle.rewards.number_words import same_number
 from rekindle.rewards.texts import same_text
 
-Expression = Any  # a sympy.Expr: sympy has no types
-
-_DIGITS = 60  # to which numbers are worked out
-_LOST = 15  # of them may be lost in rounding
-_MOST_DIGITS = 400  # that working one out may take
-_POINTS = ("17/23", "29/31", "41/37")  # where formulas must agree
-_ROUNDING = 15  # digits of math-verify's own comparison
-_DEEPEST = 16  # brackets within brackets; the parser takes seconds for more
-_COMMANDS = re.compile(r"\\(?:begin|end)\{[a-zA-Z]*\}|\\[a-zA-Z]+")
-# A unit behind a formula: \text{ cm}^2, \mathrm{m/s}; as plain text where it is known: 4\pi cm
-_UNIT = re.compile(
-    r"(?<=[\w})\]])(?:\\[,;:! ])?\s{0,3}\\(?:text|mathrm|mbox|textrm)\s?"
-    r"\{\s{0,3}(?P<words>(?![eid]\s?\})[A-Za-z][^{}]{0,40})\}(?:\s?\^\s?\{?\d\}?)?[\s.$]*$"
-    r"|(?<=[\d}i)])\s{1,3}(?P<name>(?:square |cubic )?(?:cm|mm|km|kg|units?|meters|metres|inches|"
-    r"feet|miles|degrees|dollars|cents|seconds|minutes|hours|grams|liters|litres))"
-    r"(?:\s?\^\s?\{?\d\}?)?[\s.$]*$"
-)
-# The unknown that an answer is about: x in `x = 5`, `x < 2`, `x \in A`
-_UNKNOWN = re.compile(
-    r"([a-zA-Z])\s?(?:=|<|>|≤|≥|\\(?:le|ge|lt|gt|in)(?:q|qslant)?(?![a-z]))[^=]*$"
-)
+_PRODUCT = re.compile(r"[a-zA-Z]{1,3}")
+_WORKED = re.compile(r"[\\^*/+\d]")
+_MIXED = re.compile("(?=[A-Za-z]*[a-z][A-Z])[A-Za-z]{2,3}")  # kT; not DNE, not No
+_OPTIONS = "abcdefghij"  # letters whose case says nothing
 
 
 def compare(gold: str, answer: str, *, evaluate: bool = True) -> Score:
@@ -66,57 +56,66 @@ def compare(gold: str, answer: str, *, evaluate: bool = True) -> Score:
     Raises:
         MissingExtraError: math-verify is not installed.
     """
-    wanted, stated = read_number(gold), read_number(answer)
-    if _name_different_unknowns(gold, answer):
+    wanted, stated = number_of(gold), number_of(answer)
+    if name_different_unknowns(gold, answer) or have_different_marks(gold, answer):
         return Score(0.0)
     if wanted is not None and stated is not None:
         return Score(float(same_number(stated, wanted)))
-    if not have_same_unit(*(_unit_of(text) for text in (gold, answer))):
+    (gold, one), (answer, other) = split_unit(gold), split_unit(answer)
+    if not have_same_units(one, other):
         return Score(0.0)
-    gold, answer = (_UNIT.sub("", text) for text in (gold, answer))
     is_bare = wanted is not None and not wanted.unit
     formula = str(wanted.value) if wanted is not None and is_bare else tidy_formula(gold)
     if not formula:
         return Score.missing("parse: the gold answer cannot be read")
-    return Score(float(_is_equal(formula, tidy_formula(answer), evaluate, 0)))
+    try:
+        return Score(float(_is_equal(formula, tidy_formula(answer), evaluate, 0)))
+    except NO_VALUE:
+        if _is_readable(formula):
+            return Score(0.0)
+        raise
 
 
-def _unit_of(text: str) -> str:
-    match = _UNIT.search(text)
-    return "" if match is None else match["words"] or match["name"]
-
-
-def _name_different_unknowns(gold: str, answer: str) -> bool:
-    """Whether both name their unknown, and not the same one: `x = -2` and `y = -2`."""
-    one, other = (_UNKNOWN.match(text.strip(" $\\(")) for text in (gold, answer))
-    return one is not None and other is not None and one[1] != other[1]
+def _is_readable(gold: str) -> bool:
+    """Whether the gold has a value by itself, so that what failed is the answer."""
+    try:
+        shape = shape_of(gold, 0)
+        return shape.kind != "formula" or is_readable(shape.parts[0])
+    except NO_VALUE:
+        return False
 
 
 def _is_equal(gold: str, answer: str, evaluate: bool, depth: int) -> bool:
     if gold.replace(" ", "") == answer.replace(" ", ""):
         return True
-    if _name_different_unknowns(gold, answer):
+    if name_different_unknowns(gold, answer):
         return False
-    wanted, stated = read_number(gold), read_number(answer)
+    wanted, stated = number_of(gold), number_of(answer)
     if wanted is not None and stated is not None:
         return same_number(stated, wanted)
     if wanted is not None and not evaluate:
         return False
     if is_word(gold) or is_word(answer):
-        return same_text(gold, answer)
+        return _is_same_word(gold, answer)
     one, other = _comparable(shape_of(gold, depth), shape_of(answer, depth))
-    if one.kind == "formula" and other.kind == "equation" and _is_asked_for(other.parts):
+    if one.kind == "formula" and other.kind == "equation" and is_asked_for(other.parts):
         other = Shape("formula", other.parts[1:])
     return one.kind == other.kind and _is_same_shape(one, other, evaluate, depth)
 
 
-def _is_asked_for(sides: Sequence[str]) -> bool:
-    """Whether the left side is what was asked for, and the right one its value: `p + q = a + b`.
-
-    They have no letter in common, and both have some: `2x = 10` says what 2x is, not x.
-    """
-    letters = [set(re.findall(r"[a-zA-Z]", _COMMANDS.sub(" ", side))) for side in sides]
-    return len(sides) == 2 and all(letters) and letters[0].isdisjoint(letters[1])
+def _is_same_word(gold: str, answer: str) -> bool:
+    """Of texts; a product of letters may be worked out: ab is a \\cdot b, n is 2n / 2."""
+    bare = [text.strip("()$. ") for text in (gold, answer)]
+    if all(len(each.rstrip("!'")) == 1 for each in bare):
+        one, other = bare
+        return one == other or (one.lower() == other.lower() and one.lower() in _OPTIONS)
+    if _MIXED.fullmatch(bare[0]) and _PRODUCT.fullmatch(bare[1]):
+        return is_same_formula(*bare)
+    if same_text(gold, answer):
+        return True
+    word, formula = bare if is_word(gold) else bare[::-1]
+    is_worked = _PRODUCT.fullmatch(word) and _WORKED.search(formula) and not is_word(formula)
+    return bool(is_worked) and is_same_formula(*bare)
 
 
 def _comparable(gold: Shape, answer: Shape) -> tuple[Shape, Shape]:
@@ -142,9 +141,9 @@ def _is_same_shape(one: Shape, other: Shape, evaluate: bool, depth: int) -> bool
     if one.kind == "literal":
         return squeezed(golds[0]) == squeezed(answers[0])
     if one.kind == "formula":
-        return _is_same_formula(golds[0], answers[0])
+        return is_same_formula(golds[0], answers[0])
     if one.kind == "equation":
-        return _is_same_equation(golds, answers)
+        return is_same_equation(golds, answers)
     if depth >= DEPTH:
         return False
     if one.kind == "matrix":
@@ -186,7 +185,7 @@ def _is_same_list(golds: Sequence[str], answers: Sequence[str], evaluate: bool, 
 def _is_same_matrix(
     golds: Sequence[str], answers: Sequence[str], evaluate: bool, depth: int
 ) -> bool:
-    wanted, stated = ([row[1:-2].split(",") for row in rows] for rows in (golds, answers))
+    wanted, stated = ([row.split("&") for row in rows] for rows in (golds, answers))
     if [len(row) for row in wanted] != [len(row) for row in stated]:
         return False
     return all(
@@ -194,118 +193,3 @@ def _is_same_matrix(
         for row, other in zip(wanted, stated, strict=True)
         for gold, cell in zip(row, other, strict=True)
     )
-
-
-# --- formulas
-
-
-def _is_same_equation(golds: Sequence[str], answers: Sequence[str]) -> bool:
-    """Two sides each: the same where one difference is a multiple of the other."""
-    if len(golds) != 2 or len(answers) != 2:
-        return False
-    parsed = [_parse_expression(side) for side in (*golds, *answers)]
-    sides = [side for side in parsed if side is not None]
-    if len(sides) < len(parsed):
-        return squeezed("=".join(golds)) == squeezed("=".join(answers))
-    one, other = sides[0] - sides[1], sides[2] - sides[3]
-    if one == 0 or other == 0:
-        return bool(one == other)
-    ratio = _sympy().simplify(one / other)
-    return bool(ratio.is_number and ratio != 0)
-
-
-def _is_same_formula(gold: str, answer: str) -> bool:
-    wanted, stated = _parse(gold), _parse(answer)
-    if not wanted or not stated:
-        return squeezed(gold) == squeezed(answer)
-    one, other = wanted[0], stated[0]
-    if isinstance(one, _sympy().Expr) and isinstance(other, _sympy().Expr):
-        return _is_same_expression(_exact(one), _exact(other))
-    return bool(
-        _math_verify().verify(wanted, stated, timeout_seconds=None, float_rounding=_ROUNDING)
-    )
-
-
-def _is_same_expression(one: Expression, other: Expression) -> bool:
-    if one.free_symbols != other.free_symbols:
-        return _is_zero(one - other)
-    if not one.free_symbols:
-        return _is_same_value(one, other)
-    names = sorted(one.free_symbols, key=str)
-    for shift, point in enumerate(_POINTS):
-        first = _sympy().Rational(point) + shift
-        at = {name: first + i for i, name in enumerate(names)}
-        try:
-            if not _is_same_value(one.subs(at), other.subs(at)):
-                return False
-        except (TypeError, ValueError, ZeroDivisionError):  # there it has no value
-            return _is_zero(one - other)
-    return True
-
-
-def _is_zero(difference: Expression) -> bool:
-    return bool(_sympy().simplify(difference) == 0)
-
-
-def _is_same_value(one: Expression, other: Expression) -> bool:
-    sympy = _sympy()
-    values = [sympy.N(each, _DIGITS, maxn=_MOST_DIGITS) for each in (one, other)]
-    if any(not value.is_number or value.has(sympy.nan, sympy.zoo, sympy.oo) for value in values):
-        return bool(one == other)
-    size = max(abs(value) for value in values)
-    tolerance = size * sympy.Float(10) ** (_LOST - _DIGITS)
-    return bool(size == 0 or abs(values[0] - values[1]) < tolerance)
-
-
-def _exact(expression: Expression) -> Expression:
-    """Decimals as they are written, what is left undone done, and i the imaginary unit."""
-    sympy = _sympy()
-    floats = {number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)}
-    worked_out = expression.xreplace(floats).doit()
-    return worked_out.subs({name: sympy.I for name in worked_out.free_symbols if name.name == "i"})
-
-
-def _parse_expression(side: str) -> Expression | None:
-    parsed = _parse(side)
-    return parsed[0] if parsed and isinstance(parsed[0], _sympy().Expr) else None
-
-
-def _parse(text: str) -> list[Expression]:
-    """What math-verify reads: an object of sympy and the text; empty where it reads nothing."""
-    if _nesting(text) > _DEEPEST:
-        return []
-    written = text.replace(ROW, "\\\\")
-    return list(_math_verify().parse(f"\\boxed{{{written}}}", _reader(), parsing_timeout=None))
-
-
-@cache
-def _reader() -> list[object]:
-    """How math-verify reads: units stay, for it takes letters at the end of a formula for some."""
-    normalization = import_module("latex2sympy2_extended.math_normalization")
-    config = normalization.NormalizationConfig(units=False, malformed_operators=True, nits=True)
-    return [
-        import_module("math_verify").LatexExtractionConfig(normalization_config=config),
-        import_module("math_verify").ExprExtractionConfig(),
-    ]
-
-
-def _nesting(text: str) -> int:
-    depth = deepest = 0
-    for character in text:
-        depth += (character in OPEN) - (character in CLOSE)
-        deepest = max(deepest, depth)
-    return deepest
-
-
-def _sympy() -> ModuleType:
-    return import_module("sympy")
-
-
-@cache
-def _math_verify() -> ModuleType:
-    try:
-        math_verify = import_module("math_verify")
-    except ImportError as error:
-        raise missing_extra("math-verify", extra="math", needed_for="verifier: math") from error
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it logs every text it cannot read
-    return math_verify

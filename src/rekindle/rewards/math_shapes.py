@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from rekindle.rewards.latex_text import ROW
+from rekindle.rewards.math_names import is_name
 from rekindle.rewards.numbers import read_number
 
 DEPTH = 8  # containers within containers
@@ -29,34 +31,45 @@ _SIGNS = {
     **dict.fromkeys(("\\lt", "<"), "<"),
     **dict.fromkeys(("\\gt", ">"), ">"),
 }
-# What stands on the other side of `=` as the name of a value: x, x_1, f(x), \theta, (x, y)
-_NAME = re.compile(
-    r"\\?[A-Za-z]+'{0,2}(?:_\{?[\w,]{1,6}\}?)?(?:\([A-Za-z0-9, ]{1,12}\))?"
-    r"|\([A-Za-z](?:\s?,\s?[A-Za-z])+\)"
-)
 _UNKNOWN = re.compile(r"\\?[a-zA-Z]+")
 _MEMBER = re.compile(r"\\?[a-zA-Z]{1,9}\s?\\in(?![a-z])\s?")
 _COMMANDS = re.compile(r"\\(?:begin|end)\{[a-zA-Z]*\}|\\[a-zA-Z]+")
+_SCALAR = r"(?P<scalar>(?:[-+\d\s./{}()*]|\\frac|\\sqrt|\\cdot|\\times){0,40})"
 _MATRIX = re.compile(
-    r"\\begin\{([pbB]?)(?:small)?(?:matrix|array)\}(?:\{[lcr|]+\})?(.*)"
-    r"\\end\{\1(?:small)?(?:matrix|array)\}"
+    _SCALAR + r"\\begin\{(?P<kind>[pbB]?)(?:small)?(?:matrix|array)\}(?:\{[lcr|]+\})?"
+    r"(?P<rows>.*)\\end\{(?P=kind)(?:small)?(?:matrix|array)\}"
 )
 _LETTERS = re.compile(r"[^\W\d_](?:[^\W\d_]|[\s'.-])*")
 _UNKNOWNS = re.compile(r"[xyzwei]{2,4}")  # a product of unknowns, not a word
-_LITERAL = re.compile(r"\d\s?:\s?\d|\d_\{?\d")  # clock times, ratios, bases
+_DIFFERENCE = re.compile(r"[A-Za-z]{1,2}(?:\s?-\s?[A-Za-z]{1,2})+")  # R - r, ad - bc
+_LITERAL = re.compile(r"[\d}]\s?:\s?\d|\d_\{?\d")  # clock times, ratios, bases
 _SEPARATOR = re.compile(
     r"\s(?:or|and)\s|\\(?:text|mathrm)\{\s*,?\s*(?:or|and)\s*\}|\\(?:lor|vee|land|wedge)(?![a-z])"
     r"|[,;]"
 )
+_AND = re.compile(r"\sand\s|\band\b|\\(?:land|wedge)(?![a-z])")
+_OR = re.compile(r"\bor\b|\\(?:lor|vee)(?![a-z])|[,;]")
+_LOGIC = re.compile(r"\\(?:lor|vee|land|wedge)(?![a-z])")
+_SIGN = re.compile(r"\\(?:pm|mp)(?![a-z])")
+_HELD = "\x03"
+_OUTWARD = re.compile(r"([\[\](])([^\[\](){},;]{1,60})[,;]([^\[\](){},;]{1,60})([\[\])])")  # ]1, 2[
+_WITHOUT = re.compile(
+    r"\\mathbb\{R\}\s?(?:\\setminus|\\backslash|∖|\\|-)\s?\\?\{([^{}]{1,60}?)\\?\}"
+)
+_DESCRIBED = re.compile(
+    r"\\\{\s?([a-zA-Z])\s?(?:\\in\s?\\mathbb\{R\}\s?)?(?:\||\\mid(?![a-z])|:)(.{1,80})\\\}"
+)
 _COMMA, _EQUALS, _CUP = re.compile(r"[,;]"), re.compile("="), re.compile(r"\\cup(?![a-z])")
-_IGNORED = re.compile(r"[\s{}]|\\(?:text|mathrm)")
+_CASED = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
+_SINGLE = re.compile(r"\{\s?(\w*)\s?\}")  # 2^{3} is 2^3, 2^{n + 1} not 2^n + 1
+_IGNORED = re.compile(r"\s|\\(?:text|mathrm)")
 
 
 class Shape(NamedTuple):
     """What kind of thing an answer is, and what it is made of.
 
     An interval's parts are its opening bracket, its two ends and its closing bracket; a matrix's
-    are its rows, each a tuple of one part more than it has cells: `(1,2,)`.
+    are its rows, whose cells `&` separates.
     """
 
     kind: Kind
@@ -68,14 +81,17 @@ def shape_of(text: str, depth: int) -> Shape:
     text = _without_name(text)
     matrix = _MATRIX.fullmatch(text)
     if matrix is not None:
-        rows = matrix[2].strip().strip(ROW).split(ROW)
-        return Shape("matrix", tuple(f"({','.join(row.split('&'))},)" for row in rows))
-    if _LITERAL.search(text):
-        return Shape("literal", (text,))
+        return _of_matrix(matrix)
+    special = _without_points(text) or _outward(text) or _described(text)
+    if special is not None:
+        return special
     parts = _split(text, _SEPARATOR)
+    if _LITERAL.search(text):
+        is_list = len(parts) > 1 and all(_LITERAL.search(part) for part in parts)
+        return Shape("list", tuple(parts)) if is_list else Shape("literal", (text,))
     if len(parts) > 1:
-        return _of_parts(parts)
-    if text.count("\\pm") == 1 and depth < DEPTH:
+        return _of_parts(parts, text)
+    if len(_signed(text)) > 1 and depth < DEPTH and not text.startswith("\\{"):
         return Shape("list", _signed(text))
     union = _split(text, _CUP)
     if len(union) > 1:
@@ -83,11 +99,25 @@ def shape_of(text: str, depth: int) -> Shape:
     return _as_interval(text) or _in_brackets(text, depth) or _of_sides(text)
 
 
+def _of_matrix(matrix: re.Match[str]) -> Shape:
+    """Its rows, each cell times what stands in front of it."""
+    rows = matrix["rows"].strip().strip(ROW).split(ROW)
+    scalar = re.sub(r"(?:\\cdot|\\times|\*)\s*$", "", matrix["scalar"].strip()).strip()
+    if scalar:
+        factor = f"{scalar}1" if scalar in "+-" else scalar
+        rows = [
+            "&".join(f"({factor}) \\cdot ({cell.strip()})" for cell in row.split("&"))
+            for row in rows
+        ]
+    return Shape("matrix", tuple(rows))
+
+
 def _in_brackets(text: str, depth: int) -> Shape | None:
     """What a pair of brackets around all of a text makes of it; None without such a pair."""
     if text.startswith("\\{") and text.endswith("\\}"):
         described = "|" in text or "\\mid" in text or ":" in text  # {x | x > 2}
-        return None if described else Shape("set", tuple(_split(text[2:-2], _COMMA)))
+        members = (both for part in _split(text[2:-2], _COMMA) for both in _signed(part))
+        return None if described else Shape("set", tuple(members))
     if text.startswith("\\langle") and text.endswith("\\rangle"):
         return Shape("tuple", tuple(_split(text[7:-7], _COMMA)))
     if not _encloses(text):
@@ -109,21 +139,40 @@ def _of_sides(text: str) -> Shape:
     return Shape("formula", (text,))
 
 
-def _of_parts(parts: Sequence[str]) -> Shape:
-    """A list; with one interval a part, a union (`x < 2 or x > 3`)."""
-    if all(_as_interval(part) is not None for part in parts):
+def _of_parts(parts: Sequence[str], text: str) -> Shape:
+    """A list; with one interval a part, a union (`x < 2 or x > 3`) or what all have in common."""
+    intervals = [_as_interval(part) for part in parts]
+    known = [interval for interval in intervals if interval is not None]
+    if len(known) == len(parts):
+        if len({_unknown_of(part) for part in parts}) > 1:
+            return Shape("list", tuple(parts))  # x > 2, y < 5
+        if _AND.search(text) and not _OR.search(text):
+            return _intersection(known, text)
         return Shape("union", tuple(_interval_text(part) for part in parts))
     names = [part.split("=")[0].strip() for part in parts if part.count("=") == 1]
+    if _LOGIC.search(text) and not names:
+        return Shape("formula", (text,))
     if len(names) == len(parts) and len(set(names)) > 1:
         return Shape("list", tuple(parts))  # x = 2, y = 3: the names say which
     return Shape("list", tuple(both for part in parts for both in _signed(_without_name(part))))
 
 
+def _intersection(intervals: Sequence[Shape], text: str) -> Shape:
+    """`x > 2 and x < 5` is (2, 5); what is no two half-lines that face each other stays a text."""
+    falling = [each.parts for each in intervals if each.parts[1] == "-\\infty"]
+    rising = [each.parts for each in intervals if each.parts[2] == "\\infty"]
+    if len(intervals) == 2 and len(falling) == len(rising) == 1:
+        return Shape("interval", (*rising[0][:2], *falling[0][2:]))
+    return Shape("literal", (text,))
+
+
 def _signed(text: str) -> tuple[str, ...]:
-    """`\\pm 1` is two values."""
-    if text.count("\\pm") != 1:
-        return (text,)
-    return text.replace("\\pm", "+"), text.replace("\\pm", "-")
+    """`\\pm 1` is two values; so is `\\mp 1`, where it stands alone."""
+    signs = _SIGN.findall(text)
+    if not signs or (len(signs) > 1 and "\\mp" not in signs):
+        return (text,)  # of two \\pm each has a sign of its own
+    opposite = text.replace("\\pm", _HELD).replace("\\mp", "\\pm").replace(_HELD, "\\mp")
+    return tuple(each.replace("\\pm", "+").replace("\\mp", "-") for each in (text, opposite))
 
 
 # --- intervals
@@ -145,6 +194,11 @@ def _as_interval(text: str) -> Shape | None:
     return None
 
 
+def _unknown_of(text: str) -> str:
+    sides = (side.strip() for side in _RELATIONS.split(_without_name(text)))
+    return next((side for side in sides if _is_unknown(side)), "")
+
+
 def _is_unknown(side: str) -> bool:
     return _UNKNOWN.fullmatch(side) is not None and side not in ("\\pi", "e")
 
@@ -163,6 +217,40 @@ def _between(left: str, signs: Sequence[str], right: str) -> Shape | None:
         left, right, signs = right, left, signs[::-1]
     opening = "[" if signs[0].endswith("=") else "("
     return Shape("interval", (opening, left, right, "]" if signs[1].endswith("=") else ")"))
+
+
+def _outward(text: str) -> Shape | None:
+    """`]1, 2[`: a bracket that faces outward leaves its end out."""
+    match = _OUTWARD.fullmatch(text)
+    if match is None or (match[1] != "]" and match[4] != "["):
+        return None
+    opening = "(" if match[1] == "]" else match[1]
+    closing = ")" if match[4] == "[" else match[4]
+    return Shape("interval", (opening, match[2].strip(), match[3].strip(), closing))
+
+
+def _without_points(text: str) -> Shape | None:
+    """All real numbers but some, as intervals."""
+    match = _WITHOUT.fullmatch(text)
+    if match is None:
+        return None
+    points = [both for part in _split(match[1], _COMMA) for both in _signed(part)]
+    values = {point: read_number(point) for point in points}
+    known = [(number.value, point) for point, number in values.items() if number is not None]
+    if len(points) > 1 and len(known) < len(points):
+        return None
+    ends = ["-\\infty", *(point for _, point in sorted(known)), "\\infty"]
+    if not known:
+        ends[1:1] = points
+    return Shape("union", tuple(f"({low},{high})" for low, high in pairwise(ends)))
+
+
+def _described(text: str) -> Shape | None:
+    """`{x | x > 2}`, by its condition on x alone."""
+    match = _DESCRIBED.fullmatch(text)
+    if match is None or match[1] not in re.findall(r"[a-zA-Z]+", match[2]):
+        return None
+    return shape_of(match[2].strip(), DEPTH) if _as_interval(match[2]) is not None else None
 
 
 def _interval_text(part: str) -> str:
@@ -217,9 +305,9 @@ def _without_name(text: str) -> str:
     sides = _split(text, _EQUALS)
     if len(sides) == 2 and not _RELATIONS.search(text):
         left, right = sides
-        if _NAME.fullmatch(left) and right and not _has_unknowns(right, left):
+        if is_name(left) and right and not _has_unknowns(right, left):
             return right
-        if _NAME.fullmatch(right) and left and read_number(left) is not None:
+        if is_name(right) and left and read_number(left) is not None:
             return left
     return text
 
@@ -235,9 +323,12 @@ def _has_unknowns(formula: str, name: str) -> bool:
 def is_word(text: str) -> bool:
     """Whether a text is made of words or letters only, as names, options and `DNE` are."""
     bare = text.strip("() ")
-    return _LETTERS.fullmatch(bare) is not None and _UNKNOWNS.fullmatch(bare) is None
+    if _UNKNOWNS.fullmatch(bare) is not None or _DIFFERENCE.fullmatch(bare) is not None:
+        return False
+    return _LETTERS.fullmatch(bare) is not None
 
 
 def squeezed(text: str) -> str:
-    """The text without blanks, braces and case, to compare what no parser reads."""
-    return _IGNORED.sub("", text).lower()
+    """What no parser reads, to compare it: without blanks, needless braces and case of words."""
+    cased = _CASED.sub(lambda match: match[0].lower(), text)
+    return _SINGLE.sub(r"\1", _IGNORED.sub("", cased))
