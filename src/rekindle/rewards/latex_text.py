@@ -281,13 +281,16 @@ _UNION = re.compile(r"(?<=[)\]])\s?(?:U|union)\s?(?=[(\[])")
 _OPERATOR = re.compile(
     r"\\operatorname\*?\s?\{\s?((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|ln|log|exp|gcd|max|min)\s?\}"
 )
+_DOUBLED = re.compile(r"\\\\(?=[a-zA-Z()\[\]{}])")  # escaped once too often
 _BINOMIAL = re.compile(r"\\[dt]?binom\s?(\d)\s?(\d)")
 
 
 def tidy_formula(text: str) -> str:
     """The formula in one spelling, in LaTeX; rows end in `ROW`."""
     text = _without_html(text).strip().rstrip(".").strip()
-    if "\\begin" in text and _ENVIRONMENT.search(text):
+    if "\\begin" not in text:
+        text = _DOUBLED.sub(r"\\", text)
+    elif _ENVIRONMENT.search(text):
         text = _ENVIRONMENT.sub(" ", text).replace("&", " ")
     if not text.isascii():
         text = _GREEK.sub(lambda letter: f"\\{_GREEK_COMMANDS[letter[0]]} ", text)
