@@ -19,7 +19,7 @@ from pathlib import Path
 
 from _machine import describe
 from rekindle.records import Score
-from rekindle.rewards.verify import Settings, math
+from rekindle.rewards.verifiers.verify import Settings, math
 from rekindle.rewards.workers import VerifierPool
 
 HANGS = "an answer that hangs"

@@ -34,7 +34,7 @@ from _machine import describe
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "verifiers.json"
-PACKAGED = ROOT / "src" / "rekindle" / "rewards" / "battery"
+PACKAGED = ROOT / "src" / "rekindle" / "rewards" / "probing" / "battery"
 FILES = (
     *(PACKAGED / f"{name}.jsonl" for name in ("comparing", "reading")),
     ROOT / "tests" / "rewards" / "battery" / "handed.jsonl",
@@ -67,7 +67,7 @@ def read_sets() -> dict[str, list[Row]]:
     """The rows of each set, golds as answers."""
     from rewardlint import load
 
-    from rekindle.rewards.verify import gold_answer
+    from rekindle.rewards.verifiers.verify import gold_answer
 
     sets: dict[str, list[Row]] = {"handed": [], "battery": [], "rewardlint": []}
     for path in FILES:
@@ -88,7 +88,7 @@ def ours(verifier: str) -> Accepts:
     """`exact`, `numeric` or `math`, in workers as in a run."""
 
     def accepts(rows: list[Row]) -> list[bool]:
-        from rekindle.rewards.verify import Settings
+        from rekindle.rewards.verifiers.verify import Settings
         from rekindle.rewards.workers import VerifierPool
 
         pool = VerifierPool(verifier, timeout=30.0)
@@ -171,7 +171,7 @@ async def _all_scored(scorer: Callable[..., object], rows: list[Row]) -> list[bo
     from inspect_ai.scorer import Target
     from inspect_ai.solver import TaskState
 
-    from rekindle.rewards.verify import UNREADABLE
+    from rekindle.rewards.verifiers.verify import UNREADABLE
 
     accepted = []
     for number, row in enumerate(rows):

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from rekindle.rewards import verify
-from rekindle.rewards.verify import VERIFIERS, Settings
+from rekindle.rewards.probing import battery
+from rekindle.rewards.verifiers.verify import VERIFIERS, Settings
 from rekindle.rewards.workers import VerifierPool
 
-PACKAGED = Path(verify.__file__).parent / "battery"
+PACKAGED = Path(battery.__file__).parent / "battery"
 OURS = sorted(PACKAGED.glob("*.jsonl"))
 FILES = [*OURS, *sorted((Path(__file__).parent / "battery").glob("*.jsonl"))]
 

@@ -162,7 +162,7 @@ def test_every_answer_equals_itself(pool):
 
 
 def test_an_unevaluated_form_may_be_refused(pool):
-    from rekindle.rewards.verify import AS_READ
+    from rekindle.rewards.verifiers.verify import AS_READ
 
     strict = AS_READ._replace(evaluate=False)
     asked = [("10", r"\boxed{\binom{5}{2}}"), ("10", r"\boxed{10}"), ("x+1", r"\boxed{1+x}")]

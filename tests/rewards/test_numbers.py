@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rekindle.rewards.number_words import Number, same_number
-from rekindle.rewards.numbers import read_number
+from rekindle.rewards.verifiers.number_words import Number, same_number
+from rekindle.rewards.verifiers.numbers import read_number
 
 READ = {
     "5": ["5", "+5", "5.", "5.0", "05", "$5", "5 $", "€5", "US$5", "**5**", "`5`", "(5)", "\\$5"],

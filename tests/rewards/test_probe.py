@@ -6,11 +6,17 @@ from pathlib import Path
 import pytest
 
 from rekindle.errors import ConfigError
-from rekindle.rewards.battery import BATTERIES, read_battery, spread
-from rekindle.rewards.degenerate import ANSWERS, FORMS, degenerate_rows, in_opened_thought, pairs
-from rekindle.rewards.probe import GIVE_UP, probe, probe_rows
-from rekindle.rewards.probe_report import Plain, report, shortened
-from rekindle.rewards.reward_process import TIMEOUT, Outcome
+from rekindle.rewards.probing.battery import BATTERIES, read_battery, spread
+from rekindle.rewards.probing.degenerate import (
+    ANSWERS,
+    FORMS,
+    degenerate_rows,
+    in_opened_thought,
+    pairs,
+)
+from rekindle.rewards.probing.probe import GIVE_UP, probe, probe_rows
+from rekindle.rewards.probing.probe_report import Plain, report, shortened
+from rekindle.rewards.probing.reward_process import TIMEOUT, Outcome
 
 REWARDS = Path(__file__).with_name("users_rewards.py")
 

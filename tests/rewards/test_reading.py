@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rekindle.rewards.numbers import read_number
-from rekindle.rewards.reading import boxed, read_answer
-from rekindle.rewards.verify import Settings, exact, numeric
+from rekindle.rewards.verifiers.numbers import read_number
+from rekindle.rewards.verifiers.reading import boxed, read_answer
+from rekindle.rewards.verifiers.verify import Settings, exact, numeric
 
 
 def is_number(text):

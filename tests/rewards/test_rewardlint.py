@@ -3,7 +3,7 @@
 import pytest
 from rewardlint import load
 
-from rekindle.rewards.verify import exact, numeric
+from rekindle.rewards.verifiers.verify import exact, numeric
 from rekindle.rewards.workers import VerifierPool
 
 CASES = list(load())

@@ -7,7 +7,7 @@ import users_rewards as users
 
 from rekindle.errors import ConfigError
 from rekindle.records import Problem
-from rekindle.rewards.signatures import (
+from rekindle.rewards.probing.signatures import (
     NOT_NAMED,
     Asked,
     Names,

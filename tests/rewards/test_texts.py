@@ -2,7 +2,7 @@
 
 import pytest
 
-from rekindle.rewards.texts import normal_text, same_text, without_tail
+from rekindle.rewards.verifiers.texts import normal_text, same_text, without_tail
 
 
 @pytest.mark.parametrize(

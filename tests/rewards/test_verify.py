@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rekindle.rewards.verify import as_number, canonical, exact, numeric
+from rekindle.rewards.verifiers.verify import as_number, canonical, exact, numeric
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def explain_answer(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Say which rule finds the answer of a text, where, what it is, and its score."""
-    from rekindle.rewards.verify import AS_READ, CHECKS, stated_answer
+    from rekindle.rewards.verifiers.verify import AS_READ, CHECKS, stated_answer
     from rekindle.rewards.workers import VerifierPool, check_pooled
 
     if verifier not in CHECKS:

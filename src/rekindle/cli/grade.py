@@ -11,7 +11,7 @@ import typer
 from rekindle.cli.options import Overwrite, ThoughtOpen
 from rekindle.cli.rows import SourceRow, read_rows, rows_file, write_columns
 from rekindle.errors import ConfigError
-from rekindle.rewards.verify import AS_READ, VERSION
+from rekindle.rewards.verifiers.verify import AS_READ, VERSION
 
 
 def grade(

@@ -16,7 +16,7 @@ from rekindle.cli.options import ThoughtOpen
 from rekindle.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rekindle.rewards.probe_report import AnswersCount, ProbeReport
+    from rekindle.rewards.probing.probe_report import AnswersCount, ProbeReport
 
 _SHOWN = 110  # characters of an example in the table
 
@@ -49,9 +49,9 @@ def probe(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show what a reward accepts and loses, on answers whose worth is known."""
-    from rekindle.rewards.degenerate import ANSWERS
-    from rekindle.rewards.probe import probe as run
-    from rekindle.rewards.signatures import Names
+    from rekindle.rewards.probing.degenerate import ANSWERS
+    from rekindle.rewards.probing.probe import probe as run
+    from rekindle.rewards.probing.signatures import Names
 
     if answers not in (None, "all", *ANSWERS):
         raise ConfigError("--answers is unknown", got=answers, wanted="numeric, math, exact or all")

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 
-from rekindle.rewards.verify_v1 import LONGEST, as_number, boxed, tidy
+from rekindle.rewards.verifiers.verify_v1 import LONGEST, as_number, boxed, tidy
 
 _UNIT = re.compile(r"(?P<number>\S(?:.*\S)?) (?P<unit>[a-z]{2,})")
 _NO_UNITS = re.compile(  # they change the value, or are no unit

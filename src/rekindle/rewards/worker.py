@@ -22,7 +22,7 @@ from typing import cast
 
 from rekindle.records import Score
 from rekindle.rewards.python_reward import is_place, load_reward
-from rekindle.rewards.verify import AS_READ, UNREADABLE, VERIFIERS, Settings, math
+from rekindle.rewards.verifiers.verify import AS_READ, UNREADABLE, VERIFIERS, Settings, math
 
 Verify = Callable[[str, str, Settings], Score]
 

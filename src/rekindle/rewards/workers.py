@@ -34,7 +34,7 @@ from typing import IO
 
 from rekindle.errors import ConfigError, missing_extra
 from rekindle.records import Score
-from rekindle.rewards.verify import AS_READ, Settings
+from rekindle.rewards.verifiers.verify import AS_READ, Settings
 
 POOLED = ("math",)  # verifiers that are never run in this process
 _STARTING = 60.0  # seconds for the template's imports; later requests take milliseconds

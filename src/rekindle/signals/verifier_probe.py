@@ -1,4 +1,4 @@
-"""What a run's verifier makes of answers whose worth is known: a fixed part of `rewards.probe`.
+"""What a run's verifier makes of answers whose worth is known: a part of `rewards.probing.probe`.
 
     probe/false_accepts   share of the wrong answers that it accepts
     probe/lost            share of the right answers that it does not
@@ -17,12 +17,12 @@ from typing import NamedTuple
 from rekindle.errors import RewardFunctionError
 from rekindle.evals.intervals import wilson
 from rekindle.records import Problem, Response
-from rekindle.rewards.battery import BatteryRow, spread
-from rekindle.rewards.degenerate import ANSWERS
-from rekindle.rewards.probe import Ask, probe_rows, tell_apart
-from rekindle.rewards.probe_report import LOST, report
-from rekindle.rewards.reward_process import Outcome
-from rekindle.rewards.verify import CHECKS
+from rekindle.rewards.probing.battery import BatteryRow, spread
+from rekindle.rewards.probing.degenerate import ANSWERS
+from rekindle.rewards.probing.probe import Ask, probe_rows, tell_apart
+from rekindle.rewards.probing.probe_report import LOST, report
+from rekindle.rewards.probing.reward_process import Outcome
+from rekindle.rewards.verifiers.verify import CHECKS
 from rekindle.signals.findings import ORDER, Finding, Measurement, Sentences
 from rekindle.tasks.own import Rewarded
 from rekindle.tasks.rows import Listed

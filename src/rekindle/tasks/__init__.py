@@ -9,7 +9,7 @@ from typing import Literal
 
 from rekindle.errors import ConfigError, did_you_mean
 from rekindle.rewards.python_reward import is_place, load_reward
-from rekindle.rewards.verify import AS_READ, VERSION
+from rekindle.rewards.verifiers.verify import AS_READ, VERSION
 from rekindle.rewards.workers import POOLED
 from rekindle.tasks import addition, chain, countdown
 from rekindle.tasks.checks import tell_golds

@@ -12,7 +12,7 @@ from typing import Literal, cast
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.records import Problem, Response, Score, Split
 from rekindle.rewards.code import Answer, Case, Limits, grade_programs, require_sandbox
-from rekindle.rewards.verify import AS_READ, VERIFIERS, Settings, canonical
+from rekindle.rewards.verifiers.verify import AS_READ, VERIFIERS, Settings, canonical
 from rekindle.rewards.workers import POOLED, check_pooled, shared_pool
 from rekindle.tasks.task import pick_levels, stable_hash
 

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from rekindle.rewards.latex_text import ROW
-from rekindle.rewards.math_names import is_name
-from rekindle.rewards.numbers import read_number
+from rekindle.rewards.verifiers.latex_text import ROW
+from rekindle.rewards.verifiers.math_names import is_name
+from rekindle.rewards.verifiers.numbers import read_number
 
 DEPTH = 8  # containers within containers
 OPEN, CLOSE = "([{", ")]}"

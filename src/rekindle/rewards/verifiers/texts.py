@@ -15,8 +15,8 @@ import re
 import unicodedata
 from fractions import Fraction
 
-from rekindle.rewards.latex_text import plain_text
-from rekindle.rewards.options import label_of, same_letters, single_letter, stated_letter
+from rekindle.rewards.verifiers.latex_text import plain_text
+from rekindle.rewards.verifiers.options import label_of, same_letters, single_letter, stated_letter
 
 _QUOTES = "\"'`“”‘’«»*_$ \t"
 _FULL_STOPS = ".。!"

@@ -6,7 +6,7 @@ Its equality is not ours in these places, which are decided here before or after
                  a list without order but with repetitions; none is another; elements are compared
     texts        words and runs of letters are texts: `live` is not `evil`, TA not AT
     numbers      exact: 0.3333 is not 1/3, 3.14159 not pi; 1e3 is 1000; units, magnitudes, per cent
-                 and currency as `rewards.numbers` reads them
+                 and currency as `rewards.verifiers.numbers` reads them
     equations    2x = 10 is not 5; y = 2x + 1 equals 2x - y + 1 = 0; `x = 5` is 5
     literal      clock times, ratios, bases (`1011_2`): the same or not
 
@@ -20,14 +20,14 @@ import re
 from collections.abc import Sequence
 
 from rekindle.records import Score
-from rekindle.rewards.latex_text import tidy_formula
-from rekindle.rewards.math_formulas import (
+from rekindle.rewards.verifiers.latex_text import tidy_formula
+from rekindle.rewards.verifiers.math_formulas import (
     NO_VALUE,
     is_readable,
     is_same_equation,
     is_same_formula,
 )
-from rekindle.rewards.math_names import (
+from rekindle.rewards.verifiers.math_names import (
     have_different_marks,
     have_same_units,
     is_asked_for,
@@ -35,9 +35,17 @@ from rekindle.rewards.math_names import (
     number_of,
     split_unit,
 )
-from rekindle.rewards.math_shapes import CLOSE, DEPTH, OPEN, Shape, is_word, shape_of, squeezed
-from rekindle.rewards.number_words import same_number
-from rekindle.rewards.texts import same_text
+from rekindle.rewards.verifiers.math_shapes import (
+    CLOSE,
+    DEPTH,
+    OPEN,
+    Shape,
+    is_word,
+    shape_of,
+    squeezed,
+)
+from rekindle.rewards.verifiers.number_words import same_number
+from rekindle.rewards.verifiers.texts import same_text
 
 _PRODUCT = re.compile(r"[a-zA-Z]{1,3}")
 _WORKED = re.compile(r"[\\^*/+\d]")

@@ -1,6 +1,6 @@
-"""The other end of `rewards.reward_process`: a process that loads a user's reward and calls it.
+"""The other end of `reward_process`: a process that loads a user's reward and calls it.
 
-    python -m rekindle.rewards.reward_child PLACE NAMES        (standard input: a socket)
+    python -m rekindle.rewards.probing.reward_child PLACE NAMES        (standard input: a socket)
 
 It says first in which ways the reward may be called, or why it cannot be; then it scores one text
 at a time. Both are JSON objects, one a line. What the reward prints goes nowhere. It has no other
@@ -19,8 +19,8 @@ from inspect import isawaitable
 from typing import NamedTuple
 
 from rekindle.errors import ConfigError, RekindleError, RewardFunctionError
+from rekindle.rewards.probing.signatures import Asked, Call, Names, calls_of
 from rekindle.rewards.python_reward import Explained, load_callable
-from rekindle.rewards.signatures import Asked, Call, Names, calls_of
 from rekindle.rewards.worker import die_with_parent
 
 

@@ -2,8 +2,8 @@
 
     plain       answers that are plainly right and plainly wrong say which score means "accepted":
                 above the middle of the two means; a reward that gives both the same is blind
-    battery     `rewards.battery`: answers as models write them
-    degenerate  `rewards.degenerate`: what a policy finds when a reward pays for it
+    battery     `rewards.probing.battery`: answers as models write them
+    degenerate  `rewards.probing.degenerate`: what a policy finds when a reward pays for it
 
 A false accept is a wrong answer with a score above the middle. A right one that is not above it is
 lost, also where the reward raised, took too long or gave no score. Texts that equal the gold only
@@ -19,18 +19,18 @@ from statistics import median
 from typing import NamedTuple
 
 from rekindle.errors import ConfigError
-from rekindle.rewards.battery import BATTERIES, BatteryRow, read_battery, spread
-from rekindle.rewards.degenerate import (
+from rekindle.rewards.probing.battery import BATTERIES, BatteryRow, read_battery, spread
+from rekindle.rewards.probing.degenerate import (
     ANSWERS,
     FORMS,
     degenerate_rows,
     in_opened_thought,
     pairs,
 )
-from rekindle.rewards.probe_report import Plain, ProbeReport, report
-from rekindle.rewards.reward_process import ENDED, TIMEOUT, Outcome, RewardProcess
-from rekindle.rewards.signatures import NOT_NAMED, Asked, Names
-from rekindle.rewards.verify import AS_READ, CHECKS, VERSION
+from rekindle.rewards.probing.probe_report import Plain, ProbeReport, report
+from rekindle.rewards.probing.reward_process import ENDED, TIMEOUT, Outcome, RewardProcess
+from rekindle.rewards.probing.signatures import NOT_NAMED, Asked, Names
+from rekindle.rewards.verifiers.verify import AS_READ, CHECKS, VERSION
 from rekindle.rewards.workers import VerifierPool, check_pooled
 
 GIVE_UP = 10  # rows that took too long, after which no more are asked

@@ -18,7 +18,7 @@ from multiprocessing import connection
 from typing import IO, NamedTuple
 
 from rekindle.errors import ConfigError
-from rekindle.rewards.signatures import Asked, Names
+from rekindle.rewards.probing.signatures import Asked, Names
 
 _STARTING = 120.0  # seconds for the module's imports
 _FIRST = 4  # times the limit of a call, for the first of all, which may load a model
@@ -48,7 +48,7 @@ class RewardProcess:
     """
 
     def __init__(self, place: str, names: Names, *, timeout: float) -> None:
-        self._command = [sys.executable, "-m", "rekindle.rewards.reward_child", place]
+        self._command = [sys.executable, "-m", "rekindle.rewards.probing.reward_child", place]
         self._command.append(json.dumps(names))
         self._place, self._timeout = place, timeout
         self._first = _FIRST * timeout  # seconds more for the first call of a process

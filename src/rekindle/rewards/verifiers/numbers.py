@@ -19,11 +19,11 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from rekindle.rewards.latex_text import plain_text
-from rekindle.rewards.number_forms import MOST_DIGITS, Stated, stated_numbers
-from rekindle.rewards.number_words import Number, read_words, same_number
-from rekindle.rewards.remarks import contradicts, spoils, without_remarks
-from rekindle.rewards.unknowns import is_arithmetic, is_name
+from rekindle.rewards.verifiers.latex_text import plain_text
+from rekindle.rewards.verifiers.number_forms import MOST_DIGITS, Stated, stated_numbers
+from rekindle.rewards.verifiers.number_words import Number, read_words, same_number
+from rekindle.rewards.verifiers.remarks import contradicts, spoils, without_remarks
+from rekindle.rewards.verifiers.unknowns import is_arithmetic, is_name
 
 LONGEST = 2_000  # characters of an answer that are looked at; longer ones have no number in them
 _MOST_NUMBERS = 20  # in a clause, and sides of an equation

@@ -9,7 +9,7 @@
 
 Any of them may be async. Parameters do not say everything: whether completions are messages, or
 whether a gold stands between dollars. So there are several `Call`s, likely ones first, and a caller
-tries which of them tells right from wrong (`rewards.probe`).
+tries which of them tells right from wrong (`rewards.probing.probe`).
 """
 
 from __future__ import annotations

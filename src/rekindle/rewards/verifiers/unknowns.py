@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from rekindle.rewards.vocabulary import vocabulary
+from rekindle.rewards.verifiers.vocabulary import vocabulary
 
 _SYMBOL = re.compile(
     r"(?:m?[∠△]\s?|m?\\(?:angle|triangle|measuredangle|overline|overrightarrow|vec|bar|hat"

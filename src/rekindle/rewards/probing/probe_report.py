@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rekindle.rewards.battery import BatteryRow
-from rekindle.rewards.reward_process import TIMEOUT, Outcome
-from rekindle.rewards.verify import AS_READ, stated_answer
+from rekindle.rewards.probing.battery import BatteryRow
+from rekindle.rewards.probing.reward_process import TIMEOUT, Outcome
+from rekindle.rewards.verifiers.verify import AS_READ, stated_answer
 
 LOST = 0.05  # share of the right answers; more is a fault
 _AROUND = 60  # characters shown on each side of an answer

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from rekindle.rewards.sentences import clause_end, is_cue_denied
+from rekindle.rewards.verifiers.sentences import clause_end, is_cue_denied
 
 _BLANKS = r"[ \t*_`\"'“”)\]]{0,9}"
 _IS = (

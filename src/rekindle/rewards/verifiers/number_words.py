@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from rekindle.rewards.units import unit_factor
-from rekindle.rewards.vocabulary import vocabulary
+from rekindle.rewards.verifiers.units import unit_factor
+from rekindle.rewards.verifiers.vocabulary import vocabulary
 
 _MOST_WORDS = 12
 _MOST_UNIT_WORDS = 3

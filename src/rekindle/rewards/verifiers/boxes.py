@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rekindle.rewards.box_formulas import formula_around
+from rekindle.rewards.verifiers.box_formulas import formula_around
 
 _BARE = r"[-−+]?\d+(?:[.,]\d+)*(?:/\d+)?|(?<=[\s\d])[A-Za-z](?![A-Za-z])"  # \boxed 42
 _TOKENS = re.compile(

@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rekindle.rewards.number_words import Number, have_same_unit
-from rekindle.rewards.numbers import read_number
-from rekindle.rewards.vocabulary import vocabulary
+from rekindle.rewards.verifiers.number_words import Number, have_same_unit
+from rekindle.rewards.verifiers.numbers import read_number
+from rekindle.rewards.verifiers.vocabulary import vocabulary
 
 _MOST_UNIT_WORDS = 3
 _PER_CENT = ("percent", "cent", "percentage")  # cents are a unit

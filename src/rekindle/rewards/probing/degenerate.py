@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from rekindle.rewards.battery import BatteryRow
+from rekindle.rewards.probing.battery import BatteryRow
 
 ANSWERS = ("numeric", "math", "exact")
 # How a plain answer may be written; the first that a reward reads is used.

@@ -17,9 +17,9 @@ from types import ModuleType
 from typing import Any
 
 from rekindle.errors import missing_extra
-from rekindle.rewards.latex_text import ROW
-from rekindle.rewards.math_shapes import CLOSE, OPEN, squeezed
-from rekindle.rewards.vocabulary import vocabulary
+from rekindle.rewards.verifiers.latex_text import ROW
+from rekindle.rewards.verifiers.math_shapes import CLOSE, OPEN, squeezed
+from rekindle.rewards.verifiers.vocabulary import vocabulary
 
 Expression = Any  # a sympy.Expr: sympy has no types
 

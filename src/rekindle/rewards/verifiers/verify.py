@@ -1,8 +1,8 @@
-"""Answer checks: what a text states (`rewards.reading`), compared with the gold.
+"""Answer checks: what a text states (`rewards.verifiers.reading`), compared with the gold.
 
     exact    the same text: white space, case, edges, quotes, an option's brackets aside
-    numeric  the same rational number (`rewards.numbers`); a gold that is no number is a text
-    math     equal as mathematics (`rewards.math_answers`, extra `[math]`)
+    numeric  the same rational number (`numbers`); a gold that is no number is a text
+    math     equal as mathematics (`math_answers`, extra `[math]`)
 
 `exact` and `numeric` evaluate nothing that a model wrote but powers and factorials of small
 integers. `math` evaluates and may take long: it runs in `rewards.workers`, which can be killed. A
@@ -18,11 +18,11 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from rekindle.records import Score
-from rekindle.rewards import verify_v1
-from rekindle.rewards.number_words import same_number
-from rekindle.rewards.numbers import LONGEST, read_number
-from rekindle.rewards.reading import Reading, read_answer
-from rekindle.rewards.texts import normal_text, same_text, without_tail
+from rekindle.rewards.verifiers import verify_v1
+from rekindle.rewards.verifiers.number_words import same_number
+from rekindle.rewards.verifiers.numbers import LONGEST, read_number
+from rekindle.rewards.verifiers.reading import Reading, read_answer
+from rekindle.rewards.verifiers.texts import normal_text, same_text, without_tail
 
 VERSION = 2  # of all three; manifests name it, since a run is graded again by its own
 # What verifiers and scorers of other packages raise on texts that they cannot read.
@@ -180,7 +180,7 @@ def _compare_numeric(gold: str, answer: str, settings: Settings) -> Score:
 
 
 def _compare_math(gold: str, answer: str, settings: Settings) -> Score:
-    from rekindle.rewards.math_answers import compare  # sympy, math-verify
+    from rekindle.rewards.verifiers.math_answers import compare  # sympy, math-verify
 
     return compare(gold, answer, evaluate=settings.evaluate)
 

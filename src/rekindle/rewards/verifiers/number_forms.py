@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
-from rekindle.rewards.number_words import Number, fraction_words, parse_words
-from rekindle.rewards.units import unit_behind
-from rekindle.rewards.vocabulary import vocabulary
+from rekindle.rewards.verifiers.number_words import Number, fraction_words, parse_words
+from rekindle.rewards.verifiers.units import unit_behind
+from rekindle.rewards.verifiers.vocabulary import vocabulary
 
 MOST_DIGITS = 400  # of a number; longer ones are compared as text
 _POWER = 200  # largest exponent that is worked out

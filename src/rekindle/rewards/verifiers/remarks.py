@@ -16,8 +16,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from rekindle.rewards.number_words import Number, read_words, same_number
-from rekindle.rewards.vocabulary import vocabulary
+from rekindle.rewards.verifiers.number_words import Number, read_words, same_number
+from rekindle.rewards.verifiers.vocabulary import vocabulary
 
 
 class Remark(NamedTuple):

@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from rekindle.rewards.vocabulary import vocabulary
+from rekindle.rewards.verifiers.vocabulary import vocabulary
 
 _UNIT = re.compile(
     r"\s{0,3}-?\s{0,3}(?P<unit>"

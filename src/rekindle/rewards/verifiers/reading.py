@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Literal, NamedTuple
 
-from rekindle.rewards.boxes import Box, find_boxes, span_of_answer
-from rekindle.rewards.cues import Clause, clauses_from_the_end
-from rekindle.rewards.sentences import is_denied, is_disbelieved, last_sentence
+from rekindle.rewards.verifiers.boxes import Box, find_boxes, span_of_answer
+from rekindle.rewards.verifiers.cues import Clause, clauses_from_the_end
+from rekindle.rewards.verifiers.sentences import is_denied, is_disbelieved, last_sentence
 from rekindle.thoughts import without_thoughts
 
 Rule = Literal["answer_tag", "box", "hashes", "cue", "last_line", "conclusion", "none"]

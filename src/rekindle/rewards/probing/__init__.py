@@ -1,0 +1,1 @@
+"""What a reward accepts and loses: graded answers, degenerate ones, and any signature."""
