@@ -76,7 +76,7 @@ def test_a_steps_advantages_are_those_of_explain(method, tmp_path):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"correct": -1, "sum_logprob": -1, "num_tokens": 3}, "in.jsonl:2: 'correct' is out of"),
+        ({"correct": "-1", "sum_logprob": -1, "num_tokens": 3}, "in.jsonl:2: 'correct' is not"),
         ({"correct": 0, "num_tokens": 3}, r"row 2 \(group 'q'\) has no usable 'sum_logprob'"),
         ({"correct": 0, "sum_logprob": "x", "num_tokens": 3}, "in.jsonl:2: 'sum_logprob' is not"),
         ({"correct": 0, "sum_logprob": -1}, "row 2 .* has no usable 'num_tokens'"),
