@@ -312,7 +312,7 @@ def test_questions_that_are_evaluated_are_listed(base, tmp_path):
     asked["eval"]["problems"] = 30
     asked["task"]["shared_rows"] = "tell"  # else the task itself is refused
     with (
-        pytest.warns(UserWarning, match="splits share problems"),
+        pytest.warns(UserWarning, match="dev problems are in train too"),
         pytest.raises(DataError, match="half 1 and dev share 10 questions"),
     ):
         run(asked, tmp_path / "run")
