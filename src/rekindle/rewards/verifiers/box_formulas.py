@@ -70,6 +70,7 @@ _PART_LEFT = re.compile(
     r"|\\[dt]?frac\s?\{[^{}]*(?:\{[^{}]*\})?[^{}]*\}\s?\{|[\^_]\{?|[±∓×÷√])\s{0,2}$|(?<=[\d})])[+/:]$"
 )
 _QUOTE = " \t>"
+_BESIDE = 160  # characters
 _PART_RIGHT = re.compile(
     r"\s{0,2}(?:\\(?:pm|mp|times|cdot|div|pi|sqrt|frac|dfrac|tfrac|binom|sin|cos|tan|log|ln|theta|alpha"
     r"|beta|lambda)(?![a-zA-Z])|[±×÷√π])|[+/:](?=[\d\\(])|\^(?!\s?\{?\s?\\circ)|_(?=[\d{])"
@@ -171,8 +172,9 @@ def _in_prose(text: str, start: int, end: int, left: int, right: int) -> tuple[i
     before = text[max(left, line) : start]
     stop = text.find("\n", end, right)
     stop = right if stop < 0 else stop
-    part = _PART_LEFT.search(before)
-    compared = _COMPARED.search(before) if before.strip(_QUOTE) else None
+    beside = before[-_BESIDE:]  # both end at the box: a search of all that is before takes longer
+    part = _PART_LEFT.search(beside)
+    compared = _COMPARED.search(beside) if before.strip(_QUOTE) else None
     touched = _PART_RIGHT.match(text, end, stop)
     if part is None and compared is None and touched is None:
         return None
