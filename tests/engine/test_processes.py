@@ -55,7 +55,7 @@ def tree_of(method, base, data):
         "method": method,
         "seed": 3,
         "model": {"name": str(base), "dtype": "float64", "device": "cpu"},
-        # its first version takes a digit of an untrained model for an answer, so that some are right
+        # its first version takes a digit of an untrained model for an answer: some are right
         "task": {"name": "jsonl", "path": str(data), "verifier_version": 1},
         "sample": {"max_new_tokens": 5},
         "optim": {"steps": 3, "problems": 5, "lr": 1e-2, "micro_tokens": 64},
