@@ -1,8 +1,8 @@
 """Which texts a scorer may evaluate.
 
 Several of reasoning-gym's scorers call `eval`, or sympy's `parse_expr` which evaluates too, on what
-a model wrote: there `__import__('os').system(...)` would run, and `9**9**9` would never end. They
-are shown data and plain formulas alone, no code.
+a model wrote: there code would run, and a tower of powers would never end (0.1.25). They are shown
+data and plain formulas alone, no code.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _harmless(node: ast.AST) -> bool:
     if isinstance(node, ast.BinOp):
         below = [inner for inner in ast.walk(node) if inner is not node]
         if not all(_is_formula(inner) for inner in below):
-            return False  # [0] * 10**9
+            return False  # a list, times a large number
         return not _is_power(node) or (
             _is_small(node.right) and not any(_is_power(inner) for inner in below)
         )
