@@ -5,7 +5,7 @@ import json
 import pytest
 
 import tiny
-from rekindle.errors import DataError
+from rekindle.errors import DataError, RunDirectoryError
 from rekindle.training.train import train
 
 TEMPLATE = (
@@ -42,6 +42,19 @@ def data(tmp_path):
     ]
     (tmp_path / "d.json").write_text(json.dumps(rows))
     return tmp_path / "d.json"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_manifest_names_the_version_of_its_verifier(base, data, tmp_path, version):
+    """Another version is another verifier: the run is not resumed with it."""
+    asked = recipe(base, "sft", data)
+    asked["task"]["verifier_version"] = version
+    train(asked, tmp_path / "run", quiet=True)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["fingerprints"]["verifier"] == f"numeric {version}"
+    asked["task"]["verifier_version"] = 3 - version
+    with pytest.raises(RunDirectoryError, match=f"numeric {version}"):
+        train(asked, tmp_path / "run", mode="resume", quiet=True)
 
 
 def test_how_data_was_read_is_printed_once_and_kept(base, data, tmp_path, capsys):

@@ -139,6 +139,12 @@ class Listed:
             return None
         return canonical(text, "numeric" if self.verifier in POOLED else self.verifier)
 
+    @property
+    def verifier_version(self) -> str:
+        """The verifier and its version, for manifests: a run is graded again by its own."""
+        version = "" if self.verifier == "code" else f" {self.reading.version}"
+        return f"{self.verifier}{version}"
+
     def fingerprint(self) -> str:
         """Content and verifier, and its version but the first."""
         version = () if self.reading.version == 1 else (f"version {self.reading.version}",)

@@ -15,6 +15,7 @@ from rekindle.rewards.python_reward import PythonReward, Reward, is_place
 from rekindle.rewards.reward_model import Scorer
 from rekindle.tasks import Task, load_task
 from rekindle.tasks.own import Rewarded, TaskSource, check_ids, own_task
+from rekindle.tasks.rows import Listed
 from rekindle.tasks.task import pick_levels
 from rekindle.training.recipe import Recipe
 
@@ -31,7 +32,10 @@ class Parts:
         """Hashes of what decides the run's data and scores; a resumed run must find the same."""
         verifier = self.task.reward if isinstance(self.task, Rewarded) else None
         own = {"data": self.task, "verifier": verifier, "reward": scorer, "judge": self.judge}
-        return {name: part.fingerprint() for name, part in own.items() if part is not None}
+        named = {name: part.fingerprint() for name, part in own.items() if part is not None}
+        if isinstance(self.task, Listed):
+            named["verifier"] = self.task.verifier_version
+        return named
 
 
 def open_parts(
