@@ -19,6 +19,7 @@ from typing import NamedTuple
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.records import Problem
 from rekindle.rewards.code import read_tests
+from rekindle.rewards.verifiers.reading import boxed
 from rekindle.tasks.arrow_files import Media
 from rekindle.tasks.chats import Turns, is_chat, read_turns, sound_text
 from rekindle.tasks.formats import FIELDS, Layout, filled, layout_of, unread, value_at
@@ -287,23 +288,10 @@ def _parted(
                 "the answer is what follows '####' (GSM8K), the whole text the solution",
             )
     if answer is None and solution is not None and not tested:
-        last = last_box(solution)
-        if last.strip():
-            return last, solution, r"the answer is the last \boxed{} of the solution"
+        inside = boxed(solution)
+        if inside is not None and inside.strip():
+            return inside, solution, r"the answer is the last \boxed{} of the solution"
     return answer, solution, ""
-
-
-def last_box(text: str) -> str:
-    """What the last `\\boxed{...}` of a solution holds; "" where there is none, or it is open."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return ""
-    depth, begin = 0, start + len("\\boxed{")
-    for at in range(begin, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[at], 0)
-        if depth < 0:
-            return text[begin:at]
-    return ""
 
 
 # --- notes and refusals
