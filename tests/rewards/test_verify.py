@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rekindle.rewards.verifiers.verify import as_number, canonical, exact, numeric
+from rekindle.rewards.verifiers.math_answers import compare
+from rekindle.rewards.verifiers.numbers import read_number
+from rekindle.rewards.verifiers.verify import Settings, canonical, exact, numeric
+
+
+def as_number(text):
+    number = read_number(text)
+    return None if number is None else number.value
 
 
 @pytest.mark.parametrize(
@@ -215,3 +222,22 @@ def test_every_way_to_write_a_number_is_that_number(over, under, places):
     text += f".{abs(over) % 10**places:0{places}d}" if places else ""
     assert as_number(text) == decimal
     assert numeric(str(decimal), f"it is {text}.").value == 1.0
+
+
+def test_a_text_of_any_length_is_equal_to_itself():
+    for text in ("word " * 1_000, "two\nlines"):
+        assert exact(text, text).value == 1.0
+        assert exact(text, text + "s").value == 0.0
+
+
+@pytest.mark.parametrize("how", ["cut", "thought_open", "marked"])
+def test_the_gold_itself_is_read_as_every_text_is(how):
+    assert exact("B", "B", Settings(**{how: True})).value == 0.0
+
+
+def test_a_gold_worth_nothing_is_a_gold():
+    """An answer that the parser cannot work out is wrong, and not missing."""
+    pytest.importorskip("math_verify")
+    broken = r"A\begin{pmatrix}1\\2\end{pmatrix}"
+    assert compare(r"\sin(0)+x-x", broken).value == 0.0
+    assert compare(r"\sin(1)+x-x", broken).value == 0.0

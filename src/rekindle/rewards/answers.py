@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 
+from rekindle.rewards.verifiers.math_shapes import encloses
 from rekindle.rewards.verifiers.verify_v1 import LONGEST, as_number, boxed, tidy
 
 _UNIT = re.compile(r"(?P<number>\S(?:.*\S)?) (?P<unit>[a-z]{2,})")
@@ -94,7 +95,7 @@ def _form(text: str, depth: int = 0) -> str:
     parts = _split(text)
     if len(parts) > 1:
         return ", ".join(_form(part, depth) for part in parts)
-    if depth < _DEPTH and _is_bracketed(text):
+    if depth < _DEPTH and encloses(text):
         inside = text[1:-1].strip()
         return f"{text[0]}{_form(inside, depth + 1) if inside else ''}{text[-1]}"
     return text
@@ -120,15 +121,3 @@ def _split(text: str) -> list[str]:
             parts[-1] += character
     parts = [part.strip() for part in parts]
     return parts if depth == 0 and all(parts) else [text]
-
-
-def _is_bracketed(text: str) -> bool:
-    """One pair of brackets around it all; of different kinds too, as in [0, 1)."""
-    if len(text) < 2 or text[0] not in _OPEN or text[-1] not in _CLOSE:
-        return False
-    depth = 0
-    for index, character in enumerate(text):
-        depth += (character in _OPEN) - (character in _CLOSE)
-        if depth == 0:
-            return index == len(text) - 1
-    return False

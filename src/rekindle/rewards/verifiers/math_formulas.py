@@ -66,7 +66,7 @@ def is_same_formula(gold: str, answer: str) -> bool:
     if isinstance(one, _sympy().Expr) and isinstance(other, _sympy().Expr):
         return _is_same_expression(_exact(one), _exact(other))
     return bool(
-        _math_verify().verify([one], [other], timeout_seconds=None, float_rounding=_ROUNDING)
+        math_verify().verify([one], [other], timeout_seconds=None, float_rounding=_ROUNDING)
     )
 
 
@@ -88,7 +88,9 @@ def is_same_equation(golds: Sequence[str], answers: Sequence[str]) -> bool:
 def is_readable(formula: str) -> bool:
     """Whether a formula can be parsed and worked out."""
     parsed = _parse(formula)
-    return parsed is not None and (not isinstance(parsed, _sympy().Expr) or bool(_exact(parsed)))
+    if isinstance(parsed, _sympy().Expr):
+        _exact(parsed)  # raises where it has no value
+    return parsed is not None
 
 
 # --- values
@@ -261,7 +263,7 @@ def _sympy() -> ModuleType:
 
 @cache
 def _parser() -> tuple[ModuleType, ModuleType]:
-    _math_verify()
+    math_verify()
     package = "latex2sympy2_extended"
     return import_module(f"{package}.latex2sympy2"), import_module(f"{package}.math_normalization")
 
@@ -275,10 +277,15 @@ def _normalization() -> object:
 
 
 @cache
-def _math_verify() -> ModuleType:
+def math_verify() -> ModuleType:
+    """The package, which does not log the texts that it cannot read.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
-        math_verify = import_module("math_verify")
+        library = import_module("math_verify")
     except ImportError as error:
         raise missing_extra("math-verify", extra="math", needed_for="verifier: math") from error
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it logs every text it cannot read
-    return math_verify
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+    return library

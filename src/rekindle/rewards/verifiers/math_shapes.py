@@ -120,7 +120,7 @@ def _in_brackets(text: str, depth: int) -> Shape | None:
         return None if described else Shape("set", tuple(members))
     if text.startswith("\\langle") and text.endswith("\\rangle"):
         return Shape("tuple", tuple(_split(text[7:-7], _COMMA)))
-    if not _encloses(text):
+    if text[:1] not in ("(", "[") or text[-1:] not in (")", "]") or not encloses(text):
         return None
     inside = _split(text[1:-1], _COMMA)
     if len(inside) > 1 and text[0] == "(" and text[-1] == ")":
@@ -285,9 +285,9 @@ def _split(text: str, separator: re.Pattern[str]) -> list[str]:
     return parts if all(parts) else [text]
 
 
-def _encloses(text: str) -> bool:
-    """Whether the first bracket closes with the last character."""
-    if len(text) < 2 or text[0] not in "([" or text[-1] not in ")]":
+def encloses(text: str) -> bool:
+    """Whether the first bracket closes with the last character; of different kinds too: [0, 1)."""
+    if len(text) < 2 or text[0] not in OPEN or text[-1] not in CLOSE:
         return False
     depth = 0
     for at, character in enumerate(text):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import NamedTuple
 
 from rekindle.records import Score
@@ -83,7 +82,8 @@ def judge_answer(
     Raises:
         MissingExtraError: `math` without math-verify.
     """
-    if verifier == "exact" and gold is not None and text == gold:  # of any length
+    whole = not (settings.cut or settings.thought_open or settings.marked)
+    if verifier == "exact" and gold is not None and text == gold and whole:  # of any length
         return Verdict(Reading("last_line", 0, len(text), text), Score(float(bool(text.strip()))))
     reading = stated_answer(verifier, gold, text, settings)
     if gold is None:
@@ -158,13 +158,6 @@ def canonical(text: str, verifier: str) -> str | None:
         if number is not None:
             return f"{number.value}{'%' if number.percent else ''}"
     return normal_text(answer) or None
-
-
-def as_number(text: str) -> Fraction | None:
-    """The exact rational that a whole text is, a per cent sign left out: 40 for 40 %; None when it
-    is no number."""
-    number = read_number(text)
-    return None if number is None else number.value
 
 
 def _compare_exact(gold: str, answer: str, settings: Settings) -> Score:

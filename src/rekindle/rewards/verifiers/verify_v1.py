@@ -19,31 +19,15 @@ always.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
 from fractions import Fraction
-from functools import cache
-from importlib import import_module
-from types import ModuleType
 from typing import NamedTuple
 
-from rekindle.errors import missing_extra
 from rekindle.records import Score
+from rekindle.rewards.verifiers.math_formulas import math_verify
 
 LONGEST = 2_000  # characters of an answer that are looked at; longer ones have no number in them
-# What verifiers and scorers of other packages raise on texts that they cannot read.
-UNREADABLE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NameError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
 _DIGITS = 400  # numbers with more digits are compared as text
 _NUMBER = re.compile(
     r"(?:(?<![\w.)\]}])[-+])?\\?\$?"  # 10-3 holds no -3
@@ -251,7 +235,7 @@ def math(gold: str, text: str) -> Score:
     Raises:
         MissingExtraError: math-verify is not installed.
     """
-    library = _math_verify()
+    library = math_verify()
     marked = "\\boxed" in gold or "$" in gold
     wanted = library.parse(gold if marked else f"\\boxed{{{gold}}}", parsing_timeout=None)
     if not wanted:
@@ -262,13 +246,3 @@ def math(gold: str, text: str) -> Score:
     text = text[-LONGEST:] if answer is None else f"\\boxed{{{answer}}}"
     stated = library.parse(text, parsing_timeout=None)
     return Score(float(bool(stated) and bool(library.verify(wanted, stated, timeout_seconds=None))))
-
-
-@cache
-def _math_verify() -> ModuleType:
-    try:
-        math_verify = import_module("math_verify")
-    except ImportError as error:
-        raise missing_extra("math-verify", extra="math", needed_for="verifier: math") from error
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it logs every text it cannot read
-    return math_verify
