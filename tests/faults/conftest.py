@@ -1,4 +1,4 @@
-"""A disk that is quick to sync."""
+"""A disk that is quick to sync, and runs of the toy on it."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import toy
 
 MEMORY = Path("/dev/shm")
 
@@ -29,3 +30,16 @@ def place(disk, request):
     directory = Path(tempfile.mkdtemp(dir=disk))
     yield directory
     shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def straight(disk):
+    toy.train(disk / "straight", "new")
+    return toy.outcome(disk / "straight")
+
+
+@pytest.fixture
+def run(place):
+    """All steps taken, not finished."""
+    toy.train(place / "run", "new", finish=False)
+    return place / "run"

@@ -22,20 +22,6 @@ from rekindle.errors import EXIT_RESUMABLE, RunDirectoryError
 pytestmark = [pytest.mark.faults, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
-@pytest.fixture(scope="module")
-def straight(disk):
-    toy.train(disk / "straight", "new")
-    return toy.outcome(disk / "straight")
-
-
-@pytest.fixture
-def run(place):
-    """All steps taken, not finished."""
-    directory = place / "run"
-    toy.train(directory, "new", finish=False)
-    return directory
-
-
 def damage(file, kind):
     raw = bytearray(file.read_bytes())
     raw[len(raw) // 2] ^= 1

@@ -17,19 +17,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.filterwarnings("ignore::Deprecatio
 OTHER = {**toy.CONFIG, "seed": 1}
 
 
-@pytest.fixture(scope="module")
-def straight(disk):
-    toy.train(disk / "straight", "new")
-    return toy.outcome(disk / "straight")
-
-
-@pytest.fixture
-def run(place):
-    """All steps taken, not finished."""
-    toy.train(place / "run", "new", finish=False)
-    return place / "run"
-
-
 @pytest.fixture
 def twin(place):
     """Another run of the same settings, data and model."""

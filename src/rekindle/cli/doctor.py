@@ -82,7 +82,7 @@ def verify(directories: list[Path]) -> None:
                 broken += bool(fault)
                 word = "unknown" if fault is None else "BROKEN" if fault else "whole"
                 typer.echo(f"{word:<8} {run / name}{f': {fault}' if fault else ''}")
-    typer.echo(f"{broken} parts are not as the run wrote them" if broken else "nothing is broken")
+    typer.echo(f"not as the run wrote them: {broken}" if broken else "nothing is broken")
     if broken:
         raise SystemExit(EXIT_USER_ERROR)
 
