@@ -27,12 +27,13 @@ def test_splitting_keeps_every_row_token_and_weight(micro_tokens, gen):
     micros = batch.split(micro_tokens)
     assert sorted(row for micro in micros for row in micro.rows) == list(range(len(batch)))
     for micro in micros:
-        assert micro.tokens_BS.numel() <= micro_tokens or len(micro.rows) == 1
+        layout = micro.layout
+        assert layout.tokens_RS.numel() <= micro_tokens or len(micro.rows) == 1
+        answers = layout.targets_N.split(layout.mask_BT.sum(dim=1).tolist())
         for b, row in enumerate(micro.rows):
-            real = micro.tokens_BS[b][micro.attend_BS[b]].tolist()
-            assert real == [*batch.prompts[row], *batch.completions[row]]
-            answer = micro.tokens_BS[b, micro.start :][micro.mask_BT[b]].tolist()
-            assert answer == list(batch.completions[row])
+            real = layout.tokens_RS[b][layout.attend_RS[b]].tolist()
+            assert real == [*batch.prompts[row], *batch.completions[row]][:-1]
+            assert answers[b].tolist() == list(batch.completions[row])
             assert torch.equal(micro.weight_BT[b], batch.weight_BT[row, : micro.weight_BT.shape[1]])
             assert micro.advantage_B[b] == batch.advantage_B[row]
     total = sum(micro.weight_BT.sum() for micro in micros)

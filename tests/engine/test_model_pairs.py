@@ -7,6 +7,7 @@ import tiny
 from rekindle.engine.cached_sampler import CachedSampler
 from rekindle.engine.config import ModelConfig, SampleConfig
 from rekindle.engine.contrast import ContrastPolicy
+from rekindle.engine.layout import lay_out
 from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, ModelError
@@ -75,7 +76,7 @@ def test_log_probs_are_those_of_the_extrapolated_logits():
     strong, weak = tiny.policy(), tiny.policy(seed=5)
     both = ContrastPolicy.between(strong, weak, 0.7)
     tokens = torch.tensor([[1, 4, 5, 7, 8, 2]])
-    found = both.logprobs(tokens, torch.ones_like(tokens).bool(), start=3, temperature=0.5)
+    found = both.logprobs(lay_out([(1, 4, 5)], [(7, 8, 2)]), temperature=0.5)
     logp = (direct(strong, weak, 0.7, tokens) / 0.5).log_softmax(-1)[:, 2:5]
     wanted = logp.gather(-1, tokens[:, 3:, None]).squeeze(-1)
     torch.testing.assert_close(found.logprobs_BT, wanted, atol=1e-12, rtol=0)

@@ -7,6 +7,7 @@ from transformers import LlamaForCausalLM
 import tiny
 from rekindle.engine import policy as policy_module
 from rekindle.engine.config import ModelConfig
+from rekindle.engine.layout import lay_out
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, DataError, ModelError
 from rekindle.records import Problem
@@ -16,36 +17,37 @@ def sequence(gen, length):
     return torch.randint(4, len(tiny.VOCABULARY), (length,), generator=gen)
 
 
+def laid(*rows, start):
+    """Rows of tokens that are scored from column `start` on."""
+    rows = [tuple(row.tolist()) for row in rows]
+    return lay_out([row[:start] for row in rows], [row[start:] for row in rows])
+
+
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gpt2"])
-def test_left_and_right_padding_are_invisible(kind, gen):
+def test_padding_is_invisible(kind, gen):
     policy = tiny.policy(kind)
-    tokens = sequence(gen, 9)
-    alone = policy.logprobs(tokens[None], torch.ones(1, 9, dtype=torch.bool), start=4)
-    for left, right in [(3, 0), (0, 5), (2, 4)]:
-        padded = torch.zeros(1, left + 9 + right, dtype=torch.long)
-        attend = torch.zeros_like(padded, dtype=torch.bool)
-        padded[0, left : left + 9], attend[0, left : left + 9] = tokens, True
-        scores = policy.logprobs(padded, attend, start=left + 4)
+    tokens, longer = sequence(gen, 9), sequence(gen, 14)
+    alone = policy.logprobs(laid(tokens, start=4))
+    for other in [longer, longer[:10]]:
+        scores = policy.logprobs(laid(tokens, other, start=4))
         for got, want in zip(scores, alone, strict=True):
-            torch.testing.assert_close(got[:, :5], want, atol=1e-12, rtol=1e-12)
+            torch.testing.assert_close(got[:1, :5], want, atol=1e-12, rtol=1e-12)
+            assert (got[0, 5:] == 0).all()
 
 
 def test_rows_of_a_batch_do_not_see_each_other(gen):
     policy = tiny.policy()
     tokens = torch.stack([sequence(gen, 8) for _ in range(3)])
-    attend = torch.ones_like(tokens, dtype=torch.bool)
-    together = policy.logprobs(tokens, attend, start=3).logprobs_BT
+    together = policy.logprobs(laid(*tokens, start=3)).logprobs_BT
     for order in [[2, 0, 1], [1], [0, 2]]:
-        got = policy.logprobs(tokens[order], attend[order], start=3).logprobs_BT
+        got = policy.logprobs(laid(*tokens[order], start=3)).logprobs_BT
         torch.testing.assert_close(got, together[order], atol=1e-12, rtol=1e-12)
 
 
 def test_scores_are_the_models_own_log_softmax(gen):
     policy = tiny.policy()
     tokens = sequence(gen, 7)[None]
-    scores = policy.logprobs(
-        tokens, torch.ones_like(tokens, dtype=torch.bool), start=1, temperature=0.5
-    )
+    scores = policy.logprobs(laid(*tokens, start=1), temperature=0.5)
     logits = policy.model(tokens).logits[:, :-1] / 0.5
     want = torch.log_softmax(logits, -1).gather(-1, tokens[:, 1:, None]).squeeze(-1)
     torch.testing.assert_close(scores.logprobs_BT, want)
@@ -53,12 +55,11 @@ def test_scores_are_the_models_own_log_softmax(gen):
 
 def test_scoring_in_chunks_changes_neither_values_nor_gradients(gen, monkeypatch):
     tokens = torch.stack([sequence(gen, 8) for _ in range(2)])
-    attend = torch.ones_like(tokens, dtype=torch.bool)
     results = []
     for above in (10**9, 1):
         monkeypatch.setattr(policy_module, "_CHUNK_ABOVE_VOCAB", above)
         policy = tiny.policy()
-        scores = policy.logprobs(tokens, attend, start=2)
+        scores = policy.logprobs(laid(*tokens, start=2))
         scores.logprobs_BT.sum().backward()
         grads = [p.grad for p in policy.model.parameters()]
         results.append([*scores, *grads])

@@ -12,6 +12,7 @@ import tiny
 from rekindle.engine import cached_sampler
 from rekindle.engine.cached_sampler import CachedSampler, StopStrings
 from rekindle.engine.config import ModelConfig, SampleConfig
+from rekindle.engine.layout import lay_out
 from rekindle.engine.policy import Policy
 from rekindle.engine.sampler import Sampler
 from rekindle.engine.small_decoder import decode
@@ -72,13 +73,8 @@ def drawn(rollouts):
 
 
 def fresh_logprobs(made, rollout, *, temperature=1.0):
-    tokens = torch.tensor([(*rollout.prompt_tokens, *rollout.tokens)])
-    return made.logprobs(
-        tokens,
-        torch.ones_like(tokens, dtype=torch.bool),
-        start=len(rollout.prompt_tokens),
-        temperature=temperature,
-    ).logprobs_BT[0]
+    layout = lay_out([rollout.prompt_tokens], [rollout.tokens])
+    return made.logprobs(layout, temperature=temperature).logprobs_BT[0]
 
 
 # --- what comes back

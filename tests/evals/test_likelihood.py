@@ -9,6 +9,7 @@ import torch
 import tiny
 from rekindle.engine.cached_sampler import CachedSampler
 from rekindle.engine.config import SampleConfig
+from rekindle.engine.layout import lay_out
 from rekindle.errors import DataError
 from rekindle.evals.compare import compare
 from rekindle.evals.evaluate import (
@@ -71,9 +72,9 @@ def test_chain_probability_is_the_accuracy_of_sampling_where_the_answer_is_uniqu
     policy = tiny.policy()
     optimizer = torch.optim.Adam(policy.model.parameters(), lr=1e-2)
     prompt = policy.encode_prompt(problem(3))
-    tokens = torch.tensor([[*prompt, *policy.encode_completion(problem(3), "12")]])
+    layout = lay_out([prompt], [policy.encode_completion(problem(3), "12")])
     for _ in range(60):
-        scores = policy.logprobs(tokens, torch.ones_like(tokens).bool(), start=len(prompt))
+        scores = policy.logprobs(layout)
         if float(scores.logprobs_BT.detach().sum().exp()) > 0.3:
             break
         optimizer.zero_grad()

@@ -11,6 +11,7 @@ from torch.nn.functional import logsigmoid
 
 import tiny
 from rekindle.engine.batch import count, pack
+from rekindle.engine.layout import lay_out
 from rekindle.engine.update import measure_batch
 from rekindle.errors import ConfigError, DataError
 from rekindle.loops import pair_step as pairs_module
@@ -112,8 +113,7 @@ def test_the_steps_gradient_is_that_of_the_loss(micro_tokens):
     def sums(model):
         out = []
         for prompt, completion in zip(batch.prompts, batch.completions, strict=True):
-            tokens = torch.tensor([[*prompt, *completion]])
-            found = model.logprobs(tokens, torch.ones_like(tokens).bool(), start=len(prompt))
+            found = model.logprobs(lay_out([prompt], [completion]))
             out.append(found.logprobs_BT.sum())
         return torch.stack(out).view(2, -1)
 

@@ -23,10 +23,8 @@ def micro():
 def test_label_smoothing_is_torchs():
     policy, m = tiny.policy(), micro()
     ours = sft_objective(policy, smoothing=0.1)(m)
-    z = policy.hidden(m.tokens_BS, m.attend_BS, start=m.start) @ policy.head().T
-    theirs = torch.nn.functional.cross_entropy(
-        z[m.mask_BT], m.tokens_BS[:, m.start :][m.mask_BT], label_smoothing=0.1, reduction="none"
-    )
+    z, targets = policy.hidden(m.layout) @ policy.head().T, m.layout.targets_N
+    theirs = torch.nn.functional.cross_entropy(z, targets, label_smoothing=0.1, reduction="none")
     torch.testing.assert_close(ours.loss_BT[m.mask_BT], theirs, atol=1e-12, rtol=0)
     parameters = list(policy.model.parameters())
     a = torch.autograd.grad(ours.loss_BT[m.mask_BT].sum(), parameters, retain_graph=True)
@@ -40,13 +38,12 @@ def test_label_smoothing_is_torchs():
 def test_noise_has_neftunes_size_and_leaves_nothing_behind():
     """Uniform of half-width alpha / sqrt(L D), L counted without padding; D is 16."""
     policy, m = tiny.policy(), micro()
-    embed, attend = policy.model.get_input_embeddings(), m.attend_BS[:, :-1]
-    tokens = m.tokens_BS[:, :-1]
+    embed, tokens = policy.model.get_input_embeddings(), m.layout.tokens_RS
     clean = embed(tokens)
     torch.manual_seed(0)
-    with noisy_embeddings(policy.model, attend, alpha=5.0):
+    with noisy_embeddings(policy.model, m.layout.lengths_RS, alpha=5.0):
         noise = (embed(tokens) - clean).abs()
-    for b, length in enumerate(attend.sum(dim=1).tolist()):
+    for b, length in enumerate(m.layout.attend_RS.sum(dim=1).tolist()):
         size = 5 / (length * 16) ** 0.5
         assert 0.8 * size < float(noise[b].max().detach()) <= size
     assert torch.equal(embed(tokens), clean)
@@ -55,8 +52,8 @@ def test_noise_has_neftunes_size_and_leaves_nothing_behind():
 def test_without_noise_nothing_is_drawn():
     policy, m = tiny.policy(), micro()
     before = torch.get_rng_state()
-    with noisy_embeddings(policy.model, m.attend_BS, alpha=0.0):
-        policy.model(m.tokens_BS)
+    with noisy_embeddings(policy.model, m.layout.lengths_RS, alpha=0.0):
+        policy.model(m.layout.tokens_RS)
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -58,8 +58,7 @@ def test_cached_states_are_in_the_models_own_dtype_bit_for_bit(tmp_path):
     side = cached(tmp_path / "c", weak)
     assert (tmp_path / "c" / "states.bin").stat().st_size == 9 * 16 * 4  # tokens, width, fp32
     for micro in rows().split(10_000):
-        live = weak.hidden(micro.tokens_BS, micro.attend_BS, start=micro.start)
-        assert torch.equal(side.hidden(micro)[micro.mask_BT], live[micro.mask_BT])
+        assert torch.equal(side.hidden(micro), weak.hidden(micro.layout))
 
 
 def test_a_cache_is_taken_up_and_not_made_again(tmp_path, monkeypatch):
@@ -99,10 +98,11 @@ def test_a_sample_that_is_not_in_the_cache_is_an_error(tmp_path):
 def test_moved_states_are_the_same_ones_elsewhere():
     side = LiveWeak(tiny.policy(seed=7), frozen=True)
     micro = rows().split(10_000)[0]
-    there, here = ShuffledWeak(side).hidden(micro), side.hidden(micro)
-    for b, length in enumerate(micro.mask_BT.sum(dim=1).tolist()):
-        assert torch.equal(there[b, length // 2 : length], here[b, : length - length // 2])
-        assert not torch.equal(there[b, :length], here[b, :length])
+    lengths = micro.mask_BT.sum(dim=1).tolist()
+    moved, lain = (s.hidden(micro).split(lengths) for s in (ShuffledWeak(side), side))
+    for there, here, length in zip(moved, lain, lengths, strict=True):
+        assert torch.equal(there[length // 2 :], here[: length - length // 2])
+        assert not torch.equal(there, here)
 
 
 # --- two adapters
@@ -115,7 +115,7 @@ def pair(**settings):
 
 def logits(policy):
     micro = rows().split(10_000)[0]
-    return policy.logprobs(micro.tokens_BS, micro.attend_BS, start=micro.start).logprobs_BT
+    return policy.logprobs(micro.layout).logprobs_BT
 
 
 def trained_pair(steps=5):

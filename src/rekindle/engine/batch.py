@@ -1,9 +1,7 @@
-"""Records -> one step's rows with final weights -> padded micro-batches.
+"""Records -> one step's rows with final weights -> micro-batches.
 
-Axes: B sequences, S prompt and completion tokens, T completion tokens. Prompts are padded on the
-left and completions on the right, so that every completion of a micro-batch starts in the same
-column. Weights are computed on the whole step (all processes) before any row is dropped or split
-off.
+Axes: B sequences, T completion tokens. How the tokens lie in a forward pass is `engine/layout.py`.
+Weights are computed on the whole step (all processes) before any row is dropped or split off.
 """
 
 from collections.abc import Sequence
@@ -11,9 +9,18 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rekindle.engine.layout import (
+    PLAIN,
+    Arrangement,
+    Layout,
+    Piece,
+    arrange,
+    completion_mask,
+    lay_out,
+)
 from rekindle.ops.weights import Reduction, Totals, reduction_weights, totals
 
 
@@ -42,10 +49,12 @@ class _Numbers:
 
 @dataclass(frozen=True)
 class Batch(_Numbers):
-    """The rows of one update on this process, not yet padded to a common prompt length."""
+    """The rows of one update on this process, not yet split."""
 
     prompts: list[tuple[int, ...]]
     completions: list[tuple[int, ...]]
+    units: Sequence[Sequence[int]] | None = None  # rows that must share a micro-batch
+    packs: bool = False  # whether several sequences may share a row of the forward pass
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -56,11 +65,13 @@ class Batch(_Numbers):
         return sum(len(completion) for completion in self.completions)
 
     def select(self, rows: Sequence[int]) -> "Batch":
-        """These rows, with the weights that they had in the whole."""
+        """These rows, with the weights that they had in the whole; any may then be alone."""
+        numbers: dict[str, Any] = self.of_rows(rows)
         return Batch(
             prompts=[self.prompts[row] for row in rows],
             completions=[self.completions[row] for row in rows],
-            **self.of_rows(rows),
+            packs=self.packs,
+            **numbers,
         )
 
     def with_signal(self) -> "Batch":
@@ -72,57 +83,43 @@ class Batch(_Numbers):
         """A copy with other tensors."""
         return replace(self, **fields)
 
-    def split(self, micro_tokens: int) -> list["MicroBatch"]:
-        """Slices of similar length with at most `micro_tokens` padded tokens (one row at least)."""
-        order = sorted(
-            range(len(self)),
-            key=lambda row: (len(self.prompts[row]) + len(self.completions[row]), row),
+    def split(self, micro_tokens: int, arrangement: Arrangement = PLAIN) -> list["MicroBatch"]:
+        """Slices of at most `micro_tokens` padded inputs (one row at least): `layout.arrange`."""
+        pieces = arrange(
+            self.prompts,
+            self.completions,
+            micro_tokens=micro_tokens,
+            arrangement=arrangement._replace(packs=arrangement.packs and self.packs),
+            units=self.units,
         )
-        pieces: list[list[int]] = []
-        widest_prompt = widest_completion = 0
-        for row in order:
-            prompt = max(widest_prompt, len(self.prompts[row]))
-            completion = max(widest_completion, len(self.completions[row]))
-            fits = pieces and (len(pieces[-1]) + 1) * (prompt + completion) <= micro_tokens
-            if not fits:
-                pieces.append([])
-                prompt, completion = len(self.prompts[row]), len(self.completions[row])
-            pieces[-1].append(row)
-            widest_prompt, widest_completion = prompt, completion
-        return [self._pad(rows) for rows in pieces]
+        return [self._slice(piece) for piece in pieces]
 
-    def _pad(self, rows: list[int]) -> "MicroBatch":
-        start = max(len(self.prompts[row]) for row in rows)
-        width = max(max(len(self.completions[row]) for row in rows), 1)
-        tokens_BS = torch.zeros(len(rows), start + width, dtype=torch.long)
-        attend_BS = torch.zeros_like(tokens_BS, dtype=torch.bool)
-        for b, row in enumerate(rows):
-            sequence = (*self.prompts[row], *self.completions[row])
-            begin = start - len(self.prompts[row])
-            tokens_BS[b, begin : begin + len(sequence)] = torch.tensor(sequence)
-            attend_BS[b, begin : begin + len(sequence)] = True
-        return MicroBatch(
-            rows=rows,
-            tokens_BS=tokens_BS,
-            attend_BS=attend_BS,
-            start=start,
-            **self.of_rows(rows, width),
+    def whole(self) -> "MicroBatch":
+        """All rows in one micro-batch, in their order, one sequence a row."""
+        rows = list(range(len(self)))
+        return self._slice(Piece(rows, [[[row]] for row in rows]))
+
+    def _slice(self, piece: Piece) -> "MicroBatch":
+        rows = piece.sequences
+        layout = lay_out(
+            [self.prompts[row] for row in rows],
+            [self.completions[row] for row in rows],
+            piece.rows,
         )
+        return MicroBatch(rows=rows, layout=layout, **self.of_rows(rows, layout.mask_BT.shape[1]))
 
 
 @dataclass(frozen=True)
 class MicroBatch(_Numbers):
-    """Padded tensors for one forward pass; completions begin in column `start`."""
+    """The rows of one forward pass: their numbers, and how their tokens lie."""
 
     rows: list[int]  # where they stand in the batch
-    tokens_BS: Int[Tensor, "B S"]
-    attend_BS: Bool[Tensor, "B S"]
-    start: int
+    layout: Layout
 
     @property
     def mask_BT(self) -> Bool[Tensor, "B T"]:
         """True at real completion tokens."""
-        return self.attend_BS[:, self.start :]
+        return self.layout.mask_BT
 
     def filled(
         self, values_BT: Float[Tensor, "B T"], padding_BT: Float[Tensor, "B T"]
@@ -139,14 +136,7 @@ class MicroBatch(_Numbers):
             for name, value in vars(self).items()
             if isinstance(value, Tensor)
         }
-        return replace(self, **moved)
-
-
-def completion_mask(completions: Sequence[Sequence[int]]) -> Bool[Tensor, "B T"]:
-    """True at the tokens that exist, rows padded on the right."""
-    lengths_B = torch.tensor([len(completion) for completion in completions], dtype=torch.long)
-    width = max(int(lengths_B.max()) if len(lengths_B) else 0, 1)
-    return torch.arange(width)[None, :] < lengths_B[:, None]
+        return replace(self, layout=self.layout.to(device), **moved)
 
 
 def padded(rows: Sequence[Sequence[float]], width: int) -> Float[Tensor, "B T"]:

@@ -3,17 +3,15 @@
 What WMSS does to its strong model in the tabular limit, without training; also contrastive decoding
 (arXiv 2210.15097) without its plausibility cut, and proxy tuning of a model by itself.
 
-Axes: B sequences, S prompt and completion tokens, T completion tokens, N tokens in a
-row, V vocabulary.
+Axes: N completion tokens of all sequences, V vocabulary.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Int
-from torch import Tensor
 
+from rekindle.engine.layout import Layout
 from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError
@@ -53,26 +51,20 @@ class ContrastPolicy(Policy):
     @torch.no_grad()
     def logprobs(
         self,
-        tokens_BS: Int[Tensor, "B S"],
-        attend_BS: Bool[Tensor, "B S"],
+        layout: Layout,
         *,
-        start: int,
         temperature: float = 1.0,
         entropy: Literal["detached", "grad"] = "detached",
     ) -> TokenScores:
         """As `Policy.logprobs`, without gradients."""
-        targets_BT = tokens_BS[:, start:]
-        strong, weak = (
-            (p.hidden(tokens_BS, attend_BS, start=start).flatten(0, 1), p.head())
-            for p in (self, self.weak)
-        )
+        target_N = layout.targets_N
+        strong, weak = ((p.hidden(layout), p.head()) for p in (self, self.weak))
         parts = []
-        for first in range(0, targets_BT.numel(), _ROWS):
+        for first in range(0, len(target_N), _ROWS):
             rows = slice(first, first + _ROWS)
             strong_NV, weak_NV = (hidden[rows] @ head.T for hidden, head in (strong, weak))
             mixed_NV = mixed_logits(strong_NV, weak_NV, lam=1 + self.strength)
-            target_N = targets_BT.flatten()[rows]
-            parts.append(token_scores(mixed_NV[None], target_N[None], temperature=temperature))
-        return TokenScores(
-            *(torch.cat([p[i][0] for p in parts]).view(targets_BT.shape) for i in range(2))
-        )
+            parts.append(
+                token_scores(mixed_NV[None], target_N[None, rows], temperature=temperature)
+            )
+        return TokenScores(*(layout.spread(torch.cat([p[i][0] for p in parts])) for i in range(2)))

@@ -1,6 +1,6 @@
 """NEFTune's noise on input embeddings, arXiv 2310.05914.
 
-Axes: B sequences, S tokens, D width.
+Axes: R rows, S columns, D width.
 """
 
 from collections.abc import Iterator
@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Int
 from torch import Tensor, nn
 
 
 @contextmanager
-def noisy_embeddings(model: Any, attend_BS: Bool[Tensor, "B S"], *, alpha: float) -> Iterator[None]:
+def noisy_embeddings(model: Any, lengths_RS: Int[Tensor, "R S"], *, alpha: float) -> Iterator[None]:
     """Within the block, embeddings of the model get uniform(-1, 1) noise times alpha / sqrt(L D).
 
     Args:
-        attend_BS: True at real tokens; L is counted for each sequence.
+        lengths_RS: at each input, L of its sequence.
         alpha: 0 changes nothing and draws nothing.
 
     The noise comes from torch's global generator, which a checkpoint holds.
@@ -25,12 +25,11 @@ def noisy_embeddings(model: Any, attend_BS: Bool[Tensor, "B S"], *, alpha: float
     if alpha == 0:
         yield
         return
-    length_B = attend_BS.sum(dim=1)
 
-    def add(module: nn.Module, inputs: object, embedded_BSD: Tensor) -> Tensor:
-        size_B = alpha / (length_B * embedded_BSD.shape[-1]).to(embedded_BSD).sqrt()
-        noise_BSD = torch.empty_like(embedded_BSD).uniform_(-1, 1)
-        return embedded_BSD + noise_BSD * size_B[:, None, None]
+    def add(module: nn.Module, inputs: object, embedded_RSD: Tensor) -> Tensor:
+        size_RS = alpha / (lengths_RS * embedded_RSD.shape[-1]).to(embedded_RSD).sqrt()
+        noise_RSD = torch.empty_like(embedded_RSD).uniform_(-1, 1)
+        return embedded_RSD + noise_RSD * size_RS[:, :, None]
 
     with model.get_input_embeddings().register_forward_hook(add):
         yield

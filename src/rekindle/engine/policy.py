@@ -16,9 +16,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rekindle.chat import SYSTEM_ROLES, ChatTemplate, Message, check_template_args
+from rekindle.engine.attention import inputs_of, supports_branches
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.device import pick_device
 from rekindle.engine.integrity import located
+from rekindle.engine.layout import Arrangement, Layout, lay_out
 from rekindle.engine.loading import check_loaded, not_loaded, special_ids
 from rekindle.engine.progress import say
 from rekindle.errors import ConfigError, DataError, ModelError, PromptTooLongError
@@ -28,6 +30,9 @@ from rekindle.records import Problem
 # Heads that are one plain linear map: the chunked scorer may then skip the [T, V] logits.
 _PLAIN_HEADS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 _CHUNK_ABOVE_VOCAB = 16_384
+# A forward and backward pass more costs a CPU as much as so many tokens; a small model, whose time
+# goes into calls, so many more (tokens times parameters); a GPU waits for nothing but its calls.
+_PASS_COST, _SMALL, _PASS_COST_GPU = 8.0, 2e7, 1024.0
 _say_once = cache(say)
 
 
@@ -264,45 +269,65 @@ class Policy:
 
     # --- tokens -> numbers: every forward pass of the library
 
+    def arrangement(self) -> Arrangement:
+        """How the rows of an update may lie for this model, and what passes and attention cost."""
+        width = self.model.config.get_text_config().hidden_size
+        size = sum(p.numel() for p in self.model.parameters())
+        branches = supports_branches(self.model)
+        return Arrangement(
+            shares=branches,
+            packs=branches,
+            pairs=6.0 * width,
+            pass_cost=_PASS_COST + _SMALL / size if self.device.type == "cpu" else _PASS_COST_GPU,
+        )
+
     def logprobs(
         self,
-        tokens_BS: Int[Tensor, "B S"],
-        attend_BS: Bool[Tensor, "B S"],
+        layout: Layout,
         *,
-        start: int,
         temperature: float = 1.0,
         entropy: Literal["detached", "grad"] = "detached",
     ) -> TokenScores:
-        """Log-probs and entropies of tokens `start..S-1`, each given all earlier ones.
+        """Log-probs and entropies of the completion tokens, each given all earlier ones.
 
         Args:
-            tokens_BS: padded token ids; padding may stand on either side.
-            attend_BS: True where a token is real.
-            start: first column to score, at least 1; the result has T = S - start columns.
+            layout: of prompts and completions, on the policy's device.
             temperature: logits are divided by it.
             entropy: whether gradients flow through the entropies.
 
         Returns:
-            `logprobs_BT` (with gradient) and `entropy_BT`, fp32 (fp64 for an fp64 model), in nats.
+            `logprobs_BT` (with gradient) and `entropy_BT`, fp32 (fp64 for an fp64 model), in nats;
+            0 as padding.
         """
-        targets_BT = tokens_BS[:, start:]
+        targets_1N = layout.targets_N[None]
         large = self.model.config.vocab_size > _CHUNK_ABOVE_VOCAB
-        if entropy == "detached" and large and self._has_plain_head():
-            hidden_BTD = self.hidden(tokens_BS, attend_BS, start=start)
-            return chunked_token_scores(
-                hidden_BTD, self.head(), targets_BT, temperature=temperature
+        if not self._has_plain_head():
+            logits_NV = self._states(self.model, "logits", layout)
+            scores = token_scores(
+                logits_NV[None], targets_1N, temperature=temperature, entropy=entropy
             )
-        inputs = _inputs(tokens_BS, attend_BS)
-        logits_BTV = self.model(**inputs, logits_to_keep=targets_BT.shape[1]).logits
-        return token_scores(logits_BTV, targets_BT, temperature=temperature, entropy=entropy)
+        elif entropy == "detached" and large:
+            scores = chunked_token_scores(
+                self.hidden(layout)[None], self.head(), targets_1N, temperature=temperature
+            )
+        else:
+            logits_NV = self.hidden(layout) @ self.head().T
+            scores = token_scores(
+                logits_NV[None], targets_1N, temperature=temperature, entropy=entropy
+            )
+        return TokenScores(*(layout.spread(values_1N[0]) for values_1N in scores))
 
-    def hidden(
-        self, tokens_BS: Int[Tensor, "B S"], attend_BS: Bool[Tensor, "B S"], *, start: int
-    ) -> Float[Tensor, "B T D"]:
-        """Last hidden states in front of tokens `start..S-1`; `head` makes logits of them."""
+    def hidden(self, layout: Layout) -> Float[Tensor, "N D"]:
+        """Last hidden states in front of the completion tokens, sequence by sequence."""
         self.head()
-        inputs = _inputs(tokens_BS, attend_BS)
-        return self.model.model(**inputs).last_hidden_state[:, start - 1 :]  # type: ignore[no-any-return]
+        return self._states(self.model.model, "last_hidden_state", layout)
+
+    def _states(self, module: Any, name: str, layout: Layout) -> Float[Tensor, "N D"]:
+        """An output of the model or its body in front of the completion tokens: every forward pass
+        that is not decoding. A model that needs plain rows makes them of any other layout."""
+        if not (layout.is_plain or supports_branches(self.model)):
+            layout = lay_out(layout.prompts, layout.completions).to(self.device)
+        return layout.gather(module(**inputs_of(self.model, layout))[name])
 
     def head(self) -> Float[Tensor, "V D"]:
         """The output embedding, for heads that are one plain linear map.
@@ -352,18 +377,6 @@ class Policy:
 
 def _named(problem: Problem) -> str:
     return f"problem '{problem.id}'"
-
-
-def _inputs(
-    tokens_BS: Int[Tensor, "B S"], attend_BS: Bool[Tensor, "B S"]
-) -> dict[str, Tensor | bool]:
-    """Of a forward pass that scores every token but the first."""
-    return {
-        "input_ids": tokens_BS[:, :-1],
-        "attention_mask": attend_BS[:, :-1].long(),
-        "position_ids": _positions(attend_BS[:, :-1]),
-        "use_cache": False,  # with a cache, left padding and packing are silently mixed up
-    }
 
 
 def _positions(attend_BS: Bool[Tensor, "B S"]) -> Int[Tensor, "B S"]:

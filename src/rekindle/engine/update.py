@@ -111,11 +111,9 @@ def measure_batch(
     """Log-probs and entropies of a batch's completions, [B, T] in fp64; nan as padding."""
     shape = batch.old_logprobs_BT
     out = TokenScores(torch.full_like(shape, torch.nan), torch.full_like(shape, torch.nan))
-    for micro in batch.split(micro_tokens):
+    for micro in batch.split(micro_tokens, policy.arrangement()):
         on_device = micro.to(policy.device)
-        scores = policy.logprobs(
-            on_device.tokens_BS, on_device.attend_BS, start=micro.start, temperature=temperature
-        )
+        scores = policy.logprobs(on_device.layout, temperature=temperature)
         rows, width = torch.tensor(micro.rows), micro.mask_BT.shape[1]
         for target_BT, values_BT in zip(out, scores, strict=True):
             values = values_BT.double().cpu().masked_fill(~micro.mask_BT, torch.nan)

@@ -229,13 +229,7 @@ def objective(
     entropy: Literal["grad", "detached"] = "grad" if entropy_weight else "detached"
 
     def loss(micro: MicroBatch) -> LossTerms:
-        scores = policy.logprobs(
-            micro.tokens_BS,
-            micro.attend_BS,
-            start=micro.start,
-            temperature=temperature,
-            entropy=entropy,
-        )
+        scores = policy.logprobs(micro.layout, temperature=temperature, entropy=entropy)
         new_BT = scores.logprobs_BT
         # Padding has no old or reference value; one that gives a ratio of 1 keeps nan out of the
         # gradient.

@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rekindle.engine.batch import Batch, MicroBatch, completion_mask, count, pack
+from rekindle.engine.batch import Batch, MicroBatch, count, pack
+from rekindle.engine.layout import completion_mask
 from rekindle.engine.policy import Policy
 from rekindle.engine.state import TrainState
 from rekindle.engine.update import LossFn, LossTerms
@@ -105,7 +106,7 @@ def pushed(policy: Policy) -> LossFn:
     """-push * log p of each token; the push is that of its sequence."""
 
     def loss(micro: MicroBatch) -> LossTerms:
-        scores = policy.logprobs(micro.tokens_BS, micro.attend_BS, start=micro.start)
+        scores = policy.logprobs(micro.layout)
         push_B1 = micro.advantage_B[:, None].to(scores.logprobs_BT)
         size_BT = push_B1.abs() * (1 - scores.logprobs_BT.detach().exp())
         stats = {
@@ -254,10 +255,10 @@ def hidden_cosine(
     (2508.06026, figure 1: features of the last layer)."""
     batch = packed(policy, pairs, total=1)
     states: list[Tensor] = [torch.empty(0)] * len(batch)
-    for micro in batch.split(micro_tokens):
+    for micro in batch.split(micro_tokens, policy.arrangement()):
         moved = micro.to(policy.device)
-        hidden_BTD = policy.hidden(moved.tokens_BS, moved.attend_BS, start=micro.start)
-        for b, row in enumerate(micro.rows):
-            states[row] = hidden_BTD[b, len(batch.completions[row]) - 1].double().cpu()
+        last_B = moved.mask_BT.sum(dim=1).cumsum(dim=0) - 1
+        for row, state_D in zip(micro.rows, policy.hidden(moved.layout)[last_B], strict=True):
+            states[row] = state_D.double().cpu()
     chosen_ND, rejected_ND = torch.stack(states).view(2, len(pairs), -1)
     return torch.nn.functional.cosine_similarity(chosen_ND, rejected_ND, dim=-1)

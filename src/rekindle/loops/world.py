@@ -107,8 +107,8 @@ class World:
         self, state: TrainState, batch: Batch, loss: LossFn, *, stats: Sequence[str] = ()
     ) -> dict[str, float]:
         """One update of all processes on this process's batch, see `engine.update.update`."""
-        parts, device = batch.split(self.micro_tokens), self.policy.device
-        clip, group = self.optim.clip, self.group
+        parts = batch.split(self.micro_tokens, self.policy.arrangement())
+        clip, group, device = self.optim.clip, self.group, self.policy.device
         return update(state, parts, loss, clip=clip, group=group, device=device, stats=stats)
 
     @contextmanager

@@ -9,7 +9,8 @@ Axes: B sequences, T completion tokens. The prompt carries no loss; the end toke
 What we changed or left out, and why:
 * reduction "token" (every answer token of the step counts the same, on all processes) is the
   default; "sequence" gives each answer the same say. Neither depends on how the step is split.
-* No packing: answers of similar length share a micro-batch, which needs no attention tricks.
+* With `packing` several samples share a row of the forward pass, each blind to the others; where
+  that costs more than the padding it saves, they keep rows of their own.
 
 Known failure modes: on problems with many right answers it imitates the one that it is shown and
 loses pass@k; once training tokens are near certain (`tokens/above_099`) little gradient is left.
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from rekindle.engine.batch import Batch, MicroBatch, count, pack
 from rekindle.engine.config import SampleConfig, Section
+from rekindle.engine.layout import Layout, lay_out
 from rekindle.engine.noise import noisy_embeddings
 from rekindle.engine.policy import Policy
 from rekindle.engine.state import TrainState
@@ -49,11 +51,14 @@ def sft_objective(policy: Policy, *, smoothing: float = 0.0, noise: float = 0.0)
     """
 
     def loss(micro: MicroBatch) -> LossTerms:
-        with noisy_embeddings(policy.model, micro.attend_BS[:, :-1], alpha=noise):
+        layout = micro.layout
+        if noise and not layout.is_plain:  # every sequence has noise of its own
+            layout = lay_out(layout.prompts, layout.completions).to(policy.device)
+        with noisy_embeddings(policy.model, layout.lengths_RS, alpha=noise):
             if smoothing:
-                scores, extra_BT = _scores_and_smoothing(policy, micro)
+                scores, extra_BT = _scores_and_smoothing(policy, layout)
             else:
-                scores = policy.logprobs(micro.tokens_BS, micro.attend_BS, start=micro.start)
+                scores = policy.logprobs(layout)
                 extra_BT = torch.zeros_like(scores.logprobs_BT)
         probs_BT = scores.logprobs_BT.detach().exp()
         return LossTerms(
@@ -68,14 +73,14 @@ def sft_objective(policy: Policy, *, smoothing: float = 0.0, noise: float = 0.0)
     return loss
 
 
-def _scores_and_smoothing(policy: Policy, micro: MicroBatch) -> tuple[TokenScores, Tensor]:
+def _scores_and_smoothing(policy: Policy, layout: Layout) -> tuple[TokenScores, Tensor]:
     """Scores, and what eps multiplies: mean over v of -log p_v, minus -log p_y, = z_y - mean_v z_v,
     which needs no logits: h (W_y - mean of W's rows)."""
-    hidden_BTD = policy.hidden(micro.tokens_BS, micro.attend_BS, start=micro.start)
-    head_VD, targets_BT = policy.head(), micro.tokens_BS[:, micro.start :]
-    scores = chunked_token_scores(hidden_BTD, head_VD, targets_BT)
-    away_BTD = raised(head_VD[targets_BT]) - raised(head_VD).mean(dim=0)
-    return scores, (raised(hidden_BTD) * away_BTD).sum(dim=-1)
+    hidden_ND, head_VD, target_N = policy.hidden(layout), policy.head(), layout.targets_N
+    scores = chunked_token_scores(hidden_ND[None], head_VD, target_N[None])
+    away_ND = raised(head_VD[target_N]) - raised(head_VD).mean(dim=0)
+    extra_N = (raised(hidden_ND) * away_ND).sum(dim=-1)
+    return TokenScores(*(layout.spread(x[0]) for x in scores)), layout.spread(extra_N)
 
 
 # --- what can be set
@@ -87,6 +92,7 @@ class Config(Section):
     label_smoothing_factor: float = Field(default=0.0, ge=0, lt=1, description="a control")
     neftune_noise_alpha: float = Field(default=0.0, ge=0, description="a control; NEFTune's is 5")
 
+    packing: bool = Field(default=False, description="several samples in a row, one mask each")
     reduction: Reduction = Field(default="token", description="what counts the same")
     budget: int | None = Field(default=None, ge=1, description="tokens, for the constant reduction")
 
@@ -141,7 +147,7 @@ def weigh(config: Config, world: World, problems: list[Problem]) -> Batch:
     """Tokens of the solved problems, weighed over all processes."""
     solved = [(problem, _solution(problem)) for problem in problems]
     prompts, completions = encoded(world.policy, solved, "solved problem")
-    return pack(
+    batch = pack(
         prompts,
         completions,
         reduction=config.reduction,
@@ -149,6 +155,7 @@ def weigh(config: Config, world: World, problems: list[Problem]) -> Batch:
         budget=config.budget or world.sample.max_new_tokens,
         advantage_B=torch.ones(len(problems), dtype=torch.float64),
     )
+    return batch.replace(packs=config.packing)
 
 
 def check(config: Config, sample: SampleConfig) -> None:

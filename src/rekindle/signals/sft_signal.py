@@ -196,12 +196,9 @@ def mix_rows(policy: Policy, weak: Policy, batch: Batch, *, lam: float) -> list[
     signal, samples = MixSignal(lam), list[dict[str, float]]()
     for micro in batch.split(micro_tokens(None, policy.device)):
         moved = micro.to(policy.device)
-        strong_BTD, weak_BTD = (
-            p.hidden(moved.tokens_BS, moved.attend_BS, start=moved.start) for p in (policy, weak)
-        )
-        target_BT = moved.tokens_BS[:, moved.start :]
-        for b, mask_T in enumerate(moved.mask_BT):
-            rows = (strong_BTD[b][mask_T], weak_BTD[b][mask_T], target_BT[b][mask_T])
+        layout, lengths = moved.layout, moved.mask_BT.sum(dim=1).tolist()
+        strong_ND, weak_ND = (p.hidden(layout).split(lengths) for p in (policy, weak))
+        for rows in zip(strong_ND, weak_ND, layout.targets_N.split(lengths), strict=True):
             pieces = zip(*(row.split(TOKENS) for row in rows), strict=True)
             for strong_ND, weak_ND, target_N in pieces:
                 signal.add(strong_ND @ policy.head().T, weak_ND @ weak.head().T, target_N)

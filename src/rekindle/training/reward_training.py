@@ -152,8 +152,8 @@ def correctness(
     batch = _batch(head, contrasts)
 
     def loss(micro: MicroBatch) -> LossTerms:
-        score_B = head.logits(micro.tokens_BS, micro.attend_BS)
-        return _spread(correctness_loss(score_B, micro.advantage_B.to(score_B)), micro)
+        score_B = head.logits(micro.layout.tokens_RS, micro.layout.attend_RS)
+        return _terms(correctness_loss(score_B, micro.advantage_B.to(score_B)))
 
     return batch.split(budget), loss
 
@@ -163,7 +163,7 @@ def bradley_terry(
 ) -> tuple[list[MicroBatch], LossFn]:
     """Micro-batches and loss: the two answers of a contrast stay together."""
     batch, count_N = _batch(head, contrasts), len(contrasts)
-    lengths = [len(tokens) for tokens in batch.completions]
+    lengths = [len(tokens) for tokens in batch.prompts]
     widest = [max(lengths[n], lengths[n + count_N]) for n in range(count_N)]
     pieces: list[list[int]] = []
     for n in sorted(range(count_N), key=lambda n: (widest[n], n)):
@@ -174,34 +174,31 @@ def bradley_terry(
     micros = []
     for piece in pieces:
         rows = [*piece, *(n + count_N for n in piece)]
-        micros.extend(batch.select(rows).split(2 * len(rows) * max(lengths)))
+        micros.append(batch.select(rows).whole())
 
     def loss(micro: MicroBatch) -> LossTerms:
-        score_B = head.logits(micro.tokens_BS, micro.attend_BS)
-        place_B = torch.tensor(micro.rows, device=score_B.device).argsort()  # chosen, rejected
-        chosen_N, rejected_N = score_B[place_B].chunk(2)
+        score_B = head.logits(micro.layout.tokens_RS, micro.layout.attend_RS)
+        chosen_N, rejected_N = score_B.chunk(2)
         loss_N = bradley_terry_loss(chosen_N, rejected_N)
-        return _spread(loss_N.repeat(2), micro)  # every row weighs the same in all
+        return _terms(loss_N.repeat(2))  # every row weighs the same in all
 
     return micros, loss
 
 
 def _batch(head: ScalarHead, contrasts: Sequence[Contrast]) -> Batch:
-    """All chosen answers, then all rejected ones. Rows hold the whole text as completion, so that
-    they are padded on the right; the loss of a row stands at each of its tokens, each weighs
-    1 / (rows * tokens of the row): a mean over rows."""
+    """All chosen answers, then all rejected ones. The whole text is a row's prompt, and one token
+    behind it, which is no input, carries the row's loss: a mean over rows."""
     answers = [(c.problem, c.chosen) for c in contrasts]
     answers += [(c.problem, c.rejected) for c in contrasts]
     rows = [head.encode(problem, text)[: head.context] for problem, text in answers]
+    ends = [(head.pad_id,)] * len(rows)
     label_B = torch.zeros(len(rows), dtype=torch.float64)
     label_B[: len(contrasts)] = 1.0
-    return pack(
-        [()] * len(rows), rows, reduction="sequence", total=count(rows), advantage_B=label_B
-    )
+    return pack(rows, ends, reduction="sequence", total=count(ends), advantage_B=label_B)
 
 
-def _spread(loss_B: Tensor, micro: MicroBatch) -> LossTerms:
-    return LossTerms(loss_B[:, None].expand(-1, micro.tokens_BS.shape[1]), {})
+def _terms(loss_B: Tensor) -> LossTerms:
+    return LossTerms(loss_B[:, None], {})
 
 
 # --- held out

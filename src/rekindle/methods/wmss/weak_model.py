@@ -5,7 +5,7 @@
     AdapterWeak    a second LoRA adapter on the strong model's own weights
     ShuffledWeak   a control: states of another place in the answer
 
-Axes: B sequences, T completion tokens, N supervised tokens of all samples, E width.
+Axes: T completion tokens of a sample, N of all samples (of a micro-batch), E width.
 """
 
 import warnings
@@ -152,8 +152,8 @@ def note_no_op(lam: float, partner: str) -> None:
 class WeakSide(Protocol):
     """Where the weak hidden states of a micro-batch come from."""
 
-    def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
-        """Last hidden states in front of each completion token."""
+    def hidden(self, micro: MicroBatch) -> Float[Tensor, "N E"]:
+        """Last hidden states in front of each completion token, sequence by sequence."""
 
     def head(self) -> Float[Tensor, "V E"]:
         """The weak model's output embedding."""
@@ -174,10 +174,10 @@ class LiveWeak(WeakSide):
         """A copy of `weak`, made now."""
         return cls(weak.frozen_copy() if frozen else weak.trainable_copy(), frozen=frozen)
 
-    def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
+    def hidden(self, micro: MicroBatch) -> Float[Tensor, "N E"]:
         """By the weak model's own forward."""
         with torch.set_grad_enabled(not self.frozen):
-            return self.policy.hidden(micro.tokens_BS, micro.attend_BS, start=micro.start)
+            return self.policy.hidden(micro.layout)
 
     def head(self) -> Float[Tensor, "V E"]:
         """As it is now; without a graph when frozen."""
@@ -240,20 +240,16 @@ class CachedWeak(WeakSide):
         on_main(group, ensure)
         return cls(directory, weak, samples)
 
-    def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
-        """The stored rows of each sample, 0 at padding.
+    def hidden(self, micro: MicroBatch) -> Float[Tensor, "N E"]:
+        """The stored rows of each sample.
 
         Raises:
             DataError: a sample that was not among those given to `load_or_compute`.
         """
-        mask_BT = micro.mask_BT.cpu()
-        out_BTE = self._states_NE.new_zeros(*mask_BT.shape, self.width)
-        tokens_BS, attend_BS = micro.tokens_BS.cpu(), micro.attend_BS.cpu()
-        prompts = attend_BS[:, : micro.start].sum(dim=1).tolist()
-        for b, length in enumerate(mask_BT.sum(dim=1).tolist()):
-            tokens = tokens_BS[b, attend_BS[b]].tolist()
-            sample = tuple(tokens[: prompts[b]]), tuple(tokens[prompts[b] :])
+        states = []
+        for sample in zip(micro.layout.prompts, micro.layout.completions, strict=True):
             if sample not in self._starts:
+                tokens = [*sample[0], *sample[1]]
                 raise DataError(
                     "a sample is not among the cached hidden states",
                     got=f"{len(tokens)} tokens, beginning with {tokens[:8]}",
@@ -261,8 +257,8 @@ class CachedWeak(WeakSide):
                     fix="remove the stage's directory to make it again",
                 )
             start = self._starts[sample]
-            out_BTE[b, :length] = self._states_NE[start : start + length]
-        return out_BTE.to(self._head.device)
+            states.append(self._states_NE[start : start + len(sample[1])])
+        return torch.cat(states).to(self._head.device)
 
     def head(self) -> Float[Tensor, "V E"]:
         """The weak model's, without a graph."""
@@ -275,10 +271,10 @@ class AdapterWeak(WeakSide):
     def __init__(self, adapters: Adapters, name: str) -> None:
         self.adapters, self.name = adapters, name
 
-    def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
+    def hidden(self, micro: MicroBatch) -> Float[Tensor, "N E"]:
         """By the same model with the weak adapter active."""
         with self.adapters.active(self.name):
-            return self.adapters.policy.hidden(micro.tokens_BS, micro.attend_BS, start=micro.start)
+            return self.adapters.policy.hidden(micro.layout)
 
     def head(self) -> Float[Tensor, "V E"]:
         """The one head: hidden states are mixed instead of logits."""
@@ -293,13 +289,11 @@ class ShuffledWeak:
         self.side = side
         self.head, self.models = side.head, side.models
 
-    def hidden(self, micro: MicroBatch) -> Float[Tensor, "B T E"]:
+    def hidden(self, micro: MicroBatch) -> Float[Tensor, "N E"]:
         """Each row turned by half of its length."""
-        hidden_BTE = self.side.hidden(micro)
-        out_BTE = hidden_BTE.clone()
-        for b, length in enumerate(micro.mask_BT.sum(dim=1).tolist()):
-            out_BTE[b, :length] = hidden_BTE[b, :length].roll(length // 2, dims=0)
-        return out_BTE
+        lengths = micro.mask_BT.sum(dim=1).tolist()
+        states = self.side.hidden(micro).split(lengths)
+        return torch.cat([each_TE.roll(len(each_TE) // 2, dims=0) for each_TE in states])
 
 
 def _check_states(directory: Path, hashes: Mapping[str, str]) -> None:
@@ -333,10 +327,10 @@ def _write_states(
     states_NE = flat.view(-1, width)
     for micro in batch.split(micro_tokens):
         moved = micro.to(weak.device)
-        hidden_BTE = weak.hidden(moved.tokens_BS, moved.attend_BS, start=micro.start).cpu()
-        for b, row in enumerate(micro.rows):
+        lengths = micro.mask_BT.sum(dim=1).tolist()
+        found = weak.hidden(moved.layout).cpu().split(lengths)
+        for row, hidden_TE in zip(micro.rows, found, strict=True):
             start = start_of[batch.prompts[row], batch.completions[row]]
-            length = len(batch.completions[row])
-            states_NE[start : start + length] = hidden_BTE[b, :length]
+            states_NE[start : start + len(hidden_TE)] = hidden_TE
     sha256 = sha256_file(path)
     return {"width": width, "tokens": count, "starts": starts, "states_sha256": sha256}

@@ -72,10 +72,9 @@ def mixed_objective(
     """Cross-entropy on mixed logits, eq. 6; `signal` counts in some tokens of each micro-batch."""
 
     def loss(micro: MicroBatch) -> LossTerms:
-        mask_BT, strong_VD, weak_VE = micro.mask_BT, policy.head(), side.head()
-        strong_ND = policy.hidden(micro.tokens_BS, micro.attend_BS, start=micro.start)[mask_BT]
-        weak_NE = side.hidden(micro)[mask_BT]
-        target_N = micro.tokens_BS[:, micro.start :][mask_BT]
+        layout, strong_VD, weak_VE = micro.layout, policy.head(), side.head()
+        strong_ND, weak_NE = policy.hidden(layout), side.hidden(micro)
+        target_N = layout.targets_N
         loss_N = mixed_cross_entropy(
             strong_ND,
             strong_VD,
@@ -84,15 +83,14 @@ def mixed_objective(
             target_N,
             lam=lam,
             chunk=chunk,
-            weights_T=micro.weight_BT[mask_BT].to(strong_ND),
+            weights_T=micro.weight_BT[micro.mask_BT].to(strong_ND),
         )
         if signal is not None:
             few = slice(0, TOKENS)
             with torch.no_grad():
                 strong_NV, weak_NV = strong_ND[few] @ strong_VD.T, weak_NE[few] @ weak_VE.T
             signal.add(strong_NV, weak_NV, target_N[few])
-        loss_BT = loss_N.new_zeros(mask_BT.shape).masked_scatter(mask_BT, loss_N)
-        return _terms(loss_BT)
+        return _terms(layout.spread(loss_N))
 
     return loss
 
@@ -101,9 +99,7 @@ def damped_objective(policy: Policy, *, lam: float) -> LossFn:
     """D0: cross-entropy on lam * z_strong, what a constant weak model amounts to."""
 
     def loss(micro: MicroBatch) -> LossTerms:
-        scores = policy.logprobs(
-            micro.tokens_BS, micro.attend_BS, start=micro.start, temperature=1 / lam
-        )
+        scores = policy.logprobs(micro.layout, temperature=1 / lam)
         return _terms(-scores.logprobs_BT)
 
     return loss
