@@ -6,8 +6,6 @@ import sys
 
 import pytest
 
-import tiny
-
 RECIPE = "recipes/grpo_countdown_testbed.yaml"
 
 
@@ -219,17 +217,6 @@ def test_sft_without_solutions_is_refused(rekindle, data, tmp_path):
     )
     assert code == 2
     assert "has no solution" in err
-
-
-def test_tokenizers_that_pad_with_eos_are_refused(rekindle, tmp_path):
-    tiny.model().save_pretrained(tmp_path / "m")
-    tiny.tokenizer(pad_token="<eos>").save_pretrained(tmp_path / "m")
-    code, _, err = rekindle(
-        "eval", "--model", tmp_path / "m", "--task", "chain", "--out", tmp_path / "e.json"
-    )
-    assert code == 2
-    assert "pads with its end-of-sequence token" in err
-    assert "model.pad_token" in err
 
 
 @pytest.mark.parametrize(

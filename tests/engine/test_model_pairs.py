@@ -25,6 +25,8 @@ def of(config=None, tok=None, **settings):
 def test_two_checkpoints_of_one_family_go_together_whatever_their_width():
     check_pair(tiny.policy(), tiny.policy(seed=3))
     check_pair(tiny.policy(), of({"hidden_size": 24, "num_hidden_layers": 1}))
+    for pad in ("<eos>", "<unk>", None):  # padding is masked by place
+        check_pair(tiny.policy(), of(tok=tiny.tokenizer(pad_token=pad)))
 
 
 def swapped():

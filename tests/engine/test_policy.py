@@ -146,18 +146,19 @@ def test_a_directory_that_is_not_there_is_said_to_be_missing(name, tmp_path, mon
         Policy.load(ModelConfig(name=name, device="cpu"))
 
 
-@pytest.mark.parametrize(
-    ("special", "message"),
-    [
-        ({"pad_token": "<eos>"}, "pads with its end-of-sequence token"),
-        ({"eos_token": None}, "has no end-of-sequence token"),
-    ],
-)
-def test_tokenizers_that_cannot_teach_stopping_are_refused(special, message, tmp_path):
+def test_a_tokenizer_that_cannot_teach_stopping_is_refused(tmp_path):
     tiny.model().save_pretrained(tmp_path)
-    tiny.tokenizer(**special).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=message):
+    tiny.tokenizer(eos_token=None).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="has no end-of-sequence token"):
         Policy.load(ModelConfig(name=str(tmp_path), device="cpu"))
+
+
+@pytest.mark.parametrize(("pad", "pad_id"), [("<eos>", 2), (None, 0), ("<unk>", 3)])
+def test_any_pad_token_will_do(pad, pad_id, tmp_path):
+    tiny.model().save_pretrained(tmp_path)
+    tiny.tokenizer(pad_token=pad).save_pretrained(tmp_path)
+    policy = Policy.load(ModelConfig(name=str(tmp_path), device="cpu"))
+    assert (policy.eos_id, policy.eos_ids, policy.pad_id) == (2, (2,), pad_id)
 
 
 def test_the_recipe_can_name_other_special_tokens(tmp_path):

@@ -111,6 +111,18 @@ def test_two_labels_are_refused():
         head(labels=2)
 
 
+@pytest.mark.parametrize("batch_tokens", [1, 10_000])
+def test_a_reward_model_that_pads_with_its_end_token_scores_as_plain_transformers_do(batch_tokens):
+    """It reads the score at the last token that is not its end token, and so does the class."""
+    made = head(tok=tiny.tokenizer(pad_token="<eos>"), pad_token_id=2, batch_tokens=batch_tokens)
+    for (problem, text), score in zip(ASKED, made.score(ASKED), strict=True):
+        tokens = torch.tensor([made.encode(problem, text)])
+        hidden = made.model.model(tokens[:, :-1]).last_hidden_state[0, -1]
+        expected = float((hidden @ made.model.score.weight[0]).detach())
+        assert score.value == pytest.approx(expected, abs=1e-12)
+        assert score.value == pytest.approx(float(made.model(tokens).logits.detach()), abs=1e-12)
+
+
 def test_no_pad_token_is_refused():
     tok = tiny.tokenizer()
     tok.pad_token = None

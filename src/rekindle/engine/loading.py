@@ -90,8 +90,10 @@ def special_ids(
 ) -> tuple[int, tuple[int, ...], int]:
     """The end token, all that end a generation, and the pad token, as configured.
 
+    The pad token may be the end token, or none: padding is masked by place, never by id.
+
     Raises:
-        ModelError: there is no end token, it is the pad token, or the model lacks ids.
+        ModelError: there is no end token, or the model lacks ids.
     """
     if config.eos_token is not None:
         tokenizer.eos_token = config.eos_token
@@ -105,18 +107,7 @@ def special_ids(
             why="a completion could then never end, and SFT could not teach the model to stop",
             fix="--set model.eos_token='...' with a token of its vocabulary",
         )
-    if pad == eos:
-        raise ModelError(
-            f"the tokenizer of '{config.name}' pads with its end-of-sequence token",
-            got=f"pad_token = eos_token = {tokenizer.eos_token!r}",
-            wanted="two different tokens",
-            why="wherever padding is masked by id, the end token is masked with it and the model "
-            "never learns to stop",
-            fix="--set model.pad_token='...' with another token of its vocabulary"
-            + (f", e.g. {tokenizer.unk_token!r}" if tokenizer.unk_token else ""),
-        )
     check_vocabulary(tokenizer, model, f"'{config.name}'")
     more = model.generation_config.eos_token_id if model.generation_config is not None else None
     stops = {eos, *(more if isinstance(more, list) else [] if more is None else [more])}
-    # Without a pad token any id will do: padding is masked by place, never by id.
     return eos, tuple(sorted(stops)), 0 if pad is None else pad

@@ -10,9 +10,9 @@ _WHY = "logits are added row by row: of different tokens the sum would mean noth
 
 
 def check_pair(strong: Policy, weak: Policy) -> None:
-    """Refuse a pair whose tokenizers, templates, special tokens or vocabularies differ.
+    """Refuse a pair whose tokenizers, templates, end tokens or vocabularies differ.
 
-    Ids are compared one by one, not sizes.
+    Ids are compared one by one, not sizes. The pad token may differ: padding is masked by place.
 
     Raises:
         ModelError: names the first difference.
@@ -34,7 +34,7 @@ def _differences(strong: Policy, weak: Policy) -> Iterator[tuple[str, object, ob
             if mine != other:
                 yield "another tokenizer", f"token {token_id} = {mine!r}", f"{other!r}"
                 return
-    for name in ("eos_id", "eos_ids", "pad_id"):
+    for name in ("eos_id", "eos_ids"):
         if vars(strong)[name] != vars(weak)[name]:
             yield f"another {name}", vars(strong)[name], vars(weak)[name]
     if strong.tokenizer.chat_template != weak.tokenizer.chat_template:

@@ -58,8 +58,8 @@ class Policy:
         """Load by testbed name, directory or hub id, and check what training relies on.
 
         Raises:
-            ModelError: it does not exist, has no usable end token, pads with its end token, or its
-                tokenizer has ids that the model lacks.
+            ModelError: it does not exist, has no usable end token, or its tokenizer has ids that
+                the model lacks.
         """
         source = located(config.name)
         # Loaded here: transformers takes seconds to import.

@@ -3,6 +3,9 @@
 Model names are `testbed/<task>-s<seed>`: one base per task and pre-training seed, each of about
 0.16M parameters. A few more, `DERIVED`, are made from them. `rekindle testbed build` makes all of
 them again from nothing.
+
+`testbed/smollm2-135m` and `testbed/gemma3-270m` are pretrained models that `rekindle testbed fetch`
+puts in the cache, see `pretrained.py`.
 """
 
 from collections.abc import Mapping
@@ -12,6 +15,7 @@ from typing import NamedTuple
 import yaml
 
 from rekindle.errors import ModelError, did_you_mean
+from rekindle.testbed import pretrained
 
 SEEDS = (0, 1, 2)
 _WEIGHTS = Path(__file__).parent / "weights"
@@ -58,9 +62,11 @@ def resolve(name: str) -> Path:
     """The directory of a testbed model, in Hugging Face layout.
 
     Raises:
-        ModelError: there is no such model; what exists is listed.
+        ModelError: there is no such model, what exists is listed; or it has to be fetched first.
     """
-    known = [*names(), *DERIVED]
+    if name.removeprefix("testbed/") in pretrained.MODELS:
+        return pretrained.fetched(name.removeprefix("testbed/"))
+    known = [*names(), *DERIVED, *(f"testbed/{model}" for model in pretrained.MODELS)]
     if name not in known:
         raise ModelError(f"unknown testbed model '{name}'", fix=did_you_mean(name, known))
     return _WEIGHTS / name.removeprefix("testbed/")
@@ -70,7 +76,7 @@ def located(name: str) -> str:
     """What a model is loaded from: a testbed model's directory, any other name as it is.
 
     Raises:
-        ModelError: there is no such testbed model.
+        ModelError: there is no such testbed model, or it has to be fetched first.
     """
     return str(resolve(name)) if name.startswith("testbed/") else name
 
@@ -119,6 +125,10 @@ def describe(name: str) -> str:
     """One line: the name, what it was trained on, for how long, and what it must reach."""
     if name in DERIVED:
         return f"{name:<28} {DERIVED[name].about}"
+    if name.removeprefix("testbed/") in pretrained.MODELS:
+        model = pretrained.MODELS[name.removeprefix("testbed/")]
+        how = f"fetched by `rekindle testbed fetch`, {model.megabytes} MB"
+        return f"{name:<28} {model.about}; {model.license}; {how}"
     task, _ = split_name(name)
     settings = _PRETRAINING[task]
     mix = ", ".join(f"level {level} {share:.0%}" for level, share in settings.mix.items())
