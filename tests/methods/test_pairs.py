@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,20 +12,24 @@ from torch.nn.functional import logsigmoid
 
 import tiny
 from rekindle.engine.batch import count, pack
+from rekindle.engine.device import Group
 from rekindle.engine.layout import lay_out
+from rekindle.engine.run import Run
 from rekindle.engine.update import measure_batch
 from rekindle.errors import ConfigError, DataError
 from rekindle.loops import pair_step as pairs_module
 from rekindle.loops.pair_step import (
+    PairObjective,
     PairScores,
     edit_similarity,
     hidden_cosine,
     packed,
     pushed,
 )
+from rekindle.loops.world import World
 from rekindle.methods.dpo import dpo_terms
 from rekindle.methods.orpo import orpo_terms
-from rekindle.tasks.pairs import read_pairs
+from rekindle.tasks.pairs import pairs_of_file, read_pairs
 from rekindle.training.recipe import make_recipe
 from rekindle.training.train import train
 
@@ -129,6 +134,68 @@ def test_the_steps_gradient_is_that_of_the_loss(micro_tokens):
         torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-9)
 
 
+@pytest.mark.parametrize("micro_tokens", [1, 20, 10_000])
+def test_one_pass_gives_the_gradient_of_the_loss(micro_tokens):
+    """Whole pairs in each micro-batch, behind one prompt: as sums with autograd."""
+    policy, reference = tiny.policy(), tiny.policy(seed=4).frozen_copy()
+    batch = packed(policy, PAIRS, total=len(PAIRS))
+    rule = partial(dpo_terms, beta=0.3, smoothing=0.1, nll=0.5)
+
+    def sums(model):
+        layout = lay_out(batch.prompts, batch.completions)
+        return model.logprobs(layout).logprobs_BT.sum(dim=1).view(2, -1)
+
+    lengths = torch.tensor([float(len(c)) for c in batch.completions]).double().view(2, -1)
+    terms = rule(PairScores(*sums(policy), *sums(reference).detach(), *lengths))
+    wanted = gradients(policy, terms.loss_N.mean())
+    ref_BT = batch.ref_logprobs_BT.clone()
+    ref_BT[:, 0] = sums(reference).detach().flatten()
+    objective = PairObjective(policy, rule, referenced=True)
+    scored, loss = batch.replace(ref_logprobs_BT=ref_BT), 0.0
+    for micro in scored.split(micro_tokens, policy.arrangement()):
+        assert {row % len(PAIRS) for row in micro.rows[: len(micro.rows) // 2]} == {
+            row - len(PAIRS) for row in micro.rows[len(micro.rows) // 2 :]
+        }
+        loss = loss + (objective(micro).loss_BT * micro.weight_BT).sum()
+    for a, b in zip(gradients(policy, loss), wanted, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-7, rtol=1e-5)  # norms are fp32 inside
+    facts = objective.facts(Group(), len(PAIRS))
+    assert facts["loss"] == pytest.approx(float(terms.loss_N.detach().mean()), abs=1e-9)
+
+
+def test_the_reference_scores_each_pair_once_and_a_resumed_run_reads_the_same(base, monkeypatch):
+    scored = []
+    real = World.measure
+
+    def measure(self, policy, batch, **settings):
+        scored.extend(batch.completions)
+        return real(self, policy, batch, **settings)
+
+    monkeypatch.setattr(World, "measure", measure)
+    whole = train(recipe(base, "dpo"), base / "whole", quiet=True)
+    pairs = pairs_of_file(str(base / "pairs.jsonl"))
+    assert len(scored) == 2 * len(pairs)  # 30 steps are many epochs
+    monkeypatch.setattr(World, "measure", real)
+    stopped = dict(rows_of(base / "whole")[0])
+    settings = ["checkpoint.every=7"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "log", failing_at(Run.log, 17))
+        with pytest.raises(RuntimeError, match="killed"):
+            train(recipe(base, "dpo"), base / "run", quiet=True, overrides=settings)
+    again = train(recipe(base, "dpo"), base / "run", quiet=True, overrides=settings, mode="resume")
+    assert rows_of(base / "run")[0]["loss"] == stopped["loss"]
+    assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def failing_at(log, last):
+    def log_or_die(self, step, *args, **named):
+        if step == last:
+            raise RuntimeError("killed")
+        return log(self, step, *args, **named)
+
+    return log_or_die
+
+
 def test_equal_answers_have_no_gradient():
     policy = tiny.policy()
     same = [{"id": "a", "prompt": "1=", "chosen": "2", "rejected": "2"}]
@@ -192,10 +259,8 @@ def test_a_chosen_answer_that_falls_is_an_alarm(base, monkeypatch):
     close = [{"id": "a", "prompt": "1=", "chosen": "123a", "rejected": "123b"}]
     (base / "pairs.jsonl").write_text(json.dumps(close[0]) + "\n")
     facts = {"pairs/chosen_change": -1.0, "pairs/margin": 0.5}
-    real = pairs_module._facts
-    monkeypatch.setattr(
-        pairs_module, "_facts", lambda *args, **named: {**real(*args, **named), **facts}
-    )
+    real = pairs_module.PairObjective.facts
+    monkeypatch.setattr(pairs_module.PairObjective, "facts", lambda *args: {**real(*args), **facts})
     with pytest.warns(UserWarning, match="likelihood displacement"):
         train(recipe(base, "dpo"), base / "run", quiet=True)
     alarms = [row["pairs/displaced"] for row in rows_of(base / "run")]

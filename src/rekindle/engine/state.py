@@ -51,6 +51,7 @@ class TrainState:
         schedule: finished steps -> learning rate; a pure function, so it is not saved.
         step: finished steps.
         scalars: the method's own running numbers, and the sampler's position.
+        tensors: what the run has measured once and reads again, by name.
         schedule_at: where in the schedule the next update is when something other than the number
             of steps says so (a budget of tokens); set anew before each step, so it is not saved.
     """
@@ -60,6 +61,7 @@ class TrainState:
     schedule: Callable[[int], float]
     step: int = 0
     scalars: dict[str, Scalar] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
     schedule_at: int | None = None
 
     def save(self, directory: Path, *, rngs: Sequence[RngState] | None = None) -> None:
@@ -82,6 +84,7 @@ class TrainState:
         plain = {
             "step": self.step,
             "scalars": to_plain(self.scalars, moments, "scalars"),
+            "tensors": to_plain(self.tensors, moments, "tensors"),
             "optimizer": to_plain({**kind, **slots}, moments, "optimizer"),
             "rng": to_plain(list(rngs or [rng_state()]), draws, "rank"),
         }
@@ -118,6 +121,7 @@ class TrainState:
         _fill_optimizer(self.optimizer, saved["class"], slots, groups)
         self.step = plain["step"]
         self.scalars = from_plain(plain["scalars"], moments)
+        self.tensors = from_plain(plain.get("tensors", {}), moments)
         rngs = from_plain(plain["rng"], _read_all(directory / "rng.safetensors"))
         restore_rng(rngs[rank if rank < len(rngs) else 0])
 

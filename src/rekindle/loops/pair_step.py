@@ -5,8 +5,8 @@ through the answers' summed log-probs alone, so its gradient is that of
 
     -sum_n (up_n log pi(y_w,n) - down_n log pi(y_l,n))
 
-with the pushes up = -dloss/dlog pi(y_w) and down = dloss/dlog pi(y_l) measured first, without a
-graph: chosen and rejected need not share a micro-batch.
+with the pushes up = -dloss/dlog pi(y_w) and down = dloss/dlog pi(y_l). Both sides of a pair are in
+one micro-batch, behind one prompt where the model allows it, so that one forward pass serves both.
 
 Axes: N pairs, B sequences (the chosen, then the rejected), T completion tokens, D width.
 """
@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rekindle.engine.batch import Batch, MicroBatch, count, pack
+from rekindle.engine.device import Group
 from rekindle.engine.layout import completion_mask
 from rekindle.engine.policy import Policy
 from rekindle.engine.state import TrainState
@@ -29,6 +30,7 @@ from rekindle.errors import DataError
 from rekindle.loops.checks import encoded
 from rekindle.loops.stages import epochs
 from rekindle.loops.world import World
+from rekindle.ops.logprobs import TokenScores
 from rekindle.records import Problem
 from rekindle.tasks.pairs import PairRow
 
@@ -82,17 +84,18 @@ def train_on_pairs(
     policy, count = world.policy, world.optim.problems
     similarity = likeness(policy, pairs, micro_tokens=world.micro_tokens)
     state = world.begin()
+    referenced = None if reference is None else ReferenceScores(world, state, reference, len(pairs))
+    places = range(len(pairs))
     for step in world.steps(state):
-        drawn = epochs(pairs, step=step, count=count, seed=world.seed)
-        batch = packed(policy, drawn[world.group.rank :: world.group.size], total=len(drawn))
+        drawn = epochs(places, step=step, count=count, seed=world.seed)
+        mine = drawn[world.group.rank :: world.group.size]
+        batch = packed(policy, [pairs[place] for place in mine], total=len(drawn))
         with world.logbook.clock("update"):
-            scores = _score_pairs(world, batch, reference)
-            terms = rule(scores)
-            pushes_B = torch.cat([terms.up_N, -terms.down_N])
-            weighed = batch.replace(advantage_B=pushes_B)
-            stats = ("entropy", "up", "down")
-            metrics = world.update(state, weighed, pushed(policy), stats=stats)
-        facts = _facts(world, scores, terms, len(drawn), referenced=reference is not None)
+            if referenced is not None:
+                batch = referenced.put_into(batch, mine)
+            objective = PairObjective(policy, rule, referenced=referenced is not None)
+            metrics = world.update(state, batch, objective, stats=("entropy", "up", "down"))
+        facts = objective.facts(world.group, len(drawn))
         both = metrics.pop("up") + metrics["down"]
         facts["pairs/gradient_rejected"] = metrics.pop("down") / both if both else math.nan
         if reference is not None:
@@ -102,31 +105,118 @@ def train_on_pairs(
     return policy
 
 
+class PairObjective:
+    """The loss of a micro-batch of whole pairs, the chosen first: one forward pass gives the
+    log-probs that the rule reads, and those that it pushes.
+
+    Args:
+        rule: of the pairs, each by itself.
+        referenced: the batch has the reference's log-probs.
+    """
+
+    def __init__(self, policy: Policy, rule: Rule, *, referenced: bool) -> None:
+        self._policy, self._rule, self._referenced = policy, rule, referenced
+        self._sums: dict[str, float] = {}
+
+    def __call__(self, micro: MicroBatch) -> LossTerms:
+        scores = self._policy.logprobs(micro.layout)
+        sums_B = scores.logprobs_BT.detach().double().sum(dim=1)
+        ref_B = micro.ref_logprobs_BT[:, 0] if self._referenced else torch.zeros_like(sums_B)
+        lengths_B = micro.mask_BT.sum(dim=1).to(sums_B)
+        sides = (x_B.to(sums_B).view(2, -1) for x_B in (sums_B, ref_B, lengths_B))
+        pairs = PairScores(*(side_N for both_2N in sides for side_N in both_2N))
+        terms = self._rule(pairs)
+        for name, value_N in self._values(pairs, terms).items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value_N.sum())
+        return push_terms(scores, torch.cat([terms.up_N, -terms.down_N]))
+
+    def facts(self, group: Group, total: int) -> dict[str, float]:
+        """Means over the step's pairs, on all processes; changes where there is a reference."""
+        sums = group.sum(self._sums)
+        return {name: sums[name] / total for name in sums}
+
+    def _values(self, scores: PairScores, terms: PairTerms) -> dict[str, Tensor]:
+        values = {
+            "loss": terms.loss_N,
+            "pairs/margin": terms.margin_N,
+            "pairs/accuracy": (terms.margin_N > 0).double(),
+            "pairs/chosen_logp": scores.chosen_N,
+            "pairs/rejected_logp": scores.rejected_N,
+        }
+        if self._referenced:
+            change_N = scores.chosen_N - scores.ref_chosen_N
+            values |= {
+                "pairs/chosen_change": change_N,
+                "pairs/rejected_change": scores.rejected_N - scores.ref_rejected_N,
+                "pairs/chosen_fell": (change_N < 0).double(),
+            }
+        return values
+
+
+class ReferenceScores:
+    """Summed log-probs of pairs under a frozen reference, each pair scored once in a run: they are
+    part of its state, so that a resumed run reads the same bits.
+
+    Axes: M pairs of the data.
+    """
+
+    def __init__(self, world: World, state: TrainState, reference: Policy, pairs: int) -> None:
+        self._world, self._reference = world, reference
+        missing_M2 = torch.full((pairs, 2), torch.nan, dtype=torch.float64)
+        self._known_M2 = state.tensors.setdefault("reference", missing_M2)
+
+    def put_into(self, batch: Batch, places: Sequence[int]) -> Batch:
+        """The batch with its reference log-probs, a sequence's sum in its first column.
+
+        Args:
+            places: of the batch's pairs in the data.
+        """
+        count = len(places)
+        unknown = [n for n in range(count) if bool(self._known_M2[places[n]].isnan().any())]
+        found: list[tuple[int, list[float]]] = []
+        if unknown:
+            rows = batch.select([*unknown, *(n + count for n in unknown)])
+            scores = self._world.measure(self._reference, rows, temperature=1.0)
+            sums_N2 = scores.logprobs_BT.nansum(dim=1).view(2, -1).T.tolist()
+            found = [(places[n], sums) for n, sums in zip(unknown, sums_N2, strict=True)]
+        for place, sums in self._world.group.gather_objects(found):
+            self._known_M2[place] = torch.tensor(sums, dtype=torch.float64)
+        ref_BT = batch.ref_logprobs_BT.clone()
+        ref_BT[:, 0] = self._known_M2[torch.tensor(places, dtype=torch.long)].T.flatten()
+        return batch.replace(ref_logprobs_BT=ref_BT)
+
+
 def pushed(policy: Policy) -> LossFn:
-    """-push * log p of each token; the push is that of its sequence."""
+    """-push * log p of each token; the push is that of its sequence, the batch's advantage."""
 
     def loss(micro: MicroBatch) -> LossTerms:
-        scores = policy.logprobs(micro.layout)
-        push_B1 = micro.advantage_B[:, None].to(scores.logprobs_BT)
-        size_BT = push_B1.abs() * (1 - scores.logprobs_BT.detach().exp())
-        stats = {
-            "entropy": scores.entropy_BT,
-            "up": size_BT * (push_B1 > 0),
-            "down": size_BT * (push_B1 < 0),
-        }
-        return LossTerms(-push_B1 * scores.logprobs_BT, stats)
+        return push_terms(policy.logprobs(micro.layout), micro.advantage_B)
 
     return loss
 
 
+def push_terms(scores: TokenScores, push_B: Float[Tensor, " B"]) -> LossTerms:
+    """-push * log p of each token, and how much of its gradient pushes up and down."""
+    push_B1 = push_B[:, None].to(scores.logprobs_BT)
+    size_BT = push_B1.abs() * (1 - scores.logprobs_BT.detach().exp())
+    stats = {
+        "entropy": scores.entropy_BT,
+        "up": size_BT * (push_B1 > 0),
+        "down": size_BT * (push_B1 < 0),
+    }
+    return LossTerms(-push_B1 * scores.logprobs_BT, stats)
+
+
 def packed(policy: Policy, pairs: Sequence[PairRow], *, total: int) -> Batch:
-    """Chosen rows, then rejected ones; each token weighs 1 / `total`."""
+    """Chosen rows, then rejected ones; each token weighs 1 / `total`. The sides of a pair share a
+    micro-batch."""
     problems = [pair_problem(pair) for pair in pairs]
     texts = [p["chosen"] for p in pairs] + [p["rejected"] for p in pairs]
     sides = list(zip(problems * 2, texts, strict=True))
     prompts, completions = encoded(policy, sides, "pair")
     batch = pack(prompts, completions, reduction="token", total=count(completions))
-    return batch.replace(weight_BT=completion_mask(completions).double() / total)
+    units = [(n, n + len(pairs)) for n in range(len(pairs))]
+    return batch.replace(weight_BT=completion_mask(completions).double() / total, units=units)
 
 
 def same_sides(policy: Policy, pairs: Sequence[PairRow]) -> list[bool]:
@@ -167,38 +257,6 @@ def pair_problem(pair: PairRow) -> Problem:
     turns = pair.get("messages")
     messages = None if turns is None else tuple((role, content) for role, content in turns)
     return Problem(id=str(pair["id"]), prompt=pair["prompt"], messages=messages)
-
-
-def _score_pairs(world: World, batch: Batch, reference: Policy | None) -> PairScores:
-    sums = [
-        world.measure(model, batch, temperature=1.0).logprobs_BT.nansum(dim=1).view(2, -1)
-        for model in (world.policy, *([] if reference is None else [reference]))
-    ]
-    ours, theirs = sums[0], sums[1] if reference is not None else torch.zeros_like(sums[0])
-    lengths = torch.tensor([float(len(c)) for c in batch.completions], dtype=ours.dtype)
-    return PairScores(*ours, *theirs, *lengths.view(2, -1))
-
-
-def _facts(
-    world: World, scores: PairScores, terms: PairTerms, total: int, *, referenced: bool
-) -> dict[str, float]:
-    """Means over the step's pairs, on all processes; changes where there is a reference."""
-    values = {
-        "loss": terms.loss_N,
-        "pairs/margin": terms.margin_N,
-        "pairs/accuracy": (terms.margin_N > 0).double(),
-        "pairs/chosen_logp": scores.chosen_N,
-        "pairs/rejected_logp": scores.rejected_N,
-    }
-    if referenced:
-        chosen_N = scores.chosen_N - scores.ref_chosen_N
-        values |= {
-            "pairs/chosen_change": chosen_N,
-            "pairs/rejected_change": scores.rejected_N - scores.ref_rejected_N,
-            "pairs/chosen_fell": (chosen_N < 0).double(),
-        }
-    sums = world.group.sum({name: float(value.sum()) for name, value in values.items()})
-    return {name: value / total for name, value in sums.items()}
 
 
 def _alarm(state: TrainState, facts: Mapping[str, float]) -> float:
