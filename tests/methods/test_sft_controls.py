@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 import tiny
 from rekindle.engine.batch import count, pack
 from rekindle.engine.noise import noisy_embeddings
+from rekindle.engine.policy import Policy
 from rekindle.loops import world as world_module
 from rekindle.methods.sft import sft_objective
 from rekindle.training.recipe import make_recipe
@@ -75,6 +76,33 @@ def recipe(tmp_path, method, **section):
             name: section,
         }
     )
+
+
+def test_packing_changes_no_number(tmp_path, monkeypatch):
+    """A long sample and eight short ones: as plain rows, and several in a row."""
+    widths, real = [], Policy.logprobs
+
+    def logprobs(policy, layout, **settings):
+        widths.append(len(layout.tokens_RS))
+        return real(policy, layout, **settings)
+
+    monkeypatch.setattr(Policy, "logprobs", logprobs)
+    lines = [
+        {"id": f"p{i}", "prompt": f"{i}=", "answer": "1", "solution": "12" * (2 if i else 15)}
+        for i in range(9)
+    ]
+    rows = []
+    for packing in (False, True):
+        asked = recipe(tmp_path, "sft", packing=packing)
+        (tmp_path / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        asked = make_recipe(asked.resolved(), ["optim.problems=9", "eval.problems=1"])
+        train(asked, tmp_path / str(packing), quiet=True)
+        text = (tmp_path / str(packing) / "metrics.jsonl").read_text()
+        rows.append([json.loads(line) for line in text.splitlines()])
+    assert all(packed < plain for plain, packed in zip(widths[:4], widths[4:], strict=True))
+    for plain, packed in zip(*rows, strict=True):
+        for name in ("loss", "grad_norm", "entropy", "tokens/trained"):
+            assert packed[name] == pytest.approx(plain[name], rel=1e-6)
 
 
 def weights(out):

@@ -11,7 +11,7 @@ What we changed or left out, and why:
 * The loss is a mean over the pairs of a step, whatever their lengths and the number of processes.
 * The reference is a frozen copy of the model as training begins, never loaded again by name.
 * Only the sigmoid loss; label smoothing is that of cDPO, the NLL term that of RPO (2404.19733).
-* Pairs are shown in seeded epochs; chosen and rejected need not share a micro-batch.
+* Pairs are shown in seeded epochs; the reference scores each pair once in a run.
 
 Known failure modes: both log-probs fall, the chosen one with them (`pairs/chosen_change`, and
 `pairs/displaced` is 1 after ten such steps); chosen and rejected that are alike give little
