@@ -99,7 +99,7 @@ def test_packing_changes_no_number(tmp_path, monkeypatch):
         train(asked, tmp_path / str(packing), quiet=True)
         text = (tmp_path / str(packing) / "metrics.jsonl").read_text()
         rows.append([json.loads(line) for line in text.splitlines()])
-    assert all(packed < plain for plain, packed in zip(widths[:4], widths[4:], strict=True))
+    assert sum(widths[4:]) < sum(widths[:4])
     for plain, packed in zip(*rows, strict=True):
         for name in ("loss", "grad_norm", "entropy", "tokens/trained"):
             assert packed[name] == pytest.approx(plain[name], rel=1e-6)
