@@ -19,6 +19,7 @@ from torch import Tensor
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.contrast import ContrastPolicy
 from rekindle.engine.decoders import ContrastDecoder, Decoder, ModelDecoder
+from rekindle.engine.linears import quick_linears
 from rekindle.engine.policy import Policy
 from rekindle.engine.small_decoder.decode import CPU_ROWS, Memory, Twin
 from rekindle.engine.small_decoder.fused import Weights, supports
@@ -161,7 +162,8 @@ class CachedSampler:
         training = model.training
         model.eval()  # no dropout
         try:
-            yield ModelDecoder(policy), batch_size
+            with quick_linears(model):
+                yield ModelDecoder(policy), batch_size
         finally:
             model.train(training)
 

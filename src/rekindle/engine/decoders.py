@@ -35,11 +35,13 @@ class ModelDecoder:
         self._policy = policy
 
     def begin(self, tokens_PS: Tensor, attend_PS: Tensor, source_B: Tensor, *, room: int) -> Tensor:
+        from rekindle.engine.cache import allocate  # transformers takes seconds to import
+
         device, self._logits_to = self._policy.device, tokens_PS.device
         source_B, attend_PS = source_B.to(device), attend_PS.to(device)
         self._past = self._policy.fresh_cache()
         logits_PV = self._policy.extend(self._past, tokens_PS.to(device), attend_PS)
-        self._past.reorder_cache(source_B)  # selects rows of every kind of cache
+        allocate(self._past, source_B, room=room)
         self._filled = tokens_PS.shape[1]
         new = torch.ones(source_B.numel(), room, dtype=torch.bool, device=device)
         self._attend = torch.cat([attend_PS[source_B], new], dim=1)
