@@ -106,3 +106,8 @@ def policy(kind: str = "llama", *, seed: int = 0, dtype: str = "float64", tok=No
         tok if tok is not None else tokenizer(),
         ModelConfig(name="tiny", dtype=dtype, device="cpu"),
     )
+
+
+def policy_of(made) -> Policy:
+    """A policy around a model that a test made."""
+    return Policy.of(made, tokenizer(), ModelConfig(name="tiny", device="cpu"))

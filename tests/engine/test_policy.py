@@ -6,7 +6,8 @@ from transformers import LlamaForCausalLM
 
 import tiny
 from rekindle.engine import policy as policy_module
-from rekindle.engine.config import ModelConfig
+from rekindle.engine.cached_sampler import CachedSampler
+from rekindle.engine.config import ModelConfig, SampleConfig
 from rekindle.engine.layout import lay_out
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, DataError, ModelError
@@ -197,3 +198,33 @@ def test_weights_of_another_architecture_are_refused(tmp_path, change):
     LlamaForCausalLM(tiny.llama_config(**change)).config.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="another architecture"):
         Policy.load(policy.config.model_copy(update={"name": str(tmp_path)}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, None),
+        ({"do_sample": True}, None),
+        ({"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0}, None),
+        ({"max_new_tokens": 9, "eos_token_id": [2, 9]}, None),
+        ({"do_sample": True, "temperature": 0.6, "top_k": 20}, "(temperature 0.6, top_k 20)"),
+        ({"repetition_penalty": 1.1}, "(repetition_penalty 1.1)"),
+    ],
+)
+def test_generation_settings_of_the_model_are_told_once_and_not_applied(settings, told, capsys):
+    policy_module._say_once.cache_clear()
+    model = tiny.model()
+    for name, value in settings.items():
+        setattr(model.generation_config, name, value)
+    policies = [tiny.policy_of(model) for _ in range(2)]
+    said = capsys.readouterr().err
+    assert said.count("generation settings") == (0 if told is None else 1)
+    assert told is None or told in said
+    free = tiny.policy_of(tiny.model())
+    config = SampleConfig(max_new_tokens=6)
+    asked = [Problem(id="p", prompt="1+2")]
+    first, second = (
+        CachedSampler(made).sample(asked, samples=4, config=config, seed=0)
+        for made in (policies[0], free)
+    )
+    assert settings.get("eos_token_id") or [r.tokens for r in first] == [r.tokens for r in second]

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import Gemma2Config, PreTrainedTokenizerFast
 
 import tiny
-from rekindle.engine import cached_sampler
+from rekindle.engine import cache_size, cached_sampler
 from rekindle.engine.cached_sampler import CachedSampler, StopStrings
 from rekindle.engine.config import ModelConfig, SampleConfig
 from rekindle.engine.layout import lay_out
@@ -172,6 +172,16 @@ def test_twin_and_transformers_forward_draw_the_same(kind):
     assert drawn(with_twin) == drawn(without)
 
 
+@pytest.mark.parametrize("twin", [True, False])
+def test_a_batch_as_large_as_memory_allows_draws_the_same(twin, monkeypatch):
+    made = policy()
+    expected = drawn(sample(made, problems(), samples=8, twin=twin))
+    auto = CONFIG.model_copy(update={"batch_size": "auto"})
+    for free in (1, 200_000, 10**12):
+        monkeypatch.setattr(cache_size, "free_bytes", lambda _, free=free: free)
+        assert drawn(sample(made, problems(), samples=8, config=auto, twin=twin)) == expected
+
+
 # --- what the numbers must equal
 
 
@@ -246,6 +256,29 @@ def test_greedy_equals_transformers_generate(kind, twin):
     for rollout, tokens in zip(rollouts, generated, strict=True):
         assert list(rollout.tokens) == tokens[: len(rollout.tokens)]
         assert set(tokens[len(rollout.tokens) :]) <= {0}
+
+
+# --- ids without a text
+
+
+@pytest.mark.parametrize("twin", [True, False])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("top_p", [0.9, 1.0])
+def test_ids_beyond_the_tokenizer_are_never_drawn(twin, temperature, top_p):
+    """The model has rows for 10 more, its likeliest; log-probs are the trainer's, over all rows."""
+    known = len(tiny.VOCABULARY)
+    model = tiny.model(config=tiny.llama_config(vocab_size=known + 10))
+    model.lm_head.weight.data.normal_(std=0.35)
+    model.lm_head.weight.data[known:] *= 5
+    made = tiny.policy_of(model)
+    config = SampleConfig(max_new_tokens=12, temperature=temperature, top_p=top_p)
+    rollouts = sample(made, problems(), samples=8, config=config, twin=twin)
+    assert made.drawable == known
+    assert max(token for rollout in rollouts for token in rollout.tokens) < known
+    fresh = fresh_logprobs(made, rollouts[0])
+    assert torch.allclose(torch.tensor(rollouts[0].sampled_logprobs), fresh, atol=1e-5)
+    prompt = torch.tensor([rollouts[0].prompt_tokens])
+    assert model(input_ids=prompt).logits[0, -1].argmax() >= known
 
 
 # --- work that is not done twice

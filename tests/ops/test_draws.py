@@ -121,3 +121,59 @@ def test_non_finite_logits_give_nan_not_a_token_silently():
         greedy(logits_BV),
     ):
         assert torch.isnan(drawn.logprobs_B).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.999, 0.9999999])
+@pytest.mark.parametrize("spread", [0.0, 0.5, 3.0, 9.0])
+def test_looking_among_the_likeliest_first_draws_the_same(top_p, spread, gen, monkeypatch):
+    """Flat and peaked rows, ties within and across the edge of what is looked at."""
+    logits_BV = (torch.randn(40, 400, generator=gen) * spread).round(decimals=1)
+    uniform_B = torch.rand(40, generator=gen, dtype=torch.float64)
+    whole = draw(logits_BV, uniform_B, temperature=1.0, top_p=top_p)
+    for likeliest in (1, 2, 20, 99):
+        monkeypatch.setattr(draws, "_LIKELIEST", likeliest)
+        for rows in (1, 40):
+            monkeypatch.setattr(draws, "_CPU_CHUNK", rows * 400)
+            drawn = draw(logits_BV, uniform_B, temperature=1.0, top_p=top_p)
+            assert torch.equal(drawn.tokens_B, whole.tokens_B)
+            assert torch.equal(drawn.logprobs_B, whole.logprobs_B)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+@pytest.mark.parametrize("drawable", [1, 19, 20])
+def test_ids_that_may_not_be_drawn_leave_the_log_probs_alone(top_p, drawable, gen):
+    """The likeliest ids are the last ones; log-probs are over all, shares among the first."""
+    logits_V = torch.randn(20, generator=gen, dtype=torch.float64)
+    logits_V[drawable:] += 5
+    grid = torch.arange(5_000, dtype=torch.float64) / 5_000
+    drawn = draw(
+        logits_V.expand(len(grid), -1), grid, temperature=0.7, top_p=top_p, drawable=drawable
+    )
+    full_V = torch.log_softmax(logits_V / 0.7, -1)
+    assert drawn.tokens_B.max() < drawable
+    assert torch.allclose(drawn.logprobs_B, full_V[drawn.tokens_B], atol=1e-12)
+    if top_p == 1.0:
+        share_V = torch.bincount(drawn.tokens_B, minlength=drawable) / len(grid)
+        expected_V = torch.softmax(logits_V[:drawable] / 0.7, -1)
+        assert (share_V - expected_V).abs().max() <= 1 / len(grid)
+
+
+@pytest.mark.parametrize("drawable", [1, 19, 20])
+def test_greedy_never_takes_an_id_that_may_not_be_drawn(drawable, gen):
+    logits_BV = torch.randn(6, 20, generator=gen, dtype=torch.float64)
+    logits_BV[:, drawable:] += 9
+    drawn = greedy(logits_BV, drawable=drawable)
+    assert torch.equal(drawn.tokens_B, logits_BV[:, :drawable].argmax(-1))
+    full_BV = torch.log_softmax(logits_BV, -1)
+    expected_B = full_BV.gather(-1, drawn.tokens_B[:, None]).squeeze(-1)
+    assert torch.allclose(drawn.logprobs_B, expected_B, atol=1e-12)
+
+
+@pytest.mark.parametrize("drawable", [1, 2, 3])
+def test_a_row_that_is_not_finite_is_nan_wherever_the_fault_is(drawable):
+    logits_BV = torch.tensor([[0.0, 1.0, torch.nan], [torch.nan, 1.0, 0.0]])
+    half_B = torch.full((2,), 0.5, dtype=torch.float64)
+    for top_p in (1.0, 0.5):
+        drawn = draw(logits_BV, half_B, temperature=1.0, top_p=top_p, drawable=drawable)
+        assert drawn.logprobs_B.isnan().all()
+        assert drawn.tokens_B.max() < drawable

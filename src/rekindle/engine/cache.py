@@ -29,16 +29,14 @@ class AllocatedLayer(DynamicLayer):
         self, layer: DynamicLayer, source_B: Tensor, *, room: int, window: int | None = None
     ) -> None:
         super().__init__()
+        read = [states for states in (layer.keys, layer.values) if states is not None]
         self._window, self._seen = window, layer.get_seq_length()
         self.is_sliding = window is not None
-        first = 0 if window is None else max(0, layer.keys.shape[2] - window + 1)
-        self._both = [
-            _with_room(read[:, :, first:], source_B, room) for read in (layer.keys, layer.values)
-        ]
-        self._filled, self._rows = layer.keys.shape[2] - first, source_B.numel()
+        self._both = [_with_room(states_PKSW, source_B, room) for states_PKSW in read]
+        self._filled, self._rows = read[0].shape[2], source_B.numel()
         self.dtype, self.device = layer.dtype, layer.device
         self.is_initialized = True
-        self._view()
+        self.keys, self.values = self._visible()
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -49,8 +47,8 @@ class AllocatedLayer(DynamicLayer):
             held.narrow(0, 0, self._rows).narrow(2, self._filled, new).copy_(states)
         self._filled += new
         self._seen += new
-        self._view(new)
-        return self.keys, self.values
+        keys, values = self.keys, self.values = self._visible(new)
+        return keys, values
 
     def get_seq_length(self) -> int:
         """Tokens that were read, whether or not they are still held."""
@@ -73,15 +71,17 @@ class AllocatedLayer(DynamicLayer):
                 used = held.narrow(2, 0, self._filled)
                 used.index_copy_(0, moved, used.index_select(0, beam_idx[moved]))
         self._rows = rows
-        self._view()
+        self.keys, self.values = self._visible()
 
-    def _view(self, new: int = 1) -> None:
-        length = self._filled if self._window is None else self._window - 1 + new
-        length = min(length, self._filled)
-        self.keys, self.values = (
+    def _visible(self, new: int = 1) -> tuple[Tensor, Tensor]:
+        length = self._filled
+        if self._window is not None:
+            length = min(length, self._window - 1 + new)
+        keys, values = (
             held.narrow(0, 0, self._rows).narrow(2, self._filled - length, length)
             for held in self._both
         )
+        return keys, values
 
 
 def allocate(past: Any, source_B: Tensor, *, room: int) -> None:
@@ -100,6 +100,24 @@ def allocate(past: Any, source_B: Tensor, *, room: int) -> None:
             past.layers[place] = AllocatedLayer(layer, source_B, room=room, window=window)
         else:
             layer.reorder_cache(source_B)  # selects rows, of every kind of cache
+
+
+def row_bytes(past: Any, slots: int) -> int:
+    """Bytes that a row of `slots` tokens will take, by a cache that has read one token in one row.
+
+    Keys and values grow with the tokens, up to a sliding window; the states of other kinds of
+    layers stay as they are.
+    """
+    total = 0
+    for layer in past.layers:
+        if isinstance(layer, DynamicLayer) and layer.is_initialized:
+            window = layer.sliding_window if isinstance(layer, DynamicSlidingWindowLayer) else slots
+            held = [states for states in (layer.keys, layer.values) if states is not None]
+            total += min(slots, window) * sum(states.nbytes for states in held)
+        for name, states in vars(layer).items():
+            if name in ("conv_states", "recurrent_states"):
+                total += sum(state.nbytes for state in states.values() if state is not None)
+    return total
 
 
 def _with_room(read_PKSW: Tensor, source_B: Tensor, room: int) -> Tensor:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rekindle.engine.cache_size import rows_at_once
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.contrast import ContrastPolicy
 from rekindle.engine.decoders import ContrastDecoder, Decoder, ModelDecoder
@@ -86,10 +87,14 @@ class StopStrings:
 class CachedSampler:
     """The sampler of the library.
 
-    Up to `config.batch_size` rows are decoded at a time, problems with prompts of similar length
-    together. `sampled_logprobs` are log softmax(logits / temperature), before `top_p`; greedy
-    (temperature 0) takes them at temperature 1. A stop string is cut from the text and stays in the
-    tokens. A completion ends where the context does, with finish "length".
+    Up to `config.batch_size` rows are decoded at a time ("auto": see `rows_at_once`), problems with
+    prompts of similar length together. `sampled_logprobs` are log softmax(logits / temperature),
+    before `top_p`; greedy (temperature 0) takes them at temperature 1. A stop string is cut from
+    the text and stays in the tokens. A completion ends where the context does, with finish
+    "length".
+
+    Ids that the model has rows for and the tokenizer does not know are never drawn. Log-probs are
+    over all rows of the head nevertheless, as those of training are: the two stay comparable.
 
     Args:
         policy: its weights are read anew at each call, so that nothing is copied.
@@ -129,7 +134,8 @@ class CachedSampler:
         stops = self._stops if config.stop else None
         rollouts: dict[_Row, Rollout] = {}
         lengths = [len(prompt) for prompt in prompts]
-        with torch.inference_mode(), self._decoder(config.batch_size) as (decoder, at_once):
+        at_most = rows_at_once(self._policy, config, longest=max(lengths, default=0))
+        with torch.inference_mode(), self._decoder(at_most) as (decoder, at_once):
             for rows in _plan(lengths, samples, at_once):
                 batch = _Batch(self._policy, problems, prompts, rows, config, seed, stops)
                 rollouts.update(zip(rows, batch.generate(decoder), strict=True))
@@ -255,10 +261,16 @@ class _Batch:
         return torch.from_numpy(uniforms(keys_B2, start=start, count=count)).to(self.device)
 
     def _draw(self, logits_BV: Tensor, uniform_B: Tensor) -> SampledTokens:
-        if self.config.temperature == 0.0:
-            return greedy(logits_BV)
-        config = self.config
-        return draw(logits_BV, uniform_B, temperature=config.temperature, top_p=config.top_p)
+        config, drawable = self.config, self.policy.drawable
+        if config.temperature == 0.0:
+            return greedy(logits_BV, drawable=drawable)
+        return draw(
+            logits_BV,
+            uniform_B,
+            temperature=config.temperature,
+            top_p=config.top_p,
+            drawable=drawable,
+        )
 
     def _find_stops(self, stops: StopStrings, tokens_B: Tensor, finished_B: Tensor) -> None:
         suspect_B = stops.closes_V.to(self.device)[tokens_B] & ~finished_B

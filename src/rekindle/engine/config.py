@@ -200,7 +200,9 @@ class SampleConfig(Section):
     )
     max_new_tokens: int = Field(default=64, ge=1, description="longest answer")
     stop: tuple[str, ...] = Field(default=(), description="strings that end a completion")
-    batch_size: int = Field(default=512, ge=1, description="rows decoded at once")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default=512, description="rows decoded at once; auto: as many as free memory has room for"
+    )
 
 
 class OptimConfig(Section):

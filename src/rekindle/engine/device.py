@@ -6,6 +6,7 @@ Start several processes with `accelerate launch` or `torchrun`; one process need
 import os
 import random
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 import numpy as np
@@ -62,6 +63,29 @@ def micro_tokens(chosen: int | None, device: torch.device) -> int:
     1M parameters); a GPU wants large ones.
     """
     return chosen or (1024 if device.type == "cpu" else 16_384)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that can still be allocated on a device; of a CPU, within its container's limit."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    table = Path("/proc/meminfo")
+    if table.exists():  # counts what the file cache would give up, too
+        lines = dict(line.split(":", 1) for line in table.read_text().splitlines())
+        available = int(lines["MemAvailable"].split()[0]) * 1024
+    return min(available, _container_bytes())
+
+
+def _container_bytes() -> int:
+    """What cgroup v2 still allows; more than any machine has, where it sets no limit."""
+    most, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    if not most.exists() or most.read_text().strip() == "max":
+        return 2**63
+    return int(most.read_text()) - int(used.read_text())
 
 
 def seed_everything(seed: int, *, deterministic: bool = False) -> None:

@@ -10,7 +10,6 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +23,11 @@ def quick_linears(model: nn.Module) -> Iterator[None]:
     Without gradients, and only for fp32 weights on an x86 CPU; all other calls are as ever.
     Wrapped, quantised, sharded and replaced layers are left alone.
     """
-    changed = [module for module in model.modules() if _is_plain(module)] if _available() else []
+    changed = [
+        module
+        for module in model.modules()
+        if _available() and isinstance(module, nn.Linear) and _is_plain(module)
+    ]
     for module in changed:
         module.forward = partial(_linear, module)  # type: ignore[method-assign]
     try:
@@ -37,16 +40,18 @@ def quick_linears(model: nn.Module) -> Iterator[None]:
 def _linear(module: nn.Linear, x: Tensor) -> Tensor:
     """x @ weight.T + bias."""
     weight, bias = module.weight, module.bias
-    plain = x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu"
+    plain = (
+        x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu"
+    )
     if not plain or torch.is_autocast_enabled("cpu") or torch.is_grad_enabled():
         return F.linear(x, weight, bias)
     multiply: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
     return multiply(x, weight, bias, "none", [], "")
 
 
-def _is_plain(module: Any) -> bool:
+def _is_plain(module: nn.Linear) -> bool:
     return (
-        type(module) is nn.Linear
+        type(module) is nn.Linear  # a subclass may compute something else
         and "forward" not in vars(module)
         and type(module.weight) is nn.Parameter
         and module.weight.dtype == torch.float32
@@ -55,4 +60,5 @@ def _is_plain(module: Any) -> bool:
 
 
 def _available() -> bool:
-    return torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
+    onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    return bool(onednn) and platform.machine() in ("x86_64", "AMD64")

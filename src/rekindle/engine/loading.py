@@ -111,3 +111,28 @@ def special_ids(
     more = model.generation_config.eos_token_id if model.generation_config is not None else None
     stops = {eos, *(more if isinstance(more, list) else [] if more is None else [more])}
     return eos, tuple(sorted(stops)), 0 if pad is None else pad
+
+
+# what changes which tokens are drawn, and the value that changes nothing
+_NEUTRAL: dict[str, tuple[object, ...]] = {
+    "temperature": (1.0,),
+    "top_p": (1.0,),
+    "top_k": (0,),
+    "min_p": (0.0,),
+    "typical_p": (1.0,),
+    "repetition_penalty": (1.0,),
+    "no_repeat_ngram_size": (0,),
+    "num_beams": (1,),
+    "suppress_tokens": ([],),
+    "begin_suppress_tokens": ([],),
+    "bad_words_ids": ([],),
+}
+
+
+def generation_settings(model: Any) -> str:
+    """What the model directory's generation_config.json asks for, "temperature 0.6, top_k 20"."""
+    if model.generation_config is None:
+        return ""
+    asked: dict[str, object] = model.generation_config.to_diff_dict()
+    named = [name for name, neutral in _NEUTRAL.items() if asked.get(name) not in (None, *neutral)]
+    return ", ".join(f"{name} {asked[name]}" for name in named)

@@ -21,7 +21,12 @@ from rekindle.engine.config import ModelConfig
 from rekindle.engine.device import pick_device
 from rekindle.engine.integrity import located
 from rekindle.engine.layout import Arrangement, Layout, lay_out
-from rekindle.engine.loading import check_loaded, not_loaded, special_ids
+from rekindle.engine.loading import (
+    check_loaded,
+    generation_settings,
+    not_loaded,
+    special_ids,
+)
 from rekindle.engine.progress import say
 from rekindle.errors import ConfigError, DataError, ModelError, PromptTooLongError
 from rekindle.ops.logprobs import TokenScores, chunked_token_scores, token_scores
@@ -41,7 +46,8 @@ class Policy:
     """A causal LM with the token ids that matter.
 
     `eos_id` ends what SFT teaches; `eos_ids` are all ids that end a generation. `context` is the
-    longest sequence the positions allow.
+    longest sequence the positions allow. Ids from `drawable` on are unknown to the tokenizer (the
+    model's vocabulary may be padded), and never drawn.
     """
 
     model: Any
@@ -52,6 +58,7 @@ class Policy:
     eos_ids: tuple[int, ...]
     pad_id: int
     config: ModelConfig
+    drawable: int
 
     @classmethod
     def load(cls, config: ModelConfig) -> "Policy":
@@ -112,8 +119,10 @@ class Policy:
             eos_ids=eos_ids,
             pad_id=pad_id,
             config=config,
+            drawable=max(tokenizer.get_vocab().values()) + 1,
         )
         policy._tell_date()
+        policy._tell_generation()
         return policy
 
     def save(self, directory: Path) -> None:
@@ -206,6 +215,14 @@ class Policy:
                     f"the chat template of '{self.config.name}' writes the date: it is "
                     f"{self.config.template_date} on every day (model.template_date)"
                 )
+
+    def _tell_generation(self) -> None:
+        asked = generation_settings(self.model)
+        if asked:
+            _say_once(
+                f"'{self.config.name}' brings generation settings ({asked}), which are not "
+                "applied: answers are drawn by the recipe's sample section"
+            )
 
     def _uses_template(self, problem: Problem) -> bool:
         mode = self.config.chat_template

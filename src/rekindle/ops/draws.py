@@ -7,7 +7,8 @@ Axes: B rows, T positions, V vocabulary.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 
 # fp64 probabilities made at once: on a CPU as many as stay in its cache, else as many as fit well
 _CPU_CHUNK, _GPU_CHUNK = 65_536, 16_777_216
+_LIKELIEST = 1024  # tokens among which top-p looks before it sorts the vocabulary
 
 
 def stream_keys(seed: int, names: Sequence[tuple[str, int]]) -> UInt64[np.ndarray, "B 2"]:
@@ -63,32 +65,49 @@ def draw(
     *,
     temperature: float,
     top_p: float = 1.0,
+    drawable: int | None = None,
 ) -> SampledTokens:
     """The token at which the cumulative probability passes each row's uniform.
 
-    Probabilities and their sums are fp64. Log-probs are those of softmax(logits / temperature),
-    whatever `top_p` leaves out. Rows with non-finite logits get a log-prob of nan.
+    Probabilities and their sums are fp64. Log-probs are those of softmax(logits / temperature) over
+    all V, whatever `top_p` and `drawable` leave out. Rows with non-finite logits get a log-prob of
+    nan.
+
+    Args:
+        top_p: the smallest set of tokens whose mass reaches it is drawn from.
+        drawable: ids from here on are never drawn: a model may have rows for more than its
+            tokenizer knows. None: all are.
     """
-    most = _CPU_CHUNK if logits_BV.device.type == "cpu" else _GPU_CHUNK
-    chunk = max(1, most // logits_BV.shape[1])
-    if logits_BV.shape[0] <= chunk:
-        return _draw_chunk(logits_BV, uniform_B, temperature, top_p)
-    parts = [
-        _draw_chunk(logits_CV, uniform_C, temperature, top_p)
-        for logits_CV, uniform_C in zip(logits_BV.split(chunk), uniform_B.split(chunk), strict=True)
-    ]
+    known = logits_BV.shape[1] if drawable is None else drawable
+    draw_chunk = partial(_draw_chunk, temperature=temperature, top_p=top_p, known=known)
+    return _by_rows(draw_chunk, logits_BV, uniform_B)
+
+
+def greedy(logits_BV: Float[Tensor, "B V"], *, drawable: int | None = None) -> SampledTokens:
+    """The likeliest token, with its log-prob at temperature 1; `drawable` as in `draw`."""
+
+    def likeliest(logits_CV: Tensor) -> SampledTokens:
+        tokens_C = logits_CV[:, :drawable].argmax(-1)
+        picked_C = logits_CV.gather(-1, tokens_C[:, None]).squeeze(-1).double()
+        return SampledTokens(tokens_C, picked_C - logits_CV.double().logsumexp(-1))
+
+    return _by_rows(likeliest, logits_BV)
+
+
+def _by_rows(choose: Callable[..., SampledTokens], *inputs: Tensor) -> SampledTokens:
+    """`choose` on as many rows at once as their fp64 copies are cheap."""
+    rows, vocabulary = inputs[0].shape
+    most = _CPU_CHUNK if inputs[0].device.type == "cpu" else _GPU_CHUNK
+    chunk = max(1, most // vocabulary)
+    if rows <= chunk:
+        return choose(*inputs)
+    pieces = zip(*(one.split(chunk) for one in inputs), strict=True)
+    parts = [choose(*piece) for piece in pieces]
     return SampledTokens(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def greedy(logits_BV: Float[Tensor, "B V"]) -> SampledTokens:
-    """The likeliest token, with its log-prob at temperature 1."""
-    tokens_B = logits_BV.argmax(-1)
-    picked_B = logits_BV.gather(-1, tokens_B[:, None]).squeeze(-1).double()
-    return SampledTokens(tokens_B, picked_B - logits_BV.double().logsumexp(-1))
-
-
 def _draw_chunk(
-    logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float
+    logits_BV: Tensor, uniform_B: Tensor, *, temperature: float, top_p: float, known: int
 ) -> SampledTokens:
     if temperature == 1.0:
         prob_BV = torch.softmax(logits_BV, dim=-1, dtype=torch.float64)
@@ -96,15 +115,39 @@ def _draw_chunk(
         prob_BV = torch.softmax(logits_BV.double() / temperature, dim=-1)
     uniform_B1 = uniform_B[:, None]
     if top_p < 1.0:
-        sorted_BV, order_BV = prob_BV.sort(dim=-1, descending=True, stable=True)
-        mass_BV = sorted_BV.cumsum(dim=-1)
-        # the smallest set that reaches top_p: a token is in while the mass before it falls short
-        last_B1 = ((mass_BV - sorted_BV) < top_p).sum(dim=-1, keepdim=True).clamp_(min=1) - 1
-        place_B1 = torch.searchsorted(mass_BV, uniform_B1 * mass_BV.gather(-1, last_B1), right=True)
-        token_B1 = order_BV.gather(-1, place_B1.clamp_(max=prob_BV.shape[1] - 1))
+        sorted_BK, order_BK, last_B1 = _nucleus(prob_BV[:, :known], top_p)
+        mass_BK = sorted_BK.cumsum(dim=-1)
+        place_B1 = torch.searchsorted(mass_BK, uniform_B1 * mass_BK.gather(-1, last_B1), right=True)
+        token_B1 = order_BK.gather(-1, place_B1.clamp_(max=sorted_BK.shape[1] - 1))
     else:
-        mass_BV = prob_BV.cumsum(dim=-1)
+        mass_BV = prob_BV[:, :known].cumsum(dim=-1)
         # right: the first place where the mass exceeds the number, so never a token of mass 0
         token_B1 = torch.searchsorted(mass_BV, uniform_B1 * mass_BV[:, -1:], right=True)
-        token_B1.clamp_(max=prob_BV.shape[1] - 1)  # nan compares as larger than all
+        token_B1.clamp_(max=known - 1)  # nan compares as larger than all
     return SampledTokens(token_B1.squeeze(-1), prob_BV.gather(-1, token_B1).log_().squeeze(-1))
+
+
+def _nucleus(prob_BV: Tensor, top_p: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The likeliest tokens, K >= 1 of them, likeliest first, ties by id: their probabilities, their
+    ids, and the place of the last that is needed to reach `top_p`."""
+    vocabulary = prob_BV.shape[1]
+    if vocabulary > 4 * _LIKELIEST and prob_BV.device.type == "cpu":
+        # there a full sort takes many times as long as all the rest of a draw
+        order_BK = prob_BV.topk(_LIKELIEST, dim=-1, sorted=False).indices.sort(dim=-1).values
+        sorted_BK, places_BK = prob_BV.gather(-1, order_BK).sort(
+            dim=-1, descending=True, stable=True
+        )
+        last_B1 = _last_of(sorted_BK, top_p)
+        reached_B = sorted_BK.sum(dim=-1) - sorted_BK[:, -1] >= top_p
+        # a tie with the first that was left out could go either way
+        apart_B = (sorted_BK.gather(-1, last_B1) > sorted_BK[:, -1:]).squeeze(-1)
+        if bool((reached_B & apart_B).all()):
+            return sorted_BK, order_BK.gather(-1, places_BK), last_B1
+    sorted_BV, order_BV = prob_BV.sort(dim=-1, descending=True, stable=True)
+    return sorted_BV, order_BV, _last_of(sorted_BV, top_p)
+
+
+def _last_of(sorted_BK: Tensor, top_p: float) -> Tensor:
+    # the smallest set that reaches top_p: a token is in while the mass before it falls short
+    before_BK = sorted_BK.cumsum(dim=-1) - sorted_BK
+    return (before_BK < top_p).sum(dim=-1, keepdim=True).clamp_(min=1) - 1
