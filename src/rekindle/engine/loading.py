@@ -129,10 +129,16 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
 }
 
 
-def generation_settings(model: Any) -> str:
-    """What the model directory's generation_config.json asks for, "temperature 0.6, top_k 20"."""
+def unapplied_settings(model: Any, name: str) -> list[str]:
+    """A sentence on what generation_config.json asks for, if it would change what is drawn."""
     if model.generation_config is None:
-        return ""
+        return []
     asked: dict[str, object] = model.generation_config.to_diff_dict()
-    named = [name for name, neutral in _NEUTRAL.items() if asked.get(name) not in (None, *neutral)]
-    return ", ".join(f"{name} {asked[name]}" for name in named)
+    named = [key for key, neutral in _NEUTRAL.items() if asked.get(key) not in (None, *neutral)]
+    if not named:
+        return []
+    listed = ", ".join(f"{key} {asked[key]}" for key in named)
+    return [
+        f"'{name}' brings generation settings ({listed}), which are not applied: answers are "
+        "drawn by the recipe's sample section"
+    ]

@@ -23,9 +23,9 @@ from rekindle.engine.integrity import located
 from rekindle.engine.layout import Arrangement, Layout, lay_out
 from rekindle.engine.loading import (
     check_loaded,
-    generation_settings,
     not_loaded,
     special_ids,
+    unapplied_settings,
 )
 from rekindle.engine.progress import say
 from rekindle.errors import ConfigError, DataError, ModelError, PromptTooLongError
@@ -122,7 +122,8 @@ class Policy:
             drawable=max(tokenizer.get_vocab().values()) + 1,
         )
         policy._tell_date()
-        policy._tell_generation()
+        for sentence in unapplied_settings(model, config.name):
+            _say_once(sentence)
         return policy
 
     def save(self, directory: Path) -> None:
@@ -215,14 +216,6 @@ class Policy:
                     f"the chat template of '{self.config.name}' writes the date: it is "
                     f"{self.config.template_date} on every day (model.template_date)"
                 )
-
-    def _tell_generation(self) -> None:
-        asked = generation_settings(self.model)
-        if asked:
-            _say_once(
-                f"'{self.config.name}' brings generation settings ({asked}), which are not "
-                "applied: answers are drawn by the recipe's sample section"
-            )
 
     def _uses_template(self, problem: Problem) -> bool:
         mode = self.config.chat_template
