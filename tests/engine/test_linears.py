@@ -1,4 +1,4 @@
-"""oneDNN's linear maps: the same numbers, in the plain layers, and only while they are asked for."""
+"""oneDNN's linear maps: the same numbers, in plain layers, and only while they are asked for."""
 
 import pytest
 import torch
