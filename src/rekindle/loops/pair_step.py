@@ -13,11 +13,12 @@ Axes: N pairs, B sequences (the chosen, then the rejected), T completion tokens,
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
+from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
 from rekindle.engine.batch import Batch, MicroBatch, count, pack
@@ -288,21 +289,14 @@ def likeness(policy: Policy, pairs: Sequence[PairRow], *, micro_tokens: int) -> 
     }
 
 
-def edit_similarity(a: Sequence[object], b: Sequence[object], *, most: int = 2000) -> float:
+def edit_similarity(a: Sequence[Hashable], b: Sequence[Hashable], *, most: int = 2000) -> float:
     """1 - Levenshtein distance / longer length, over tokens or characters; 1 for equal ones.
 
     Only the first `most` of each are compared: time grows with the product of the lengths.
     """
     a, b = a[:most], b[:most]
     longest = max(len(a), len(b))
-    if longest == 0:
-        return 1.0
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        above, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (x != y))
-    return 1 - row[-1] / longest
+    return 1 - Levenshtein.distance(a, b) / longest if longest else 1.0
 
 
 @torch.no_grad()
