@@ -26,10 +26,11 @@ _CACHE = 2**20  # bytes of logits that a CPU core works on at a time
 
 
 class TokenScores(NamedTuple):
-    """Of every token: its log-prob, and the entropy where it was drawn."""
+    """Of every token: its log-prob, the entropy where it was drawn, the mean log-prob there."""
 
     logprobs_BT: Float[Tensor, "B T"]
     entropy_BT: Float[Tensor, "B T"]
+    mean_BT: Float[Tensor, "B T"]  # over the vocabulary: what label smoothing adds
 
 
 def token_scores(
@@ -39,13 +40,15 @@ def token_scores(
     temperature: float = 1.0,
     entropy: Literal["detached", "grad"] = "detached",
 ) -> TokenScores:
-    """log softmax(logits / temperature) at the tokens, and the entropy of that distribution."""
+    """log softmax(logits / temperature) at the tokens, the entropy and mean of all log-probs."""
     scores_BTV = raised(logits_BTV) / temperature
     logsum_BT = scores_BTV.logsumexp(dim=-1)
     picked_BT = scores_BTV.gather(-1, tokens_BT[..., None]).squeeze(-1)
     entropy_source = scores_BTV if entropy == "grad" else scores_BTV.detach()
     return TokenScores(
-        logprobs_BT=picked_BT - logsum_BT, entropy_BT=categorical_entropy(entropy_source)
+        logprobs_BT=picked_BT - logsum_BT,
+        entropy_BT=categorical_entropy(entropy_source),
+        mean_BT=scores_BTV.mean(dim=-1) - logsum_BT,
     )
 
 
@@ -68,11 +71,11 @@ def kl_k3(logprobs: Float[Tensor, "*N"], ref_logprobs: Float[Tensor, "*N"]) -> F
 
 
 class HeadScores(NamedTuple):
-    """Of every token: its log-prob, the entropy where it was drawn, the mean log-prob there."""
+    """`TokenScores` of tokens in a row."""
 
     logprobs_N: Float[Tensor, " N"]
     entropy_N: Float[Tensor, " N"]
-    mean_N: Float[Tensor, " N"]  # over the vocabulary: what label smoothing adds
+    mean_N: Float[Tensor, " N"]
 
 
 def head_scores(
