@@ -7,21 +7,25 @@ import transformers
 import tiny
 from families import FAMILIES, family_config
 from rekindle.engine import heads
-from rekindle.engine.config import ModelConfig
+from rekindle.engine.config import ModelConfig, OptimConfig
+from rekindle.engine.device import Group
 from rekindle.engine.layout import lay_out
 from rekindle.engine.policy import Policy
+from rekindle.engine.update import fresh_state, measure_batch, update
 from rekindle.errors import ModelError
+from rekindle.loops.pair_step import likeness, packed, pushed
 from rekindle.ops.logprobs import head_scores, token_scores
 
 PROMPTS, COMPLETIONS = [(1, 5, 6), (1, 7)], [(8, 9, 10, 2), (11, 2)]
 
 
-def policy_of(kind):
+def policy_of(kind, *, config=None, hook=None):
     # transformers computes routers of experts, and Mamba's logits, in fp32
-    dtype = (
-        torch.float32 if kind in {"mixtral", "qwen2_moe", "qwen3_moe", "mamba"} else torch.float64
-    )
-    model = tiny.model(config=family_config(kind), dtype=dtype)
+    single = kind in {"mixtral", "qwen2_moe", "qwen3_moe", "mamba"}
+    dtype = torch.float32 if single else torch.float64
+    model = tiny.model(config=config or family_config(kind), dtype=dtype)
+    if hook is not None:
+        model.register_forward_hook(hook)
     settings = ModelConfig(name=kind, dtype=str(dtype).removeprefix("torch."), device="cpu")
     return Policy.of(model, tiny.tokenizer(), settings)
 
@@ -82,26 +86,68 @@ def test_what_a_config_says_of_the_head(kind, form):
 
 
 def test_a_config_that_says_what_the_model_does_not_do_is_found_out():
-    policy = policy_of("llama")
-    policy.model.config.logits_scaling = 3.0
-    assert policy.head().scale == 1.0
+    config = family_config("llama")
+    config.logits_scaling = 3.0
+    assert policy_of("llama", config=config).head().scale == 1.0
+
+
+def squared_logits(name):
+    """A policy whose logits are no head's; the config differs, for heads are tried once a kind."""
+    config = family_config("llama")
+    config.bos_token_id = {"one": 5, "two": 6}[name]
+    policy = policy_of("llama", config=config, hook=lambda *x: {**x[2], "logits": x[2].logits ** 2})
+    return policy, lay_out(PROMPTS, COMPLETIONS)
 
 
 def test_logits_that_are_not_a_heads_are_the_models_own(capsys):
-    policy, layout = policy_of("llama"), lay_out(PROMPTS, COMPLETIONS)
-    policy.config = policy.config.model_copy(update={"name": "squared"})
-    squared = policy.model.register_forward_hook(
-        lambda module, args, out: {**out, "logits": out.logits.square()}
-    )
+    policy, layout = squared_logits("one")
     with pytest.raises(ModelError, match="cannot be mixed"):
         policy.head()
     logits = policy.model(input_ids=layout.tokens_RS, use_cache=False)["logits"]
     want = token_scores(layout.gather(logits)[None], layout.targets_N[None]).logprobs_BT[0]
-    got = policy.logprobs(layout).logprobs_BT[layout.mask_BT]
-    torch.testing.assert_close(got, want)
-    policy.logprobs(layout)
+    for _ in range(2):
+        got = policy.logprobs(layout).logprobs_BT[layout.mask_BT]
+        torch.testing.assert_close(got, want)
     assert capsys.readouterr().err.count("are not those of a linear head") == 1
-    squared.remove()
+
+
+def test_a_model_without_a_body_has_no_cosine_and_says_why_once(capsys):
+    policy, _ = squared_logits("two")
+    policy.model.base_model_prefix = "none"
+    pairs = [{"id": "a", "prompt": "1", "chosen": "2", "rejected": "33"}]
+    for _ in range(2):
+        assert likeness(policy, pairs, micro_tokens=100) == {"pairs/similarity": 0.0}
+    assert capsys.readouterr().err.count("pairs/cosine is left out") == 1
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_dpo_takes_a_step_on_every_family(kind):
+    """The loss of `dpo_terms` falls by a small step along the pushed gradient."""
+    policy = policy_of(kind)
+    policy.model.requires_grad_(True)
+    reference = policy.frozen_copy()
+    pairs = [
+        {"id": "a", "prompt": "1+1=", "chosen": "2", "rejected": "33"},
+        {"id": "b", "prompt": "2+3=", "chosen": "5.", "rejected": "4"},
+    ]
+    batch = packed(policy, pairs, total=2)
+    alike = likeness(policy, pairs, micro_tokens=1000)
+    assert -1 <= alike["pairs/cosine"] <= 1
+
+    def margin():
+        sums = [
+            measure_batch(p, batch, micro_tokens=1000, temperature=1.0).logprobs_BT.nansum(dim=1)
+            for p in (policy, reference)
+        ]
+        return (sums[0] - sums[1]).view(2, -1)
+
+    assert float(margin().abs().max()) < 1e-5
+    push_B = torch.tensor([0.5, 0.5, -0.5, -0.5], dtype=torch.float64)
+    state = fresh_state({"policy": policy.model}, OptimConfig(lr=1e-3, steps=1, warmup=0))
+    micro = batch.replace(advantage_B=push_B).split(1000, policy.arrangement())
+    update(state, micro, pushed(policy), clip=1e9, group=Group(), device=policy.device)
+    chosen_N, rejected_N = margin()
+    assert bool((chosen_N.sum() - rejected_N.sum()) > 0)
 
 
 @pytest.mark.parametrize("kind", ["bloom", "mamba", "recurrent_gemma"])

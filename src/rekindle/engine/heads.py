@@ -7,11 +7,11 @@ on: where logits are not those of the head, they are taken from the model itself
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from rekindle.engine.progress import say
 from rekindle.errors import ModelError
 from rekindle.ops.heads import Head, gradients_in_place
 
@@ -30,26 +30,53 @@ class Form(NamedTuple):
     cap: float | None = None
 
 
-_forms: WeakKeyDictionary[Any, Form | None] = WeakKeyDictionary()
+_forms: dict[str, Form | None] = {}  # by a model's config
 
 
 def head_of(
-    model: Any, outputs: Callable[[], tuple[Tensor, Tensor]], *, product: torch.dtype | None
+    model: Any,
+    outputs: Callable[[], tuple[Tensor, Tensor]],
+    *,
+    product: torch.dtype | None,
+    name: str,
 ) -> Head | None:
-    """The head of a causal model; None where its logits are not those of one.
+    """The head of a causal model; None, and a word once, where its logits are not those of one.
 
     Args:
-        outputs: last hidden states [N, D] and logits [N, V] of a few tokens. Called once for a
-            model; how a model refuses a forward pass of its body is an answer too.
+        outputs: last hidden states [N, D] and logits [N, V] of a few tokens. Called once for a kind
+            of model; that its body refuses to run is an answer too.
         product: see `Head`.
+        name: of the model, for the user.
     """
     output = model.get_output_embeddings()
-    if not isinstance(output, nn.Linear):
-        return None
-    if model not in _forms:
-        _forms[model] = _form(model, output, outputs, product)
-    form = _forms[model]
+    key = f"{product} {model.dtype} {model.config.to_json_string()}"
+    if key not in _forms:
+        plain = isinstance(output, nn.Linear)
+        _forms[key] = _form(model, output, outputs, product) if plain else None
+        if _forms[key] is None:
+            say(f"the logits of '{name}' are not those of a linear head: all are held at a time")
+    form = _forms[key]
     return None if form is None else Head(output.weight, output.bias, *form, product)
+
+
+def not_mixable(name: str, kind: str) -> ModelError:
+    """The error for logits that are not those of a head."""
+    return ModelError(
+        f"the logits of '{name}' cannot be mixed",
+        got=f"model type {kind}",
+        wanted="a linear map of the last hidden states, with a scale or soft cap or none",
+        why="logits are mixed a few at a time, from hidden states",
+        fix="use a model of another family",
+    )
+
+
+def no_hidden_states(name: str, kind: str) -> ModelError:
+    """The error for a model whose last hidden states cannot be had."""
+    return ModelError(
+        f"'{name}' gives no last hidden states",
+        got=f"model type {kind}",
+        why="it has no body apart from its head",
+    )
 
 
 def _form(

@@ -19,7 +19,7 @@ from rekindle.chat import SYSTEM_ROLES, ChatTemplate, Message, check_template_ar
 from rekindle.engine.attention import inputs_of, supports_branches
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.device import pick_device
-from rekindle.engine.heads import LARGE_VOCABULARY, head_of
+from rekindle.engine.heads import LARGE_VOCABULARY, head_of, no_hidden_states, not_mixable
 from rekindle.engine.integrity import located
 from rekindle.engine.layout import Arrangement, Layout, lay_out
 from rekindle.engine.loading import (
@@ -128,6 +128,7 @@ class Policy:
             pad_id=pad_id,
             config=config,
         )
+        policy._head()  # tried before anything else changes what a forward pass gives
         policy._tell_date()
         return policy
 
@@ -315,19 +316,15 @@ class Policy:
             0 as padding.
         """
         head, target_N = self._head(), layout.targets_N
-        settings: _Scoring = {"temperature": temperature, "entropy": entropy}
+        how: _Scoring = {"temperature": temperature, "entropy": entropy}
+        if head is not None and head.weight.shape[0] > LARGE_VOCABULARY:
+            flat = head_scores(self.hidden(layout), head, target_N, **how)
+            return TokenScores(*map(layout.spread, flat))
         if head is None:
-            _say_once(
-                f"the logits of '{self.config.name}' are not those of a linear head with a scale "
-                "or soft cap: all of them are held at a time"
-            )
             logits_NV = self._states(self.model, "logits", layout)
-        elif head.weight.shape[0] > LARGE_VOCABULARY:
-            flat = head_scores(self.hidden(layout), head, target_N, **settings)
-            return TokenScores(*(layout.spread(values_N) for values_N in flat))
         else:
             logits_NV = head.logits(self.hidden(layout))
-        scores = token_scores(logits_NV[None], target_N[None], **settings)
+        scores = token_scores(logits_NV[None], target_N[None], **how)
         return TokenScores(*(layout.spread(values_1N[0]) for values_1N in scores))
 
     def hidden(self, layout: Layout) -> Float[Tensor, "N D"]:
@@ -337,11 +334,7 @@ class Policy:
             ModelError: the model has no body apart from its head.
         """
         if self.model.base_model is self.model:
-            raise ModelError(
-                f"'{self.config.name}' gives no last hidden states",
-                got=f"model type {self.model.config.model_type}",
-                why="it has no body apart from its head",
-            )
+            raise no_hidden_states(self.config.name, self.model.config.model_type)
         return self._states(self.model.base_model, "last_hidden_state", layout)
 
     def _states(self, module: Any, name: str, layout: Layout) -> Float[Tensor, "N D"]:
@@ -359,19 +352,14 @@ class Policy:
         """
         head = self._head()
         if head is None:
-            raise ModelError(
-                f"the logits of '{self.config.name}' cannot be mixed",
-                got=f"model type {self.model.config.model_type}",
-                wanted="a linear map of the last hidden states, with a scale or soft cap or none",
-                why="logits are mixed a few at a time, from hidden states",
-                fix="use a model of another family",
-            )
+            raise not_mixable(self.config.name, self.model.config.model_type)
         return head
 
     def _head(self) -> Head | None:
         dtype: torch.dtype = getattr(torch, self.config.dtype)
         low = dtype.itemsize < 4
-        return head_of(self.model, self._few_outputs, product=dtype if low else None)
+        product = dtype if low else None
+        return head_of(self.model, self._few_outputs, product=product, name=self.config.name)
 
     def _few_outputs(self) -> tuple[Tensor, Tensor]:
         """Hidden states and logits of a few tokens."""
