@@ -65,11 +65,15 @@ def stacked(strong, strong_head, weak, weak_head, targets):
 
 def head_way(name: str, chunk: int):
     """A function of (four inputs, targets) to per-token losses."""
+    from rekindle.ops.heads import Head
     from rekindle.ops.mixing import mixed_cross_entropy
 
     if name == "stacked":
         return stacked
-    return lambda *x: mixed_cross_entropy(*x, lam=LAM, chunk=None if name == "plain" else chunk)
+    rows = None if name == "plain" else chunk
+    return lambda strong, strong_head, weak, weak_head, targets: mixed_cross_entropy(
+        strong, Head(strong_head), weak, Head(weak_head), targets, lam=LAM, chunk=rows
+    )
 
 
 def measure_memory(

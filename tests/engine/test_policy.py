@@ -58,7 +58,7 @@ def test_scoring_in_chunks_changes_neither_values_nor_gradients(gen, monkeypatch
     tokens = torch.stack([sequence(gen, 8) for _ in range(2)])
     results = []
     for above in (10**9, 1):
-        monkeypatch.setattr(policy_module, "_CHUNK_ABOVE_VOCAB", above)
+        monkeypatch.setattr(policy_module, "LARGE_VOCABULARY", above)
         policy = tiny.policy()
         scores = policy.logprobs(laid(*tokens, start=2))
         scores.logprobs_BT.sum().backward()

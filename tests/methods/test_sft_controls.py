@@ -24,7 +24,7 @@ def micro():
 def test_label_smoothing_is_torchs():
     policy, m = tiny.policy(), micro()
     ours = sft_objective(policy, smoothing=0.1)(m)
-    z, targets = policy.hidden(m.layout) @ policy.head().T, m.layout.targets_N
+    z, targets = policy.head().logits(policy.hidden(m.layout)), m.layout.targets_N
     theirs = torch.nn.functional.cross_entropy(z, targets, label_smoothing=0.1, reduction="none")
     torch.testing.assert_close(ours.loss_BT[m.mask_BT], theirs, atol=1e-12, rtol=0)
     parameters = list(policy.model.parameters())

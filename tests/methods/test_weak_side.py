@@ -138,7 +138,8 @@ def test_fresh_adapters_are_the_base_and_only_they_are_trained():
     trained = [n for n, p in policy.model.named_parameters() if p.requires_grad]
     assert trained
     assert all("lora_" in name for name in trained)
-    assert policy.head() is AdapterWeak(adapters, "weak").head()  # so hidden states are mixed
+    weak = AdapterWeak(adapters, "weak").head()
+    assert policy.head().weight is weak.weight  # so hidden states are mixed
 
 
 def test_both_adapters_learn_and_the_base_stays():

@@ -4,9 +4,17 @@ import pytest
 import torch
 
 from rekindle.errors import ConfigError
-from rekindle.ops.mixing import mixed_cross_entropy, mixed_logits
+from rekindle.ops import mixing
+from rekindle.ops.heads import Head
+from rekindle.ops.mixing import mixed_logits
 
 T, V, D, E = 11, 13, 5, 3
+
+
+def mixed_cross_entropy(strong, strong_head, weak, weak_head, targets, **settings):
+    """With plain heads."""
+    heads = Head(strong_head), Head(weak_head)
+    return mixing.mixed_cross_entropy(strong, heads[0], weak, heads[1], targets, **settings)
 
 
 def inputs(seed=0, dtype=torch.float64):
@@ -190,3 +198,41 @@ def test_nothing_but_ignored_tokens_is_no_loss_and_no_gradient(chunk):
     assert torch.equal(loss, torch.zeros(T, dtype=torch.float64))
     for grad in torch.autograd.grad(loss.sum(), four):
         assert torch.equal(grad, torch.zeros_like(grad))
+
+
+KINDS = {
+    "bias": {"bias": torch.linspace(-1, 1, V, dtype=torch.float64)},
+    "scale": {"scale": 0.25},
+    "cap": {"cap": 2.0},
+    "all three": {"bias": torch.linspace(1, -2, V, dtype=torch.float64), "scale": 3.0, "cap": 1.5},
+}
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+@pytest.mark.parametrize("weak_kind", KINDS)
+@pytest.mark.parametrize("strong_kind", KINDS)
+def test_logits_are_mixed_as_each_head_gives_them(strong_kind, weak_kind, chunk):
+    (hs, ws, hw, ww), targets = inputs(7)
+    heads = [
+        Head(
+            weight, **{k: v.clone().requires_grad_() if k == "bias" else v for k, v in kind.items()}
+        )
+        for weight, kind in ((ws, KINDS[strong_kind]), (ww, KINDS[weak_kind]))
+    ]
+    wanted = mixing.mixed_logit_loss(heads[0].logits(hs), heads[1].logits(hw), targets, lam=0.3)
+    got = mixing.mixed_cross_entropy(hs, heads[0], hw, heads[1], targets, lam=0.3, chunk=chunk)
+    close(got, wanted)
+    leaves = [hs, ws, hw, ww, *(head.bias for head in heads if head.bias is not None)]
+    weight = torch.linspace(-1, 2, T, dtype=torch.float64)
+    pairs = [torch.autograd.grad((loss * weight).sum(), leaves) for loss in (got, wanted)]
+    for one, other in zip(*pairs, strict=True):
+        close(one, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_head_on_both_sides_mixes_hidden_states_only_where_that_is_the_same(kind):
+    (hs, ws, _, _), targets = inputs(8)
+    head, hw = Head(ws, **KINDS[kind]), hs.detach().flip(0)
+    one = mixing.mixed_cross_entropy(hs, head, hw, head, targets, lam=0.3, chunk=4)
+    wanted = mixing.mixed_logit_loss(head.logits(hs), head.logits(hw), targets, lam=0.3)
+    close(one, wanted)

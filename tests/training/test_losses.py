@@ -5,6 +5,7 @@ import torch
 
 from rekindle.errors import ConfigError
 from rekindle.ops import mixing
+from rekindle.ops.heads import Head
 from rekindle.training.losses import mixed_cross_entropy
 
 
@@ -22,8 +23,9 @@ def sides(gen):
 
 def test_logits_and_hidden_states_with_heads_are_the_same_loss(sides):
     strong, strong_head, weak, weak_head, targets = sides
+    heads = Head(strong_head), Head(weak_head)
     wanted = mixing.mixed_cross_entropy(
-        strong.view(6, 4), strong_head, weak.view(6, 5), weak_head, targets.view(6), lam=0.3
+        strong.view(6, 4), heads[0], weak.view(6, 5), heads[1], targets.view(6), lam=0.3
     ).view(2, 3)
     by_logits = mixed_cross_entropy(strong @ strong_head.T, weak @ weak_head.T, targets, lam=0.3)
     by_heads = mixed_cross_entropy(

@@ -18,7 +18,7 @@ from rekindle.errors import ConfigError
 from rekindle.ops.logprobs import TokenScores, token_scores
 from rekindle.ops.mixing import mixed_logits
 
-_ROWS = 1024  # rows of logits held at a time
+_ROWS = 256  # rows of logits held at a time
 
 
 @dataclass
@@ -62,9 +62,10 @@ class ContrastPolicy(Policy):
         parts = []
         for first in range(0, len(target_N), _ROWS):
             rows = slice(first, first + _ROWS)
-            strong_NV, weak_NV = (hidden[rows] @ head.T for hidden, head in (strong, weak))
+            strong_NV, weak_NV = (head.logits(hidden[rows]) for hidden, head in (strong, weak))
             mixed_NV = mixed_logits(strong_NV, weak_NV, lam=1 + self.strength)
             parts.append(
                 token_scores(mixed_NV[None], target_N[None, rows], temperature=temperature)
             )
-        return TokenScores(*(layout.spread(torch.cat([p[i][0] for p in parts])) for i in range(2)))
+        flat = (torch.cat([values_1N[0] for values_1N in of]) for of in zip(*parts, strict=True))
+        return TokenScores(*(layout.spread(values_N) for values_N in flat))

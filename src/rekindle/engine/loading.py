@@ -1,6 +1,6 @@
 """What is checked while a model and its tokenizer are loaded."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,15 @@ from rekindle import testbed
 from rekindle.engine.config import ModelConfig
 from rekindle.errors import ModelError
 from rekindle.rewards.reward_model import check_vocabulary
+
+# What a config calls the longest sequence; a family that names none has no limit.
+_LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+_NO_LIMIT = 2**31 - 1
+# Weights of the text model inside those of a model of text and images.
+_TEXT_WEIGHTS = {
+    r"^language_model\.lm_head\.": "lm_head.",
+    r"^(?:model\.)?language_model\.(?:model\.)?": "model.",
+}
 
 
 def chats(config: ModelConfig) -> bool:
@@ -83,6 +92,36 @@ def check_loaded(
             why="the rest would be random numbers",
             fix="use the config.json that belongs to these weights",
         )
+
+
+def context_of(config: Any) -> int:
+    """The longest sequence that a model's positions allow, or a number that no text reaches."""
+    facts = config.get_text_config().to_dict()
+    lengths = [facts[name] for name in _LENGTHS if isinstance(facts.get(name), int)]
+    return lengths[0] if lengths and lengths[0] > 0 else _NO_LIMIT
+
+
+def text_source(source: str, options: Mapping[str, bool | str]) -> dict[str, Any]:
+    """How a checkpoint of text and images is loaded as its text model: further arguments of
+    `from_pretrained`; none for a causal language model.
+
+    Raises:
+        OSError, ValueError: as transformers does, where there is no config.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    config: Any = AutoConfig.from_pretrained(source, **options)
+    text = config.get_text_config(decoder=True)
+    if text is config or type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return {}
+    return {"config": text, "key_mapping": _TEXT_WEIGHTS}
+
+
+def forget_renaming(model: Any) -> None:
+    """Let a model that was loaded by `text_source` be saved by its own names: transformers would
+    turn the patterns around, and write them as names."""
+    vars(model).pop("_weight_conversions", None)
 
 
 def special_ids(

@@ -44,7 +44,7 @@ def _differences(strong: Policy, weak: Policy) -> Iterator[tuple[str, object, ob
     for name in ("system", "chat_template", "template_args", "template_date"):
         if vars(strong.config)[name] != vars(weak.config)[name]:
             yield f"another model.{name}", vars(strong.config)[name], vars(weak.config)[name]
-    rows = [p.head().shape[0] for p in (strong, weak)]
+    rows = [p.head().weight.shape[0] for p in (strong, weak)]
     if rows[0] != rows[1]:
         yield "another padded vocabulary", f"{rows[0]} rows", f"{rows[1]} rows"
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,26 +19,33 @@ from rekindle.chat import SYSTEM_ROLES, ChatTemplate, Message, check_template_ar
 from rekindle.engine.attention import inputs_of, supports_branches
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.device import pick_device
+from rekindle.engine.heads import LARGE_VOCABULARY, head_of, no_hidden_states, not_mixable
 from rekindle.engine.integrity import located
 from rekindle.engine.layout import Arrangement, Layout, lay_out
 from rekindle.engine.loading import (
     check_loaded,
+    context_of,
+    forget_renaming,
     not_loaded,
     special_ids,
+    text_source,
     unapplied_settings,
 )
 from rekindle.engine.progress import say
 from rekindle.errors import ConfigError, DataError, ModelError, PromptTooLongError
-from rekindle.ops.logprobs import TokenScores, chunked_token_scores, token_scores
+from rekindle.ops.heads import Head
+from rekindle.ops.logprobs import TokenScores, head_scores, token_scores
 from rekindle.records import Problem
 
-# Heads that are one plain linear map: the chunked scorer may then skip the [T, V] logits.
-_PLAIN_HEADS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-_CHUNK_ABOVE_VOCAB = 16_384
 # A forward and backward pass more costs a CPU as much as so many tokens; a small model, whose time
 # goes into calls, so many more (tokens times parameters); a GPU waits for nothing but its calls.
 _PASS_COST, _SMALL, _PASS_COST_GPU = 8.0, 2e7, 1024.0
 _say_once = cache(say)
+
+
+class _Scoring(TypedDict):
+    temperature: float
+    entropy: Literal["detached", "grad"]
 
 
 @dataclass
@@ -86,11 +93,15 @@ class Policy:
                 ignore_mismatched_sizes=True,  # refused below, by name
                 output_loading_info=True,
                 **options,
+                **(text := text_source(source, options)),
             )
         except (OSError, ValueError) as error:
             raise not_loaded(config, source, error) from error
         model, facts = loaded
         check_loaded(config, facts["missing_keys"], facts["mismatched_keys"])
+        if text:
+            say(f"'{config.name}' is of text and images: its text model is used")
+            forget_renaming(model)
         return cls.of(model, tokenizer, config)
 
     @classmethod
@@ -114,13 +125,14 @@ class Policy:
             model=model,
             tokenizer=tokenizer,
             device=device,
-            context=int(model.config.max_position_embeddings),
+            context=context_of(model.config),
             eos_id=eos_id,
             eos_ids=eos_ids,
             pad_id=pad_id,
             config=config,
             drawable=max(tokenizer.get_vocab().values()) + 1,
         )
+        policy._head()  # tried before anything else changes what a forward pass gives
         policy._tell_date()
         for sentence in unapplied_settings(model, config.name):
             _say_once(sentence)
@@ -309,28 +321,27 @@ class Policy:
             `logprobs_BT` (with gradient) and `entropy_BT`, fp32 (fp64 for an fp64 model), in nats;
             0 as padding.
         """
-        targets_1N = layout.targets_N[None]
-        large = self.model.config.vocab_size > _CHUNK_ABOVE_VOCAB
-        if not self._has_plain_head():
+        head, target_N = self._head(), layout.targets_N
+        how: _Scoring = {"temperature": temperature, "entropy": entropy}
+        if head is not None and head.weight.shape[0] > LARGE_VOCABULARY:
+            flat = head_scores(self.hidden(layout), head, target_N, **how)
+            return TokenScores(*map(layout.spread, flat))
+        if head is None:
             logits_NV = self._states(self.model, "logits", layout)
-            scores = token_scores(
-                logits_NV[None], targets_1N, temperature=temperature, entropy=entropy
-            )
-        elif entropy == "detached" and large:
-            scores = chunked_token_scores(
-                self.hidden(layout)[None], self.head(), targets_1N, temperature=temperature
-            )
         else:
-            logits_NV = self.hidden(layout) @ self.head().T
-            scores = token_scores(
-                logits_NV[None], targets_1N, temperature=temperature, entropy=entropy
-            )
+            logits_NV = head.logits(self.hidden(layout))
+        scores = token_scores(logits_NV[None], target_N[None], **how)
         return TokenScores(*(layout.spread(values_1N[0]) for values_1N in scores))
 
     def hidden(self, layout: Layout) -> Float[Tensor, "N D"]:
-        """Last hidden states in front of the completion tokens, sequence by sequence."""
-        self.head()
-        return self._states(self.model.model, "last_hidden_state", layout)
+        """Last hidden states in front of the completion tokens, sequence by sequence.
+
+        Raises:
+            ModelError: the model has no body apart from its head.
+        """
+        if self.model.base_model is self.model:
+            raise no_hidden_states(self.config.name, self.model.config.model_type)
+        return self._states(self.model.base_model, "last_hidden_state", layout)
 
     def _states(self, module: Any, name: str, layout: Layout) -> Float[Tensor, "N D"]:
         """An output of the model or its body in front of the completion tokens: every forward pass
@@ -339,26 +350,27 @@ class Policy:
             layout = lay_out(layout.prompts, layout.completions).to(self.device)
         return layout.gather(module(**inputs_of(self.model, layout))[name])
 
-    def head(self) -> Float[Tensor, "V D"]:
-        """The output embedding, for heads that are one plain linear map.
+    def head(self) -> Head:
+        """The map from hidden states to logits, with the model's own parameters.
 
         Raises:
-            ModelError: the head has a bias, scale or soft cap, or is of a kind not known to have
-                none.
+            ModelError: the logits are not those of one linear map with a scale or soft cap.
         """
-        if not self._has_plain_head():
-            raise ModelError(
-                f"the head of '{self.config.name}' cannot be mixed",
-                got=f"model type {self.model.config.model_type}",
-                wanted=f"one of {', '.join(sorted(_PLAIN_HEADS))}, without a bias",
-                why="a bias, scale or soft cap would have to be applied before the mix",
-                fix="use a model of these families",
-            )
-        return self.model.lm_head.weight  # type: ignore[no-any-return]
+        head = self._head()
+        if head is None:
+            raise not_mixable(self.config.name, self.model.config.model_type)
+        return head
 
-    def _has_plain_head(self) -> bool:
-        known = self.model.config.model_type in _PLAIN_HEADS
-        return known and self.model.lm_head.bias is None
+    def _head(self) -> Head | None:
+        dtype: torch.dtype = getattr(torch, self.config.dtype)
+        low = dtype.itemsize < 4
+        product = dtype if low else None
+        return head_of(self.model, self._few_outputs, product=product, name=self.config.name)
+
+    def _few_outputs(self) -> tuple[Tensor, Tensor]:
+        """Hidden states and logits of a few tokens."""
+        layout = lay_out([(1,)], [(2, 3, 1)]).to(self.device)
+        return self.hidden(layout), self._states(self.model, "logits", layout)
 
     def fresh_cache(self) -> Any:
         """The transformers cache from which `extend` begins."""

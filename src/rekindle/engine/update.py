@@ -16,6 +16,7 @@ from torch import Tensor
 from rekindle.engine.batch import Batch, MicroBatch
 from rekindle.engine.config import OptimConfig
 from rekindle.engine.device import Group
+from rekindle.engine.heads import updated_in_place
 from rekindle.engine.policy import Policy
 from rekindle.engine.state import TrainState
 from rekindle.errors import TrainingError
@@ -74,7 +75,8 @@ def update(
         parameter.grad = torch.zeros_like(parameter)
     sums: dict[str, float] = {"loss": 0.0, "tokens": 0.0, **dict.fromkeys(stats, 0.0)}
     for micro in micro_batches:
-        terms = loss(micro.to(device))
+        with updated_in_place(state.models.values()):
+            terms = loss(micro.to(device))
         weight_BT = micro.weight_BT.to(terms.loss_BT)
         value = weighted_sum(terms.loss_BT, weight_BT)
         value.backward()
@@ -110,7 +112,7 @@ def measure_batch(
 ) -> TokenScores:
     """Log-probs and entropies of a batch's completions, [B, T] in fp64; nan as padding."""
     shape = batch.old_logprobs_BT
-    out = TokenScores(torch.full_like(shape, torch.nan), torch.full_like(shape, torch.nan))
+    out = TokenScores(*(torch.full_like(shape, torch.nan) for _ in TokenScores._fields))
     for micro in batch.split(micro_tokens, policy.arrangement()):
         on_device = micro.to(policy.device)
         scores = policy.logprobs(on_device.layout, temperature=temperature)

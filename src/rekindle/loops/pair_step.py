@@ -13,20 +13,23 @@ Axes: N pairs, B sequences (the chosen, then the rejected), T completion tokens,
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
+from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
 from rekindle.engine.batch import Batch, MicroBatch, count, pack
 from rekindle.engine.device import Group
 from rekindle.engine.layout import completion_mask
 from rekindle.engine.policy import Policy
+from rekindle.engine.progress import say
 from rekindle.engine.state import TrainState
 from rekindle.engine.update import LossFn, LossTerms
-from rekindle.errors import DataError
+from rekindle.errors import DataError, ModelError
 from rekindle.loops.checks import encoded
 from rekindle.loops.stages import epochs
 from rekindle.loops.world import World
@@ -36,6 +39,7 @@ from rekindle.tasks.pairs import PairRow
 
 _ALARM_AFTER = 10  # steps in a row in which the chosen fell while the margin rose
 _FALLING = "displaced steps"
+_say_once = cache(say)
 _COMPARED = 64  # pairs whose sides are compared, the first ones
 
 
@@ -278,31 +282,26 @@ def _alarm(state: TrainState, facts: Mapping[str, float]) -> float:
 
 
 def likeness(policy: Policy, pairs: Sequence[PairRow], *, micro_tokens: int) -> dict[str, float]:
-    """Means over the first pairs: of characters by edits, and of the policy's hidden states."""
+    """Means over the first pairs: of characters by edits, and of the policy's hidden states, left
+    out where the model gives none."""
     few = pairs[:_COMPARED]
     edits = [edit_similarity(pair["chosen"], pair["rejected"]) for pair in few]
     cosine_N = hidden_cosine(policy, few, micro_tokens=micro_tokens)
-    return {
+    alike = {
         "pairs/similarity": sum(edits) / len(edits),
         "pairs/cosine": float(cosine_N.mean()),
     }
+    return {name: value for name, value in alike.items() if not math.isnan(value)}
 
 
-def edit_similarity(a: Sequence[object], b: Sequence[object], *, most: int = 2000) -> float:
+def edit_similarity(a: Sequence[Hashable], b: Sequence[Hashable], *, most: int = 2000) -> float:
     """1 - Levenshtein distance / longer length, over tokens or characters; 1 for equal ones.
 
     Only the first `most` of each are compared: time grows with the product of the lengths.
     """
     a, b = a[:most], b[:most]
     longest = max(len(a), len(b))
-    if longest == 0:
-        return 1.0
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        above, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (x != y))
-    return 1 - row[-1] / longest
+    return 1 - Levenshtein.distance(a, b) / longest if longest else 1.0
 
 
 @torch.no_grad()
@@ -310,13 +309,18 @@ def hidden_cosine(
     policy: Policy, pairs: Sequence[PairRow], *, micro_tokens: int
 ) -> Float[Tensor, " N"]:
     """Cosine of the last hidden states that have read the whole chosen and rejected answer, fp64
-    (2508.06026, figure 1: features of the last layer)."""
+    (2508.06026, figure 1: features of the last layer); nan, and a word, where there are none."""
     batch = packed(policy, pairs, total=1)
     states: list[Tensor] = [torch.empty(0)] * len(batch)
     for micro in batch.split(micro_tokens, policy.arrangement()):
         moved = micro.to(policy.device)
         last_B = moved.mask_BT.sum(dim=1).cumsum(dim=0) - 1
-        for row, state_D in zip(micro.rows, policy.hidden(moved.layout)[last_B], strict=True):
+        try:
+            hidden_ND = policy.hidden(moved.layout)
+        except ModelError as error:
+            _say_once(f"pairs/cosine is left out: {error.what}")
+            return torch.full((len(pairs),), math.nan, dtype=torch.float64)
+        for row, state_D in zip(micro.rows, hidden_ND[last_B], strict=True):
             states[row] = state_D.double().cpu()
     chosen_ND, rejected_ND = torch.stack(states).view(2, len(pairs), -1)
     return torch.nn.functional.cosine_similarity(chosen_ND, rejected_ND, dim=-1)

@@ -20,11 +20,10 @@ from collections.abc import Sequence
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from rekindle.engine.batch import Batch, MicroBatch, count, pack
 from rekindle.engine.config import SampleConfig, Section
-from rekindle.engine.layout import Layout, lay_out
+from rekindle.engine.layout import lay_out
 from rekindle.engine.noise import noisy_embeddings
 from rekindle.engine.policy import Policy
 from rekindle.engine.state import TrainState
@@ -33,7 +32,6 @@ from rekindle.errors import DataError
 from rekindle.loops.checks import encoded
 from rekindle.loops.stages import epochs
 from rekindle.loops.world import World
-from rekindle.ops.logprobs import TokenScores, chunked_token_scores, raised
 from rekindle.ops.weights import Reduction
 from rekindle.records import Problem
 
@@ -55,11 +53,9 @@ def sft_objective(policy: Policy, *, smoothing: float = 0.0, noise: float = 0.0)
         if noise and not layout.is_plain:  # every sequence has noise of its own
             layout = lay_out(layout.prompts, layout.completions).to(policy.device)
         with noisy_embeddings(policy.model, layout.lengths_RS, alpha=noise):
-            if smoothing:
-                scores, extra_BT = _scores_and_smoothing(policy, layout)
-            else:
-                scores = policy.logprobs(layout)
-                extra_BT = torch.zeros_like(scores.logprobs_BT)
+            scores = policy.logprobs(layout)
+        # eps times: the mean over v of -log p_v, in place of -log p_y
+        extra_BT = scores.logprobs_BT - scores.mean_BT
         probs_BT = scores.logprobs_BT.detach().exp()
         return LossTerms(
             smoothing * extra_BT - scores.logprobs_BT if smoothing else -scores.logprobs_BT,
@@ -71,16 +67,6 @@ def sft_objective(policy: Policy, *, smoothing: float = 0.0, noise: float = 0.0)
         )
 
     return loss
-
-
-def _scores_and_smoothing(policy: Policy, layout: Layout) -> tuple[TokenScores, Tensor]:
-    """Scores, and what eps multiplies: mean over v of -log p_v, minus -log p_y, = z_y - mean_v z_v,
-    which needs no logits: h (W_y - mean of W's rows)."""
-    hidden_ND, head_VD, target_N = policy.hidden(layout), policy.head(), layout.targets_N
-    scores = chunked_token_scores(hidden_ND[None], head_VD, target_N[None])
-    away_ND = raised(head_VD[target_N]) - raised(head_VD).mean(dim=0)
-    extra_N = (raised(hidden_ND) * away_ND).sum(dim=-1)
-    return TokenScores(*(layout.spread(x[0]) for x in scores)), layout.spread(extra_N)
 
 
 # --- what can be set

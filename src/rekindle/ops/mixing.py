@@ -5,9 +5,8 @@
 With g_t = softmax(z_t) - onehot(y_t): dloss/dz_s = lam g, dloss/dz_w = (1 - lam) g (eq. 22).
 
 Axes: T tokens, V vocabulary (W rows on the weak side, which must be the same), D strong width,
-E weak width, C tokens of a chunk. `lam` weighs the strong side. Low-precision inputs are raised to
-fp32 before any product; fp64 stays fp64. A head is one linear map: bias, logit scale and soft cap
-belong in front of the mix, and are refused where a model has them (`Policy.head`).
+E weak width, C tokens of a chunk. `lam` weighs the strong side. Logits are mixed as each model
+gives them, after the bias, scale and soft cap of its head, in fp32; fp64 stays fp64.
 """
 
 from collections.abc import Sequence
@@ -18,16 +17,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rekindle.errors import ConfigError
-from rekindle.ops.logprobs import raised
-
-_VOCAB_BLOCK = 16_384  # rows of a low-precision head that are raised to fp32 at a time
+from rekindle.ops.heads import (
+    Head,
+    HeadGradient,
+    add_logits,
+    cap_logits,
+    cap_slope,
+    hidden_gradient,
+    raised,
+)
 
 
 def mixed_cross_entropy(
     strong_hidden_TD: Float[Tensor, "T D"],
-    strong_head_VD: Float[Tensor, "V D"],
+    strong_head: Head,
     weak_hidden_TE: Float[Tensor, "T E"],
-    weak_head_VE: Float[Tensor, "W E"],
+    weak_head: Head,
     targets_T: Int[Tensor, " T"],
     *,
     lam: float,
@@ -39,8 +44,8 @@ def mixed_cross_entropy(
 
     Args:
         strong_hidden_TD, weak_hidden_TE: last hidden states; their widths may differ.
-        strong_head_VD, weak_head_VE: output embeddings with the same rows. The same tensor on both
-            sides: hidden states are mixed instead of logits, one product, the same numbers.
+        strong_head, weak_head: their weights have the same rows. One linear head on both sides:
+            hidden states are mixed instead of logits, one product, the same numbers.
         targets_T: token ids.
         lam: weight of the strong side, 0 to 1.
         ignore_index: marks tokens without loss.
@@ -52,25 +57,23 @@ def mixed_cross_entropy(
     Raises:
         ConfigError: `lam` outside 0 to 1, heads with different rows, `chunk` below 1.
     """
-    _check(strong_head_VD, weak_head_VE, lam=lam, chunk=chunk)
-    if strong_head_VD is weak_head_VE:
+    _check(strong_head.weight.shape[0], weak_head.weight.shape[0], lam=lam, chunk=chunk)
+    if strong_head.weight is weak_head.weight and strong_head.linear:
         mixed_TD = lam * raised(strong_hidden_TD) + (1 - lam) * raised(weak_hidden_TE)
         # Both sides are this one: 1 * W h, and no second product.
         strong_hidden_TD, weak_hidden_TE, lam = mixed_TD, mixed_TD.detach(), 1.0
     if chunk is None:
-        strong_TV = raised(strong_hidden_TD) @ raised(strong_head_VD).T
-        weak_TV = raised(weak_hidden_TE) @ raised(weak_head_VE).T
+        strong_TV = strong_head.logits(strong_hidden_TD)
+        weak_TV = weak_head.logits(weak_hidden_TE)
         return mixed_logit_loss(strong_TV, weak_TV, targets_T, lam=lam, ignore_index=ignore_index)
+    weights_T = torch.ones_like(targets_T, dtype=torch.float32) if weights_T is None else weights_T
+    heads = (strong_head, weak_head)
+    tensors = (
+        *(strong_hidden_TD, strong_head.weight, strong_head.bias),
+        *(weak_hidden_TE, weak_head.weight, weak_head.bias),
+    )
     loss_T: Tensor = _ChunkedMix.apply(
-        strong_hidden_TD,
-        strong_head_VD,
-        weak_hidden_TE,
-        weak_head_VE,
-        targets_T,
-        torch.ones_like(targets_T, dtype=torch.float32) if weights_T is None else weights_T,
-        lam,
-        ignore_index,
-        chunk,
+        *tensors, targets_T, weights_T, heads, lam, ignore_index, chunk
     )
     return loss_T
 
@@ -97,7 +100,7 @@ def mixed_logit_loss(
     Raises:
         ConfigError: `lam` outside 0 to 1, or other vocabularies.
     """
-    _check(strong_TV.T, weak_TV.T, lam=lam, chunk=None)
+    _check(strong_TV.shape[1], weak_TV.shape[1], lam=lam, chunk=None)
     mixed_TV = mixed_logits(raised(strong_TV), raised(weak_TV), lam=lam)
     return torch.nn.functional.cross_entropy(
         mixed_TV, targets_T, reduction="none", ignore_index=ignore_index
@@ -115,11 +118,14 @@ class _ChunkedMix(torch.autograd.Function):
     def forward(
         ctx: Any,
         strong_hidden_TD: Tensor,
-        strong_head_VD: Tensor,
+        strong_weight_VD: Tensor,
+        strong_bias_V: Tensor | None,
         weak_hidden_TE: Tensor,
-        weak_head_VE: Tensor,
+        weak_weight_VE: Tensor,
+        weak_bias_V: Tensor | None,
         targets_T: Tensor,
         weights_T: Tensor,
+        heads: tuple[Head, Head],
         lam: float,
         ignore_index: int,
         chunk: int,
@@ -128,8 +134,8 @@ class _ChunkedMix(torch.autograd.Function):
         safe_T = targets_T.masked_fill(~keep_T, 0)
         weights_T = weights_T.masked_fill(~keep_T, 0)
         sides = (
-            _Side(strong_hidden_TD, strong_head_VD, lam, ctx.needs_input_grad[0:2]),
-            _Side(weak_hidden_TE, weak_head_VE, 1 - lam, ctx.needs_input_grad[2:4]),
+            _Side(strong_hidden_TD, heads[0], lam, ctx.needs_input_grad[0:3]),
+            _Side(weak_hidden_TE, heads[1], 1 - lam, ctx.needs_input_grad[3:6]),
         )
         loss_T = raised(strong_hidden_TD[:0, 0]).new_zeros(len(targets_T))
         logsum_T = torch.empty_like(loss_T)
@@ -167,46 +173,63 @@ class _ChunkedMix(torch.autograd.Function):
             scale = 1.0
         ctx.spent = True
         out = [gradient for side in sides for gradient in side.finish(grad_T, scale)]
-        return (*out, None, None, None, None, None)
+        return (*out, *[None] * 6)
 
 
 class _Side:
     """One model's hidden states and head, its share of the mix, and the gradients asked for."""
 
-    def __init__(
-        self, hidden_TD: Tensor, head_VD: Tensor, share: float, wants: Sequence[bool]
-    ) -> None:
-        self.hidden_TD, self.head_VD, self.share = hidden_TD.detach(), head_VD.detach(), share
+    def __init__(self, hidden_TD: Tensor, head: Head, share: float, wants: Sequence[bool]) -> None:
+        self.hidden_TD, self.head, self.share = hidden_TD.detach(), head.detach(), share
         kind = raised(self.hidden_TD[:0]).dtype
         self.hidden_grad = torch.zeros_like(self.hidden_TD, dtype=kind) if wants[0] else None
-        self.wants_head = wants[1]
+        self.wants_head = any(wants[1:])
+        self._head_grad = HeadGradient(head, wants[1:], in_place=False)
+        self._slope_CV: Tensor | None = None
         self.start_head()
 
     @property
     def wanted(self) -> bool:
-        return self.share > 0 and (self.hidden_grad is not None or self.head_grad is not None)
+        return self.share > 0 and (self.hidden_grad is not None or self.wants_head)
+
+    def add_logits(self, tile_CV: Tensor, part: slice, *, onto: float) -> None:
+        """tile = onto * tile + share * z; what the cap does to gradients is kept until the next."""
+        hidden_CD = self.hidden_TD[part]
+        if self.head.cap is None:
+            add_logits(tile_CV, hidden_CD, self.head, share=self.share, onto=onto)
+            return
+        z_CV = torch.empty_like(tile_CV)
+        add_logits(z_CV, hidden_CD, self.head)
+        cap_logits(z_CV, self.head)
+        self._slope_CV = cap_slope(z_CV, self.head.cap)
+        if onto == 0:
+            torch.mul(z_CV, self.share, out=tile_CV)
+        else:
+            tile_CV.mul_(onto).add_(z_CV, alpha=self.share)
 
     def add_hidden(self, g_CV: Tensor, part: slice) -> None:
         if self.hidden_grad is not None and self.share > 0:
-            self.hidden_grad[part] = _back(g_CV, self.head_VD).mul_(self.share)
+            dz_CV = self._through_cap(g_CV)
+            self.hidden_grad[part] = hidden_gradient(dz_CV, self.head, share=self.share)
 
     def add_head(self, g_CV: Tensor, part: slice) -> None:
-        if self.head_grad is not None and self.share > 0:
-            self.head_grad.addmm_(g_CV.T, raised(self.hidden_TD[part]), alpha=self.share)
+        if self.wants_head and self.share > 0:
+            self._head_grad.add(self._through_cap(g_CV), self.hidden_TD[part], share=self.share)
 
     def start_head(self) -> None:
-        kind = raised(self.head_VD[:0]).dtype
-        self.head_grad = torch.zeros_like(self.head_VD, dtype=kind) if self.wants_head else None
+        self._head_grad.start()
 
-    def finish(self, grad_T: Tensor, scale: float | None) -> tuple[Tensor | None, Tensor | None]:
-        hidden, head = self.hidden_grad, self.head_grad
-        self.head_grad = None  # given away: no second copy of [V, D]
+    def finish(self, grad_T: Tensor, scale: float | None) -> tuple[Tensor | None, ...]:
+        hidden = self.hidden_grad
         if hidden is not None:
             hidden = (hidden * grad_T[:, None]).to(self.hidden_TD.dtype)
-        if head is not None:
+        if self.wants_head:
             assert scale is not None
-            head = (head if scale == 1 else head.mul_(scale)).to(self.head_VD.dtype)
-        return hidden, head
+            self._head_grad.scale(scale)
+        return hidden, *self._head_grad.finish()
+
+    def _through_cap(self, g_CV: Tensor) -> Tensor:
+        return g_CV if self._slope_CV is None else g_CV * self._slope_CV
 
 
 def _one_scale(grad_T: Tensor, weights_T: Tensor, keep_T: Tensor) -> float | None:
@@ -227,35 +250,18 @@ def _residual(z_CV: Tensor, logsum_C: Tensor, target_C: Tensor) -> Tensor:
 
 def _tile(sides: Sequence[_Side], part: slice) -> Tensor:
     """Mixed logits of some rows; the second product is added into the first one's memory."""
-    first_CD = raised(sides[0].hidden_TD[part])
-    tile_CV = first_CD.new_empty(first_CD.shape[0], sides[0].head_VD.shape[0])
-    beta = 0.0  # what is in fresh memory does not count
+    first = sides[0]
+    rows = len(first.hidden_TD[part]), first.head.weight.shape[0]
+    tile_CV = first.hidden_TD.new_empty(rows, dtype=raised(first.hidden_TD[:0]).dtype)
+    onto = 0.0  # what is in fresh memory does not count
     for side in sides:
-        if side.share == 0:
-            continue
-        hidden_CD = raised(side.hidden_TD[part])
-        for block in _blocks(side.head_VD):
-            head_DV = raised(side.head_VD[block]).T
-            tile_CV[:, block].addmm_(hidden_CD, head_DV, beta=beta, alpha=side.share)
-        beta = 1.0
+        if side.share > 0:
+            side.add_logits(tile_CV, part, onto=onto)
+            onto = 1.0
     return tile_CV
 
 
-def _back(g_CV: Tensor, head_VD: Tensor) -> Tensor:
-    """g @ head, the head raised block by block."""
-    out_CD = g_CV.new_zeros(g_CV.shape[0], head_VD.shape[1])
-    for block in _blocks(head_VD):
-        out_CD.addmm_(g_CV[:, block], raised(head_VD[block]))
-    return out_CD
-
-
-def _blocks(head_VD: Tensor) -> list[slice]:
-    rows = head_VD.shape[0]
-    width = rows if head_VD.dtype in (torch.float32, torch.float64) else _VOCAB_BLOCK
-    return [slice(first, first + width) for first in range(0, rows, width)]
-
-
-def _check(strong_head_VD: Tensor, weak_head_VE: Tensor, *, lam: float, chunk: int | None) -> None:
+def _check(strong_rows: int, weak_rows: int, *, lam: float, chunk: int | None) -> None:
     if not 0 <= lam <= 1:
         raise ConfigError(
             "lam is outside 0 to 1",
@@ -263,10 +269,10 @@ def _check(strong_head_VD: Tensor, weak_head_VE: Tensor, *, lam: float, chunk: i
             wanted="0 (weak alone) to 1 (strong alone, which is SFT)",
             why="it is the strong model's share of the mixed logits",
         )
-    if strong_head_VD.shape[0] != weak_head_VE.shape[0]:
+    if strong_rows != weak_rows:
         raise ConfigError(
             "the two heads have different vocabularies",
-            got=f"{strong_head_VD.shape[0]} and {weak_head_VE.shape[0]} rows",
+            got=f"{strong_rows} and {weak_rows} rows",
             wanted="the same rows in the same order, padding included",
             why="logits of different tokens would be added",
         )

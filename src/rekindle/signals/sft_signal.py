@@ -201,7 +201,8 @@ def mix_rows(policy: Policy, weak: Policy, batch: Batch, *, lam: float) -> list[
         for rows in zip(strong_ND, weak_ND, layout.targets_N.split(lengths), strict=True):
             pieces = zip(*(row.split(TOKENS) for row in rows), strict=True)
             for strong_ND, weak_ND, target_N in pieces:
-                signal.add(strong_ND @ policy.head().T, weak_ND @ weak.head().T, target_N)
+                heads = policy.head(), weak.head()
+                signal.add(heads[0].logits(strong_ND), heads[1].logits(weak_ND), target_N)
             samples.append(signal.metrics(Group()))
     of = {name: np.array([one[name] for one in samples]) for name in samples[0]}
     return _rows(of, lam)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rekindle.errors import ConfigError
 from rekindle.ops import mixing
+from rekindle.ops.heads import Head
 
 Floats = Tensor | NDArray[np.floating] | Sequence[float] | Sequence[Sequence[float]]
 Ints = Tensor | NDArray[np.integer] | Sequence[int] | Sequence[Sequence[int]]
@@ -56,9 +57,9 @@ def mixed_cross_entropy(
     else:
         loss_T = mixing.mixed_cross_entropy(
             strong_T,
-            torch.as_tensor(strong_head),
+            Head(torch.as_tensor(strong_head)),
             weak_T,
-            torch.as_tensor(weak_head),
+            Head(torch.as_tensor(weak_head)),
             targets_X.reshape(-1),
             lam=lam,
             ignore_index=ignore_index,

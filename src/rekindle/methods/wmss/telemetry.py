@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rekindle.engine.device import Group
-from rekindle.ops.logprobs import categorical_entropy, raised
+from rekindle.ops.heads import raised
+from rekindle.ops.logprobs import categorical_entropy
 from rekindle.ops.mixing import mixed_logits
 
 TOKENS = 256  # of each micro-batch: two small products, whatever the vocabulary

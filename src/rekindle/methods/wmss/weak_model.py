@@ -28,6 +28,7 @@ from rekindle.files import read_json, remove_tree, sha256_file, write_json
 from rekindle.loops.stages import hash_rows
 from rekindle.loops.world import World
 from rekindle.methods import sft
+from rekindle.ops.heads import Head
 from rekindle.records import Problem
 
 _HALF = "half"
@@ -155,7 +156,7 @@ class WeakSide(Protocol):
     def hidden(self, micro: MicroBatch) -> Float[Tensor, "N E"]:
         """Last hidden states in front of each completion token, sequence by sequence."""
 
-    def head(self) -> Float[Tensor, "V E"]:
+    def head(self) -> Head:
         """The weak model's output embedding."""
 
     def models(self) -> dict[str, nn.Module]:
@@ -179,7 +180,7 @@ class LiveWeak(WeakSide):
         with torch.set_grad_enabled(not self.frozen):
             return self.policy.hidden(micro.layout)
 
-    def head(self) -> Float[Tensor, "V E"]:
+    def head(self) -> Head:
         """As it is now; without a graph when frozen."""
         return self.policy.head().detach() if self.frozen else self.policy.head()
 
@@ -205,7 +206,7 @@ class CachedWeak(WeakSide):
         self._starts = dict(zip(samples, record["starts"], strict=True))
         count = int(record["tokens"]) * self.width
         path = str(directory / _STATES)
-        flat = torch.from_file(path, shared=False, size=count, dtype=self._head.dtype)
+        flat = torch.from_file(path, shared=False, size=count, dtype=self._head.weight.dtype)
         self._states_NE = flat.view(-1, self.width)
 
     @classmethod
@@ -258,9 +259,9 @@ class CachedWeak(WeakSide):
                 )
             start = self._starts[sample]
             states.append(self._states_NE[start : start + len(sample[1])])
-        return torch.cat(states).to(self._head.device)
+        return torch.cat(states).to(self._head.weight.device)
 
-    def head(self) -> Float[Tensor, "V E"]:
+    def head(self) -> Head:
         """The weak model's, without a graph."""
         return self._head
 
@@ -276,7 +277,7 @@ class AdapterWeak(WeakSide):
         with self.adapters.active(self.name):
             return self.adapters.policy.hidden(micro.layout)
 
-    def head(self) -> Float[Tensor, "V E"]:
+    def head(self) -> Head:
         """The one head: hidden states are mixed instead of logits."""
         return self.adapters.policy.head()
 
@@ -321,9 +322,9 @@ def _write_states(
     lengths = [len(completion) for _, completion in samples]
     starts = [sum(lengths[:i]) for i in range(len(lengths))]
     start_of = dict(zip(samples, starts, strict=True))
-    head, count = weak.head(), sum(lengths)
-    width = head.shape[1]
-    flat = torch.from_file(str(path), shared=True, size=count * width, dtype=head.dtype)
+    head_VE, count = weak.head().weight, sum(lengths)
+    width = head_VE.shape[1]
+    flat = torch.from_file(str(path), shared=True, size=count * width, dtype=head_VE.dtype)
     states_NE = flat.view(-1, width)
     for micro in batch.split(micro_tokens):
         moved = micro.to(weak.device)

@@ -72,14 +72,14 @@ def mixed_objective(
     """Cross-entropy on mixed logits, eq. 6; `signal` counts in some tokens of each micro-batch."""
 
     def loss(micro: MicroBatch) -> LossTerms:
-        layout, strong_VD, weak_VE = micro.layout, policy.head(), side.head()
+        layout, strong_head, weak_head = micro.layout, policy.head(), side.head()
         strong_ND, weak_NE = policy.hidden(layout), side.hidden(micro)
         target_N = layout.targets_N
         loss_N = mixed_cross_entropy(
             strong_ND,
-            strong_VD,
+            strong_head,
             weak_NE,
-            weak_VE,
+            weak_head,
             target_N,
             lam=lam,
             chunk=chunk,
@@ -88,7 +88,8 @@ def mixed_objective(
         if signal is not None:
             few = slice(0, TOKENS)
             with torch.no_grad():
-                strong_NV, weak_NV = strong_ND[few] @ strong_VD.T, weak_NE[few] @ weak_VE.T
+                strong_NV = strong_head.logits(strong_ND[few])
+                weak_NV = weak_head.logits(weak_NE[few])
             signal.add(strong_NV, weak_NV, target_N[few])
         return _terms(layout.spread(loss_N))
 
