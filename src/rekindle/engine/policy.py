@@ -6,7 +6,7 @@ Axes: B sequences, S prompt and completion tokens, T completion tokens, V vocabu
 import copy
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rekindle.chat import SYSTEM_ROLES, ChatTemplate, Message, check_template_args
+from rekindle.engine.adapters.adapter import Adapter
+from rekindle.engine.adapters.loading import adapter_of, load_adapter, quantization
+from rekindle.engine.adapters.merging import save_merged
 from rekindle.engine.attention import inputs_of, supports_branches
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.device import pick_device
@@ -41,7 +44,8 @@ class Policy:
     """A causal LM with the token ids that matter.
 
     `eos_id` ends what SFT teaches; `eos_ids` are all ids that end a generation. `context` is the
-    longest sequence the positions allow.
+    longest sequence the positions allow. With an `adapter`, `model` has it inside, and nothing else
+    is trained; see `engine/adapters`.
     """
 
     model: Any
@@ -52,6 +56,7 @@ class Policy:
     eos_ids: tuple[int, ...]
     pad_id: int
     config: ModelConfig
+    adapter: Adapter | None = None
 
     @classmethod
     def load(cls, config: ModelConfig) -> "Policy":
@@ -59,8 +64,12 @@ class Policy:
 
         Raises:
             ModelError: it does not exist, has no usable end token, pads with its end token, or its
-                tokenizer has ids that the model lacks.
+                tokenizer has ids that the model lacks; its adapter is of another base.
         """
+        if (place := adapter_of(config)) is not None:
+            base = cls.load(place.base)
+            model, adapter = load_adapter(base.model, place)
+            return replace(base, model=model, adapter=adapter, config=config)
         source = located(config.name)
         # Loaded here: transformers takes seconds to import.
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -78,6 +87,7 @@ class Policy:
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
                 output_loading_info=True,
+                **quantization(config),
                 **options,
             )
         except (OSError, ValueError) as error:
@@ -102,7 +112,7 @@ class Policy:
         )
         eos_id, eos_ids, pad_id = special_ids(model, tokenizer, config)
         device = pick_device(config.device)
-        model.to(device).eval()
+        (model if config.quantize != "none" else model.to(device)).eval()
         policy = cls(
             model=model,
             tokenizer=tokenizer,
@@ -117,20 +127,32 @@ class Policy:
         return policy
 
     def save(self, directory: Path) -> None:
-        """Write model, config and tokenizer in Hugging Face layout, weights as safetensors."""
-        self.model.save_pretrained(directory)
+        """Write model, config and tokenizer in Hugging Face layout, weights as safetensors; an
+        adapter is merged into them, and lies beside them in `adapter/`."""
+        if self.adapter is None:
+            self.model.save_pretrained(directory)
+        else:
+            save_merged(self.adapter, self.model, directory)
+            self.adapter.save(self.model, directory / "adapter")
         self.tokenizer.save_pretrained(directory)
 
     def frozen_copy(self) -> "Policy":
         """The same policy, copied now and without gradients: a reference that cannot drift."""
-        twin = self.trainable_copy()
-        twin.model.requires_grad_(False)
-        return twin
+        return self._copied(trained=False)
 
     def trainable_copy(self) -> "Policy":
         """The same policy, copied now, with gradients: trained without changing this one."""
+        return self._copied(trained=True)
+
+    def _copied(self, *, trained: bool) -> "Policy":
+        """Of a policy with an adapter the adapter alone is copied; a fresh one is left off."""
         twin = copy.copy(self)
-        twin.model = copy.deepcopy(self.model).eval().requires_grad_(True)
+        if self.adapter is None:
+            twin.model = copy.deepcopy(self.model).eval().requires_grad_(trained)
+        elif not trained and self.adapter.is_fresh(self.model):
+            twin.model, twin.adapter = self.adapter.base.model, None
+        else:
+            twin.model = self.adapter.copied(self.model, trained=trained)
         return twin
 
     # --- text -> tokens

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from rekindle.engine.adapters.adapter import trained_share
+from rekindle.engine.adapters.policies import with_adapter
 from rekindle.engine.config import DeviceConfig, SampleConfig
 from rekindle.engine.device import Group, process_group, seed_everything, set_threads
 from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
 from rekindle.engine.policy import Policy
+from rekindle.engine.progress import say
 from rekindle.engine.run import Run
 from rekindle.engine.rundir import check_mode, refuse_lost_input
 from rekindle.engine.sampler import SamplerSource
@@ -76,6 +79,8 @@ def train(
     group = process_group(shared.model.device)
     given, policy = policy is not None, policy or Policy.load(shared.model)
     model = weights_fingerprint(policy) if given else source_fingerprint(policy)
+    if shared.model.lora is not None:
+        policy = with_adapter(policy, shared.model.lora, seed=shared.seed)
     scorer = open_scorer(shared.reward, parts.task, device=shared.model.device)
     run = Run.open(
         Path(out),
@@ -94,6 +99,8 @@ def train(
 
 def _train(recipe: Recipe, world: World) -> None:
     world.run.describe_data(notes_of(world.task))
+    if world.policy.adapter is not None:
+        say(f"LoRA: {trained_share(world.policy.model)}")
     prepare_device(recipe.shared.device, world.policy, recipe.shared.seed)
     trained: Policy = method_module(recipe.shared.method).run(recipe.method, world)
     world.run.finish(trained.save)  # not the policy that it was given, where there are stages
