@@ -76,7 +76,8 @@ class Policy:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        options: dict[str, bool | str] = {"trust_remote_code": config.trust_remote_code}
+        options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+        held = quantization(config)
         if config.revision is not None:
             options["revision"] = config.revision
         try:
@@ -87,7 +88,7 @@ class Policy:
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
                 output_loading_info=True,
-                **quantization(config),
+                **held,
                 **options,
             )
         except (OSError, ValueError) as error:

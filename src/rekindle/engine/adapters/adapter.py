@@ -186,13 +186,14 @@ def read_settings(directory: Path) -> Any:
         ModelError: it is no LoRA adapter, or trains more than LoRA.
         MissingExtraError: PEFT is not installed.
     """
+    tree = read_json(directory / SETTINGS)
+    kind = tree.get("peft_type") if isinstance(tree, dict) else None
+    if kind != "LORA":
+        raise _unusable(directory, f"peft_type {kind}", wanted="LORA")
     try:
         settings = _peft().PeftConfig.from_pretrained(str(directory))
     except (ValueError, TypeError, OSError) as error:
         raise _unusable(directory, str(error).strip().splitlines()[0]) from error
-    kind = str(settings.peft_type).rpartition(".")[2]
-    if kind != "LORA":
-        raise _unusable(directory, f"peft_type {kind}", wanted="LORA")
     beside = [name for name in _OTHERWISE if vars(settings)[name]]
     beside += [f"bias: {settings.bias}"] if settings.bias != "none" else []
     if beside:

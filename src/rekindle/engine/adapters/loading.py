@@ -73,13 +73,14 @@ def quantization(config: ModelConfig) -> dict[str, Any]:
     if config.quantize == "none":
         return {}
     device = pick_device(config.device)
-    lacks = [] if device.type == "cuda" else [f"a CUDA device (this is {device})"]
-    lacks += [] if find_spec("bitsandbytes") else ["the package bitsandbytes"]
+    lacks = [] if device.type == "cuda" else [f"no CUDA device, this is {device}"]
+    lacks += [] if find_spec("bitsandbytes") else ["bitsandbytes is not installed"]
     if lacks:
         raise ConfigError(
             f"model.quantize: {config.quantize} cannot be used here",
-            got=f"no {' and no '.join(lacks)}",
-            why="its products are kernels for CUDA",
+            got="; ".join(lacks),
+            wanted="a CUDA device and the package bitsandbytes",
+            why="products with quantised weights are kernels of it for CUDA",
             fix="--set model.quantize=none; model.dtype=bfloat16 halves the base's weights",
         )
     from transformers import BitsAndBytesConfig
