@@ -321,8 +321,8 @@ def test_damaged_weights_and_missing_adapters_are_refused(run):
             Policy.load(policy.config.with_name(str(adapter)))
     with pytest.raises(ModelError, match="there is no adapter in"):
         Policy.load(policy.config.model_copy(update={"adapter": str(place / "base")}))
+    both = {"adapter": str(adapter), "name": str(adapter)}
     with pytest.raises(ConfigError, match="two adapters"):
-        both = {"adapter": str(adapter), "name": str(adapter)}
         Policy.load(policy.config.model_copy(update=both))
 
 

@@ -120,7 +120,9 @@ def logits(policy):
 def trained_pair(steps=5):
     policy, side = pair()
     objective = mixed_objective(policy, side, lam=0.5, chunk=2)
-    state = fresh_state({"policy": policy.model, **side.models()}, OptimConfig(steps=steps, lr=3e-2))
+    state = fresh_state(
+        {"policy": policy.model, **side.models()}, OptimConfig(steps=steps, lr=3e-2)
+    )
     for step in range(steps):
         state.step = step
         batch = rows().split(10_000)
@@ -131,7 +133,9 @@ def trained_pair(steps=5):
 def test_both_sides_have_one_base_and_one_head_so_that_hidden_states_are_mixed():
     policy, side = pair()
     assert policy.head() is side.head()
-    halves = [p.model.get_parameter(f"{PLACE}.lora_A.default.weight") for p in (policy, side.policy)]
+    halves = [
+        p.model.get_parameter(f"{PLACE}.lora_A.default.weight") for p in (policy, side.policy)
+    ]
     assert not torch.equal(*halves)  # draws of their own
 
 

@@ -123,14 +123,17 @@ def test_training_goes_on_with_an_adapter_and_an_evaluation_reads_it(
     assert loaded.adapter.lora.rank == LORA["rank"]
     assert loaded.adapter.base.name == str(base)
     before, after = load_file(adapter / "adapter_model.safetensors"), loaded.model.state_dict()
-    name = next(iter(before)).removeprefix("base_model.model.").replace(".weight", ".default.weight")
+    name = (
+        next(iter(before)).removeprefix("base_model.model.").replace(".weight", ".default.weight")
+    )
     assert not torch.equal(after[name], next(iter(before.values())))
     told = []
-    for model in (adapter, straight("sft") / "final"):
-        words = ("eval", "--model", model, "--task", data, "--problems", "3", "--samples", "1")
-        code, out, _ = rekindle(*words, "--json", "--set", "model.dtype=float64")
-        assert code == 0
-        told.append(json.loads(out)["metrics"])
+    for i, model in enumerate((adapter, straight("sft") / "final")):
+        words = ("eval", "--model", model, "--task", data, "--out", tmp_path / f"{i}.json")
+        counts = ("--problems", "3", "--samples", "1", "--set", "model.dtype=float64")
+        code, _, err = rekindle(*words, *counts)
+        assert code == 0, err
+        told.append(json.loads((tmp_path / f"{i}.json").read_text())["metrics"])
     assert told[0] == told[1]
 
 

@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rekindle.chat import SYSTEM_ROLES, ChatTemplate, Message, check_template_args
-from rekindle.engine.adapters.adapter import Adapter
+from rekindle.engine.adapters.adapter import Adapter, copied
 from rekindle.engine.adapters.loading import adapter_of, load_adapter, quantization
-from rekindle.engine.adapters.merging import save_merged
+from rekindle.engine.adapters.merging import save_model
 from rekindle.engine.attention import inputs_of, supports_branches
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.device import pick_device
@@ -130,11 +130,7 @@ class Policy:
     def save(self, directory: Path) -> None:
         """Write model, config and tokenizer in Hugging Face layout, weights as safetensors; an
         adapter is merged into them, and lies beside them in `adapter/`."""
-        if self.adapter is None:
-            self.model.save_pretrained(directory)
-        else:
-            save_merged(self.adapter, self.model, directory)
-            self.adapter.save(self.model, directory / "adapter")
+        save_model(self.model, self.adapter, directory)
         self.tokenizer.save_pretrained(directory)
 
     def frozen_copy(self) -> "Policy":
@@ -146,14 +142,8 @@ class Policy:
         return self._copied(trained=True)
 
     def _copied(self, *, trained: bool) -> "Policy":
-        """Of a policy with an adapter the adapter alone is copied; a fresh one is left off."""
         twin = copy.copy(self)
-        if self.adapter is None:
-            twin.model = copy.deepcopy(self.model).eval().requires_grad_(trained)
-        elif not trained and self.adapter.is_fresh(self.model):
-            twin.model, twin.adapter = self.adapter.base.model, None
-        else:
-            twin.model = self.adapter.copied(self.model, trained=trained)
+        twin.model, twin.adapter = copied(self.model, self.adapter, trained=trained)
         return twin
 
     # --- text -> tokens

@@ -204,8 +204,7 @@ class Stages:
         evaluates: bool = True,
         facts: Mapping[str, float] | None = None,
     ) -> Policy:
-        """Train a copy of `start` as a run of its own; the trained policy, loaded from its `final`
-        (an adapter alone, where `start` has one).
+        """Train a copy of `start` as a run of its own; the trained policy, read from its `final`.
 
         Args:
             name: of the stage.

@@ -28,7 +28,7 @@ from rekindle.tasks import Task
 from rekindle.tasks.brittle import BrittleVerifier
 from rekindle.tasks.own import TaskSource, notes_of
 from rekindle.training.parts import Parts, open_parts
-from rekindle.training.recipe import Recipe, RecipeSource, recipe_of
+from rekindle.training.recipe import Recipe, RecipeSource, Shared, recipe_of
 
 Mode = Literal["new", "resume", "overwrite"]
 
@@ -77,10 +77,7 @@ def train(
     )
     shared = recipe.shared
     group = process_group(shared.model.device)
-    given, policy = policy is not None, policy or Policy.load(shared.model)
-    model = weights_fingerprint(policy) if given else source_fingerprint(policy)
-    if shared.model.lora is not None:
-        policy = with_adapter(policy, shared.model.lora, seed=shared.seed)
+    policy, model = _open_model(shared, policy)
     scorer = open_scorer(shared.reward, parts.task, device=shared.model.device)
     run = Run.open(
         Path(out),
@@ -95,6 +92,15 @@ def train(
         if not run.finished:
             _train(recipe, make_world(recipe, parts, policy, run=run, group=group, scorer=scorer))
     return Path(out) / "final"
+
+
+def _open_model(shared: Shared, given: Policy | None) -> tuple[Policy, str]:
+    """The model to train, with its adapter where it gets one, and the hash of what it is at first."""
+    policy = given or Policy.load(shared.model)
+    mark = source_fingerprint(policy) if given is None else weights_fingerprint(policy)
+    if shared.model.lora is not None:
+        policy = with_adapter(policy, shared.model.lora, seed=shared.seed)
+    return policy, mark
 
 
 def _train(recipe: Recipe, world: World) -> None:

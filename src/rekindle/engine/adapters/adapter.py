@@ -114,6 +114,16 @@ class Adapter:
         write_json(directory / BASE, note)
 
 
+def copied(model: Any, adapter: Adapter | None, *, trained: bool) -> tuple[Any, Adapter | None]:
+    """A copy of a model; of one with an adapter that alone, and a fresh one is left off where it
+    would be frozen: the base itself is then the model."""
+    if adapter is None:
+        return copy.deepcopy(model).eval().requires_grad_(trained), None
+    if not trained and adapter.is_fresh(model):
+        return adapter.base.model, None
+    return adapter.copied(model, trained=trained), adapter
+
+
 # --- making and reading
 
 

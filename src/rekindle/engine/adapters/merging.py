@@ -21,6 +21,15 @@ _PARTS = 8  # of one model, about
 _LARGEST = 5 * 10**9  # what transformers writes
 
 
+def save_model(model: Any, adapter: Adapter | None, directory: Path) -> None:
+    """Write a model in Hugging Face layout; one with an adapter merged, beside `adapter/`."""
+    if adapter is None:
+        model.save_pretrained(directory)
+    else:
+        save_merged(adapter, model, directory)
+        adapter.save(model, directory / "adapter")
+
+
 def save_merged(adapter: Adapter, model: Any, directory: Path) -> None:
     """Write config and weights of the base with `model`'s adapter in it, as transformers does."""
     from transformers.core_model_loading import revert_weight_conversion

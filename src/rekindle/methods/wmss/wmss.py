@@ -37,8 +37,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from rekindle.engine.batch import MicroBatch
 from rekindle.engine.adapters.policies import with_adapter
+from rekindle.engine.batch import MicroBatch
 from rekindle.engine.config import LoraConfig, SampleConfig
 from rekindle.engine.contrast import ContrastPolicy
 from rekindle.engine.fingerprints import weights_fingerprint
