@@ -95,7 +95,7 @@ def train(
 
 
 def _open_model(shared: Shared, given: Policy | None) -> tuple[Policy, str]:
-    """The model to train, with its adapter where it gets one, and the hash of what it is at first."""
+    """The model to train, adapter and all, and the hash of what it is at first."""
     policy = given or Policy.load(shared.model)
     mark = source_fingerprint(policy) if given is None else weights_fingerprint(policy)
     if shared.model.lora is not None:
