@@ -1,24 +1,22 @@
 """The weak half of the mix: live, cached, adapter, moved."""
 
-import json
-
 import pytest
 import torch
 
 import tiny
-from rekindle.engine.adapters import Adapters
+from rekindle.engine.adapters.policies import with_adapter
 from rekindle.engine.batch import count, pack
-from rekindle.engine.config import OptimConfig
+from rekindle.engine.config import LoraConfig, OptimConfig
 from rekindle.engine.device import Group
 from rekindle.engine.policy import Policy
 from rekindle.engine.update import fresh_state, update
 from rekindle.errors import DataError, RunDirectoryError
-from rekindle.methods.sft import sft_objective
-from rekindle.methods.wmss.weak_model import AdapterWeak, CachedWeak, LiveWeak, ShuffledWeak
+from rekindle.methods.wmss.weak_model import CachedWeak, LiveWeak, ShuffledWeak
 from rekindle.methods.wmss.wmss import mixed_objective
 
 PROMPTS = [(1, 4, 5), (1, 6), (1, 9, 10, 11)]
 ANSWERS = [(7, 8, 2), (9, 10, 11, 2), (12, 2)]
+PLACE = "model.layers.0.self_attn.q_proj"
 
 
 def rows(prompts=PROMPTS, answers=ANSWERS):
@@ -108,9 +106,10 @@ def test_moved_states_are_the_same_ones_elsewhere():
 # --- two adapters
 
 
-def pair(**settings):
-    policy = tiny.policy()
-    return policy, Adapters(policy, ("strong", "weak"), rank=2, alpha=4.0, **settings)
+def pair():
+    """Strong and weak side on one base, both with adapters that are trained."""
+    strong = with_adapter(tiny.policy(), LoraConfig(rank=2), seed=0)
+    return strong, LiveWeak.of(strong, frozen=False, seed=0)
 
 
 def logits(policy):
@@ -119,75 +118,55 @@ def logits(policy):
 
 
 def trained_pair(steps=5):
-    policy, adapters = pair()
-    objective = mixed_objective(policy, AdapterWeak(adapters, "weak"), lam=0.5, chunk=2)
-    state = fresh_state({"policy": policy.model}, OptimConfig(steps=steps, lr=3e-2))
+    policy, side = pair()
+    objective = mixed_objective(policy, side, lam=0.5, chunk=2)
+    state = fresh_state(
+        {"policy": policy.model, **side.models()}, OptimConfig(steps=steps, lr=3e-2)
+    )
     for step in range(steps):
         state.step = step
         batch = rows().split(10_000)
         update(state, batch, objective, clip=1e9, group=Group(), device=policy.device)
-    return policy, adapters
+    return policy, side.policy
 
 
-def test_fresh_adapters_are_the_base_and_only_they_are_trained():
-    policy, adapters = pair()
-    base = tiny.policy()
-    for name in ("strong", "weak"):
-        with adapters.active(name):
-            torch.testing.assert_close(logits(policy), logits(base), atol=1e-12, rtol=0)
-    trained = [n for n, p in policy.model.named_parameters() if p.requires_grad]
-    assert trained
-    assert all("lora_" in name for name in trained)
-    weak = AdapterWeak(adapters, "weak").head()
-    assert policy.head().weight is weak.weight  # so hidden states are mixed
+def test_both_sides_have_one_base_and_one_head_so_that_hidden_states_are_mixed():
+    policy, side = pair()
+    assert policy.head().weight is side.head().weight
+    halves = [
+        p.model.get_parameter(f"{PLACE}.lora_A.default.weight") for p in (policy, side.policy)
+    ]
+    assert not torch.equal(*halves)  # draws of their own
 
 
 def test_both_adapters_learn_and_the_base_stays():
-    policy, adapters = trained_pair()
-    base, found = tiny.policy().model.state_dict(), policy.model.state_dict()
-    for name, value in base.items():
-        at = name if name in found else name.replace(".weight", ".base_layer.weight")
-        assert torch.equal(found[at], value)
-    moved = {n: float(p.detach().abs().sum()) for n, p in policy.model.named_parameters()}
-    for side in ("strong", "weak"):
-        assert all(v > 0 for n, v in moved.items() if f"lora_B.{side}" in n)
-    with adapters.active("weak"):
-        weak = logits(policy)
-    assert not torch.equal(weak, logits(policy))
+    policy, weak = trained_pair()
+    base = tiny.policy().model.state_dict()
+    for side in (policy, weak):
+        found = side.model.state_dict()
+        for name, value in base.items():
+            at = name if name in found else name.replace(".weight", ".base_layer.weight")
+            assert torch.equal(found[at], value)
+        assert all(bool(value.any()) for name, value in found.items() if "lora_B" in name)
+    assert not torch.equal(logits(weak), logits(policy))
 
 
-def test_mixing_adapters_is_mixing_their_merged_models():
-    policy, adapters = trained_pair()
-    strong, weak = adapters.merged("strong"), adapters.merged("weak")
+def test_mixing_adapters_is_mixing_their_merged_models(tmp_path):
+    policy, weak = trained_pair()
+    merged = []
+    for name, side in (("strong", policy), ("weak", weak)):
+        side.save(tmp_path / name)
+        merged.append(Policy.load(policy.config.with_name(str(tmp_path / name))))
     micro = rows().split(10_000)[0]
-    ours = mixed_objective(policy, AdapterWeak(adapters, "weak"), lam=0.3, chunk=2)(micro).loss_BT
-    theirs = mixed_objective(strong, LiveWeak(weak, frozen=False), lam=0.3, chunk=2)(micro).loss_BT
-    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+    losses = [
+        mixed_objective(one, LiveWeak(other, frozen=False), lam=0.3, chunk=2)(micro).loss_BT
+        for one, other in ((policy, weak), merged)
+    ]
+    torch.testing.assert_close(*losses, atol=1e-12, rtol=0)
 
 
-def test_what_ships_is_the_bases_own_format_with_the_adapter_beside_it(tmp_path):
-    policy, adapters = trained_pair()
-    adapters.shipped("strong").save(tmp_path / "final")
-    config = policy.config.model_copy(update={"name": str(tmp_path / "final")})
-    loaded, base = Policy.load(config), tiny.policy()
-    torch.testing.assert_close(logits(loaded), logits(policy), atol=1e-12, rtol=0)
-    assert loaded.model.state_dict().keys() == base.model.state_dict().keys()
-    assert (
-        json.loads((tmp_path / "final" / "adapter" / "adapter_config.json").read_text())["r"] == 2
-    )
-    again, others = pair()
-    others.load("strong", tmp_path / "final" / "adapter")
-    torch.testing.assert_close(logits(again), logits(policy), atol=1e-12, rtol=0)
-
-
-def test_training_one_adapter_leaves_the_other():
-    policy, adapters = pair()
-    adapters.require_gradients(("strong",))
-    state = fresh_state({"policy": policy.model}, OptimConfig(steps=3, lr=3e-2))
-    for step in range(3):
-        state.step = step
-        batch = rows().split(10_000)
-        update(state, batch, sft_objective(policy), clip=1e9, group=Group(), device=policy.device)
-    with adapters.active("weak"):
-        torch.testing.assert_close(logits(policy), logits(tiny.policy()), atol=1e-12, rtol=0)
-    assert not torch.equal(logits(policy), logits(tiny.policy()))
+def test_a_frozen_weak_side_with_a_fresh_adapter_is_the_base_itself():
+    policy = with_adapter(tiny.policy(), LoraConfig(rank=2), seed=0)
+    side = LiveWeak.of(policy, frozen=True, seed=0)
+    assert side.models() == {}
+    assert side.policy.model is policy.adapter.base.model

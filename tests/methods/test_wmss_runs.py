@@ -115,7 +115,8 @@ def test_two_adapters_ship_one_model_of_the_bases_format(base, tmp_path):
     assert changed
     assert all("proj" in name for name in changed)  # head and embeddings are the base's
     stage = tmp_path / "run" / "stages" / "03-mix1" / "final"
-    assert (stage / "adapter" / "adapter_model.safetensors").exists()
+    assert (stage / "adapter_model.safetensors").exists()
+    assert not (stage / "model.safetensors").exists()
 
 
 def test_iterations_take_the_models_before_as_pairs(base, tmp_path):

@@ -53,6 +53,26 @@ Day = Annotated[str, BeforeValidator(_as_day)]
 Verifier = Annotated[str, AfterValidator(_as_verifier)]
 
 
+class LoraConfig(Section):
+    """A LoRA adapter, trained instead of the model's own weights."""
+
+    rank: int = Field(default=16, ge=1, description="of the adapter's halves")
+    alpha: float | None = Field(default=None, gt=0.0, description="None: 2 rank")
+    targets: Levels = Field(
+        default=None, description="names of linear maps; None: all of them but the head"
+    )
+    dropout: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="of the adapter's input, in training"
+    )
+    dora: bool = Field(default=False, description="magnitudes apart, arXiv 2402.09353")
+    rslora: bool = Field(default=False, description="alpha / sqrt(rank), arXiv 2312.03732")
+
+    @property
+    def scale(self) -> float:
+        """Alpha, whatever the section leaves open."""
+        return 2.0 * self.rank if self.alpha is None else self.alpha
+
+
 class ModelConfig(Section):
     """Which model, and how it is held."""
 
@@ -79,10 +99,21 @@ class ModelConfig(Section):
     eos_token: str | None = Field(default=None, description="replaces the tokenizer's")
     pad_token: str | None = Field(default=None, description="replaces the tokenizer's")
     trust_remote_code: bool = Field(default=False, description="run code that the model brings")
+    lora: LoraConfig | None = Field(
+        default=None, description="a LoRA adapter is trained, and nothing else (extra [peft])"
+    )
+    adapter: str | None = Field(
+        default=None,
+        description="directory of a LoRA adapter of this model; training goes on with it",
+    )
+    quantize: Literal["none", "nf4", "int8"] = Field(
+        default="none", description="of the weights under an adapter; needs a GPU and bitsandbytes"
+    )
 
     def with_name(self, name: str) -> ModelConfig:
-        """Another model, held as this one is; a revision belongs to the model it was given for."""
-        return self.model_copy(update={"name": name, "revision": None})
+        """Another model, held as this one is; a revision and an adapter belong to the model that
+        they were given for."""
+        return self.model_copy(update={"name": name, "revision": None, "adapter": None})
 
 
 class TaskConfig(Section):

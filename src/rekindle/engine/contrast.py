@@ -21,7 +21,7 @@ from rekindle.ops.mixing import mixed_logits
 _ROWS = 256  # rows of logits held at a time
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ContrastPolicy(Policy):
     """A policy whose logits are pushed away from a weaker one's; it samples and scores.
 

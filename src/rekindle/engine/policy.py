@@ -6,7 +6,7 @@ Axes: B sequences, S prompt and completion tokens, T completion tokens, V vocabu
 import copy
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -16,6 +16,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rekindle.chat import SYSTEM_ROLES, ChatTemplate, Message, check_template_args
+from rekindle.engine.adapters.adapter import Adapter, copied
+from rekindle.engine.adapters.loading import adapter_of, load_adapter, quantization
+from rekindle.engine.adapters.merging import save_model
 from rekindle.engine.attention import inputs_of, supports_branches
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.device import pick_device
@@ -54,7 +57,8 @@ class Policy:
 
     `eos_id` ends what SFT teaches; `eos_ids` are all ids that end a generation. `context` is the
     longest sequence the positions allow. Ids from `drawable` on are unknown to the tokenizer (the
-    model's vocabulary may be padded), and never drawn.
+    model's vocabulary may be padded), and never drawn. With an `adapter`, `model` has it inside,
+    and nothing else is trained; see `engine/adapters`.
     """
 
     model: Any
@@ -66,6 +70,7 @@ class Policy:
     pad_id: int
     config: ModelConfig
     drawable: int
+    adapter: Adapter | None = None
 
     @classmethod
     def load(cls, config: ModelConfig) -> "Policy":
@@ -73,15 +78,20 @@ class Policy:
 
         Raises:
             ModelError: it does not exist, has no usable end token, or its tokenizer has ids that
-                the model lacks.
+                the model lacks; its adapter is of another base.
         """
+        if (place := adapter_of(config)) is not None:
+            base = cls.load(place.base)
+            model, adapter = load_adapter(base.model, place)
+            return replace(base, model=model, adapter=adapter, config=config)
         source = located(config.name)
         # Loaded here: transformers takes seconds to import.
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        options: dict[str, bool | str] = {"trust_remote_code": config.trust_remote_code}
+        options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+        held = quantization(config)
         if config.revision is not None:
             options["revision"] = config.revision
         try:
@@ -92,6 +102,7 @@ class Policy:
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
                 output_loading_info=True,
+                **held,
                 **options,
                 **(text := text_source(source, options)),
             )
@@ -120,7 +131,7 @@ class Policy:
         )
         eos_id, eos_ids, pad_id = special_ids(model, tokenizer, config)
         device = pick_device(config.device)
-        model.to(device).eval()
+        (model if config.quantize != "none" else model.to(device)).eval()
         policy = cls(
             model=model,
             tokenizer=tokenizer,
@@ -139,20 +150,22 @@ class Policy:
         return policy
 
     def save(self, directory: Path) -> None:
-        """Write model, config and tokenizer in Hugging Face layout, weights as safetensors."""
-        self.model.save_pretrained(directory)
+        """Write model, config and tokenizer in Hugging Face layout, weights as safetensors; an
+        adapter is merged into them, and lies beside them in `adapter/`."""
+        save_model(self.model, self.adapter, directory)
         self.tokenizer.save_pretrained(directory)
 
     def frozen_copy(self) -> "Policy":
         """The same policy, copied now and without gradients: a reference that cannot drift."""
-        twin = self.trainable_copy()
-        twin.model.requires_grad_(False)
-        return twin
+        return self._copied(trained=False)
 
     def trainable_copy(self) -> "Policy":
         """The same policy, copied now, with gradients: trained without changing this one."""
+        return self._copied(trained=True)
+
+    def _copied(self, *, trained: bool) -> "Policy":
         twin = copy.copy(self)
-        twin.model = copy.deepcopy(self.model).eval().requires_grad_(True)
+        twin.model, twin.adapter = copied(self.model, self.adapter, trained=trained)
         return twin
 
     # --- text -> tokens

@@ -186,10 +186,14 @@ def safetensors_as_oserror() -> Iterator[None]:
 
 
 def _own_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The state dict with tied tensors once, under their first name, each in memory of its own."""
+    """The state dict with tied tensors once, under their first name, each in memory of its own; of
+    a model that is trained in part (an adapter on a base) what is trained."""
     seen: set[object] = set()
     own = {}
+    in_part = any(not parameter.requires_grad for parameter in model.parameters())
     for name, tensor in model.state_dict(keep_vars=True).items():
+        if in_part and not (isinstance(tensor, Tensor) and tensor.requires_grad):
+            continue
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} of {type(model).__name__} is no tensor: {type(tensor)}")
         # Tied weights are one parameter, or several over the same memory.

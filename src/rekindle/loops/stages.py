@@ -17,11 +17,13 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypedDict, TypeVar, cast
 
 import torch
 
+from rekindle.engine.adapters.policies import reopened, save_trained
 from rekindle.engine.config import OptimConfig, SampleConfig
 from rekindle.engine.device import on_main, seed_everything
 from rekindle.engine.fingerprints import weights_fingerprint
@@ -202,7 +204,7 @@ class Stages:
         evaluates: bool = True,
         facts: Mapping[str, float] | None = None,
     ) -> Policy:
-        """Train a copy of `start` as a run of its own; the trained policy, loaded from its `final`.
+        """Train a copy of `start` as a run of its own; the trained policy, read from its `final`.
 
         Args:
             name: of the stage.
@@ -244,12 +246,12 @@ class Stages:
                 when: When = "never" if not evaluates else "always" if first else "after"
                 copy = start.trainable_copy()
                 with world.stage(run, copy, optim=optim, seed=seed, when=when, facts=facts) as own:
-                    run.finish(body(own).save)
+                    run.finish(partial(save_trained, body(own)))
             on_main(world.group, lambda: self._note(directory, run.manifest()["id"]))
         self._trained.append(_Trained(name, directory, self._steps, evaluates))
         self._steps += optim.steps
         on_main(world.group, self._combine)
-        return Policy.load(start.config.model_copy(update={"name": str(directory / "final")}))
+        return reopened(start, directory / "final")
 
     def _combine(self) -> None:
         # Written anew from the stages' own files each time: a kill can only leave an old one.

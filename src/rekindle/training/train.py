@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from rekindle.engine.adapters.adapter import trained_share
+from rekindle.engine.adapters.policies import with_adapter
 from rekindle.engine.config import DeviceConfig, SampleConfig
 from rekindle.engine.device import Group, process_group, seed_everything, set_threads
 from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
 from rekindle.engine.policy import Policy
+from rekindle.engine.progress import say
 from rekindle.engine.run import Run
 from rekindle.engine.rundir import check_mode, refuse_lost_input
 from rekindle.engine.sampler import SamplerSource
@@ -25,7 +28,7 @@ from rekindle.tasks import Task
 from rekindle.tasks.brittle import BrittleVerifier
 from rekindle.tasks.own import TaskSource, notes_of
 from rekindle.training.parts import Parts, open_parts
-from rekindle.training.recipe import Recipe, RecipeSource, recipe_of
+from rekindle.training.recipe import Recipe, RecipeSource, Shared, recipe_of
 
 Mode = Literal["new", "resume", "overwrite"]
 
@@ -74,8 +77,7 @@ def train(
     )
     shared = recipe.shared
     group = process_group(shared.model.device)
-    given, policy = policy is not None, policy or Policy.load(shared.model)
-    model = weights_fingerprint(policy) if given else source_fingerprint(policy)
+    policy, model = _open_model(shared, policy)
     scorer = open_scorer(shared.reward, parts.task, device=shared.model.device)
     run = Run.open(
         Path(out),
@@ -92,8 +94,19 @@ def train(
     return Path(out) / "final"
 
 
+def _open_model(shared: Shared, given: Policy | None) -> tuple[Policy, str]:
+    """The model to train, adapter and all, and the hash of what it is at first."""
+    policy = given or Policy.load(shared.model)
+    mark = source_fingerprint(policy) if given is None else weights_fingerprint(policy)
+    if shared.model.lora is not None:
+        policy = with_adapter(policy, shared.model.lora, seed=shared.seed)
+    return policy, mark
+
+
 def _train(recipe: Recipe, world: World) -> None:
     world.run.describe_data(notes_of(world.task))
+    if world.policy.adapter is not None:
+        say(f"LoRA: {trained_share(world.policy.model)}")
     prepare_device(recipe.shared.device, world.policy, recipe.shared.seed)
     trained: Policy = method_module(recipe.shared.method).run(recipe.method, world)
     world.run.finish(trained.save)  # not the policy that it was given, where there are stages

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from rekindle.engine.adapters.policies import with_adapter
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError, DataError
@@ -195,8 +196,11 @@ class WeakToStrongRun:
 
     def weak_model(self, *, kept: bool) -> Policy:
         """m: the weak base after SFT on gold of half 1. `kept`: it is what the run is about."""
-        model = self.world.policy.config.with_name(self.config.weak)
-        base = self.world.policy if self.config.weak == "base" else Policy.load(model)
+        base, own = self.world.policy, self.world.policy.adapter
+        if self.config.weak != "base":
+            base = Policy.load(base.config.with_name(self.config.weak))
+            if own is not None and base.adapter is None:
+                base = with_adapter(base, own.lora, seed=self.world.seed)
         data = self.labelled
         return self.stages.train(
             "weak",

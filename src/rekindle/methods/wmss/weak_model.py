@@ -2,7 +2,6 @@
 
     LiveWeak       its own forward on each micro-batch, trained or frozen
     CachedWeak     frozen, its hidden states computed once and read from disk
-    AdapterWeak    a second LoRA adapter on the strong model's own weights
     ShuffledWeak   a control: states of another place in the answer
 
 Axes: T completion tokens of a sample, N of all samples (of a micro-batch), E width.
@@ -17,13 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rekindle.engine.adapters import Adapters
+from rekindle.engine.adapters.policies import reopened, save_trained, second_adapter
 from rekindle.engine.batch import Batch, MicroBatch
 from rekindle.engine.device import Group, on_main
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.pairing import check_pair
 from rekindle.engine.policy import Policy
-from rekindle.errors import DataError, RunDirectoryError
+from rekindle.errors import ConfigError, DataError, RunDirectoryError
 from rekindle.files import read_json, remove_tree, sha256_file, write_json
 from rekindle.loops.stages import hash_rows
 from rekindle.loops.world import World
@@ -46,18 +45,27 @@ class PhaseModels(NamedTuple):
     base: Policy | None = None  # None in phase 1, which trains it
 
 
-def first_weak(base: Policy, name: str, *, mixed: bool) -> Policy | None:
+def first_weak(base: Policy, name: str, *, mixed: bool, frozen: bool) -> Policy | None:
     """The weak model of the first iteration, see `wmss.weak`, checked before anything is trained;
     None where phase 1 will make it (`half_of`). Later iterations mix in a strong model.
 
     Args:
         mixed: its logits will be added to the base's.
+        frozen: it will not be trained.
 
     Raises:
         ModelError: its logits cannot be mixed with the base's.
+        ConfigError: it would be trained as a whole beside an adapter of the base.
     """
     weak = base
     if name not in ("base", _HALF):
+        if mixed and base.adapter is not None and not frozen:
+            raise ConfigError(
+                "wmss.weak is another model, and LoRA trains adapters on one base",
+                got=f"weak: {name}, a base with an adapter",
+                why="the weak model is trained too, and would be trained as a whole",
+                fix="--set wmss.freeze_weak=true, or wmss.weak=base, or train without LoRA",
+            )
         weak = Policy.load(base.config.with_name(name))
     if mixed:
         check_pair(base, weak)
@@ -67,7 +75,7 @@ def first_weak(base: Policy, name: str, *, mixed: bool) -> Policy | None:
 def half_of(strong: Policy) -> Policy:
     """The strong model as it was half-way through the phase that made it."""
     directory = Path(strong.config.name).parent / _HALF
-    return Policy.load(strong.config.model_copy(update={"name": str(directory)}))
+    return reopened(strong, directory)
 
 
 def keep_half(name: str, world: World, policy: Policy, step: int) -> None:
@@ -80,33 +88,17 @@ def keep_half(name: str, world: World, policy: Policy, step: int) -> None:
     def write() -> None:
         partial = directory.with_name(f"{_HALF}.partial")
         remove_tree(partial)
-        policy.save(partial)
+        save_trained(policy, partial)
         remove_tree(directory)
         partial.rename(directory)
 
     on_main(world.group, write)
 
 
-def add_adapters(
-    world: World, models: PhaseModels, *, rank: int, alpha: float, trains_weak: bool
-) -> Adapters:
-    """Two adapters inside the world's policy, with the weights that the phase begins with."""
-    adapters = Adapters(world.policy, ("strong", "weak"), rank=rank, alpha=alpha)
-    if models.base is None:
-        adapters.require_gradients(("strong",))
-        return adapters
-    for name, model in (("strong", models.strong), ("weak", models.weak)):
-        if model is not models.base:  # a fresh adapter is the base
-            adapters.load(name, Path(model.config.name) / "adapter")
-    adapters.require_gradients(adapters.names if trains_weak else ("strong",))
-    return adapters
-
-
 def weak_side(
     world: World,
     models: PhaseModels,
     problems: Sequence[Problem],
-    adapters: Adapters | None,
     *,
     frozen: bool,
     cached: bool,
@@ -120,16 +112,14 @@ def weak_side(
             stacklevel=2,
         )
     side: WeakSide
-    if adapters is not None:
-        side = AdapterWeak(adapters, "weak")
-    elif cached:
+    if cached:
         batch = sft.weigh(sft.Config(), world, list(problems))
         directory, micro = world.run.directory / "weak_states", world.micro_tokens
         side = CachedWeak.load_or_compute(
             directory, models.weak, batch, micro_tokens=micro, group=world.group
         )
     else:
-        side = LiveWeak.of(models.weak, frozen=frozen)
+        side = LiveWeak.of(models.weak, frozen=frozen, seed=world.seed)
     return ShuffledWeak(side) if shuffled else side
 
 
@@ -171,9 +161,10 @@ class LiveWeak(WeakSide):
         self.policy, self.frozen = policy, frozen
 
     @classmethod
-    def of(cls, weak: Policy, *, frozen: bool) -> "LiveWeak":
-        """A copy of `weak`, made now."""
-        return cls(weak.frozen_copy() if frozen else weak.trainable_copy(), frozen=frozen)
+    def of(cls, weak: Policy, *, frozen: bool, seed: int) -> "LiveWeak":
+        """A copy of `weak`, made now; of one with an adapter a second adapter on the same base."""
+        copied = weak.frozen_copy() if frozen else second_adapter(weak, seed=seed)
+        return cls(copied, frozen=frozen)
 
     def hidden(self, micro: MicroBatch) -> Float[Tensor, "N E"]:
         """By the weak model's own forward."""
@@ -264,22 +255,6 @@ class CachedWeak(WeakSide):
     def head(self) -> Head:
         """The weak model's, without a graph."""
         return self._head
-
-
-class AdapterWeak(WeakSide):
-    """A second adapter on the strong model's own weights and head; trained with it."""
-
-    def __init__(self, adapters: Adapters, name: str) -> None:
-        self.adapters, self.name = adapters, name
-
-    def hidden(self, micro: MicroBatch) -> Float[Tensor, "N E"]:
-        """By the same model with the weak adapter active."""
-        with self.adapters.active(self.name):
-            return self.adapters.policy.hidden(micro.layout)
-
-    def head(self) -> Head:
-        """The one head: hidden states are mixed instead of logits."""
-        return self.adapters.policy.head()
 
 
 class ShuffledWeak:

@@ -37,8 +37,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from rekindle.engine.adapters.policies import with_adapter
 from rekindle.engine.batch import MicroBatch
-from rekindle.engine.config import SampleConfig
+from rekindle.engine.config import LoraConfig, SampleConfig
 from rekindle.engine.contrast import ContrastPolicy
 from rekindle.engine.fingerprints import weights_fingerprint
 from rekindle.engine.policy import Policy
@@ -189,8 +190,12 @@ def run(config: Config, world: World) -> Policy:
         "train", count=config.items, seed=world.seed, levels=world.levels
     )
     base, plain = world.policy, config.model_copy(update={"partner": "none", "extrapolate": 0.0})
+    if config.lora_rank is not None:
+        lora = LoraConfig(rank=config.lora_rank, alpha=config.lora_alpha)
+        base = with_adapter(base, lora, seed=world.seed)
     mixed = config.partner in ("weak", "shuffled") or config.extrapolate > 0
-    first = weak_model.first_weak(base, config.weak, mixed=mixed)
+    frozen = config.freeze_weak or config.partner == "none"
+    first = weak_model.first_weak(base, config.weak, mixed=mixed, frozen=frozen)
     strong = stages.train(
         "sft",
         base,
@@ -208,7 +213,7 @@ def run(config: Config, world: World) -> Policy:
         models = PhaseModels(strong=strong, weak=weak, base=base)
         trained = stages.train(
             f"mix{k}",
-            base if config.lora_rank else strong,
+            strong,
             inputs={**hashes, "rows": rows},
             optim=rest if k == config.iterations else optim,
             body=partial(_train, config, problems=active, models=models),
@@ -223,10 +228,6 @@ def _train(
     """One phase on a fixed list, in seeded epochs; the strong model is the world's."""
     policy, optim, signal = world.policy, world.optim, MixSignal(config.lam)
     mixes = config.partner in ("weak", "shuffled") and config.lam < 1
-    rank, adapters = config.lora_rank, None
-    if rank is not None:
-        alpha, both = config.lora_alpha or 2.0 * rank, config.partner != "none"
-        adapters = weak_model.add_adapters(world, models, rank=rank, alpha=alpha, trains_weak=both)
     beside: dict[str, nn.Module] = {}
     if config.partner == "none" or config.lam == 1:
         objective = sft.sft_objective(
@@ -239,7 +240,6 @@ def _train(
             world,
             models,
             problems,
-            adapters,
             frozen=config.freeze_weak,
             cached=config.cache_weak,
             shuffled=config.partner == "shuffled",
@@ -259,4 +259,4 @@ def _train(
         if models.base is None:
             weak_model.keep_half(config.weak, world, policy, step)
         world.log(step, metrics)
-    return adapters.shipped("strong") if adapters is not None else policy
+    return policy

@@ -1,0 +1,1 @@
+"""LoRA adapters: what is trained instead of a model's weights."""

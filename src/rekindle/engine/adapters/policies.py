@@ -1,0 +1,58 @@
+"""Policies with adapters: making one, and keeping the part of a policy that is trained."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from rekindle.engine.adapters.adapter import Base, fresh_adapter, read_adapter
+from rekindle.engine.config import LoraConfig
+from rekindle.engine.policy import Policy
+from rekindle.errors import ConfigError
+
+
+def with_adapter(policy: Policy, lora: LoraConfig, *, seed: int, draw: int = 0) -> Policy:
+    """The policy with a fresh adapter, which alone is trained; the policy's weights are its base.
+
+    Args:
+        seed, draw: as in `fresh_adapter`.
+
+    Raises:
+        ConfigError: it has an adapter already, or a target is no linear map of it.
+        MissingExtraError: PEFT is not installed.
+    """
+    if policy.adapter is not None:
+        raise ConfigError(
+            "model.lora has no effect on a model that has an adapter",
+            got=f"an adapter of rank {policy.adapter.lora.rank}",
+            why="training goes on with that adapter, as it is",
+            fix="remove model.lora; or, for a new adapter on top of it, train from the merged "
+            "model (the RUN/final that the adapter lies in)",
+        )
+    base = Base(policy.config.name, policy.model)
+    model, adapter = fresh_adapter(base, lora, seed=seed, draw=draw)
+    return replace(policy, model=model, adapter=adapter)
+
+
+def second_adapter(policy: Policy, *, seed: int) -> Policy:
+    """The policy to be trained beside its like: where its adapter is fresh, one of other draws."""
+    adapter = policy.adapter
+    if adapter is None or not adapter.is_fresh(policy.model):
+        return policy.trainable_copy()
+    model, other = fresh_adapter(adapter.base, adapter.lora, seed=seed, draw=1)
+    return replace(policy, model=model, adapter=other)
+
+
+def save_trained(policy: Policy, directory: Path) -> None:
+    """Write what `reopened` needs: of a policy with an adapter that alone, else all of it."""
+    if policy.adapter is None:
+        policy.save(directory)
+    else:
+        policy.adapter.save(policy.model, directory)
+
+
+def reopened(policy: Policy, directory: Path) -> Policy:
+    """The policy that `save_trained` wrote; of one with an adapter the base is `policy`'s own."""
+    config = policy.config.with_name(str(directory))
+    if policy.adapter is None:
+        return Policy.load(config)
+    model, adapter = read_adapter(policy.adapter.base, directory)
+    return replace(policy, model=model, adapter=adapter, config=config)
