@@ -208,6 +208,7 @@ def _head(config: RewardTraining) -> ScalarHead:
         dtype=config.model.dtype,
         trust_remote_code=config.model.trust_remote_code,
         fresh_head=True,
+        recomputes=config.model.activation_checkpointing,
     )
 
 

@@ -53,6 +53,7 @@ class TrainState:
         scalars: the method's own running numbers, and the sampler's position.
         schedule_at: where in the schedule the next update is when something other than the number
             of steps says so (a budget of tokens); set anew before each step, so it is not saved.
+        halved: whether micro-batches were halved for want of memory since this process began.
     """
 
     models: dict[str, torch.nn.Module]
@@ -61,6 +62,7 @@ class TrainState:
     step: int = 0
     scalars: dict[str, Scalar] = field(default_factory=dict)
     schedule_at: int | None = None
+    halved: bool = False
 
     def save(self, directory: Path, *, rngs: Sequence[RngState] | None = None) -> None:
         """Write the state into an existing directory.
