@@ -107,9 +107,9 @@ class AdaptedPolicy(Policy):
     adapters: Adapters
     adapter: str
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: Path, *, dtype: str | None = None) -> None:
         """Model, config, tokenizer, and `adapter/` in PEFT's layout."""
-        super().save(directory)
+        super().save(directory, dtype=dtype)
         self.adapters.save(self.adapter, directory / "adapter")
 
 

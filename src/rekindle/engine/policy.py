@@ -5,7 +5,7 @@ Axes: B sequences, S prompt and completion tokens, T completion tokens, V vocabu
 
 import copy
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,12 +19,20 @@ from rekindle.chat import SYSTEM_ROLES, ChatTemplate, Message, check_template_ar
 from rekindle.engine.attention import inputs_of, supports_branches
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.device import pick_device
+from rekindle.engine.holding import Use, computing, prepare_model, save_model
 from rekindle.engine.integrity import located
 from rekindle.engine.layout import Arrangement, Layout, lay_out
 from rekindle.engine.loading import check_loaded, not_loaded, special_ids
 from rekindle.engine.progress import say
-from rekindle.errors import ConfigError, DataError, ModelError, PromptTooLongError
+from rekindle.engine.prompts import check_prompt
+from rekindle.errors import ConfigError, DataError, ModelError
 from rekindle.ops.logprobs import TokenScores, chunked_token_scores, token_scores
+from rekindle.ops.precision import (
+    held_dtype,
+    product_dtype,
+    raise_to_masters,
+    round_linear_maps,
+)
 from rekindle.records import Problem
 
 # Heads that are one plain linear map: the chunked scorer may then skip the [T, V] logits.
@@ -54,12 +62,16 @@ class Policy:
     config: ModelConfig
 
     @classmethod
-    def load(cls, config: ModelConfig) -> "Policy":
+    def load(cls, config: ModelConfig, *, use: Use = "training") -> "Policy":
         """Load by testbed name, directory or hub id, and check what training relies on.
+
+        Args:
+            use: `evaluation` holds linear maps in a `model.dtype` of 16 bits, for half the memory.
 
         Raises:
             ModelError: it does not exist, has no usable end token, or its tokenizer has ids that
                 the model lacks.
+            ConfigError: a dtype or an attention that is not to be had on this device.
         """
         source = located(config.name)
         # Loaded here: transformers takes seconds to import.
@@ -74,7 +86,7 @@ class Policy:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
-                dtype=config.dtype,
+                dtype=held_dtype(config.dtype),
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
                 output_loading_info=True,
@@ -84,15 +96,17 @@ class Policy:
             raise not_loaded(config, source, error) from error
         model, facts = loaded
         check_loaded(config, facts["missing_keys"], facts["mismatched_keys"])
-        return cls.of(model, tokenizer, config)
+        return cls.of(model, tokenizer, config, use=use)
 
     @classmethod
-    def of(cls, model: Any, tokenizer: Any, config: ModelConfig) -> "Policy":
-        """Wrap a model and tokenizer that are already in memory.
+    def of(
+        cls, model: Any, tokenizer: Any, config: ModelConfig, *, use: Use = "training"
+    ) -> "Policy":
+        """Wrap a model and tokenizer that are already in memory; what is trained becomes fp32.
 
         Raises:
             ModelError: as `load`, of the tokenizer.
-            ConfigError: `template_args` that the chat template does not read.
+            ConfigError: as `load`; `template_args` that the chat template does not read.
         """
         check_template_args(
             tokenizer,
@@ -102,6 +116,7 @@ class Policy:
         )
         eos_id, eos_ids, pad_id = special_ids(model, tokenizer, config)
         device = pick_device(config.device)
+        prepare_model(model, config, device, use)
         model.to(device).eval()
         policy = cls(
             model=model,
@@ -116,14 +131,19 @@ class Policy:
         policy._tell_date()
         return policy
 
-    def save(self, directory: Path) -> None:
-        """Write model, config and tokenizer in Hugging Face layout, weights as safetensors."""
-        self.model.save_pretrained(directory)
+    def save(self, directory: Path, *, dtype: str | None = None) -> None:
+        """Write model, config and tokenizer in Hugging Face layout, weights as safetensors.
+
+        Args:
+            dtype: of the weights written; None: as they are held.
+        """
+        save_model(self.model, directory, dtype)
         self.tokenizer.save_pretrained(directory)
 
     def frozen_copy(self) -> "Policy":
         """The same policy, copied now and without gradients: a reference that cannot drift."""
         twin = self.trainable_copy()
+        round_linear_maps(twin.model, self.products)
         twin.model.requires_grad_(False)
         return twin
 
@@ -131,7 +151,18 @@ class Policy:
         """The same policy, copied now, with gradients: trained without changing this one."""
         twin = copy.copy(self)
         twin.model = copy.deepcopy(self.model).eval().requires_grad_(True)
+        raise_to_masters(twin.model)
         return twin
+
+    @property
+    def products(self) -> torch.dtype | None:
+        """What matrix products are made in, where the parameters have more digits; else None."""
+        return product_dtype(self.config.dtype)
+
+    def computing(self) -> AbstractContextManager[None]:
+        """How forward passes in the block are made, see `holding.computing`; sampling opens one
+        around all its passes, in which weights are rounded once."""
+        return computing(self.model, self.config, self.device)
 
     # --- text -> tokens
 
@@ -150,7 +181,7 @@ class Policy:
             closed = tokens and tokens[-1] in self.eos_ids  # some close what they encode
             if closed and not problem.prompt.endswith(self.tokenizer.eos_token):
                 tokens = tokens[:-1]
-        self._check_prompt(problem, tokens)
+        check_prompt(tokens, problem, self.tokenizer, self.context)
         return tuple(tokens)
 
     @property
@@ -242,38 +273,13 @@ class Policy:
                 turns = (("system", system), *turns)
         return [{"role": role, "content": content} for role, content in turns]
 
-    def _check_prompt(self, problem: Problem, tokens: list[int]) -> None:
-        if not tokens:
-            raise DataError(
-                f"problem '{problem.id}' has a prompt without tokens",
-                got=problem.prompt,
-                fix="give it a text; a tokenizer without a BOS token cannot start from nothing",
-            )
-        bos = self.tokenizer.bos_token_id
-        if bos is not None and len(tokens) > 1 and tokens[0] == tokens[1] == bos:
-            raise DataError(
-                f"problem '{problem.id}' begins with two BOS tokens",
-                got=self.tokenizer.decode(tokens[:12]),
-                wanted="one BOS token",
-                why="the tokenizer adds one, and the text already carries it; models are not "
-                "trained on two and answer worse",
-                fix=f"remove {self.tokenizer.bos_token!r} from the prompt text",
-            )
-        if len(tokens) >= self.context:
-            raise PromptTooLongError(
-                f"problem '{problem.id}' is longer than the model's context",
-                got=f"{len(tokens)} prompt tokens",
-                wanted=f"at most {self.context - 1} (context {self.context})",
-                fix="shorten or drop the prompt, or use a model with a longer context",
-            )
-
     # --- tokens -> numbers: every forward pass of the library
 
     def arrangement(self) -> Arrangement:
         """How the rows of an update may lie for this model, and what passes and attention cost."""
         width = self.model.config.get_text_config().hidden_size
         size = sum(p.numel() for p in self.model.parameters())
-        branches = supports_branches(self.model)
+        branches = self._branches()
         return Arrangement(
             shares=branches,
             packs=branches,
@@ -300,21 +306,19 @@ class Policy:
             0 as padding.
         """
         targets_1N = layout.targets_N[None]
-        large = self.model.config.vocab_size > _CHUNK_ABOVE_VOCAB
         if not self._has_plain_head():
             logits_NV = self._states(self.model, "logits", layout)
-            scores = token_scores(
-                logits_NV[None], targets_1N, temperature=temperature, entropy=entropy
-            )
-        elif entropy == "detached" and large:
-            scores = chunked_token_scores(
-                self.hidden(layout)[None], self.head(), targets_1N, temperature=temperature
-            )
         else:
-            logits_NV = self.hidden(layout) @ self.head().T
-            scores = token_scores(
-                logits_NV[None], targets_1N, temperature=temperature, entropy=entropy
-            )
+            hidden_ND, head_VD = self.hidden(layout), self.head()
+            if entropy == "detached" and self.model.config.vocab_size > _CHUNK_ABOVE_VOCAB:
+                with self.computing():
+                    scores = chunked_token_scores(
+                        hidden_ND[None], head_VD, targets_1N, temperature=temperature
+                    )
+                return TokenScores(*(layout.spread(values_1N[0]) for values_1N in scores))
+            with self.computing():
+                logits_NV = hidden_ND @ head_VD.T
+        scores = token_scores(logits_NV[None], targets_1N, temperature=temperature, entropy=entropy)
         return TokenScores(*(layout.spread(values_1N[0]) for values_1N in scores))
 
     def hidden(self, layout: Layout) -> Float[Tensor, "N D"]:
@@ -325,9 +329,14 @@ class Policy:
     def _states(self, module: Any, name: str, layout: Layout) -> Float[Tensor, "N D"]:
         """An output of the model or its body in front of the completion tokens: every forward pass
         that is not decoding. A model that needs plain rows makes them of any other layout."""
-        if not (layout.is_plain or supports_branches(self.model)):
+        if not (layout.is_plain or self._branches()):
             layout = lay_out(layout.prompts, layout.completions).to(self.device)
-        return layout.gather(module(**inputs_of(self.model, layout))[name])
+        with self.computing():
+            return layout.gather(module(**inputs_of(self.model, layout))[name])
+
+    def _branches(self) -> bool:
+        with self.computing():  # of its own: the trial has no gradients
+            return supports_branches(self.model)
 
     def head(self) -> Float[Tensor, "V D"]:
         """The output embedding, for heads that are one plain linear map.
@@ -364,14 +373,15 @@ class Policy:
 
         `attend_BS` covers the cache and the new tokens, which are its last columns.
         """
-        out = self.model(
-            input_ids=tokens_BT,
-            attention_mask=attend_BS.long(),
-            position_ids=_positions(attend_BS)[:, -tokens_BT.shape[1] :],
-            past_key_values=past,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with self.computing():
+            out = self.model(
+                input_ids=tokens_BT,
+                attention_mask=attend_BS.long(),
+                position_ids=_positions(attend_BS)[:, -tokens_BT.shape[1] :],
+                past_key_values=past,
+                use_cache=True,
+                logits_to_keep=1,
+            )
         return out.logits[:, -1]  # type: ignore[no-any-return]
 
 

@@ -92,7 +92,7 @@ class Logbook:
         return True
 
     @property
-    def halved_micro_tokens(self) -> int | None:
+    def halved_tokens(self) -> int | None:
         """The size of micro-batches since the memory did not suffice for larger ones."""
         size = None if self._state is None else self._state.scalars.get(MICRO_TOKENS)
         return None if size is None else int(size)

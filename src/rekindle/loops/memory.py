@@ -20,7 +20,6 @@ def update_within_memory(
     state: TrainState,
     split: Callable[[int], Sequence[MicroBatch]],
     micro_tokens: int,
-    *,
     logbook: Logbook,
     run: Run,
 ) -> dict[str, float]:

@@ -55,8 +55,7 @@ class World:
     # --- the run
 
     def begin(self, beside: Mapping[str, nn.Module] | None = None) -> TrainState:
-        """The newest complete checkpoint's state, or a fresh one: of the policy, and of what is
-        trained beside it."""
+        """The newest complete checkpoint's state, or a fresh one: of all trained models."""
         models = {"policy": self.policy.model, **(beside or {})}
         return self.run.restore(fresh_state(models, self.optim))
 
@@ -108,13 +107,11 @@ class World:
     def update(
         self, state: TrainState, batch: Batch, loss: LossFn, *, stats: Sequence[str] = ()
     ) -> dict[str, float]:
-        """One update of all processes on this process's batch, as `engine.update.update`; in halves
-        where it does not fit into the memory, see `loops.memory`."""
+        """One update of all processes on this process's batch, see `loops.memory`."""
         clip, group, device = self.optim.clip, self.group, self.policy.device
         step = partial(update, state, loss=loss, clip=clip, group=group, device=device, stats=stats)
         split = partial(batch.split, arrangement=self.policy.arrangement())
-        size, log, run = self.micro_tokens, self.logbook, self.run
-        return update_within_memory(step, state, split, size, logbook=log, run=run)
+        return update_within_memory(step, state, split, self.micro_tokens, self.logbook, self.run)
 
     @contextmanager
     def stage(
@@ -127,8 +124,7 @@ class World:
         when: When = "always",
         facts: Mapping[str, float] | None = None,
     ) -> "Iterator[World]":
-        """The world of a stage that trains: a run and a policy of its own, and rows of its own,
-        with `facts` in each of them; `when` is as in `Evaluation`."""
+        """A stage's world: a run, a policy and rows of its own, with `facts` in each of these."""
         own = Logbook(self.logbook.config, facts)
         inner = replace(self, run=run, policy=policy, optim=optim, seed=seed, logbook=own)
         try:
@@ -208,7 +204,7 @@ class World:
     @property
     def micro_tokens(self) -> int:
         """Padded tokens in one forward pass."""
-        size = self.logbook.halved_micro_tokens or self.optim.micro_tokens
+        size = self.logbook.halved_tokens or self.optim.micro_tokens
         return micro_tokens(size, self.policy.device)
 
     def total(self, local: Totals) -> Totals:

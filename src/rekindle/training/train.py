@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from rekindle.engine.capabilities import check_optimizer, check_trainable
 from rekindle.engine.config import DeviceConfig, SampleConfig
-from rekindle.engine.device import Group, process_group, seed_everything, set_threads
+from rekindle.engine.device import Group, pick_device, process_group, seed_everything, set_threads
 from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
@@ -18,6 +20,7 @@ from rekindle.loops.logbook import Logbook
 from rekindle.loops.reward_scores import Graders, open_scorer
 from rekindle.loops.world import World
 from rekindle.methods.catalog import method_module
+from rekindle.ops.precision import raise_to_masters
 from rekindle.rewards.judge import Judge
 from rekindle.rewards.python_reward import Reward
 from rekindle.rewards.reward_model import Scorer
@@ -74,7 +77,10 @@ def train(
     )
     shared = recipe.shared
     group = process_group(shared.model.device)
+    check_trainable(shared.model if policy is None else policy.config)
+    check_optimizer(shared.optim, pick_device(shared.model.device))
     given, policy = policy is not None, policy or Policy.load(shared.model)
+    raise_to_masters(policy.model)
     model = weights_fingerprint(policy) if given else source_fingerprint(policy)
     scorer = open_scorer(shared.reward, parts.task, device=shared.model.device)
     run = Run.open(
@@ -96,7 +102,8 @@ def _train(recipe: Recipe, world: World) -> None:
     world.run.describe_data(notes_of(world.task))
     prepare_device(recipe.shared.device, world.policy, recipe.shared.seed)
     trained: Policy = method_module(recipe.shared.method).run(recipe.method, world)
-    world.run.finish(trained.save)  # not the policy that it was given, where there are stages
+    # not the policy that it was given, where there are stages
+    world.run.finish(partial(trained.save, dtype=recipe.shared.model.save_dtype))
 
 
 def prepare_device(config: DeviceConfig, policy: Policy, seed: int) -> None:
