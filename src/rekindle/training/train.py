@@ -28,7 +28,7 @@ from rekindle.tasks import Task
 from rekindle.tasks.brittle import BrittleVerifier
 from rekindle.tasks.own import TaskSource, notes_of
 from rekindle.training.parts import Parts, open_parts
-from rekindle.training.recipe import Recipe, RecipeSource, recipe_of
+from rekindle.training.recipe import Recipe, RecipeSource, Shared, recipe_of
 
 Mode = Literal["new", "resume", "overwrite"]
 
@@ -77,10 +77,7 @@ def train(
     )
     shared = recipe.shared
     group = process_group(shared.model.device)
-    check_trainable(shared.model if policy is None else policy.config)
-    check_optimizer(shared.optim, pick_device(shared.model.device))
-    given, policy = policy is not None, policy or Policy.load(shared.model)
-    raise_to_masters(policy.model)
+    given, policy = policy is not None, _trainable_policy(shared, policy)
     model = weights_fingerprint(policy) if given else source_fingerprint(policy)
     scorer = open_scorer(shared.reward, parts.task, device=shared.model.device)
     run = Run.open(
@@ -96,6 +93,15 @@ def train(
         if not run.finished:
             _train(recipe, make_world(recipe, parts, policy, run=run, group=group, scorer=scorer))
     return Path(out) / "final"
+
+
+def _trainable_policy(shared: Shared, given: Policy | None) -> Policy:
+    """The caller's policy or the recipe's, held as training needs it."""
+    check_trainable(shared.model if given is None else given.config)
+    check_optimizer(shared.optim, pick_device(shared.model.device))
+    policy = given or Policy.load(shared.model)
+    raise_to_masters(policy.model)
+    return policy
 
 
 def _train(recipe: Recipe, world: World) -> None:
