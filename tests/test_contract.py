@@ -151,6 +151,41 @@ def test_resume_is_bit_exact(method, base, data, tmp_path, monkeypatch, straight
         assert told == (whole / "samples.jsonl").read_bytes()
 
 
+@pytest.mark.parametrize("method", ["sft", "grpo", "dpo", "wmss", "hero", "temporal"])
+def test_bfloat16_resumes_to_the_bit_and_moves_weights_as_float32_does(
+    method, base, data, tmp_path, monkeypatch
+):
+    """The setting of the recipes for real models; final/ holds what was trained, unrounded."""
+    trees = {}
+    for dtype in ("float32", "bfloat16"):
+        tree = tree_of(method, base, data, micro_tokens=10_000)
+        trees[dtype] = {**tree, "model": {**tree["model"], "dtype": dtype}}
+        train(make_recipe(trees[dtype]), tmp_path / dtype, quiet=True)
+    real, calls = world.update, []
+
+    def failing(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(world, "update", failing)
+    with pytest.raises(KeyboardInterrupt):
+        train(make_recipe(trees["bfloat16"]), tmp_path / "broken", quiet=True)
+    monkeypatch.setattr(world, "update", real)
+    train(make_recipe(trees["bfloat16"]), tmp_path / "broken", mode="resume", quiet=True)
+    full, half, broken = (weights(tmp_path / name) for name in ("float32", "bfloat16", "broken"))
+    assert all(torch.equal(half[name], broken[name]) for name in half)
+    assert rows_of(tmp_path / "broken") == rows_of(tmp_path / "bfloat16")
+    assert {tensor.dtype for tensor in half.values()} == {torch.float32}
+    start = load_file(base / "model.safetensors")
+    moved = {
+        name: torch.cat([(made[key] - start[key]).flatten().double() for key in start])
+        for name, made in (("full", full), ("half", half))
+    }
+    assert moved["half"].norm() == pytest.approx(float(moved["full"].norm()), rel=0.25)
+
+
 RL_ROWS = (
     "reward/mean",
     "groups/all_wrong",

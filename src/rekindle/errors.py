@@ -67,6 +67,10 @@ class TrainingError(RekindleError, RuntimeError):
     """A run that had to stop: non-finite step, too many missing scores, ..."""
 
 
+class MemoryExhaustedError(TrainingError):
+    """A step that does not fit into the memory; weights and optimizer are as before it."""
+
+
 class RewardFunctionError(RekindleError, ValueError):
     """A reward in Python that raised, or returned something else than one score an answer."""
 

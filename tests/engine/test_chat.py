@@ -225,7 +225,7 @@ def test_a_rows_own_system_turn_replaces_the_models(policy_of, role, capsys):
 
 
 def test_that_it_replaces_it_is_said_once(policy_of, capsys):
-    from rekindle.engine import policy as module
+    from rekindle.engine import prompts as module
 
     module._say_once.cache_clear()
     policy = policy_of(QWEN, system="be brief")
@@ -237,7 +237,7 @@ def test_that_it_replaces_it_is_said_once(policy_of, capsys):
 
 
 def test_that_a_system_message_has_no_effect_without_a_template_is_said_once(policy_of, capsys):
-    from rekindle.engine import policy as module
+    from rekindle.engine import prompts as module
 
     module._say_once.cache_clear()
     policy = policy_of(LLAMA, system="be brief", chat_template="never")

@@ -106,6 +106,7 @@ def settings(
 
 def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, quiet: bool) -> None:
     """Collect answers, train, assess on held-out problems; OUT/final holds model and eval.json."""
+    from rekindle.engine.capabilities import check_trainable
     from rekindle.engine.device import seed_everything, set_threads
     from rekindle.engine.run import Run
     from rekindle.engine.rundir import refuse_lost_input
@@ -114,6 +115,7 @@ def run_train(config: RewardTraining, out: Path, *, mode: Mode, command: str, qu
     from rekindle.training.reward_training import assess, fit
 
     _check(config)
+    check_trainable(config.model)
     refuse_lost_input(out, mode, config.model_dump(mode="json"))
     seed_everything(config.seed, deterministic=config.device.deterministic)
     head = _head(config)
@@ -176,7 +178,7 @@ def run_eval(
         dtype=config.model.dtype,
     )
     task = open_task(config.task, config.model)
-    assessment = assess(head, _held_out(config, task, Policy.load(config.model)))
+    assessment = assess(head, _held_out(config, task, Policy.load(config.model, use="evaluation")))
     if file is not None:
         file.write_json({"policy": config.model.name, "reward": reward, **assessment})
     _print(assessment)
@@ -208,6 +210,7 @@ def _head(config: RewardTraining) -> ScalarHead:
         dtype=config.model.dtype,
         trust_remote_code=config.model.trust_remote_code,
         fresh_head=True,
+        recomputes=config.model.activation_checkpointing,
     )
 
 
@@ -238,7 +241,7 @@ def _sample_answers(
     problems = list({problem.id: problem for problem in drawn}.values())  # each once
     trunk = config.model
     held = [trunk if name == trunk.name else trunk.with_name(name) for name in names]
-    policies = [Policy.load(one) for one in held]
+    policies = [Policy.load(one, use="evaluation") for one in held]
     path = out / CANDIDATES
     if mode == "resume" and path.exists():
         fields = LabelledAnswer._fields

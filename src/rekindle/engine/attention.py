@@ -50,11 +50,11 @@ def inputs_of(model: Any, layout: Layout) -> dict[str, object]:
 
 def supports_branches(model: Any) -> bool:
     """Whether a prompt may stand once in front of several completions, and documents in one row:
-    tried on a few tokens, once for a kind of model."""
+    tried on a few tokens, once for a kind of model; under autocast, for that."""
     attention = model.config._attn_implementation
     if attention not in ("sdpa", "eager") or not set(_kinds(model.config)) <= {_FULL, _SLIDING}:
         return False
-    key = f"{model.dtype} {attention} {model.config.to_json_string()}"
+    key = f"{_product_dtype(model)} {attention} {model.config.to_json_string()}"
     if key not in _tried:
         _tried[key] = _same_states(model)
     return _tried[key]
@@ -71,11 +71,17 @@ def _same_states(model: Any) -> bool:
         except _REFUSALS:
             return False
     plain_ND, other_ND = states
-    return bool((plain_ND - other_ND).norm() <= _tolerance(model.dtype) * plain_ND.norm())
+    return bool((plain_ND - other_ND).norm() <= _tolerance(_product_dtype(model)) * plain_ND.norm())
+
+
+def _product_dtype(model: Any) -> torch.dtype:
+    kind = model.device.type
+    cast: torch.dtype = torch.get_autocast_dtype(kind)
+    return cast if torch.is_autocast_enabled(kind) else model.dtype
 
 
 def _tolerance(dtype: torch.dtype) -> float:
-    return 100 * torch.finfo(dtype).eps
+    return min(100 * torch.finfo(dtype).eps, 0.05)
 
 
 def _kinds(config: Any) -> list[str]:

@@ -135,7 +135,11 @@ class CachedSampler:
         rollouts: dict[_Row, Rollout] = {}
         lengths = [len(prompt) for prompt in prompts]
         at_most = rows_at_once(self._policy, config, longest=max(lengths, default=0))
-        with torch.inference_mode(), self._decoder(at_most) as (decoder, at_once):
+        with (
+            torch.inference_mode(),
+            self._policy.computing(),
+            self._decoder(at_most) as (decoder, at_once),
+        ):
             for rows in _plan(lengths, samples, at_once):
                 batch = _Batch(self._policy, problems, prompts, rows, config, seed, stops)
                 rollouts.update(zip(rows, batch.generate(decoder), strict=True))
@@ -160,7 +164,7 @@ class CachedSampler:
         self, policy: Policy, memory: Memory, batch_size: int
     ) -> Iterator[tuple[Decoder, int]]:
         model = policy.model
-        if self._twin and supports(model):
+        if self._twin and policy.products is None and supports(model):
             rows = min(batch_size, CPU_ROWS) if policy.device.type == "cpu" else batch_size
             yield Twin(Weights.read(model), memory), rows
             memory.trim()

@@ -31,6 +31,7 @@ def _as_names(value: object) -> object:
 
 Levels = Annotated[tuple[str, ...] | None, BeforeValidator(_as_names)]
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
+SaveDtype = Literal["float32", "bfloat16", "float16"]
 VERIFIERS = ("exact", "numeric", "math", "code")
 
 
@@ -81,7 +82,22 @@ class ModelConfig(Section):
         description="testbed/<name>, a directory in Hugging Face layout, or a hub id",
     )
     revision: str | None = Field(default=None, description="hub commit, tag or branch")
-    dtype: Dtype = Field(default="float32", description="of the weights")
+    dtype: Dtype = Field(
+        default="float32",
+        description="of matrix products; what is trained is held in float32 (float64: in that)",
+    )
+    save_dtype: SaveDtype | None = Field(
+        default=None,
+        description="of the weights in final/, which are rounded to it; None: as they were trained",
+    )
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
+        default="auto", description="how attention is computed; auto: as transformers chooses"
+    )
+    activation_checkpointing: bool = Field(
+        default=False,
+        description="layers are run again in the backward pass: less memory, about a third more "
+        "time",
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     chat_template: Literal["auto", "always", "never"] = Field(
         default="auto", description="auto: used when the tokenizer has one"
@@ -191,7 +207,7 @@ class RewardConfig(Section):
         description="a directory or hub id of a scalar-head AutoModelForSequenceClassification",
     )
     revision: str | None = Field(default=None, description="hub commit, tag or branch")
-    dtype: Dtype = Field(default="float32", description="of the weights")
+    dtype: Dtype = Field(default="float32", description="of its linear maps and their products")
     trust_remote_code: bool = Field(default=False, description="run code that the model brings")
     batch_tokens: int = Field(default=16_384, ge=1, description="padded tokens scored at once")
     seed: int = Field(default=0, ge=0, description="of source: random or oracle")
@@ -252,13 +268,22 @@ class OptimConfig(Section):
     micro_tokens: int | None = Field(
         default=None, ge=1, description="padded tokens in one forward pass; None: by device"
     )
-    lr: float = Field(default=5e-4, gt=0.0, description="AdamW's, after the warm-up")
+    name: Literal["adamw", "adamw_8bit", "adafactor", "muon"] = Field(
+        default="adamw",
+        description="adafactor: no moments to speak of; muon: hidden matrices, the rest by adamw; "
+        "adamw_8bit: torchao's, on a GPU",
+    )
+    lr: float = Field(
+        default=5e-4,
+        gt=0.0,
+        description="after the warm-up; adafactor: a share of each tensor's root mean square",
+    )
     schedule: Literal["constant", "linear", "cosine"] = Field(
         default="constant", description="of the rate after the warm-up; the others fall to 0"
     )
     warmup: float = Field(default=0.0, ge=0.0, le=1.0, description="share of the steps")
     betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's")
-    weight_decay: float = Field(default=0.0, ge=0.0, description="AdamW's, decoupled")
+    weight_decay: float = Field(default=0.0, ge=0.0, description="decoupled")
     clip: float = Field(default=1.0, gt=0.0, description="largest gradient norm")
 
 

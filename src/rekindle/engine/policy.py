@@ -5,7 +5,7 @@ Axes: B sequences, S prompt and completion tokens, T completion tokens, V vocabu
 
 import copy
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rekindle.chat import SYSTEM_ROLES, ChatTemplate, Message, check_template_args
+from rekindle.chat import ChatTemplate, check_template_args
 from rekindle.engine.adapters.adapter import Adapter, copied
 from rekindle.engine.adapters.loading import adapter_of, load_adapter, quantization
 from rekindle.engine.adapters.merging import save_model
@@ -23,6 +23,7 @@ from rekindle.engine.attention import inputs_of, supports_branches
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.device import pick_device
 from rekindle.engine.heads import LARGE_VOCABULARY, head_of, no_hidden_states, not_mixable
+from rekindle.engine.holding import Use, computing, prepare_model
 from rekindle.engine.integrity import located
 from rekindle.engine.layout import Arrangement, Layout, lay_out
 from rekindle.engine.loading import (
@@ -35,9 +36,11 @@ from rekindle.engine.loading import (
     unapplied_settings,
 )
 from rekindle.engine.progress import say
-from rekindle.errors import ConfigError, DataError, ModelError, PromptTooLongError
+from rekindle.engine.prompts import check_prompt, messages_of, named, uses_template
+from rekindle.errors import DataError, ModelError
 from rekindle.ops.heads import Head
 from rekindle.ops.logprobs import TokenScores, head_scores, token_scores
+from rekindle.ops.precision import held_dtype, product_dtype
 from rekindle.records import Problem
 
 # A forward and backward pass more costs a CPU as much as so many tokens; a small model, whose time
@@ -73,15 +76,19 @@ class Policy:
     adapter: Adapter | None = None
 
     @classmethod
-    def load(cls, config: ModelConfig) -> "Policy":
+    def load(cls, config: ModelConfig, *, use: Use = "training") -> "Policy":
         """Load by testbed name, directory or hub id, and check what training relies on.
+
+        Args:
+            use: `evaluation` holds linear maps in a `model.dtype` of 16 bits, for half the memory.
 
         Raises:
             ModelError: it does not exist, has no usable end token, or its tokenizer has ids that
                 the model lacks; its adapter is of another base.
+            ConfigError: a dtype or an attention that is not to be had on this device.
         """
         if (place := adapter_of(config)) is not None:
-            base = cls.load(place.base)
+            base = cls.load(place.base, use=use)
             model, adapter = load_adapter(base.model, place)
             return replace(base, model=model, adapter=adapter, config=config)
         source = located(config.name)
@@ -98,7 +105,7 @@ class Policy:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
-                dtype=config.dtype,
+                dtype=held_dtype(config.dtype),
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
                 output_loading_info=True,
@@ -113,15 +120,17 @@ class Policy:
         if text:
             say(f"'{config.name}' is of text and images: its text model is used")
             forget_renaming(model)
-        return cls.of(model, tokenizer, config)
+        return cls.of(model, tokenizer, config, use=use)
 
     @classmethod
-    def of(cls, model: Any, tokenizer: Any, config: ModelConfig) -> "Policy":
-        """Wrap a model and tokenizer that are already in memory.
+    def of(
+        cls, model: Any, tokenizer: Any, config: ModelConfig, *, use: Use = "training"
+    ) -> "Policy":
+        """Wrap a model and tokenizer that are already in memory; what is trained becomes fp32.
 
         Raises:
             ModelError: as `load`, of the tokenizer.
-            ConfigError: `template_args` that the chat template does not read.
+            ConfigError: as `load`; `template_args` that the chat template does not read.
         """
         check_template_args(
             tokenizer,
@@ -131,6 +140,7 @@ class Policy:
         )
         eos_id, eos_ids, pad_id = special_ids(model, tokenizer, config)
         device = pick_device(config.device)
+        prepare_model(model, config, device, use)
         (model if config.quantize != "none" else model.to(device)).eval()
         policy = cls(
             model=model,
@@ -149,10 +159,14 @@ class Policy:
             _say_once(sentence)
         return policy
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: Path, *, dtype: str | None = None) -> None:
         """Write model, config and tokenizer in Hugging Face layout, weights as safetensors; an
-        adapter is merged into them, and lies beside them in `adapter/`."""
-        save_model(self.model, self.adapter, directory)
+        adapter is merged into them, and lies beside them in `adapter/`.
+
+        Args:
+            dtype: of the weights written; None: as they are held, fp32 at least where merged.
+        """
+        save_model(self.model, self.adapter, directory, dtype)
         self.tokenizer.save_pretrained(directory)
 
     def frozen_copy(self) -> "Policy":
@@ -165,8 +179,20 @@ class Policy:
 
     def _copied(self, *, trained: bool) -> "Policy":
         twin = copy.copy(self)
-        twin.model, twin.adapter = copied(self.model, self.adapter, trained=trained)
+        twin.model, twin.adapter = copied(
+            self.model, self.adapter, trained=trained, products=self.products
+        )
         return twin
+
+    @property
+    def products(self) -> torch.dtype | None:
+        """What matrix products are made in, where the parameters have more digits; else None."""
+        return product_dtype(self.config.dtype)
+
+    def computing(self) -> AbstractContextManager[None]:
+        """How forward passes in the block are made, see `holding.computing`; sampling opens one
+        around all its passes, in which weights are rounded once."""
+        return computing(self.model, self.config, self.device)
 
     # --- text -> tokens
 
@@ -178,14 +204,14 @@ class Policy:
                 chat template refuses it.
             ConfigError: the problem needs a chat template, and none is used.
         """
-        if self._uses_template(problem):
-            tokens = self._template.prompt(self._messages(problem), _named(problem))
+        if uses_template(problem, self.tokenizer, self.config):
+            tokens = self._template.prompt(messages_of(problem, self.config), named(problem))
         else:
             tokens = self.tokenizer(problem.prompt)["input_ids"]
             closed = tokens and tokens[-1] in self.eos_ids  # some close what they encode
             if closed and not problem.prompt.endswith(self.tokenizer.eos_token):
                 tokens = tokens[:-1]
-        self._check_prompt(problem, tokens)
+        check_prompt(tokens, problem, self.tokenizer, self.context)
         return tuple(tokens)
 
     @property
@@ -198,7 +224,7 @@ class Policy:
         """Whether the chat template ends a prompt inside a thought (`<think>`)."""
         if not self.chats:
             return False
-        turns = self._messages(Problem(id="", prompt="?"))
+        turns = messages_of(Problem(id="", prompt="?"), self.config)
         return self._template.opens_thought(turns, "a prompt")
 
     def encode_completion(self, problem: Problem, text: str) -> tuple[int, ...]:
@@ -209,10 +235,12 @@ class Policy:
                 be told apart in it.
             ConfigError: the problem needs a chat template, and none is used.
         """
-        if not self._uses_template(problem):
+        if not uses_template(problem, self.tokenizer, self.config):
             tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
             return (*tokens, self.eos_id)
-        completion = self._template.completion(self._messages(problem), text, _named(problem))
+        completion = self._template.completion(
+            messages_of(problem, self.config), text, named(problem)
+        )
         ends = [i for i, token in enumerate(completion) if token in self.eos_ids]
         return (*completion[: ends[-1] + 1],) if ends else (*completion, self.eos_id)
 
@@ -234,7 +262,7 @@ class Policy:
     def _tell_date(self) -> None:
         if self.tokenizer.chat_template is None or self.config.chat_template == "never":
             return
-        question = self._messages(Problem(id="", prompt="?"))
+        question = messages_of(Problem(id="", prompt="?"), self.config)
         with suppress(DataError, ModelError):  # told where a prompt is made
             if self._template.writes_date(question, "a prompt"):
                 _say_once(
@@ -242,73 +270,13 @@ class Policy:
                     f"{self.config.template_date} on every day (model.template_date)"
                 )
 
-    def _uses_template(self, problem: Problem) -> bool:
-        mode = self.config.chat_template
-        has_one = self.tokenizer.chat_template is not None
-        if not has_one and (mode == "always" or problem.messages is not None):
-            raise ConfigError(
-                f"{_named(problem)} needs a chat template, and the tokenizer of "
-                f"'{self.config.name}' has none",
-                fix="use an instruct model, or give 'prompt' instead of 'messages'",
-            )
-        used = has_one and mode != "never"
-        roles = [role for role, _ in problem.messages or ()]
-        if not used and roles not in ([], ["user"]):
-            raise ConfigError(
-                f"{_named(problem)} has several turns, and model.chat_template is never",
-                got=f"roles: {', '.join(roles)}",
-                wanted="one turn of the user",
-                why="without a template only the text of the last turn would be left",
-                fix="--set model.chat_template=auto, or give one 'prompt' instead of 'messages'",
-            )
-        if not used and self.config.system is not None:
-            _say_once(
-                f"model.system has no effect: '{self.config.name}' is used without a chat template"
-            )
-        return used
-
-    def _messages(self, problem: Problem) -> list[Message]:
-        turns = problem.messages if problem.messages is not None else (("user", problem.prompt),)
-        system = self.config.system
-        if system is not None:
-            if any(role in SYSTEM_ROLES for role, _ in turns):
-                _say_once("rows that have a system turn of their own keep it: not model.system")
-            else:
-                turns = (("system", system), *turns)
-        return [{"role": role, "content": content} for role, content in turns]
-
-    def _check_prompt(self, problem: Problem, tokens: list[int]) -> None:
-        if not tokens:
-            raise DataError(
-                f"problem '{problem.id}' has a prompt without tokens",
-                got=problem.prompt,
-                fix="give it a text; a tokenizer without a BOS token cannot start from nothing",
-            )
-        bos = self.tokenizer.bos_token_id
-        if bos is not None and len(tokens) > 1 and tokens[0] == tokens[1] == bos:
-            raise DataError(
-                f"problem '{problem.id}' begins with two BOS tokens",
-                got=self.tokenizer.decode(tokens[:12]),
-                wanted="one BOS token",
-                why="the tokenizer adds one, and the text already carries it; models are not "
-                "trained on two and answer worse",
-                fix=f"remove {self.tokenizer.bos_token!r} from the prompt text",
-            )
-        if len(tokens) >= self.context:
-            raise PromptTooLongError(
-                f"problem '{problem.id}' is longer than the model's context",
-                got=f"{len(tokens)} prompt tokens",
-                wanted=f"at most {self.context - 1} (context {self.context})",
-                fix="shorten or drop the prompt, or use a model with a longer context",
-            )
-
     # --- tokens -> numbers: every forward pass of the library
 
     def arrangement(self) -> Arrangement:
         """How the rows of an update may lie for this model, and what passes and attention cost."""
         width = self.model.config.get_text_config().hidden_size
         size = sum(p.numel() for p in self.model.parameters())
-        branches = supports_branches(self.model)
+        branches = self._branches()
         return Arrangement(
             shares=branches,
             packs=branches,
@@ -359,9 +327,14 @@ class Policy:
     def _states(self, module: Any, name: str, layout: Layout) -> Float[Tensor, "N D"]:
         """An output of the model or its body in front of the completion tokens: every forward pass
         that is not decoding. A model that needs plain rows makes them of any other layout."""
-        if not (layout.is_plain or supports_branches(self.model)):
+        if not (layout.is_plain or self._branches()):
             layout = lay_out(layout.prompts, layout.completions).to(self.device)
-        return layout.gather(module(**inputs_of(self.model, layout))[name])
+        with self.computing():
+            return layout.gather(module(**inputs_of(self.model, layout))[name])
+
+    def _branches(self) -> bool:
+        with self.computing():  # of its own: the trial has no gradients
+            return supports_branches(self.model)
 
     def head(self) -> Head:
         """The map from hidden states to logits, with the model's own parameters.
@@ -399,19 +372,16 @@ class Policy:
 
         `attend_BS` covers the cache and the new tokens, which are its last columns.
         """
-        out = self.model(
-            input_ids=tokens_BT,
-            attention_mask=attend_BS.long(),
-            position_ids=_positions(attend_BS)[:, -tokens_BT.shape[1] :],
-            past_key_values=past,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with self.computing():
+            out = self.model(
+                input_ids=tokens_BT,
+                attention_mask=attend_BS.long(),
+                position_ids=_positions(attend_BS)[:, -tokens_BT.shape[1] :],
+                past_key_values=past,
+                use_cache=True,
+                logits_to_keep=1,
+            )
         return out.logits[:, -1]  # type: ignore[no-any-return]
-
-
-def _named(problem: Problem) -> str:
-    return f"problem '{problem.id}'"
 
 
 def _positions(attend_BS: Bool[Tensor, "B S"]) -> Int[Tensor, "B S"]:

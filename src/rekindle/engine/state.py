@@ -54,6 +54,7 @@ class TrainState:
         tensors: what the run has measured once and reads again, by name.
         schedule_at: where in the schedule the next update is when something other than the number
             of steps says so (a budget of tokens); set anew before each step, so it is not saved.
+        halved: whether micro-batches were halved for want of memory since this process began.
     """
 
     models: dict[str, torch.nn.Module]
@@ -63,6 +64,7 @@ class TrainState:
     scalars: dict[str, Scalar] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     schedule_at: int | None = None
+    halved: bool = False
 
     def save(self, directory: Path, *, rngs: Sequence[RngState] | None = None) -> None:
         """Write the state into an existing directory.

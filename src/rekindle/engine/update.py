@@ -5,8 +5,9 @@
 The weights are final before the split, so neither the micro-batches nor the processes change it.
 """
 
+import gc
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,9 +18,10 @@ from rekindle.engine.batch import Batch, MicroBatch
 from rekindle.engine.config import OptimConfig
 from rekindle.engine.device import Group
 from rekindle.engine.heads import updated_in_place
+from rekindle.engine.optimizers import make_optimizer
 from rekindle.engine.policy import Policy
 from rekindle.engine.state import TrainState
-from rekindle.errors import TrainingError
+from rekindle.errors import MemoryExhaustedError, TrainingError
 from rekindle.ops.logprobs import TokenScores
 from rekindle.ops.schedules import schedule
 from rekindle.ops.weights import weighted_sum
@@ -36,17 +38,19 @@ class LossTerms(NamedTuple):
 
 
 LossFn = Callable[[MicroBatch], LossTerms]
+_NO_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "MPS backend out of memory")
 
 
 def fresh_state(models: Mapping[str, torch.nn.Module], optim: OptimConfig) -> TrainState:
-    """AdamW over the parameters of all models that require a gradient, at step 0."""
-    parameters = [p for model in models.values() for p in model.parameters() if p.requires_grad]
+    """The recipe's optimizer over all parameters that require a gradient, at step 0.
+
+    Raises:
+        ConfigError: as `make_optimizer`.
+    """
     factor = schedule(optim.schedule, steps=optim.steps, warmup=optim.warmup)
     return TrainState(
         models=dict(models),
-        optimizer=torch.optim.AdamW(
-            parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay
-        ),
+        optimizer=make_optimizer(models, optim),
         schedule=lambda step: optim.lr * factor(step),
     )
 
@@ -69,24 +73,16 @@ def update(
 
     Raises:
         TrainingError: loss or gradient is not finite; the weights are untouched.
+        MemoryExhaustedError: the gradient of a micro-batch does not fit into the memory, in some
+            process; the weights are untouched.
     """
     parameters = [p for part in state.optimizer.param_groups for p in part["params"]]
-    for parameter in parameters:
-        parameter.grad = torch.zeros_like(parameter)
-    sums: dict[str, float] = {"loss": 0.0, "tokens": 0.0, **dict.fromkeys(stats, 0.0)}
-    for micro in micro_batches:
-        with updated_in_place(state.models.values()):
-            terms = loss(micro.to(device))
-        weight_BT = micro.weight_BT.to(terms.loss_BT)
-        value = weighted_sum(terms.loss_BT, weight_BT)
-        value.backward()
-        sums["loss"] += float(value.detach())
-        sums["tokens"] += float(micro.mask_BT.sum())
-        for name, stat_BT in terms.stats.items():
-            masked = stat_BT.detach().to(micro.mask_BT.device)[micro.mask_BT]
-            sums[name] = sums.get(name, 0.0) + float(masked.double().sum())
+    local = _gradient_sums(state, parameters, micro_batches, loss, device=device, stats=stats)
+    if any(group.gather_objects([local is None])) or local is None:
+        _free_gradients(parameters)
+        raise _exhausted(state.step + 1, micro_batches)
     group.sum_gradients(parameters)
-    sums = group.sum(sums)
+    sums = group.sum(local)
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip))
     lr = state.schedule(state.step if state.schedule_at is None else state.schedule_at)
     if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
@@ -98,12 +94,83 @@ def update(
         )
     for part in state.optimizer.param_groups:
         part["lr"] = lr
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
+    _step(state)
     tokens = sums.pop("tokens")
     loss_sum = sums.pop("loss")
     means = {name: value / tokens if tokens else math.nan for name, value in sums.items()}
     return {"loss": loss_sum, "grad_norm": norm, "lr": lr, **means}
+
+
+def _gradient_sums(
+    state: TrainState,
+    parameters: Sequence[torch.nn.Parameter],
+    micro_batches: Sequence[MicroBatch],
+    loss: LossFn,
+    *,
+    device: torch.device,
+    stats: Sequence[str],
+) -> dict[str, float] | None:
+    """Gradients into `.grad`, and the sums of loss, tokens and stats; None: out of memory."""
+    sums: dict[str, float] = {"loss": 0.0, "tokens": 0.0, **dict.fromkeys(stats, 0.0)}
+    try:
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        for micro in micro_batches:
+            with updated_in_place(state.models.values()):
+                terms = loss(micro.to(device))
+            weight_BT = micro.weight_BT.to(terms.loss_BT)
+            value = weighted_sum(terms.loss_BT, weight_BT)
+            value.backward()
+            sums["loss"] += float(value.detach())
+            sums["tokens"] += float(micro.mask_BT.sum())
+            for name, stat_BT in terms.stats.items():
+                masked = stat_BT.detach().to(micro.mask_BT.device)[micro.mask_BT]
+                sums[name] = sums.get(name, 0.0) + float(masked.double().sum())
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None  # what the failed micro-batch held is free once the error is gone
+    return sums
+
+
+def _step(state: TrainState) -> None:
+    try:
+        state.optimizer.step()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"the optimizer does not fit into the memory at step {state.step + 1}",
+            why="some weights may have been stepped, so this state is not saved",
+            fix="set optim.name=adafactor, which keeps next to nothing, or train an adapter "
+            "(model.lora); --resume goes on from the last checkpoint",
+        ) from error
+    state.optimizer.zero_grad(set_to_none=True)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had: of a GPU, or of the machine."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(text in str(error) for text in _NO_MEMORY)
+
+
+def _free_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.grad = None
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _exhausted(step: int, micro_batches: Sequence[MicroBatch]) -> MemoryExhaustedError:
+    largest = max((micro.layout.tokens_RS.numel() for micro in micro_batches), default=0)
+    return MemoryExhaustedError(
+        f"step {step} does not fit into the memory",
+        got=f"micro-batches of up to {largest} padded tokens",
+        why="weights and optimizer are unchanged since the last step",
+        fix="lower optim.micro_tokens, or set model.activation_checkpointing=true, or train an "
+        "adapter (model.lora)",
+    )
 
 
 @torch.no_grad()

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rekindle.engine.config import LogConfig, OptimConfig
-from rekindle.engine.state import TrainState
+from rekindle.engine.state import RngState, Scalar, TrainState, restore_rng, rng_state
+
+MICRO_TOKENS = "micro_tokens"  # in TrainState.scalars, once they were halved
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Logbook:
         self._state: TrainState | None = None
         self._times: dict[str, float] = {}
         self._began = 0.0
+        self._before: tuple[dict[str, Scalar], RngState] | None = None
+        self._updates = 0  # of the step under way
 
     def begin(self, state: TrainState) -> None:
         """Training begins or goes on from this state."""
@@ -69,7 +73,29 @@ class Logbook:
 
     def begin_step(self) -> None:
         """A step begins now."""
-        self._began = time.perf_counter()
+        self._began, self._updates = time.perf_counter(), 0
+        known = self._state
+        self._before = None if known is None else (dict(known.scalars), rng_state())
+
+    def count_update(self) -> None:
+        """The weights have moved within the step under way."""
+        self._updates += 1
+
+    def take_back(self) -> bool:
+        """Bring the state back to where the step under way began; False: its weights have moved,
+        or no step has begun."""
+        if self._before is None or self._updates:
+            return False
+        scalars, rngs = self._before
+        self.state.scalars = dict(scalars)
+        restore_rng(rngs)
+        return True
+
+    @property
+    def halved_tokens(self) -> int | None:
+        """The size of micro-batches since the memory did not suffice for larger ones."""
+        size = None if self._state is None else self._state.scalars.get(MICRO_TOKENS)
+        return None if size is None else int(size)
 
     @property
     def state(self) -> TrainState:

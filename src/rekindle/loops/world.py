@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import nn
 
@@ -17,12 +18,13 @@ from rekindle.engine.device import Group, micro_tokens
 from rekindle.engine.policy import Policy
 from rekindle.engine.run import Run
 from rekindle.engine.sampler import Sampler, Samplers, SharedSampler
-from rekindle.engine.state import TrainState, restore_rng, rng_state
+from rekindle.engine.state import TrainState
 from rekindle.engine.update import LossFn, fresh_state, measure_batch, update
 from rekindle.errors import RewardFunctionError, ServerError, ServerUnavailableError
 from rekindle.evals.evaluate import evaluate
 from rekindle.loops.evaluation import EVALUATION_SEED, Evaluation, When
 from rekindle.loops.logbook import Budget, Logbook
+from rekindle.loops.memory import update_within_memory
 from rekindle.loops.reward_scores import Graders
 from rekindle.loops.rollouts import Collected, SampleRow, answer_rows, distinct
 from rekindle.ops.logprobs import TokenScores
@@ -53,8 +55,7 @@ class World:
     # --- the run
 
     def begin(self, beside: Mapping[str, nn.Module] | None = None) -> TrainState:
-        """The newest complete checkpoint's state, or a fresh one: of the policy, and of what is
-        trained beside it."""
+        """The newest complete checkpoint's state, or a fresh one: of all trained models."""
         models = {"policy": self.policy.model, **(beside or {})}
         return self.run.restore(fresh_state(models, self.optim))
 
@@ -106,10 +107,11 @@ class World:
     def update(
         self, state: TrainState, batch: Batch, loss: LossFn, *, stats: Sequence[str] = ()
     ) -> dict[str, float]:
-        """One update of all processes on this process's batch, see `engine.update.update`."""
-        parts = batch.split(self.micro_tokens, self.policy.arrangement())
+        """One update of all processes on this process's batch, see `loops.memory`."""
         clip, group, device = self.optim.clip, self.group, self.policy.device
-        return update(state, parts, loss, clip=clip, group=group, device=device, stats=stats)
+        step = partial(update, state, loss=loss, clip=clip, group=group, device=device, stats=stats)
+        split = partial(batch.split, arrangement=self.policy.arrangement())
+        return update_within_memory(step, state, split, self.micro_tokens, self.logbook, self.run)
 
     @contextmanager
     def stage(
@@ -122,8 +124,7 @@ class World:
         when: When = "always",
         facts: Mapping[str, float] | None = None,
     ) -> "Iterator[World]":
-        """The world of a stage that trains: a run and a policy of its own, and rows of its own,
-        with `facts` in each of them; `when` is as in `Evaluation`."""
+        """A stage's world: a run, a policy and rows of its own, with `facts` in each of these."""
         own = Logbook(self.logbook.config, facts)
         inner = replace(self, run=run, policy=policy, optim=optim, seed=seed, logbook=own)
         try:
@@ -156,7 +157,6 @@ class World:
         and more problems are drawn until these are a step's worth or the budget is spent. A reward
         that fails leaves a checkpoint of the last step: call it before the step's update.
         """
-        scalars, rngs = dict(state.scalars), rng_state()
         wanted = self.optim.problems
         try:
             collected = self._sampled(state, wanted, samples, offset=0)
@@ -168,8 +168,7 @@ class World:
                 collected = collected.join(more)
             return collected.only(collected.mixed_groups()[:wanted])
         except (ServerError, RewardFunctionError) as error:
-            state.scalars = scalars
-            restore_rng(rngs)
+            self.logbook.take_back()
             if isinstance(error, ServerUnavailableError):
                 self.run.pause(state, str(error))
             self.run.keep(state)
@@ -205,7 +204,8 @@ class World:
     @property
     def micro_tokens(self) -> int:
         """Padded tokens in one forward pass."""
-        return micro_tokens(self.optim.micro_tokens, self.policy.device)
+        size = self.logbook.halved_tokens or self.optim.micro_tokens
+        return micro_tokens(size, self.policy.device)
 
     def total(self, local: Totals) -> Totals:
         """Sequences and tokens of all processes."""

@@ -18,18 +18,27 @@ import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from rekindle.chat import ChatTemplate
 from rekindle.errors import ModelError
 from rekindle.files import sha256_file
+from rekindle.ops.forwards import layers_of, recomputing
+from rekindle.ops.precision import (
+    full_precision,
+    held_dtype,
+    product_dtype,
+    products_in,
+    round_linear_maps,
+)
 from rekindle.records import Problem, Score
 
 Answered = tuple[Problem, str]  # a problem, and an answer to it
@@ -96,6 +105,8 @@ class ScalarHead:
 
     `context` is the longest sequence its positions allow, None where they have no end. Rows are
     padded on the right with `pad_id`, which is also where the model looks for the last token.
+    Products of the trunk are made in `products` (None: as it is held), the score in fp32; with
+    `recomputes`, layers are run again in the backward pass.
     """
 
     model: Any
@@ -105,6 +116,8 @@ class ScalarHead:
     pad_id: int
     name: str
     batch_tokens: int = 16_384
+    products: torch.dtype | None = None
+    recomputes: bool = False
 
     @classmethod
     def load(
@@ -117,10 +130,12 @@ class ScalarHead:
         batch_tokens: int = 16_384,
         trust_remote_code: bool = False,
         fresh_head: bool = False,
+        recomputes: bool = False,
     ) -> ScalarHead:
         """Load a directory or hub id, and check what scores rely on.
 
         With `fresh_head` a causal model will do: its trunk gets a head of random weights, to train.
+        Then parameters are fp32 under a `dtype` of 16 bits; else its linear maps are held in that.
 
         Raises:
             ModelError: not there, no tokenizer, no trained head, two labels, or no pad token.
@@ -135,10 +150,15 @@ class ScalarHead:
         if revision is not None:
             options["revision"] = revision
         tokenizer = _load_tokenizer(source, options)
-        model = _load_model(source, dtype, options, fresh_head=fresh_head)
-        return cls.of(
+        named = str(dtype).removeprefix("torch.")
+        model = _load_model(source, held_dtype(named), options, fresh_head=fresh_head)
+        if not fresh_head:
+            round_linear_maps(model.base_model, product_dtype(named))
+        made = cls.of(
             model, tokenizer, name=source, device=torch.device(device), batch_tokens=batch_tokens
         )
+        made.products, made.recomputes = product_dtype(named), recomputes
+        return made
 
     @classmethod
     def of(
@@ -216,9 +236,20 @@ class ScalarHead:
     ) -> Float[Tensor, " B"]:
         """Scores of sequences padded on the right, with gradient."""
         tokens_BS = tokens_BS.masked_fill(~attend_BS, self.pad_id)
-        out = self.model(input_ids=tokens_BS, attention_mask=attend_BS.long())
+        with ExitStack() as settings:
+            if self.products is not None:
+                settings.enter_context(products_in(self.products, self.device))
+                settings.enter_context(full_precision(self._head_maps()))
+            if self.recomputes:
+                settings.enter_context(recomputing(layers_of(self.model)))
+            out = self.model(input_ids=tokens_BS, attention_mask=attend_BS.long())
         scores_B: Tensor = out.logits[:, 0]
         return scores_B
+
+    def _head_maps(self) -> list[nn.Module]:
+        trunk = {id(module) for module in self.model.base_model.modules()}
+        linear = (m for m in self.model.modules() if isinstance(m, nn.Linear))
+        return [module for module in linear if id(module) not in trunk]
 
     @torch.no_grad()
     def score(self, answers: Sequence[Answered]) -> list[Score]:
@@ -300,7 +331,7 @@ def _load_tokenizer(source: str, options: dict[str, bool | str]) -> Any:
 
 
 def _load_model(
-    source: str, dtype: torch.dtype | str, options: dict[str, bool | str], *, fresh_head: bool
+    source: str, dtype: torch.dtype, options: dict[str, bool | str], *, fresh_head: bool
 ) -> Any:
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging

@@ -194,10 +194,10 @@ def _load_models(options: DiagnoseOptions, config: ModelConfig) -> tuple[Policy,
     from rekindle.engine.fingerprints import weights_fingerprint
     from rekindle.engine.policy import Policy
 
-    policy = Policy.load(config)
+    policy = Policy.load(config, use="evaluation")
     if options.weak is None:
         return policy, None
-    weak = Policy.load(config.with_name(options.weak))
+    weak = Policy.load(config.with_name(options.weak), use="evaluation")
     if weights_fingerprint(policy) == weights_fingerprint(weak):
         raise _same_model(options, "equal weights")
     return policy, weak
@@ -250,7 +250,7 @@ def _diagnose_pairs(options: DiagnoseOptions) -> Diagnosis:
     if not pairs and not baseline.rounds:
         got = f"--run {options.run}, which has no rounds of self-rewarding"
         raise refusal(ConfigError, "no-task", got)
-    finding = measure_pairs(Policy.load(settings.model), pairs, baseline.rounds)
+    finding = measure_pairs(Policy.load(settings.model, use="evaluation"), pairs, baseline.rounds)
     others = () if options.signals else tuple(name for name in ORDER if name != finding.signal)
     missing = dict.fromkeys(others, "needs --task")
     return Diagnosis(options.model, None, options.weak, (finding,), missing)

@@ -132,11 +132,11 @@ def _load_policy(
     from rekindle.engine.contrast import ContrastPolicy
     from rekindle.engine.policy import Policy
 
-    policy, name = loaded or Policy.load(config), config.name
+    policy, name = loaded or Policy.load(config, use="evaluation"), config.name
     if contrast is None:
         return policy, name
     weak, strength = contrast
-    other = Policy.load(config.with_name(weak))
+    other = Policy.load(config.with_name(weak), use="evaluation")
     both = ContrastPolicy.between(policy, other, strength)
     return both, f"{name} + {strength:g} (it - {weak})"
 

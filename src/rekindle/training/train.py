@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from rekindle.engine.adapters.adapter import trained_share
 from rekindle.engine.adapters.policies import with_adapter
+from rekindle.engine.capabilities import check_optimizer, check_trainable
 from rekindle.engine.config import DeviceConfig, SampleConfig
-from rekindle.engine.device import Group, process_group, seed_everything, set_threads
+from rekindle.engine.device import Group, pick_device, process_group, seed_everything, set_threads
 from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
 from rekindle.engine.policy import Policy
 from rekindle.engine.progress import say
@@ -21,6 +23,7 @@ from rekindle.loops.logbook import Logbook
 from rekindle.loops.reward_scores import Graders, open_scorer
 from rekindle.loops.world import World
 from rekindle.methods.catalog import method_module
+from rekindle.ops.precision import raise_to_masters
 from rekindle.rewards.judge import Judge
 from rekindle.rewards.python_reward import Reward
 from rekindle.rewards.reward_model import Scorer
@@ -95,8 +98,11 @@ def train(
 
 
 def _open_model(shared: Shared, given: Policy | None) -> tuple[Policy, str]:
-    """The model to train, adapter and all, and the hash of what it is at first."""
+    """The model to train, held as training needs it, adapter and all; the hash of what it is."""
+    check_trainable(shared.model if given is None else given.config)
+    check_optimizer(shared.optim, pick_device(shared.model.device))
     policy = given or Policy.load(shared.model)
+    raise_to_masters(policy.model)
     mark = source_fingerprint(policy) if given is None else weights_fingerprint(policy)
     if shared.model.lora is not None:
         policy = with_adapter(policy, shared.model.lora, seed=shared.seed)
@@ -109,7 +115,8 @@ def _train(recipe: Recipe, world: World) -> None:
         say(f"LoRA: {trained_share(world.policy.model)}")
     prepare_device(recipe.shared.device, world.policy, recipe.shared.seed)
     trained: Policy = method_module(recipe.shared.method).run(recipe.method, world)
-    world.run.finish(trained.save)  # not the policy that it was given, where there are stages
+    # not the policy that it was given, where there are stages
+    world.run.finish(partial(trained.save, dtype=recipe.shared.model.save_dtype))
 
 
 def prepare_device(config: DeviceConfig, policy: Policy, seed: int) -> None:

@@ -28,6 +28,7 @@ from rekindle.engine.config import LoraConfig
 from rekindle.engine.tensor_hash import hash_tensors
 from rekindle.errors import ConfigError, ModelError, missing_extra
 from rekindle.files import read_json, write_json
+from rekindle.ops.precision import raise_to_masters, round_linear_maps
 
 SETTINGS, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "adapter_base.json"
 _PREFIX = "base_model.model."  # PEFT's, before the names of a wrapped model
@@ -114,11 +115,23 @@ class Adapter:
         write_json(directory / BASE, note)
 
 
-def copied(model: Any, adapter: Adapter | None, *, trained: bool) -> tuple[Any, Adapter | None]:
+def copied(
+    model: Any, adapter: Adapter | None, *, trained: bool, products: torch.dtype | None
+) -> tuple[Any, Adapter | None]:
     """A copy of a model; of one with an adapter that alone, and a fresh one is left off where it
-    would be frozen: the base itself is then the model."""
+    would be frozen: the base itself is then the model.
+
+    Args:
+        products: what it multiplies in, where that is less than it is trained in; a frozen copy
+            holds its linear maps so.
+    """
     if adapter is None:
-        return copy.deepcopy(model).eval().requires_grad_(trained), None
+        twin = copy.deepcopy(model).eval().requires_grad_(trained)
+        if trained:
+            raise_to_masters(twin)
+        else:
+            round_linear_maps(twin, products)
+        return twin, None
     if not trained and adapter.is_fresh(model):
         return adapter.base.model, None
     return adapter.copied(model, trained=trained), adapter

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rekindle.engine.adapters.adapter import Adapter, adapted_layers
+from rekindle.engine.holding import save_plain, written_dtype
 from rekindle.files import write_json
 
 _PART = 2**26  # bytes of a part, at least
@@ -21,24 +22,30 @@ _PARTS = 8  # of one model, about
 _LARGEST = 5 * 10**9  # what transformers writes
 
 
-def save_model(model: Any, adapter: Adapter | None, directory: Path) -> None:
-    """Write a model in Hugging Face layout; one with an adapter merged, beside `adapter/`."""
+def save_model(
+    model: Any, adapter: Adapter | None, directory: Path, dtype: str | None = None
+) -> None:
+    """Write a model in Hugging Face layout; one with an adapter merged, beside `adapter/`.
+
+    Args:
+        dtype: of the weights written; None: as they are held, fp32 at least where merged.
+    """
     if adapter is None:
-        model.save_pretrained(directory)
+        save_plain(model, directory, dtype)
     else:
-        save_merged(adapter, model, directory)
+        save_merged(adapter, model, directory, dtype)
         adapter.save(model, directory / "adapter")
 
 
-def save_merged(adapter: Adapter, model: Any, directory: Path) -> None:
+def save_merged(adapter: Adapter, model: Any, directory: Path, dtype: str | None = None) -> None:
     """Write config and weights of the base with `model`'s adapter in it, as transformers does."""
     from transformers.core_model_loading import revert_weight_conversion
 
     base = adapter.base.model
-    dtype = merged_dtype(base.dtype)
+    kind = merged_dtype(base.dtype) if dtype is None else written_dtype(dtype)
     base.config.architectures = [type(base).__name__]
     config = copy.deepcopy(base.config)
-    config.dtype = str(dtype).removeprefix("torch.")
+    config.dtype = str(kind).removeprefix("torch.")
     config.save_pretrained(directory)
     if base.can_generate():
         base.generation_config.save_pretrained(directory)
@@ -48,7 +55,7 @@ def save_merged(adapter: Adapter, model: Any, directory: Path) -> None:
     for i, names in enumerate(parts, 1):
         file = f"model-{i:05d}-of-{len(parts):05d}.safetensors"
         file = "model.safetensors" if len(parts) == 1 else file
-        merged = {name: _merged(name, plain[name], layers, dtype) for name in names}
+        merged = {name: _merged(name, plain[name], layers, base, kind) for name in names}
         written = revert_weight_conversion(base, merged)
         written = {name: tensor.contiguous() for name, tensor in written.items()}
         save_file(written, directory / file, metadata={"format": "pt"})
@@ -84,12 +91,14 @@ def _in_parts(tensors: Mapping[str, Tensor]) -> Iterator[list[str]]:
 
 
 @torch.no_grad()
-def _merged(name: str, plain: Tensor, layers: Mapping[str, Any], dtype: torch.dtype) -> Tensor:
-    """One of the base's tensors with the adapter's share."""
-    path, _, kind = name.rpartition(".")
-    if path not in layers or kind != "weight":
-        return plain.detach().cpu().to(dtype if plain.is_floating_point() else plain.dtype)
-    alone = copy.deepcopy(layers[path]).to(dtype)
+def _merged(
+    name: str, plain: Tensor, layers: Mapping[str, Any], base: Any, kind: torch.dtype
+) -> Tensor:
+    """One of the base's tensors with the adapter's share, added in fp32 at least."""
+    path, _, part = name.rpartition(".")
+    if path not in layers or part != "weight":
+        return plain.detach().cpu().to(kind if plain.is_floating_point() else plain.dtype)
+    alone = copy.deepcopy(layers[path]).to(merged_dtype(base.dtype))
     alone.merge()
     weight: Tensor = alone.get_base_layer().weight
-    return weight.detach().cpu()
+    return weight.detach().cpu().to(kind)
