@@ -12,11 +12,13 @@ import torch
 from tokenizers import Tokenizer, models
 from torch import Tensor, nn
 
+from rekindle.engine.attention import assume_branches, supports_branches
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.integrity import located
+from rekindle.engine.layout import Arrangement
 from rekindle.engine.loading import not_loaded
 from rekindle.engine.policy import Policy
-from rekindle.training.dry_run.tracing import Meter, Part, without_data
+from rekindle.training.dry_run.tracing import Meter, Part
 
 # Of a deep model so many layers are traced first, and so many more then.
 _FEW, _MORE = 2, 2
@@ -41,11 +43,13 @@ class Architecture:
         settings: how the recipe holds it.
         config: transformers' config of the language model.
         tokenizer: the model's; None where it is not there.
+        branches: as `attention.supports_branches`.
     """
 
     settings: ModelConfig
     config: Any
     tokenizer: Any | None
+    branches: bool
 
     @classmethod
     def read(cls, settings: ModelConfig) -> Architecture:
@@ -68,7 +72,8 @@ class Architecture:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
         except (OSError, ValueError, KeyError):
             tokenizer = None
-        return cls(settings, config.get_text_config(decoder=True), tokenizer)
+        language = config.get_text_config(decoder=True)
+        return cls(settings, language, tokenizer, _branches(language))
 
     def policy(self, layers: int | None = None) -> Policy:
         """A policy whose weights have no data, of so many layers; under `without_data`."""
@@ -77,6 +82,7 @@ class Architecture:
         config = self._of_layers(self.config.num_hidden_layers if layers is None else layers)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         model.to = lambda _: model  # weights without data are on no device
+        assume_branches(model, self.branches)
         return Policy.of(model, self.tokenizer or _any_tokenizer(), self.settings)
 
     @cached_property
@@ -88,6 +94,13 @@ class Architecture:
     def vocabulary(self) -> int:
         """Rows of the head."""
         return int(self.config.vocab_size)
+
+    @cached_property
+    def arrangement(self) -> Arrangement:
+        """How the rows of an update may lie."""
+        with torch.device("meta"):
+            policy = self.policy()
+        return policy.arrangement()
 
     def at_full_depth(self, counted: Callable[[int], Counter[str]]) -> Counter[str]:
         """What a function of the number of layers counts at all of them.
@@ -159,7 +172,33 @@ class Architecture:
         return type(self.config).from_dict(tree)
 
 
+_SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "pad_token_id": 0,
+}
 _CACHED_HEADS: Sequence[str] = ("num_key_value_heads", "num_attention_heads", "n_head")
+
+
+def _branches(config: Any) -> bool:
+    """Tried on a model of the same kind with weights, as small as its config lets it be."""
+    from transformers import AutoModelForCausalLM
+
+    tree = config.to_dict()
+    kinds = list(dict.fromkeys(tree.get("layer_types") or []))
+    small = {**tree, **{key: value for key, value in _SMALL.items() if key in tree}}
+    small["num_hidden_layers"] = max(2, len(kinds))
+    if kinds:
+        small["layer_types"] = (kinds * 2)[: small["num_hidden_layers"]]
+    try:
+        model = AutoModelForCausalLM.from_config(type(config).from_dict(small))
+    except (TypeError, ValueError, RuntimeError, LookupError, AttributeError):
+        return False  # of a family whose sizes go by other names
+    return supports_branches(model.eval())
 
 
 def _size(policy: Policy) -> Size:

@@ -7,9 +7,8 @@ reading prompts, and the last token that is sampled.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
@@ -140,7 +139,7 @@ class Gauge:
             parts["other_models"] += models.weak.size.total_bytes
         return parts
 
-    def _size(self, phase: Phase):  # noqa: ANN202
+    def _size(self, phase: Phase):
         return self.models.trained(phase).size
 
     # --- an update
@@ -165,7 +164,8 @@ class Gauge:
             if few and sum(r.prompt + r.answer for r in few) > most:
                 break
             few.append(row)
-        return batch_of(few).split(self.micro_tokens), len(few) / len(rows)
+        arrangement = self.models.trained(phase).arrangement
+        return batch_of(few).split(self.micro_tokens, arrangement), len(few) / len(rows)
 
     def _counted_update(self, phase: Phase) -> Counter[str]:
         micro = max(self._pieces(phase)[0], key=_inputs)
@@ -181,9 +181,7 @@ class Gauge:
                     forward, kept = meter.trace().flops, meter.alive("activations")
                     weighted_sum(terms.loss_BT, micro.weight_BT.to(terms.loss_BT)).backward()
             trace = meter.trace()
-            return Counter(
-                {**trace.parts, _FORWARD: forward, _BOTH: trace.flops, KEPT: kept}
-            )
+            return Counter({**trace.parts, _FORWARD: forward, _BOTH: trace.flops, KEPT: kept})
 
         return model.at_full_depth(counted)
 
@@ -247,4 +245,4 @@ class Gauge:
 
 
 def _inputs(micro: MicroBatch) -> int:
-    return micro.tokens_BS.numel()
+    return micro.layout.tokens_RS.numel()

@@ -241,7 +241,11 @@ def _rounds(
 def _weak_to_strong(
     recipe: Recipe, config: weak_to_strong.Config, lengths: Lengths
 ) -> Iterable[Phase]:
-    optim, longest, prompt = recipe.shared.optim, lengths.sample.max_new_tokens, max(lengths.prompts)
+    optim, longest, prompt = (
+        recipe.shared.optim,
+        lengths.sample.max_new_tokens,
+        max(lengths.prompts),
+    )
     once = Draw(config.half2, 1, prompt, longest)
     shown = Draw(config.half2, 1, prompt + config.demos * (prompt + longest), longest)
     many = Draw(config.half2, config.samples, prompt, longest)

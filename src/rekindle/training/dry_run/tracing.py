@@ -73,6 +73,8 @@ class Meter(TorchDispatchMode):
         if inputs and not any(isinstance(x, FakeTensor) for x in inputs):
             with _disable_current_modes():  # small tensors of numbers keep their data
                 return func(*args, **kwargs)
+        if func is _aten.equal.default:
+            return True  # what was expected of numbers is asked: they are as expected
         out = func(*args, **kwargs)
         formula = _FORMULAS.get(func._overloadpacket)
         if formula is not None:
