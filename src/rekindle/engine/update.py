@@ -6,7 +6,7 @@ The weights are final before the split, so neither the micro-batches nor the pro
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -75,12 +75,8 @@ def update(
         parameter.grad = torch.zeros_like(parameter)
     sums: dict[str, float] = {"loss": 0.0, "tokens": 0.0, **dict.fromkeys(stats, 0.0)}
     for micro in micro_batches:
-        with updated_in_place(state.models.values()):
-            terms = loss(micro.to(device))
-        weight_BT = micro.weight_BT.to(terms.loss_BT)
-        value = weighted_sum(terms.loss_BT, weight_BT)
-        value.backward()
-        sums["loss"] += float(value.detach())
+        terms, value = add_gradient(state.models.values(), loss, micro.to(device))
+        sums["loss"] += float(value)
         sums["tokens"] += float(micro.mask_BT.sum())
         for name, stat_BT in terms.stats.items():
             masked = stat_BT.detach().to(micro.mask_BT.device)[micro.mask_BT]
@@ -98,12 +94,28 @@ def update(
         )
     for part in state.optimizer.param_groups:
         part["lr"] = lr
-    state.optimizer.step()
+    take_step(state)
     state.optimizer.zero_grad(set_to_none=True)
     tokens = sums.pop("tokens")
     loss_sum = sums.pop("loss")
     means = {name: value / tokens if tokens else math.nan for name, value in sums.items()}
     return {"loss": loss_sum, "grad_norm": norm, "lr": lr, **means}
+
+
+def add_gradient(
+    models: Iterable[torch.nn.Module], loss: LossFn, micro: MicroBatch
+) -> tuple[LossTerms, Tensor]:
+    """Add the gradient of a micro-batch to the models' `.grad`; its terms, and its weighted loss."""
+    with updated_in_place(models):
+        terms = loss(micro)
+    value = weighted_sum(terms.loss_BT, micro.weight_BT.to(terms.loss_BT))
+    value.backward()
+    return terms, value.detach()
+
+
+def take_step(state: TrainState) -> None:
+    """Step the weights by the gradients that are there."""
+    state.optimizer.step()
 
 
 @torch.no_grad()

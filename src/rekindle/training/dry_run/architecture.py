@@ -72,6 +72,8 @@ class Architecture:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
         except (OSError, ValueError, KeyError):
             tokenizer = None
+        if tokenizer is not None and len(tokenizer) <= len(tokenizer.all_special_tokens):
+            tokenizer = None  # some families make an empty one of no files
         language = config.get_text_config(decoder=True)
         return cls(settings, language, tokenizer, _branches(language))
 
@@ -156,7 +158,7 @@ class Architecture:
         if self.config.num_hidden_layers <= _FEW + 1:
             return False
         few, more = (self._size_of(depth).total for depth in (_FEW, _FEW + 1))
-        return self.size.total == few + (self.config.num_hidden_layers - _FEW) * (more - few)
+        return bool(self.size.total == few + (self.config.num_hidden_layers - _FEW) * (more - few))
 
     def _size_of(self, layers: int | None) -> Size:
         with torch.device("meta"):

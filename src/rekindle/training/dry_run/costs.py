@@ -20,32 +20,33 @@ def tokens_of(phase: Phase, evaluated: Sequence[Draw], answer: int | None) -> Co
     return Counter(
         trained=phase.steps * phase.epochs * answers,
         sampled=sum(d.rows * d.times * _length(d, answer) for d in phase.draws),
-        scored=phase.steps * phase.scored * answers,
+        scored=phase.steps * phase.scored * answers + phase.scored_tokens,
         evaluated=sum(d.rows * d.times * _length(d, answer) for d in evaluated),
     )
 
 
 def seconds_of(
     gauge: Gauge, phase: Phase, evaluated: Sequence[Draw], rates: Rates, answer: int | None
-) -> Counter[str]:
+) -> dict[str, float]:
     """Seconds of a phase: of updates, scoring, sampling and evaluation."""
-    spent: Counter[str] = Counter()
+    update = score = 0.0
     size = gauge.models.trained(phase).size
     if phase.objective is not None:
         cost = gauge.cost(phase)
         step = phase.updates * phase.trained * size.trained * _STEP_BYTES / rates.bytes
-        spent["update"] = phase.steps * (phase.epochs * cost.both / rates.flops + step)
-        scored = cost.both * _FORWARD_SHARE / rates.flops
-        spent["score"] = phase.steps * phase.scored * scored
-        if phase.scored_rows and phase.rows:
-            spent["score"] += phase.scored_rows / len(phase.rows) * scored
-    spent["sample"] = sum(_sampling(gauge, d, rates, answer) for d in phase.draws)
-    spent["evaluate"] = sum(_sampling(gauge, d, rates, answer) for d in evaluated)
-    return spent
+        update = phase.steps * (phase.epochs * cost.both / rates.flops + step)
+        score = phase.steps * phase.scored * cost.both * _FORWARD_SHARE / rates.flops
+    score += 2 * size.total * phase.scored_tokens / rates.flops
+    return {
+        "update": update,
+        "score": score,
+        "sample": math.fsum(_sampling(gauge, one, rates, answer) for one in phase.draws),
+        "evaluate": math.fsum(_sampling(gauge, one, rates, answer) for one in evaluated),
+    }
 
 
 def _sampling(gauge: Gauge, one: Draw, rates: Rates, answer: int | None) -> float:
-    rows = min(one.rows, gauge.sample.batch_size)
+    rows = gauge.rows(one)
     batches = math.ceil(one.rows / max(rows, 1))
     size = gauge.models.policy.size
     prompts = 2 * size.total * one.problems * one.prompt / rates.flops

@@ -50,6 +50,12 @@ class Lengths:
     levels: int
     assumed: list[str] = field(default_factory=list)
 
+    @property
+    def mean_solved(self) -> int:
+        """Tokens of a solved problem, on average."""
+        rows = self.solved(len(self.prompts))
+        return sum(row.prompt + row.answer for row in rows) // len(rows)
+
     def solved(self, rows: int) -> list[Row]:
         """Solved problems, as SFT learns from them."""
         answers = self.solutions or [self.sample.max_new_tokens] * len(self.prompts)

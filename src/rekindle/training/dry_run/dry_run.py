@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from rekindle.engine.device import micro_tokens, pick_device
+from rekindle.engine.device import free_bytes, micro_tokens, pick_device
 from rekindle.engine.policy import Policy
 from rekindle.methods import dpo, orpo
 from rekindle.training.dry_run.architecture import Architecture
@@ -24,12 +24,13 @@ from rekindle.training.dry_run.plans import Draw, Phase, evaluation, phases_of
 from rekindle.training.dry_run.rates import (
     Rates,
     assumed_rates,
-    free_bytes,
     has_weights,
     rates_of_model,
     rates_of_product,
 )
 from rekindle.training.recipe import Recipe, RecipeSource, recipe_of
+
+_WORK = ("update", "score", "sample", "evaluate")
 
 
 class Change(BaseModel):
@@ -122,11 +123,12 @@ def dry_run(
     this = _Estimate(checked, given)
     peak = this.peak()
     rates = this.rates()
-    tokens, spent = Counter[str](), Counter[str]()
+    tokens, spent = Counter[str](), dict.fromkeys(_WORK, 0.0)
     for phase, evaluated in this.phases:
         tokens += tokens_of(phase, evaluated, given.answer_tokens)
-        spent += seconds_of(this.gauge, phase, evaluated, rates, given.answer_tokens)
-    memory = given.gpu_memory or free_bytes(checked.shared.model.device)
+        times = seconds_of(this.gauge, phase, evaluated, rates, given.answer_tokens)
+        spent = {name: spent[name] + times[name] for name in _WORK}
+    memory = this.gauge.memory
     size = this.models.policy.size
     return DryRun(
         method=checked.shared.method,
@@ -140,10 +142,10 @@ def dry_run(
         memory_bytes=memory,
         fits=peak.bytes <= memory,
         tokens={name: tokens[name] for name in ("trained", "sampled", "scored", "evaluated")},
-        seconds=spent.total(),
-        seconds_by={name: spent[name] for name in ("update", "score", "sample", "evaluate")},
+        seconds=sum(spent.values()),
+        seconds_by=spent,
         rates=rates.source,
-        instead=[_change(checked, given, memory, *less) for less in _less(checked, this)],
+        instead=[_change(this, memory, *less) for less in _less(checked, this)],
         assumed=this.lengths.assumed + _said(given),
     )
 
@@ -151,22 +153,33 @@ def dry_run(
 class _Estimate:
     """The parts of an estimate, in the order in which they need each other."""
 
-    def __init__(self, recipe: Recipe, given: Assumptions) -> None:
+    def __init__(self, recipe: Recipe, given: Assumptions, like: _Estimate | None = None) -> None:
+        """`like`: of a recipe with the same models and data, held and used in another way."""
         self.recipe, self.given = recipe, given
         shared, method = recipe.shared, recipe.method
         here = pick_device(shared.model.device)
         is_gpu = given.gpu_memory is not None or here.type == "cuda"
         self.device: Literal["cpu", "cuda"] = "cuda" if is_gpu else "cpu"
-        policy = Architecture.read(shared.model)
-        self.models = Models(policy, _weak(recipe), _reward_bytes(recipe))
-        pairs = method.pairs if isinstance(method, dpo.Config | orpo.Config) else None
-        self.lengths: Lengths = measure_lengths(
-            recipe, policy, prompt_tokens=given.prompt_tokens, pairs=pairs
-        )
+        if like is None:
+            pairs = method.pairs if isinstance(method, dpo.Config | orpo.Config) else None
+            policy = Architecture.read(shared.model)
+            self.models = Models(policy, _weak(recipe), _reward_bytes(recipe))
+            self.lengths: Lengths = measure_lengths(
+                recipe, policy, prompt_tokens=given.prompt_tokens, pairs=pairs
+            )
+        else:
+            policy = replace(like.models.policy, settings=shared.model)
+            self.models = replace(like.models, policy=policy)
+            size = shared.sample.batch_size
+            sample = like.lengths.sample.model_copy(update={"batch_size": size})
+            self.lengths = replace(like.lengths, sample=sample)
         chosen = shared.optim.micro_tokens or (
             16_384 if given.gpu_memory is not None else micro_tokens(None, here)
         )
-        self.gauge = Gauge(self.models, shared.optim, self.lengths.sample, chosen, self.device)
+        memory = given.gpu_memory or free_bytes(here)
+        self.gauge = Gauge(
+            self.models, shared.optim, self.lengths.sample, chosen, self.device, memory
+        )
         self.phases: list[tuple[Phase, list[Draw]]] = [
             (phase, evaluation(recipe, self.lengths, phase.evaluations))
             for phase in phases_of(recipe, self.lengths)
@@ -188,7 +201,9 @@ class _Estimate:
         config = self.recipe.shared.model
         needed = 3 * self.models.policy.size.total_bytes
         if not (
-            self.given.probe and has_weights(config.name) and needed < free_bytes(config.device)
+            self.given.probe
+            and has_weights(config.name)
+            and needed < free_bytes(pick_device(config.device))
         ):
             return rates_of_product(pick_device(config.device))
         first = next(phase for phase, _ in self.phases if phase.objective is not None)
@@ -229,10 +244,11 @@ def _less(recipe: Recipe, this: _Estimate) -> list[tuple[str, list[str]]]:
         changes.append(
             ("smaller micro-batches", [f"optim.micro_tokens={smaller}"]),
         )
-    rows = longest.sample.batch_size
-    most = max((d.rows for phase, ev in this.phases for d in (*phase.draws, *ev)), default=0)
-    if min(rows, most) > 8:
-        changes.append(("fewer answers at once", [f"sample.batch_size={min(rows, most) // 4}"]))
+    rows = max(
+        (this.gauge.rows(d) for phase, ev in this.phases for d in (*phase.draws, *ev)), default=0
+    )
+    if rows > 8:
+        changes.append(("fewer answers at once", [f"sample.batch_size={rows // 4}"]))
     recomputed = ["model.activation_checkpointing=true"]
     if model.get("activation_checkpointing") is False:
         changes.append(("activation checkpointing", recomputed))
@@ -244,10 +260,9 @@ def _less(recipe: Recipe, this: _Estimate) -> list[tuple[str, list[str]]]:
     return changes
 
 
-def _change(
-    recipe: Recipe, given: Assumptions, memory: int, change: str, overrides: list[str]
-) -> Change:
-    peak = _Estimate(recipe_of(recipe, overrides), given).peak().bytes
+def _change(this: _Estimate, memory: int, change: str, overrides: list[str]) -> Change:
+    recipe = recipe_of(this.recipe, overrides)
+    peak = _Estimate(recipe, this.given, like=this).peak().bytes
     return Change(change=change, set=overrides, peak_bytes=peak, fits=peak <= memory)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,11 +17,10 @@ from torch import Tensor
 from rekindle.engine.batch import MicroBatch
 from rekindle.engine.config import OptimConfig, SampleConfig
 from rekindle.engine.decoders import ModelDecoder
-from rekindle.engine.update import fresh_state
+from rekindle.engine.update import LossTerms, add_gradient, fresh_state, take_step
 from rekindle.ops.draws import draw
-from rekindle.ops.weights import weighted_sum
-from rekindle.training.dry_run.architecture import KEPT, Architecture
-from rekindle.training.dry_run.data import Row, batch_of
+from rekindle.training.dry_run.architecture import KEPT, Architecture, Size
+from rekindle.training.dry_run.data import batch_of
 from rekindle.training.dry_run.plans import Draw, Phase
 from rekindle.training.dry_run.tracing import without_data
 
@@ -39,6 +38,7 @@ MemoryPart = Literal[
 ]
 PARTS: tuple[MemoryPart, ...] = MemoryPart.__args__  # type: ignore[attr-defined]
 PROCESS = {"cpu": 420_000_000, "cuda": 500_000_000}  # imports of torch and transformers; a context
+_SHARE, _MOST_ROWS = 0.5, 1024  # of `engine.cache_size`
 _ENOUGH = 200_000  # tokens from which an update's rows are looked at in part
 _FORWARD, _BOTH = "forward", "both"  # floating point operations
 
@@ -92,6 +92,7 @@ class Gauge:
         sample: how it draws.
         micro_tokens: of a forward pass.
         device: cpu or cuda, where it will run.
+        memory: bytes that are free there.
     """
 
     models: Models
@@ -99,6 +100,8 @@ class Gauge:
     sample: SampleConfig
     micro_tokens: int
     device: Literal["cpu", "cuda"]
+    memory: int
+    _known: dict[Hashable, Counter[str]] = field(default_factory=dict)  # what was traced before
 
     # --- moments
 
@@ -107,16 +110,22 @@ class Gauge:
         base, found = self._base(phase), list[Moment]()
         if phase.objective is not None:
             traced = self._counted_update(phase)
-            parts = {part: traced[part] for part in PARTS}
-            trained = Counter({"gradients": phase.trained * self._size(phase).trained_bytes})
+            own: Counter[str] = Counter({part: traced[part] for part in PARTS})
+            trained: Counter[str] = Counter(
+                {"gradients": phase.trained * self._size(phase).trained_bytes}
+            )
             step = self._step(self.models.trained(phase))
             rest = phase.trained * step["activations"]
             found += [
-                Moment(f"{phase.name}: update", base + trained + Counter(parts)),
+                Moment(f"{phase.name}: update", base + trained + own),
                 Moment(f"{phase.name}: optimizer", base + trained + Counter(activations=rest)),
             ]
-        for one in {(d.problems, d.samples, d.prompt, d.answer): d for d in draws}.values():
-            for name, parts in (("prompts", self._prefill(one)), ("answers", self._decode(one))):
+        if draws:
+            one = max(draws, key=lambda d: self.rows(d) * (d.prompt + d.answer))
+            for name, parts in (
+                ("prompts", self._prefill(one)),
+                ("answers", self._decode(one, self.rows(one))),
+            ):
                 found.append(Moment(f"{phase.name}: {name}", base + parts))
         return found or [Moment(phase.name, base)]
 
@@ -139,7 +148,7 @@ class Gauge:
             parts["other_models"] += models.weak.size.total_bytes
         return parts
 
-    def _size(self, phase: Phase):
+    def _size(self, phase: Phase) -> Size:
         return self.models.trained(phase).size
 
     # --- an update
@@ -158,18 +167,30 @@ class Gauge:
 
     def _pieces(self, phase: Phase) -> tuple[list[MicroBatch], float]:
         """The micro-batches of a step, or of a part of its rows, and which share they are."""
-        rows, most = list(phase.rows), max(_ENOUGH, 2 * self.micro_tokens)
-        few = list[Row]()
-        for row in rows:
-            if few and sum(r.prompt + r.answer for r in few) > most:
+        rows, most = phase.rows, max(_ENOUGH, 2 * self.micro_tokens)
+        half = len(rows) // 2
+        units = (
+            [(n, n + half) for n in range(half)]
+            if phase.paired
+            else [(n,) for n in range(len(rows))]
+        )
+        few, tokens = list[tuple[int, ...]](), 0
+        for unit in units:
+            tokens += sum(rows[n].prompt + rows[n].answer for n in unit)
+            if few and tokens > most:
                 break
-            few.append(row)
+            few.append(unit)
+        width = len(few[0])
+        batch = batch_of([rows[unit[side]] for side in range(width) for unit in few])
+        together = [tuple(n + side * len(few) for side in range(width)) for n in range(len(few))]
+        batch = batch.replace(units=together if phase.paired else None, packs=phase.packs)
         arrangement = self.models.trained(phase).arrangement
-        return batch_of(few).split(self.micro_tokens, arrangement), len(few) / len(rows)
+        return batch.split(self.micro_tokens, arrangement), len(few) / len(units)
 
     def _counted_update(self, phase: Phase) -> Counter[str]:
         micro = max(self._pieces(phase)[0], key=_inputs)
         model, objective = self.models.trained(phase), phase.objective
+        assert objective is not None  # what is trained has a loss
         second = (self.models.weak or model) if phase.mixes else None
 
         def counted(layers: int) -> Counter[str]:
@@ -177,13 +198,29 @@ class Gauge:
                 policy = model.policy(layers)
                 other = None if second is None else second.policy(layers)
                 with model.meter(*(p for p in (policy, other) if p is not None)) as meter:
-                    terms = objective(policy, other)(micro)
-                    forward, kept = meter.trace().flops, meter.alive("activations")
-                    weighted_sum(terms.loss_BT, micro.weight_BT.to(terms.loss_BT)).backward()
-            trace = meter.trace()
-            return Counter({**trace.parts, _FORWARD: forward, _BOTH: trace.flops, KEPT: kept})
+                    loss = objective(policy, other)
+                    marks: dict[str, int] = {}
 
-        return model.at_full_depth(counted)
+                    def marked(micro: MicroBatch) -> LossTerms:
+                        terms = loss(micro)
+                        marks[_FORWARD] = meter.trace().flops
+                        marks[KEPT] = meter.alive("activations")
+                        return terms
+
+                    trained = [p.model for p in (policy, other) if p is not None]
+                    add_gradient(trained, marked, micro)
+            trace = meter.trace()
+            return Counter({**trace.parts, **marks, _BOTH: trace.flops})
+
+        key = (phase.rows, phase.objective, phase.mixes, phase.packs, phase.on_weak)
+        return self._once(key, model, counted)
+
+    def _once(
+        self, key: Hashable, model: Architecture, counted: Callable[[int], Counter[str]]
+    ) -> Counter[str]:
+        if key not in self._known:
+            self._known[key] = model.at_full_depth(counted)
+        return self._known[key]
 
     def _step(self, model: Architecture) -> Counter[str]:
         """Bytes of the moments, and what an optimizer's step takes beside them."""
@@ -194,19 +231,29 @@ class Gauge:
                 meter = model.meter(policy)
                 state = fresh_state({"policy": policy.model}, self.optim)
                 with meter:
-                    state.optimizer.step()
+                    take_step(state)
                     meter.reset()
-                    state.optimizer.step()
+                    take_step(state)
                 slots = [slot for each in state.optimizer.state.values() for slot in each.values()]
                 moments = sum(slot.nbytes for slot in slots if isinstance(slot, Tensor))
             return Counter(moments=moments, activations=max(meter.trace().peak - moments, 0))
 
-        return model.at_full_depth(counted)
+        return self._once(("step", id(model)), model, counted)
 
     # --- answers
 
+    def rows(self, one: Draw) -> int:
+        """How many answers are decoded at once."""
+        most = self.sample.batch_size
+        if most == "auto":  # as `engine.cache_size` has it, once model and moments are there
+            static = 4 * self.models.policy.size.trained_bytes + self.models.others
+            row = self._decode(one, rows=1).total()
+            most = max(1, min(_MOST_ROWS, int(_SHARE * max(self.memory - static, 0) / row)))
+        return min(one.rows, most)
+
     def _prefill(self, one: Draw) -> Counter[str]:
-        rows, problems = self._rows(one)
+        rows = self.rows(one)
+        problems = max(1, min(one.problems, rows // one.samples))
         tokens_PS = torch.ones(problems, one.prompt, dtype=torch.long)
         source_B = torch.arange(rows) % problems
 
@@ -218,10 +265,10 @@ class Gauge:
                     decoder.begin(tokens_PS, tokens_PS > 0, source_B, room=one.answer)
             return Counter(meter.trace().parts)
 
-        return self.models.policy.at_full_depth(counted)
+        return self._once(("prompts", one[:4]), self.models.policy, counted)
 
-    def _decode(self, one: Draw) -> Counter[str]:
-        rows, _ = self._rows(one)
+    def _decode(self, one: Draw, rows: int) -> Counter[str]:
+        """At the last token."""
         tokens_BS = torch.ones(rows, one.prompt + max(one.answer - 2, 0), dtype=torch.long)
         uniform_B = torch.zeros(rows, dtype=torch.float64)
 
@@ -236,12 +283,7 @@ class Gauge:
                     draw(logits_BV, uniform_B, temperature=1.0, top_p=self.sample.top_p)
             return Counter(meter.trace().parts)
 
-        return self.models.policy.at_full_depth(counted)
-
-    def _rows(self, one: Draw) -> tuple[int, int]:
-        """How many answers are decoded at once, and to how many prompts."""
-        problems = max(1, min(one.problems, self.sample.batch_size // one.samples))
-        return min(problems * one.samples, self.sample.batch_size), problems
+        return self._once(("answers", one[:4], rows), self.models.policy, counted)
 
 
 def _inputs(micro: MicroBatch) -> int:

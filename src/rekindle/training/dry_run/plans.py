@@ -56,7 +56,7 @@ class Phase:
         updates: in a step.
         epochs: passes with gradient over the rows in a step.
         scored: passes without gradient over the rows in a step.
-        scored_rows: rows that are scored once in the phase, beside those.
+        scored_tokens: scored once in the phase, beside those.
         draws: what is sampled for training.
         evaluations: how often.
         trained: how many models are trained together.
@@ -64,6 +64,8 @@ class Phase:
         reference: frozen copies of the model that the update is compared with.
         held: whole copies of the model that are in memory beside all these.
         on_weak: the weak model is trained, not the policy.
+        paired: the rows are chosen answers, then rejected ones; a pair stays together.
+        packs: several samples may share a row of the forward pass.
     """
 
     name: str
@@ -73,7 +75,7 @@ class Phase:
     updates: int = 1
     epochs: int = 1
     scored: int = 0
-    scored_rows: int = 0
+    scored_tokens: int = 0
     draws: tuple[Draw, ...] = ()
     evaluations: int = 0
     trained: int = 1
@@ -81,6 +83,8 @@ class Phase:
     reference: int = 0
     held: int = 0
     on_weak: bool = False
+    paired: bool = False
+    packs: bool = False
 
 
 def phases_of(recipe: Recipe, lengths: Lengths) -> list[Phase]:
@@ -101,7 +105,7 @@ def phases_of(recipe: Recipe, lengths: Lengths) -> list[Phase]:
     else:
         loss, rows = _pushed, lengths.sides(optim.problems)
         reference = int(find_method(recipe.shared.method).name == "dpo")
-        scored = 1 + reference
+        scored = reference
     return [
         Phase(
             "training",
@@ -111,6 +115,8 @@ def phases_of(recipe: Recipe, lengths: Lengths) -> list[Phase]:
             scored=scored,
             evaluations=_evaluations(recipe, optim.steps),
             reference=reference,
+            paired=not isinstance(config, sft.Config),
+            packs=isinstance(config, sft.Config) and config.packing,
         )
     ]
 
@@ -167,9 +173,8 @@ def _wmss(recipe: Recipe, config: wmss.Config, lengths: Lengths) -> Iterable[Pha
     for k in range(1, parts):
         held = 2 if k == 1 else 3  # the base, the weak one of this iteration, the strong one
         if config.select == "entropy":
-            yield Phase(
-                f"entropy {k}", scored_rows=2 * config.items * lengths.levels, trained=0, held=held
-            )
+            tokens = 2 * config.items * lengths.levels * lengths.mean_solved
+            yield Phase(f"entropy {k}", scored_tokens=tokens, trained=0, held=held)
         length = steps + (rest if k == parts - 1 else 0)
         joint = mixes and not config.freeze_weak
         yield Phase(
@@ -226,7 +231,8 @@ def _rounds(
                 length,
                 rows,
                 _pushed,
-                scored=2,
+                paired=True,
+                scored=1,
                 draws=(draw, asked) if judges else (draw,),
                 evaluations=0 if name == "future" else _evaluations(recipe, length, first=False),
                 reference=1,
@@ -276,7 +282,8 @@ def _weak_to_strong(
         config.stage2.steps,
         tuple(lengths.sides(config.stage2.batch)),
         _pushed,
-        scored=1 + dpo,
+        paired=True,
+        scored=dpo,
         draws=(many,),
         evaluations=_evaluations(recipe, config.stage2.steps, first=False),
         reference=dpo,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +11,10 @@ import torch
 
 from rekindle.engine.config import DeviceConfig
 from rekindle.engine.decoders import ModelDecoder
-from rekindle.engine.device import pick_device, set_threads
+from rekindle.engine.device import set_threads
 from rekindle.engine.integrity import located
 from rekindle.engine.policy import Policy
-from rekindle.engine.update import LossFn
+from rekindle.engine.update import LossFn, add_gradient
 from rekindle.methods.sft import sft_objective
 from rekindle.training.dry_run.data import Row, batch_of
 
@@ -70,7 +69,7 @@ def rates_of_model(policy: Policy, *, flops_a_token: float, threads: DeviceConfi
     loss: LossFn = sft_objective(policy)
 
     def update() -> None:
-        loss(micro).loss_BT.sum().backward()
+        add_gradient([policy.model], loss, micro)
         policy.model.zero_grad(set_to_none=True)
 
     work = _seconds(update, device)
@@ -115,24 +114,3 @@ def has_weights(name: str) -> bool:
     """Whether a model's weights are on this machine, in a directory."""
     source = Path(located(name))
     return source.is_dir() and any(source.glob("*.safetensors"))
-
-
-def free_bytes(device_name: str) -> int:
-    """Memory that is free: of the GPU, or of the machine within what its group may take."""
-    device = pick_device(device_name)
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    info = Path("/proc/meminfo")
-    if not info.is_file():
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    rows = dict(line.split(":", 1) for line in info.read_text(encoding="utf-8").splitlines())
-    free = int(rows["MemAvailable"].split()[0]) * 1024
-    limit, used = (
-        _number(Path("/sys/fs/cgroup") / f"memory.{name}") for name in ("max", "current")
-    )
-    return free if limit is None or used is None else min(free, limit - used)
-
-
-def _number(path: Path) -> int | None:
-    text = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
-    return int(text) if text.isdecimal() else None

@@ -101,6 +101,8 @@ class Meter(TorchDispatchMode):
         return Trace(Counter(self._peak), self._flops)
 
     def _count(self, tensor: Tensor) -> None:
+        if tensor.is_sparse:
+            return  # made of tensors that are counted themselves
         key, storage = _key(tensor), tensor.untyped_storage()
         if key in self._alive or key in self._gradients:
             return
@@ -122,4 +124,5 @@ def without_data() -> FakeTensorMode:
 
 
 def _key(tensor: Any) -> int:
-    return int(tensor.untyped_storage()._cdata)
+    held = tensor._values() if tensor.is_sparse else tensor
+    return int(held.untyped_storage()._cdata)
