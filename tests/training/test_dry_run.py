@@ -67,7 +67,7 @@ def sft(model, **changes):
 
 
 def test_a_product_holds_its_result_and_two_gradients():
-    """2 x 3 by 3 x 4: fp32, so 32 bytes for the result and what comes back, 24 and 48 for gradients."""
+    """2 x 3 by 3 x 4 in fp32: 32 bytes for the result and what comes back, 24 and 48 besides."""
     with without_data():
         a = torch.ones(2, 3, requires_grad=True)
         b = torch.ones(3, 4, requires_grad=True)
@@ -190,6 +190,7 @@ def test_every_papers_recipe_has_a_dry_run(path, hollow):
     tree = yaml.safe_load(path.read_text())
     name = tree["model"]["name"]
     tree["model"]["name"] = str(hollow(MODELS[name][0]))
+    tree["optim"]["micro_tokens"], tree["sample"]["max_new_tokens"] = 1024, 512  # sooner traced
     if "reward" in tree:
         tree["reward"]["model"] = str(hollow(MODELS[tree["reward"]["model"]][0]))
     if tree["method"] == "weak_to_strong":

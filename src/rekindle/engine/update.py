@@ -105,7 +105,7 @@ def update(
 def add_gradient(
     models: Iterable[torch.nn.Module], loss: LossFn, micro: MicroBatch
 ) -> tuple[LossTerms, Tensor]:
-    """Add the gradient of a micro-batch to the models' `.grad`; its terms, and its weighted loss."""
+    """Add a micro-batch's gradient to the models' `.grad`; its terms, and its weighted loss."""
     with updated_in_place(models):
         terms = loss(micro)
     value = weighted_sum(terms.loss_BT, micro.weight_BT.to(terms.loss_BT))

@@ -182,6 +182,8 @@ _SMALL = {
     "num_key_value_heads": 1,
     "head_dim": 32,
     "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
 }
 _CACHED_HEADS: Sequence[str] = ("num_key_value_heads", "num_attention_heads", "n_head")
 
