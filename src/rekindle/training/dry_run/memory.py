@@ -7,7 +7,7 @@ reading prompts, and the last token that is sampled.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -248,7 +248,8 @@ class Gauge:
         if most == "auto":  # as `engine.cache_size` has it, once model and moments are there
             static = 4 * self.models.policy.size.trained_bytes + self.models.others
             row = self._decode(one, rows=1).total()
-            most = max(1, min(_MOST_ROWS, int(_SHARE * max(self.memory - static, 0) / row)))
+            free = max(self.memory - static, 0)
+            return min(one.rows, _MOST_ROWS, max(1, int(_SHARE * free / row)))
         return min(one.rows, most)
 
     def _prefill(self, one: Draw) -> Counter[str]:
