@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer, models
 from torch import Tensor, nn
 
+from rekindle.engine.adapters.policies import with_adapter
 from rekindle.engine.attention import assume_branches, supports_branches
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.integrity import located
@@ -79,13 +80,31 @@ class Architecture:
 
     def policy(self, layers: int | None = None) -> Policy:
         """A policy whose weights have no data, of so many layers; under `without_data`."""
+        policy = self._on_meta(layers)
+        known: dict[Tensor, nn.Parameter] = {}  # tied weights stay so
+        for module in policy.model.modules():
+            for name, tensor in module._parameters.items():
+                if tensor is not None:
+                    if tensor not in known:
+                        empty = torch.empty(tensor.shape, dtype=tensor.dtype)
+                        known[tensor] = nn.Parameter(empty, requires_grad=tensor.requires_grad)
+                    module._parameters[name] = known[tensor]
+            for name, tensor in module._buffers.items():
+                if tensor is not None:
+                    module._buffers[name] = torch.empty(tensor.shape, dtype=tensor.dtype)
+        return policy
+
+    def _on_meta(self, layers: int | None) -> Policy:
         from transformers import AutoModelForCausalLM
 
         config = self._of_layers(self.config.num_hidden_layers if layers is None else layers)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        model.to = lambda _: model  # weights without data are on no device
-        assume_branches(model, self.branches)
-        return Policy.of(model, self.tokenizer or _any_tokenizer(), self.settings)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            model.to = lambda _: model  # weights without data are on no device
+            assume_branches(model, self.branches)
+            policy = Policy.of(model, self.tokenizer or _any_tokenizer(), self.settings)
+            lora = self.settings.lora
+            return policy if lora is None else with_adapter(policy, lora, seed=0)
 
     @cached_property
     def size(self) -> Size:
@@ -100,9 +119,7 @@ class Architecture:
     @cached_property
     def arrangement(self) -> Arrangement:
         """How the rows of an update may lie."""
-        with torch.device("meta"):
-            policy = self.policy()
-        return policy.arrangement()
+        return self._on_meta(None).arrangement()
 
     def at_full_depth(self, counted: Callable[[int], Counter[str]]) -> Counter[str]:
         """What a function of the number of layers counts at all of them.
@@ -162,7 +179,7 @@ class Architecture:
 
     def _size_of(self, layers: int | None) -> Size:
         with torch.device("meta"):
-            return _size(self.policy(layers))
+            return _size(self._on_meta(layers))
 
     def _of_layers(self, layers: int) -> Any:
         tree = self.config.to_dict()
@@ -209,7 +226,8 @@ def _size(policy: Policy) -> Size:
     parameters = list(policy.model.parameters())
     trained = [p for p in parameters if p.requires_grad]
     there = {p.untyped_storage()._cdata for p in parameters}
-    frozen = policy.frozen_copy().model.parameters()
+    # the reference of a fresh adapter is the model without it
+    frozen = [] if policy.adapter else policy.frozen_copy().model.parameters()
     apart = [p for p in frozen if p.untyped_storage()._cdata not in there]
     return Size(
         sum(p.numel() for p in parameters),
