@@ -24,7 +24,11 @@ from rekindle.training.dry_run.tracing import Meter, without_data
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = Path(__file__).with_name("configs")
-PAPERS = sorted((ROOT / "recipes" / "papers").glob("*.yaml"))
+QUICK = ("lens_qwen25_3b", "temporal_llama31_8b_lora")  # the others are slow: make test-all
+PAPERS = [
+    pytest.param(path, marks=() if path.stem in QUICK else pytest.mark.slow, id=path.stem)
+    for path in sorted((ROOT / "recipes" / "papers").glob("*.yaml"))
+]
 MODELS = {  # hub id -> the facts of its architecture, and its parameters as published, in billions
     "Qwen/Qwen3-4B-Base": ("qwen3-4b", 4.02),
     "Qwen/Qwen3-8B-Base": ("qwen3-8b", 8.19),
@@ -185,7 +189,7 @@ def test_a_reference_and_a_larger_group_need_more(hollow):
     assert larger.tokens["sampled"] == 2 * plain.tokens["sampled"]
 
 
-@pytest.mark.parametrize("path", PAPERS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", PAPERS)
 def test_every_papers_recipe_has_a_dry_run(path, hollow):
     tree = yaml.safe_load(path.read_text())
     name = tree["model"]["name"]
