@@ -6,6 +6,7 @@ Nothing heavy is imported here or at the top of a command's file: `--help` answe
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,3 +83,17 @@ def check_split(split: str) -> Split:
     if split not in splits:
         raise ConfigError("--split is unknown", got=split, wanted="train, dev or test")
     return splits[split]
+
+
+def read_bytes(option: str, text: str) -> int:
+    """Bytes from `80GB`, `512MB` or a plain number, in powers of ten.
+
+    Raises:
+        ConfigError: it is none of these, or 0.
+    """
+    units = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "B": 1}
+    unit = next((unit for unit in units if text.strip().upper().endswith(unit)), "")
+    number = text.strip()[: len(text.strip()) - len(unit)].strip()
+    if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,6})?", number) and float(number) > 0:
+        return int(float(number) * units.get(unit, 1))
+    raise ConfigError(f"{option} is no size", got=text, wanted="such as 80GB, 512MB or 80000000000")

@@ -54,10 +54,19 @@ def supports_branches(model: Any) -> bool:
     attention = model.config._attn_implementation
     if attention not in ("sdpa", "eager") or not set(_kinds(model.config)) <= {_FULL, _SLIDING}:
         return False
-    key = f"{_product_dtype(model)} {attention} {model.config.to_json_string()}"
+    key = _kind(model)
     if key not in _tried:
         _tried[key] = _same_states(model)
     return _tried[key]
+
+
+def assume_branches(model: Any, supported: bool) -> None:
+    """Of a model without weights, on which it cannot be tried: as a small one of its kind."""
+    _tried[_kind(model)] = supported
+
+
+def _kind(model: Any) -> str:
+    return f"{model.config._attn_implementation} {model.config.to_json_string()}"
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from rekindle.engine.progress import say
 from rekindle.errors import ModelError
@@ -49,6 +50,9 @@ def head_of(
         name: of the model, for the user.
     """
     output = model.get_output_embeddings()
+    if isinstance(output, nn.Linear) and _is_without_data(output.weight):
+        said = form_in(model.config.get_text_config().to_dict())
+        return Head(output.weight, output.bias, *said, product)  # there is nothing to compare
     key = f"{product} {model.dtype} {model.config.to_json_string()}"
     if key not in _forms:
         plain = isinstance(output, nn.Linear)
@@ -86,8 +90,6 @@ def _form(
     product: torch.dtype | None,
 ) -> Form | None:
     said = form_in(model.config.get_text_config().to_dict())
-    if output.weight.is_meta:
-        return said  # there is nothing to compare
     try:
         with torch.no_grad():
             hidden_ND, logits_NV = outputs()
@@ -98,6 +100,10 @@ def _form(
     except _REFUSALS:
         return None
     return None
+
+
+def _is_without_data(weight: Tensor) -> bool:
+    return weight.is_meta or isinstance(weight, FakeTensor)
 
 
 def form_in(config: dict[str, object]) -> Form:

@@ -116,12 +116,8 @@ def _gradient_sums(
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter)
         for micro in micro_batches:
-            with updated_in_place(state.models.values()):
-                terms = loss(micro.to(device))
-            weight_BT = micro.weight_BT.to(terms.loss_BT)
-            value = weighted_sum(terms.loss_BT, weight_BT)
-            value.backward()
-            sums["loss"] += float(value.detach())
+            terms, value = add_gradient(state.models.values(), loss, micro.to(device))
+            sums["loss"] += float(value)
             sums["tokens"] += float(micro.mask_BT.sum())
             for name, stat_BT in terms.stats.items():
                 masked = stat_BT.detach().to(micro.mask_BT.device)[micro.mask_BT]
@@ -133,9 +129,25 @@ def _gradient_sums(
     return sums
 
 
+def add_gradient(
+    models: Iterable[torch.nn.Module], loss: LossFn, micro: MicroBatch
+) -> tuple[LossTerms, Tensor]:
+    """Add a micro-batch's gradient to the models' `.grad`; its terms, and its weighted loss."""
+    with updated_in_place(models):
+        terms = loss(micro)
+    value = weighted_sum(terms.loss_BT, micro.weight_BT.to(terms.loss_BT))
+    value.backward()
+    return terms, value.detach()
+
+
+def take_step(state: TrainState) -> None:
+    """Step the weights by the gradients that are there."""
+    state.optimizer.step()
+
+
 def _step(state: TrainState) -> None:
     try:
-        state.optimizer.step()
+        take_step(state)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from rekindle.ops.heads import (
     Head,
@@ -126,7 +127,8 @@ class _Job(NamedTuple):
         width = head.weight.shape[0] * raised(head.weight[:0]).element_size()
         held = budget or (_CPU_BUDGET if on_cpu else _DEVICE_BUDGET)
         rows = max(1, held // width)
-        block = max(1, min(rows, _CACHE // width)) if on_cpu else rows
+        in_cache = on_cpu and not isinstance(hidden_ND, FakeTensor)  # without data there is none
+        block = max(1, min(rows, _CACHE // width)) if in_cache else rows
         return cls(head.detach(), temperature, entropy, rows, block)
 
     def parts(self, count: int) -> list[slice]:
