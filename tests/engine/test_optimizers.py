@@ -11,7 +11,7 @@ from rekindle.engine.update import fresh_state
 from rekindle.errors import ConfigError
 
 NAMES = ("adamw", "adafactor", "muon")
-RATES = {"adamw": 1e-2, "adafactor": 5e-2, "muon": 1e-2}
+RATES = {"adamw": 2e-2, "adafactor": 0.4, "muon": 2e-2}
 
 
 def loss_of(model):
@@ -47,7 +47,7 @@ def test_each_learns_and_a_checkpoint_keeps_it_to_the_bit(name, kind, tmp_path):
     losses = take_steps(straight, 2)
     straight.save(tmp_path)
     losses += take_steps(straight, 8)
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
     resumed = state_of(name, kind)
     take_steps(resumed, 1)  # what it was before does not matter
     resumed.load(tmp_path)

@@ -35,10 +35,7 @@ def prepare_model(model: Any, config: ModelConfig, device: torch.device, use: Us
     """
     check_dtype(config.dtype, device)
     check_attention(config, device)
-    if use == "training":
-        raise_to_masters(model)
-    else:
-        round_linear_maps(model, product_dtype(config.dtype))
+    hold(model, config, use)
     if config.attention != "auto":
         _set_attention(model, config)
     if config.activation_checkpointing and not layers_of(model):
@@ -48,6 +45,16 @@ def prepare_model(model: Any, config: ModelConfig, device: torch.device, use: Us
             wanted="layers that transformers can checkpoint",
             fix="--set model.activation_checkpointing=false",
         )
+
+
+def hold(model: Any, config: ModelConfig, use: Use) -> None:
+    """Hold parameters as their use asks, in place; a quantised model stays as it is."""
+    if config.quantize != "none":
+        return
+    if use == "training":
+        raise_to_masters(model)
+    else:
+        round_linear_maps(model, product_dtype(config.dtype))
 
 
 def _set_attention(model: Any, config: ModelConfig) -> None:

@@ -348,10 +348,8 @@ class Policy:
         return head
 
     def _head(self) -> Head | None:
-        dtype: torch.dtype = getattr(torch, self.config.dtype)
-        low = dtype.itemsize < 4
-        product = dtype if low else None
-        return head_of(self.model, self._few_outputs, product=product, name=self.config.name)
+        name = self.config.name
+        return head_of(self.model, self._few_outputs, product=self.products, name=name)
 
     def _few_outputs(self) -> tuple[Tensor, Tensor]:
         """Hidden states and logits of a few tokens."""

@@ -13,6 +13,7 @@ from rekindle.engine.capabilities import check_optimizer, check_trainable
 from rekindle.engine.config import DeviceConfig, SampleConfig
 from rekindle.engine.device import Group, pick_device, process_group, seed_everything, set_threads
 from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
+from rekindle.engine.holding import hold
 from rekindle.engine.policy import Policy
 from rekindle.engine.progress import say
 from rekindle.engine.run import Run
@@ -23,7 +24,6 @@ from rekindle.loops.logbook import Logbook
 from rekindle.loops.reward_scores import Graders, open_scorer
 from rekindle.loops.world import World
 from rekindle.methods.catalog import method_module
-from rekindle.ops.precision import raise_to_masters
 from rekindle.rewards.judge import Judge
 from rekindle.rewards.python_reward import Reward
 from rekindle.rewards.reward_model import Scorer
@@ -102,7 +102,8 @@ def _open_model(shared: Shared, given: Policy | None) -> tuple[Policy, str]:
     check_trainable(shared.model if given is None else given.config)
     check_optimizer(shared.optim, pick_device(shared.model.device))
     policy = given or Policy.load(shared.model)
-    raise_to_masters(policy.model)
+    if policy.adapter is None:
+        hold(policy.model, policy.config, "training")
     mark = source_fingerprint(policy) if given is None else weights_fingerprint(policy)
     if shared.model.lora is not None:
         policy = with_adapter(policy, shared.model.lora, seed=shared.seed)
