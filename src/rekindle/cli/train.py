@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rekindle.cli.options import Quiet, Set, command_line, mode_of
+from rekindle.files import read_json
 
 
 def train(
@@ -35,3 +36,5 @@ def train(
     )
     if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
         typer.echo(f"model: {final}\nreport: rekindle report {out}")
+        for remark in read_json(out / "manifest.json").get("remarks", []):
+            typer.echo(f"warning: {remark}")
