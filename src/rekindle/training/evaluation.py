@@ -84,8 +84,7 @@ def evaluate(
         task: a task's name, a file of data, a directory of splits, rows, or a `rekindle.Task`.
         reward: grades answers instead of the task's verifier, as in `train`.
         samples, problems, levels: answers to a problem, problems a level; None: 8, 200, all levels.
-        seed: of the problems and the draws.
-        contrast: a weaker model, whose logits the model is pushed away from.
+        seed, contrast: of problems and draws; a weaker model, whose logits it is pushed away from.
         overrides, quiet: settings as `section.key=value`; True: no lines on standard error.
 
     `["metrics"]["pass@1"]` has `value`, `ci_low`, `ci_high` (95 %) and `n`, the problems.
