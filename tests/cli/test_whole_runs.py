@@ -106,7 +106,7 @@ def test_an_old_run_is_used_and_said_once(run, capsys):
 def test_doctor_says_what_is_whole_and_what_is_not(rekindle, run):
     code, said, _ = rekindle("doctor", run)
     assert (code, "BROKEN" in said) == (0, False)
-    for name in ("config.yaml", "checkpoints/step-000001", "metrics.jsonl", "final"):
+    for name in ("config.yaml", "metrics.jsonl", "samples.jsonl", "final"):
         assert f"whole    run/{name}\n" in said
     (run / "final" / "config.json").unlink()
     (run / "config.yaml").unlink()

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import yaml
 from rekindle.engine import manifest as manifest_module
 from rekindle.engine.checkpoint import find_checkpoint
 from rekindle.engine.device import Group
+from rekindle.engine.integrity import verify_run
 from rekindle.engine.run import Run
 from rekindle.engine.state import TrainState
 from rekindle.errors import EXIT_RESUMABLE, MissingExtraError, RunDirectoryError
@@ -31,6 +33,9 @@ def fresh():
         optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
         schedule=lambda step: 0.1,
     )
+
+
+KEEP = {"checkpoint": {"keep_finished": True}}
 
 
 def opened(directory, mode="new", config=None, quiet=True, **kwargs):
@@ -105,6 +110,38 @@ def test_an_evaluation_is_kept_by_step_and_as_the_last(tmp_path):
     assert last == {"step": 20, "metrics": {"pass@1": {"value": 0.2}}}
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_finished_run_keeps_its_checkpoints_only_where_told(tmp_path, keep):
+    """Its logs and model are known by hash without them."""
+    run_directory, config = tmp_path / "run", {"checkpoint": {"keep_finished": keep}}
+    with opened(run_directory, config=config) as run:
+        take(run, 2)
+        assert (run_directory / "checkpoints").exists()
+        run.finish(lambda aside: (aside / "weights").write_text("w"))
+    assert (run_directory / "checkpoints").exists() == keep
+    assert [part for part in verify_run(run_directory) if part.fault] == []
+    with opened(run_directory, "resume", config=config) as run:
+        assert run.finished
+    with open(run_directory / "metrics.jsonl", "a") as log:
+        log.write("{}\n")
+    assert [part for part in verify_run(run_directory) if part.fault] == []
+    (run_directory / "metrics.jsonl").write_text('{"step": 1}\n')
+    assert [part.name for part in verify_run(run_directory) if part.fault] == ["metrics.jsonl"]
+
+
+def test_checkpoints_that_a_kill_left_of_a_finished_run_go_when_it_is_opened(tmp_path):
+    run_directory = tmp_path / "run"
+    with opened(run_directory) as run:
+        take(run, 2)
+        shutil.copytree(run_directory / "checkpoints", tmp_path / "kept")
+        run.finish(lambda aside: (aside / "weights").write_text("w"))
+    shutil.copytree(tmp_path / "kept", run_directory / "checkpoints")
+    assert [part for part in verify_run(run_directory) if part.fault] == []
+    with opened(run_directory, "resume") as run:
+        assert run.finished
+    assert not (run_directory / "checkpoints").exists()
+
+
 def test_the_final_model_is_put_in_place_as_a_whole(tmp_path):
     """Also a second time, and with directories in it."""
 
@@ -116,7 +153,7 @@ def test_the_final_model_is_put_in_place_as_a_whole(tmp_path):
         save(aside)
         raise OSError(28, "No space left on device")
 
-    with opened(tmp_path / "run") as run:
+    with opened(tmp_path / "run", config=KEEP) as run:
         take(run, 1)
         with pytest.raises(RunDirectoryError, match=r"no space left while writing .*final"):
             run.finish(failing)
@@ -124,7 +161,7 @@ def test_the_final_model_is_put_in_place_as_a_whole(tmp_path):
         assert not list((tmp_path / "run").glob(".final*"))
         run.finish(save)
         run.finish(pytest.fail)  # it is finished
-    with opened(tmp_path / "run", "resume") as run:
+    with opened(tmp_path / "run", "resume", config=KEEP) as run:
         assert run.finished
         state = take(run, 99)
         run.finish(pytest.fail)

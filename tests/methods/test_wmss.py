@@ -162,6 +162,7 @@ def test_the_strong_branch_is_what_ships(tmp_path):
             "sample": {"max_new_tokens": 3},
             "optim": {"steps": 4, "problems": 3, "lr": 1e-2},
             "eval": {"problems": 2, "samples": 1},
+            "checkpoint": {"keep_finished": True},
         }
     )
     train_recipe(recipe, tmp_path / "run", quiet=True)

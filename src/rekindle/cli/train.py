@@ -10,6 +10,7 @@ import typer
 
 from rekindle.cli.options import Quiet, Set, command_line, mode_of, read_bytes
 from rekindle.errors import ConfigError
+from rekindle.files import read_json
 
 
 def train(
@@ -71,6 +72,8 @@ def train(
     )
     if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
         typer.echo(f"model: {final}\nreport: rekindle report {out}")
+        for remark in read_json(out / "manifest.json").get("remarks", []):
+            typer.echo(f"warning: {remark}")
 
 
 def _print_dry_run(

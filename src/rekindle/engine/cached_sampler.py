@@ -22,6 +22,7 @@ from rekindle.engine.contrast import ContrastPolicy
 from rekindle.engine.decoders import ContrastDecoder, Decoder, ModelDecoder
 from rekindle.engine.linears import quick_linears
 from rekindle.engine.policy import Policy
+from rekindle.engine.progress import count_answers
 from rekindle.engine.small_decoder.decode import CPU_ROWS, Memory, Twin
 from rekindle.engine.small_decoder.fused import Weights, supports
 from rekindle.errors import ConfigError, ModelError
@@ -143,6 +144,7 @@ class CachedSampler:
             for rows in _plan(lengths, samples, at_once):
                 batch = _Batch(self._policy, problems, prompts, rows, config, seed, stops)
                 rollouts.update(zip(rows, batch.generate(decoder), strict=True))
+                count_answers(len(rows))
         return [rollouts[_Row(p, s)] for p in range(len(problems)) for s in range(samples)]
 
     @contextmanager
@@ -235,6 +237,7 @@ class _Batch:
         for step in range(self.room):
             if step % _NUMBERS_AHEAD == 0:
                 uniform_TB = self._numbers(step)
+            count_answers(0, token=step + 1)
             drawn = self._draw(logits_BV, uniform_TB[step % _NUMBERS_AHEAD])
             self.record.add(drawn)
             finished_B |= self.ends_V[drawn.tokens_B]

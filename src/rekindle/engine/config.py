@@ -292,6 +292,10 @@ class CheckpointConfig(Section):
 
     every: int = Field(default=50, ge=1, description="steps")
     keep: int = Field(default=2, ge=1, description="complete checkpoints kept")
+    keep_finished: bool = Field(
+        default=False,
+        description="keep them when the run is finished too: weights and the optimizer's state",
+    )
 
 
 class EvalConfig(Section):
@@ -325,6 +329,8 @@ class DeviceConfig(Section):
     """Threads, and whether the same seed must give the same bits."""
 
     threads: int | Literal["auto"] = Field(
-        default="auto", description="CPU threads a process; auto: 1 for small models"
+        default="auto",
+        description="CPU threads a process; auto: 1 for small models, else "
+        "OMP_NUM_THREADS or all cores",
     )
     deterministic: bool = Field(default=True, description="kernels, where there are such")

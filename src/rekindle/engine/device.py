@@ -20,17 +20,27 @@ _SMALL_MODEL = 20_000_000  # parameters below which a second thread costs more t
 
 
 def set_threads(threads: int | Literal["auto"], *, parameters: int) -> int:
-    """Set torch's CPU threads; auto: one for small models, else all cores of the process."""
+    """Set torch's CPU threads; auto: one for small models, else OMP_NUM_THREADS where it is set,
+    else all cores of the process."""
     if threads == "auto":
-        cores = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count()
-        world = int(os.environ.get("WORLD_SIZE", "1"))
-        chosen = 1 if parameters < _SMALL_MODEL else max(1, (cores or 1) // world)
+        chosen = 1 if parameters < _SMALL_MODEL else _threads_of_environment() or _own_cores()
     else:
         chosen = int(threads)
     if chosen < 1:
         raise ConfigError("device.threads is too small", got=threads, wanted="at least 1, or auto")
     torch.set_num_threads(chosen)
     return chosen
+
+
+def _threads_of_environment() -> int | None:
+    # "4,2" is for nested regions, the outermost first
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else None
+
+
+def _own_cores() -> int:
+    cores = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count()
+    return max(1, (cores or 1) // int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def pick_device(name: str) -> torch.device:

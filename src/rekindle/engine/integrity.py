@@ -7,10 +7,10 @@ is taken for the same; any other is hashed, so that a copied run is still known.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rekindle import testbed
 from rekindle.engine.checkpoint import Marker, refuse_swapped, verify
@@ -170,13 +170,17 @@ def _verify_checkpoints(directory: Path, manifest: Manifest) -> Iterator[Part]:
             yield Part(part, error.what)
         else:
             yield Part(part, "")
+    logs: Mapping[str, Sequence[Any]] = {}
     if markers:
-        yield from _verify_logs(directory, markers[max(markers)])
+        logs = markers[max(markers)].get("logs", {})
+    elif not (directory / "spent.json").exists():  # an archive has fewer rows
+        logs = manifest.get("logs", {})
+    yield from _verify_logs(directory, logs)
 
 
-def _verify_logs(directory: Path, marker: Marker) -> Iterator[Part]:
-    """The rows that a checkpoint counts on."""
-    for name, mark in marker.get("logs", {}).items():
+def _verify_logs(directory: Path, logs: Mapping[str, Sequence[Any]]) -> Iterator[Part]:
+    """The rows that a checkpoint counts on, or that a finished run ended with."""
+    for name, mark in logs.items():
         try:
             AppendLog(directory / f"{name}.jsonl").check(LogMark(*mark))
         except RunDirectoryError as error:

@@ -66,6 +66,8 @@ class Manifest(Checkout):
     stages: NotRequired[dict[str, str]]  # name -> hash of stage.json, or id of its run
     final: NotRequired[dict[str, FileRecord]]  # path below final/ -> file
     data: NotRequired[list[str]]  # how the rows of data were read, and what was not
+    remarks: NotRequired[list[str]]  # what is odd about the run, and what to do
+    logs: NotRequired[dict[str, tuple[int, str]]]  # of a finished run: bytes and hash of each
 
 
 def make_manifest(

@@ -7,8 +7,9 @@ import io
 import math
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import IO, cast
 
 from rich.console import Console
@@ -18,6 +19,7 @@ Number = float | int
 
 _PLAIN_SHARE = 0.1  # of the steps between plain lines,
 _PLAIN_SECONDS = 30.0  # or this long, whichever is sooner
+_FIRST_SECONDS = 5.0  # of sampling without a line; each wait is twice the last, up to the above
 
 
 class CalmStream(io.TextIOBase):
@@ -57,6 +59,45 @@ def standard_error() -> CalmStream:
 def say(text: str) -> None:
     """One line on standard error."""
     print(text, file=standard_error(), flush=True)
+
+
+class _Count:
+    """What one long piece of sampling is for, and how far it has come."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total, self._done = what, total, 0
+        self._printed, self._wait = time.monotonic(), _FIRST_SECONDS
+        say(f"{what}: {total} answers")
+
+    def add(self, answers: int, token: int) -> None:
+        self._done += answers
+        now = time.monotonic()
+        if now - self._printed < self._wait or self._done >= self._total:
+            return
+        self._printed, self._wait = now, min(2 * self._wait, _PLAIN_SECONDS)
+        within = f", token {token}" if token else ""
+        say(f"{self._what}: {self._done} of {self._total} answers{within}")
+
+
+_COUNT: ContextVar[_Count | None] = ContextVar("count", default=None)
+
+
+@contextmanager
+def counting(what: str, total: int, *, quiet: bool | None) -> Iterator[None]:
+    """Say how many answers `what` needs; in the block, `count_answers` says how far it has come."""
+    token = _COUNT.set(None if quiet is True else _Count(what, total))
+    try:
+        yield
+    finally:
+        _COUNT.reset(token)
+
+
+def count_answers(finished: int, *, token: int = 0) -> None:
+    """So many more answers are finished, or the ones under way have come to a token; a line on
+    standard error after 5 s, then more rarely. Nothing outside of `counting`."""
+    count = _COUNT.get()
+    if count is not None:
+        count.add(finished, token)
 
 
 class ProgressLine:

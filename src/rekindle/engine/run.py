@@ -37,6 +37,7 @@ from rekindle.files import (
     AppendLog,
     LogMark,
     read_json,
+    remove_tree,
     replace_dir,
     seal_tree,
     write_json,
@@ -131,6 +132,7 @@ class Run:
             except ModelError:
                 lock.release()
                 raise
+            _drop_checkpoints(directory, config)
             return True
 
         finished = on_main(group, prepare)
@@ -164,6 +166,13 @@ class Run:
             self._write({**self.manifest(), "data": list(notes)})
             for note in notes:
                 self._say(f"data: {note}")
+
+    def note_remarks(self, remarks: Sequence[str]) -> None:
+        """What is odd about the run, kept in the manifest beside what is there; each once."""
+        if remarks and self.group.is_main:
+            manifest = self.manifest()
+            there = manifest.get("remarks", [])
+            self._write({**manifest, "remarks": list(dict.fromkeys([*there, *remarks]))})
 
     # --- training
 
@@ -271,7 +280,7 @@ class Run:
         rngs = self.group.gather_objects([rng_state()])
 
         def save() -> None:
-            logs = {"metrics": self._metrics.sync(), "samples": self._samples.sync()}
+            logs = self._marks()
             manifest, root = self.manifest(), self.directory / "checkpoints"
             if checkpoint_name(state.step) in manifest.get("checkpoints", {}):  # of an error's step
                 self._note_checkpoints(manifest, below=state.step)
@@ -348,10 +357,18 @@ class Run:
                     self._write(manifest)
                 replace_dir(aside, final)
             manifest["finished"], manifest["final"] = now(), record_files(final, hashes)
+            if not self._cadence.keep_finished:
+                manifest["checkpoints"] = {}
+                manifest["logs"] = self._marks()
             self._write(manifest)
+            if not self._cadence.keep_finished:
+                remove_tree(self.directory / "checkpoints")
 
         on_main(self.group, write)
         self.finished = True
+
+    def _marks(self) -> dict[str, tuple[int, str]]:
+        return {"metrics": self._metrics.sync(), "samples": self._samples.sync()}
 
     def manifest(self) -> Manifest:
         """What manifest.json says now."""
@@ -375,3 +392,9 @@ class Run:
     def _say(self, text: str) -> None:
         if self.group.is_main and self.quiet is not True:
             say(text)
+
+
+def _drop_checkpoints(directory: Path, config: Mapping[str, object]) -> None:  # a kill left them
+    keep = CheckpointConfig.model_validate(config.get("checkpoint", {})).keep_finished
+    if not keep and "logs" in read_json(directory / MANIFEST):
+        remove_tree(directory / "checkpoints")

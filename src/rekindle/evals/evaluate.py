@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rekindle.engine.progress import counting
 from rekindle.errors import DataError
 from rekindle.evals.intervals import Floats, Interval, cluster, wilson
 from rekindle.evals.passk import avg_at_k, maj_at_k, pass_at_k
@@ -63,6 +64,7 @@ def evaluate(
     model: str = "",
     temperatures: Sequence[float] = (),
     policy: Policy | None = None,
+    quiet: bool | None = True,
 ) -> Eval:
     """Sample, grade and summarise; the structure of eval.json.
 
@@ -72,22 +74,22 @@ def evaluate(
         problems, seed: what is asked, `samples` times each (ids must differ), and of the draws.
         temperatures: also sample at these, as often: metric `pass@1@t<T>`.
         policy: whose probabilities give the metrics of likelihood; None: none of them.
-
-    Raises:
-        DataError: no problem, or an id twice.
+        quiet: True: no lines on standard error. `DataError`: no problem, or an id twice.
     """
     _check_ids(problems)
     ks = _default_ks(samples)
     ask = partial(_sample, problems, sampler, task, sample_config, seed)
-    drawn = ask(samples)
-    answers = [task.answer_of(r.problem, r.text) for r in drawn.rollouts]
-    scored = time.perf_counter()
-    cold = ask(1, temperature=0.0, top_p=1.0)
+    with counting("evaluating", _answers(problems, samples, temperatures), quiet=quiet):
+        drawn = ask(samples)
+        answers = [task.answer_of(r.problem, r.text) for r in drawn.rollouts]
+        scored = time.perf_counter()
+        cold = ask(1, temperature=0.0, top_p=1.0)
+        warm = {f"pass@1@t{t:g}": ask(samples, temperature=t) for t in temperatures}
     greedy_P = cold.outcome_PK[:, 0]
-    warm = {f"pass@1@t{t:g}": ask(samples, temperature=t) for t in temperatures}
     more = {name: avg_at_k(those.outcome_PK) for name, those in warm.items()}
     own, calibrated = _likelihoods(policy, problems, temperatures, cold.rollouts, greedy_P)
-    values = {**per_problem(drawn.outcome_PK, _rows(answers, samples), ks, greedy_P), **more, **own}
+    own = {**more, **own}
+    values = {**per_problem(drawn.outcome_PK, _rows(answers, samples), ks, greedy_P), **own}
     result: Eval = {
         "model": model,
         "task": task.name,
@@ -103,7 +105,7 @@ def evaluate(
         "outcomes": [_plain_row(row) for row in drawn.outcome_PK],
         "greedy_outcomes": _plain_row(greedy_P),
         "majority": _plain_row(values[f"maj@{samples}"]),
-        "values": {name: _plain_row(v) for name, v in {**more, **own}.items()},
+        "values": {name: _plain_row(v) for name, v in own.items()},
     }
     if calibrated is not None:
         result["calibration"] = calibrated
@@ -118,6 +120,11 @@ class _Samples(NamedTuple):
     outcome_PK: Floats
     began: float  # when sampling began
     sampled: float  # and ended
+
+
+def _answers(problems: Sequence[Problem], samples: int, temperatures: Sequence[float]) -> int:
+    """How many are drawn: at the temperature of the settings, the others, and 0."""
+    return len(problems) * (samples * (1 + len(temperatures)) + 1)
 
 
 def _sample(

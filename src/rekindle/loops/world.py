@@ -101,6 +101,7 @@ class World:
                 model=policy.config.name,
                 temperatures=what.config.temperatures,
                 policy=policy if what.config.likelihood else None,
+                quiet=self.run.quiet if self.group.is_main else True,
             )
         self.run.log_eval(step, result)
 

@@ -262,10 +262,21 @@ def _summary(claims: Sequence[VerdictRow], runs: Sequence[RunData]) -> list[str]
     return [*sentences, *(verdict.sentence(row) for row in claims if row.main)]
 
 
-def _remarks(runs: Sequence[RunData]) -> list[tuple[str, Sequence[str]]]:
-    """What is to be known of runs: their names, and what is said of all of those alike."""
-    alike = grouped((run for run in runs if run.notes), lambda run: tuple(run.notes))
-    return [(listed([run.name for run in same]), notes) for notes, same in alike.items()]
+def _remarks(runs: Sequence[RunData]) -> list[tuple[str, str, Sequence[str]]]:
+    """What is to be known of runs: a heading, their names, and what is said of all of those."""
+    remarks: list[tuple[str, str, Sequence[str]]] = []
+    for heading, notes_of in (("Warnings of", _warnings), ("Missing or unfinished in", _notes)):
+        alike = grouped((run for run in runs if notes_of(run)), notes_of)
+        remarks += [(heading, listed([r.name for r in same]), n) for n, same in alike.items()]
+    return remarks
+
+
+def _warnings(run: RunData) -> tuple[str, ...]:
+    return run.manifest.remarks
+
+
+def _notes(run: RunData) -> tuple[str, ...]:
+    return tuple(run.notes)
 
 
 class Browsable(NamedTuple):

@@ -106,6 +106,10 @@ def _length(items: object) -> int | None:
     return len(items) if isinstance(items, list) else None
 
 
+def _sentences(items: object) -> tuple[str, ...]:
+    return tuple(str(item) for item in items) if isinstance(items, list | tuple) else ()
+
+
 class Manifest(Lenient):
     """manifest.json of a run or a study: which code made it, where, and when; "": not recorded."""
 
@@ -124,6 +128,7 @@ class Manifest(Lenient):
     finished: PlainText = ""
     state_format: PlainText = ""
     sessions: Annotated[int | None, PlainValidator(_length)] = None  # how many
+    remarks: Annotated[tuple[str, ...], PlainValidator(_sentences)] = ()  # warnings at its end
 
     @property
     def code(self) -> str:

@@ -75,6 +75,7 @@ def evaluate(
     seed: int = 0,
     contrast: WeakContrast | None = None,
     overrides: Sequence[str] = (),
+    quiet: bool | None = None,
 ) -> Eval:
     """Sample answers to a task's problems, grade them, and summarise: the content of eval.json.
 
@@ -83,12 +84,10 @@ def evaluate(
         task: a task's name, a file of data, a directory of splits, rows, or a `rekindle.Task`.
         reward: grades answers instead of the task's verifier, as in `train`.
         samples, problems, levels: answers to a problem, problems a level; None: 8, 200, all levels.
-        seed: of the problems and the draws.
-        contrast: a weaker model, whose logits the model is pushed away from.
-        overrides: settings as `section.key=value`.
+        seed, contrast: of problems and draws; a weaker model, whose logits it is pushed away from.
+        overrides, quiet: settings as `section.key=value`; True: no lines on standard error.
 
-    Returns:
-        `["metrics"]["pass@1"]` has `value`, `ci_low`, `ci_high` (95 %) and `n`, the problems.
+    `["metrics"]["pass@1"]` has `value`, `ci_low`, `ci_high` (95 %) and `n`, the problems.
 
     Raises:
         ConfigError, DataError, ModelError: a setting, the task or the model cannot be used.
@@ -96,8 +95,8 @@ def evaluate(
     loaded = None if isinstance(model, str | Path) else model
     own = None if isinstance(task, str | Path) else task
     name = str(model) if loaded is None else loaded.config.name
-    task_name = str(task) if own is None else TaskConfig().name
-    settings = settings_of(EvalSettings, name, task_name, overrides)
+    named = str(task) if own is None else TaskConfig().name
+    settings = settings_of(EvalSettings, name, named, overrides)
     samples = settings.eval.samples if samples is None else samples
     problems = settings.eval.problems if problems is None else problems
     _check_counts(samples, problems, settings.sample)
@@ -109,7 +108,7 @@ def evaluate(
     opened = graded_task(settings.task, own, reward, loaded or settings.model)
     names = levels or settings.eval.levels or settings.task.levels
     listed = opened.problems(split, count=problems, seed=seed, levels=names)
-    policy, name = _load_policy(settings.model, contrast, loaded)
+    policy, name = _load_policy(settings.model, contrast, loaded, quiet=quiet)
     prepare_device(settings.device, policy, seed)
     return measure(
         listed,
@@ -122,16 +121,24 @@ def evaluate(
         model=name,
         temperatures=settings.eval.temperatures,
         policy=policy if settings.eval.likelihood else None,
+        quiet=quiet,
     )
 
 
 def _load_policy(
-    config: ModelConfig, contrast: WeakContrast | None, loaded: Policy | None
+    config: ModelConfig,
+    contrast: WeakContrast | None,
+    loaded: Policy | None,
+    *,
+    quiet: bool | None,
 ) -> tuple[Policy, str]:
     """What is evaluated, and what it is called."""
     from rekindle.engine.contrast import ContrastPolicy
     from rekindle.engine.policy import Policy
+    from rekindle.engine.progress import say
 
+    if quiet is not True and loaded is None:
+        say(f"loading {config.name}")
     policy, name = loaded or Policy.load(config, use="evaluation"), config.name
     if contrast is None:
         return policy, name

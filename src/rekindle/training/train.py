@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -19,11 +20,12 @@ from rekindle.engine.progress import say
 from rekindle.engine.run import Run
 from rekindle.engine.rundir import check_mode, refuse_lost_input
 from rekindle.engine.sampler import SamplerSource
+from rekindle.files import read_jsonl
 from rekindle.loops.evaluation import Evaluation
 from rekindle.loops.logbook import Logbook
 from rekindle.loops.reward_scores import Graders, open_scorer
 from rekindle.loops.world import World
-from rekindle.methods.catalog import method_module
+from rekindle.methods.catalog import find_method, method_module
 from rekindle.rewards.judge import Judge
 from rekindle.rewards.python_reward import Reward
 from rekindle.rewards.reward_model import Scorer
@@ -32,6 +34,7 @@ from rekindle.tasks.brittle import BrittleVerifier
 from rekindle.tasks.own import TaskSource, notes_of
 from rekindle.training.parts import Parts, open_parts
 from rekindle.training.recipe import Recipe, RecipeSource, Shared, recipe_of
+from rekindle.training.remarks import rate_remark, run_remarks
 
 Mode = Literal["new", "resume", "overwrite"]
 
@@ -64,8 +67,7 @@ def train(
         overrides: `section.key=value`, as `--set` on the command line.
         mode: `new` refuses a directory that exists, `resume` goes on from the newest complete
             checkpoint, `overwrite` starts again.
-        command, quiet: recorded in the manifest; no progress (None: shown on a terminal).
-        policy: a model in memory instead of `model.name`.
+        command, quiet, policy: recorded in the manifest; no progress; instead of `model.name`.
 
     Raises:
         RekindleError: with what was got, what was wanted, and what to do. After an error of the
@@ -75,12 +77,13 @@ def train(
     check_mode(mode)
     checked = recipe_of(recipe, overrides)
     refuse_lost_input(Path(out), mode, checked.resolved(), recipe)
+    _say_unless(quiet, f"reading {checked.shared.task.name if task is None else 'problems'}")
     recipe, parts = open_parts(
         checked, reward=reward, task=task, sampler=sampler, judge=judge, policy=policy
     )
     shared = recipe.shared
     group = process_group(shared.model.device)
-    policy, model = _open_model(shared, policy)
+    policy, model = _open_model(shared, policy, quiet)
     scorer = open_scorer(shared.reward, parts.task, device=shared.model.device)
     run = Run.open(
         Path(out),
@@ -97,10 +100,12 @@ def train(
     return Path(out) / "final"
 
 
-def _open_model(shared: Shared, given: Policy | None) -> tuple[Policy, str]:
+def _open_model(shared: Shared, given: Policy | None, quiet: bool | None) -> tuple[Policy, str]:
     """The model to train, held as training needs it, adapter and all; the hash of what it is."""
     check_trainable(shared.model if given is None else given.config)
     check_optimizer(shared.optim, pick_device(shared.model.device))
+    if given is None:
+        _say_unless(quiet, f"loading {shared.model.name}")
     policy = given or Policy.load(shared.model)
     if policy.adapter is None:
         hold(policy.model, policy.config, "training")
@@ -115,9 +120,31 @@ def _train(recipe: Recipe, world: World) -> None:
     if world.policy.adapter is not None:
         say(f"LoRA: {trained_share(world.policy.model)}")
     prepare_device(recipe.shared.device, world.policy, recipe.shared.seed)
+    _remark_rate(recipe, world)
     trained: Policy = method_module(recipe.shared.method).run(recipe.method, world)
+    rows = [row for _, row in read_jsonl(world.run.directory / "metrics.jsonl")]
+    world.run.note_remarks(run_remarks(rows))
     # not the policy that it was given, where there are stages
     world.run.finish(partial(trained.save, dtype=recipe.shared.model.save_dtype))
+
+
+def _say_unless(quiet: bool | None, text: str) -> None:
+    if quiet is not True and os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+        say(text)
+
+
+def _remark_rate(recipe: Recipe, world: World) -> None:
+    parameters = list(world.policy.model.parameters())
+    remark = rate_remark(
+        find_method(recipe.shared.method),
+        recipe.shared.optim.lr,
+        parameters=sum(p.numel() for p in parameters),
+        trained=sum(p.numel() for p in parameters if p.requires_grad),
+    )
+    if remark is not None:
+        world.run.note_remarks([remark])
+        if world.group.is_main and world.run.quiet is not True:
+            say(f"warning: {remark}")
 
 
 def prepare_device(config: DeviceConfig, policy: Policy, seed: int) -> None:
