@@ -47,7 +47,7 @@ def recipe(method, base, data, *, lora=LORA, **model):
     tree = tree_of(method, base, data, steps=2)
     own = METHODS[method].section
     tree[own] = {**tree[own], **OWN.get(method, {})}
-    tree["checkpoint"] = {"every": 1}
+    tree["checkpoint"] = {"every": 1, "keep_finished": True}
     return make_recipe({**tree, "model": {**tree["model"], "lora": lora, **model}})
 
 

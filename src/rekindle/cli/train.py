@@ -51,11 +51,8 @@ def train(
             wanted="the run directory, which the run is written to",
             fix="add --out DIR, or --dry-run to be told what the run would need",
         )
-    if (
-        as_json
-        or not probe
-        or any(x is not None for x in (prompt_tokens, answer_tokens, gpu_memory))
-    ):
+    used = as_json or not probe or (prompt_tokens, answer_tokens, gpu_memory) != (None, None, None)
+    if used:
         raise ConfigError(
             "--json, --no-probe and the options of tokens and memory are of a dry run",
             fix="add --dry-run, or leave them out",
