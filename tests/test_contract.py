@@ -118,7 +118,8 @@ def test_steps_are_taken_and_do_not_depend_on_the_split(method, base, data, tmp_
     whole, split = weights(straight(method)), weights(tmp_path / "split")
     start = load_file(base / "model.safetensors")
     for name in whole:
-        torch.testing.assert_close(split[name], whole[name], atol=1e-9, rtol=1e-9)
+        # norms are fp32 inside, and a prompt is shared by other answers where pieces are smaller
+        torch.testing.assert_close(split[name], whole[name], atol=1e-8, rtol=1e-9)
     assert any(not torch.equal(whole[name], start[name]) for name in whole)
     # with those of the future models, and of the weak model
     steps = 8 if find_method(method).section in ("temporal", "weak_to_strong") else 4

@@ -24,7 +24,10 @@ from rekindle.engine.state import TrainState
 
 STEPS, EVERY = 6, 2
 CONFIG = {"seed": 0, "checkpoint": {"every": EVERY, "keep": 2, "keep_finished": True}}
-SPARSE = {"seed": 0, "checkpoint": {"every": 3, "keep": 1}}  # fewer file operations
+SPARSE = {
+    "seed": 0,
+    "checkpoint": {"every": 3, "keep": 1, "keep_finished": True},
+}  # fewer file operations
 PRINTS = {"data": "d", "model": "m"}
 CHECKED = __name__ != "__main__"  # under pytest, shape checks draw from `random`
 

@@ -215,7 +215,6 @@ class World:
     def measure(
         self, policy: Policy, batch: Batch, *, temperature: float | None = None
     ) -> TokenScores:
-        """Log-probs and entropies of a batch under a policy, [B, T], nan as padding, by the
-        trainer's own forward; at the temperature of sampling when None."""
+        """Log-probs and entropies of a batch, [B, T], nan as padding; None: as in sampling."""
         warm = self.sample.temperature if temperature is None else temperature
         return measure_batch(policy, batch, micro_tokens=self.micro_tokens, temperature=warm)
