@@ -13,7 +13,11 @@ import torch
 SMOLLM, GEMMA = "smollm2-135m", "gemma3-270m"
 PAD = "<|endoftext|>"  # of SmolLM2, whose own pad token is its end token
 AGREE = 1e-5  # relative difference that losses and gradients of the two sides may have
-_WORDS = "one two three and four five of six seven to eight nine in ten the number".split()
+_WORDS = [
+    *("one", "two", "three", "and", "four", "five", "of", "six", "seven", "to", "eight"),
+    *("nine", "in", "ten", "the", "number"),
+]
+_OPENINGS = ["Sum", "If", "The", "How many", "Maria has", "A train", "Each", "What is"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def texts(source: Path, count: int, tokens: int, *, first: int = 0) -> list[str]
     tokenizer = AutoTokenizer.from_pretrained(source)
     found = []
     for number in range(first, first + count):
-        text, word = f"Sum {number}:", number
+        text, word = f"{_OPENINGS[number % len(_OPENINGS)]} {number}", number
         while (length := len(tokenizer(text)["input_ids"])) < tokens:
             text, word = f"{text} {_WORDS[word % len(_WORDS)]}", word + 1
         if length != tokens:

@@ -210,9 +210,7 @@ def against_trl(source: Path, n: int, *, all_wrong: bool, limit: float) -> Row:
         return [score_of(i // group, i % group, all_wrong) for i in range(len(completion_ids))]
 
     with tempfile.TemporaryDirectory() as out:
-        trainer = _trainer(
-            source, prompts, group, length, n + 1, [Alternate()], Path(out), reward
-        )
+        trainer = _trainer(source, prompts, group, length, n + 1, [Alternate()], Path(out), reward)
         close = _same_loss(ours, trainer)
         trainer.train()
     wrong = "half of the groups all wrong" if all_wrong else "all groups mixed"

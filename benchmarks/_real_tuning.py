@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -133,7 +134,7 @@ def _documents(inputs: dict) -> tuple[list[Tokens], list[Tokens]]:
     ids, places, labels = (inputs[k].flatten() for k in ("input_ids", "position_ids", "labels"))
     starts = [*(places == 0).nonzero().flatten().tolist(), len(ids)]
     prompts, completions = [], []
-    for start, end in zip(starts[:-1], starts[1:], strict=True):
+    for start, end in pairwise(starts):
         loss = (labels[start:end] != -100).nonzero().flatten()
         if len(loss) == 0:
             raise SystemExit("a packed document of TRL's has no loss")
