@@ -46,6 +46,7 @@ from rekindle.records import Problem
 # A forward and backward pass more costs a CPU as much as so many tokens; a small model, whose time
 # goes into calls, so many more (tokens times parameters); a GPU waits for nothing but its calls.
 _PASS_COST, _SMALL, _PASS_COST_GPU = 8.0, 2e7, 1024.0
+_FRUGAL = 16 * 2**20  # bytes of logits held where activations are recomputed to save memory
 _say_once = cache(say)
 
 
@@ -305,7 +306,8 @@ class Policy:
         head, target_N = self._head(), layout.targets_N
         how: _Scoring = {"temperature": temperature, "entropy": entropy}
         if head is not None and head.weight.shape[0] > LARGE_VOCABULARY:
-            flat = head_scores(self.hidden(layout), head, target_N, **how)
+            budget = _FRUGAL if self.config.activation_checkpointing else None
+            flat = head_scores(self.hidden(layout), head, target_N, budget=budget, **how)
             return TokenScores(*map(layout.spread, flat))
         if head is None:
             logits_NV = self._states(self.model, "logits", layout)

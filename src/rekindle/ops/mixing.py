@@ -27,6 +27,8 @@ from rekindle.ops.heads import (
     raised,
 )
 
+_TILE = 32 * 2**20  # bytes of logits; two or three of them are held
+
 
 def mixed_cross_entropy(
     strong_hidden_TD: Float[Tensor, "T D"],
@@ -49,7 +51,8 @@ def mixed_cross_entropy(
         targets_T: token ids.
         lam: weight of the strong side, 0 to 1.
         ignore_index: marks tokens without loss.
-        chunk: rows of logits held at a time. None: the plain formula, which holds [T, V].
+        chunk: rows of logits held at a time, fewer where they take more than 32 MiB. None: the
+            plain formula, which holds [T, V].
         weights_T: what the losses will be multiplied with before they are summed, all 1 by default.
             It changes no number: gradients of the heads are made for these weights in the forward
             pass, and once more in the backward pass where others come (up to one factor).
@@ -62,6 +65,8 @@ def mixed_cross_entropy(
         mixed_TD = lam * raised(strong_hidden_TD) + (1 - lam) * raised(weak_hidden_TE)
         # Both sides are this one: 1 * W h, and no second product.
         strong_hidden_TD, weak_hidden_TE, lam = mixed_TD, mixed_TD.detach(), 1.0
+    if chunk is not None:
+        chunk = min(chunk, rows_within(strong_head.weight.shape[0], _TILE))
     if chunk is None:
         strong_TV = strong_head.logits(strong_hidden_TD)
         weak_TV = weak_head.logits(weak_hidden_TE)
@@ -76,6 +81,11 @@ def mixed_cross_entropy(
         *tensors, targets_T, weights_T, heads, lam, ignore_index, chunk
     )
     return loss_T
+
+
+def rows_within(width: int, size: int) -> int:
+    """How many rows of fp32 logits fit into so many bytes, at least one."""
+    return max(1, size // (4 * width))
 
 
 def mixed_logits(

@@ -53,10 +53,11 @@ from rekindle.methods.wmss import weak_model
 from rekindle.methods.wmss.curriculum import CurriculumConfig, select
 from rekindle.methods.wmss.telemetry import TOKENS, MixSignal
 from rekindle.methods.wmss.weak_model import PhaseModels, WeakSide
-from rekindle.ops.mixing import mixed_cross_entropy
+from rekindle.ops.mixing import mixed_cross_entropy, rows_within
 from rekindle.ops.weights import Reduction
 from rekindle.records import Problem
 
+_LOOKED_AT = 8 * 2**20  # bytes of logits: some ten copies are held
 Partner = Literal["weak", "shuffled", "uniform", "none"]
 
 # --- the formulas
@@ -87,11 +88,13 @@ def mixed_objective(
             weights_T=micro.weight_BT[micro.mask_BT].to(strong_ND),
         )
         if signal is not None:
-            few = slice(0, TOKENS)
-            with torch.no_grad():
-                strong_NV = strong_head.logits(strong_ND[few])
-                weak_NV = weak_head.logits(weak_NE[few])
-            signal.add(strong_NV, weak_NV, target_N[few])
+            rows = min(TOKENS, rows_within(len(strong_head.weight), _LOOKED_AT))
+            few = min(TOKENS, len(target_N))
+            for part in (slice(at, min(at + rows, few)) for at in range(0, few, rows)):
+                with torch.no_grad():
+                    strong_NV = strong_head.logits(strong_ND[part])
+                    weak_NV = weak_head.logits(weak_NE[part])
+                signal.add(strong_NV, weak_NV, target_N[part])
         return _terms(layout.spread(loss_N))
 
     return loss
