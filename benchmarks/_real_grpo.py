@@ -14,6 +14,7 @@ import torch
 from _real_common import (
     Row,
     check_equal,
+    closeness,
     compared,
     endless_policy,
     gradients,
@@ -33,14 +34,16 @@ def score_of(group: int, sample: int, all_wrong: bool) -> float:
 class OurStep:
     """Our step, with scores from a table instead of a verifier; also of older checkouts."""
 
-    def __init__(self, source: Path, prompts: list[str], group: int, limit: int) -> None:
+    def __init__(
+        self, source: Path, prompts: list[str], group: int, limit: int, dtype: str = "float32"
+    ) -> None:
         from rekindle.engine.cached_sampler import CachedSampler
         from rekindle.engine.config import OptimConfig, SampleConfig
         from rekindle.engine.device import Group, micro_tokens
         from rekindle.engine.update import fresh_state
         from rekindle.methods.grpo import PRESETS
 
-        self.policy = endless_policy(source)
+        self.policy = endless_policy(source, dtype)
         self.problems, self.group = problems_of(prompts), group
         self.sampler, self.one = CachedSampler(self.policy), Group()
         self.sample_config = SampleConfig(max_new_tokens=limit)
@@ -117,13 +120,14 @@ def _trainer(
     callbacks: list,
     out: Path,
     reward,
+    dtype: torch.dtype = torch.float32,
 ):
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer
 
     trainer = GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32),
+        model=AutoModelForCausalLM.from_pretrained(source, dtype=dtype),
         processing_class=AutoTokenizer.from_pretrained(
             source, padding_side="left", pad_token="<|endoftext|>"
         ),
@@ -156,8 +160,13 @@ def _trainer(
     return trainer
 
 
-def _same_loss(ours: OurStep, trainer) -> str:
-    """Loss and gradient of both sides on one mixed group of our answers."""
+def _same_loss(source: Path) -> str:
+    """Loss and gradient of both sides on one mixed group of our answers, in fp64."""
+    prompts = texts(source, 1, 53)
+    ours = OurStep(source, prompts, 4, 8, "float64")
+    with tempfile.TemporaryDirectory() as out:
+        nothing = lambda completions, **_: [0.0] * len(completions)  # noqa: E731
+        trainer = _trainer(source, prompts, 4, 8, 1, [], Path(out), nothing, torch.float64)
     batch = ours.batch(ours.problems[:1], all_wrong=False)
     prompt_ids, ids = (torch.tensor(rows) for rows in (batch.prompts, batch.completions))
     trainer.current_gradient_accumulation_steps = 1
@@ -168,7 +177,7 @@ def _same_loss(ours: OurStep, trainer) -> str:
             "prompt_mask": torch.ones_like(prompt_ids),
             "completion_ids": ids,
             "completion_mask": torch.ones_like(ids),
-            "advantages": batch.advantage_B.float(),
+            "advantages": batch.advantage_B,
             "num_items_in_batch": torch.tensor(ids.numel()),
         },
     )
@@ -181,7 +190,7 @@ def _same_loss(ours: OurStep, trainer) -> str:
     )
     metrics = ours.update(batch, clip=1e9)
     hook.remove()
-    return check_equal("GRPO", (metrics["loss"], float(theirs)), found, want)
+    return check_equal("GRPO", *closeness((metrics["loss"], float(theirs)), found, want))
 
 
 def against_trl(source: Path, n: int, *, all_wrong: bool, limit: float) -> Row:
@@ -189,6 +198,7 @@ def against_trl(source: Path, n: int, *, all_wrong: bool, limit: float) -> Row:
     from transformers import TrainerCallback
 
     score_completions_only()
+    close = _same_loss(source)
     group, length = 4, 32
     prompts = texts(source, 4, 53)
     ours = OurStep(source, prompts, group, length)
@@ -211,7 +221,6 @@ def against_trl(source: Path, n: int, *, all_wrong: bool, limit: float) -> Row:
 
     with tempfile.TemporaryDirectory() as out:
         trainer = _trainer(source, prompts, group, length, n + 1, [Alternate()], Path(out), reward)
-        close = _same_loss(ours, trainer)
         trainer.train()
     wrong = "half of the groups all wrong" if all_wrong else "all groups mixed"
     work = f"GRPO step against TRL, 4 x 4 x 32, prompts of 53 tokens, {wrong}"

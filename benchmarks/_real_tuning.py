@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from _real_common import Row, check_equal, compared, endless_policy, gradients, texts
+from _real_common import Row, check_equal, closeness, compared, endless_policy, gradients, texts
 from _real_grpo import LEARNING_RATE, score_completions_only
 
 # tokens of prompt and answer, as grade-school problems and their solutions have them
@@ -23,12 +23,12 @@ Tokens = tuple[int, ...]
 class _Side:
     """Our model and optimizer, and the gradients of the step that comes next."""
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Path, dtype: str) -> None:
         from rekindle.engine.config import OptimConfig
         from rekindle.engine.device import Group, micro_tokens
         from rekindle.engine.update import fresh_state
 
-        self.policy = endless_policy(source)
+        self.policy = endless_policy(source, dtype)
         optim = OptimConfig(lr=LEARNING_RATE, betas=(0.9, 0.999))
         self.state = fresh_state({"policy": self.policy.model}, optim)
         self.one, self.micro_tokens = Group(), micro_tokens(None, self.policy.device)
@@ -49,9 +49,9 @@ class _Side:
         return metrics
 
 
-def _turns(trainer, side: _Side, step: Callable[[dict], float], what: str):
-    """CPU seconds of both sides' steps on the same inputs; the first, which must agree in loss and
-    gradient, is not counted."""
+def _turns(trainer, side: _Side, step: Callable[[dict], float]):
+    """CPU seconds of both sides' steps on the same inputs, the first not counted; and how far
+    apart its losses and gradients are."""
     from transformers import TrainerCallback
 
     times: dict[str, list[float]] = {"ours": [], "trl": []}
@@ -79,7 +79,7 @@ def _turns(trainer, side: _Side, step: Callable[[dict], float], what: str):
             if not said:
                 side.hook.remove()
                 losses = (loss, seen["loss"])
-                said.append(check_equal(what, losses, side.found, seen.pop("gradients")))
+                said.append(closeness(losses, side.found, seen.pop("gradients")))
                 side.found.clear()
 
     trainer.compute_loss = compute_loss
@@ -107,11 +107,11 @@ def _settings(out: str, steps: int, batch: int) -> dict:
     }
 
 
-def _loaded(source: Path):
+def _loaded(source: Path, dtype: str):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     return {
-        "model": AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32),
+        "model": AutoModelForCausalLM.from_pretrained(source, dtype=dtype),
         "processing_class": AutoTokenizer.from_pretrained(source, pad_token="<|endoftext|>"),
     }
 
@@ -146,16 +146,25 @@ def _documents(inputs: dict) -> tuple[list[Tokens], list[Tokens]]:
 
 def sft(source: Path, n: int, *, patched: bool, limit: float) -> Row:
     """Packed rows in both, loss on answers, fp32, AdamW."""
+    if patched:
+        score_completions_only()
+    close = check_equal("SFT", *_sft_steps(source, 0, 2, "float64")[2])
+    ours, theirs, _, size = _sft_steps(source, n, _SAMPLES, "float32")
+    only = ", TRL patched to score answers only" if patched else ""
+    work = f"SFT step against TRL, packing on in both, {size} tokens{only}"
+    return compared(work, ours, theirs, limit, note=close)
+
+
+def _sft_steps(source: Path, n: int, samples: int, dtype: str):
+    """What `_turns` finds in n + 1 steps of two rows, and the most tokens of a step."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
     from rekindle.engine.batch import count, pack
     from rekindle.methods.sft import sft_objective
 
-    if patched:
-        score_completions_only()
-    prompts, answers = _answers(source, _SAMPLES * (n + 2))
-    side = _Side(source)
+    prompts, answers = _answers(source, samples * (n + 1) + samples // 4)
+    side = _Side(source, dtype)
     objective = sft_objective(side.policy)
     sizes: list[int] = []
 
@@ -167,14 +176,11 @@ def sft(source: Path, n: int, *, patched: bool, limit: float) -> Row:
 
     with tempfile.TemporaryDirectory() as out:
         trainer = SFTTrainer(
-            **_loaded(source),
+            **_loaded(source, dtype),
             train_dataset=Dataset.from_dict({"prompt": prompts, "completion": answers}),
             args=SFTConfig(**_settings(out, n + 1, 2), packing=True, max_length=_ROW),
         )
-        ours, theirs, close = _turns(trainer, side, step, "SFT")
-    only = ", TRL patched to score answers only" if patched else ""
-    work = f"SFT step against TRL, packing on in both, {max(sizes)} tokens{only}"
-    return compared(work, ours, theirs, limit, note=close)
+        return *_turns(trainer, side, step), max(sizes)
 
 
 # --- DPO
@@ -237,29 +243,35 @@ class _DpoStep:
 
 def dpo(source: Path, n: int, *, cached: bool, patched: bool, limit: float) -> Row:
     """Four pairs a step; `cached`: log-probs of the reference are known in both."""
+    if patched:
+        score_completions_only()
+    close = check_equal("DPO", *_dpo_steps(source, 0, 1, "float64", cached=cached)[2])
+    ours, theirs, _, lengths = _dpo_steps(source, n, _PAIRS, "float32", cached=cached)
+    which = "reference cached in both" if cached else "first epoch"
+    only = ", TRL patched to score answers only" if patched else ""
+    work = f"DPO step against TRL, {_PAIRS} pairs, {which}{only}"
+    return compared(work, ours, theirs, limit, note=f"{close}; {lengths}")
+
+
+def _dpo_steps(source: Path, n: int, pairs: int, dtype: str, *, cached: bool):
+    """What `_turns` finds in n + 1 steps, and the lengths in the last one."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    if patched:
-        score_completions_only()
-    prompts, chosen = _answers(source, _PAIRS * (n + 1))
-    _, rejected = _answers(source, _PAIRS * (n + 1), longer=9)
-    side = _Side(source)
+    prompts, chosen = _answers(source, pairs * (n + 1))
+    _, rejected = _answers(source, pairs * (n + 1), longer=9)
+    side = _Side(source, dtype)
     step = _DpoStep(side, cached=cached)
     data = {"prompt": prompts, "chosen": chosen, "rejected": rejected}
     with tempfile.TemporaryDirectory() as out:
         trainer = DPOTrainer(
-            **_loaded(source),
+            **_loaded(source, dtype),
             train_dataset=Dataset.from_dict(data),
             args=DPOConfig(
-                **_settings(out, n + 1, _PAIRS),
+                **_settings(out, n + 1, pairs),
                 beta=0.1,
                 max_length=1024,
                 precompute_ref_log_probs=cached,
             ),
         )
-        ours, theirs, close = _turns(trainer, side, step, "DPO")
-    which = "reference cached in both" if cached else "first epoch"
-    only = ", TRL patched to score answers only" if patched else ""
-    work = f"DPO step against TRL, {_PAIRS} pairs, {which}{only}"
-    return compared(work, ours, theirs, limit, note=f"{close}; {step.lengths}")
+        return *_turns(trainer, side, step), step.lengths
