@@ -7,7 +7,7 @@ OUT ?= runs/quickstart
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup dev quickstart test test-all golden golden-renew mutations check format bench evidence docs clean
+.PHONY: setup dev quickstart test test-all golden golden-renew mutations check format bench gpu evidence docs clean
 
 setup: $(VENV)/.setup ## the environment, nothing else
 dev: $(VENV)/.dev ## the environment with what tests and benchmarks need
@@ -51,7 +51,10 @@ format: dev
 	$(BIN)/ruff check --fix src tests benchmarks docs examples
 
 bench: dev ## every benchmark, quick; ratios are the last line of each
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done
+	@for file in $(filter-out benchmarks/_% benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file --quick || exit 1; done
+
+gpu: setup ## what only a GPU can tell, at most 9 minutes; says so where there is none
+	$(BIN)/python benchmarks/gpu.py
 
 evidence: setup ## the table of committed studies that ships with the package
 	PYTHONPATH=docs $(BIN)/python -m sitegen.evidence results/studies

@@ -22,11 +22,12 @@ _OPENINGS = ["Sum", "If", "The", "How many", "Maria has", "A train", "Each", "Wh
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: `ratio` is ours / peer, `limit` is what it is to be at most.
+    """A line of the table: `ratio` is ours / peer.
 
     Attributes:
         work: what is measured.
         ours, peer: of both sides, in `unit`; None: not measured, `note` says why.
+        limit: what the ratio is to be at most; None: it is told, and no target.
         n: measurements of each side, of which the medians are given.
     """
 
@@ -35,18 +36,19 @@ class Row:
     ours: float | None
     peer: float | None
     ratio: float | None
-    limit: float
+    limit: float | None
     n: int
     note: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """The row with `met`, whether the ratio is within the limit."""
-        met = None if self.ratio is None else self.ratio <= self.limit
+        told = self.ratio is not None and self.limit is not None
+        met = self.ratio <= self.limit if told else None
         return {**asdict(self), "met": met}
 
 
 def compared(
-    work: str, ours: list[float], peer: list[float], limit: float, *, note: str = ""
+    work: str, ours: list[float], peer: list[float], limit: float | None, *, note: str = ""
 ) -> Row:
     """A row of CPU seconds; the ratio is the median of the ratios of neighbours in time."""
     ratios = [a / b for a, b in zip(ours, peer, strict=True)]
@@ -136,15 +138,15 @@ def closeness(
     return abs(losses[0] - losses[1]) / max(1.0, abs(losses[1])), (apart / size) ** 0.5
 
 
-def check_equal(what: str, loss: float, gradient: float) -> str:
-    """Stop unless loss and gradient of both sides are equal in fp64; says how close they are.
+def check_equal(what: str, loss: float, gradient: float, dtype: str = "float64") -> str:
+    """Stop unless loss and gradient of both sides are equal; says how close they are.
 
     In fp32 plain transformers is 3e-4 away from its own fp64 gradient here (SmolLM2's activations
-    reach 23,000), so that equality of two fp32 gradients would be luck.
+    reach 23,000): there, 1e-3 is asked of the gradient, and 1e-5 in fp64.
     """
-    if not (loss <= AGREE and gradient <= AGREE):
+    if not (loss <= AGREE and gradient <= (AGREE if dtype == "float64" else 1e-3)):
         raise SystemExit(f"{what}: loss differs by {loss:.1e}, gradient by {gradient:.1e}")
-    return f"in fp64 loss within {loss:.0e}, gradient within {gradient:.0e}"
+    return f"in {dtype} loss within {loss:.0e}, gradient within {gradient:.0e}"
 
 
 def resident(what: str = "VmHWM") -> float:

@@ -49,14 +49,14 @@ class Work:
     """A row that can be measured.
 
     Attributes:
-        limit: what its ratio is to be at most.
+        limit: what its ratio is to be at most; None: it is told, and no target.
         measure: (model directory, repetitions, the other checkout) to the row.
         model: of the testbed.
         n: repetitions of a full run; 0: there is one figure.
         quick: seconds of one repetition with all that comes before it; None: not in a quick run.
     """
 
-    limit: float
+    limit: float | None
     measure: Callable[..., Row]
     model: str = SMOLLM
     n: int = 0
@@ -79,11 +79,12 @@ WORKS: dict[str, Work] = {
     "grpo": Work(0.70, partial(grpo.against_trl, all_wrong=False), n=5),
     "grpo_half_wrong": Work(0.45, partial(grpo.against_trl, all_wrong=True), n=5),
     "grpo_before": Work(0.68, grpo.against_before, n=3),
-    "sft": Work(0.75, partial(tuning.sft, patched=False), n=5, quick=25),
-    "sft_patched": Work(0.75, partial(tuning.sft, patched=True), n=5),
+    "sft": Work(0.75, partial(tuning.sft, patched=False), n=5),
+    "sft_small": Work(None, tuning.sft_small, n=5, quick=25),
+    "sft_patched": Work(None, partial(tuning.sft, patched=True), n=5),
     "dpo": Work(0.75, partial(tuning.dpo, cached=False, patched=False), n=5),
-    "dpo_patched": Work(0.75, partial(tuning.dpo, cached=False, patched=True), n=5),
-    "dpo_cached": Work(0.75, partial(tuning.dpo, cached=True, patched=False), n=5),
+    "dpo_patched": Work(None, partial(tuning.dpo, cached=False, patched=True), n=5),
+    "dpo_cached": Work(None, partial(tuning.dpo, cached=True, patched=False), n=5),
     "sampler_one": _sampler(0.75, 1, 16, 53),
     "sampler_different": _sampler(0.90, 16, 1, 53),
     "sampler_long": _sampler(0.30, 1, 8, 512),
