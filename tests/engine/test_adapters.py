@@ -1,6 +1,7 @@
 """Adapters on a shared base: what is shared, what is copied, what is written, what is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import tiny
+from rekindle.engine.adapters.adapter import Base, fresh_adapter, read_adapter
 from rekindle.engine.adapters.policies import (
     reopened,
     save_trained,
@@ -350,3 +352,22 @@ def test_quantised_bases_are_refused_where_they_cannot_be(kind, tmp_path):
     config = ModelConfig(name=str(tmp_path / "base"), device="cpu", quantize=kind)
     with pytest.raises(ConfigError, match=r"cannot be used here(.|\n)*CUDA"):
         Policy.load(config)
+
+
+def test_an_adapter_on_quantised_weights_is_merged_into_the_plain_ones(tmp_path):
+    """Rounded weights stand for quantised ones, which need a GPU."""
+    whole = tiny.policy()
+    rounded = tiny.policy()
+    rounded.model.bfloat16().double()
+    base = Base("base", rounded.model, lambda: whole.model)
+    model, adapter = fresh_adapter(base, LoraConfig(rank=2), seed=0)
+    policy = moved(replace(rounded, model=model, adapter=adapter))
+    policy.save(tmp_path / "final")
+    merged = load_file(tmp_path / "final" / "model.safetensors")
+    path = "model.layers.0.mlp.up_proj"
+    delta = policy.model.get_submodule(path).get_delta_weight("default").detach()
+    plain = whole.model.get_submodule(path).weight.detach()
+    torch.testing.assert_close(merged[f"{path}.weight"], plain + delta, atol=1e-15, rtol=0)
+    note = json.loads((tmp_path / "final" / "adapter" / "adapter_base.json").read_text())
+    assert note == {"base": "base", "weights_sha256": None}
+    read_adapter(Base("plain", whole.model), tmp_path / "final" / "adapter")

@@ -1,6 +1,7 @@
 """Every method with a LoRA adapter: it trains, resumes to the bit, and keeps the adapter alone."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -167,3 +168,18 @@ def test_the_model_of_a_caller_gets_an_adapter_and_keeps_its_weights(base, data,
     after = policy.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_an_adapter_that_would_be_made_for_an_evaluation_is_refused(base, data, tmp_path, rekindle):
+    words = ("eval", "--model", base, "--task", data, "--out", tmp_path / "eval.json")
+    code, _, err = rekindle(*words, "--set", "model.lora.rank=4")
+    assert code == 2
+    assert "model.lora has no effect here" in err
+
+
+def test_quantised_weights_without_an_adapter_are_not_trained(base, data, tmp_path):
+    policy = tiny.policy()
+    held = replace(policy, config=policy.config.model_copy(update={"quantize": "nf4"}))
+    with pytest.raises(ConfigError, match="quantised weights are not trained"):
+        train(recipe("sft", base, data, lora=None), tmp_path / "run", policy=held, quiet=True)
+    assert not (tmp_path / "run").exists()

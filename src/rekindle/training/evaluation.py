@@ -60,7 +60,14 @@ def settings_of(kind: type[S], model: str, task: str, overrides: Sequence[str]) 
     where = task_place(task)
     problems = {"problems": 200}  # more than during training: nothing waits for it
     tree = {"model": {"name": model}, "task": where, "eval": problems}
-    return checked(kind, with_overrides(tree, overrides), "")
+    settings = checked(kind, with_overrides(tree, overrides), "")
+    if settings.model.lora is not None:
+        raise ConfigError(
+            "model.lora has no effect here",
+            why="it makes a fresh adapter, which changes nothing until it is trained",
+            fix="--set model.adapter=DIR for one that was trained, or remove it",
+        )
+    return settings
 
 
 def evaluate(

@@ -20,6 +20,7 @@ from rekindle.engine.progress import say
 from rekindle.engine.run import Run
 from rekindle.engine.rundir import check_mode, refuse_lost_input
 from rekindle.engine.sampler import SamplerSource
+from rekindle.errors import ConfigError
 from rekindle.files import read_jsonl
 from rekindle.loops.evaluation import Evaluation
 from rekindle.loops.logbook import Logbook
@@ -112,6 +113,12 @@ def _open_model(shared: Shared, given: Policy | None, quiet: bool | None) -> tup
     mark = source_fingerprint(policy) if given is None else weights_fingerprint(policy)
     if shared.model.lora is not None:
         policy = with_adapter(policy, shared.model.lora, seed=shared.seed)
+    if policy.adapter is None and policy.config.quantize != "none":
+        raise ConfigError(
+            "quantised weights are not trained",
+            got=f"model.quantize: {policy.config.quantize}, and no adapter",
+            fix="--set model.lora={} trains an adapter on them; or model.quantize=none",
+        )
     return policy, mark
 
 

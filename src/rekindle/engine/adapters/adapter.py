@@ -13,8 +13,8 @@ Extra `[peft]`. LoRA: arXiv 2106.09685; DoRA: 2402.09353; rsLoRA: 2312.03732.
 import copy
 import os
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,11 @@ class Base:
     Attributes:
         name: as `model.name` has it.
         model: its own tree of modules; it may be run, and is never changed.
+        plain: loads it as it was before it was quantised; None where it is not quantised.
     """
 
-    def __init__(self, name: str, model: Any) -> None:
-        self.name, self.model = name, model.requires_grad_(False)
+    def __init__(self, name: str, model: Any, plain: Callable[[], Any] | None = None) -> None:
+        self.name, self.model, self.plain = name, model.requires_grad_(False), plain
 
     @cached_property
     def fingerprint(self) -> str:
@@ -111,8 +112,18 @@ class Adapter:
         settings = read_json(directory / SETTINGS)  # sets are written in the order of a hash
         settings["target_modules"] = sorted(settings["target_modules"])
         write_json(directory / SETTINGS, settings)
-        note = {"base": self.base.name, "weights_sha256": self.base.fingerprint}
-        write_json(directory / BASE, note)
+        known = self.base.plain is None  # else the hash of the weights is that of quantised ones
+        mark = self.base.fingerprint if known else None
+        write_json(directory / BASE, {"base": self.base.name, "weights_sha256": mark})
+
+    def on_plain(self, model: Any) -> "tuple[Any, Adapter]":
+        """`model`'s adapter on the base as it was before it was quantised; as they are, if not."""
+        if self.base.plain is None:
+            return model, self
+        base = Base(self.base.name, self.base.plain())
+        whole = _injected(base, self.peft)
+        _peft().set_peft_model_state_dict(whole, _weights_of(model))
+        return whole, replace(self, base=base)
 
 
 def copied(
@@ -268,7 +279,8 @@ def _targets(base: Base, lora: LoraConfig) -> tuple[list[str], list[str] | None]
 def _check_base(base: Base, directory: Path) -> None:
     path = directory / BASE
     note = read_json(path) if path.is_file() else {}
-    if note and note["weights_sha256"] != base.fingerprint:
+    known = note.get("weights_sha256") is not None and base.plain is None
+    if known and note["weights_sha256"] != base.fingerprint:
         raise ModelError(
             f"the adapter {directory} is of another base",
             got=f"'{base.name}', weights {base.fingerprint[:12]}",

@@ -1,5 +1,6 @@
 """An adapter in a directory as the model that a recipe or a command names; quantised bases."""
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import torch
 from rekindle.engine.adapters.adapter import SETTINGS, Adapter, Base, read_adapter, read_settings
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.device import pick_device
-from rekindle.engine.integrity import FINAL, check_final
+from rekindle.engine.integrity import FINAL, check_final, located
 from rekindle.errors import ConfigError, ModelError
 
 
@@ -50,7 +51,26 @@ def adapter_of(config: ModelConfig) -> Place | None:
 
 def load_adapter(model: Any, place: Place) -> tuple[Any, Adapter]:
     """A model with the adapter, over the loaded base."""
-    return read_adapter(Base(place.base.name, model), place.directory)
+    return read_adapter(base_of(place.base, model), place.directory)
+
+
+def base_of(config: ModelConfig, model: Any) -> Base:
+    """The base that a loaded model is; of a quantised one the plain weights can be loaded too."""
+    if config.quantize == "none":
+        return Base(config.name, model)
+    return Base(config.name, model, partial(_plain_model, config))
+
+
+def _plain_model(config: ModelConfig) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        located(config.name),
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=config.trust_remote_code,
+        **({} if config.revision is None else {"revision": config.revision}),
+    ).eval()
 
 
 def _base_of(directory: Path) -> str:

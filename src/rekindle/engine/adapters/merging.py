@@ -33,7 +33,8 @@ def save_model(
     if adapter is None:
         save_plain(model, directory, dtype)
     else:
-        save_merged(adapter, model, directory, dtype)
+        whole, on_plain = adapter.on_plain(model)
+        save_merged(on_plain, whole, directory, dtype)
         adapter.save(model, directory / "adapter")
 
 

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from rekindle.engine.adapters.adapter import Base, fresh_adapter, read_adapter
+from rekindle.engine.adapters.adapter import fresh_adapter, read_adapter
+from rekindle.engine.adapters.loading import base_of
 from rekindle.engine.config import LoraConfig
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError
@@ -27,7 +28,7 @@ def with_adapter(policy: Policy, lora: LoraConfig, *, seed: int, draw: int = 0) 
             fix="remove model.lora; or, for a new adapter on top of it, train from the merged "
             "model (the RUN/final that the adapter lies in)",
         )
-    base = Base(policy.config.name, policy.model)
+    base = base_of(policy.config, policy.model)
     model, adapter = fresh_adapter(base, lora, seed=seed, draw=draw)
     return replace(policy, model=model, adapter=adapter)
 
