@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+
+from rekindle.ops.heap import release_heap
 
 Forward = Callable[..., Any]
 
@@ -39,7 +40,8 @@ def recomputing(layers: Iterable[nn.Module]) -> AbstractContextManager[None]:
     pass: activation checkpointing (arXiv 1604.06174).
 
     A layer stays in the mode it is in, train or eval: transformers' own setting works in train mode
-    alone, in which layers drop activations out. Random draws are repeated.
+    alone, in which layers drop activations out. Random draws are repeated. On a CPU the heap's
+    holes are given back before a layer is run again: the allocator would keep them.
     """
     return replaced_forwards(layers, _recomputed)
 
@@ -53,7 +55,13 @@ def _recomputed(forward: Forward) -> Forward:
         cached = kwargs.get("past_key_values") is not None or kwargs.get("layer_past") is not None
         if cached or not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        return checkpoint(partial(forward, **kwargs), *args, use_reentrant=False)
+
+        def layer(*inputs: Any) -> Any:
+            if inputs[0].device.type == "cpu":
+                release_heap()
+            return forward(*inputs, **kwargs)
+
+        return checkpoint(layer, *args, use_reentrant=False)
 
     return run
 

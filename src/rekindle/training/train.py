@@ -141,6 +141,8 @@ def _say_unless(quiet: bool | None, text: str) -> None:
 
 
 def _remark_rate(recipe: Recipe, world: World) -> None:
+    if not recipe.shared.optim.name.startswith("adamw"):
+        return  # the usual rates of others are of another size
     parameters = list(world.policy.model.parameters())
     remark = rate_remark(
         find_method(recipe.shared.method),

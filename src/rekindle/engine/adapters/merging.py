@@ -16,6 +16,7 @@ from torch import Tensor
 from rekindle.engine.adapters.adapter import Adapter, adapted_layers
 from rekindle.engine.holding import save_plain, written_dtype
 from rekindle.files import write_json
+from rekindle.ops.heap import release_heap
 
 _PART = 2**26  # bytes of a part, at least
 _PARTS = 8  # of one model, about
@@ -56,6 +57,7 @@ def save_merged(adapter: Adapter, model: Any, directory: Path, dtype: str | None
     for i, names in enumerate(parts, 1):
         file = f"model-{i:05d}-of-{len(parts):05d}.safetensors"
         file = "model.safetensors" if len(parts) == 1 else file
+        release_heap()
         merged = {name: _merged(name, plain[name], layers, base, kind) for name in names}
         written = revert_weight_conversion(base, merged)
         written = {name: tensor.contiguous() for name, tensor in written.items()}
