@@ -9,16 +9,19 @@ Axes: R rows, S columns.
 
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from rekindle.engine.layout import Layout, lay_out
+from rekindle.engine.progress import say_once
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 _REFUSALS = (TypeError, ValueError, RuntimeError, LookupError, AttributeError)
 _tried: dict[str, bool] = {}  # by a model's config
+_known: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # by model: a config is slow to write
 
 
 def visible(layout: Layout, window: int | None = None) -> Bool[Tensor, "R S S"]:
@@ -51,12 +54,23 @@ def inputs_of(model: Any, layout: Layout) -> dict[str, object]:
 def supports_branches(model: Any) -> bool:
     """Whether a prompt may stand once in front of several completions, and documents in one row:
     tried on a few tokens, once for a kind of model; under autocast, for that."""
+    if model not in _known:
+        _known[model] = _supported(model)
+    return _known[model]
+
+
+def _supported(model: Any) -> bool:
     attention = model.config._attn_implementation
     if attention not in ("sdpa", "eager") or not set(_kinds(model.config)) <= {_FULL, _SLIDING}:
         return False
     key = _kind(model)
     if key not in _tried:
         _tried[key] = _same_states(model)
+        if not _tried[key]:
+            say_once(
+                f"a prompt is read once for each answer: {type(model).__name__} does not keep "
+                "answers that share a prompt apart"
+            )
     return _tried[key]
 
 

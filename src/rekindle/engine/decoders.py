@@ -29,7 +29,7 @@ class Decoder(Protocol):
 
 
 class ModelDecoder:
-    """The decoder of any causal LM, through the transformers forward and its dynamic cache."""
+    """The decoder of any causal LM, through the transformers forward and a cache allocated once."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy

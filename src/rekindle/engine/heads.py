@@ -7,14 +7,14 @@ on: where logits are not those of the head, they are taken from the model itself
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 from rekindle.engine.progress import say
 from rekindle.errors import ModelError
-from rekindle.ops.heads import Head, gradients_in_place
+from rekindle.ops.heads import Head, gradients_in_place, is_without_data
 
 LARGE_VOCABULARY = 16_384  # from here on, [N, V] is not held, and no second [V, D] is made
 _REFUSALS = (ModelError, TypeError, ValueError, RuntimeError, LookupError, AttributeError)
@@ -32,6 +32,7 @@ class Form(NamedTuple):
 
 
 _forms: dict[str, Form | None] = {}  # by a model's config
+_known: WeakKeyDictionary[Any, Form | None] = WeakKeyDictionary()  # by model: see `attention`
 
 
 def head_of(
@@ -50,16 +51,18 @@ def head_of(
         name: of the model, for the user.
     """
     output = model.get_output_embeddings()
-    if isinstance(output, nn.Linear) and _is_without_data(output.weight):
+    if isinstance(output, nn.Linear) and is_without_data(output.weight):
         said = form_in(model.config.get_text_config().to_dict())
         return Head(output.weight, output.bias, *said, product)  # there is nothing to compare
-    key = f"{product} {model.dtype} {model.config.to_json_string()}"
-    if key not in _forms:
-        plain = isinstance(output, nn.Linear)
-        _forms[key] = _form(model, output, outputs, product) if plain else None
-        if _forms[key] is None:
-            say(f"the logits of '{name}' are not those of a linear head: all are held at a time")
-    form = _forms[key]
+    if model not in _known:
+        key = f"{product} {model.dtype} {model.config.to_json_string()}"
+        if key not in _forms:
+            plain = isinstance(output, nn.Linear)
+            _forms[key] = _form(model, output, outputs, product) if plain else None
+            if _forms[key] is None:
+                say(f"the logits of '{name}' are not those of a linear head: all are held")
+        _known[model] = _forms[key]
+    form = _known[model]
     return None if form is None else Head(output.weight, output.bias, *form, product)
 
 
@@ -100,10 +103,6 @@ def _form(
     except _REFUSALS:
         return None
     return None
-
-
-def _is_without_data(weight: Tensor) -> bool:
-    return weight.is_meta or isinstance(weight, FakeTensor)
 
 
 def form_in(config: dict[str, object]) -> Form:

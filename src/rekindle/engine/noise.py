@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
+
+from rekindle.engine.layout import Layout
 
 
 @contextmanager
-def noisy_embeddings(model: Any, lengths_RS: Int[Tensor, "R S"], *, alpha: float) -> Iterator[None]:
+def noisy_embeddings(model: Any, layout: Layout, *, alpha: float) -> Iterator[None]:
     """Within the block, embeddings of the model get uniform(-1, 1) noise times alpha / sqrt(L D).
 
     Args:
-        lengths_RS: at each input, L of its sequence.
+        layout: of the block's forward pass; L is counted for each document.
         alpha: 0 changes nothing and draws nothing.
 
     The noise comes from torch's global generator, which a checkpoint holds.
@@ -25,6 +26,7 @@ def noisy_embeddings(model: Any, lengths_RS: Int[Tensor, "R S"], *, alpha: float
     if alpha == 0:
         yield
         return
+    lengths_RS = layout.lengths_RS
 
     def add(module: nn.Module, inputs: object, embedded_RSD: Tensor) -> Tensor:
         size_RS = alpha / (lengths_RS * embedded_RSD.shape[-1]).to(embedded_RSD).sqrt()

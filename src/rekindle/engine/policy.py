@@ -7,7 +7,6 @@ import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -35,7 +34,7 @@ from rekindle.engine.loading import (
     text_source,
     unapplied_settings,
 )
-from rekindle.engine.progress import say
+from rekindle.engine.progress import say, say_once
 from rekindle.engine.prompts import check_prompt, messages_of, named, uses_template
 from rekindle.errors import DataError, ModelError
 from rekindle.ops.heads import Head
@@ -47,7 +46,6 @@ from rekindle.records import Problem
 # goes into calls, so many more (tokens times parameters); a GPU waits for nothing but its calls.
 _PASS_COST, _SMALL, _PASS_COST_GPU = 8.0, 2e7, 1024.0
 _FRUGAL = 16 * 2**20  # bytes of logits held where activations are recomputed to save memory
-_say_once = cache(say)
 
 
 class _Scoring(TypedDict):
@@ -157,7 +155,7 @@ class Policy:
         policy._head()  # tried before anything else changes what a forward pass gives
         policy._tell_date()
         for sentence in unapplied_settings(model, config.name):
-            _say_once(sentence)
+            say_once(sentence)
         return policy
 
     def save(self, directory: Path, *, dtype: str | None = None) -> None:
@@ -266,7 +264,7 @@ class Policy:
         question = messages_of(Problem(id="", prompt="?"), self.config)
         with suppress(DataError, ModelError):  # told where a prompt is made
             if self._template.writes_date(question, "a prompt"):
-                _say_once(
+                say_once(
                     f"the chat template of '{self.config.name}' writes the date: it is "
                     f"{self.config.template_date} on every day (model.template_date)"
                 )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import cache
 from typing import IO, cast
 
 from rich.console import Console
@@ -59,6 +60,9 @@ def standard_error() -> CalmStream:
 def say(text: str) -> None:
     """One line on standard error."""
     print(text, file=standard_error(), flush=True)
+
+
+say_once = cache(say)  # of a process: the same line is not said again
 
 
 class _Count:

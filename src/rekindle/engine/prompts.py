@@ -1,15 +1,12 @@
 """The turns that a model is asked, by a chat template or without, and what their tokens must be."""
 
-from functools import cache
 from typing import Any
 
 from rekindle.chat import SYSTEM_ROLES, Message
 from rekindle.engine.config import ModelConfig
-from rekindle.engine.progress import say
+from rekindle.engine.progress import say_once
 from rekindle.errors import ConfigError, DataError, PromptTooLongError
 from rekindle.records import Problem
-
-_say_once = cache(say)
 
 
 def uses_template(problem: Problem, tokenizer: Any, config: ModelConfig) -> bool:
@@ -36,7 +33,7 @@ def uses_template(problem: Problem, tokenizer: Any, config: ModelConfig) -> bool
             fix="--set model.chat_template=auto, or give one 'prompt' instead of 'messages'",
         )
     if not used and config.system is not None:
-        _say_once(f"model.system has no effect: '{config.name}' is used without a chat template")
+        say_once(f"model.system has no effect: '{config.name}' is used without a chat template")
     return used
 
 
@@ -45,7 +42,7 @@ def messages_of(problem: Problem, config: ModelConfig) -> list[Message]:
     turns = problem.messages if problem.messages is not None else (("user", problem.prompt),)
     if config.system is not None:
         if any(role in SYSTEM_ROLES for role, _ in turns):
-            _say_once("rows that have a system turn of their own keep it: not model.system")
+            say_once("rows that have a system turn of their own keep it: not model.system")
         else:
             turns = (("system", config.system), *turns)
     return [{"role": role, "content": content} for role, content in turns]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rekindle.engine.batch import MicroBatch
+from rekindle.engine.device import Group
 from rekindle.engine.progress import say
 from rekindle.engine.run import Run
 from rekindle.engine.state import TrainState
@@ -35,7 +36,6 @@ def update_within_memory(
     metrics: dict[str, float] | None = None
     while metrics is None:
         parts = split(size)
-        size = min(size, max((part.layout.tokens_RS.numel() for part in parts), default=size))
         try:
             metrics = update(parts)
         except MemoryExhaustedError:
@@ -43,7 +43,7 @@ def update_within_memory(
                 _keep_last_step(state, size, logbook, run)
                 raise
         if metrics is None:  # by now the error is gone, and what it held
-            size = _halve(state, size, run)
+            size = _halve(state, min(size, _largest(parts, run.group)), run)
     logbook.count_update()
     return metrics
 
@@ -57,6 +57,12 @@ def _halve(state: TrainState, size: int, run: Run) -> int:
             f"{half} padded tokens (optim.micro_tokens)"
         )
     return half
+
+
+def _largest(parts: Sequence[MicroBatch], group: Group) -> int:
+    """Padded tokens of the largest micro-batch that was tried, in any process."""
+    sizes = [part.layout.tokens_RS.numel() for part in parts]
+    return max([2, *group.gather_objects(sizes)])
 
 
 def _keep_last_step(state: TrainState, size: int, logbook: Logbook, run: Run) -> None:

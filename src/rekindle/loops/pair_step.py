@@ -14,7 +14,6 @@ Axes: N pairs, B sequences (the chosen, then the rejected), T completion tokens,
 import math
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -26,7 +25,7 @@ from rekindle.engine.batch import Batch, MicroBatch, count, pack
 from rekindle.engine.device import Group
 from rekindle.engine.layout import completion_mask
 from rekindle.engine.policy import Policy
-from rekindle.engine.progress import say
+from rekindle.engine.progress import say_once
 from rekindle.engine.state import TrainState
 from rekindle.engine.update import LossFn, LossTerms
 from rekindle.errors import DataError, ModelError
@@ -39,7 +38,6 @@ from rekindle.tasks.pairs import PairRow
 
 _ALARM_AFTER = 10  # steps in a row in which the chosen fell while the margin rose
 _FALLING = "displaced steps"
-_say_once = cache(say)
 _COMPARED = 64  # pairs whose sides are compared, the first ones
 
 
@@ -318,7 +316,7 @@ def hidden_cosine(
         try:
             hidden_ND = policy.hidden(moved.layout)
         except ModelError as error:
-            _say_once(f"pairs/cosine is left out: {error.what}")
+            say_once(f"pairs/cosine is left out: {error.what}")
             return torch.full((len(pairs),), math.nan, dtype=torch.float64)
         for row, state_D in zip(micro.rows, hidden_ND[last_B], strict=True):
             states[row] = state_D.double().cpu()

@@ -52,7 +52,7 @@ def sft_objective(policy: Policy, *, smoothing: float = 0.0, noise: float = 0.0)
         layout = micro.layout
         if noise and not layout.is_plain:  # every sequence has noise of its own
             layout = lay_out(layout.prompts, layout.completions).to(policy.device)
-        with noisy_embeddings(policy.model, layout.lengths_RS, alpha=noise):
+        with noisy_embeddings(policy.model, layout, alpha=noise):
             scores = policy.logprobs(layout)
         # eps times: the mean over v of -log p_v, in place of -log p_y
         extra_BT = scores.logprobs_BT - scores.mean_BT

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 _VOCAB_BLOCK = 16_384  # rows of the head that are cast at a time
 _IN_PLACE: ContextVar[bool] = ContextVar("in_place", default=False)
@@ -63,6 +64,11 @@ class Head:
 def raised(values: Tensor) -> Tensor:
     """In fp32 at least: fp64 stays fp64."""
     return values if values.dtype == torch.float64 else values.float()
+
+
+def is_without_data(tensor: Tensor) -> bool:
+    """Whether it has a shape alone, as in a dry run."""
+    return tensor.is_meta or isinstance(tensor, FakeTensor)
 
 
 # --- products of a chunk, in its memory

@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from rekindle.ops.heads import (
     Head,
@@ -18,6 +17,7 @@ from rekindle.ops.heads import (
     cap_logits,
     cap_slope,
     hidden_gradient,
+    is_without_data,
     raised,
 )
 
@@ -127,7 +127,7 @@ class _Job(NamedTuple):
         width = head.weight.shape[0] * raised(head.weight[:0]).element_size()
         held = budget or (_CPU_BUDGET if on_cpu else _DEVICE_BUDGET)
         rows = max(1, held // width)
-        in_cache = on_cpu and not isinstance(hidden_ND, FakeTensor)  # without data there is none
+        in_cache = on_cpu and not is_without_data(hidden_ND)
         block = max(1, min(rows, _CACHE // width)) if in_cache else rows
         return cls(head.detach(), temperature, entropy, rows, block)
 
