@@ -3,6 +3,7 @@
 What imports the package is imported within: the shape checks are installed after this file is read.
 """
 
+import json
 import os
 import shutil
 import sys
@@ -44,6 +45,28 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture
 def gen() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory) -> Path:
+    """A random tiny model in a directory, fp64; where a test file has no `base` of its own."""
+    import tiny
+
+    directory = tmp_path_factory.mktemp("base")
+    tiny.policy(dtype="float64").save(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """Forty sums with solutions; where a test file has no `data` of its own."""
+    path = tmp_path_factory.mktemp("data") / "data.jsonl"
+    rows = [
+        {"id": f"p{i}", "prompt": f"{i}+{i % 3}=", "answer": str(i % 5), "solution": str(i % 5)}
+        for i in range(40)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ _SIZES = {
     **_TOKENS,
 }
 _GROUPED = {**_SIZES, "num_key_value_heads": 1}
-_LLAMA = {**_GROUPED, "head_dim": 8}
+LLAMA = {**_GROUPED, "head_dim": 8}
 _MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 _GPT = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64, **_TOKENS}
-_GEMMA = {**_LLAMA, "sliding_window": 4, "final_logit_softcapping": 2.0}
+_GEMMA = {**LLAMA, "sliding_window": 4, "final_logit_softcapping": 2.0}
 _OPT = {
     **{k: v for k, v in _SIZES.items() if k != "intermediate_size"},
     "ffn_dim": 32,
@@ -29,14 +29,14 @@ _RECURRENT = {
 }
 
 FAMILIES = {
-    "llama": (t.LlamaConfig, _LLAMA),
-    "mistral": (t.MistralConfig, _LLAMA),
+    "llama": (t.LlamaConfig, LLAMA),
+    "mistral": (t.MistralConfig, LLAMA),
     "qwen2": (t.Qwen2Config, _GROUPED),
-    "qwen3": (t.Qwen3Config, _LLAMA),
+    "qwen3": (t.Qwen3Config, LLAMA),
     "qwen2_moe": (t.Qwen2MoeConfig, {**_GROUPED, **_MOE, "shared_expert_intermediate_size": 16}),
-    "qwen3_moe": (t.Qwen3MoeConfig, {**_LLAMA, **_MOE}),
-    "mixtral": (t.MixtralConfig, {**_LLAMA, "num_local_experts": 4}),
-    "gemma": (t.GemmaConfig, _LLAMA),
+    "qwen3_moe": (t.Qwen3MoeConfig, {**LLAMA, **_MOE}),
+    "mixtral": (t.MixtralConfig, {**LLAMA, "num_local_experts": 4}),
+    "gemma": (t.GemmaConfig, LLAMA),
     "gemma2": (t.Gemma2Config, _GEMMA),
     "gemma3_text": (t.Gemma3TextConfig, _GEMMA),
     "granite": (t.GraniteConfig, {**_GROUPED, "logits_scaling": 4.0}),
@@ -61,7 +61,7 @@ FAMILIES = {
 }
 
 
-def family_config(kind: str, *, vocabulary: int = 38):
+def family_config(kind: str, *, vocabulary: int = 38, **changes: object):
     """The tiny config of a family."""
     make, settings = FAMILIES[kind]
-    return make(vocab_size=vocabulary, **settings)
+    return make(**{"vocab_size": vocabulary, **settings, **changes})

@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import tiny
 from rekindle.loops import world
 from rekindle.methods.catalog import METHODS, find_method, method_module
 from rekindle.training.recipe import load_recipe, make_recipe
@@ -20,24 +19,6 @@ FIRST[METHODS["weak_to_strong"].module] = "w2s_full_weak"  # random models agree
 TRAINED = [*FIRST.values(), "dapo", "lens_shuffled", "gated", "wmss_frozen"]
 # sections whose methods rank or judge answers: random scores do for that here
 SCORED = {m.section for m in METHODS.values() if {"reward model", "judge"} & set(m.needs)}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("base")
-    tiny.policy(dtype="float64").save(directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "data.jsonl"
-    rows = [
-        {"id": f"p{i}", "prompt": f"{i}+{i % 3}=", "answer": str(i % 5), "solution": str(i % 5)}
-        for i in range(40)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def tree_of(method, base, data, **optim):

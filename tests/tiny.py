@@ -108,6 +108,6 @@ def policy(kind: str = "llama", *, seed: int = 0, dtype: str = "float64", tok=No
     )
 
 
-def policy_of(made) -> Policy:
+def policy_of(made, *, dtype: str = "float32") -> Policy:
     """A policy around a model that a test made."""
-    return Policy.of(made, tokenizer(), ModelConfig(name="tiny", device="cpu"))
+    return Policy.of(made, tokenizer(), ModelConfig(name="tiny", dtype=dtype, device="cpu"))

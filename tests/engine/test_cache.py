@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 import torch
-from transformers import DynamicCache, Gemma2Config, MistralConfig
+from transformers import DynamicCache
 
 import tiny
+from families import family_config
 from rekindle.engine import cache_size
 from rekindle.engine.cache import AllocatedLayer, allocate, row_bytes
 from rekindle.engine.cache_size import rows_at_once
@@ -14,32 +15,22 @@ from rekindle.engine.config import SampleConfig
 from rekindle.engine.contrast import ContrastPolicy
 from rekindle.engine.device import free_bytes
 
-SHAPE = {
-    "vocab_size": len(tiny.VOCABULARY),
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
 CONFIGS = {
-    "llama": lambda: tiny.llama_config(),
-    "gpt2": lambda: tiny.config_of("gpt2"),
-    "mistral, window 4": lambda: MistralConfig(**SHAPE, sliding_window=4),
-    "mistral, window 7": lambda: MistralConfig(**SHAPE, sliding_window=7),
-    "mistral, window 8": lambda: MistralConfig(**SHAPE, sliding_window=8),
-    "mistral, window 12": lambda: MistralConfig(**SHAPE, sliding_window=12),
-    "gemma2, every other layer slides": lambda: Gemma2Config(**SHAPE, sliding_window=5),
+    "llama": {},
+    "gpt2": {},
+    **{f"mistral, window {size}": {"sliding_window": size} for size in (4, 7, 8, 12)},
+    "gemma2, every other layer slides": {"sliding_window": 5},
 }
+
+
+def config_of(name):
+    return family_config(name.split(",")[0], **CONFIGS[name])
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_steps_are_the_same_bits_as_with_the_growing_cache(name, gen):
     """Prompts of 7 slots, 2 samples of each, 9 tokens more, rows dropped on the way."""
-    policy = tiny.policy_of(tiny.model(config=CONFIGS[name]()))
+    policy = tiny.policy_of(tiny.model(config=config_of(name)))
     tokens_PS = torch.randint(4, 30, (2, 7), generator=gen)
     attend_PS = torch.arange(7) >= torch.tensor([[0], [2]])
     source_B = torch.tensor([0, 0, 1, 1])
@@ -85,7 +76,7 @@ def test_layers_of_other_kinds_keep_their_own_cache():
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mistral, window 12"])
 @pytest.mark.parametrize("slots", [1, 7, 12, 30])
 def test_the_bytes_of_a_row_are_those_of_a_cache_with_that_many_tokens(name, slots):
-    policy = tiny.policy_of(tiny.model(config=CONFIGS[name]()))
+    policy = tiny.policy_of(tiny.model(config=config_of(name)))
     sizes = []
     for count in (1, slots):
         past, one_BS = policy.fresh_cache(), torch.full((1, count), 5)

@@ -225,9 +225,9 @@ def test_a_rows_own_system_turn_replaces_the_models(policy_of, role, capsys):
 
 
 def test_that_it_replaces_it_is_said_once(policy_of, capsys):
-    from rekindle.engine import prompts as module
+    from rekindle.engine import progress as module
 
-    module._say_once.cache_clear()
+    module.say_once.cache_clear()
     policy = policy_of(QWEN, system="be brief")
     own = Problem(id="p", prompt="u", messages=(("system", "be long"), ("user", "u")))
     for _ in range(3):
@@ -237,9 +237,9 @@ def test_that_it_replaces_it_is_said_once(policy_of, capsys):
 
 
 def test_that_a_system_message_has_no_effect_without_a_template_is_said_once(policy_of, capsys):
-    from rekindle.engine import prompts as module
+    from rekindle.engine import progress as module
 
-    module._say_once.cache_clear()
+    module.say_once.cache_clear()
     policy = policy_of(LLAMA, system="be brief", chat_template="never")
     assert [asked(policy) for _ in range(2)] == [ASKED.prompt] * 2
     assert capsys.readouterr().err.count("model.system has no effect") == 1
@@ -249,9 +249,9 @@ def test_that_a_system_message_has_no_effect_without_a_template_is_said_once(pol
 
 
 def test_a_date_is_the_same_on_every_day_and_is_told_once(policy_of, capsys):
-    from rekindle.engine import policy as module
+    from rekindle.engine import progress as module
 
-    module._say_once.cache_clear()
+    module.say_once.cache_clear()
     policy = policy_of(LLAMA)
     assert "today is 26 Jul 2024" in asked(policy)
     policy.encode_completion(ASKED, "3")

@@ -2,18 +2,9 @@
 
 import pytest
 import torch
-from transformers import (
-    BloomConfig,
-    Gemma2Config,
-    Gemma3TextConfig,
-    GPTNeoXConfig,
-    MambaConfig,
-    MistralConfig,
-    OPTConfig,
-    Qwen2Config,
-)
 
 import tiny
+from families import family_config
 from rekindle.engine.attention import supports_branches, visible
 from rekindle.engine.layout import Arrangement, arrange, lay_out
 
@@ -22,34 +13,13 @@ COMPLETIONS = [(7, 8, 2), (9, 10, 11, 12, 2), (2,), (12, 13, 2), (5, 6, 7, 2), (
 SHARED = [[[0, 1, 2]], [[3]], [[4, 5]]]
 PACKED = [[[0, 1, 2], [3]], [[4, 5]]]
 SINGLE = [[[0], [3], [1]], [[2], [4], [5]]]
-SIZES = {
-    "vocab_size": len(tiny.VOCABULARY),
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-WINDOWED = {**SIZES, "sliding_window": 3}
-BOTH = {**WINDOWED, "layer_types": ["sliding_attention", "full_attention"]}
-FAMILIES = {
-    "llama": tiny.llama_config(),
-    "qwen2": Qwen2Config(**SIZES),
-    "mistral": MistralConfig(**WINDOWED),
-    "gemma2": Gemma2Config(**BOTH, query_pre_attn_scalar=8),
-    "gemma3": Gemma3TextConfig(**BOTH, query_pre_attn_scalar=8),
-    "gpt_neox": GPTNeoXConfig(**SIZES),
-    "gpt2": tiny.config_of("gpt2"),
-    "opt": OPTConfig(**SIZES, ffn_dim=32, word_embed_proj_dim=16, dropout=0.0),
-}
+BOTH = {"sliding_window": 3, "layer_types": ["sliding_attention", "full_attention"]}
+CHANGES = {"mistral": {"sliding_window": 3}, "gemma2": BOTH, "gemma3_text": BOTH}
+NAMES = ("llama", "qwen2", "mistral", "gemma2", "gemma3_text", "gpt_neox", "gpt2", "opt")
 
 
-def model_of(config, attention="sdpa"):
+def model_of(kind, attention="sdpa"):
+    config = family_config(kind, **CHANGES.get(kind, {}))
     config._attn_implementation = attention
     model = tiny.model(config=config, dtype=torch.float64)
     with torch.no_grad():  # large enough for attention to matter
@@ -60,9 +30,7 @@ def model_of(config, attention="sdpa"):
 
 
 def scored(model, rows):
-    policy = tiny.Policy.of(
-        model, tiny.tokenizer(), tiny.ModelConfig(name="tiny", dtype="float64", device="cpu")
-    )
+    policy = tiny.policy_of(model, dtype="float64")
     model.zero_grad(set_to_none=True)
     scores = policy.logprobs(lay_out(PROMPTS, COMPLETIONS, rows))
     (scores.logprobs_BT * torch.linspace(0.5, 2.0, 30).view(6, 5)).sum().backward()
@@ -73,39 +41,28 @@ def scored(model, rows):
 @pytest.mark.parametrize("rows", [SHARED, PACKED, SINGLE])
 @pytest.mark.parametrize(
     ("name", "attention"),
-    [("gemma2", "eager"), *((n, a) for n in FAMILIES for a in ("sdpa", "eager") if n != "gemma2")],
+    [("gemma2", "eager"), *((n, a) for n in NAMES for a in ("sdpa", "eager") if n != "gemma2")],
 )
 def test_every_layout_has_the_values_and_gradients_of_plain_rows(name, attention, rows):
-    model = model_of(FAMILIES[name], attention)
+    model = model_of(name, attention)
     assert supports_branches(model)
     for got, want in zip(scored(model, rows), scored(model, None), strict=True):
         assert float((got - want).norm()) <= 1e-6 * float(want.norm())  # norms are fp32 inside
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        MambaConfig(**{k: v for k, v in SIZES.items() if k != "head_dim"}),
-        BloomConfig(
-            vocab_size=len(tiny.VOCABULARY), hidden_size=16, n_layer=2, n_head=2, use_cache=False
-        ),
-    ],
-    ids=["mamba", "bloom"],
-)
-def test_models_whose_tokens_look_elsewhere_keep_plain_rows(config):
+@pytest.mark.parametrize("kind", ["mamba", "bloom"])
+def test_models_whose_tokens_look_elsewhere_keep_plain_rows(kind):
     """A state that runs through the row, and distances counted in columns."""
-    assert not supports_branches(tiny.model(config=config))
+    assert not supports_branches(tiny.model(config=family_config(kind)))
 
 
 def test_nothing_reaches_another_document():
-    model = model_of(tiny.llama_config())
+    model = model_of("llama")
     embedded = []
     model.get_input_embeddings().register_forward_hook(
         lambda module, inputs, out: embedded.append(out) or out.retain_grad()
     )
-    policy = tiny.Policy.of(
-        model, tiny.tokenizer(), tiny.ModelConfig(name="tiny", dtype="float64", device="cpu")
-    )
+    policy = tiny.policy_of(model, dtype="float64")
     layout = lay_out(PROMPTS, COMPLETIONS, PACKED)
     policy.logprobs(layout).logprobs_BT[3].sum().backward()
     grad_RS = embedded[-1].grad.abs().sum(dim=-1)

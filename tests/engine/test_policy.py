@@ -6,6 +6,7 @@ from transformers import LlamaForCausalLM
 
 import tiny
 from rekindle.engine import policy as policy_module
+from rekindle.engine import progress
 from rekindle.engine.cached_sampler import CachedSampler
 from rekindle.engine.config import ModelConfig, SampleConfig
 from rekindle.engine.layout import lay_out
@@ -212,7 +213,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path, change):
     ],
 )
 def test_generation_settings_of_the_model_are_told_once_and_not_applied(settings, told, capsys):
-    policy_module._say_once.cache_clear()
+    progress.say_once.cache_clear()
     model = tiny.model()
     for name, value in settings.items():
         setattr(model.generation_config, name, value)

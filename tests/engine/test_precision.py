@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
+from families import family_config
 from rekindle.engine.batch import count, pack
 from rekindle.engine.capabilities import check_attention, check_dtype, check_optimizer
 from rekindle.engine.config import ModelConfig, OptimConfig, SampleConfig
@@ -223,33 +224,7 @@ DROPS = {
 
 def family(kind, **settings):
     """A small model of a family, with dropout that eval mode must keep off."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    sizes = {
-        "vocab_size": len(tiny.VOCABULARY),
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 8,
-        "max_position_embeddings": 64,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    }
-    if kind == "gpt2":
-        sizes = {k: sizes[k] for k in ("vocab_size", "bos_token_id", "eos_token_id")}
-        sizes |= {"n_positions": 64, "n_embd": 16, "n_layer": 2, "n_head": 2}
-    if kind == "opt":
-        sizes |= {"ffn_dim": 32, "word_embed_proj_dim": 16}
-        del sizes["num_key_value_heads"], sizes["head_dim"], sizes["intermediate_size"]
-    if kind == "phi":
-        del sizes["head_dim"]
-    if kind == "mixtral":
-        sizes |= {"num_local_experts": 2, "num_experts_per_tok": 1}
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **DROPS[kind]))
+    model = tiny.model(config=family_config(kind, **DROPS[kind]))
     return Policy.of(model, tiny.tokenizer(), ModelConfig(name=kind, device="cpu", **settings))
 
 

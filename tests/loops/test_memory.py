@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import tiny
 from rekindle.engine import update as engine
 from rekindle.errors import MemoryExhaustedError, TrainingError
 from rekindle.training.train import train
@@ -15,13 +14,6 @@ from rekindle.training.train import train
 ROWS = [{"id": f"p{i}", "prompt": f"{i}+{i % 3}=", "answer": str(i % 5)} for i in range(40)]
 CPU = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: x"
 ERRORS = [RuntimeError(CPU), MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("base")
-    tiny.policy(dtype="float64").save(directory)
-    return directory
 
 
 def recipe(base):

@@ -37,13 +37,6 @@ TASK = load_task(name="countdown")
 PROBLEM = TASK.problems("train", count=1, seed=0, levels=["4"])[0]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("base")
-    tiny.policy(dtype="float64").save(directory)
-    return directory
-
-
 @pytest.fixture
 def head(base):
     torch.manual_seed(0)

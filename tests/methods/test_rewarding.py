@@ -29,24 +29,6 @@ from scripted_server import lengths, server
 RETRY = {"retries": 1, "backoff": 0.0}
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("base")
-    tiny.policy(dtype="float64").save(directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "data.jsonl"
-    rows = [
-        {"id": f"p{i}", "prompt": f"{i}+{i % 3}=", "answer": str(i % 5), "solution": str(i % 5)}
-        for i in range(40)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 @pytest.fixture
 def tree(base, data):
     def make(reward, *, task=None, steps=4):

@@ -42,7 +42,7 @@ def test_noise_has_neftunes_size_and_leaves_nothing_behind():
     embed, tokens = policy.model.get_input_embeddings(), m.layout.tokens_RS
     clean = embed(tokens)
     torch.manual_seed(0)
-    with noisy_embeddings(policy.model, m.layout.lengths_RS, alpha=5.0):
+    with noisy_embeddings(policy.model, m.layout, alpha=5.0):
         noise = (embed(tokens) - clean).abs()
     for b, length in enumerate(m.layout.attend_RS.sum(dim=1).tolist()):
         size = 5 / (length * 16) ** 0.5
@@ -53,7 +53,7 @@ def test_noise_has_neftunes_size_and_leaves_nothing_behind():
 def test_without_noise_nothing_is_drawn():
     policy, m = tiny.policy(), micro()
     before = torch.get_rng_state()
-    with noisy_embeddings(policy.model, m.layout.lengths_RS, alpha=0.0):
+    with noisy_embeddings(policy.model, m.layout, alpha=0.0):
         policy.model(m.layout.tokens_RS)
     assert torch.equal(before, torch.get_rng_state())
 

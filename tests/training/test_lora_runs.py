@@ -26,24 +26,6 @@ OWN = {"grpo": {"beta": 0.1}, "lens": {"kl": 0.1}}  # with a reference
 TOKENS = torch.tensor([[1, 4, 5, 9, 8], [1, 6, 7, 7, 2]])
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("base")
-    tiny.policy(dtype="float64").save(directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "data.jsonl"
-    rows = [
-        {"id": f"p{i}", "prompt": f"{i}+{i % 3}=", "answer": str(i % 5), "solution": str(i % 5)}
-        for i in range(40)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 def recipe(method, base, data, *, lora=LORA, **model):
     tree = tree_of(method, base, data, steps=2)
     own = METHODS[method].section

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 import pytest
 from safetensors.torch import load_file
 
-import tiny
 from rekindle.engine.sampler import sampler_for
 from rekindle.errors import (
     ConfigError,
@@ -21,13 +20,6 @@ from rekindle.tasks import load_task
 from rekindle.training.train import train
 
 ROWS = [{"id": f"p{i}", "prompt": f"{i}+{i % 3}=", "answer": str(i % 5)} for i in range(40)]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("base")
-    tiny.policy(dtype="float64").save(directory)
-    return directory
 
 
 def recipe(base, *, method="grpo", **sections):
