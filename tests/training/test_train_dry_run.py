@@ -14,6 +14,7 @@ from rekindle.cli.options import read_bytes
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.update import add_gradient
 from rekindle.errors import ConfigError, ModelError
+from rekindle.training.dry_run import dry_run as dry_run_module
 from rekindle.training.dry_run.architecture import KEPT, Architecture
 from rekindle.training.dry_run.data import Row, batch_of
 from rekindle.training.dry_run.dry_run import Assumptions, dry_run
@@ -174,6 +175,26 @@ def test_a_model_with_weights_is_timed(rekindle, tmp_path):
     assert code == 0
     assert "timed on the model" in out
     assert "fits into" in out
+
+
+def test_a_large_vocabulary_with_a_pad_row_is_traced(tmp_path):
+    """Its embedding passes on the rows that it read; which of them are padding is no shape."""
+    config = tiny.llama_config(vocab_size=20_000)
+    assert config.pad_token_id is not None
+    config.save_pretrained(tmp_path)
+    run = dry_run(sft(tmp_path), assumptions=Assumptions(prompt_tokens=5, probe=False))
+    assert run.parts["gradients"] == 4 * run.parameters
+
+
+def test_without_peft_an_adapter_is_not_looked_at(monkeypatch):
+    monkeypatch.setattr(dry_run_module, "find_spec", lambda name: None)
+    run = dry_run(sft("testbed/addition-s0"), assumptions=UNTIMED)
+    assert run.instead
+    assert not any("lora" in " ".join(less.set) for less in run.instead)
+    assert any("rekindle[peft]" in sentence for sentence in run.assumed)
+    monkeypatch.undo()
+    run = dry_run(sft("testbed/addition-s0"), assumptions=UNTIMED)
+    assert any("lora" in " ".join(less.set) for less in run.instead)
 
 
 def test_a_reference_and_a_larger_group_need_more():

@@ -7,8 +7,8 @@ from rekindle.engine.contrast import ContrastPolicy
 from rekindle.engine.device import free_bytes
 from rekindle.engine.policy import Policy
 
-_SHARE = 0.5  # of the free memory: the rest is for prompts, activations and what comes after
-_MOST_ROWS = 1024  # beyond, a step takes as long for each row as before
+SHARE = 0.5  # of the free memory: the rest is for prompts, activations and what comes after
+MOST_ROWS = 1024  # beyond, a step takes as long for each row as before
 _LOGITS_BYTES = 3 * 4  # of a row, for each id: fp32 logits of two steps and what makes them
 
 
@@ -26,7 +26,7 @@ def rows_at_once(policy: Policy, config: SampleConfig, *, longest: int) -> int:
     slots = min(longest + config.max_new_tokens, policy.context)
     both = (policy, policy.weak) if isinstance(policy, ContrastPolicy) else (policy,)
     row = sum(_row_bytes(one, slots) for one in both)
-    return max(1, min(_MOST_ROWS, int(_SHARE * free_bytes(policy.device) / row)))
+    return max(1, min(MOST_ROWS, int(SHARE * free_bytes(policy.device) / row)))
 
 
 @torch.inference_mode()

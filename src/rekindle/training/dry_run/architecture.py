@@ -101,6 +101,9 @@ class Architecture:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
             model.to = lambda _: model  # weights without data are on no device
+            for module in model.modules():
+                if isinstance(module, nn.Embedding):
+                    module.padding_idx = None  # a gradient without its rows has no known shape
             assume_branches(model, self.branches)
             policy = Policy.of(model, self.tokenizer or _any_tokenizer(), self.settings)
             lora = self.settings.lora

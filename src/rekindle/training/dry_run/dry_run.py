@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -146,7 +147,7 @@ def dry_run(
         seconds_by=spent,
         rates=rates.source,
         instead=[_change(this, memory, *less) for less in _less(checked, this)],
-        assumed=this.lengths.assumed + _said(given),
+        assumed=this.lengths.assumed + _said(given, checked),
     )
 
 
@@ -236,28 +237,30 @@ def _reward_bytes(recipe: Recipe) -> int:
 
 def _less(recipe: Recipe, this: _Estimate) -> list[tuple[str, list[str]]]:
     """Changes in words and as overrides, by how little they change."""
-    model, longest = recipe.shared.model.model_dump(), this.lengths
+    model, longest = recipe.shared.model, this.lengths
     row = max(longest.prompts) + longest.sample.max_new_tokens
     smaller = max(row, this.gauge.micro_tokens // 4)
     changes: list[tuple[str, list[str]]] = []
     if smaller < this.gauge.micro_tokens:
-        changes.append(
-            ("smaller micro-batches", [f"optim.micro_tokens={smaller}"]),
-        )
+        changes.append(("smaller micro-batches", [f"optim.micro_tokens={smaller}"]))
     rows = max(
         (this.gauge.rows(d) for phase, ev in this.phases for d in (*phase.draws, *ev)), default=0
     )
     if rows > 8:
         changes.append(("fewer answers at once", [f"sample.batch_size={rows // 4}"]))
     recomputed = ["model.activation_checkpointing=true"]
-    if model.get("activation_checkpointing") is False:
+    if not model.activation_checkpointing:
         changes.append(("activation checkpointing", recomputed))
-    if "lora" in model and model["lora"] is None:
+    if model.lora is None and _has_peft():
         lora = ["model.lora={rank: 16}"]
         changes.append(("a LoRA adapter of rank 16", lora))
-        if model.get("activation_checkpointing") is False:
+        if not model.activation_checkpointing:
             changes.append(("LoRA and activation checkpointing", lora + recomputed))
     return changes
+
+
+def _has_peft() -> bool:
+    return find_spec("peft") is not None
 
 
 def _change(this: _Estimate, memory: int, change: str, overrides: list[str]) -> Change:
@@ -266,7 +269,11 @@ def _change(this: _Estimate, memory: int, change: str, overrides: list[str]) -> 
     return Change(change=change, set=overrides, peak_bytes=peak, fits=peak <= memory)
 
 
-def _said(given: Assumptions) -> list[str]:
+def _said(given: Assumptions, recipe: Recipe) -> list[str]:
+    answers = "as long as they may be (--answer-tokens)"
     if given.answer_tokens is not None:
-        return [f"sampled answers have {given.answer_tokens} tokens on average"]
-    return ["sampled answers are as long as they may be (--answer-tokens)"]
+        answers = f"of {given.answer_tokens} tokens on average"
+    said = [f"sampled answers are {answers}"]
+    if recipe.shared.model.lora is None and not _has_peft():
+        said.append("a LoRA adapter was not looked at: pip install 'rekindle[peft]'")
+    return said

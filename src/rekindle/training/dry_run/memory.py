@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from rekindle.engine.batch import MicroBatch
+from rekindle.engine.cache_size import MOST_ROWS, SHARE
 from rekindle.engine.config import OptimConfig, SampleConfig
 from rekindle.engine.decoders import ModelDecoder
 from rekindle.engine.update import LossTerms, add_gradient, fresh_state, take_step
 from rekindle.ops.draws import draw
+from rekindle.ops.precision import product_dtype
 from rekindle.training.dry_run.architecture import KEPT, Architecture, Size
 from rekindle.training.dry_run.data import batch_of
 from rekindle.training.dry_run.plans import Draw, Phase
@@ -38,7 +40,6 @@ MemoryPart = Literal[
 ]
 PARTS: tuple[MemoryPart, ...] = MemoryPart.__args__  # type: ignore[attr-defined]
 PROCESS = {"cpu": 420_000_000, "cuda": 500_000_000}  # imports of torch and transformers; a context
-_SHARE, _MOST_ROWS = 0.5, 1024  # of `engine.cache_size`
 _ENOUGH = 200_000  # tokens from which an update's rows are looked at in part
 _FORWARD, _BOTH = "forward", "both"  # floating point operations
 
@@ -134,7 +135,7 @@ class Gauge:
         size, models = self._size(phase), self.models
         whole = models.policy.size
         frozen = size.total_bytes - size.trained_bytes
-        is_cast = models.policy.settings.dtype != "float32"
+        is_cast = product_dtype(models.policy.settings.dtype) is not None
         trained = max(phase.trained, 1) * size.trained_bytes
         parts: Counter[str] = Counter(process=PROCESS[self.device])
         parts["masters" if is_cast else "weights"] += trained
@@ -249,7 +250,7 @@ class Gauge:
             static = 4 * self.models.policy.size.trained_bytes + self.models.others
             row = self._decode(one, rows=1).total()
             free = max(self.memory - static, 0)
-            return min(one.rows, _MOST_ROWS, max(1, int(_SHARE * free / row)))
+            return min(one.rows, MOST_ROWS, max(1, int(SHARE * free / row)))
         return min(one.rows, most)
 
     def _prefill(self, one: Draw) -> Counter[str]:
