@@ -15,6 +15,7 @@ from rekindle.signals.logs.record import LoggedRow, LogReader
 from rekindle.signals.logs.run_log import MARKS, Ints, RunLog
 
 KEPT_CHARS = 48_000_000  # texts of a small log stay in memory
+SAMPLE = 4_000  # of a large log so many answers and up to twice as many, evenly spread
 PREVIEW = 400  # characters of a prompt that are kept
 _NUMBERS = ("score", "advantage", "tokens", "cut", "logprob", "sampler_logprob", "gap", "trained")
 
@@ -35,6 +36,8 @@ class _Columns:
         self.prompts: list[str] = []
         self.golds: list[str | None] = []
         self.texts: list[str] | None = []
+        self.sample: dict[int, str] = {}
+        self.stride = 1
         self.kept = 0
         self.block = -1
         self.last: tuple[int, int | None] | None = None
@@ -79,11 +82,21 @@ class _Columns:
         return number
 
     def _keep(self, text: str) -> None:
+        """Keep a text, or one in `stride` of them once they are many."""
+        row = len(self.keys) - 1
         if self.texts is not None:
-            self.kept += len(text)
             self.texts.append(text)
-            if self.kept > KEPT_CHARS:
-                self.texts = None
+        elif row % self.stride == 0:
+            self.sample[row] = text
+        else:
+            return
+        self.kept += len(text)
+        if self.texts is not None and self.kept > KEPT_CHARS:
+            self.sample, self.texts = dict(enumerate(self.texts)), None
+        while len(self.sample) > 2 * SAMPLE or (self.kept > KEPT_CHARS and len(self.sample) > 1):
+            self.stride *= 2
+            self.sample = {row: t for row, t in self.sample.items() if row % self.stride == 0}
+            self.kept = sum(map(len, self.sample.values()))
 
 
 def collect(reader: LogReader) -> RunLog:
@@ -118,6 +131,7 @@ def collect(reader: LogReader) -> RunLog:
         prompts=columns.prompts,
         golds=columns.golds,
         texts=columns.texts,
+        sample=columns.sample,
         grouped_by=grouped_by,
         step_N=integers["step"],
         prompt_N=integers["prompt"],
