@@ -151,7 +151,7 @@ def correlation(groups: Groups, x_K: Floats, y_K: Floats) -> Correlation:
     return Correlation(Estimate(value, low, high, m), by_chance)
 
 
-def t_quantile(degrees: int) -> float:
+def t_quantile(degrees: float) -> float:
     """The upper end of the central 95 % of Student's t."""
     return float(special.stdtrit(degrees, 0.5 + LEVEL / 2))
 
