@@ -31,7 +31,7 @@ from rekindle.signals.run_diagnosis.log_finding import (
     mean,
 )
 from rekindle.signals.run_diagnosis.spread import lengths
-from rekindle.signals.run_diagnosis.within_groups import Bools, t_quantile
+from rekindle.signals.run_diagnosis.within_groups import Bools, t_quantile, usable
 
 FEW_STEPS = 3
 LONGEST = 500  # steps of a series; of longer ones neighbours are averaged
@@ -60,7 +60,8 @@ def drift_findings(log: RunLog, verdict_N: Floats) -> list[LogFinding]:
     }
     if np.array_equal(verdict_N, log.score_N, equal_nan=True):
         del columns["reward"]
-    for name, (value_N, what) in columns.items():
+    for name, (column_N, what) in columns.items():
+        value_N = usable(column_N)
         if not np.isnan(value_N[log.data_N]).all():
             findings += _moved(log, name, value_N, what, *thirds)
     return findings
