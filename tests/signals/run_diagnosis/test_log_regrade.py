@@ -89,10 +89,12 @@ def test_repeats_and_prompts_without_a_reference_stay_out():
 
 
 def test_a_cut_answer_is_read_as_cut():
-    """It ends at the limit: a number without a mark is not yet an answer."""
-    texts = ["and then 4", "\\boxed{4} and"]
+    """It ends at the limit: a number in a last sentence is not yet an answer, one in a box is."""
+    texts = ["so the answer is 4", "\\boxed{4} and"]
     log = make_log([0, 0], [0, 0], texts=texts, golds=["4"], cut=[1, 1])
     assert regrade(log, np.zeros(2), check="numeric").ours_K.tolist() == [0, 1]
+    whole = make_log([0, 0], [0, 0], texts=texts, golds=["4"])
+    assert regrade(whole, np.zeros(2), check="numeric").ours_K.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(
