@@ -94,9 +94,9 @@ def _by_prompts(prompts_of: dict[int, set[int]], steps_of: dict[int, set[int]]) 
     for step, prompts in prompts_of.items():
         by_set[frozenset(prompts)].append(step)
     found = set[int]()
-    for prompts, steps in by_set.items():
+    for asked, steps in by_set.items():
         others = len(prompts_of) - len(steps)
-        alone = all(len(steps_of[prompt]) == len(steps) for prompt in prompts)
+        alone = all(len(steps_of[prompt]) == len(steps) for prompt in asked)
         if len(steps) >= FEW_STEPS and alone and others > len(steps):
             found.update(steps)
     rest = {frozenset(asked) for step, asked in prompts_of.items() if step not in found}
