@@ -1,4 +1,4 @@
-"""`rekindle diagnose`: which learning signal is missing, on your model and data.
+"""`rekindle diagnose`: which learning signal is missing, on your model and data, or in a log.
 
 The table and what follows from it are printed; the numbers and the study of a remedy are written
 where that is asked for, and their files are checked before anything is measured.
@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rekindle.cli.options import Levels, Set, TestedModel, named_paths, split_names
+from rekindle.cli.diagnose_log import (
+    Columns,
+    Estimator,
+    Format,
+    Json,
+    LogOptions,
+    Logs,
+    VerifierColumn,
+    diagnose_logs,
+    refuse_beside,
+)
+from rekindle.cli.options import Levels, Set, named_paths, split_names
 from rekindle.errors import ConfigError, DataError
 from rekindle.files import explained_io
 from rekindle.outputs import OutputFile
@@ -31,7 +42,9 @@ LEAST_DEV = 20  # dev problems of a study: four seeds find a difference of about
 
 
 def diagnose(
-    model: TestedModel,
+    model: Annotated[
+        str | None, typer.Option(help="testbed/<name>, a directory, or a hub id.")
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option(help="A task, see `rekindle tasks`, or its data; only pairs need none."),
@@ -57,15 +70,39 @@ def diagnose(
         str | None,
         typer.Option(help="Comma-separated: sft,groups,verifier,reward,pairs,agreement."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the numbers, as JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the numbers, as JSON; of --log a page, .html.")
+    ] = None,
     write: Annotated[
         Path | None,
         typer.Option(help="Write a study file of the remedy that fits; further ones beside it."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace --out and --write.")] = False,
     sets: Set = None,
+    log: Logs = None,
+    log_format: Format = None,
+    columns: Columns = None,
+    verifier_column: VerifierColumn = None,
+    estimator: Estimator = None,
+    as_json: Json = False,
 ) -> None:
-    """Say which learning signal is missing, what would bring it back, and what would not."""
+    """Say which learning signal is missing, on a model or in a run's log, and what would help."""
+    of_log = LogOptions(log_format, columns, verifier_column, estimator, as_json)
+    if log:
+        of_model = {
+            "--model": model, "--task": task, "--weak": weak, "--levels": levels, "--run": run,
+            "--pairs": pairs, "--signals": signals, "--set": sets, "--group-size": group_size,
+        }  # fmt: skip
+        refuse_beside(of_model, "--log", "a log is read as it is, without a model")
+        diagnose_logs(log, of_log, check=check, out=out, write=write, overwrite=overwrite)
+        return
+    refuse_beside(of_log.named(), "--model", "only a log has columns of its own")
+    if model is None:
+        raise ConfigError(
+            "nothing to diagnose",
+            wanted="--model MODEL with --task TASK, or --log DIR of a run that any trainer made",
+            fix="rekindle diagnose --help",
+        )
     read = named_paths(pairs, task, model, weak, run, sets=sets)
     files = check_targets(out, write, read, overwrite)
     from rekindle.signals.diagnose import diagnose

@@ -1,43 +1,39 @@
-"""From a log to its diagnosis: rows read, findings, the cause, and what would help.
-
-diagnosis = diagnose_log("runs/grpo")
-diagnosis.cause, diagnosis.findings, diagnosis.frame()
-"""
+"""The diagnosis of a log: what was found, as numbers, as rows and in words, the verdict first."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rekindle.errors import DataError
-from rekindle.signals.logs.collect import collect
-from rekindle.signals.logs.formats import open_log
 from rekindle.signals.logs.run_log import RunLog
-from rekindle.signals.run_diagnosis.cause import Cause, find_cause
-from rekindle.signals.run_diagnosis.coverage import coverage_findings
-from rekindle.signals.run_diagnosis.credit import MethodCredit, method_credits
-from rekindle.signals.run_diagnosis.groups import GroupTable, Verdicts, find_verdicts, group_table
+from rekindle.signals.run_diagnosis.cause import Cause
+from rekindle.signals.run_diagnosis.credit import MethodCredit
+from rekindle.signals.run_diagnosis.groups import GroupTable, Verdicts
 from rekindle.signals.run_diagnosis.log_finding import Estimate, LogFinding
-from rekindle.signals.run_diagnosis.remedies import Remedy, find_remedies
-from rekindle.signals.run_diagnosis.shares import (
-    PromptRow,
-    StepShares,
-    by_step,
-    compute_findings,
-    late,
-    prompt_findings,
-    prompt_rows,
-    share_findings,
-    shares,
-)
+from rekindle.signals.run_diagnosis.remedies import Remedy
+from rekindle.signals.run_diagnosis.shares import PromptRow, StepShares
 
 if TYPE_CHECKING:
     import pyarrow
+
+TITLES = {
+    "too_hard": "Most groups have no right answer: they move nothing",
+    "too_easy": "Most groups are all right: these prompts are learnt",
+    "tied": "Most groups have one score: there is nothing to compare",
+    "truncation": "Most wrong answers were cut by the token limit",
+    "format_spread": "The spread of the reward is not about right and wrong",
+    "blind_reward": "The reward model does not tell right from wrong within a group",
+    "false_accepts": "The reward accepts wrong answers",
+    "false_rejects": "The reward refuses right answers",
+    "advantage_mismatch": "The advantages are not those of the stated estimator",
+    "filtered": "Groups without signal are missing from this log",
+    "repeated_rows": "The log holds batches twice",
+    "evaluation_rows": "The log mixes answers of evaluations in",
+}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -137,121 +133,7 @@ class LogDiagnosis:
 
     def __repr__(self) -> str:
         """The verdict, the shares and the next step, as `rekindle diagnose --log` prints them."""
-        from rekindle.signals.run_diagnosis.sentences import summary
-
-        return "\n".join(summary(self))
-
-
-def diagnose_log(
-    path: str | Path,
-    *,
-    format: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    verifier_column: str | None = None,
-    check: str | None = None,
-    estimator: str | None = None,
-) -> LogDiagnosis:
-    """Say where the learning signal of a run went, from the log that its trainer left.
-
-    Args:
-        path: the run's directory, or a file of rollouts.
-        format: of `rekindle.signals.logs.formats`; None: found by its files.
-        columns: which column holds what, for any table of rollouts (`--map`).
-        verifier_column: the reward that says right or wrong; None: the one of two values.
-        check: grade the texts again: exact, numeric or math.
-        estimator: of the advantages; None: the trainer's own default.
-
-    Raises:
-        ConfigError: an option names what is not there.
-        DataError: there is no log that can be read.
-    """
-    return diagnose_rows(
-        collect(open_log(Path(path), format=format, columns=columns)),
-        verifier_column=verifier_column,
-        check=check,
-        estimator=estimator,
-    )
-
-
-def diagnose_rows(
-    log: RunLog,
-    *,
-    verifier_column: str | None = None,
-    check: str | None = None,
-    estimator: str | None = None,
-) -> LogDiagnosis:
-    """The diagnosis of a log that is read; see `diagnose_log`.
-
-    Raises:
-        DataError: no row of it is data.
-    """
-    if not log.data_N.any():
-        raise DataError(
-            f"{log.about.files[0] if log.about.files else 'the log'} has no rollout of training",
-            got=f"{len(log)} rows, {int(log.repeated_N.sum())} repeated, "
-            f"{int(log.evaluation_N.sum())} of evaluations",
-            wanted="rows of training",
-        )
-    verdicts = find_verdicts(log, verifier_column)
-    table = group_table(log, verdicts.value_N)
-    prompts = prompt_rows(table)
-    share, last = shares(table), shares(table, late(table))
-    findings = [
-        *coverage_findings(log, table),
-        *share_findings(log, table, verdicts.value_N),
-        *prompt_findings(prompts, table),
-        *compute_findings(table),
-    ]
-    cause = find_cause(findings, share, last)
-    rm = None
-    remedies = find_remedies(
-        findings, share, table, cause, rm=rm, has_logprobs=not np.isnan(log.logprob_N).all()
-    )
-    credits, _ = _credits(log, table, verdicts, cause, rm)
-    return LogDiagnosis(
-        log=log,
-        table=table,
-        verdicts=verdicts,
-        share=share,
-        steps=by_step(log, table, verdicts.value_N),
-        prompts=prompts,
-        findings=findings,
-        cause=cause,
-        remedies=remedies,
-        credits=credits,
-        not_told=_not_told(log, table, verdicts),
-    )
-
-
-_SHOWN = ("grpo", "lens", "hero", "naive_blend", "nsr", "ngrpo")
-
-
-def _credits(
-    log: RunLog, table: GroupTable, verdicts: Verdicts, cause: Cause | None, rm: str | None
-) -> tuple[list[MethodCredit], dict[str, str]]:
-    """What methods would have put on the rows, where the groups' own signal is out: it takes torch,
-    which a log that is well is read without."""
-    if cause is None or cause.name not in ("too_hard", "too_easy", "tied", "format_spread"):
-        return [], {}
-    return method_credits(log, table, verdicts.value_N, rm=rm, methods=_SHOWN)
-
-
-def _not_told(log: RunLog, table: GroupTable, verdicts: Verdicts) -> list[str]:
-    """What a log without these columns cannot tell."""
-    sentences = [*log.about.notes, *log.damage]
-    if np.isnan(log.logprob_N).all():
-        sentences.append("no log-probs: the confidence of wrong answers is not known")
-    if np.isnan(log.advantage_N).all():
-        sentences.append("no advantages: whether they are the estimator's own is not known")
-    if (log.step_N < 0).all():
-        sentences.append("no steps: what changed over the run is not known")
-    if table.usual_size < 2:
-        sentences.append("no groups of two or more answers: nothing can be said of groups")
-    sentences.append(
-        "what SFT would still learn, and whether chosen and rejected are alike, needs the model: "
-        "rekindle diagnose --model"
-    )
-    return sentences
+        return "\n".join(_summary(self))
 
 
 def _finding(finding: LogFinding) -> dict[str, object]:
@@ -265,3 +147,71 @@ def _plain(estimate: Estimate) -> dict[str, object]:
 def _number(value: object) -> object:
     """nan is null in JSON."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# --- in words
+
+
+def verdict(diagnosis: LogDiagnosis) -> str:
+    """The first sentence."""
+    if diagnosis.cause is None:
+        return "No cause is borne out: the groups have something to compare, as far as they show."
+    return f"{TITLES[diagnosis.cause.name]} ({diagnosis.cause.name}): {diagnosis.cause.says}."
+
+
+def _summary(diagnosis: LogDiagnosis) -> list[str]:
+    """What the command prints."""
+    log, taken = diagnosis.log, diagnosis.steps_seen
+    of = "" if taken is None else f" of {taken}"
+    version = "" if log.about.version is None else f", {log.about.version}"
+    left_out = int(log.repeated_N.sum()), int(log.evaluation_N.sum())
+    fits = [remedy for remedy in diagnosis.remedies if remedy.fits]
+    lines = [
+        f"{log.about.format} log{version}: {len(log)} rows, {len(diagnosis.table)} groups of "
+        f"{diagnosis.table.usual_size} (by {log.grouped_by}), {diagnosis.steps_logged}{of} steps",
+        f"left out: {left_out[0]} repeated rows, {left_out[1]} of evaluations",
+        diagnosis.verdicts.sentence,
+        "",
+        verdict(diagnosis),
+        f"next: {fits[0].method}: {fits[0].why}" if fits else "next: nothing that the log supports",
+        "",
+        *(f"also fits: {one.method}: {one.why}" for one in fits[1:]),
+        *(f"does not fit: {one.method}: {one.why}" for one in diagnosis.remedies if not one.fits),
+        "",
+        *_finding_lines(diagnosis),
+    ]
+    if diagnosis.credits:
+        lines += ["", "what methods would have put on these rows:", *_credit_lines(diagnosis)]
+    return [*lines, "", *(f"not told: {sentence}" for sentence in diagnosis.not_told)]
+
+
+def _finding_lines(diagnosis: LogDiagnosis) -> list[str]:
+    """A line a finding."""
+    wide = max((len(finding.name) for finding in diagnosis.findings), default=0)
+    return [_line(finding, wide) for finding in diagnosis.findings]
+
+
+def _line(finding: LogFinding, wide: int) -> str:
+    interval = (
+        "" if math.isnan(finding.ci_low) else f"[{finding.ci_low:.3g}, {finding.ci_high:.3g}]"
+    )
+    value = "undefined" if math.isnan(finding.value) else f"{finding.value:.3g}"
+    return f"  {finding.name:<{wide}}  {value:>9} {interval:<18} n {finding.n:<6} {finding.says}"
+
+
+def _credit_lines(diagnosis: LogDiagnosis) -> list[str]:
+    return [
+        f"  {credit.method:<12} a signal in {100 * credit.with_signal:.0f} % of "
+        f"{credit.groups} groups"
+        + (
+            ""
+            if math.isnan(credit.size)
+            else f", in all-wrong ones {credit.size:.2g} times as large as in mixed ones"
+        )
+        + (
+            ""
+            if math.isnan(credit.top)
+            else f"; a tenth of the rows holds {100 * credit.top:.0f} %"
+        )
+        for credit in diagnosis.credits
+    ]
