@@ -119,6 +119,7 @@ def collect(reader: LogReader) -> RunLog:
         golds=columns.golds,
         texts=columns.texts,
         grouped_by=grouped_by,
+        damage=tuple(reader.damage.sentences()),
         step_N=integers["step"],
         prompt_N=integers["prompt"],
         chars_N=integers["chars"],
