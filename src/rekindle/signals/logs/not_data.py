@@ -31,6 +31,8 @@ def find_repeats(log: RunLog, block_N: Ints) -> Bools:
     are the groups of whole batches that stand in one earlier batch each, taken together.
     """
     repeated_N = np.zeros(len(log), dtype=np.bool_)
+    if not _any_twice(log):
+        return repeated_N
     alone, whole = list[_Group](), list[_Group]()
     for block, groups in _by_block(log, block_N).items():
         earlier = [group for group in groups if group.first != (block, group.start)]
@@ -41,6 +43,13 @@ def find_repeats(log: RunLog, block_N: Ints) -> Bools:
     for group in [*whole, *(group for group in alone if group.chance < LIMIT)]:
         repeated_N[group.start : group.end] = True
     return repeated_N
+
+
+def _any_twice(log: RunLog) -> bool:
+    """Whether two groups may be the same: one first text to one prompt in both."""
+    first = np.flatnonzero(np.r_[True, np.diff(log.group_N) != 0][: len(log)])
+    pairs = log.text_N[first] ^ (log.prompt_N[first] * 1_000_003)
+    return len(np.unique(pairs)) < len(first)
 
 
 def _by_block(log: RunLog, block_N: Ints) -> dict[int, list[_Group]]:
