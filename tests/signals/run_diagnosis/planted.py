@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rekindle.signals.logs.lines import Damage
 from rekindle.signals.logs.record import LogAbout, LoggedRow, Place
 from rekindle.signals.logs.run_log import MARKS, RunLog
 
@@ -12,7 +13,7 @@ class Rows:
     """A reader of rows that are there."""
 
     def __init__(self, about, rows):
-        self.about, self._rows = about, rows
+        self.about, self.damage, self._rows = about, Damage(), rows
 
     def rows(self):
         yield from self._rows

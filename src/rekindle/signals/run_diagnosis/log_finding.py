@@ -43,9 +43,9 @@ UNDEFINED = Estimate(math.nan, math.nan, math.nan, 0)
 class LogFinding(NamedTuple):
     """What one look at a log gave.
 
-    `rests_on` says which rows entered. A finding that a cause may rest on names its `null`, the
-    distribution without that cause, and `false_alarms`, how often it is named by chance in
-    simulated logs (`results/false_alarms.json`); both are None where nothing is decided by it.
+    `rests_on` says which rows entered. A finding on which a cause may rest names its `null`, the
+    distribution without that cause, and its `p` where it is a test; the rate of false alarms in
+    simulated logs stands in `results/false_alarms.json`.
     """
 
     name: str
@@ -56,7 +56,7 @@ class LogFinding(NamedTuple):
     says: str
     rests_on: str
     null: str | None = None
-    false_alarms: float | None = None
+    p: float | None = None
 
     @classmethod
     def of(
