@@ -130,8 +130,7 @@ def compare_advantages(log: RunLog, estimator: str | None = None) -> Compared | 
             wanted=", ".join(FORMULAS),
             fix=did_you_mean(estimator, FORMULAS),
         )
-    trainer = log.about.format.lower().replace("_", "-")
-    expected = OF_TRAINER.get(trainer, OF_OTHERS) if estimator is None else (estimator,)
+    expected = (estimator,) if estimator is not None else _of_trainer(log)
     rows = _whole_groups(log)
     logged_K = log.advantage_N[rows.groups.row_K]
     if not len(rows.score_K) or np.isnan(logged_K).all():
@@ -147,6 +146,10 @@ def compare_advantages(log: RunLog, estimator: str | None = None) -> Compared | 
     if decimals is not None and not any(fit.is_whole for fit in fits):
         fits += [_fit(name, rows, logged_K, decimals) for name in names]
     return Compared(rows, expected, fits)
+
+
+def _of_trainer(log: RunLog) -> tuple[str, ...]:
+    return OF_TRAINER.get(log.about.format.lower().replace("_", "-"), OF_OTHERS)
 
 
 _BY_LENGTH = ("length_weighted", "reinforce_pp", "reinforce_pp_baseline")
@@ -290,8 +293,9 @@ def _fits(log: RunLog, compared: Compared) -> LogFinding:
     if best.is_whole:
         others = [fit.title for fit in compared.fits if fit.is_whole and fit is not best]
         says = f"the advantages are those of {best.title}: {wide}"
-        usual = OF_TRAINER.get(log.about.format, (best.name,))[0]
-        if best.name != usual and usual in compared.expected:
+        usual = _of_trainer(log)[0]
+        trainer_is_known = _of_trainer(log) is not OF_OTHERS
+        if trainer_is_known and best.name != usual and usual in compared.expected:
             says += f"; {log.about.format} has {usual} by default"
         if others:
             says += f" ({', '.join(others)} cannot be told apart from it here)"
