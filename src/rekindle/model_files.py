@@ -16,6 +16,7 @@ from rekindle.files import read_json
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _LAYOUT = "a directory in Hugging Face layout, such as RUN/final"
+_ANY = f"testbed/<name>, {_LAYOUT}, or a hub id"
 _PICKLES = ("*.bin", "*.pth", "*.pt", "*.ckpt")
 _TOKENIZERS = ("tokenizer*", "vocab*", "merges*", "*.model", "*.tiktoken", "tekken*")
 _AGAIN = "copy or download it again"
@@ -55,10 +56,10 @@ def check_config(directory: Path, *, trusted: bool = False) -> Mapping[str, obje
             why="it says which architecture the weights are of",
             fix=f"use {final}" if inside else "copy it from the model that the weights are of",
         )
-    tree = _json_object(path)
+    tree = read_object(path)
     generation = directory / "generation_config.json"
     if generation.is_file():
-        _json_object(generation)
+        read_object(generation)
     _check_family(directory, tree, trusted=trusted)
     return tree
 
@@ -146,7 +147,7 @@ def _weight_files(directory: Path) -> list[Path]:
     index = directory / INDEX
     if not index.is_file():
         raise _no_weights(directory)
-    tree = _json_object(index)
+    tree = read_object(index)
     shards = tree.get("weight_map")
     if not isinstance(shards, Mapping) or not shards:
         raise ModelError(
@@ -207,7 +208,12 @@ def _header(path: Path) -> Iterator[tuple[bool, list[int]]]:
         ) from error
 
 
-def _json_object(path: Path) -> Mapping[str, object]:
+def read_object(path: Path) -> Mapping[str, object]:
+    """The object in a JSON file.
+
+    Raises:
+        DataError, ModelError: it is broken, or something else.
+    """
     tree = read_json(path)
     if not isinstance(tree, dict):
         raise ModelError(
@@ -240,12 +246,14 @@ class Reading:
 
     Args:
         part: as errors name it, `the weights of 'NAME'`.
-        fix: what to do.
+        fix, wanted: what to do, and what would have been right.
         files: of JSON, one of which may be why.
     """
 
-    def __init__(self, part: str, *, fix: str, files: Sequence[Path] = ()) -> None:
-        self.part, self.fix, self.files = part, fix, files
+    def __init__(
+        self, part: str, *, fix: str, wanted: str = _ANY, files: Sequence[Path] = ()
+    ) -> None:
+        self.part, self.fix, self.wanted, self.files = part, fix, wanted, files
 
     def __enter__(self) -> Reading:
         return self
@@ -258,11 +266,11 @@ class Reading:
             return
         for path in self.files:
             if path.is_file():
-                _json_object(path)
+                read_object(path)
         raise ModelError(
             f"{self.part} cannot be used",
             got=f"{type(error).__name__}: {_one_line(error)}",
-            wanted=f"testbed/<name>, {_LAYOUT}, or a hub id",
+            wanted=self.wanted,
             fix="install what it needs" if isinstance(error, ImportError) else self.fix,
         ) from error
 

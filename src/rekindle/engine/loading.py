@@ -130,8 +130,9 @@ def _options(config: ModelConfig) -> dict[str, Any]:
 
 
 def _reading(part: str, config: ModelConfig, source: str, *, fix: str) -> Reading:
-    directory = Path(source)
+    directory, named = Path(source), f"the {part} of '{config.name}'"
     if not directory.exists():
+        named = f"model '{config.name}'"
         fix = (
             f"testbed models: {', '.join(testbed.names())}; for a hub id, check the name, the "
             "network and access; weights must be safetensors"
@@ -139,7 +140,7 @@ def _reading(part: str, config: ModelConfig, source: str, *, fix: str) -> Readin
     elif list(directory.glob("*.py")) and not config.trust_remote_code:
         fix += "; code that it brings is run with --set model.trust_remote_code=true: read it first"
     files = [directory / name for name in _TOKENIZER_FILES] if part == "tokenizer" else []
-    return Reading(f"the {part} of '{config.name}'", fix=fix, files=files)
+    return Reading(named, fix=fix, files=files)
 
 
 def missing_directory(name: str) -> ModelError | None:
