@@ -24,7 +24,7 @@ from rekindle.rewards.reward_model import check_vocabulary
 
 # What a config calls the longest sequence; a family that names none has no limit.
 _LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
-_NO_LIMIT = 2**31 - 1
+NO_LIMIT = 2**31 - 1
 _DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json")
 _MORE = 4  # times what is stored: tied weights are in files once, and in models up to twice
@@ -250,7 +250,7 @@ def context_of(config: Any) -> int:
     """The longest sequence that a model's positions allow, or a number that no text reaches."""
     facts = config.get_text_config().to_dict()
     lengths = [facts[name] for name in _LENGTHS if isinstance(facts.get(name), int)]
-    return lengths[0] if lengths and lengths[0] > 0 else _NO_LIMIT
+    return lengths[0] if lengths and lengths[0] > 0 else NO_LIMIT
 
 
 def special_ids(

@@ -107,21 +107,30 @@ def evaluate(
     samples = settings.eval.samples if samples is None else samples
     problems = settings.eval.problems if problems is None else problems
     _check_counts(samples, problems, settings.sample)
+    from rekindle.engine.progress import say
+    from rekindle.engine.prompt_limit import PromptLimit
     from rekindle.engine.sampler import sampler_for
     from rekindle.evals.evaluate import evaluate as measure
-    from rekindle.training.parts import graded_task
-    from rekindle.training.train import prepare_device, sampling
+    from rekindle.training.parts import graded_task, sampling
+    from rekindle.training.train import prepare_device
 
     opened = graded_task(settings.task, own, reward, loaded or settings.model)
     names = levels or settings.eval.levels or settings.task.levels
     listed = opened.problems(split, count=problems, seed=seed, levels=names)
     policy, name = _load_policy(settings.model, contrast, loaded, quiet=quiet)
+    sample = sampling(settings.sample, opened)
+    limit = PromptLimit.of(policy, settings.task, sample)
+    if limit is not None:
+        opened, left_out = limit.keep_task(opened, splits=[split])
+        for sentence in () if quiet is True else left_out:
+            say(f"data: {sentence}")
+        listed = opened.problems(split, count=problems, seed=seed, levels=names)
     prepare_device(settings.device, policy, seed)
     return measure(
         listed,
         sampler=sampler_for(policy),
         task=opened,
-        sample_config=sampling(settings.sample, opened),
+        sample_config=sample,
         samples=samples,
         seed=seed,
         split=split,
