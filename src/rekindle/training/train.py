@@ -81,8 +81,7 @@ def train(
     recipe, parts = open_parts(
         checked, reward=reward, task=task, sampler=sampler, judge=judge, policy=policy
     )
-    shared = recipe.shared
-    group = process_group(shared.model.device)
+    shared, group = recipe.shared, process_group(recipe.shared.model.device)
     policy, model = _open_model(shared, policy, quiet)
     parts = parts.within_limit(recipe, policy)
     scorer = open_scorer(shared.reward, parts.task, device=shared.model.device)
