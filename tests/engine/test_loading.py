@@ -303,7 +303,7 @@ def test_tensors_that_no_part_asks_for_are_told(copy, capsys):
     progress.say_once.cache_clear()
     tensors(lambda held: {**held, "value_head.weight": torch.zeros(2)})(copy)
     load(copy)
-    assert "1 tensors are not used: value_head.weight" in capsys.readouterr().err
+    assert "tensors not used (1): value_head.weight" in capsys.readouterr().err
 
 
 # --- adapters

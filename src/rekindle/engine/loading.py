@@ -96,11 +96,12 @@ def load_model(config: ModelConfig, source: str, *, dtype: torch.dtype, **held: 
     whole = load_config(config, source)
     text = whole.get_text_config(decoder=True)
     options = _options(config)
-    composite = text is not whole
+    composite = text is not whole and _is_causal(text)
     if composite:
         options |= {"config": text, "key_mapping": _TEXT_WEIGHTS}
     if Path(source).exists():
-        _check_size(config, source, text)
+        quantised = bool(whole.to_dict().get("quantization_config"))
+        _check_size(config, source, text if composite else whole, quantised=quantised)
     # Loaded here: transformers takes seconds to import.
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -159,14 +160,18 @@ def missing_directory(name: str) -> ModelError | None:
 # --- what a config and weights must be
 
 
-def _check_decoder(config: ModelConfig, whole: Any) -> None:
-    """Refuse models that are no causal language models."""
+def _is_causal(config: Any) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    text = whole.get_text_config(decoder=True)
+    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+
+
+def _check_decoder(config: ModelConfig, whole: Any) -> None:
+    """Refuse models that are no causal language models."""
+    causal = _is_causal(whole) or _is_causal(whole.get_text_config(decoder=True))
     own_code = "auto_map" in whole.to_dict() and config.trust_remote_code
     two_parts = bool(whole.is_encoder_decoder)
-    if own_code or (type(text) in MODEL_FOR_CAUSAL_LM_MAPPING and not two_parts):
+    if own_code or (causal and not two_parts):
         return
     kind = "an encoder and a decoder" if two_parts else "no causal language model in transformers"
     raise ModelError(
@@ -189,15 +194,15 @@ def refuse_encoder(name: str, model: Any) -> ModelError:
     )
 
 
-def _check_size(config: ModelConfig, source: str, text: Any) -> None:
+def _check_size(config: ModelConfig, source: str, known: Any, *, quantised: bool) -> None:
     """Refuse a config that asks for far more than the files hold, before memory is asked for it."""
-    stored, facts = check_weights(Path(source)), text.to_dict()
+    stored, facts = check_weights(Path(source)), known.get_text_config().to_dict()
     layers = [facts[name] for name in _DEPTHS if isinstance(facts.get(name), int)]
     if layers and not 0 < layers[0] <= stored.tensors:
         raise _other_architecture(
             config, f"{layers[0]:,} layers by {CONFIG}, {stored.tensors:,} tensors in the files"
         )
-    if facts.get("quantization_config"):
+    if quantised:
         return
     from transformers import AutoModelForCausalLM
 
@@ -205,7 +210,7 @@ def _check_size(config: ModelConfig, source: str, text: Any) -> None:
         torch.device("meta"),
         _reading(CONFIG, config, source, fix=f"use the {CONFIG} that belongs to its weights"),
     ):
-        model = AutoModelForCausalLM.from_config(text, trust_remote_code=config.trust_remote_code)
+        model = AutoModelForCausalLM.from_config(known, trust_remote_code=config.trust_remote_code)
     wanted = sum(parameter.numel() for parameter in model.parameters())
     if wanted > _MORE * stored.floats:
         integers = f" and {stored.integers:,} whole numbers" if stored.integers else ""
@@ -233,7 +238,7 @@ def _check_loaded(config: ModelConfig, model: Any, facts: Mapping[str, Any]) -> 
     if faults:
         raise _other_architecture(config, "; ".join(faults[:3]))
     if unread:
-        say_once(f"'{config.name}': {len(unread)} tensors are not used: {', '.join(unread[:3])}")
+        say_once(f"'{config.name}': tensors not used ({len(unread)}): {', '.join(unread[:3])}")
 
 
 def _other_architecture(config: ModelConfig, got: str) -> ModelError:
