@@ -1,4 +1,4 @@
-"""`rekindle diagnose`: which learning signal is missing, on your model and data.
+"""`rekindle diagnose`: which learning signal is missing, on your model and data, or in a log.
 
 The table and what follows from it are printed; the numbers and the study of a remedy are written
 where that is asked for, and their files are checked before anything is measured.
@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rekindle.cli.options import Levels, Set, TestedModel, named_paths, split_names
+from rekindle.cli.diagnose_log import (
+    Columns,
+    Estimator,
+    Format,
+    Json,
+    LogOptions,
+    Logs,
+    VerifierColumn,
+    diagnose_logs,
+    refuse_beside,
+)
+from rekindle.cli.options import Levels, Set, named_paths, split_names
 from rekindle.errors import ConfigError, DataError
 from rekindle.files import explained_io
 from rekindle.outputs import OutputFile
@@ -30,48 +41,73 @@ if TYPE_CHECKING:
 LEAST_DEV = 20  # dev problems of a study: four seeds find a difference of about 0.1 with as many
 
 
+Model = Annotated[str | None, typer.Option(help="testbed/<name>, a directory, or a hub id.")]
+TaskName = Annotated[
+    str | None,
+    typer.Option(help="A task, see `rekindle tasks`, or its data; only pairs need none."),
+]
+Weak = Annotated[
+    str | None, typer.Option(help="A weaker model: mix in its logits, use its answers as labels.")
+]
+GroupSize = Annotated[
+    int | None, typer.Option(help="Answers per training group; default: as in --run, or 8.")
+]
+Check = Annotated[
+    str | None,
+    typer.Option(help="A stronger check: exact, numeric, math, code (a task from a file; --log)."),
+]
+Signals = Annotated[
+    str | None, typer.Option(help="Comma-separated: sft,groups,verifier,reward,pairs,agreement.")
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Also write the numbers, as JSON; of --log a page, .html.")
+]
+Write = Annotated[
+    Path | None,
+    typer.Option(help="Write a study file of the remedy that fits; further ones beside it."),
+]
+
+
 def diagnose(
-    model: TestedModel,
-    task: Annotated[
-        str | None,
-        typer.Option(help="A task, see `rekindle tasks`, or its data; only pairs need none."),
-    ] = None,
-    weak: Annotated[
-        str | None,
-        typer.Option(help="A weaker model: mix in its logits, use its answers as labels."),
-    ] = None,
+    model: Model = None,
+    task: TaskName = None,
+    weak: Weak = None,
     problems: Annotated[int, typer.Option(help="Per level, of train (sft: and dev).")] = 200,
     samples: Annotated[int, typer.Option(help="Answers per problem.")] = 8,
-    group_size: Annotated[
-        int | None,
-        typer.Option(help="Answers per training group; default: as in --run, or 8."),
-    ] = None,
+    group_size: GroupSize = None,
     levels: Levels = None,
-    check: Annotated[
-        str | None,
-        typer.Option(help="A stronger check: exact, numeric, math, code (a task from a file)."),
-    ] = None,
+    check: Check = None,
     run: Annotated[Path | None, typer.Option(help="A baseline run's directory.")] = None,
     pairs: Annotated[Path | None, typer.Option(help="File of prompt, chosen, rejected.")] = None,
-    signals: Annotated[
-        str | None,
-        typer.Option(help="Comma-separated: sft,groups,verifier,reward,pairs,agreement."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the numbers, as JSON.")] = None,
-    write: Annotated[
-        Path | None,
-        typer.Option(help="Write a study file of the remedy that fits; further ones beside it."),
-    ] = None,
+    signals: Signals = None,
+    out: Out = None,
+    write: Write = None,
     overwrite: Annotated[bool, typer.Option(help="Replace --out and --write.")] = False,
     sets: Set = None,
+    log: Logs = None,
+    log_format: Format = None,
+    columns: Columns = None,
+    verifier_column: VerifierColumn = None,
+    estimator: Estimator = None,
+    as_json: Json = False,
 ) -> None:
-    """Say which learning signal is missing, what would bring it back, and what would not."""
-    read = named_paths(pairs, task, model, weak, run, sets=sets)
+    """Say which learning signal is missing, on a model or in a run's log, and what would help."""
+    of_log = LogOptions(log_format, columns, verifier_column, estimator, as_json)
+    if log:
+        of_model = {
+            "--model": model, "--task": task, "--weak": weak, "--levels": levels, "--run": run,
+            "--pairs": pairs, "--signals": signals, "--set": sets, "--group-size": group_size,
+        }  # fmt: skip
+        refuse_beside(of_model, "--log", "a log is read as it is, without a model")
+        diagnose_logs(log, of_log, check=check, out=out, write=write, overwrite=overwrite)
+        return
+    refuse_beside(of_log.named(), "--model", "only a log has columns of its own")
+    read = named_paths(pairs, task, _named(model), weak, run, sets=sets)
     files = check_targets(out, write, read, overwrite)
     from rekindle.signals.diagnose import diagnose
 
     diagnosis = diagnose(
-        model,
+        _named(model),
         task,
         weak=weak,
         problems=problems,
@@ -85,11 +121,32 @@ def diagnose(
         overrides=sets or (),
         for_study=write is not None,
     )
+    _tell(diagnosis, files, write, check, overwrite)
+
+
+def _tell(
+    diagnosis: Diagnosis,
+    files: Sequence[OutputFile],
+    write: Path | None,
+    check: str | None,
+    overwrite: bool,
+) -> None:
+    """Print the diagnosis, and write what was asked for."""
     _print(diagnosis)
-    if out is not None:
+    if files and files[0].option == "--out":
         _write_numbers(files[0], diagnosis)
     if write is not None and (about := diagnosis.subject) is not None:
         write_studies(write, diagnosis.findings, about, check, overwrite=overwrite)
+
+
+def _named(model: str | None) -> str:
+    if model is None:
+        raise ConfigError(
+            "nothing to diagnose",
+            wanted="--model MODEL with --task TASK, or --log DIR of a run that any trainer made",
+            fix="rekindle diagnose --help",
+        )
+    return model
 
 
 def _split(option: str, text: str | None, wanted: str) -> tuple[str, ...] | None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Floats = NDArray[np.float64]
 LEVEL = 0.95
@@ -42,7 +42,7 @@ def wilson(successes: float, n: int, *, level: float = LEVEL) -> Interval:
     """Wilson's score interval for a proportion (Wilson 1927)."""
     if n == 0:
         return Interval(np.nan, np.nan, np.nan, 0)
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(special.ndtri(0.5 + level / 2))
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -170,7 +170,8 @@ def few_differ(
     share of problems that differ is as large as Wilson allows, and that they differ as far as they
     can: infinitely far, where there is no bound.
     """
-    n, usual = len(kept), float(stats.mode(kept).mode)
+    values, counts = np.unique(kept, return_counts=True)
+    n, usual = len(kept), float(values[counts.argmax()])
     if np.sum(kept != usual) >= FEW:
         return None
     above = wilson(float(np.sum(kept > usual)), n, level=level).ci_high

@@ -11,6 +11,13 @@ from rekindle.signals.texts import texts
 ORDER = ("sft", "groups", "verifier", "reward", "pairs", "agreement")  # the signals
 Health = Literal["well", "between", "out"]
 
+# Shares of groups, of a model's and of a log's alike.
+MOST, MIXED = 0.5, 0.3  # all-wrong or all-right: a lower bound above; healthy: of mixed
+RARE = 0.1  # mixed groups; with an upper bound below, taking only these leaves next to none
+# LENS: lower bounds above. In docs/LOG.md bases with 0.05 of answers right and 0.22 of groups of
+# eight mixed lived through it; one with 0.004 right lost what it had.
+ENOUGH_RIGHT, ENOUGH_MIXED = 0.02, 0.15
+
 
 class Measurement(NamedTuple):
     """One line of the table; nan bounds where there is no interval."""

@@ -35,15 +35,22 @@ import numpy as np
 
 from rekindle.evals.intervals import LEVEL, Floats, Interval, cluster, wilson
 from rekindle.evals.passk import avg_at_k
-from rekindle.signals.findings import Advice, Finding, Measurement, Sentences, by_name, point
+from rekindle.signals.findings import (
+    ENOUGH_MIXED,
+    ENOUGH_RIGHT,
+    MIXED,
+    MOST,
+    RARE,
+    Advice,
+    Finding,
+    Measurement,
+    Sentences,
+    by_name,
+    point,
+)
 from rekindle.signals.verifier_signal import Solutions
 
 GROUP = 8  # answers of a group in training, where nothing says otherwise
-MOST, MIXED = 0.5, 0.3  # all-wrong or all-right: a lower bound above; healthy: of mixed
-RARE = 0.1  # mixed groups; with an upper bound below, taking only these leaves next to none
-# LENS: lower bounds above. In docs/LOG.md bases with 0.05 of answers right and 0.22 of groups of
-# eight mixed lived through it; one with 0.004 right lost what it had.
-ENOUGH_RIGHT, ENOUGH_MIXED = 0.02, 0.15
 SIZES = (2, 4, 8, 16)
 SHOWN = 5  # levels that are named
 MANY = 0.1  # of groups without all scores; above, the verdict has their number

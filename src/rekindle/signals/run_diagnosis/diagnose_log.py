@@ -1,0 +1,159 @@
+"""From a log to its diagnosis: rows read, findings, the cause, and what would help.
+
+diagnosis = diagnose_log("runs/grpo")
+diagnosis.cause, diagnosis.findings, diagnosis.frame()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from rekindle.errors import DataError
+from rekindle.signals.logs.collect import collect
+from rekindle.signals.logs.formats import open_log
+from rekindle.signals.logs.run_log import RunLog
+from rekindle.signals.run_diagnosis.cause import Cause, find_cause
+from rekindle.signals.run_diagnosis.coverage import coverage_findings
+from rekindle.signals.run_diagnosis.credit import MethodCredit, method_credits
+from rekindle.signals.run_diagnosis.estimators import estimators_findings
+from rekindle.signals.run_diagnosis.groups import GroupTable, Verdicts, find_verdicts, group_table
+from rekindle.signals.run_diagnosis.log_diagnosis import LogDiagnosis
+from rekindle.signals.run_diagnosis.log_finding import LogFinding
+from rekindle.signals.run_diagnosis.remedies import find_remedies
+from rekindle.signals.run_diagnosis.rewards import IN_GROUPS, TOTAL, rewards_findings
+from rekindle.signals.run_diagnosis.shares import (
+    by_step,
+    compute_findings,
+    late,
+    prompt_findings,
+    prompt_rows,
+    share_findings,
+    shares,
+)
+from rekindle.signals.run_diagnosis.spread import spread_findings
+from rekindle.signals.run_diagnosis.texts import texts_findings
+
+
+def diagnose_log(
+    path: str | Path,
+    *,
+    format: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    verifier_column: str | None = None,
+    check: str | None = None,
+    estimator: str | None = None,
+) -> LogDiagnosis:
+    """Say where the learning signal of a run went, from the log that its trainer left.
+
+    Args:
+        path: the run's directory, or a file of rollouts.
+        format: of `rekindle.signals.logs.formats`; None: found by its files.
+        columns: which column holds what, for any table of rollouts (`--map`).
+        verifier_column: the reward that says right or wrong; None: the one of two values.
+        check: grade the texts again: exact, numeric or math.
+        estimator: of the advantages; None: the trainer's own default.
+
+    Raises:
+        ConfigError: an option names what is not there.
+        DataError: there is no log that can be read.
+    """
+    return diagnose_rows(
+        collect(open_log(Path(path), format=format, columns=columns)),
+        verifier_column=verifier_column,
+        check=check,
+        estimator=estimator,
+    )
+
+
+def diagnose_rows(
+    log: RunLog,
+    *,
+    verifier_column: str | None = None,
+    check: str | None = None,
+    estimator: str | None = None,
+) -> LogDiagnosis:
+    """The diagnosis of a log that is read; see `diagnose_log`.
+
+    Raises:
+        DataError: no row of it is data.
+    """
+    if not log.data_N.any():
+        raise DataError(
+            f"{log.about.files[0] if log.about.files else 'the log'} has no rollout of training",
+            got=f"{len(log)} rows, {int(log.repeated_N.sum())} repeated, "
+            f"{int(log.evaluation_N.sum())} of evaluations",
+            wanted="rows of training",
+        )
+    verdicts = find_verdicts(log, verifier_column)
+    table = group_table(log, verdicts.value_N)
+    prompts = prompt_rows(table)
+    share, last = shares(table), shares(table, late(table))
+    findings = [
+        *coverage_findings(log, table),
+        *share_findings(log, table, verdicts.value_N),
+        *prompt_findings(prompts, table),
+        *compute_findings(table),
+        *rewards_findings(log, verdicts.value_N),
+        *spread_findings(log, verdicts.value_N),
+        *texts_findings(log, verdicts.value_N),
+        *estimators_findings(log, verdicts.value_N, estimator=estimator),
+    ]
+    cause = find_cause(findings, share, last)
+    rm = _reward_model(findings)
+    remedies = find_remedies(
+        findings, share, table, cause, rm=rm, has_logprobs=not np.isnan(log.logprob_N).all()
+    )
+    credits, _ = _credits(log, table, verdicts, cause, rm)
+    return LogDiagnosis(
+        log=log,
+        table=table,
+        verdicts=verdicts,
+        share=share,
+        steps=by_step(log, table, verdicts.value_N),
+        prompts=prompts,
+        findings=findings,
+        cause=cause,
+        remedies=remedies,
+        credits=credits,
+        not_told=_not_told(log, table, verdicts),
+    )
+
+
+def _reward_model(findings: list[LogFinding]) -> str | None:
+    """The first reward that may be a reward model's."""
+    names = [one.name.removeprefix(IN_GROUPS) for one in findings if IN_GROUPS in one.name]
+    return next((name for name in names if name != TOTAL), None)
+
+
+_SHOWN = ("grpo", "lens", "hero", "naive_blend", "nsr", "ngrpo")
+
+
+def _credits(
+    log: RunLog, table: GroupTable, verdicts: Verdicts, cause: Cause | None, rm: str | None
+) -> tuple[list[MethodCredit], dict[str, str]]:
+    """What methods would have put on the rows, where the groups' own signal is out: it takes torch,
+    which a log that is well is read without."""
+    if cause is None or cause.name not in ("too_hard", "too_easy", "tied", "format_spread"):
+        return [], {}
+    return method_credits(log, table, verdicts.value_N, rm=rm, methods=_SHOWN)
+
+
+def _not_told(log: RunLog, table: GroupTable, verdicts: Verdicts) -> list[str]:
+    """What a log without these columns cannot tell."""
+    sentences = [*log.about.notes, *log.damage]
+    if np.isnan(log.logprob_N).all():
+        sentences.append("no log-probs: the confidence of wrong answers is not known")
+    if np.isnan(log.advantage_N).all():
+        sentences.append("no advantages: whether they are the estimator's own is not known")
+    if (log.step_N < 0).all():
+        sentences.append("no steps: what changed over the run is not known")
+    if table.usual_size < 2:
+        sentences.append("no groups of two or more answers: nothing can be said of groups")
+    sentences.append(
+        "what SFT would still learn, and whether chosen and rejected are alike, needs the model: "
+        "rekindle diagnose --model"
+    )
+    return sentences
