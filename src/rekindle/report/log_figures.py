@@ -64,9 +64,7 @@ def over_logs(
     last = {str(row["run"]): row for row in values}
     ends = "; ".join(f"{name}: {row['shown']} at the end" for name, row in last.items())
     alt = f"{title}: {what} over steps. {ends}."
-    return Figure(
-        figure_id, title, alt, values, by_run(layers, {"x": _STEP}, styles, height=150)
-    )
+    return Figure(figure_id, title, alt, values, by_run(layers, {"x": _STEP}, styles, height=150))
 
 
 def _class_curves(figure_id: str, title: str, steps: Sequence[StepShares]) -> Figure:

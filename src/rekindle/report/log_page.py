@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rekindle.report.formatting import listed, percent, plural
+from rekindle.report.formatting import MINUS, listed, percent, plural
 from rekindle.report.intervals import Whisker, whisker
 from rekindle.report.log_figures import CLASSES, class_figures, over_logs
 from rekindle.report.log_rollouts import WHY, Rollouts, rollouts
@@ -104,8 +104,9 @@ def render_logs(
 
 
 def log_names(paths: Sequence[Path]) -> list[str]:
-    """A short name for each log: the end of its path that no other has."""
-    for most in range(1, max(len(path.parts) for path in paths) + 1):
+    """A short name for each log: the end of its path that no other has, and that says something."""
+    plain = {"rollouts", "completions", "logs", "train"} & {path.name for path in paths}
+    for most in range(2 if plain else 1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-most:]) or str(path) for path in paths]
         if len(set(names)) == len(names):
             return names
@@ -122,9 +123,7 @@ def _sections(views: Sequence[LogView], pairs: Sequence[LogPair]) -> list[tuple[
     return found
 
 
-def _view(
-    number: int, name: str, path: Path, diagnosis: LogDiagnosis, budget: int
-) -> LogView:
+def _view(number: int, name: str, path: Path, diagnosis: LogDiagnosis, budget: int) -> LogView:
     """One log; `number`: its place among those on the page."""
     fits = [remedy for remedy in diagnosis.remedies if remedy.fits]
     shown = rollouts(name, path, diagnosis, budget)
@@ -170,7 +169,7 @@ def _pair_view(pair: LogPair, names: Sequence[str]) -> PairView:
     rows = [
         (
             "accuracy" if name == "accuracy" else f"{name.replace('_', ' ')} groups",
-            points(difference),
+            points(difference).replace("-", MINUS),
             whisker((difference.ci_low, difference.value, difference.ci_high), ends)
             if difference.n > 1
             else None,

@@ -76,7 +76,9 @@ def shares(diagnosis: LogDiagnosis) -> Table:
             )
         )
     head = ("groups", "share, 95 %", "if all prompts were as hard", "last third of steps, points")
-    caption = f"{len(diagnosis.table):,} groups; intervals over {diagnosis.share['mixed'].n} prompts"
+    caption = (
+        f"{len(diagnosis.table):,} groups; intervals over {diagnosis.share['mixed'].n} prompts"
+    )
     return Table(caption, head, rows, numeric=(1, 2, 3))
 
 
@@ -177,13 +179,12 @@ def _subject(name: str) -> str:
 
 
 def _row(found: LogFinding, shown: Sequence[str], *, is_cause: bool) -> FindingRow:
-    known = not math.isnan(found.ci_low)
     null = [found.null or "", "" if found.p is None else f"p {found.p:.2g}"]
     why = behind(found.name)
     return FindingRow(
         name=found.name,
         value=_figure(found.value),
-        interval=f"[{_figure(found.ci_low)}, {_figure(found.ci_high)}]" if known else "none",
+        interval=_interval(found),
         n=f"{found.n:,}",
         says=found.says,
         rests_on=found.rests_on,
@@ -191,6 +192,15 @@ def _row(found: LogFinding, shown: Sequence[str], *, is_cause: bool) -> FindingR
         why=why if why in shown else "",
         is_cause=is_cause,
     )
+
+
+def _interval(found: LogFinding) -> str:
+    """An interval with both ends, a lower bound, or none."""
+    if math.isnan(found.ci_low):
+        return "none"
+    if math.isnan(found.ci_high):
+        return f"at least {_figure(found.ci_low)}"
+    return f"[{_figure(found.ci_low)}, {_figure(found.ci_high)}]"
 
 
 def _figure(value: float) -> str:
