@@ -44,7 +44,7 @@ def make_verl(place, *, steps=12, asked=6, prompts=24, size=4, rate, seed=0, lon
 
 
 def make_trl(place, *, steps=12, asked=6, prompts=24, size=4, rate, seed=0, form=None):
-    """`completions/completions_*.parquet`: a verifier, and a format reward where `form` gives it."""
+    """`completions/completions_*.parquet`: a verifier, and a format reward at a rate of `form`."""
     rng = np.random.default_rng(seed)
     (place / "completions").mkdir(parents=True, exist_ok=True)
     for step, numbers in _steps(steps, asked, prompts, rng):

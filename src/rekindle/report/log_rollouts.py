@@ -1,7 +1,7 @@
 """The rollouts on a log's page: a few groups behind each number, with file and row of each answer.
 
 Groups are spread evenly over the log. Texts are read again from disk where the log is too large to
-keep them, so only chosen rows are asked for. What is a text stays data: the page's script writes it.
+keep them, so only chosen rows are asked for. A text stays data: the page's script writes it.
 """
 
 from __future__ import annotations

@@ -44,19 +44,21 @@ SUBJECTS = {
 def facts(path: str, diagnosis: LogDiagnosis) -> Table:
     """What the log is."""
     log, taken = diagnosis.log, diagnosis.steps_seen
+    repeated, evaluation = int(log.repeated_N.sum()), int(log.evaluation_N.sum())
+    size, count = diagnosis.table.usual_size, len(diagnosis.table)
+    version = "" if log.about.version is None else f", {log.about.version}"
+    of = "" if taken is None else f" of {taken:,}"
     rows = [
         ("read from", path),
-        ("written by", f"{log.about.format}{f', {log.about.version}' if log.about.version else ''}"),
+        ("written by", f"{log.about.format}{version}"),
         ("rows on disk", f"{len(log):,}, in {plural(len(log.about.files), 'file')}"),
         ("rows that are data", f"{int(log.data_N.sum()):,}"),
-        ("left out", f"{int(log.repeated_N.sum()):,} written before, "
-         f"{int(log.evaluation_N.sum()):,} of evaluations"),
-        ("groups", f"{len(diagnosis.table):,} of {diagnosis.table.usual_size}, by {log.grouped_by}"),
+        ("left out", f"{repeated:,} written before, {evaluation:,} of evaluations"),
+        ("groups", f"{count:,} of {size}, by {log.grouped_by}"),
         ("prompts", f"{len(diagnosis.prompts):,} with a verdict"),
-        ("steps on disk", f"{diagnosis.steps_logged:,}"
-         + ("" if taken is None else f" of {taken:,}")),
+        ("steps on disk", f"{diagnosis.steps_logged:,}{of}"),
         ("right or wrong", diagnosis.verdicts.sentence),
-    ]  # fmt: skip
+    ]
     return Table("What the log is", ("what", "value"), rows)
 
 

@@ -5,12 +5,12 @@ Fields as in TRL 1.16 (`trl/trainer/grpo_config.py`), which has no dynamic sampl
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from rekindle.signals.run_diagnosis.change import (
     BESIDE,
     LEAST_ANSWERS,
-    WHERE_RIGHT,
     Change,
     commented,
     enough,
@@ -23,12 +23,12 @@ _FILTER = '''
 # A prompt is left out where it has at least so many answers in the log, all alike. With 16 answers
 # that are all wrong its rate is below 19 % (Wilson, 95 %); with fewer it may be well above.
 LEAST_ANSWERS = {least}
-LISTED = json.loads(Path(__file__).with_name({name!r}).read_text(encoding="utf-8"))
+LISTED = json.loads(Path(__file__).with_name({name}).read_text(encoding="utf-8"))
 
 
 def without_listed(dataset):
-    """The dataset without the prompts that the log has as {kind!r} solved."""
-    listed = LISTED[{kind!r}]
+    """The dataset without the prompts that the log has as {kind} solved."""
+    listed = LISTED["{kind}"]
     keys = {{row["key"] for row in listed if row["answers"] >= LEAST_ANSWERS}}
     return dataset.filter(lambda row: prompt_key(row["prompt"]) not in keys)
 
@@ -61,14 +61,17 @@ def trl_files(path: Path, change: Change, diagnosis: LogDiagnosis) -> dict[Path,
     """The text of each file: the change, and the prompts it leaves out."""
     listed = path.with_name(path.stem + BESIDE[0])
     kind = change.drop or ("never" if change.why("dapo") else "")
-    masks = change.why(WHERE_RIGHT) is not None
     imports = "import hashlib\nimport json\nfrom pathlib import Path\n\n" if kind else ""
     text = (
-        commented([*change.head, "", *_usage(path, change, kind, masks=masks)])
+        commented([*change.head, "", *_usage(path, change, kind)])
         + f"\n{imports}from trl import GRPOConfig\n\n\n"
         + _config(change)
-        + (_FILTER.format(least=LEAST_ANSWERS, name=listed.name, kind=kind) if kind else "")
-        + (_MASK if masks else "")
+        + (
+            _FILTER.format(least=LEAST_ANSWERS, name=json.dumps(listed.name), kind=kind)
+            if kind
+            else ""
+        )
+        + (_MASK if change.masks else "")
     )
     files = {path: text}
     if kind:
@@ -76,16 +79,16 @@ def trl_files(path: Path, change: Change, diagnosis: LogDiagnosis) -> dict[Path,
     return files
 
 
-def _usage(path: Path, change: Change, kind: str, *, masks: bool) -> list[str]:
+def _usage(path: Path, change: Change, kind: str) -> list[str]:
     """How to use the file."""
-    names = ["changed"] + ["without_listed"] * bool(kind) + ["where_right"] * masks
+    names = ["changed"] + ["without_listed"] * bool(kind) + ["where_right"] * change.masks
     others = ", ".join(f"where_right({name}, {change.verifier})" for name in change.others)
     lines = [
         f"    from {path.stem} import {', '.join(names)}",
         "    trainer = GRPOTrainer(",
         "        model,",
         f"        reward_funcs=[{change.verifier}, {others}],"
-        if masks
+        if change.masks
         else "        reward_funcs,",
         "        args=changed(...),  # the arguments of your GRPOConfig",
         f"        train_dataset={'without_listed(dataset)' if kind else 'dataset'},",

@@ -11,19 +11,15 @@ from pathlib import Path
 
 from rekindle.signals.run_diagnosis.change import (
     BESIDE,
-    WHERE_RIGHT,
     Change,
     commented,
     prompts_json,
 )
 from rekindle.signals.run_diagnosis.log_diagnosis import LogDiagnosis
+from rekindle.signals.run_diagnosis.remedies import WHERE_RIGHT
 
 _SCRIPT = """#!/usr/bin/env bash
-{head}
-# bash {name} THE ARGUMENTS OF YOUR RUN
-#
-# Names as in verl 0.9.1; what comes later overrides what comes earlier.
-set -euo pipefail
+{head}set -euo pipefail
 
 overrides=(
 {overrides})
@@ -75,11 +71,18 @@ def verl_files(path: Path, change: Change, diagnosis: LogDiagnosis) -> dict[Path
             "  ",
         )
     rest = change.rest()
-    head = [*change.head, *(["", "Without a setting in verl:", *rest] if rest else []), ""]
-    files = {path: _SCRIPT.format(head=commented(head), name=path.name, overrides=lines)}
+    head = [
+        *change.head,
+        "",
+        f"    bash {path.name} THE ARGUMENTS OF YOUR RUN",
+        "",
+        "Names as in verl 0.9.1; what comes later overrides what comes earlier.",
+        *(["", "Without a setting in verl:", *rest] if rest else []),
+    ]
+    files = {path: _SCRIPT.format(head=commented(head), overrides=lines)}
     if change.drop:
         files[listed] = prompts_json(diagnosis)
-    if change.why(WHERE_RIGHT) is not None:
+    if change.masks:
         files[reward] = _REWARD.format(head=commented(change.head), verifier=change.verifier)
     return files
 
@@ -101,7 +104,7 @@ def _overrides(change: Change, diagnosis: LogDiagnosis, reward: Path) -> str:
         if "V0" in (diagnosis.log.about.version or ""):
             lines += commented(["The log is of the legacy trainer, which does not filter."], "  ")
             lines += "  trainer.use_v1=True\n"
-    if (why := change.why(WHERE_RIGHT)) is not None:
+    if change.masks and (why := change.why(WHERE_RIGHT)) is not None:
         place = shlex.quote(f"reward.custom_reward_function.path={reward.resolve()}")
         lines += commented([why, "OWN_REWARD=FILE.py:FUNCTION names the reward of the run."], "  ")
         lines += f"  {place}\n  reward.custom_reward_function.name=compute_score\n"
