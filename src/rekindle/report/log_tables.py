@@ -30,13 +30,11 @@ SUBJECTS = {
     "prompts": "Prompts",
     "compute": "What was spent",
     "spread": "Where the spread of the reward comes from",
-    "reward": "The rewards",
     "rewards": "The rewards",
-    "truncation": "Answers that were cut",
     "texts": "Texts",
     "drift": "What changed over the run",
     "confidence": "Log-probs",
-    "advantage": "Advantages",
+    "estimators": "Advantages",
     "check": "The verifier, checked by ours",
 }
 
@@ -210,7 +208,7 @@ def _figure(value: float) -> str:
 
 
 _BEHIND = (  # parts of a finding's name -> what its rollouts are shown for; the first counts
-    ("spread/", "spread"), ("cut", "cut"), ("truncation", "cut"), ("duplicates", "same_text"),
+    ("spread/", "spread"), ("cut", "cut"), ("duplicates", "same_text"),
     ("one_answer", "same_text"), ("repeated", "repeated"), ("evaluation", "evaluation"),
     ("filtered", "filtered"), ("unscored", "unscored"), ("never", "never"), ("always", "always"),
     ("came", "came"), ("went", "went"), ("all_wrong", "all_wrong"), ("all_right", "all_right"),
