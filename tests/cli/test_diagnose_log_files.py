@@ -1,9 +1,10 @@
-"""What `rekindle diagnose --log` writes: a page, the numbers, the change; and what it never does."""
+"""What `rekindle diagnose --log` writes: a page, the numbers, the change; what it never does."""
 
 import ast
 import json
 
 import pytest
+
 from synthetic_logs import fair, hard, make_trl, make_verl
 
 

@@ -1,11 +1,11 @@
 """The page of a log in a real browser: it fits, it is quiet, its tables sort, its rollouts open."""
 
 import pytest
-from synthetic_logs import fair, hard, make_trl, make_verl
 
 from rekindle.report.log_page import render_logs
 from rekindle.signals.run_diagnosis.compare import pair_logs
 from rekindle.signals.run_diagnosis.diagnose_log import diagnose_log
+from synthetic_logs import fair, hard, make_trl, make_verl
 
 READY = "document.documentElement.dataset.figures"
 CARDS = "document.getElementById('cards')"
@@ -85,8 +85,8 @@ def test_an_answer_opens_to_its_text_and_its_place(page):
 
 def test_every_control_and_picture_has_a_name(page):
     nameless = page.ask(
-        """[...document.querySelectorAll('button, select, input, summary, [role=img], [role=region]')]
-        .filter((e) => !(e.textContent.trim() || e.getAttribute('aria-label')
+        """[...document.querySelectorAll(
+          'button, select, input, summary, [role=img], [role=region]')].filter((e) => !(e.textContent.trim() || e.getAttribute('aria-label')
           || (e.labels && e.labels.length))).map((e) => e.outerHTML.slice(0, 80))"""
     )
     assert nameless == []
@@ -100,7 +100,9 @@ def test_on_paper_all_is_open(page):
     page.call("Emulation.setEmulatedMedia", media="print")
     page.ask("dispatchEvent(new Event('beforeprint'))")
     assert page.ask("document.querySelectorAll('details.printed:not([open])').length") == 0
-    cut = "[...document.querySelectorAll('.tall')].filter((e) => e.scrollHeight > e.clientHeight + 1)"
+    cut = (
+        "[...document.querySelectorAll('.tall')].filter((e) => e.scrollHeight > e.clientHeight + 1)"
+    )
     assert page.ask(f"{cut}.length") == 0
     page.ask("dispatchEvent(new Event('afterprint'))")
     page.call("Emulation.setEmulatedMedia", media="")

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from outline import Outline
-from synthetic_logs import SCRIPT, fair, hard, make_trl, make_verl
 
 from rekindle.report.log_page import log_names, render_logs
 from rekindle.report.log_rollouts import ANSWERS, EACH, WHY, choose, rollouts
@@ -15,6 +14,7 @@ from rekindle.report.log_tables import KINDS, MOST_PROMPTS, behind, prompt_lines
 from rekindle.signals.run_diagnosis.compare import pair_logs
 from rekindle.signals.run_diagnosis.diagnose_log import diagnose_log
 from rekindle.signals.run_diagnosis.log_finding import LogFinding
+from synthetic_logs import SCRIPT, fair, hard, make_trl, make_verl
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +85,10 @@ def test_a_prompt_and_an_answer_cannot_act(two):
 
 
 def test_nothing_is_loaded(two):
-    assert "default-src 'none'" in two
-    assert not [a for _, a in Outline(two).tags if a.get("src") or a.get("href", "#")[:1] not in "#d"]
+    tags = Outline(two).tags
+    (policy,) = (a["content"] for _, a in tags if "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert not [a for _, a in tags if a.get("src") or a.get("href", "#")[:1] not in "#d"]
 
 
 def test_the_same_logs_give_the_same_bytes(place, verl, trl, two):
@@ -226,6 +228,7 @@ def test_a_button_is_only_where_there_are_rollouts(one, trl):
         (["runs/a"], ["a"]),
         (["runs/a/rollouts"], ["a/rollouts"]),
         (["runs/a", "runs/b"], ["a", "b"]),
+        (["runs/a", "runs/b/rollouts"], ["a", "b/rollouts"]),
         (["x/a/out", "x/b/out"], ["a/out", "b/out"]),
         (["a", "a"], ["a (1)", "a (2)"]),
     ],

@@ -33,6 +33,7 @@ from rekindle.signals.run_diagnosis.log_diagnosis import LogDiagnosis, verdict
 from rekindle.signals.run_diagnosis.log_finding import Estimate
 
 ROLLOUT_BYTES = 1_800_000  # of all logs together
+_PLAIN = frozenset({"rollouts", "completions", "logs", "train"})  # directories of many runs
 MOST_SHARED = 20  # prompts of two logs that differ most
 
 
@@ -105,11 +106,11 @@ def render_logs(
 
 def log_names(paths: Sequence[Path]) -> list[str]:
     """A short name for each log: the end of its path that no other has, and that says something."""
-    plain = {"rollouts", "completions", "logs", "train"} & {path.name for path in paths}
-    for most in range(2 if plain else 1, max(len(path.parts) for path in paths) + 1):
-        names = ["/".join(path.parts[-most:]) or str(path) for path in paths]
+    for most in range(1, max(len(path.parts) for path in paths) + 1):
+        ends = [path.parts[-most - (path.name in _PLAIN) :] for path in paths]
+        names = ["/".join(end) for end in ends]
         if len(set(names)) == len(names):
-            return names
+            return [name or str(path) for name, path in zip(names, paths, strict=True)]
     return [f"{path} ({number})" for number, path in enumerate(paths, 1)]
 
 

@@ -1,4 +1,4 @@
-"""What --write writes: it parses, it does what it says, and nothing of a log can break out of it."""
+"""What --write writes: it parses, does what it says, and nothing of a log breaks out of it."""
 
 import ast
 import hashlib
@@ -10,19 +10,21 @@ import types
 from dataclasses import replace
 
 import pytest
-from synthetic_logs import hard, make_trl, make_verl
 
 from rekindle.signals.run_diagnosis.change import LEAST_ANSWERS, commented, find_change
 from rekindle.signals.run_diagnosis.diagnose_log import diagnose_log
 from rekindle.signals.run_diagnosis.remedies import WHERE_RIGHT, Remedy
 from rekindle.signals.run_diagnosis.trl_change import trl_files
 from rekindle.signals.run_diagnosis.verl_change import verl_files
+from synthetic_logs import hard, make_trl, make_verl
 
 EVERY = (
     "a longer token limit", "easier prompts", "groups of 8", "dapo", WHERE_RIGHT,
     "one log of each batch", "lens", "a stricter verifier",
 )  # fmt: skip
-HOSTILE = 'why\nimport os; os.system("x")\r\u2028"""\' `touch x` $(touch x) \x00 \ud800 ' + "y" * 200
+HOSTILE = (
+    'why\nimport os; os.system("x")\r\u2028"""\' `touch x` $(touch x) \x00 \ud800 ' + "y" * 200
+)
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from synthetic_logs import fair, hard, make_trl, make_verl
 
 from rekindle.signals.logs.collect import PREVIEW
 from rekindle.signals.logs.run_log import prompt_key
 from rekindle.signals.run_diagnosis.compare import MEASURES, _difference, pair_lines, pair_logs
 from rekindle.signals.run_diagnosis.diagnose_log import diagnose_log
+from synthetic_logs import fair, hard, make_trl, make_verl
 
 MAP = {"score": "score", "text": "text", "prompt": "prompt", "step": "step", "group": "group"}
 
