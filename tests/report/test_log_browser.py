@@ -84,9 +84,10 @@ def test_an_answer_opens_to_its_text_and_its_place(page):
 
 
 def test_every_control_and_picture_has_a_name(page):
+    kinds = "button, select, input, summary, [role=img], [role=region]"
     nameless = page.ask(
-        """[...document.querySelectorAll(
-          'button, select, input, summary, [role=img], [role=region]')].filter((e) => !(e.textContent.trim() || e.getAttribute('aria-label')
+        f"""[...document.querySelectorAll('{kinds}')]
+        .filter((e) => !(e.textContent.trim() || e.getAttribute('aria-label')
           || (e.labels && e.labels.length))).map((e) => e.outerHTML.slice(0, 80))"""
     )
     assert nameless == []
