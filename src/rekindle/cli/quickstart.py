@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rekindle.testbed.pretrained import Pretrained
 
 AT_ONCE = 2
+REAL_BYTES = 3_500_000_000  # of a run on the pretrained model, with checkpoints
 _REAL_NEEDS = "6 GB of memory and 5 GB of disk are needed"
 _MADE_BY = "rekindle quickstart"
 # The first summaries began with the command that made them.
@@ -64,9 +65,12 @@ def quickstart(
     from rekindle.study.run.executors import LocalPool, warm_up
 
     warm_up()
+    from rekindle.study.plan.planning import plan
     from rekindle.study.tour import load_tour, run_tour
 
     studies = load_tour(only or [], sets or [], real=_real_base(cache) if real else None)
+    for name, study in studies.items():
+        plan(study, out / name)  # refuses recipes that cannot be meant, before a download
     if not quiet:
         _announce(len(studies), real=real)
     if real:
@@ -74,7 +78,7 @@ def quickstart(
     toured = run_tour(
         studies,
         out,
-        executor=LocalPool(max(1, min(AT_ONCE, os.cpu_count() or 1))),
+        executor=LocalPool(_at_once(real=real)),
         mode=mode,
         command=command,
         quiet=quiet,
@@ -140,6 +144,16 @@ def _real_base(cache: Path | None) -> str:
     from rekindle.study.tour import REAL_MODEL
 
     return f"testbed/{REAL_MODEL}" if cache is None else str((cache / REAL_MODEL).resolve())
+
+
+def _at_once(*, real: bool) -> int:
+    """How many runs at a time: as many as there are cores for, and memory."""
+    from torch import device
+
+    from rekindle.engine.device import free_bytes
+
+    room = free_bytes(device("cpu")) // REAL_BYTES if real else AT_ONCE
+    return max(1, min(AT_ONCE, os.cpu_count() or 1, room))
 
 
 def _fetch(cache: Path | None, *, quiet: bool) -> None:
