@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 2
 REAL_BYTES = 3_500_000_000  # of a run on the pretrained model, with checkpoints
-_REAL_NEEDS = "6 GB of memory and 5 GB of disk are needed"
+_REAL_NEEDS = "7 GB of memory (4, one run after the other) and 8 GB of disk are needed"
 _MADE_BY = "rekindle quickstart"
 # The first summaries began with the command that made them.
 _SUMMARY_MARK = re.compile(
@@ -182,7 +182,7 @@ def _announce(pairs: int, *, real: bool) -> None:
         model = _real_model()
         text = (
             f"LENS beside GRPO, from {model.title}: 2 runs of one seed. On two idle cores some "
-            f"4 minutes; {_REAL_NEEDS}"
+            f"5 minutes; {_REAL_NEEDS}"
         )
     else:
         text = (

@@ -320,7 +320,7 @@ def _spent(pairs: Sequence[TourPair]) -> Table:
         if spent.updates is not None
     ]  # fmt: skip
     head = ("pair", "run", "updates", "tokens generated", "tokens trained", "seconds")
-    return Table("One thread each, two runs at a time", head, rows, numeric=(2, 3, 4, 5))
+    return Table("One thread each, at most two runs at a time", head, rows, numeric=(2, 3, 4, 5))
 
 
 def metric_sentence(metric: str) -> str:
