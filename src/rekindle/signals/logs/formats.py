@@ -9,6 +9,7 @@ from typing import NamedTuple
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.signals.logs.mapped import KEYS, find_tables, open_mapped
 from rekindle.signals.logs.nemo_rl import is_nemo, open_nemo
+from rekindle.signals.logs.prime_rl import is_prime, open_prime
 from rekindle.signals.logs.record import LogReader
 from rekindle.signals.logs.tables import column_names
 from rekindle.signals.logs.trl import is_trl, open_trl
@@ -39,6 +40,13 @@ FORMATS: tuple[LogFormat, ...] = (
         "on by default, in logger.log_dir",
         is_nemo,
         open_nemo,
+    ),
+    LogFormat(
+        "prime_rl",
+        "rollouts/step_<N>/train/all/traces.jsonl",
+        "on by default",
+        is_prime,
+        open_prime,
     ),
     LogFormat("verl", "<step>.jsonl", "trainer.rollout_data_dir=DIR", is_verl, open_verl),
 )
