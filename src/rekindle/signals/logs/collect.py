@@ -128,7 +128,11 @@ def collect(reader: LogReader) -> RunLog:
     }
     block_N = integers.pop("block")
     group_N, grouped_by = find_groups(
-        columns.keys, block_N, integers["prompt"], reader.about.group_size
+        columns.keys,
+        block_N,
+        integers["prompt"],
+        reader.about.group_size,
+        span=reader.about.groups_span,
     )
     split_N = np.frombuffer(bytes(columns.splits), dtype=np.uint8)
     log = RunLog(
@@ -172,7 +176,12 @@ def collect(reader: LogReader) -> RunLog:
 
 
 def find_groups(
-    keys: Sequence[Hashable], block_N: Ints, prompt_N: Ints, size: int | None
+    keys: Sequence[Hashable],
+    block_N: Ints,
+    prompt_N: Ints,
+    size: int | None,
+    *,
+    span: bool = False,
 ) -> tuple[Ints, str]:
     """The group of each row, and by what it was found.
 
@@ -181,11 +190,12 @@ def find_groups(
         block_N: rows of one step in one file, written together.
         prompt_N: the prompt of each row.
         size: answers of a group, where it is known.
+        span: the names are unique over all blocks.
     """
     count = len(block_N)
     if count and all(key is not None for key in keys):
         numbers: dict[Hashable, int] = {}
-        named = zip(block_N.tolist(), keys, strict=True)
+        named = zip(([0] * count) if span else block_N.tolist(), keys, strict=True)
         return np.array([numbers.setdefault(key, len(numbers)) for key in named]), "its own names"
     starts = np.ones(count, dtype=np.bool_)
     starts[1:] = (block_N[1:] != block_N[:-1]) | (prompt_N[1:] != prompt_N[:-1])
