@@ -97,7 +97,9 @@ class EarlyWord:
 
     Attributes:
         is_out: the last word was that it went out.
-        below, above: the present spells below and above `floor`; where they start is no test.
+        below: the present spell of steps below `floor`, since the start or since the signal came
+            back. Where it starts is no test.
+        above: that of steps above it, since the signal went out.
 
     Args:
         floor: p0, the share of a step's groups below which a signal is going out.
@@ -140,9 +142,9 @@ class EarlyWord:
         self.below.add(step, self.floor - share)
         self.above.add(step, share - self.floor)
         if not self.is_out and self._lost.value >= self.limit:
-            self.is_out, self._back = True, Evidence(1 - self.floor)
+            self.is_out, self._back, self.above = True, Evidence(1 - self.floor), Spell()
             return "out"
         if self.is_out and self._back.add(1 - share) >= self.limit:
-            self.is_out, self._lost = False, Evidence(self.floor)
+            self.is_out, self._lost, self.below = False, Evidence(self.floor), Spell()
             return "back"
         return None
