@@ -5,7 +5,8 @@ whether the log can be believed. Each rule has a null, the state of a run that i
 bound that refutes it; intervals are 95 %, so that at the edge of its null it errs one time in 40.
 `results/false_alarms.json` has how often each is named in simulated logs, sick and healthy.
 
-    format_spread       most groups with different totals have equal verdicts
+    format_spread       most groups with different totals live on form alone; without a reward model
+                        that could tell answers apart: most of them have equal verdicts
     false_accepts       our verifier refuses more than 5 % of what the run's accepted
     false_rejects       it accepts more than 5 % of what the run's refused
     blind_reward        a reward model is no better than chance within groups: AUC below 0.6
@@ -27,7 +28,7 @@ from rekindle.signals.findings import MIXED, MOST
 from rekindle.signals.run_diagnosis.coverage import ALARM
 from rekindle.signals.run_diagnosis.estimators import mismatch
 from rekindle.signals.run_diagnosis.log_finding import Estimate, LogFinding, percent
-from rekindle.signals.run_diagnosis.rewards import blind_models
+from rekindle.signals.run_diagnosis.rewards import IN_GROUPS, TOTAL, blind_models
 
 CauseName = Literal[
     "too_hard", "too_easy", "tied", "truncation", "format_spread", "blind_reward", "false_accepts",
@@ -64,14 +65,16 @@ def find_cause(
 
 
 def _reward_cause(by_name: Mapping[str, LogFinding]) -> Cause | None:
-    spread = by_name.get("spread/not_of_verdict")
-    if spread is not None and spread.ci_low > MOST:
-        return Cause("format_spread", _shown(spread), (spread.name,))
-    accepted, recall = by_name.get("check/accepted_wrong"), by_name.get("check/recall")
-    if accepted is not None and accepted.ci_low > ERRORS:
-        return Cause("false_accepts", _shown(accepted), (accepted.name,))
-    if recall is not None and recall.ci_high < 1 - ERRORS:
-        return Cause("false_rejects", _shown(recall), (recall.name,))
+    has_model = any(name.startswith(IN_GROUPS) and not name.endswith(TOTAL) for name in by_name)
+    for kind in ("of_form",) if has_model else ("of_form", "not_of_verdict"):
+        spread = by_name.get(f"spread/{kind}")
+        if spread is not None and spread.ci_low > MOST:
+            return Cause("format_spread", _shown(spread), (spread.name,))
+    names: tuple[CauseName, ...] = ("false_accepts", "false_rejects")
+    for name in names:
+        found = by_name.get(f"check/{name}")
+        if found is not None and found.ci_low > ERRORS:
+            return Cause(name, _shown(found), (found.name,))
     for found in blind_models(list(by_name.values())):
         return Cause("blind_reward", _auc(found), (found.name,))
     return None
