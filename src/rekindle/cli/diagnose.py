@@ -41,42 +41,47 @@ if TYPE_CHECKING:
 LEAST_DEV = 20  # dev problems of a study: four seeds find a difference of about 0.1 with as many
 
 
+Model = Annotated[str | None, typer.Option(help="testbed/<name>, a directory, or a hub id.")]
+TaskName = Annotated[
+    str | None,
+    typer.Option(help="A task, see `rekindle tasks`, or its data; only pairs need none."),
+]
+Weak = Annotated[
+    str | None, typer.Option(help="A weaker model: mix in its logits, use its answers as labels.")
+]
+GroupSize = Annotated[
+    int | None, typer.Option(help="Answers per training group; default: as in --run, or 8.")
+]
+Check = Annotated[
+    str | None,
+    typer.Option(help="A stronger check: exact, numeric, math, code (a task from a file; --log)."),
+]
+Signals = Annotated[
+    str | None, typer.Option(help="Comma-separated: sft,groups,verifier,reward,pairs,agreement.")
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Also write the numbers, as JSON; of --log a page, .html.")
+]
+Write = Annotated[
+    Path | None,
+    typer.Option(help="Write a study file of the remedy that fits; further ones beside it."),
+]
+
+
 def diagnose(
-    model: Annotated[
-        str | None, typer.Option(help="testbed/<name>, a directory, or a hub id.")
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(help="A task, see `rekindle tasks`, or its data; only pairs need none."),
-    ] = None,
-    weak: Annotated[
-        str | None,
-        typer.Option(help="A weaker model: mix in its logits, use its answers as labels."),
-    ] = None,
+    model: Model = None,
+    task: TaskName = None,
+    weak: Weak = None,
     problems: Annotated[int, typer.Option(help="Per level, of train (sft: and dev).")] = 200,
     samples: Annotated[int, typer.Option(help="Answers per problem.")] = 8,
-    group_size: Annotated[
-        int | None,
-        typer.Option(help="Answers per training group; default: as in --run, or 8."),
-    ] = None,
+    group_size: GroupSize = None,
     levels: Levels = None,
-    check: Annotated[
-        str | None,
-        typer.Option(help="A stronger check: exact, numeric, math, code (a task from a file)."),
-    ] = None,
+    check: Check = None,
     run: Annotated[Path | None, typer.Option(help="A baseline run's directory.")] = None,
     pairs: Annotated[Path | None, typer.Option(help="File of prompt, chosen, rejected.")] = None,
-    signals: Annotated[
-        str | None,
-        typer.Option(help="Comma-separated: sft,groups,verifier,reward,pairs,agreement."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Also write the numbers, as JSON; of --log a page, .html.")
-    ] = None,
-    write: Annotated[
-        Path | None,
-        typer.Option(help="Write a study file of the remedy that fits; further ones beside it."),
-    ] = None,
+    signals: Signals = None,
+    out: Out = None,
+    write: Write = None,
     overwrite: Annotated[bool, typer.Option(help="Replace --out and --write.")] = False,
     sets: Set = None,
     log: Logs = None,
@@ -97,18 +102,12 @@ def diagnose(
         diagnose_logs(log, of_log, check=check, out=out, write=write, overwrite=overwrite)
         return
     refuse_beside(of_log.named(), "--model", "only a log has columns of its own")
-    if model is None:
-        raise ConfigError(
-            "nothing to diagnose",
-            wanted="--model MODEL with --task TASK, or --log DIR of a run that any trainer made",
-            fix="rekindle diagnose --help",
-        )
-    read = named_paths(pairs, task, model, weak, run, sets=sets)
+    read = named_paths(pairs, task, _named(model), weak, run, sets=sets)
     files = check_targets(out, write, read, overwrite)
     from rekindle.signals.diagnose import diagnose
 
     diagnosis = diagnose(
-        model,
+        _named(model),
         task,
         weak=weak,
         problems=problems,
@@ -122,11 +121,32 @@ def diagnose(
         overrides=sets or (),
         for_study=write is not None,
     )
+    _tell(diagnosis, files, write, check, overwrite)
+
+
+def _tell(
+    diagnosis: Diagnosis,
+    files: Sequence[OutputFile],
+    write: Path | None,
+    check: str | None,
+    overwrite: bool,
+) -> None:
+    """Print the diagnosis, and write what was asked for."""
     _print(diagnosis)
-    if out is not None:
+    if files and files[0].option == "--out":
         _write_numbers(files[0], diagnosis)
     if write is not None and (about := diagnosis.subject) is not None:
         write_studies(write, diagnosis.findings, about, check, overwrite=overwrite)
+
+
+def _named(model: str | None) -> str:
+    if model is None:
+        raise ConfigError(
+            "nothing to diagnose",
+            wanted="--model MODEL with --task TASK, or --log DIR of a run that any trainer made",
+            fix="rekindle diagnose --help",
+        )
+    return model
 
 
 def _split(option: str, text: str | None, wanted: str) -> tuple[str, ...] | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from math import nan
 
 import numpy as np
@@ -15,14 +16,19 @@ from rekindle.signals.logs.record import LoggedRow, LogReader
 from rekindle.signals.logs.run_log import MARKS, Ints, RunLog
 
 KEPT_CHARS = 48_000_000  # texts of a small log stay in memory
+CHUNK = 2_000  # rows that are objects at a time
 PREVIEW = 400  # characters of a prompt that are kept
 _NUMBERS = ("score", "advantage", "tokens", "cut", "logprob", "sampler_logprob", "gap", "trained")
 
 
+_SPLITS = {None: 0, "train": 1, "eval": 2}
+
+
 class _Columns:
-    """Columns that grow row by row."""
+    """Columns that grow by some thousand rows at a time."""
 
     def __init__(self) -> None:
+        self.count = 0
         self.numbers = {name: array("d") for name in _NUMBERS}
         self.integers = {
             name: array("q") for name in ("step", "prompt", "chars", "text", "file", "row", "block")
@@ -39,49 +45,51 @@ class _Columns:
         self.block = -1
         self.last: tuple[int, int | None] | None = None
 
-    def add(self, row: LoggedRow) -> None:
-        """Append a row."""
-        count = len(self.keys)
-        numbers, integers = self.numbers, self.integers
-        for name in _NUMBERS:
-            value = getattr(row, name)
-            numbers[name].append(nan if value is None else value)
-        for name, value in row.parts.items():
-            column = self.parts.get(name)
-            if column is None:
-                column = self.parts[name] = array("d", [nan]) * count
-            column.append(nan if value is None else value)
-        for column in self.parts.values():
-            if len(column) == count:
-                column.append(nan)
-        here = (row.place.file, row.step)
+    def add(self, rows: Sequence[LoggedRow]) -> None:
+        """Append rows."""
+        by_field = dict(zip(LoggedRow._fields, zip(*rows, strict=True), strict=True))
+        for name, numbers in self.numbers.items():
+            numbers.frombytes(np.array(by_field[name], dtype=np.float64).tobytes())
+        self._add_parts([row.parts for row in rows])
+        texts = [row.text for row in rows]
+        integers = self.integers
+        integers["step"].extend(-1 if row.step is None else row.step for row in rows)
+        integers["chars"].extend(map(len, texts))
+        integers["text"].extend(map(hash, texts))
+        integers["file"].extend(row.place.file for row in rows)
+        integers["row"].extend(row.place.row for row in rows)
+        integers["prompt"].extend(self._prompt(row) for row in rows)
+        integers["block"].extend(self._block((row.place.file, row.step)) for row in rows)
+        for mark, seen in self.marks.items():
+            seen.extend(mark in text for text in texts)
+        self.splits.extend(_SPLITS[row.split] for row in rows)
+        self.keys.extend(row.group for row in rows)
+        self.count += len(rows)
+        self._keep(texts)
+
+    def _add_parts(self, parts: Sequence[Mapping[str, float | None]]) -> None:
+        for name in {name for row in parts for name in row} - self.parts.keys():
+            self.parts[name] = array("d", [nan]) * self.count
+        for name, column in self.parts.items():
+            values = [row.get(name) for row in parts]
+            column.frombytes(np.array(values, dtype=np.float64).tobytes())
+
+    def _block(self, here: tuple[int, int | None]) -> int:
         if here != self.last:
             self.block, self.last = self.block + 1, here
-        integers["step"].append(-1 if row.step is None else row.step)
-        integers["prompt"].append(self._prompt(row))
-        integers["chars"].append(len(row.text))
-        integers["text"].append(hash(row.text))
-        integers["file"].append(row.place.file)
-        integers["row"].append(row.place.row)
-        integers["block"].append(self.block)
-        for mark, seen in self.marks.items():
-            seen.append(mark in row.text)
-        self.splits.append(0 if row.split is None else 1 if row.split == "train" else 2)
-        self.keys.append(row.group)
-        self._keep(row.text)
+        return self.block
 
     def _prompt(self, row: LoggedRow) -> int:
-        key = hash(row.prompt)
-        number = self.prompt_of.setdefault(key, len(self.prompts))
+        number = self.prompt_of.setdefault(hash(row.prompt), len(self.prompts))
         if number == len(self.prompts):
             self.prompts.append(row.prompt[:PREVIEW])
             self.golds.append(row.gold)
         return number
 
-    def _keep(self, text: str) -> None:
+    def _keep(self, texts: Sequence[str]) -> None:
         if self.texts is not None:
-            self.kept += len(text)
-            self.texts.append(text)
+            self.kept += sum(map(len, texts))
+            self.texts.extend(texts)
             if self.kept > KEPT_CHARS:
                 self.texts = None
 
@@ -92,9 +100,9 @@ def collect(reader: LogReader) -> RunLog:
     Raises:
         DataError: a file cannot be read, or there is no row.
     """
-    columns = _Columns()
-    for row in reader.rows():
-        columns.add(row)
+    columns, rows = _Columns(), reader.rows()
+    while chunk := list(islice(rows, CHUNK)):
+        columns.add(chunk)
     numbers = {name: np.frombuffer(column) for name, column in columns.numbers.items()}
     integers = {
         name: np.frombuffer(column, dtype=np.int64) for name, column in columns.integers.items()
@@ -119,6 +127,7 @@ def collect(reader: LogReader) -> RunLog:
         golds=columns.golds,
         texts=columns.texts,
         grouped_by=grouped_by,
+        damage=tuple(reader.damage.sentences()),
         step_N=integers["step"],
         prompt_N=integers["prompt"],
         chars_N=integers["chars"],

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.signals.logs.mapped import KEYS, find_tables, open_mapped
+from rekindle.signals.logs.nemo_rl import is_nemo, open_nemo
 from rekindle.signals.logs.record import LogReader
 from rekindle.signals.logs.tables import column_names
 from rekindle.signals.logs.trl import is_trl, open_trl
@@ -31,6 +32,13 @@ FORMATS: tuple[LogFormat, ...] = (
         "GRPOConfig(log_completions=True)",
         is_trl,
         open_trl,
+    ),
+    LogFormat(
+        "nemo_rl",
+        "train_data_step<N>.jsonl",
+        "on by default, in logger.log_dir",
+        is_nemo,
+        open_nemo,
     ),
     LogFormat("verl", "<step>.jsonl", "trainer.rollout_data_dir=DIR", is_verl, open_verl),
 )

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import simdjson
@@ -21,8 +22,10 @@ from rekindle.files import readable
 
 T = TypeVar("T")
 LONGEST = 256_000_000  # bytes of a line
+BUFFER = 1 << 20  # bytes that are read at once
 FEW = 0.05  # share of broken lines that a log may have
 Row = Mapping[str, object]  # or a simdjson.Object, which answers to the same calls
+Extract = Callable[[Row, int], T]
 
 
 class Damage:
@@ -45,33 +48,30 @@ class Damage:
         ]
 
 
-def each_line(path: Path, extract: Callable[[Row], T], damage: Damage) -> Iterator[tuple[int, T]]:
-    """What `extract` makes of each line that is a JSON object, with its number from 1.
+def each_line(
+    path: Path, extract: Extract[T], damage: Damage, *, until: bytes | None = None
+) -> Iterator[T]:
+    """What `extract` makes of each line that is a JSON object.
 
     Args:
-        extract: takes an object that is gone at the next line: it must keep no list or object of
-            it, see `plain` and `floats`.
+        until: a key of the object; it and what follows are not parsed, where they are not read. In
+            a text the quotes around it would be escaped, so that it is found as a key alone.
+        extract: takes an object and its line, from 1; the object is gone at the next line, so that
+            no list or object of it may be kept: see `plain` and `floats`.
 
     Raises:
         DataError: the file cannot be read, a line is longer than 256 MB, or many are broken.
     """
     parser = simdjson.Parser()
-    good = bad = 0
-    with readable(path), open(path, "rb") as file:
-        number = 0
-        while line := file.readline(LONGEST):
+    key = None if until is None else b', "' + until + b'": '
+    good = bad = number = 0
+    with readable(path), open(path, "rb", buffering=BUFFER) as file:
+        for line in _lines(file, path):
             number += 1
-            if not line.endswith(b"\n") and len(line) >= LONGEST:
-                raise DataError(
-                    f"{path}:{number} is too long a line",
-                    got="more than 256 MB",
-                    wanted="one rollout a line",
-                    fix="check that the file is a log of rollouts",
-                )
             if line.isspace():
                 continue
             try:
-                row = _parsed(parser, line)
+                row = _parsed(parser, line if key is None else _head(line, key))
             except ValueError as error:
                 if line.endswith(b"\n"):
                     bad += 1
@@ -80,15 +80,39 @@ def each_line(path: Path, extract: Callable[[Row], T], damage: Damage) -> Iterat
                     damage.add(path, number, "not written to its end")
                 continue
             good += 1
-            made = extract(row)
+            made = extract(row, number)
             del row
-            yield number, made
+            yield made
     if bad > max(1, FEW * good) or (bad and not good):
         raise DataError(
             f"{path} is no log of rollouts",
             got=f"{bad} of its {good + bad} lines are not JSON objects",
             wanted="one JSON object a line",
         )
+
+
+def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The lines of a file; where it is large enough for one that is too long, these are refused."""
+    if os.fstat(file.fileno()).st_size <= LONGEST:
+        yield from file
+        return
+    number = 0
+    while line := file.readline(LONGEST):
+        number += 1
+        if len(line) >= LONGEST and not line.endswith(b"\n"):
+            raise DataError(
+                f"{path}:{number} is too long a line",
+                got="more than 256 MB",
+                wanted="one rollout a line",
+                fix="check that the file is a log of rollouts",
+            )
+        yield line
+
+
+def _head(line: bytes, key: bytes) -> bytes:
+    """An object up to a key; the whole line where it has no such key or no end."""
+    end = line.find(key)
+    return line[:end] + b"}" if end > 0 and line.endswith(b"}\n") else line
 
 
 def _parsed(parser: simdjson.Parser, line: bytes) -> Row:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
-from rekindle.signals.logs.lines import Damage, Row, floats, number, plain
+from rekindle.signals.logs.lines import Damage, Extract, Row, floats, number, plain
 from rekindle.signals.logs.record import LogAbout, LoggedRow, LogSplit, Place
 from rekindle.signals.logs.tables import SUFFIXES, column_names, each_row
 
@@ -46,10 +46,8 @@ class MappedReader:
 
     def rows(self) -> Iterator[LoggedRow]:
         """Every row, in order."""
-        extract = row_maker(self.columns)
-        for place, path in enumerate(self.about.files):
-            for line, make in each_row(path, extract, self.damage):
-                yield make._replace(place=Place(place, line))
+        for file, path in enumerate(self.about.files):
+            yield from each_row(path, row_maker(self.columns, file), self.damage)
 
 
 def open_mapped(path: Path, columns: Mapping[str, str]) -> MappedReader:
@@ -116,9 +114,8 @@ def natural(path: Path) -> tuple[tuple[int, int | str], ...]:
     return tuple(parts)
 
 
-def row_maker(columns: Mapping[str, str]) -> Callable[[Row], LoggedRow]:
-    """Makes a row of a mapping; its place is not known yet."""
-    nowhere = Place(0, 0)
+def row_maker(columns: Mapping[str, str], file: int) -> Extract[LoggedRow]:
+    """Makes a row of a mapping that stands in a file, by its number."""
     names = {key: column for key, column in columns.items() if key in KEYS}
     rewards = {
         key.removeprefix("reward."): column
@@ -130,12 +127,12 @@ def row_maker(columns: Mapping[str, str]) -> Callable[[Row], LoggedRow]:
         column = names.get(key)
         return None if column is None else _at(row, column)
 
-    def make(row: Row) -> LoggedRow:
+    def make(row: Row, line: int) -> LoggedRow:
         logprob, by_token = summed(value(row, "logprob"))
         sampled, _ = summed(value(row, "sampler_logprob"))
         tokens = as_number(value(row, "tokens"))
         return LoggedRow(
-            place=nowhere,
+            place=Place(file, line),
             step=as_integer(value(row, "step")),
             prompt=as_text(value(row, "prompt")),
             text=as_text(value(row, "text")),
@@ -176,6 +173,8 @@ def as_number(value: object) -> float | None:
         except ValueError:
             flag = as_flag(value)
             return None if flag is None else float(flag)
+    if isinstance(value, float | int):
+        return number(value)
     inner = plain(value)
     if isinstance(inner, list) and len(inner) == 1:
         return as_number(inner[0])

@@ -12,7 +12,7 @@ import numpy as np
 
 from rekindle.signals.logs.run_log import Bools, Ints, RunLog
 
-LIMIT = math.log(1e-6)  # a group that could coincide with another by more than this is no repeat
+LIMIT = math.log(1e-4)  # what could coincide with something earlier by more than this is no repeat
 FEW_STEPS = 3  # at so few steps with the same prompts an evaluation cannot be told from training
 
 
@@ -27,18 +27,29 @@ def find_repeats(log: RunLog, block_N: Ints) -> Bools:
     """Rows of groups that were written before: the same prompt, texts and scores in the same order.
 
     Short answers coincide by chance. How likely that is follows from a group's own answers: each of
-    its rows could have had any of them. A group, or a whole batch whose groups all stand in one
-    earlier batch, is a repeat where that chance is below one in a million.
+    its rows could have had any of them. A group is a repeat where that chance is below 1e-4, and so
+    are the groups of whole batches that stand in one earlier batch each, taken together.
     """
     repeated_N = np.zeros(len(log), dtype=np.bool_)
+    if not _any_twice(log):
+        return repeated_N
+    alone, whole = list[_Group](), list[_Group]()
     for block, groups in _by_block(log, block_N).items():
         earlier = [group for group in groups if group.first != (block, group.start)]
-        whole = len(earlier) == len(groups) and len({group.first[0] for group in groups}) == 1
-        together = sum(group.chance for group in groups)
-        for group in earlier:
-            if group.chance < LIMIT or (whole and together < LIMIT):
-                repeated_N[group.start : group.end] = True
+        is_whole = len(earlier) == len(groups) and len({group.first[0] for group in groups}) == 1
+        (whole if is_whole else alone).extend(earlier)
+    if sum(group.chance for group in whole) >= LIMIT:
+        alone, whole = alone + whole, []
+    for group in [*whole, *(group for group in alone if group.chance < LIMIT)]:
+        repeated_N[group.start : group.end] = True
     return repeated_N
+
+
+def _any_twice(log: RunLog) -> bool:
+    """Whether two groups may be the same: one first text to one prompt in both."""
+    first = np.flatnonzero(np.r_[True, np.diff(log.group_N) != 0][: len(log)])
+    pairs = log.text_N[first] ^ (log.prompt_N[first] * 1_000_003)
+    return len(np.unique(pairs)) < len(first)
 
 
 def _by_block(log: RunLog, block_N: Ints) -> dict[int, list[_Group]]:

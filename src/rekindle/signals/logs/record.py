@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+from rekindle.signals.logs.lines import Damage
+
 LogSplit = Literal["train", "eval"]
 NO_PARTS: Mapping[str, float | None] = {}
 
@@ -77,6 +79,10 @@ class LogReader(Protocol):
     @property
     def about(self) -> LogAbout:
         """What is known before the rows are read."""
+
+    @property
+    def damage(self) -> Damage:
+        """What `rows` left out, once it has been read to its end."""
 
     def rows(self) -> Iterator[LoggedRow]:
         """Every row on disk, in order.

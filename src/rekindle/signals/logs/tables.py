@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from rekindle.errors import DataError
 from rekindle.files import readable
-from rekindle.signals.logs.lines import Damage, Row, each_line
+from rekindle.signals.logs.lines import Damage, Extract, each_line
 
 T = TypeVar("T")
 BATCH = 2_000  # rows of a parquet file that are Python objects at once
 SUFFIXES = (".jsonl", ".ndjson", ".parquet", ".csv", ".tsv")
 
 
-def each_row(path: Path, extract: Callable[[Row], T], damage: Damage) -> Iterator[tuple[int, T]]:
-    """What `extract` makes of each row of a file, with its line or number from 1; see `each_line`.
+def each_row(
+    path: Path, extract: Extract[T], damage: Damage, *, until: bytes | None = None
+) -> Iterator[T]:
+    """What `extract` makes of each row of a file, and its line or number from 1; see `each_line`.
 
     Raises:
         DataError: the file cannot be read, or is of no kind that is known.
     """
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
-        return each_line(path, extract, damage)
+        return each_line(path, extract, damage, until=until)
     if suffix == ".parquet":
         return _parquet(path, extract)
     if suffix in (".csv", ".tsv"):
@@ -40,8 +42,7 @@ def column_names(path: Path) -> tuple[str, ...]:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return tuple(_opened(path).schema_arrow.names)
-    first = next(iter(each_row(path, lambda row: tuple(row.keys()), Damage())), (0, ()))
-    return first[1]
+    return next(iter(each_row(path, lambda row, _: tuple(row.keys()), Damage())), ())
 
 
 def _opened(path: Path):  # type: ignore[no-untyped-def]
@@ -61,16 +62,16 @@ def _opened(path: Path):  # type: ignore[no-untyped-def]
             ) from None
 
 
-def _parquet(path: Path, extract: Callable[[Row], T]) -> Iterator[tuple[int, T]]:
+def _parquet(path: Path, extract: Extract[T]) -> Iterator[T]:
     number = 0
     for batch in _opened(path).iter_batches(batch_size=BATCH):
         for row in batch.to_pylist():
             number += 1
-            yield number, extract(row)
+            yield extract(row, number)
 
 
-def _csv(path: Path, extract: Callable[[Row], T], delimiter: str) -> Iterator[tuple[int, T]]:
+def _csv(path: Path, extract: Extract[T], delimiter: str) -> Iterator[T]:
     csv.field_size_limit(sys.maxsize)
     with readable(path), open(path, encoding="utf-8-sig", newline="", errors="replace") as file:
         for number, row in enumerate(csv.DictReader(file, delimiter=delimiter), start=1):
-            yield number, extract(row)
+            yield extract(row, number)

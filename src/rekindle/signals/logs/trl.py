@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rekindle.errors import DataError
 from rekindle.files import decoded, readable
-from rekindle.signals.logs.lines import Damage, Row, number
+from rekindle.signals.logs.lines import Damage, Extract, Row, number
 from rekindle.signals.logs.mapped import as_text, natural
 from rekindle.signals.logs.record import LogAbout, LoggedRow, Place
 from rekindle.signals.logs.tables import column_names, each_row
@@ -44,10 +44,8 @@ class TRLReader:
 
     def rows(self) -> Iterator[LoggedRow]:
         """Every row, in order."""
-        extract = _row_maker(self.rewards)
-        for place, path in enumerate(self.about.files):
-            for line, row in each_row(path, extract, self.damage):
-                yield row._replace(place=Place(place, line))
+        for file, path in enumerate(self.about.files):
+            yield from each_row(path, _row_maker(self.rewards, file), self.damage)
 
 
 def is_trl(path: Path) -> bool:
@@ -122,15 +120,13 @@ def _numeric_columns(path: Path) -> set[str]:
     }
 
 
-def _row_maker(rewards: tuple[str, ...]) -> Callable[[Row], LoggedRow]:
-    nowhere = Place(0, 0)
-
-    def make(row: Row) -> LoggedRow:
+def _row_maker(rewards: tuple[str, ...], file: int) -> Extract[LoggedRow]:
+    def make(row: Row, line: int) -> LoggedRow:
         parts = {name: number(row.get(name)) for name in rewards}
         known = [value for value in parts.values() if value is not None]
         step = row.get("step")
         return LoggedRow(
-            place=nowhere,
+            place=Place(file, line),
             step=int(step) if isinstance(step, int | str) else None,
             prompt=as_text(row.get("prompt")),
             text=as_text(row.get("completion")),

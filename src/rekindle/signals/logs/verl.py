@@ -13,11 +13,11 @@ instead. How it misleads:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rekindle.signals.logs.lines import Damage, Row, number
+from rekindle.signals.logs.lines import Damage, Extract, Row, number
 from rekindle.signals.logs.mapped import as_integer, as_number, as_text, natural
 from rekindle.signals.logs.record import LogAbout, LoggedRow, LogSplit, Place
 from rekindle.signals.logs.tables import column_names, each_row
@@ -51,10 +51,9 @@ class VerlReader:
 
     def rows(self) -> Iterator[LoggedRow]:
         """Every row, in order."""
-        for place, path in enumerate(self.about.files):
-            extract = _row_maker(self.rewards, as_integer(path.stem), _split_of(path))
-            for line, row in each_row(path, extract, self.damage):
-                yield row._replace(place=Place(place, line))
+        for file, path in enumerate(self.about.files):
+            extract = _row_maker(self.rewards, file, as_integer(path.stem), _split_of(path))
+            yield from each_row(path, extract, self.damage)
 
 
 def is_verl(path: Path) -> bool:
@@ -87,18 +86,16 @@ def _split_of(path: Path) -> LogSplit | None:
 
 
 def _row_maker(
-    rewards: tuple[str, ...], step: int | None, split: LogSplit | None
-) -> Callable[[Row], LoggedRow]:
-    nowhere = Place(0, 0)
-
-    def make(row: Row) -> LoggedRow:
+    rewards: tuple[str, ...], file: int, step: int | None, split: LogSplit | None
+) -> Extract[LoggedRow]:
+    def make(row: Row, line: int) -> LoggedRow:
         uid = row.get("uid")
         group = uid.split("_")[0] if isinstance(uid, str) else None
         own = as_integer(row.get("step"))
         gold = row.get("gts")
         parts = {name: as_number(row.get(name)) for name in rewards}
         return LoggedRow(
-            place=nowhere,
+            place=Place(file, line),
             step=step if own is None else own,
             prompt=as_text(row.get("input")),
             text=as_text(row.get("output")),
