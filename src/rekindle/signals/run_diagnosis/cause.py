@@ -117,7 +117,7 @@ def _log_cause(by_name: Mapping[str, LogFinding]) -> Cause | None:
         return Cause("advantage_mismatch", advantage.says, ("advantage/mismatch",))
     others = [
         (by_name[f"coverage/{kind}"], cause)
-        for kind, cause in (("repeated", "repeated_rows"), ("evaluation", "evaluation_rows"))
+        for kind, cause in (("repeated", "repeated_rows"), ("unsaid", "evaluation_rows"))
         if f"coverage/{kind}" in by_name
     ]
     found, name = max(others, key=lambda pair: pair[0].value, default=(None, None))

@@ -44,9 +44,12 @@ def coverage_findings(log: RunLog, table: GroupTable) -> list[LogFinding]:
     for name, rows_N, text in (
         ("repeated", log.repeated_N, "rows of batches that were written before, left out"),
         ("evaluation", log.evaluation_N, "rows of evaluations, left out"),
+        ("unsaid", log.evaluation_N, "rows of evaluations of which the log does not say so"),
         ("filtered", log.trained_N == 0, "rows that were filtered out before the update"),
     ):
         rows = int(rows_N.sum())
+        if name == "unsaid":
+            rows -= log.said_evaluation
         if rows:
             share = Estimate(rows / count, math.nan, math.nan, count)
             found.append(LogFinding.of(f"coverage/{name}", share, f"{rows} {text}", "all rows"))
