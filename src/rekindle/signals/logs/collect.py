@@ -17,6 +17,7 @@ from rekindle.signals.logs.run_log import MARKS, Ints, RunLog
 
 KEPT_CHARS = 48_000_000  # texts of a small log stay in memory
 CHUNK = 2_000  # rows that are objects at a time
+SAMPLE = 4_000  # of a large log so many answers and up to twice as many, evenly spread
 PREVIEW = 400  # characters of a prompt that are kept
 _NUMBERS = ("score", "advantage", "tokens", "cut", "logprob", "sampler_logprob", "gap", "trained")
 
@@ -41,6 +42,8 @@ class _Columns:
         self.prompts: list[str] = []
         self.golds: list[str | None] = []
         self.texts: list[str] | None = []
+        self.sample: dict[int, str] = {}
+        self.stride = 1
         self.kept = 0
         self.block = -1
         self.last: tuple[int, int | None] | None = None
@@ -87,11 +90,23 @@ class _Columns:
         return number
 
     def _keep(self, texts: Sequence[str]) -> None:
+        """Keep the texts of the last rows, or one in `stride` of them once they are many."""
+        first = self.count - len(texts)
         if self.texts is not None:
-            self.kept += sum(map(len, texts))
             self.texts.extend(texts)
-            if self.kept > KEPT_CHARS:
-                self.texts = None
+            self.kept += sum(map(len, texts))
+            if self.kept <= KEPT_CHARS:
+                return
+            self.sample, self.texts = dict(enumerate(self.texts)), None
+        else:
+            start = -first % self.stride
+            mine = range(first + start, self.count, self.stride)
+            self.sample.update(zip(mine, texts[start :: self.stride], strict=True))
+        while len(self.sample) > 2 * SAMPLE or (
+            len(self.sample) > 1 and sum(map(len, self.sample.values())) > KEPT_CHARS
+        ):
+            self.stride *= 2
+            self.sample = {row: t for row, t in self.sample.items() if row % self.stride == 0}
 
 
 def collect(reader: LogReader) -> RunLog:
@@ -127,6 +142,7 @@ def collect(reader: LogReader) -> RunLog:
         prompts=columns.prompts,
         golds=columns.golds,
         texts=columns.texts,
+        sample=columns.sample,
         grouped_by=grouped_by,
         damage=tuple(reader.damage.sentences()),
         step_N=integers["step"],

@@ -13,7 +13,7 @@ rows were put in another order, and a group is what has one prompt in one step.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -48,6 +48,7 @@ class RunLog:
         prompts: the first characters of each prompt.
         golds: the reference answer of each prompt, where the log has it.
         texts: the answers; None where they are too many to keep, see `texts_of`.
+        sample: answers of every k-th row by its number, where the texts are too many to keep.
         damage: sentences about lines that were left out.
     """
 
@@ -76,6 +77,7 @@ class RunLog:
     golds: Sequence[str | None]
     texts: Sequence[str] | None
     grouped_by: str
+    sample: Mapping[int, str] = field(default_factory=dict)
     damage: tuple[str, ...] = ()
     said_evaluation: int = 0
 
@@ -100,3 +102,10 @@ class RunLog:
             if row >= last:
                 break
         return found
+
+    def spread_sample(self, most: int) -> dict[int, str]:
+        """The answers of at most so many rows of training, evenly spread, from memory."""
+        kept = self.sample if self.texts is None else dict(enumerate(self.texts))
+        rows = [row for row in kept if self.data_N[row]]
+        stride = -(-len(rows) // most) if rows else 1
+        return {row: kept[row] for row in rows[::stride]}

@@ -25,14 +25,15 @@ from typing import Literal, NamedTuple
 
 from rekindle.signals.findings import MIXED, MOST
 from rekindle.signals.run_diagnosis.coverage import ALARM
+from rekindle.signals.run_diagnosis.estimators import mismatch
 from rekindle.signals.run_diagnosis.log_finding import Estimate, LogFinding, percent
+from rekindle.signals.run_diagnosis.rewards import blind_models
 
 CauseName = Literal[
     "too_hard", "too_easy", "tied", "truncation", "format_spread", "blind_reward", "false_accepts",
     "false_rejects", "advantage_mismatch", "filtered", "repeated_rows", "evaluation_rows",
 ]  # fmt: skip
 ERRORS = 0.05  # of a verifier; below, ours may be the one that errs
-BLIND = 0.6  # AUC within groups, as `reward_signal.USELESS`
 CUT = 0.2  # of all answers
 NO_DATA = 0.05  # of the rows
 
@@ -71,20 +72,17 @@ def _reward_cause(by_name: Mapping[str, LogFinding]) -> Cause | None:
         found = by_name.get(finding_name)
         if found is not None and found.ci_low > limit:
             return Cause(name, _shown(found), (finding_name,))  # type: ignore[arg-type]
-    for name, found in by_name.items():
-        if not (name.startswith("reward/") and name.endswith("/auc_in_group")):
-            continue
-        if found.ci_low <= 0.5 and found.ci_high < BLIND:
-            return Cause("blind_reward", _auc(found), (name,))
+    for found in blind_models(list(by_name.values())):
+        return Cause("blind_reward", _auc(found), (found.name,))
     return None
 
 
 def _group_cause(
     by_name: Mapping[str, LogFinding], share: Mapping[str, Estimate], late: Mapping[str, Estimate]
 ) -> Cause | None:
-    cut, wrong = by_name.get("truncation/all"), by_name.get("truncation/wrong")
+    cut, wrong = by_name.get("texts/cut"), by_name.get("texts/cut_of_wrong")
     if cut is not None and wrong is not None and cut.ci_low > CUT and wrong.ci_low > MOST:
-        return Cause("truncation", _shown(wrong), ("truncation/wrong", "truncation/all"))
+        return Cause("truncation", _shown(wrong), ("texts/cut_of_wrong", "texts/cut"))
     names: tuple[tuple[CauseName, str], ...] = (
         ("too_hard", "all_wrong"),
         ("too_easy", "all_right"),
@@ -112,9 +110,9 @@ def _log_cause(by_name: Mapping[str, LogFinding]) -> Cause | None:
     filtered = by_name.get("coverage/filtered")
     if filtered is not None and filtered.value > NO_DATA:
         return Cause("filtered", _shown(filtered), ("coverage/filtered",))
-    advantage = by_name.get("advantage/mismatch")
-    if advantage is not None and advantage.value > 0:
-        return Cause("advantage_mismatch", advantage.says, ("advantage/mismatch",))
+    advantage = mismatch(list(by_name.values()))
+    if advantage is not None:
+        return Cause("advantage_mismatch", advantage.says, (advantage.name,))
     others = [
         (by_name[f"coverage/{kind}"], cause)
         for kind, cause in (("repeated", "repeated_rows"), ("unsaid", "evaluation_rows"))

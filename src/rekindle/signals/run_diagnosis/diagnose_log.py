@@ -18,9 +18,12 @@ from rekindle.signals.logs.run_log import RunLog
 from rekindle.signals.run_diagnosis.cause import Cause, find_cause
 from rekindle.signals.run_diagnosis.coverage import coverage_findings
 from rekindle.signals.run_diagnosis.credit import MethodCredit, method_credits
+from rekindle.signals.run_diagnosis.estimators import estimators_findings
 from rekindle.signals.run_diagnosis.groups import GroupTable, Verdicts, find_verdicts, group_table
 from rekindle.signals.run_diagnosis.log_diagnosis import LogDiagnosis
+from rekindle.signals.run_diagnosis.log_finding import LogFinding
 from rekindle.signals.run_diagnosis.remedies import find_remedies
+from rekindle.signals.run_diagnosis.rewards import IN_GROUPS, TOTAL, rewards_findings
 from rekindle.signals.run_diagnosis.shares import (
     by_step,
     compute_findings,
@@ -30,6 +33,8 @@ from rekindle.signals.run_diagnosis.shares import (
     share_findings,
     shares,
 )
+from rekindle.signals.run_diagnosis.spread import spread_findings
+from rekindle.signals.run_diagnosis.texts import texts_findings
 
 
 def diagnose_log(
@@ -91,9 +96,13 @@ def diagnose_rows(
         *share_findings(log, table, verdicts.value_N),
         *prompt_findings(prompts, table),
         *compute_findings(table),
+        *rewards_findings(log, verdicts.value_N),
+        *spread_findings(log, verdicts.value_N),
+        *texts_findings(log, verdicts.value_N),
+        *estimators_findings(log, verdicts.value_N, estimator=estimator),
     ]
     cause = find_cause(findings, share, last)
-    rm = None
+    rm = _reward_model(findings)
     remedies = find_remedies(
         findings, share, table, cause, rm=rm, has_logprobs=not np.isnan(log.logprob_N).all()
     )
@@ -111,6 +120,12 @@ def diagnose_rows(
         credits=credits,
         not_told=_not_told(log, table, verdicts),
     )
+
+
+def _reward_model(findings: list[LogFinding]) -> str | None:
+    """The first reward that may be a reward model's."""
+    names = [one.name.removeprefix(IN_GROUPS) for one in findings if IN_GROUPS in one.name]
+    return next((name for name in names if name != TOTAL), None)
 
 
 _SHOWN = ("grpo", "lens", "hero", "naive_blend", "nsr", "ngrpo")

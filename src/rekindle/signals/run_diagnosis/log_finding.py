@@ -92,15 +92,15 @@ def ratio(top_N: Floats, bottom_N: Floats, unit_N: Ints, *, bounded: bool = True
     half = float(special.stdtrit(m - 1, 0.5 + LEVEL / 2)) * error
     low, high = value - half, value + half
     if bounded:
-        rare = _rare(m)
+        bound = rare(m)
         low = max(0.0, min(low, value)) if value > 0 else 0.0
         high = min(1.0, max(high, value)) if value < 1 else 1.0
-        low = 1 - rare if value == 1 else low
-        high = rare if value == 0 else high
+        low = 1 - bound if value == 1 else low
+        high = bound if value == 0 else high
     return Estimate(value, low, high, m)
 
 
-def _rare(m: int) -> float:
+def rare(m: int) -> float:
     """Wilson's upper bound of a share that was never seen in m draws."""
     z = float(special.ndtri(0.5 + LEVEL / 2))
     return z * z / (m + z * z)

@@ -14,11 +14,12 @@ import numpy as np
 from scipy import special
 
 from rekindle.signals.findings import ENOUGH_MIXED, ENOUGH_RIGHT, MOST, RARE
-from rekindle.signals.run_diagnosis.cause import BLIND, Cause
+from rekindle.signals.run_diagnosis.cause import Cause
 from rekindle.signals.run_diagnosis.groups import MISSING, GroupTable
 from rekindle.signals.run_diagnosis.log_finding import Estimate, LogFinding, percent
+from rekindle.signals.run_diagnosis.rewards import IN_GROUPS, USEFUL
 
-USEFUL = 0.7  # AUC within groups, as `reward_signal.USEFUL`
+RANKS = 0.7  # AUC within groups, as `reward_signal.USEFUL`
 
 
 class Remedy(NamedTuple):
@@ -98,7 +99,7 @@ def _mend_log(facts: _Facts) -> Remedy | None:
 
 
 def _token_limit(facts: _Facts) -> Remedy:
-    cut = facts.by_name.get("truncation/wrong")
+    cut = facts.by_name.get("texts/cut_of_wrong")
     if cut is None:
         return Remedy("a longer token limit", False, "the log does not say which answers were cut")
     share = Estimate(cut.value, cut.ci_low, cut.ci_high, cut.n)
@@ -214,12 +215,12 @@ def _lens(facts: _Facts) -> Remedy:
 def _hero(facts: _Facts) -> Remedy:
     if facts.rm is None:
         return Remedy("hero", False, "the log has no reward model's scores")
-    auc = facts.by_name.get(f"reward/{facts.rm}/auc_in_group")
+    auc = facts.by_name.get(f"{IN_GROUPS}{facts.rm}")
     if auc is None or math.isnan(auc.ci_low):
         return Remedy("hero", False, f"whether '{facts.rm}' ranks answers in a group is not known")
     shown = f"'{facts.rm}' has an AUC of {auc.value:.2f} [{auc.ci_low:.2f}, {auc.ci_high:.2f}]"
-    if auc.ci_high < BLIND:
+    if auc.ci_high < USEFUL:
         return Remedy("hero", False, f"{shown} within groups, which is chance")
     dead = facts.share["all_wrong"].value + facts.share["all_right"].value
-    fits = auc.ci_low > 0.5 and auc.value > USEFUL and dead > 1 - MOST
+    fits = auc.ci_low > 0.5 and auc.value > RANKS and dead > 1 - MOST
     return Remedy("hero", fits, f"{shown} within groups, and {percent(dead)} of them are dead")
