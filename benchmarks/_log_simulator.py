@@ -117,7 +117,8 @@ class Rollouts:
 
     def in_groups(self, value: Floats) -> Floats:
         """[P, G] a column by group; the groups are whole and stand one after the other."""
-        return value.reshape(-1, int((self.group == self.group[0]).sum()))
+        ends = np.flatnonzero(np.diff(self.group, append=-1) != 0)
+        return value.reshape(-1, int(ends[0]) + 1)
 
 
 def simulate(rng: np.random.Generator, plan: Plan) -> Rollouts:

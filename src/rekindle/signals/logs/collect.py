@@ -10,14 +10,16 @@ from itertools import islice
 from math import nan
 
 import numpy as np
+from scipy import special
 
 from rekindle.signals.logs.not_data import find_evaluation, find_repeats
 from rekindle.signals.logs.record import LoggedRow, LogReader
-from rekindle.signals.logs.run_log import MARKS, Ints, RunLog
+from rekindle.signals.logs.run_log import MARKS, Bools, Ints, RunLog
 
 KEPT_CHARS = 48_000_000  # texts of a small log stay in memory
 CHUNK = 2_000  # rows that are objects at a time
 SAMPLE = 4_000  # of a large log so many answers and up to twice as many, evenly spread
+ODD = 1e-4  # of runs of so many groups of one prompt
 PREVIEW = 400  # characters of a prompt that are kept
 _NUMBERS = ("score", "advantage", "tokens", "cut", "logprob", "sampler_logprob", "gap", "trained")
 
@@ -197,7 +199,7 @@ def find_groups(
             rank = np.argsort(np.argsort(index))
             return rank[inverse.ravel()].astype(np.int64), "the prompt within a step"
         size = size if size > 1 else 0
-        fits = lengths % size == 0 if size else fits
+        fits = _of_size(lengths, size, len(np.unique(prompt_N))) if size else fits
     else:
         by_order += f", {size} to a group"
     run_N = np.cumsum(starts) - 1
@@ -217,6 +219,19 @@ def _usual(lengths: Ints) -> int:
     sizes, counts = np.unique(lengths, return_counts=True)
     size = int(sizes[counts.argmax()])
     return size if 2 * int((lengths % size == 0).sum()) >= len(lengths) else 0
+
+
+def _of_size(lengths: Ints, size: int, prompts: int) -> Bools:
+    """Which runs are made of groups of a size: multiples of it, as often as a prompt may be drawn
+    twice in a row, once in `prompts` draws. What comes more often (p < 1e-4) is a size of its own.
+    """
+    fits = lengths % size == 0
+    for length in np.unique(lengths[fits]):
+        count = int((lengths == length).sum())
+        expected = len(lengths) * prompts ** (1 - length / size)
+        if length > size and special.pdtrc(count - 1, expected) < ODD:
+            fits &= lengths != length
+    return fits
 
 
 def _shuffled(lengths: Ints, block_N: Ints, prompt_N: Ints) -> bool:

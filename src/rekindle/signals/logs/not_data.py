@@ -123,8 +123,10 @@ def _by_prompts(steps_of: Mapping[int, set[int]]) -> list[int]:
 
     They are evaluations where these steps ask nothing else, or where no order that is drawn anew
     each epoch would bring so many of them together: of two prompts that are asked e times in S
-    steps each, once an epoch, all e coincide with chance (e / S)^e. Where the other prompts come
-    together too, or are asked at fewer than half of the steps, nothing is said.
+    steps each, once an epoch, all e coincide with chance (e / S)^e. Where most of the other prompts come
+    together too, the order is not drawn anew, and evaluations are those that are asked at least
+    twice more often than any other: epochs ask each prompt as often, or once more. Prompts of
+    which the others are asked at half of the steps or fewer are no evaluation.
     """
     together: dict[frozenset[int], list[int]] = defaultdict(list)
     for prompt, asked in steps_of.items():
@@ -137,13 +139,21 @@ def _by_prompts(steps_of: Mapping[int, set[int]]) -> list[int]:
         if len(steps) > 1
         and (steps in alone or _by_chance(len(prompts), often[len(steps)], len(steps), len(order)))
     }
-    found = {steps for steps in like if len(steps) >= FEW_STEPS and _lie_apart(steps, order)}
-    rest = {steps: prompts for steps, prompts in together.items() if steps not in found}
-    others = sum(map(len, rest.values()))
-    bound = sum(len(prompts) for steps, prompts in rest.items() if steps in like)
-    if 2 * bound >= others or 2 * len(frozenset().union(*rest)) <= len(order):
-        return []
-    return [prompt for steps in found for prompt in together[steps]]
+    apart = {steps for steps in like if len(steps) >= FEW_STEPS and _lie_apart(steps, order)}
+    for found in (apart, _more_often(apart, often)):
+        rest = {steps: prompts for steps, prompts in together.items() if steps not in found}
+        bound = sum(len(prompts) for steps, prompts in rest.items() if steps in like)
+        drawn = found is not apart or 2 * bound < sum(map(len, rest.values()))
+        if drawn and 2 * len(frozenset().union(*rest)) > len(order):
+            return [prompt for steps in found for prompt in together[steps]]
+    return []
+
+
+def _more_often(sets: set[frozenset[int]], often: Mapping[int, int]) -> set[frozenset[int]]:
+    """The sets of steps that are larger by two than how often the next prompt is asked."""
+    sizes = sorted(often)
+    least = next((high for low, high in pairwise(sizes) if high - low > 1), math.inf)
+    return {steps for steps in sets if len(steps) >= least}
 
 
 def _lie_apart(steps: frozenset[int], order: Mapping[int, int]) -> bool:
