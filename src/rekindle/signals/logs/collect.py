@@ -58,17 +58,17 @@ class _Columns:
         self._add_parts([row.parts for row in rows])
         texts = [row.text for row in rows]
         integers = self.integers
-        integers["step"].extend(-1 if row.step is None else row.step for row in rows)
+        integers["step"].extend([-1 if row.step is None else row.step for row in rows])
         integers["chars"].extend(map(len, texts))
         integers["text"].extend(map(hash, texts))
-        integers["file"].extend(row.place.file for row in rows)
-        integers["row"].extend(row.place.row for row in rows)
-        integers["prompt"].extend(self._prompt(row) for row in rows)
-        integers["block"].extend(self._block((row.place.file, row.step)) for row in rows)
+        integers["file"].extend([row.place.file for row in rows])
+        integers["row"].extend([row.place.row for row in rows])
+        integers["prompt"].extend([self._prompt(row) for row in rows])
+        integers["block"].extend([self._block((row.place.file, row.step)) for row in rows])
         for mark, seen in self.marks.items():
-            seen.extend(mark in text for text in texts)
-        self.splits.extend(_SPLITS[row.split] for row in rows)
-        self.keys.extend(row.group for row in rows)
+            seen.extend([mark in text for text in texts])
+        self.splits.extend([_SPLITS[row.split] for row in rows])
+        self.keys.extend([row.group for row in rows])
         self.count += len(rows)
         self._keep(texts)
 
@@ -85,8 +85,10 @@ class _Columns:
         return self.block
 
     def _prompt(self, row: LoggedRow) -> int:
-        number = self.prompt_of.setdefault(hash(row.prompt), len(self.prompts))
-        if number == len(self.prompts):
+        key = hash(row.prompt)
+        number = self.prompt_of.get(key)
+        if number is None:
+            number = self.prompt_of[key] = len(self.prompts)
             self.prompts.append(row.prompt[:PREVIEW])
             self.golds.append(row.gold)
         return number

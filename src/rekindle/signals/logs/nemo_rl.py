@@ -111,7 +111,7 @@ def _row_maker(file: int, step: int, split: LogSplit, by_token: bool) -> Extract
             step,
             turns[0],
             turns[1] if len(turns) == 2 else "\n".join(turns[1:]),
-            as_number(row["rewards"]),
+            _score(row["rewards"]),
             advantage=advantage,
             tokens=tokens,
             logprob=logprob,
@@ -121,6 +121,13 @@ def _row_maker(file: int, step: int, split: LogSplit, by_token: bool) -> Extract
         )
 
     return make
+
+
+def _score(value: object) -> float | None:
+    """A list of one reward, or the reward."""
+    if isinstance(value, simdjson.Array) and len(value) == 1:
+        value = value[0]
+    return value if type(value) is float and value == value else as_number(value)
 
 
 def _turns(row: Row) -> list[str]:

@@ -105,7 +105,10 @@ class RunLog:
 
     def spread_sample(self, most: int) -> dict[int, str]:
         """The answers of at most so many rows of training, evenly spread, from memory."""
-        kept = self.sample if self.texts is None else dict(enumerate(self.texts))
-        rows = [row for row in kept if self.data_N[row]]
+        if self.texts is None:
+            rows = [row for row in self.sample if self.data_N[row]]
+        else:
+            rows = np.flatnonzero(self.data_N).tolist()
         stride = -(-len(rows) // most) if rows else 1
+        kept = self.sample if self.texts is None else self.texts
         return {row: kept[row] for row in rows[::stride]}
