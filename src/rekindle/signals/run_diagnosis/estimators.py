@@ -41,7 +41,7 @@ from rekindle.signals.run_diagnosis.log_finding import (
     percent,
     ratio,
 )
-from rekindle.signals.run_diagnosis.within_groups import Bools, groups_of
+from rekindle.signals.run_diagnosis.within_groups import Bools, groups_of, usable
 
 FITS = "estimators/fits"
 ULPS = 32 * float(np.finfo(np.float32).eps)
@@ -166,7 +166,7 @@ def _whole_groups(log: RunLog) -> Rewarded:
     return Rewarded(
         groups,
         log.score_N[groups.row_K],
-        [part_N[groups.row_K] for part_N in log.parts.values()],
+        [usable(part_N[groups.row_K]) for part_N in log.parts.values()],
         log.tokens_N[groups.row_K],
         np.unique(batches[groups.row_K], return_inverse=True)[1].ravel(),
     )
