@@ -22,7 +22,7 @@ from rekindle.engine.attention import inputs_of, supports_branches
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.device import pick_device
 from rekindle.engine.heads import LARGE_VOCABULARY, head_of, no_hidden_states, not_mixable
-from rekindle.engine.holding import Use, computing, prepare_model
+from rekindle.engine.holding import Use, computing, hold, prepare_model
 from rekindle.engine.integrity import located
 from rekindle.engine.layout import Arrangement, Layout, lay_out
 from rekindle.engine.loading import (
@@ -87,8 +87,10 @@ class Policy:
             ConfigError: a dtype or an attention that is not to be had on this device.
         """
         if (place := adapter_of(config)) is not None:
-            base = cls.load(place.base, use=use)
-            model, adapter = load_adapter(base.model, place)
+            base = cls.load(place.base)
+            model, adapter = load_adapter(base.model, place)  # it is of these weights, to the bit
+            if use == "evaluation":
+                hold(adapter.base.model, config, use)
             return replace(base, model=model, adapter=adapter, config=config)
         source = located(config.name)
         # Loaded here: transformers takes seconds to import.

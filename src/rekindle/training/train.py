@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from rekindle.engine.adapters.adapter import trained_share
-from rekindle.engine.adapters.policies import with_adapter
+from rekindle.engine.adapters.policies import hold_base, with_adapter
 from rekindle.engine.capabilities import check_optimizer, check_trainable
 from rekindle.engine.config import DeviceConfig, SampleConfig
 from rekindle.engine.device import Group, pick_device, process_group, seed_everything, set_threads
@@ -113,6 +113,7 @@ def _open_model(shared: Shared, given: Policy | None, quiet: bool | None) -> tup
     mark = source_fingerprint(policy) if given is None else weights_fingerprint(policy)
     if shared.model.lora is not None:
         policy = with_adapter(policy, shared.model.lora, seed=shared.seed)
+    hold_base(policy)
     if policy.adapter is None and policy.config.quantize != "none":
         raise ConfigError(
             "quantised weights are not trained",

@@ -19,6 +19,7 @@ from rekindle.engine.integrity import located
 from rekindle.engine.layout import Arrangement
 from rekindle.engine.loading import not_loaded
 from rekindle.engine.policy import Policy
+from rekindle.ops.precision import round_linear_maps
 from rekindle.training.dry_run.tracing import Meter, Part
 
 # Of a deep model so many layers are traced first, and so many more then.
@@ -106,8 +107,16 @@ class Architecture:
                     module.padding_idx = None  # a gradient without its rows has no known shape
             assume_branches(model, self.branches)
             policy = Policy.of(model, self.tokenizer or _any_tokenizer(), self.settings)
-            lora = self.settings.lora
+            lora, products = self.settings.lora, policy.products
+            if lora is not None and not lora.dora and self.published_in == products:
+                round_linear_maps(model, products)  # as `hold_base` has what loses nothing
             return policy if lora is None else with_adapter(policy, lora, seed=0)
+
+    @property
+    def published_in(self) -> torch.dtype | None:
+        """What the weights are written in, by the config; None: it does not say."""
+        dtype: torch.dtype | None = self.config.dtype
+        return dtype
 
     @cached_property
     def size(self) -> Size:
