@@ -28,6 +28,7 @@ SHAPES: dict[str, Callable[[np.random.Generator, int], Floats]] = {
     "two kinds": lambda rng, n: np.where(
         rng.random(n) < 0.5, rng.beta(1.5, 5, n), rng.beta(5, 1.5, n)
     ),
+    "rare": lambda rng, n: rng.beta(0.7, 10, n),
     "very hard": lambda rng, n: rng.beta(0.25, 4, n),
     "hopeless": lambda rng, n: np.where(rng.random(n) < 0.8, 1e-4, rng.beta(2, 3, n)),
     "very easy": lambda rng, n: rng.beta(6, 0.3, n),

@@ -300,7 +300,10 @@ def _other_advantages(name: str) -> Way:
             "the sign": -(score - mean) / std,
         }[name].ravel()
         write_trl(path, replace(run, advantage=made), every=1)
-        return Case(path, "advantage_mismatch", f"{name}, TRL")
+        # TRL has these too: they are wrong where another is stated
+        stated = name in ("no std", "the batch's std", "the others' mean")
+        options = {"estimator": "group_std"} if stated else {}
+        return Case(path, "advantage_mismatch", f"{name}, TRL", options=options)
 
     return way
 
@@ -396,7 +399,7 @@ WAYS: dict[str, tuple[Way, ...]] = {
     "too_hard": (
         _dead("wrong", "very hard", late=False),
         _dead("wrong", "hopeless", late=False),
-        _dead("wrong", "hard", late=False, size=4, gain=-3.0),
+        _dead("wrong", "rare", late=False, size=4),
         _dead("wrong", "hopeless", late=True),
         _dead("wrong", "very hard", late=True),
     ),
