@@ -152,8 +152,11 @@ def with_length(rng: Rng, path: Path) -> Case:
 
 def with_model(rng: Rng, path: Path) -> Case:
     """A verifier and a reward model that knows right from wrong."""
-    few = bool(rng.random() < 0.5)
-    run = draw_run(rng, lambda run: is_alive(run) and (not few or expected(run).mixed < 0.5))
+    if rng.random() < 0.5:  # the model is what most groups live on
+        few = ("wide", "hard", "easy")
+        run = draw_run(rng, lambda run: is_alive(run) and expected(run).mixed < 0.55, few, size=4)
+    else:
+        run = draw_run(rng, is_alive)
     scores = model_scores(rng, run, float(rng.uniform(0.7, 2.0)), float(rng.uniform(0, 1)))
     run = with_parts(run, verifier=run.right, rm=float(rng.choice([0.1, 0.3, 1.0])) * scores)
     return write_any(rng, path, run, None, "a good reward model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -144,6 +144,7 @@ def _by_prompts(steps_of: Mapping[int, set[int]]) -> list[int]:
         rest = {steps: prompts for steps, prompts in together.items() if steps not in found}
         bound = sum(len(prompts) for steps, prompts in rest.items() if steps in like)
         drawn = found is not apart or 2 * bound < sum(map(len, rest.values()))
+        drawn &= not any(one.isdisjoint(other) for one, other in combinations(found, 2))
         if drawn and 2 * len(frozenset().union(*rest)) > len(order):
             return [prompt for steps in found for prompt in together[steps]]
     return []
