@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 import tiny
 from rekindle.engine.adapters.adapter import Base, fresh_adapter, read_adapter
 from rekindle.engine.adapters.policies import (
+    hold_base,
     reopened,
     save_trained,
     second_adapter,
@@ -371,3 +372,53 @@ def test_an_adapter_on_quantised_weights_is_merged_into_the_plain_ones(tmp_path)
     note = json.loads((tmp_path / "final" / "adapter" / "adapter_base.json").read_text())
     assert note == {"base": "base", "weights_sha256": None}
     read_adapter(Base("plain", whole.model), tmp_path / "final" / "adapter")
+
+
+# --- in half the memory
+
+
+def in_bfloat16(kind, *, published):
+    """An adapted policy whose products are bf16, on weights that bf16 holds, or does not."""
+    policy = tiny.policy(kind, dtype="float32")
+    if published:
+        with torch.no_grad():
+            for parameter in policy.model.parameters():
+                parameter.copy_(parameter.bfloat16().float())
+    policy = replace(policy, config=policy.config.model_copy(update={"dtype": "bfloat16"}))
+    return moved(with_adapter(policy, LoraConfig(rank=2), seed=0))
+
+
+def answer_gradient(policy):
+    with policy.computing():
+        policy.model(TOKENS).logits.float().log_softmax(-1)[:, :, 5].sum().backward()
+    return [p.grad for p in policy.model.parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_a_base_that_was_published_in_bfloat16_is_held_so_and_trains_the_same(kind):
+    """What autocast would round in each forward is what is held: the same bits."""
+    plain, held = (in_bfloat16(kind, published=True) for _ in range(2))
+    before = held.adapter.base.fingerprint
+    hold_base(held)
+    maps = held.adapter.base.linear_maps().values()
+    assert {module.weight.dtype for module in maps} == {torch.bfloat16}
+    assert {p.dtype for p in held.model.parameters() if p.requires_grad} == {torch.float32}
+    assert held.adapter.base.fingerprint == before
+    for a, b in zip(answer_gradient(plain), answer_gradient(held), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_base_of_more_digits_keeps_them():
+    policy = in_bfloat16("llama", published=False)
+    hold_base(policy)
+    assert {p.dtype for p in policy.adapter.base.model.parameters()} == {torch.float32}
+
+
+def test_an_adapter_is_evaluated_in_half_the_memory(tmp_path):
+    """The hash of its base is of the weights as they are on disk, not as evaluation holds them."""
+    tiny.policy(dtype="float32").save(tmp_path / "base")
+    config = ModelConfig(name=str(tmp_path / "base"), dtype="bfloat16")
+    save_trained(moved(with_adapter(Policy.load(config), LoraConfig(), seed=0)), tmp_path / "a")
+    evaluated = Policy.load(config.with_name(str(tmp_path / "a")), use="evaluation")
+    maps = evaluated.adapter.base.linear_maps().values()
+    assert {module.weight.dtype for module in maps} == {torch.bfloat16}

@@ -6,6 +6,9 @@
     float16       refused                 linear maps fp16        fp16       fp32
     float64       fp64                    fp64                    fp64       fp64
 
+The base of an adapter is not trained: its linear maps are held as those of evaluated models are,
+where that loses nothing of them, as with a base that was published in bf16.
+
 An update of 1e-6 is smaller than what bf16 can add to a weight, so what is trained stays in fp32
 and each forward rounds it (`torch.autocast`). A linear map that is held rounded multiplies the same
 numbers.
@@ -53,10 +56,15 @@ def raise_to_masters(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def round_linear_maps(model: nn.Module, dtype: torch.dtype | None) -> None:
+def round_linear_maps(
+    model: nn.Module, dtype: torch.dtype | None, *, if_exact: bool = False
+) -> None:
     """Hold the weights of linear maps in `dtype`, in place, to save their memory; None: no change.
 
     A weight that is also an embedding stays: what is looked up is not rounded.
+
+    Args:
+        if_exact: only those that `dtype` holds as they are.
     """
     if dtype is None:
         return
@@ -65,8 +73,11 @@ def round_linear_maps(model: nn.Module, dtype: torch.dtype | None) -> None:
         if type(module) is not nn.Linear:
             continue
         for parameter in _own(module):
-            if parameter.dtype == torch.float32 and id(parameter) not in looked_up:
-                parameter.data = parameter.data.to(dtype)
+            if parameter.dtype != torch.float32 or id(parameter) in looked_up:
+                continue
+            rounded = parameter.data.to(dtype)
+            if not if_exact or torch.equal(rounded.float(), parameter.data):
+                parameter.data = rounded
 
 
 def _own(module: nn.Module) -> Iterator[nn.Parameter]:

@@ -33,7 +33,7 @@ def make_log(
     def column(name):
         return np.asarray(columns.pop(name), dtype=float) if name in columns else unknown
 
-    golds = columns.pop("golds", [None] * (int(prompt.max()) + 1))
+    golds = columns.pop("golds", [None] * (int(prompt.max(initial=-1)) + 1))
     flags = {
         name: np.asarray(columns.pop(name, np.zeros(count)), dtype=bool)
         for name in ("repeated_N", "evaluation_N")
@@ -65,7 +65,7 @@ def make_log(
         marks={mark: np.array([mark in text for text in texts]) for mark in MARKS},
         file_N=np.zeros(count, dtype=np.int64),
         row_N=np.arange(1, count + 1),
-        prompts=[f"prompt {number}" for number in range(int(prompt.max()) + 1)],
+        prompts=[f"prompt {number}" for number in range(int(prompt.max(initial=-1)) + 1)],
         golds=golds,
         texts=texts if kept else None,
         grouped_by="the test",

@@ -8,6 +8,7 @@ from rekindle.engine.adapters.loading import base_of
 from rekindle.engine.config import LoraConfig
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError
+from rekindle.ops.precision import round_linear_maps
 
 
 def with_adapter(policy: Policy, lora: LoraConfig, *, seed: int, draw: int = 0) -> Policy:
@@ -31,6 +32,16 @@ def with_adapter(policy: Policy, lora: LoraConfig, *, seed: int, draw: int = 0) 
     base = base_of(policy.config, policy.model)
     model, adapter = fresh_adapter(base, lora, seed=seed, draw=draw)
     return replace(policy, model=model, adapter=adapter)
+
+
+def hold_base(policy: Policy) -> None:
+    """Hold the linear maps of an adapter's base in what products are made in, in place, where that
+    loses nothing; DoRA reads the base's weights by itself, and has them as they are."""
+    adapter = policy.adapter
+    if adapter is None or adapter.lora.dora or adapter.base.plain is not None:
+        return
+    _ = adapter.base.fingerprint  # of the weights as they were loaded
+    round_linear_maps(adapter.base.model, policy.products, if_exact=True)
 
 
 def second_adapter(policy: Policy, *, seed: int) -> Policy:

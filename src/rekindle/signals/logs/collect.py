@@ -13,7 +13,7 @@ import numpy as np
 
 from rekindle.signals.logs.not_data import find_evaluation, find_repeats
 from rekindle.signals.logs.record import LoggedRow, LogReader
-from rekindle.signals.logs.run_log import MARKS, Ints, RunLog
+from rekindle.signals.logs.run_log import MARKS, Ints, RunLog, prompt_key
 
 KEPT_CHARS = 48_000_000  # texts of a small log stay in memory
 CHUNK = 2_000  # rows that are objects at a time
@@ -40,6 +40,7 @@ class _Columns:
         self.keys: list[Hashable] = []
         self.prompt_of: dict[int, int] = {}
         self.prompts: list[str] = []
+        self.prompt_keys: list[str] = []
         self.golds: list[str | None] = []
         self.texts: list[str] | None = []
         self.sample: dict[int, str] = {}
@@ -88,6 +89,7 @@ class _Columns:
         if number is None:
             number = self.prompt_of[key] = len(self.prompts)
             self.prompts.append(row.prompt[:PREVIEW])
+            self.prompt_keys.append(prompt_key(row.prompt))
             self.golds.append(row.gold)
         return number
 
@@ -145,6 +147,7 @@ def collect(reader: LogReader) -> RunLog:
         repeated_N=np.zeros(len(group_N), dtype=np.bool_),
         evaluation_N=split_N == 2,
         prompts=columns.prompts,
+        prompt_keys=columns.prompt_keys,
         golds=columns.golds,
         texts=columns.texts,
         sample=columns.sample,

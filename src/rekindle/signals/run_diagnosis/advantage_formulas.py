@@ -95,7 +95,9 @@ def _raw(rows: Rewarded) -> Advantages:
 
 def _length_weighted(rows: Rewarded) -> Advantages:
     groups = rows.groups
-    baseline_P = groups.sum(rows.tokens_K * rows.score_K) / groups.sum(rows.tokens_K)
+    baseline_P = groups.sum(rows.tokens_K * rows.score_K) / np.maximum(
+        groups.sum(rows.tokens_K), 1e-9
+    )
     return Advantages(rows.score_K - baseline_P[groups.group_K], _ones(rows))
 
 
@@ -134,7 +136,7 @@ def _batch_moments(rows: Rewarded, value_K: Floats, weight_K: Floats) -> tuple[F
         summed = np.bincount(rows.batch_K, weights=weight_K * of_K, minlength=count)
         return np.asarray(summed[rows.batch_K])
 
-    weight = total(np.ones_like(value_K))
+    weight = np.maximum(total(np.ones_like(value_K)), 1e-9)  # tokens may all be 0
     mean_K = total(value_K) / weight
     variance_K = total((value_K - mean_K) ** 2) / np.maximum(weight - 1, 1)
     return mean_K, variance_K

@@ -64,14 +64,14 @@ def find_cause(
 
 
 def _reward_cause(by_name: Mapping[str, LogFinding]) -> Cause | None:
-    for name, finding_name, limit in (
-        ("format_spread", "spread/not_of_verdict", MOST),
-        ("false_accepts", "check/false_accepts", ERRORS),
-        ("false_rejects", "check/false_rejects", ERRORS),
-    ):
-        found = by_name.get(finding_name)
-        if found is not None and found.ci_low > limit:
-            return Cause(name, _shown(found), (finding_name,))  # type: ignore[arg-type]
+    spread = by_name.get("spread/not_of_verdict")
+    if spread is not None and spread.ci_low > MOST:
+        return Cause("format_spread", _shown(spread), (spread.name,))
+    accepted, recall = by_name.get("check/accepted_wrong"), by_name.get("check/recall")
+    if accepted is not None and accepted.ci_low > ERRORS:
+        return Cause("false_accepts", _shown(accepted), (accepted.name,))
+    if recall is not None and recall.ci_high < 1 - ERRORS:
+        return Cause("false_rejects", _shown(recall), (recall.name,))
     for found in blind_models(list(by_name.values())):
         return Cause("blind_reward", _auc(found), (found.name,))
     return None

@@ -16,12 +16,15 @@ from rekindle.signals.logs.collect import collect
 from rekindle.signals.logs.formats import open_log
 from rekindle.signals.logs.run_log import RunLog
 from rekindle.signals.run_diagnosis.cause import Cause, find_cause
+from rekindle.signals.run_diagnosis.confidence import confidence_findings
 from rekindle.signals.run_diagnosis.coverage import coverage_findings
 from rekindle.signals.run_diagnosis.credit import MethodCredit, method_credits
+from rekindle.signals.run_diagnosis.drift import drift_findings
 from rekindle.signals.run_diagnosis.estimators import estimators_findings
 from rekindle.signals.run_diagnosis.groups import GroupTable, Verdicts, find_verdicts, group_table
 from rekindle.signals.run_diagnosis.log_diagnosis import LogDiagnosis
 from rekindle.signals.run_diagnosis.log_finding import LogFinding
+from rekindle.signals.run_diagnosis.regrade import regrade_findings
 from rekindle.signals.run_diagnosis.remedies import find_remedies
 from rekindle.signals.run_diagnosis.rewards import IN_GROUPS, TOTAL, rewards_findings
 from rekindle.signals.run_diagnosis.shares import (
@@ -100,6 +103,9 @@ def diagnose_rows(
         *spread_findings(log, verdicts.value_N),
         *texts_findings(log, verdicts.value_N),
         *estimators_findings(log, verdicts.value_N, estimator=estimator),
+        *confidence_findings(log, verdicts.value_N),
+        *drift_findings(log, verdicts.value_N),
+        *([] if check is None else regrade_findings(log, verdicts.value_N, check=check)),
     ]
     cause = find_cause(findings, share, last)
     rm = _reward_model(findings)
@@ -118,7 +124,7 @@ def diagnose_rows(
         cause=cause,
         remedies=remedies,
         credits=credits,
-        not_told=_not_told(log, table, verdicts),
+        not_told=_not_told(log, table, check),
     )
 
 
@@ -141,9 +147,14 @@ def _credits(
     return method_credits(log, table, verdicts.value_N, rm=rm, methods=_SHOWN)
 
 
-def _not_told(log: RunLog, table: GroupTable, verdicts: Verdicts) -> list[str]:
+def _not_told(log: RunLog, table: GroupTable, check: str | None) -> list[str]:
     """What a log without these columns cannot tell."""
     sentences = [*log.about.notes, *log.damage]
+    if check is None and any(gold is not None for gold in log.golds):
+        sentences.append(
+            "whether the verdicts are right: the log has reference answers, --check numeric or "
+            "math grades the texts again"
+        )
     if np.isnan(log.logprob_N).all():
         sentences.append("no log-probs: the confidence of wrong answers is not known")
     if np.isnan(log.advantage_N).all():

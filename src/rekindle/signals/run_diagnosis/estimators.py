@@ -41,12 +41,11 @@ from rekindle.signals.run_diagnosis.log_finding import (
     percent,
     ratio,
 )
-from rekindle.signals.run_diagnosis.within_groups import Bools, groups_of
+from rekindle.signals.run_diagnosis.within_groups import Bools, groups_of, usable
 
 FITS = "estimators/fits"
 ULPS = 32 * float(np.finfo(np.float32).eps)
 DECIMALS, MANY = 6, 20  # numbers with so few decimals and so many values are taken for rounded
-NEAR = 1e-3  # of an advantage, where weights were found
 _NULL = "100 %: rounding is bounded for each row, no chance is in it"
 _BEHIND = "how the loss averages tokens, clips or masks cannot be told from advantages"
 
@@ -166,7 +165,7 @@ def _whole_groups(log: RunLog) -> Rewarded:
     return Rewarded(
         groups,
         log.score_N[groups.row_K],
-        [part_N[groups.row_K] for part_N in log.parts.values()],
+        [usable(part_N[groups.row_K]) for part_N in log.parts.values()],
         log.tokens_N[groups.row_K],
         np.unique(batches[groups.row_K], return_inverse=True)[1].ravel(),
     )
@@ -217,21 +216,40 @@ def _with_weights(
     weight_M = proportional_weights(rows, logged_K)
     if np.ptp(weight_M) < 0.05 * np.abs(weight_M).max():
         return []  # the plain sum, and something else is off
-    tried: dict[str, list[Fit]] = {name: [] for name in expected if name != "normalise_then_sum"}
-    # Weights are found up to a factor: one of them is taken for 1, as users write them.
-    for unit in weight_M[np.abs(weight_M) > 1e-3 * np.abs(weight_M).max()]:
-        own_M = weight_M / unit
-        pairs = zip(own_M, rows.part_MK, strict=True)
-        score_K = sum(weight * np.nan_to_num(part_K) for weight, part_K in pairs)
-        weighted = rows._replace(score_K=np.asarray(score_K))
-        weights = dict(zip(log.parts, own_M.tolist(), strict=True))
-        for name, fits in tried.items():
-            fit = _fit(name, weighted, logged_K, None)
-            near_K = np.abs(FORMULAS[name](weighted).value_K - logged_K) <= NEAR * (
-                0.1 + np.abs(logged_K)
-            )
-            fits.append(fit._replace(off_K=fit.off_K & ~near_K, weights=weights))
-    return [min(fits, key=lambda fit: fit.largest) for fits in tried.values()]
+    fits = []
+    # Leave-one-out is centred with other weights; TRL's RLOOTrainer writes no rollouts.
+    for name in (name for name in expected if name in ("group_std", "centred", "batch_std")):
+        # They are found up to a factor: one is 1, as users write them, or the advantages tell.
+        units = weight_M[np.abs(weight_M) > 1e-3 * np.abs(weight_M).max()].tolist()
+        unit = _unit(name, _weighted(rows, weight_M), logged_K)
+        tried = []
+        for own_M in [weight_M / one for one in (*units, unit)]:
+            fit = _fit(name, _weighted(rows, own_M), logged_K, None)
+            weights = dict(zip(log.parts, own_M.tolist(), strict=True))
+            tried.append(fit._replace(weights=weights))
+        fits.append(min(tried, key=lambda fit: (int(fit.off_K.sum()), fit.largest)))
+    return fits
+
+
+def _weighted(rows: Rewarded, weight_M: Floats) -> Rewarded:
+    pairs = zip(weight_M, rows.part_MK, strict=True)
+    score_K = sum(weight * np.nan_to_num(part_K) for weight, part_K in pairs)
+    return rows._replace(score_K=np.asarray(score_K))
+
+
+def _unit(name: str, rows: Rewarded, logged_K: Floats) -> float:
+    """What rewards are to be divided by to give these advantages.
+
+    Without a standard deviation they are proportional. With one, c / A - sd is 1e-4 times it.
+    """
+    made = FORMULAS[name](rows)
+    kept_K = np.abs(logged_K) > 0.1 * np.abs(logged_K).max()
+    ratio_K = made.value_K[kept_K] / logged_K[kept_K]
+    unit = float(np.median(ratio_K))
+    if name.endswith("_std"):
+        scale_K = made.scale_K[kept_K]
+        unit = float(np.median((ratio_K - 1) * scale_K / 1e-4)) + 1
+    return unit if unit > 0 else 1.0
 
 
 def proportional_weights(rows: Rewarded, logged_K: Floats) -> Floats:

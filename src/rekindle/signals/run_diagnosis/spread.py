@@ -31,6 +31,7 @@ from rekindle.signals.run_diagnosis.within_groups import (
     correlation,
     groups_of,
     ranks,
+    usable,
 )
 
 NAMES = ("format", "length", "overlong", "_len", "tags")  # of rewards for form
@@ -119,7 +120,7 @@ def _of_form(
         only_P = np.ones(len(dead), dtype=np.bool_)
         for name, part_N in log.parts.items():
             if name not in forms:
-                only_P &= ~dead.has_spread(np.nan_to_num(part_N[dead.row_K]))
+                only_P &= ~dead.has_spread(np.nan_to_num(usable(part_N[dead.row_K])))
     else:
         nature = nature_in(dead, log, log.score_N)
         only_P = np.full(len(dead), nature.is_length or nature.is_mark)
@@ -152,7 +153,7 @@ def carried(groups: Groups, total_N: Floats, parts: Mapping[str, Floats]) -> dic
     total_K = groups.centred(total_N[groups.row_K])
     # Of equal values the mean is off by an ulp: what is left is rounding, no spread.
     part_MK = [
-        groups.centred(np.nan_to_num(part_N[groups.row_K], nan=0.0)) for part_N in parts.values()
+        groups.centred(np.nan_to_num(usable(part_N[groups.row_K]))) for part_N in parts.values()
     ]
     part_MK = [np.where(np.abs(part_K) < 1e-12, 0.0, part_K) for part_K in part_MK]
     if not part_MK or not np.any(total_K):

@@ -16,6 +16,7 @@ from rekindle.signals.logs.run_log import RunLog
 from rekindle.signals.run_diagnosis.log_finding import LEVEL, UNDEFINED, Estimate, Floats, Ints
 
 Bools = NDArray[np.bool_]
+MOST = float(np.finfo(np.float32).max)
 EQUAL = 1e-6  # rewards of a group that differ by less, relative to its largest, are equal: float32
 
 
@@ -79,12 +80,13 @@ def groups_of(log: RunLog, *known: Floats, where_N: Bools | None = None) -> Grou
     """The rows of training of which all the columns are known, in groups of two and more.
 
     Args:
-        known: [N] columns; a row with nan in one of them stays out.
+        known: [N] columns; a row with nan, or with more than float32 holds, in one of them stays
+            out.
         where_N: [N] further rows that stay out where it is false.
     """
     kept_N = log.data_N if where_N is None else log.data_N & where_N
     for column_N in known:
-        kept_N = kept_N & ~np.isnan(column_N)
+        kept_N = kept_N & (np.abs(column_N) < MOST)
     row_K = np.flatnonzero(kept_N)
     count_P = np.bincount(log.group_N[row_K], minlength=1)
     number_P = np.cumsum(count_P > 0) - 1
@@ -94,6 +96,11 @@ def groups_of(log: RunLog, *known: Floats, where_N: Bools | None = None) -> Grou
     prompt_P[group_K] = log.prompt_N[row_K]
     groups = Groups(row_K, group_K, size_P, prompt_P)
     return groups.only(size_P > 1)
+
+
+def usable(column_N: Floats) -> Floats:
+    """[N] the same, nan where it is more than float32 holds: no trainer computes with that."""
+    return np.where(np.abs(column_N) < MOST, column_N, np.nan)
 
 
 def ranks(value_K: Floats, group_K: Ints) -> Floats:
@@ -151,7 +158,7 @@ def correlation(groups: Groups, x_K: Floats, y_K: Floats) -> Correlation:
     return Correlation(Estimate(value, low, high, m), by_chance)
 
 
-def t_quantile(degrees: int) -> float:
+def t_quantile(degrees: float) -> float:
     """The upper end of the central 95 % of Student's t."""
     return float(special.stdtrit(degrees, 0.5 + LEVEL / 2))
 
