@@ -137,7 +137,8 @@ def _states(path: Path) -> list[Path]:
 
 def _read_states(files: Sequence[Path]) -> History:
     place = files[-1].parent
-    return read_state(place.parent if place.name.startswith("checkpoint-") else place).history
+    state = read_state(place.parent if place.name.startswith("checkpoint-") else place)
+    return _by_step(iter(state.history))
 
 
 def _tables(path: Path) -> list[Path]:

@@ -24,8 +24,14 @@ from rekindle.signals.run_diagnosis.estimators import estimators_findings
 from rekindle.signals.run_diagnosis.groups import GroupTable, Verdicts, find_verdicts, group_table
 from rekindle.signals.run_diagnosis.log_diagnosis import LogDiagnosis
 from rekindle.signals.run_diagnosis.log_finding import LogFinding
+from rekindle.signals.run_diagnosis.metrics_only import (
+    metrics_cause,
+    metrics_findings,
+    switch_on,
+)
+from rekindle.signals.run_diagnosis.optimizer import optimizer_findings
 from rekindle.signals.run_diagnosis.regrade import regrade_findings
-from rekindle.signals.run_diagnosis.remedies import find_remedies
+from rekindle.signals.run_diagnosis.remedies import Remedy, find_remedies
 from rekindle.signals.run_diagnosis.rewards import IN_GROUPS, TOTAL, rewards_findings
 from rekindle.signals.run_diagnosis.shares import (
     by_step,
@@ -63,8 +69,11 @@ def diagnose_log(
         ConfigError: an option names what is not there.
         DataError: there is no log that can be read.
     """
+    log = collect(open_log(Path(path), format=format, columns=columns))
+    if not len(log) and log.about.history:
+        return diagnose_metrics(log)
     return diagnose_rows(
-        collect(open_log(Path(path), format=format, columns=columns)),
+        log,
         verifier_column=verifier_column,
         check=check,
         estimator=estimator,
@@ -105,6 +114,7 @@ def diagnose_rows(
         *estimators_findings(log, verdicts.value_N, estimator=estimator),
         *confidence_findings(log, verdicts.value_N),
         *drift_findings(log, verdicts.value_N),
+        *optimizer_findings(log.about.history),
         *([] if check is None else regrade_findings(log, verdicts.value_N, check=check)),
     ]
     cause = find_cause(findings, share, last)
@@ -125,6 +135,33 @@ def diagnose_rows(
         remedies=remedies,
         credits=credits,
         not_told=_not_told(log, table, check),
+    )
+
+
+def diagnose_metrics(log: RunLog) -> LogDiagnosis:
+    """The diagnosis of a log without rows, by the metrics that it has."""
+    verdicts = find_verdicts(log)
+    table = group_table(log, verdicts.value_N)
+    findings = [*metrics_findings(log.about), *optimizer_findings(log.about.history)]
+    by_name = {finding.name: finding for finding in findings}
+    return LogDiagnosis(
+        log=log,
+        table=table,
+        verdicts=verdicts,
+        share=shares(table),
+        steps=[],
+        prompts=[],
+        findings=findings,
+        cause=metrics_cause(findings),
+        remedies=[
+            Remedy(
+                "log_rollouts",
+                True,
+                f"{switch_on(log.about)}: {by_name['metrics/steps_needed'].says}",
+            )
+        ],
+        credits=[],
+        not_told=[*log.about.notes, *log.damage],
     )
 
 

@@ -258,15 +258,26 @@ def _cut(history: History) -> list[LogFinding]:
     text = "of the answers were cut by the token limit"
     estimate = block_mean(cut.value_T, bounded=True)
     found = [LogFinding.of("metrics/cut", estimate, text, _rests(cut))]
-    values = together(cut, reward) if len(reward) else ()
-    if values and len(values[0]) and ((values[1] >= 0) & (values[1] < 1)).all():
-        cut_T, mean_T = values
-        least_T = np.clip((cut_T - mean_T) / (1 - mean_T), 0, 1)
+    if len(reward) and _within_one(history):
+        cut_T, mean_T = together(cut, reward)
+        least_T = np.clip((cut_T - mean_T) / np.where(mean_T < 1, 1 - mean_T, 1), 0, 1)
         text = "of the wrong answers, at least, were cut: were all right ones cut too"
         one = block_mean(least_T, bounded=True)
         name = "metrics/cut_of_wrong/least"
         found.append(LogFinding.of(name, one, text, _rests(cut, reward), BOUND_NULL))
     return found
+
+
+def _within_one(history: History) -> bool:
+    """Whether every reward is of 0 to 1: the share of right answers is at most their mean."""
+    highest, lowest = find_series(history, "reward_max"), find_series(history, "reward_min")
+    if len(highest) and len(lowest):
+        return bool((highest.value_T <= 1).all() and (lowest.value_T >= 0).all())
+    spread = find_series(history, "reward_std")
+    return (
+        bool(len(spread))
+        and batch_size(*together(find_series(history, "reward"), spread)) is not None
+    )
 
 
 def _needed(equal: Series) -> LogFinding:

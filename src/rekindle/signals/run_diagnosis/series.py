@@ -2,8 +2,13 @@
 
 Values of neighbouring steps hang together. An interval is over the means of at most `BLOCKS` blocks
 of steps that follow each other, with a t quantile: it holds where the correlation is shorter than a
-block. Of series with a correlation of 0.8 from step to step, 300 steps without a trend, `change`
-leaves 0 out of its interval in 8 %, with 0.5 in 6 % (`tests/signals/run_diagnosis/test_series.py`).
+block. Of simulated series without a trend, correlated by rho from step to step, `change` leaves 0
+out of its interval in (`tests/signals/run_diagnosis/test_series.py`)
+
+    steps   rho 0   0.5   0.8   0.95
+    60      3 %     6     24    54
+    300     4       6     10    35
+    1,000   4       4     5     14
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from rekindle.signals.run_diagnosis.log_finding import LEVEL, UNDEFINED, Estimate, Floats
+from rekindle.signals.run_diagnosis.log_finding import LEVEL, UNDEFINED, Estimate, Floats, rare
 
 BLOCKS = 10
 LEAST = 3  # steps of a block
@@ -73,14 +78,21 @@ def together(*columns: Series) -> tuple[Floats, ...]:
 
 
 def block_mean(value_T: Floats, *, bounded: bool = False) -> Estimate:
-    """The mean over steps, and its interval over blocks of them; n is the number of steps."""
+    """The mean over steps, and its interval over blocks of them; n is the number of steps.
+
+    Args:
+        bounded: it is a share. One that is 0 or 1 at all steps has the bound that Wilson's interval
+            gives as many draws as there are blocks.
+    """
     value_T = value_T[np.isfinite(value_T)]
     if not len(value_T):
         return UNDEFINED
     value, half = float(value_T.mean()), _half(value_T)
     low, high = value - half, value + half
     if bounded:
-        low, high = max(low, 0.0), min(high, 1.0)
+        bound = rare(min(BLOCKS, len(value_T)))
+        low = 1 - bound if value == 1 else max(low, 0.0)
+        high = bound if value == 0 else min(high, 1.0)
     return Estimate(value, low, high, len(value_T))
 
 
