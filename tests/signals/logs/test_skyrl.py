@@ -60,7 +60,7 @@ def test_metrics_beside_the_rows_are_no_rows(tmp_path):
 def test_training_batches_are_named_and_never_loaded(tmp_path):
     place = tmp_path / "dumped_data"
     place.mkdir()
-    (place / "global_step_1_training_input.pkl").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    (place / "global_step_1_training_input.pkl").write_bytes(b"a batch")
     with pytest.raises(DataError) as error:
         open_log(tmp_path)
     assert "global_step_1_training_input.pkl" in str(error.value)

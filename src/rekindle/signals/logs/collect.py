@@ -10,14 +10,16 @@ from itertools import islice
 from math import nan
 
 import numpy as np
+from scipy import special
 
 from rekindle.signals.logs.not_data import find_evaluation, find_repeats
 from rekindle.signals.logs.record import LoggedRow, LogReader
-from rekindle.signals.logs.run_log import MARKS, Ints, RunLog, prompt_key
+from rekindle.signals.logs.run_log import MARKS, Bools, Ints, RunLog, prompt_key
 
 KEPT_CHARS = 48_000_000  # texts of a small log stay in memory
 CHUNK = 2_000  # rows that are objects at a time
 SAMPLE = 4_000  # of a large log so many answers and up to twice as many, evenly spread
+ODD = 1e-4  # of runs of so many groups of one prompt
 PREVIEW = 400  # characters of a prompt that are kept
 _NUMBERS = ("score", "advantage", "tokens", "cut", "logprob", "sampler_logprob", "gap", "trained")
 
@@ -146,6 +148,7 @@ def collect(reader: LogReader) -> RunLog:
         },
         repeated_N=np.zeros(len(group_N), dtype=np.bool_),
         evaluation_N=split_N == 2,
+        said_evaluation=int((split_N == 2).sum()),
         prompts=columns.prompts,
         prompt_keys=columns.prompt_keys,
         golds=columns.golds,
@@ -202,20 +205,48 @@ def find_groups(
     first = np.flatnonzero(starts)
     lengths = np.diff(np.append(first, count))
     by_order = "the order of the rows"
+    fits = np.ones(len(lengths), dtype=np.bool_)
     if size is None:
-        size = int(np.gcd.reduce(lengths)) if count else 0
-        if size == 1 and _shuffled(lengths, block_N, prompt_N):
+        size = _usual(lengths)
+        if size < 2 and _shuffled(lengths, block_N, prompt_N):
             pairs = np.stack([block_N, prompt_N], axis=1)
             _, index, inverse = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
             rank = np.argsort(np.argsort(index))
             return rank[inverse.ravel()].astype(np.int64), "the prompt within a step"
         size = size if size > 1 else 0
+        fits = _of_size(lengths, size, len(np.unique(prompt_N))) if size else fits
     else:
         by_order += f", {size} to a group"
     run_N = np.cumsum(starts) - 1
     place_N = np.arange(count) - first[run_N] if count else run_N
-    new_N = starts | (place_N % size == 0) if size else starts
+    new_N = starts | (fits[run_N] & (place_N % size == 0)) if size else starts
     return np.cumsum(new_N) - 1, by_order
+
+
+def _usual(lengths: Ints) -> int:
+    """The most common length of a run, where most runs are multiples of it; 0 where they are not.
+
+    Evaluations may have groups of another size; a prompt that is drawn twice in a row is a run of
+    twice the length.
+    """
+    if not len(lengths):
+        return 0
+    sizes, counts = np.unique(lengths, return_counts=True)
+    size = int(sizes[counts.argmax()])
+    return size if 2 * int((lengths % size == 0).sum()) >= len(lengths) else 0
+
+
+def _of_size(lengths: Ints, size: int, prompts: int) -> Bools:
+    """Which runs are made of groups of a size: multiples of it, as often as a prompt may be drawn
+    twice in a row, once in `prompts` draws. What comes more often (p < 1e-4) is a size of its own.
+    """
+    fits: Bools = lengths % size == 0
+    for length in np.unique(lengths[fits]):
+        count = int((lengths == length).sum())
+        expected = len(lengths) * prompts ** (1 - length / size)
+        if length > size and special.pdtrc(count - 1, expected) < ODD:
+            fits &= lengths != length
+    return fits
 
 
 def _shuffled(lengths: Ints, block_N: Ints, prompt_N: Ints) -> bool:

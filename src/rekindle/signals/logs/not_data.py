@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -27,22 +27,47 @@ def find_repeats(log: RunLog, block_N: Ints) -> Bools:
     """Rows of groups that were written before: the same prompt, texts and scores in the same order.
 
     Short answers coincide by chance. How likely that is follows from a group's own answers: each of
-    its rows could have had any of them. A group is a repeat where that chance is below 1e-4, and so
-    are the groups of whole batches that stand in one earlier batch each, taken together.
+    its rows could have had any of them. Groups that stand one after the other as they did before
+    are repeats where that chance is below 1e-4, and so are the groups of whole batches that stand
+    in one earlier batch each, taken together.
     """
     repeated_N = np.zeros(len(log), dtype=np.bool_)
     if not _any_twice(log):
         return repeated_N
-    alone, whole = list[_Group](), list[_Group]()
+    parts, whole = list[list[_Group]](), list[_Group]()
     for block, groups in _by_block(log, block_N).items():
         earlier = [group for group in groups if group.first != (block, group.start)]
         is_whole = len(earlier) == len(groups) and len({group.first[0] for group in groups}) == 1
-        (whole if is_whole else alone).extend(earlier)
-    if sum(group.chance for group in whole) >= LIMIT:
-        alone, whole = alone + whole, []
-    for group in [*whole, *(group for group in alone if group.chance < LIMIT)]:
+        if is_whole:
+            whole.extend(earlier)
+        else:
+            parts.extend(_in_order(earlier))
+    if _chance(whole) >= LIMIT:
+        parts.extend(_in_order(whole))
+        whole = []
+    for group in [*whole, *(one for part in parts if _chance(part) < LIMIT for one in part)]:
         repeated_N[group.start : group.end] = True
     return repeated_N
+
+
+def _in_order(groups: Sequence[_Group]) -> list[list[_Group]]:
+    """Groups that follow each other as the same ones did where they stand first."""
+    runs = list[list[_Group]]()
+    for group in groups:
+        last = runs[-1][-1] if runs else None
+        if (
+            last is not None
+            and last.end == group.start
+            and group.first[1] - last.first[1] == last.end - last.start
+        ):
+            runs[-1].append(group)
+        else:
+            runs.append([group])
+    return runs
+
+
+def _chance(groups: Sequence[_Group]) -> float:
+    return sum(group.chance for group in groups)
 
 
 def _any_twice(log: RunLog) -> bool:
@@ -73,8 +98,7 @@ def find_evaluation(log: RunLog, said_N: Bools) -> Bools:
 
     An evaluation asks the same prompts each time, and training does not ask them. At a step where
     the trainer's state has an evaluation, a row is its own unless its prompt was asked at another
-    step too. Without a state, steps are taken for evaluations where at least three of them ask one
-    and the same set of prompts, no other step asks any of these, and the others share hardly any.
+    step too. Without a state, see `_by_prompts`.
 
     Args:
         log: whose `evaluation_N` has what the log says.
@@ -84,32 +108,74 @@ def find_evaluation(log: RunLog, said_N: Bools) -> Bools:
     if said_N.all() or not len(log):
         return evaluation_N
     steps_of: dict[int, set[int]] = defaultdict(set)
-    prompts_of: dict[int, set[int]] = defaultdict(set)
     rows = np.flatnonzero(~log.repeated_N & ~said_N)
     for step, prompt in zip(log.step_N[rows].tolist(), log.prompt_N[rows].tolist(), strict=True):
         steps_of[prompt].add(step)
-        prompts_of[step].add(prompt)
-    steps: Iterable[int]
     if log.about.eval_steps:
-        prompts = [prompt for prompt, asked in steps_of.items() if asked <= log.about.eval_steps]
-        steps, own_N = log.about.eval_steps, np.isin(log.prompt_N, prompts)
+        found = [prompt for prompt, asked in steps_of.items() if asked <= log.about.eval_steps]
     else:
-        steps = _by_prompts(prompts_of, steps_of)
-        own_N = np.ones(len(log), dtype=np.bool_)
-    return evaluation_N | (np.isin(log.step_N, list(steps)) & own_N & ~said_N)
+        found = _by_prompts(steps_of)
+    return evaluation_N | (np.isin(log.prompt_N, found) & ~said_N)
 
 
-def _by_prompts(prompts_of: dict[int, set[int]], steps_of: dict[int, set[int]]) -> frozenset[int]:
-    """Steps of one set of prompts that no other step asks, among steps that share hardly any."""
-    by_set: dict[frozenset[int], list[int]] = defaultdict(list)
-    for step, prompts in prompts_of.items():
-        by_set[frozenset(prompts)].append(step)
-    found = set[int]()
-    for asked, steps in by_set.items():
-        others = len(prompts_of) - len(steps)
-        alone = all(len(steps_of[prompt]) == len(steps) for prompt in asked)
-        if len(steps) >= FEW_STEPS and alone and others > len(steps):
-            found.update(steps)
-    rest = {frozenset(asked) for step, asked in prompts_of.items() if step not in found}
-    differ = len(rest) > 0.9 * (len(prompts_of) - len(found))
-    return frozenset(found if differ else ())
+def _by_prompts(steps_of: Mapping[int, set[int]]) -> list[int]:
+    """Prompts that are always asked together, at three steps or more that lie apart.
+
+    They are evaluations where these steps ask nothing else, or where no order that is drawn anew
+    each epoch would bring so many of them together: of two prompts that are asked e times in S
+    steps each, once an epoch, all e coincide with chance (e / S)^e. Where most of the other prompts
+    come together too, the order is not drawn anew, and evaluations are those that are asked at least
+    twice more often than any other: epochs ask each prompt as often, or once more. Prompts of
+    which the others are asked at half of the steps or fewer are no evaluation.
+    """
+    together: dict[frozenset[int], list[int]] = defaultdict(list)
+    for prompt, asked in steps_of.items():
+        together[frozenset(asked)].append(prompt)
+    order = {step: place for place, step in enumerate(sorted(set().union(*steps_of.values())))}
+    often, alone = Counter(map(len, steps_of.values())), _alone(together, steps_of)
+    like = {
+        steps
+        for steps, prompts in together.items()
+        if len(steps) > 1
+        and (steps in alone or _by_chance(len(prompts), often[len(steps)], len(steps), len(order)))
+    }
+    apart = {steps for steps in like if len(steps) >= FEW_STEPS and _lie_apart(steps, order)}
+    for found in (apart, _more_often(apart, often)):
+        rest = {steps: prompts for steps, prompts in together.items() if steps not in found}
+        bound = sum(len(prompts) for steps, prompts in rest.items() if steps in like)
+        drawn = found is not apart or 2 * bound < sum(map(len, rest.values()))
+        drawn &= not any(one.isdisjoint(other) for one, other in combinations(found, 2))
+        if drawn and 2 * len(frozenset().union(*rest)) > len(order):
+            return [prompt for steps in found for prompt in together[steps]]
+    return []
+
+
+def _more_often(sets: set[frozenset[int]], often: Mapping[int, int]) -> set[frozenset[int]]:
+    """The sets of steps that are larger by two than how often the next prompt is asked."""
+    sizes = sorted(often)
+    least = next((high for low, high in pairwise(sizes) if high - low > 1), math.inf)
+    return {steps for steps in sets if len(steps) >= least}
+
+
+def _lie_apart(steps: frozenset[int], order: Mapping[int, int]) -> bool:
+    """Whether at most two of them follow each other: a run may end behind its last evaluation."""
+    places = sorted(order[step] for step in steps)
+    return sum(later - place == 1 for place, later in pairwise(places)) < 2
+
+
+def _alone(
+    together: Mapping[frozenset[int], list[int]], steps_of: Mapping[int, set[int]]
+) -> set[frozenset[int]]:
+    """The sets of steps at which nothing else is asked."""
+    prompts_at = Counter(step for asked in steps_of.values() for step in asked)
+    return {
+        steps
+        for steps, prompts in together.items()
+        if all(prompts_at[step] == len(prompts) for step in steps)
+    }
+
+
+def _by_chance(prompts: int, like: int, steps: int, count: int) -> bool:
+    """Whether chance brings so many prompts together less often than in one log of 10,000."""
+    choices = math.lgamma(like + 1) - math.lgamma(prompts + 1) - math.lgamma(like - prompts + 1)
+    return choices - (prompts - 1) * steps * math.log(count / steps) < LIMIT

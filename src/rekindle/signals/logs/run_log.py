@@ -5,9 +5,9 @@ Three kinds of rows are no data of training, and are found here: a batch that wa
 filtered out before the update where the log has both (`trained` 0).
 
 Groups that the log does not name are runs of rows: a trainer writes the answers to one prompt one
-after the other. Their size is the log's own, else the greatest common divisor of the runs' lengths,
-since a prompt may be drawn twice in a row. Where no two neighbours share a prompt the rows were put
-in another order, and a group is what has one prompt in one step.
+after the other. Their size is the log's own, else the most common length of a run: a prompt may be
+drawn twice in a row, and evaluations may have another size. Where no two neighbours share a prompt the
+rows were put in another order, and a group is what has one prompt in one step.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class RunLog:
         marks: for each of `MARKS`, whether the answer has it, [N] bool.
         file_N, row_N: where the row stands.
         repeated_N: the batch was written before.
-        evaluation_N: of an evaluation.
+        evaluation_N: of an evaluation; of `said_evaluation` rows the log itself says so.
         prompts: the first characters of each prompt.
         prompt_keys: a hash of each prompt as it was written, the same in every log: `prompt_key`.
         golds: the reference answer of each prompt, where the log has it.
@@ -87,6 +87,7 @@ class RunLog:
     sample: Mapping[int, str] = field(default_factory=dict)
     damage: tuple[str, ...] = ()
     prompt_keys: Sequence[str] = ()
+    said_evaluation: int = 0
 
     def __len__(self) -> int:
         return len(self.step_N)

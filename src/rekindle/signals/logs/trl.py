@@ -28,6 +28,8 @@ from rekindle.signals.logs.tables import column_names, each_row
 
 NAME = "trl"
 _FIXED = ("step", "prompt", "completion", "advantage")
+# What `log_extra` writes of the reference answer, by the names that data sets have for it.
+_GOLDS = ("answer", "solution", "ground_truth", "gold", "target", "reference", "label")
 _WEIGHTS = (
     "the weights of several rewards are in no file that can be read: their sum with weights of 1 "
     "is taken for the reward (--map score=COLUMN where a column has it)"
@@ -133,6 +135,7 @@ def _row_maker(rewards: tuple[str, ...], file: int) -> Extract[LoggedRow]:
             score=math.fsum(known) if known else None,
             parts=parts,
             advantage=number(row.get("advantage")),
+            gold=next((gold for name in _GOLDS if isinstance(gold := row.get(name), str)), None),
         )
 
     return make

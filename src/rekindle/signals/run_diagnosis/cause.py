@@ -1,14 +1,16 @@
 """The one cause that a log bears out, or none.
 
-First whether the reward says what it should, then whether groups have anything to compare, then
-whether the log can be believed. Each rule has a null, the state of a run that is well, and the
-bound that refutes it; intervals are 95 %, so that at the edge of its null it errs one time in 40.
+First whether the reward says what it should, our own verifier's word before all, then whether
+groups have anything to compare, then whether the log can be believed. Each rule has a null, the
+state of a run that is well, and the bound that refutes it; intervals are 95 %, so that at the edge
+of its null it errs one time in 40.
 `results/false_alarms.json` has how often each is named in simulated logs, sick and healthy.
 
-    format_spread       most groups with different totals have equal verdicts
     false_accepts       our verifier refuses more than 5 % of what the run's accepted
-    false_rejects       it accepts more than 5 % of what the run's refused
-    blind_reward        a reward model is no better than chance within groups: AUC below 0.6
+    false_rejects       the run's refused more than 5 % of what ours accepts
+    format_spread       most groups with different totals have equal verdicts, and no reward model
+                        that knows right from wrong within groups carries most of that spread
+    blind_reward        a reward model knows next to nothing within groups: AUC below 0.6
     truncation          most wrong answers were cut, and a fifth of all
     too_hard, too_easy, tied    most groups are all wrong, all right, of one partial score; or fewer
                         than 0.3 are mixed, and that class is the largest
@@ -27,7 +29,7 @@ from rekindle.signals.findings import MIXED, MOST
 from rekindle.signals.run_diagnosis.coverage import ALARM
 from rekindle.signals.run_diagnosis.estimators import mismatch
 from rekindle.signals.run_diagnosis.log_finding import Estimate, LogFinding, percent
-from rekindle.signals.run_diagnosis.rewards import blind_models
+from rekindle.signals.run_diagnosis.rewards import CHANCE, IN_GROUPS, TOTAL, blind_models
 
 CauseName = Literal[
     "too_hard", "too_easy", "tied", "truncation", "format_spread", "blind_reward", "false_accepts",
@@ -57,21 +59,55 @@ def find_cause(
         late: the same over its last third of steps.
     """
     by_name = {finding.name: finding for finding in findings}
-    reward = _reward_cause(by_name)
-    if reward is not None:
-        return reward
-    return _group_cause(by_name, share, late) or _log_cause(by_name)
+    return (
+        _check_cause(by_name)
+        or _spread_cause(by_name)
+        or _blind_cause(by_name)
+        or _group_cause(by_name, share, late)
+        or _log_cause(by_name)
+    )
 
 
-def _reward_cause(by_name: Mapping[str, LogFinding]) -> Cause | None:
-    spread = by_name.get("spread/not_of_verdict")
-    if spread is not None and spread.ci_low > MOST:
-        return Cause("format_spread", _shown(spread), (spread.name,))
-    accepted, recall = by_name.get("check/accepted_wrong"), by_name.get("check/recall")
+def _check_cause(by_name: Mapping[str, LogFinding]) -> Cause | None:
+    """What our verifier says of the run's; of accepts and rejects the one that errs more."""
+    accepted, recall = by_name.get("check/false_accepts"), by_name.get("check/recall")
+    found = list[tuple[float, Cause]]()
     if accepted is not None and accepted.ci_low > ERRORS:
-        return Cause("false_accepts", _shown(accepted), (accepted.name,))
+        cause = Cause("false_accepts", _shown(accepted), (accepted.name,))
+        found.append((accepted.value, cause))
     if recall is not None and recall.ci_high < 1 - ERRORS:
-        return Cause("false_rejects", _shown(recall), (recall.name,))
+        cause = Cause("false_rejects", _shown(recall), (recall.name,))
+        found.append((1 - recall.value, cause))
+    return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def _spread_cause(by_name: Mapping[str, LogFinding]) -> Cause | None:
+    """Spread that is not of the verdict, unless a reward model carries most of it that knows right
+    from wrong; one that does not is the cause itself."""
+    found, form = by_name.get("spread/not_of_verdict"), by_name.get("spread/of_form")
+    if found is None or not found.ci_low > MOST:
+        return None
+    if form is None or not form.ci_low > MOST:
+        blind = {model.name for model in blind_models(list(by_name.values()))}
+        models = [one for name, one in by_name.items() if name.startswith(IN_GROUPS)]
+        if sum(_carries(by_name, one) for one in models if one.name in blind) > MOST:
+            return None
+        if sum(_carries(by_name, one) for one in models if one.ci_low > CHANCE) > MOST:
+            return None
+    return Cause("format_spread", _shown(found), (found.name,))
+
+
+def _carries(by_name: Mapping[str, LogFinding], model: LogFinding) -> float:
+    """The share of the spread without verdicts that a model carries; of the total, what no part
+    does."""
+    name = model.name.removeprefix(IN_GROUPS)
+    part = by_name.get(f"spread/part/{'rest' if name == TOTAL else name}")
+    if part is None:
+        return 1.0 if name == TOTAL else 0.0
+    return part.value
+
+
+def _blind_cause(by_name: Mapping[str, LogFinding]) -> Cause | None:
     for found in blind_models(list(by_name.values())):
         return Cause("blind_reward", _auc(found), (found.name,))
     return None
@@ -115,7 +151,7 @@ def _log_cause(by_name: Mapping[str, LogFinding]) -> Cause | None:
         return Cause("advantage_mismatch", advantage.says, (advantage.name,))
     others = [
         (by_name[f"coverage/{kind}"], cause)
-        for kind, cause in (("repeated", "repeated_rows"), ("evaluation", "evaluation_rows"))
+        for kind, cause in (("repeated", "repeated_rows"), ("unsaid", "evaluation_rows"))
         if f"coverage/{kind}" in by_name
     ]
     found, name = max(others, key=lambda pair: pair[0].value, default=(None, None))

@@ -7,8 +7,9 @@ in k (Cauchy-Schwarz), so that what is seen of mixed groups bounds what must be 
 
     m_0 >= m_1^2 / m_2        m_G >= m_{G-1}^2 / m_{G-2}
 
-Fewer dead groups than that, by a Poisson test on the bound's own lower limit, were removed. The
-null: nothing was removed, and answers to a prompt are independent.
+Fewer dead groups than that, by a Poisson test on the bound's own lower limit, were removed:
+all-wrong ones, all-right ones, or both, three tests in one. The null: nothing was removed, and answers to a
+prompt are independent.
 """
 
 from __future__ import annotations
@@ -44,9 +45,12 @@ def coverage_findings(log: RunLog, table: GroupTable) -> list[LogFinding]:
     for name, rows_N, text in (
         ("repeated", log.repeated_N, "rows of batches that were written before, left out"),
         ("evaluation", log.evaluation_N, "rows of evaluations, left out"),
+        ("unsaid", log.evaluation_N, "rows of evaluations of which the log does not say so"),
         ("filtered", log.trained_N == 0, "rows that were filtered out before the update"),
     ):
         rows = int(rows_N.sum())
+        if name == "unsaid":
+            rows -= log.said_evaluation
         if rows:
             share = Estimate(rows / count, math.nan, math.nan, count)
             found.append(LogFinding.of(f"coverage/{name}", share, f"{rows} {text}", "all rows"))
@@ -72,24 +76,41 @@ def removed_findings(table: GroupTable) -> list[LogFinding]:
         return []
     right, prompts = table.right_P[whole], table.prompt_P[whole]
     _, number = np.unique(prompts, return_inverse=True)
-    dead = int(((right == 0) | (right == size)).sum())
-    implied = implied_dead(np.bincount(right, minlength=size + 1), size)
-    low = _lower(right, number, size)
-    p = float(special.pdtr(dead, low)) if low > 0 else 1.0
-    total = len(right)
+    count_K = np.bincount(right, minlength=size + 1)
+    implied, low = implied_dead(count_K, size), _lower(right, number, size)
+    dead_S = np.array([count_K[0], count_K[size], count_K[0] + count_K[size]])
+    p_S = np.where(low > 0, special.pdtr(dead_S, low), 1.0)
+    side = int(p_S.argmin())
+    return [
+        _removed(side, int(dead_S[side]), implied[side], low[side], p_S[side], len(right), size)
+    ]
+
+
+_SIDES = ("all wrong", "all right", "all wrong or all right")
+
+
+def _removed(
+    side: int, dead: int, implied: float, low: float, p: float, total: int, size: int
+) -> LogFinding:
+    p = min(1.0, len(_SIDES) * p)
     text = (
-        f"{dead} of {total} groups are all wrong or all right, and the mixed ones imply at least "
+        f"{dead} of {total} groups are {_SIDES[side]}, and the mixed ones imply at least "
         f"{implied:.0f} (no fewer than {low:.0f}): p {p:.2g}"
     )
     value = max(0.0, (implied - dead) / (total + max(0.0, implied - dead)))
     estimate = Estimate(value, 0.0 if p >= ALARM else (low - dead) / (total + low), math.nan, total)
     rests = f"{total} whole groups of {size}"
-    return [LogFinding("coverage/removed", *estimate, text, rests, NULL, p)]
+    return LogFinding("coverage/removed", *estimate, text, rests, NULL, p)
 
 
-def implied_dead(count_K: Ints, size: int) -> float:
-    """Dead groups that the mixed ones imply at the least; `count_K[k]` groups have k right."""
-    return _side(count_K, size) + _side(count_K[::-1], size)
+def implied_dead(count_K: Ints, size: int) -> Floats:
+    """All-wrong, all-right and dead groups that the mixed ones imply at the least.
+
+    Args:
+        count_K: [size + 1] how many groups have k right answers.
+    """
+    wrong, right = _side(count_K, size), _side(count_K[::-1], size)
+    return np.array([wrong, right, wrong + right])
 
 
 def _side(count_K: Ints, size: int) -> float:
@@ -97,14 +118,14 @@ def _side(count_K: Ints, size: int) -> float:
     return float(one * one / two) if two > 0 else 0.0
 
 
-def _lower(right: Ints, number: Ints, size: int) -> float:
-    """The 1 % quantile of the implied count, over draws of prompts."""
+def _lower(right: Ints, number: Ints, size: int) -> Floats:
+    """The 1 % quantiles of the implied counts, over draws of prompts."""
     prompts = int(number.max()) + 1
     table = np.zeros((prompts, size + 1))
     np.add.at(table, (number, right), 1)
     rng = np.random.default_rng(0)
-    drawn: Floats = np.empty(DRAWS)
+    drawn: Floats = np.empty((DRAWS, len(_SIDES)))
     for i in range(DRAWS):
         picks = np.bincount(rng.integers(prompts, size=prompts), minlength=prompts)
         drawn[i] = implied_dead((picks @ table).astype(np.int64), size)
-    return float(np.quantile(drawn, 0.01))
+    return np.asarray(np.quantile(drawn, 0.01, axis=0))

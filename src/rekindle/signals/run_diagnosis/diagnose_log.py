@@ -7,6 +7,7 @@ diagnosis.cause, diagnosis.findings, diagnosis.frame()
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from rekindle.signals.run_diagnosis.confidence import confidence_findings
 from rekindle.signals.run_diagnosis.coverage import coverage_findings
 from rekindle.signals.run_diagnosis.credit import MethodCredit, method_credits
 from rekindle.signals.run_diagnosis.drift import drift_findings
-from rekindle.signals.run_diagnosis.estimators import estimators_findings
+from rekindle.signals.run_diagnosis.estimators import estimators_findings, found_weights
 from rekindle.signals.run_diagnosis.groups import GroupTable, Verdicts, find_verdicts, group_table
 from rekindle.signals.run_diagnosis.log_diagnosis import LogDiagnosis
 from rekindle.signals.run_diagnosis.log_finding import LogFinding
@@ -98,6 +99,11 @@ def diagnose_rows(
             got=f"{len(log)} rows, {int(log.repeated_N.sum())} repeated, "
             f"{int(log.evaluation_N.sum())} of evaluations",
             wanted="rows of training",
+        )
+    if (weights := found_weights(log)) is not None:
+        log = replace(
+            log,
+            score_N=np.sum([weight * log.parts[name] for name, weight in weights.items()], axis=0),
         )
     verdicts = find_verdicts(log, verifier_column)
     table = group_table(log, verdicts.value_N)
