@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
-from rekindle.signals.logs.mapped import open_mapped
+from rekindle.signals.logs.mapped import open_mapped, tables_under
 from rekindle.signals.logs.metrics import NAME as METRICS
 from rekindle.signals.logs.metrics import open_metrics
 from rekindle.signals.logs.nemo_rl import is_nemo, open_nemo
@@ -81,7 +81,8 @@ def open_log(
     """
     if not path.exists():
         raise DataError(f"{path} does not exist", wanted="a run's directory, or a file of rollouts")
-    if columns:
+    found_by = {known.name: known.found_by for known in FORMATS}
+    if columns and tables_under(path):
         return open_mapped(path, columns)
     names = [*(known.name for known in FORMATS), METRICS, *NO_ROLLOUTS]
     if format is not None and format not in names:
@@ -91,9 +92,9 @@ def open_log(
             fix=did_you_mean(format, names),
         )
     for known in FORMATS:
-        if format in (None, known.name) and known.is_it(path):
+        if not columns and format in (None, known.name) and known.is_it(path):
             return known.open(path)
-    metrics = open_metrics(path)
+    metrics = None if columns else open_metrics(path)
     if metrics is not None:
         return metrics
-    raise unknown(path, format, {known.name: known.found_by for known in FORMATS})
+    raise unknown(path, format, found_by)

@@ -110,7 +110,7 @@ def _numbers(row: Row) -> dict[str, float]:
 
 def _number(value: object) -> float | None:
     """A number; one that is not finite stays, since it is what went wrong."""
-    if isinstance(value, float) and math.isnan(value):
+    if isinstance(value, float):
         return value
     return {"NaN": math.nan, "Infinity": math.inf}.get(value) if isinstance(value, str) else number(
         value

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rekindle.errors import DataError
 from rekindle.signals.logs.lines import Damage
-from rekindle.signals.logs.mapped import KEYS, natural
-from rekindle.signals.logs.tables import SUFFIXES, column_names, each_row
+from rekindle.signals.logs.mapped import KEYS, natural, tables_under
+from rekindle.signals.logs.tables import column_names, each_row
 
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".npy", ".npz", ".joblib", ".ckpt")
 SHOWN = 3  # names of files in a message
@@ -37,7 +37,7 @@ def unknown(path: Path, format: str | None, found_by: Mapping[str, str]) -> Data
         )
     known = "; ".join(f"{name}: {files}" for name, files in found_by.items())
     files = [path] if path.is_file() else sorted(path.rglob("*"), key=natural)
-    tables = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
+    tables = tables_under(path)
     if tables:
         what = f"is no log of {format}" if format else "is no log that is known"
         return DataError(

@@ -198,6 +198,8 @@ def _not_told(log: RunLog, table: GroupTable, check: str | None) -> list[str]:
             "whether the verdicts are right: the log has reference answers, --check numeric or "
             "math grades the texts again"
         )
+    if np.isnan(log.score_N[log.data_N]).all():
+        sentences.append("no row has a score that is a number: nothing can be said of groups")
     if np.isnan(log.logprob_N).all():
         sentences.append("no log-probs: the confidence of wrong answers is not known")
     if np.isnan(log.advantage_N).all():
