@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rekindle.errors import ConfigError, DataError, did_you_mean
-from rekindle.signals.logs.mapped import KEYS, find_tables, open_mapped
+from rekindle.signals.logs.mapped import open_mapped, tables_under
+from rekindle.signals.logs.metrics import NAME as METRICS
+from rekindle.signals.logs.metrics import open_metrics
 from rekindle.signals.logs.nemo_rl import is_nemo, open_nemo
 from rekindle.signals.logs.open_instruct import is_open_instruct, open_open_instruct
 from rekindle.signals.logs.prime_rl import is_prime, open_prime
 from rekindle.signals.logs.record import LogReader
 from rekindle.signals.logs.skyrl import is_skyrl, open_skyrl
-from rekindle.signals.logs.tables import column_names
 from rekindle.signals.logs.trl import is_trl, open_trl
+from rekindle.signals.logs.unknown import NO_ROLLOUTS, unknown
 from rekindle.signals.logs.verl import is_verl, open_verl
 
 
@@ -71,7 +73,7 @@ FORMATS: tuple[LogFormat, ...] = (
 def open_log(
     path: Path, *, format: str | None = None, columns: Mapping[str, str] | None = None
 ) -> LogReader:
-    """A log, by its files, by the format that was named, or by mapped columns.
+    """A log, by its files, by the format that was named, or by mapped columns; else its metrics.
 
     Raises:
         ConfigError: the format is unknown.
@@ -79,9 +81,10 @@ def open_log(
     """
     if not path.exists():
         raise DataError(f"{path} does not exist", wanted="a run's directory, or a file of rollouts")
-    if columns:
+    found_by = {known.name: known.found_by for known in FORMATS}
+    if columns and tables_under(path):
         return open_mapped(path, columns)
-    names = [known.name for known in FORMATS]
+    names = [*(known.name for known in FORMATS), METRICS, *NO_ROLLOUTS]
     if format is not None and format not in names:
         raise ConfigError(
             f"--format {format} is unknown",
@@ -89,20 +92,9 @@ def open_log(
             fix=did_you_mean(format, names),
         )
     for known in FORMATS:
-        if format in (None, known.name) and known.is_it(path):
+        if not columns and format in (None, known.name) and known.is_it(path):
             return known.open(path)
-    raise _unknown(path, format)
-
-
-def _unknown(path: Path, format: str | None) -> DataError:
-    files = find_tables(path)
-    columns = ", ".join(column_names(files[0])) or "no columns"
-    known = "; ".join(f"{one.name}: {one.found_by}" for one in FORMATS)
-    return DataError(
-        f"{path} is no log of {format}" if format else f"{path} is no log that is known",
-        got=f"{len(files)} file{'s' if len(files) > 1 else ''}, {files[0].name} with {columns}",
-        wanted=known,
-        why="a layout that is not known is not guessed",
-        fix="name the columns: --map score=COLUMN,text=COLUMN,group=COLUMN,step=COLUMN "
-        f"(keys: {', '.join(KEYS)})",
-    )
+    metrics = None if columns else open_metrics(path)
+    if metrics is not None:
+        return metrics
+    raise unknown(path, format, found_by)

@@ -128,8 +128,13 @@ def _parsed(parser: simdjson.Parser, line: bytes) -> Row:
 
 
 def _by_json(line: bytes) -> object:
+    """Half of a pair of surrogates, which no file can hold, becomes a question mark."""
     try:
-        return json.loads(line)
+        found = json.loads(line)
+        if b"\\ud" in line.lower():
+            text = json.dumps(found, ensure_ascii=False)
+            found = json.loads(text.encode("utf-8", "replace"))
+        return found
     except RecursionError:
         raise ValueError("it is nested too deep") from None
 
@@ -148,9 +153,12 @@ def plain(value: object) -> object:
 
 
 def number(value: object) -> float | None:
-    """A value as a number; None where it is none, nan or missing."""
+    """A value as a number; None where it is none, not finite or missing."""
     if isinstance(value, bool | int | float):
-        return None if math.isnan(value) else float(value)
+        try:
+            return float(value) if math.isfinite(value) else None
+        except OverflowError:  # an integer beyond the largest number
+            return None
     return None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.signals.logs.lines import Damage, Extract, Row, floats, number, plain
 from rekindle.signals.logs.record import LogAbout, LoggedRow, LogSplit, Place
-from rekindle.signals.logs.tables import SUFFIXES, column_names, each_row
+from rekindle.signals.logs.tables import SUFFIXES, column_names, each_row, left_out, whole_files
 
 KEYS = {
     "score": "the reward that was used",
@@ -29,6 +29,7 @@ KEYS = {
     "trained": "false where a group was filtered out before the update",
     "gold": "the reference answer",
 }
+LARGEST = 2**53  # of whole numbers that are read as such
 _EVAL = ("eval", "evaluation", "val", "valid", "validation", "test", "dev")
 
 
@@ -72,7 +73,21 @@ def open_mapped(path: Path, columns: Mapping[str, str]) -> MappedReader:
             why="without the reward of each rollout nothing can be said of groups",
         )
     files = find_tables(path)
-    there = column_names(files[0])
+    files, left = whole_files(files)
+    if not files:
+        raise DataError(
+            f"{path} has no row",
+            got=f"{left[0].name} is empty or not written to its end",
+            wanted="a file with rows",
+            fix="wait until its first rows are written",
+        )
+    there = next((names for file in files if (names := column_names(file))), ())
+    if not there:
+        raise DataError(
+            f"{path} has no whole row",
+            got=f"{files[0].name} without one",
+            wanted="one JSON object a line, or a table with rows",
+        )
     for key, column in columns.items():
         if column.split(".")[0] not in there and column not in there:
             raise ConfigError(
@@ -80,7 +95,8 @@ def open_mapped(path: Path, columns: Mapping[str, str]) -> MappedReader:
                 wanted=", ".join(there) or "an object with keys",
                 fix=did_you_mean(column, there),
             )
-    return MappedReader(LogAbout("mapped", None, tuple(files)), dict(columns))
+    about = LogAbout("mapped", None, tuple(files), notes=left_out(left))
+    return MappedReader(about, dict(columns))
 
 
 def find_tables(path: Path) -> list[Path]:
@@ -89,8 +105,7 @@ def find_tables(path: Path) -> list[Path]:
     Raises:
         DataError: there is none.
     """
-    files = [path] if path.is_file() else sorted(path.rglob("*"), key=natural)
-    tables = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
+    tables = tables_under(path)
     if not tables:
         raise DataError(
             f"{path} has no log that can be read",
@@ -98,6 +113,12 @@ def find_tables(path: Path) -> list[Path]:
             wanted=" or ".join(SUFFIXES),
         )
     return tables
+
+
+def tables_under(path: Path) -> list[Path]:
+    """The files of the kinds that may hold rows."""
+    files = [path] if path.is_file() else sorted(path.rglob("*"), key=natural)
+    return [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
 
 
 def natural(path: Path) -> tuple[tuple[int, int | str], ...]:
@@ -184,7 +205,8 @@ def as_number(value: object) -> float | None:
 def as_integer(value: object) -> int | None:
     """A whole number; None: it is none."""
     found = as_number(value)
-    return int(found) if found is not None and found == int(found) else None
+    whole = found is not None and abs(found) < LARGEST and found == int(found)
+    return int(found) if whole and found is not None else None
 
 
 def as_flag(value: object) -> bool | None:

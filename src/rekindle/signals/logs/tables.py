@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from rekindle.files import readable
 from rekindle.signals.logs.lines import Damage, Extract, each_line
 
 T = TypeVar("T")
+_MAGIC = b"PAR1"  # the last bytes of a parquet file
 BATCH = 2_000  # rows of a parquet file that are Python objects at once
 SUFFIXES = (".jsonl", ".ndjson", ".parquet", ".csv", ".tsv")
 
@@ -43,6 +45,29 @@ def column_names(path: Path) -> tuple[str, ...]:
     if suffix == ".parquet":
         return tuple(_opened(path).schema_arrow.names)
     return next(iter(each_row(path, lambda row, _: tuple(row.keys()), Damage())), ())
+
+
+def whole_files(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Those that can be read, and those that are empty or, as parquet, have no end yet."""
+    whole = [file for file in files if _is_whole(file)]
+    return whole, [file for file in files if file not in set(whole)]
+
+
+def left_out(files: Sequence[Path]) -> tuple[str, ...]:
+    """What is said of files that were left out."""
+    if not files:
+        return ()
+    count = f"{len(files)} file{'s' * (len(files) > 1)}"
+    return (f"left out: {count}, empty or not written to the end ({files[0]})",)
+
+
+def _is_whole(path: Path) -> bool:
+    size = path.stat().st_size
+    if path.suffix.lower() != ".parquet" or size < 2 * len(_MAGIC):
+        return size > 0 and path.suffix.lower() != ".parquet"
+    with readable(path), open(path, "rb") as file:
+        file.seek(-len(_MAGIC), os.SEEK_END)
+        return file.read() == _MAGIC
 
 
 def _opened(path: Path):  # type: ignore[no-untyped-def]

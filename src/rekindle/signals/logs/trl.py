@@ -7,6 +7,8 @@ columns>, advantage`. How it misleads, each found by running it:
   `num_iterations` 2 four files hold the same rows.
 * It holds one generation batch. With `logging_steps` 5 one batch in five is on disk.
 * An evaluation writes into the file of its step, in place of the training rows.
+* Columns of numbers that `log_extra` added look like rewards: the trainer's state names those that
+  are.
 * The reward that was used is a weighted sum; the weights are in no file that can be read.
   `training_args.bin` is a pickle, which is never loaded.
 """
@@ -24,7 +26,7 @@ from rekindle.files import decoded, readable
 from rekindle.signals.logs.lines import Damage, Extract, Row, number
 from rekindle.signals.logs.mapped import as_text, natural
 from rekindle.signals.logs.record import LogAbout, LoggedRow, Place
-from rekindle.signals.logs.tables import column_names, each_row
+from rekindle.signals.logs.tables import column_names, each_row, left_out, whole_files
 
 NAME = "trl"
 _FIXED = ("step", "prompt", "completion", "advantage")
@@ -61,12 +63,25 @@ def open_trl(path: Path) -> TRLReader:
     Raises:
         DataError: its files cannot be read.
     """
-    files = _tables(path)
+    files, left = whole_files(_tables(path))
+    if not files:
+        raise DataError(
+            f"{path} has no table of completions that is written to its end",
+            got=f"{len(left)} without an end",
+            wanted="a whole parquet file",
+            fix="wait until a step has logged",
+        )
     columns = dict.fromkeys(name for file in _ends(files) for name in column_names(file))
-    numeric = _numeric_columns(files[-1])
-    rewards = tuple(name for name in columns if name not in _FIXED and name in numeric)
+    numeric = set().union(*(_numeric_columns(file) for file in _ends(files)))
     state = read_state(path if path.name != "completions" else path.parent)
-    notes = [_WEIGHTS] if len(rewards) > 1 else []
+    named = {name.split("/", 1)[1].rpartition("/")[0] for row in state.history for name in row
+             if name.startswith("rewards/")}  # fmt: skip
+    rewards = tuple(
+        name
+        for name in columns
+        if name not in _FIXED and name in numeric and (not named or name in named)
+    )
+    notes = [*left_out(left), *([_WEIGHTS] if len(rewards) > 1 else [])]
     if not rewards:
         raise DataError(
             f"{files[0]} has no column of a reward",

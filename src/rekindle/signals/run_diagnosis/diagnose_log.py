@@ -25,8 +25,14 @@ from rekindle.signals.run_diagnosis.estimators import estimators_findings, found
 from rekindle.signals.run_diagnosis.groups import GroupTable, Verdicts, find_verdicts, group_table
 from rekindle.signals.run_diagnosis.log_diagnosis import LogDiagnosis
 from rekindle.signals.run_diagnosis.log_finding import LogFinding
+from rekindle.signals.run_diagnosis.metrics_only import (
+    metrics_cause,
+    metrics_findings,
+    switch_on,
+)
+from rekindle.signals.run_diagnosis.optimizer import optimizer_findings
 from rekindle.signals.run_diagnosis.regrade import regrade
-from rekindle.signals.run_diagnosis.remedies import find_remedies
+from rekindle.signals.run_diagnosis.remedies import Remedy, find_remedies
 from rekindle.signals.run_diagnosis.rewards import IN_GROUPS, TOTAL, rewards_findings
 from rekindle.signals.run_diagnosis.shares import (
     by_step,
@@ -64,8 +70,11 @@ def diagnose_log(
         ConfigError: an option names what is not there.
         DataError: there is no log that can be read.
     """
+    log = collect(open_log(Path(path), format=format, columns=columns))
+    if not len(log) and log.about.history:
+        return diagnose_metrics(log)
     return diagnose_rows(
-        collect(open_log(Path(path), format=format, columns=columns)),
+        log,
         verifier_column=verifier_column,
         check=check,
         estimator=estimator,
@@ -112,6 +121,7 @@ def diagnose_rows(
         *estimators_findings(log, verdicts.value_N, estimator=estimator),
         *confidence_findings(log, verdicts.value_N),
         *drift_findings(log, verdicts.value_N),
+        *optimizer_findings(log.about.history),
         *([] if again is None else again.findings),
     ]
     cause = find_cause(findings, share, last)
@@ -133,6 +143,33 @@ def diagnose_rows(
         credits=credits,
         not_told=_not_told(log, table, check),
         named_rows={} if again is None else again.named_rows,
+    )
+
+
+def diagnose_metrics(log: RunLog) -> LogDiagnosis:
+    """The diagnosis of a log without rows, by the metrics that it has."""
+    verdicts = find_verdicts(log)
+    table = group_table(log, verdicts.value_N)
+    findings = [*metrics_findings(log.about), *optimizer_findings(log.about.history)]
+    by_name = {finding.name: finding for finding in findings}
+    return LogDiagnosis(
+        log=log,
+        table=table,
+        verdicts=verdicts,
+        share=shares(table),
+        steps=[],
+        prompts=[],
+        findings=findings,
+        cause=metrics_cause(findings),
+        remedies=[
+            Remedy(
+                "log_rollouts",
+                True,
+                f"{switch_on(log.about)}: {by_name['metrics/steps_needed'].says}",
+            )
+        ],
+        credits=[],
+        not_told=[*log.about.notes, *log.damage],
     )
 
 
@@ -163,6 +200,8 @@ def _not_told(log: RunLog, table: GroupTable, check: str | None) -> list[str]:
             "whether the verdicts are right: the log has reference answers, --check numeric or "
             "math grades the texts again"
         )
+    if np.isnan(log.score_N[log.data_N]).all():
+        sentences.append("no row has a score that is a number: nothing can be said of groups")
     if np.isnan(log.logprob_N).all():
         sentences.append("no log-probs: the confidence of wrong answers is not known")
     if np.isnan(log.advantage_N).all():

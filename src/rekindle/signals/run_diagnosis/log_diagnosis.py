@@ -156,6 +156,8 @@ def _number(value: object) -> object:
 
 def verdict(diagnosis: LogDiagnosis) -> str:
     """The first sentence."""
+    if diagnosis.cause is None and not len(diagnosis.log):
+        return "No cause is borne out by the metrics, and there are no rollouts to look at."
     if diagnosis.cause is None:
         return "No cause is borne out: the groups have something to compare, as far as they show."
     return f"{TITLES[diagnosis.cause.name]} ({diagnosis.cause.name}): {diagnosis.cause.says}."
@@ -168,11 +170,15 @@ def _summary(diagnosis: LogDiagnosis) -> list[str]:
     version = "" if log.about.version is None else f", {log.about.version}"
     left_out = int(log.repeated_N.sum()), int(log.evaluation_N.sum())
     fits = [remedy for remedy in diagnosis.remedies if remedy.fits]
-    lines = [
+    rows = [
         f"{log.about.format} log{version}: {len(log)} rows, {len(diagnosis.table)} groups of "
         f"{diagnosis.table.usual_size} (by {log.grouped_by}), {diagnosis.steps_logged}{of} steps",
         f"left out: {left_out[0]} repeated rows, {left_out[1]} of evaluations",
         diagnosis.verdicts.sentence,
+    ]
+    metrics = f"metrics{version}: {len(log.about.history)} logged steps{of}, no rollouts"
+    lines = [
+        *(rows if len(log) else [metrics]),
         "",
         verdict(diagnosis),
         f"next: {fits[0].method}: {fits[0].why}" if fits else "next: nothing that the log supports",

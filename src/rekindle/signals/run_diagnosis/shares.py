@@ -22,6 +22,7 @@ from rekindle.signals.run_diagnosis.groups import (
     GroupTable,
 )
 from rekindle.signals.run_diagnosis.log_finding import (
+    UNDEFINED,
     Estimate,
     LogFinding,
     difference,
@@ -45,7 +46,12 @@ class StepShares(NamedTuple):
 
 
 def shares(table: GroupTable, kept_P: np.ndarray | None = None) -> dict[str, Estimate]:
-    """The share of each class among groups with a verdict, with intervals over prompts."""
+    """The share of each class among groups with a verdict, with intervals over prompts.
+
+    Undefined where no group has two answers: there is nothing that could be compared.
+    """
+    if len(table) and table.size_P.max() < 2:
+        return dict.fromkeys(SHOWN, UNDEFINED)
     kept = slice(None) if kept_P is None else kept_P
     return {
         name: mean(table.share(_CODE[name])[kept], table.prompt_P[kept], bounded=True)
@@ -128,6 +134,8 @@ def prompt_rows(table: GroupTable) -> list[PromptRow]:
     """
     order = np.lexsort((np.arange(len(table)), table.prompt_P))
     order = order[table.class_P[order] != MISSING]
+    if not len(order):
+        return []
     prompts, first = np.unique(table.prompt_P[order], return_index=True)
     rows = []
     for prompt, start, end in zip(prompts, first, [*first[1:], len(order)], strict=True):
