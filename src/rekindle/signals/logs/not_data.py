@@ -124,8 +124,8 @@ def _by_prompts(steps_of: Mapping[int, set[int]]) -> list[int]:
     They are evaluations where these steps ask nothing else, or where no order that is drawn anew
     each epoch would bring so many of them together: of two prompts that are asked e times in S
     steps each, once an epoch, all e coincide with chance (e / S)^e. Where most of the other prompts
-    come together too, the order is not drawn anew, and evaluations are those that are asked at least
-    twice more often than any other: epochs ask each prompt as often, or once more. Prompts of
+    come together too, the order is not drawn anew, and evaluations are those that are asked at
+    least twice more often than any other: epochs ask each prompt as often, or once more. Prompts of
     which the others are asked at half of the steps or fewer are no evaluation.
     """
     together: dict[frozenset[int], list[int]] = defaultdict(list)

@@ -8,8 +8,8 @@ in k (Cauchy-Schwarz), so that what is seen of mixed groups bounds what must be 
     m_0 >= m_1^2 / m_2        m_G >= m_{G-1}^2 / m_{G-2}
 
 Fewer dead groups than that, by a Poisson test on the bound's own lower limit, were removed:
-all-wrong ones, all-right ones, or both, three tests in one. The null: nothing was removed, and answers to a
-prompt are independent.
+all-wrong ones, all-right ones, or both, three tests in one. The null: nothing was removed, and
+answers to a prompt are independent.
 """
 
 from __future__ import annotations

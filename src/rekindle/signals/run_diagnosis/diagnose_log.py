@@ -93,13 +93,7 @@ def diagnose_rows(
     Raises:
         DataError: no row of it is data.
     """
-    if not log.data_N.any():
-        raise DataError(
-            f"{log.about.files[0] if log.about.files else 'the log'} has no rollout of training",
-            got=f"{len(log)} rows, {int(log.repeated_N.sum())} repeated, "
-            f"{int(log.evaluation_N.sum())} of evaluations",
-            wanted="rows of training",
-        )
+    _refuse_empty(log)
     if (weights := found_weights(log)) is not None:
         log = replace(
             log,
@@ -171,6 +165,16 @@ def diagnose_metrics(log: RunLog) -> LogDiagnosis:
         credits=[],
         not_told=[*log.about.notes, *log.damage],
     )
+
+
+def _refuse_empty(log: RunLog) -> None:
+    if not log.data_N.any():
+        raise DataError(
+            f"{log.about.files[0] if log.about.files else 'the log'} has no rollout of training",
+            got=f"{len(log)} rows, {int(log.repeated_N.sum())} repeated, "
+            f"{int(log.evaluation_N.sum())} of evaluations",
+            wanted="rows of training",
+        )
 
 
 def _reward_model(findings: list[LogFinding]) -> str | None:

@@ -12,8 +12,8 @@ not the verdict. A reward that is a function of length or of a format mark is no
 
 A model is blind where the whole interval within groups is below 0.6, over five prompts at least: as
 `rekindle diagnose` has it for models. One of AUC 0.6 is called so by chance in 2.5 % of logs
-(simulated: 1.7 to 3 % of 2,000 logs, at 5 to 150 prompts), a better one in fewer, and one that knows nothing is found out
-once there are enough pairs.
+(simulated: 1.7 to 3 % of 2,000 logs, at 5 to 150 prompts), a better one in fewer, and one that
+knows nothing is found out once there are enough pairs.
 
 Axes: N rows, K those that entered, P groups, U prompts.
 """
