@@ -97,6 +97,16 @@ def test_shares_are_what_the_trainer_counted(log):
         assert 1 - table.spread_P[table.step_P == step].mean() == pytest.approx(counted[step])
 
 
+def test_evaluations_behind_the_state_of_a_run_that_goes_on_are_found(tmp_path):
+    """Its newest checkpoint is older than its rows."""
+    shutil.copytree(RUN / "completions", tmp_path / "completions")
+    content = json.loads((RUN / "checkpoint-10" / "trainer_state.json").read_text())
+    content["log_history"] = [row for row in content["log_history"] if row["step"] <= 8]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({**content, "global_step": 8}))
+    log = collect(open_log(tmp_path))
+    assert data(log) == data(collect(open_log(RUN)))
+
+
 def test_the_directory_of_the_tables_is_the_run():
     assert len(collect(open_log(RUN / "completions"))) == 160
 

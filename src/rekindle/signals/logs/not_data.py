@@ -117,13 +117,20 @@ def find_evaluation(log: RunLog, said_N: Bools) -> Bools:
 
 
 def _at_evaluations(log: RunLog, steps_of: Mapping[int, set[int]]) -> list[int]:
-    """Prompts that are asked at steps with an evaluation alone, and at most of these."""
-    steps = log.about.eval_steps
+    """Prompts that are asked at steps with an evaluation alone, and at most of these.
+
+    Of steps behind the state, of a run that goes on, it is not known which have one.
+    """
+    steps, until = log.about.eval_steps, log.about.steps_taken
     there_N = np.isin(log.step_N, list(steps))
     logged = len(np.unique(log.step_N[there_N]))
     pairs = np.unique(np.stack([log.prompt_N, log.step_N])[:, there_N], axis=1)
     often = Counter(pairs[0].tolist())
-    return [p for p, asked in steps_of.items() if asked <= steps and 2 * often[p] > logged]
+    known = {
+        prompt: {step for step in asked if until is None or step <= until}
+        for prompt, asked in steps_of.items()
+    }
+    return [p for p, asked in known.items() if asked <= steps and 2 * often[p] > logged]
 
 
 def _by_prompts(steps_of: Mapping[int, set[int]]) -> list[int]:

@@ -31,7 +31,7 @@ from rekindle.signals.run_diagnosis.metrics_only import (
     switch_on,
 )
 from rekindle.signals.run_diagnosis.optimizer import optimizer_findings
-from rekindle.signals.run_diagnosis.regrade import regrade_findings
+from rekindle.signals.run_diagnosis.regrade import regrade
 from rekindle.signals.run_diagnosis.remedies import Remedy, find_remedies
 from rekindle.signals.run_diagnosis.rewards import IN_GROUPS, TOTAL, rewards_findings
 from rekindle.signals.run_diagnosis.shares import (
@@ -109,6 +109,7 @@ def diagnose_rows(
     table = group_table(log, verdicts.value_N)
     prompts = prompt_rows(table)
     share, last = shares(table), shares(table, late(table))
+    again = None if check is None else regrade(log, verdicts.value_N, check=check)
     findings = [
         *coverage_findings(log, table),
         *share_findings(log, table, verdicts.value_N),
@@ -121,7 +122,7 @@ def diagnose_rows(
         *confidence_findings(log, verdicts.value_N),
         *drift_findings(log, verdicts.value_N),
         *optimizer_findings(log.about.history),
-        *([] if check is None else regrade_findings(log, verdicts.value_N, check=check)),
+        *([] if again is None else again.findings),
     ]
     cause = find_cause(findings, share, last)
     rm = _reward_model(findings)
@@ -141,6 +142,7 @@ def diagnose_rows(
         remedies=remedies,
         credits=credits,
         not_told=_not_told(log, table, check),
+        named_rows={} if again is None else again.named_rows,
     )
 
 

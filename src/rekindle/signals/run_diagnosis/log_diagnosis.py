@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +52,7 @@ class LogDiagnosis:
         remedies: what would help, those that fit first, and what would not.
         credits: what methods would have put on these rows.
         not_told: what the log cannot tell, in sentences.
+        named_rows: rows that a finding names, by the finding.
     """
 
     log: RunLog
@@ -65,6 +66,7 @@ class LogDiagnosis:
     remedies: Sequence[Remedy]
     credits: Sequence[MethodCredit]
     not_told: Sequence[str]
+    named_rows: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def steps_logged(self) -> int:
@@ -73,10 +75,10 @@ class LogDiagnosis:
 
     @property
     def steps_seen(self) -> int | None:
-        """Steps that the trainer took: by its state, else the highest number; None: no number."""
-        if self.log.about.steps_taken is not None:
-            return self.log.about.steps_taken
-        highest = int(self.log.step_N.max(initial=-1))
+        """Steps that the trainer took: by its state, or the highest number where that is behind it;
+        None: no number."""
+        taken = self.log.about.steps_taken
+        highest = max(int(self.log.step_N.max(initial=-1)), -1 if taken is None else taken)
         return None if highest < 0 else highest
 
     def frame(self) -> pyarrow.Table:
