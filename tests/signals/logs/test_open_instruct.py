@@ -8,6 +8,8 @@ import pytest
 
 from rekindle.signals.logs.collect import collect
 from rekindle.signals.logs.formats import open_log
+from rekindle.signals.run_diagnosis.diagnose_log import diagnose_log
+from signals.run_diagnosis.planted import by_name
 
 
 def record(step, i, prompt, answer, reward, *, size=2, **more):
@@ -90,6 +92,8 @@ def test_groups_of_two_prompts_stay_as_training_had_them(tmp_path):
     log = read(tmp_path)
     assert log.group_N.tolist() == [0, 0, 1, 1]
     assert log.prompt_N.tolist() == [0, 0, 0, 1]
+    found = by_name(diagnose_log(tmp_path).findings)["coverage/several_prompts"]
+    assert (found.value, found.n) == (0.5, 1)
 
 
 def test_log_probs_are_the_samplers(tmp_path):

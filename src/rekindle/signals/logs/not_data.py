@@ -97,8 +97,9 @@ def find_evaluation(log: RunLog, said_N: Bools) -> Bools:
     prompts.
 
     An evaluation asks the same prompts each time, and training does not ask them. At a step where
-    the trainer's state has an evaluation, a row is its own unless its prompt was asked at another
-    step too. Without a state, see `_by_prompts`.
+    the trainer's state has one, rows of training may stand too, of a batch that was drawn at that
+    step. So a prompt is an evaluation's where it was asked at no other step, and at most of those
+    with an evaluation. Without a state, see `_by_prompts`.
 
     Args:
         log: whose `evaluation_N` has what the log says.
@@ -111,11 +112,25 @@ def find_evaluation(log: RunLog, said_N: Bools) -> Bools:
     rows = np.flatnonzero(~log.repeated_N & ~said_N)
     for step, prompt in zip(log.step_N[rows].tolist(), log.prompt_N[rows].tolist(), strict=True):
         steps_of[prompt].add(step)
-    if log.about.eval_steps:
-        found = [prompt for prompt, asked in steps_of.items() if asked <= log.about.eval_steps]
-    else:
-        found = _by_prompts(steps_of)
+    found = _at_evaluations(log, steps_of) if log.about.eval_steps else _by_prompts(steps_of)
     return evaluation_N | (np.isin(log.prompt_N, found) & ~said_N)
+
+
+def _at_evaluations(log: RunLog, steps_of: Mapping[int, set[int]]) -> list[int]:
+    """Prompts that are asked at steps with an evaluation alone, and at most of these.
+
+    Of steps behind the state, of a run that goes on, it is not known which have one.
+    """
+    steps, until = log.about.eval_steps, log.about.steps_taken
+    there_N = np.isin(log.step_N, list(steps))
+    logged = len(np.unique(log.step_N[there_N]))
+    pairs = np.unique(np.stack([log.prompt_N, log.step_N])[:, there_N], axis=1)
+    often = Counter(pairs[0].tolist())
+    known = {
+        prompt: {step for step in asked if until is None or step <= until}
+        for prompt, asked in steps_of.items()
+    }
+    return [p for p, asked in known.items() if asked <= steps and 2 * often[p] > logged]
 
 
 def _by_prompts(steps_of: Mapping[int, set[int]]) -> list[int]:

@@ -6,7 +6,9 @@ columns>, advantage`. How it misleads, each found by running it:
 * A step that logs writes the newest generation batch again: with `steps_per_generation` 2 and
   `num_iterations` 2 four files hold the same rows.
 * It holds one generation batch. With `logging_steps` 5 one batch in five is on disk.
-* An evaluation writes into the file of its step, in place of the training rows.
+* An evaluation writes into the file of its step, in place of the training rows. One that is smaller
+  than a generation batch pushes out as many of its rows, and stays in the files of the training
+  steps that follow, until the next batch.
 * Columns of numbers that `log_extra` added look like rewards: the trainer's state names those that
   are.
 * The reward that was used is a weighted sum; the weights are in no file that can be read.
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +35,7 @@ NAME = "trl"
 _FIXED = ("step", "prompt", "completion", "advantage")
 # What `log_extra` writes of the reference answer, by the names that data sets have for it.
 _GOLDS = ("answer", "solution", "ground_truth", "gold", "target", "reference", "label")
+_CARD = re.compile(r"^- TRL: (\S+)$", re.MULTILINE)
 _WEIGHTS = (
     "the weights of several rewards are in no file that can be read: their sum with weights of 1 "
     "is taken for the reward (--map score=COLUMN where a column has it)"
@@ -96,7 +100,7 @@ def open_trl(path: Path) -> TRLReader:
     return TRLReader(
         LogAbout(
             format=NAME,
-            version=None,
+            version=_version(path),
             files=tuple(files),
             steps_taken=state.steps,
             eval_steps=frozenset(evals),
@@ -106,6 +110,15 @@ def open_trl(path: Path) -> TRLReader:
         ),
         rewards,
     )
+
+
+def _version(path: Path) -> str | None:
+    """TRL's, by the model card that it writes."""
+    for place in (path, path.parent):
+        card = place / "README.md"
+        if card.is_file() and (found := _CARD.search(card.read_text("utf-8", "replace"))):
+            return f"TRL {found[1]}"
+    return None
 
 
 def _ends(files: list[Path]) -> list[Path]:

@@ -8,11 +8,13 @@ instead. How it misleads:
 * With DAPO's `filter_groups` the groups without spread are gone before the dump.
 * `score` is the sum of the token scores: an overlong buffer or a KL in the reward moves it off 0
   and 1; the parts are in the row where the reward function returned them.
-* Validation files have the same columns.
+* Validation files have the same columns: a directory named after validation is one.
+* The reward function may return texts, as the answer that it found; "42" there is no reward.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +37,7 @@ _NO_REWARDS = (
     "index",
     "data_source",
 )
+_VALIDATION = re.compile(r"(?:^|[^a-z])(?:val|valid|validation|eval|evaluation)(?:[^a-z]|$)")
 _FILTER = (
     "DAPO's filter_groups removes groups without spread before they are written: a verl log "
     "without all-wrong groups is no proof that there were none (train/num_gen_batches tells)"
@@ -82,7 +85,7 @@ def _dumps(path: Path) -> list[Path]:
 
 
 def _split_of(path: Path) -> LogSplit | None:
-    return "eval" if any("val" in part.lower() for part in path.parts[-2:-1]) else None
+    return "eval" if _VALIDATION.search(path.parent.name.lower()) else None
 
 
 def _row_maker(
@@ -93,13 +96,13 @@ def _row_maker(
         group = uid.split("_")[0] if isinstance(uid, str) else None
         own = as_integer(row.get("step"))
         gold = row.get("gts")
-        parts = {name: as_number(row.get(name)) for name in rewards}
+        parts = {name: number(row.get(name)) for name in rewards}
         return LoggedRow(
             place=Place(file, line),
             step=step if own is None else own,
             prompt=as_text(row.get("input")),
             text=as_text(row.get("output")),
-            score=number(row.get("score")),
+            score=as_number(row.get("score")),
             parts={name: value for name, value in parts.items() if value is not None},
             group=group,
             split=split,

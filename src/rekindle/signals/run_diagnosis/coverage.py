@@ -39,6 +39,7 @@ def coverage_findings(log: RunLog, table: GroupTable) -> list[LogFinding]:
     found = []
     taken = log.about.steps_taken
     if taken:
+        taken = max(taken, int(known.max(initial=0)))  # a state may be older than the rows
         share = Estimate(min(1.0, logged / taken), math.nan, math.nan, taken)
         text = f"{logged} of the {taken} steps that the trainer took have rows on disk"
         found.append(LogFinding.of("coverage/steps", share, text, "the trainer's state"))
@@ -59,6 +60,7 @@ def coverage_findings(log: RunLog, table: GroupTable) -> list[LogFinding]:
         estimate = mean(missing, log.prompt_N[log.data_N], bounded=True)
         text = "answers without a score, in no share and no mean"
         found.append(LogFinding.of("coverage/unscored", estimate, text, "rows of training"))
+    found += _several_prompts(log, table)
     sizes = np.unique(table.size_P)
     if len(sizes) > 1:
         odd = (table.size_P != table.usual_size).astype(np.float64)
@@ -66,6 +68,20 @@ def coverage_findings(log: RunLog, table: GroupTable) -> list[LogFinding]:
         text = f"groups of another size than {table.usual_size}: {sizes.min()} to {sizes.max()}"
         found.append(LogFinding.of("coverage/uneven", estimate, text, f"{len(table)} groups"))
     return [*found, *removed_findings(table)]
+
+
+def _several_prompts(log: RunLog, table: GroupTable) -> list[LogFinding]:
+    """Groups, as the log names them, whose answers are to different prompts."""
+    rows = np.flatnonzero(table.row_N >= 0)
+    place = table.row_N[rows]
+    other = log.prompt_N[rows] != table.prompt_P[place]
+    mixed_P = np.zeros(len(table))
+    mixed_P[place[other]] = 1.0
+    if not mixed_P.any():
+        return []
+    estimate = mean(mixed_P, table.prompt_P, bounded=True)
+    text = "groups whose answers are to different prompts: training compared them all the same"
+    return [LogFinding.of("coverage/several_prompts", estimate, text, f"{len(table)} groups")]
 
 
 def removed_findings(table: GroupTable) -> list[LogFinding]:

@@ -75,10 +75,10 @@ class LogDiagnosis:
 
     @property
     def steps_seen(self) -> int | None:
-        """Steps that the trainer took: by its state, else the highest number; None: no number."""
-        if self.log.about.steps_taken is not None:
-            return self.log.about.steps_taken
-        highest = int(self.log.step_N.max(initial=-1))
+        """Steps that the trainer took: by its state, or the highest number where that is behind it;
+        None: no number."""
+        taken = self.log.about.steps_taken
+        highest = max(int(self.log.step_N.max(initial=-1)), -1 if taken is None else taken)
         return None if highest < 0 else highest
 
     def frame(self) -> pyarrow.Table:
