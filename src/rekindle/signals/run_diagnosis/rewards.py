@@ -62,10 +62,11 @@ def rewards_findings(log: RunLog, verdict_N: Floats) -> list[LogFinding]:
     """What each reward of a log is worth.
 
     Args:
-        verdict_N: [N] 1 right, 0 wrong, nan unknown.
+        verdict_N: [N] 1 right, 0 wrong, nan unknown; a partial score is neither.
     """
     findings = _shares(log) + _agreements(log)
     natures = natures_of(log, verdict_N)
+    verdict_N = np.where(np.isin(verdict_N, (0, 1)), verdict_N, np.nan)  # partial ones say neither
     others = [name for name, nature in natures.items() if not pays_for_form(name, nature)]
     for name, score_N in reward_models(log, natures).items():
         findings += _aucs(log, verdict_N, name, score_N)
