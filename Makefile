@@ -26,10 +26,10 @@ quickstart: setup ## the tour: five methods, each beside its baseline, and one p
 	$(BIN)/rekindle quickstart --out $(OUT) --overwrite
 
 test: dev ## the whole default suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow and not golden'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow and not golden and not real'
 
 test-all: dev ## with the slow tests too
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not real'
 
 golden: dev ## numbers and pages are as recorded: every method, explain, grade, eval, studies
 	$(BIN)/python -m pytest tests/golden
@@ -44,7 +44,7 @@ check: dev ## format, lint, types, fast tests
 	$(BIN)/ruff format --check src tests benchmarks docs examples
 	$(BIN)/ruff check src tests benchmarks docs examples
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow and not oracle and not learns and not faults and not golden'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow and not oracle and not learns and not faults and not golden and not real'
 
 format: dev
 	$(BIN)/ruff format src tests benchmarks docs examples

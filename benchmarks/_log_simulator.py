@@ -122,8 +122,8 @@ class Rollouts:
         return value.reshape(-1, int(ends[0]) + 1)
 
 
-def simulate(rng: np.random.Generator, plan: Plan) -> Rollouts:
-    """A run by its plan, with the verdict for its score."""
+def simulate(rng: np.random.Generator, plan: Plan, *, texts: bool = True) -> Rollouts:
+    """A run by its plan, with the verdict for its score; without `texts` these are empty."""
     asked = _asked(rng, plan)  # [T, groups]
     chance_P = np.clip(SHAPES[plan.shape](rng, plan.prompts), 1e-6, 1 - 1e-6)
     grown = plan.gain * (np.arange(plan.steps) / max(1, plan.steps - 1) - 0.5)
@@ -143,7 +143,9 @@ def simulate(rng: np.random.Generator, plan: Plan) -> Rollouts:
     right = (rng.random(count) < chance_N).astype(np.float64)
     prompts, golds = _questions(rng, 2 * plan.prompts)
     formed = rng.random(count) < plan.in_form
-    texts = write_texts(rng, plan, right, formed, [golds[p] for p in prompt.tolist()])
+    answers = [""] * count
+    if texts:
+        answers = write_texts(rng, plan, right, formed, [golds[p] for p in prompt.tolist()])
     return Rollouts(
         step=step,
         group=np.repeat(np.arange(count // plan.size), plan.size),
@@ -151,8 +153,8 @@ def simulate(rng: np.random.Generator, plan: Plan) -> Rollouts:
         chance=chance_N,
         right=right,
         formed=formed,
-        tokens=count_tokens(texts),
-        texts=texts,
+        tokens=count_tokens(answers),
+        texts=answers,
         prompts=prompts,
         golds=golds,
         score=right,
@@ -176,9 +178,7 @@ def _sigmoid(x: Floats) -> Floats:
 def _questions(rng: np.random.Generator, count: int) -> tuple[list[str], list[int]]:
     """Prompts, each another one, and their answers."""
     numbers = rng.integers(3, 99, (count, 2)).tolist()
-    prompts = [
-        f"{_ASKED[i % len(_ASKED)].format(a, b)} ({i})" for i, (a, b) in enumerate(numbers)
-    ]
+    prompts = [f"{_ASKED[i % len(_ASKED)].format(a, b)} ({i})" for i, (a, b) in enumerate(numbers)]
     return prompts, [int(gold) for gold in rng.integers(2, 400, count)]
 
 
@@ -214,14 +214,12 @@ def with_parts(run: Rollouts, **parts: Floats) -> Rollouts:
     return replace(run, parts=parts, score=np.sum(list(parts.values()), axis=0))
 
 
-def model_scores(
-    rng: np.random.Generator, run: Rollouts, within: float, between: float
-) -> Floats:
+def model_scores(rng: np.random.Generator, run: Rollouts, within: float, between: float) -> Floats:
     """A reward model's: `within` standard deviations between right and wrong answers of a prompt,
     `between` between easy and hard prompts."""
-    by_prompt = between * (2 * run.chance - 1) + 0.3 * rng.normal(size=run.prompt.max() + 1)[
-        run.prompt
-    ]
+    by_prompt = (
+        between * (2 * run.chance - 1) + 0.3 * rng.normal(size=run.prompt.max() + 1)[run.prompt]
+    )
     return np.asarray(by_prompt + within * run.right + rng.normal(size=len(run)))
 
 

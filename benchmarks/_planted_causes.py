@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from _log_runs import (
-    ALIVE,
     Rng,
     cut_answers,
     draw_run,
@@ -29,8 +28,6 @@ from _log_simulator import (
     model_scores,
     trl_advantages,
     with_parts,
-    write_texts,
-    Plan,
 )
 from _log_writers import Case, write_table, write_trl, write_verl
 
@@ -105,18 +102,13 @@ def _form_credit(rng: Rng, path: Path) -> Case:
 def _truncated(keys: tuple[str, ...], name: str) -> Way:
     def way(rng: Rng, path: Path) -> Case:
         share = float(rng.uniform(0.35, 0.6))
-        made: Rollouts | None = None
 
         def accept(run: Rollouts) -> bool:
-            nonlocal made
-            made = cut_answers(rng, run, share)
-            wrong = made.right == 0
-            return bool(made.cut[wrong].mean() > SHARE)
+            return bool(share / (share + (1 - share) * (1 - run.chance.mean())) > SHARE)
 
-        draw_run(
-            rng, accept, ("easy", "middle", "very easy"), sentences=(2, 40), in_form=1.0, rows=4_000
-        )
-        assert made is not None
+        shapes = ("easy", "middle", "very easy")
+        run = draw_run(rng, accept, shapes, sentences=(2, 40), in_form=1.0, rows=4_000)
+        made = cut_answers(rng, run, share)
         keys_ = ("score", "text", "prompt", "step", *keys)
         kind = str(rng.choice(["jsonl", "csv", "parquet"]))
         columns = write_table(path, made, keys_, kind=kind)

@@ -4,8 +4,8 @@
 
 Logs of simulated runs, written as trainers write them: healthy ones in many kinds, and each of the
 twelve causes planted in the ways in which it comes about. A run is healthy where, by the chances
-that it was drawn with, at least 0.4 of its groups are mixed and no kind of dead groups is most, over
-all and over the last third of its steps. Each rule's rate at the edge of its null, where it is most
+that it was drawn with, at least 0.4 of its groups are mixed and no kind of dead groups is most,
+over all and over the last third of its steps. Each rule's rate at the edge of its null, where it is most
 likely to err, is simulated too. The result goes to `results/false_alarms.json`.
 """
 
@@ -122,7 +122,9 @@ def main() -> None:
     options = asked.parse_args()
     if options.quick:
         options.planted, options.healthy, options.edge = 2, 10, 20
-    facts: Facts = {"command": f"python benchmarks/planted_logs.py {' '.join(sys.argv[1:])}".strip()}
+    facts: Facts = {
+        "command": f"python benchmarks/planted_logs.py {' '.join(sys.argv[1:])}".strip()
+    }
     planted = {}
     for cause in WAYS:
         planted[cause] = plant(cause, options.planted)

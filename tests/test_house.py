@@ -13,7 +13,7 @@ from sitegen.undocumented import undocumented
 
 PACKAGE = Path(__file__).parents[1] / "src" / "rekindle"
 ORDER = [
-    {"errors", "records", "files", "outputs", "thoughts", "chat", "version"},
+    {"errors", "records", "files", "model_files", "outputs", "thoughts", "chat", "version"},
     {"servers"},
     {"ops"},
     {"rewards", "tasks"},

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rekindle.report.page import build_report as build_report
     from rekindle.rewards.judge import Judge as Judge
     from rekindle.signals.diagnose import diagnose as diagnose
+    from rekindle.signals.run_diagnosis.watch import Watch as Watch
     from rekindle.study.run.start import run_study as run_study
     from rekindle.tasks import Task as Task
     from rekindle.tasks import load_task as load_task
@@ -41,6 +42,7 @@ _PUBLIC = {
     "train": "rekindle.training.train",
     "evaluate": "rekindle.training.evaluation",
     "diagnose": "rekindle.signals.diagnose",
+    "Watch": "rekindle.signals.run_diagnosis.watch",
     "run_study": "rekindle.study.run.start",
     "load_recipe": "rekindle.training.recipe",
     "load_task": "rekindle.tasks",

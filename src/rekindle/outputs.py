@@ -23,6 +23,7 @@ PAGE = "report.html"  # a page is written beside what it shows
 REPORT_MARK = re.compile(
     rb'<meta name="generator" content="rekindle (?:report |\d)'
 )  # \d: the first
+DIAGNOSIS_MARK = re.compile(rb'<meta name="generator" content="rekindle diagnose ')
 TOUR_MARK = re.compile(rb'<meta name="generator" content="rekindle (?:quickstart |\d)')
 _HEAD = 8192  # bytes of a file among which its mark is
 ARCHIVED = "runs.jsonl.xz"  # what an exported study has and a study has not

@@ -31,7 +31,8 @@ class Problem:
     """One thing to ask a model, and what its answer is checked against.
 
     `prompt` is the plain text; `messages` (role, content pairs) replaces it where data is a chat.
-    `level` names the difficulty ("" where a task has none); `solution` is a reference completion.
+    `level` names the difficulty ("" where a task has none); `solution` is a reference completion;
+    `place` is where its row lies, for errors: equal problems may come from different places.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Problem:
     solution: str | None = None
     messages: tuple[tuple[str, str], ...] | None = None
     meta: Mapping[str, object] = field(default_factory=dict)
+    place: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

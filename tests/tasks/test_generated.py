@@ -12,7 +12,7 @@ from rekindle.tasks import KNOWN, load_task
 from rekindle.tasks.countdown import check
 from rekindle.tasks.task import split_of, stable_hash
 
-GENERATED = ("countdown", "chain", "addition")
+GENERATED = ("countdown", "chain", "addition", "sums")
 
 
 @pytest.mark.parametrize("name", GENERATED)
@@ -35,6 +35,12 @@ def test_a_damaged_solution_is_wrong(name):
         assert task.grade(problem, problem.solution[:-1] + other).value == 0.0
 
 
+def sorted_sum(prompt):
+    """Of a prompt of `sums`: the two numbers that are asked, whatever their order."""
+    asked = prompt.splitlines()[-1].removesuffix(" =")
+    return tuple(sorted(int(number) for number in asked.split(" + ")))
+
+
 @pytest.mark.parametrize("name", GENERATED)
 def test_splits_are_disjoint_however_a_problem_is_written(name):
     task = load_task(name=name)
@@ -45,6 +51,8 @@ def test_splits_are_disjoint_however_a_problem_is_written(name):
             return ",".join(sorted(left.split(","))) + ">" + right
         if name == "addition":
             return "+".join(sorted(problem.prompt.rstrip(":").split("+")))
+        if name == "sums":
+            return sorted_sum(problem.prompt)
         return problem.prompt
 
     keys = {
@@ -124,6 +132,43 @@ def test_solutions_are_of_the_world_they_are_said_to_be():
         left, right = problem.prompt.rstrip(":").replace(" ", "").split("+")
         assert int(left) + int(right) == int(problem.answer)
         assert len(left) == len(right) == int(problem.level)
+
+
+def test_a_sum_is_asked_after_two_that_are_solved_and_are_never_asked():
+    task = load_task(name="sums")
+    problems = [p for step in range(30) for p in task.draw(step=step, count=100, seed=0)]
+    for problem in problems[:300]:
+        *shown, asked = problem.prompt.splitlines()
+        assert shown == ["2 + 3 = 5", "6 + 1 = 7"]
+        a, b = sorted_sum(problem.prompt)
+        assert a + b == int(problem.answer)
+        assert max(a, b) < 10 ** int(problem.level)
+        assert asked.endswith(" =")
+    assert not {sorted_sum(p.prompt) for p in problems} & {(2, 3), (1, 6)}
+    assert task.stop == ("\n",)
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        (" 65", 1.0),
+        ("65", 1.0),
+        (" 65 ", 1.0),
+        (" 065", 1.0),
+        (" 65.", 0.0),
+        (" 65 or 66", 0.0),
+        (" 17 + 48 = 65", 0.0),
+        (" 6 5", 0.0),
+        (" -65", 0.0),
+        (" 66", 0.0),
+        (" ٦٥", 0.0),  # ASCII digits only
+        ("9" * 10_000, 0.0),
+        ("", 0.0),
+    ],
+)
+def test_a_sum_is_right_if_its_line_is_the_number_alone(text, score):
+    problem = Problem(id="p", prompt="17 + 48 =", answer="65")
+    assert load_task(name="sums").grade(problem, text).value == score
 
 
 def test_a_step_is_drawn_in_no_time():

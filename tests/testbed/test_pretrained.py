@@ -43,6 +43,9 @@ def wheels(tmp_path_factory):
     first = write_wheel(place, "tiny-llm", {**texts, "tiny_llm/a.part0": "one "})
     second = write_wheel(place, "tiny-llm-part1", {"tiny_llm_part1/a.part1": "two"})
     model = Pretrained(
+        title="Tiny",
+        parameters="few",
+        origin="made here",
         about="tiny",
         license="a licence",
         ask=False,

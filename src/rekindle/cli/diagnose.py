@@ -64,7 +64,9 @@ Out = Annotated[
 ]
 Write = Annotated[
     Path | None,
-    typer.Option(help="Write a study file of the remedy that fits; further ones beside it."),
+    typer.Option(
+        help="Write a study of the remedy that fits; of --log the change, .py (TRL), .sh (verl)."
+    ),
 ]
 
 

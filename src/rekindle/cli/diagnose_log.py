@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from rekindle.errors import ConfigError
+from rekindle.files import explained_io
+from rekindle.outputs import DIAGNOSIS_MARK, OutputFile
 
 if TYPE_CHECKING:
+    from rekindle.signals.run_diagnosis.compare import LogPair
     from rekindle.signals.run_diagnosis.log_diagnosis import LogDiagnosis
 
 Logs = Annotated[
@@ -86,9 +89,13 @@ def diagnose_logs(
         ConfigError: an option that names what is not there.
         DataError: a log that cannot be read.
     """
+    from rekindle.signals.run_diagnosis.compare import pair_logs
     from rekindle.signals.run_diagnosis.diagnose_log import diagnose_log
 
     columns = parse_map(options.columns)
+    target = None if out is None else check_out(out, paths, overwrite=overwrite)
+    if write is not None:
+        check_write(write, paths, overwrite=overwrite)
     diagnoses = [
         diagnose_log(
             path,
@@ -100,11 +107,18 @@ def diagnose_logs(
         )
         for path in paths
     ]
+    pairs = pair_logs(diagnoses)
     if options.as_json:
-        typer.echo(json.dumps(_plain(paths, diagnoses), indent=1, ensure_ascii=False))
+        found = as_dict(paths, diagnoses, pairs)
+        typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
     else:
-        for path, diagnosis in zip(paths, diagnoses, strict=True):
-            typer.echo(f"== {path}\n{diagnosis!r}" if len(paths) > 1 else repr(diagnosis))
+        _print(paths, diagnoses, pairs)
+    if target is not None:
+        _write_out(target, paths, diagnoses, pairs)
+        typer.echo(f"written: {target.path}", err=options.as_json)
+    if write is not None:
+        for line in write_change(write, paths[0], diagnoses[0], overwrite=overwrite):
+            typer.echo(line, err=options.as_json)
 
 
 def parse_map(given: Sequence[str] | None) -> dict[str, str] | None:
@@ -128,8 +142,117 @@ def parse_map(given: Sequence[str] | None) -> dict[str, str] | None:
     return columns
 
 
-def _plain(paths: Sequence[Path], diagnoses: Sequence[LogDiagnosis]) -> dict[str, object]:
+def as_dict(
+    paths: Sequence[Path], diagnoses: Sequence[LogDiagnosis], pairs: Sequence[LogPair]
+) -> dict[str, object]:
+    """One log as plain data; of several, each of them and what pairs them with the first."""
     if len(diagnoses) == 1:
         return diagnoses[0].as_dict()
     logs = zip(paths, diagnoses, strict=True)
-    return {"logs": [{"path": str(path), **diagnosis.as_dict()} for path, diagnosis in logs]}
+    others = [{"path": str(paths[pair.second]), **pair.as_dict()} for pair in pairs]
+    return {
+        "logs": [{"path": str(path), **diagnosis.as_dict()} for path, diagnosis in logs],
+        "paired": {"first": str(paths[0]), "others": others},
+    }
+
+
+def _print(
+    paths: Sequence[Path], diagnoses: Sequence[LogDiagnosis], pairs: Sequence[LogPair]
+) -> None:
+    from rekindle.signals.run_diagnosis.compare import pair_lines
+
+    for path, diagnosis in zip(paths, diagnoses, strict=True):
+        typer.echo(f"== {path}\n{diagnosis!r}\n" if len(paths) > 1 else repr(diagnosis))
+    for pair in pairs:
+        typer.echo("\n".join(pair_lines(pair, [str(path) for path in paths])))
+
+
+# --- the files that are written
+
+
+def check_out(out: Path, paths: Sequence[Path], *, overwrite: bool) -> OutputFile:
+    """The page or the numbers, before anything is read.
+
+    Raises:
+        ConfigError: it is neither, or a log that is read.
+        RunDirectoryError: there is something else that is kept.
+    """
+    suffix = out.suffix.lower()
+    if suffix not in (".html", ".json"):
+        raise ConfigError(
+            f"--out {out} has a suffix that --log does not write",
+            got=out.suffix or "no suffix",
+            wanted=".html: a page; .json: the numbers",
+        )
+    mark = DIAGNOSIS_MARK if suffix == ".html" else None
+    file = OutputFile(out, reads=tuple(paths), mark=mark, overwrite=overwrite)
+    file.check()
+    with explained_io(out.parent, "writing in"):
+        file.target.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
+def _write_out(
+    file: OutputFile,
+    paths: Sequence[Path],
+    diagnoses: Sequence[LogDiagnosis],
+    pairs: Sequence[LogPair],
+) -> None:
+    if file.mark is None:
+        file.write_json(as_dict(paths, diagnoses, pairs))
+        return
+    from rekindle.report.log_page import render_logs
+
+    page = render_logs(paths, diagnoses, pairs)
+    file.write(page.encode("utf-8", "replace"))  # a model may emit half a surrogate pair
+
+
+def check_write(path: Path, paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse a change of several logs, of another suffix, or over a file that is kept.
+
+    Raises:
+        ConfigError: it is of several logs, or neither Python nor a shell script.
+        RunDirectoryError: there is something else that is kept.
+    """
+    from rekindle.signals.run_diagnosis.change import SUFFIXES, beside
+
+    if len(paths) > 1:
+        raise ConfigError(
+            "--write is the change of one run", got=f"{len(paths)} logs", fix="give one --log"
+        )
+    if path.suffix not in SUFFIXES.values():
+        raise ConfigError(
+            f"--write {path} has a suffix that --log does not write",
+            got=path.suffix or "no suffix",
+            wanted=", ".join(f"{suffix} for {name}" for name, suffix in SUFFIXES.items()),
+        )
+    for place in (path, *beside(path)):
+        _change_file(place, paths, overwrite=overwrite).check()
+    with explained_io(path.parent, "writing in"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def write_change(path: Path, log: Path, diagnosis: LogDiagnosis, *, overwrite: bool) -> list[str]:
+    """Write what the log speaks for in its trainer's terms; what was done, in lines.
+
+    Raises:
+        ConfigError: its trainer has none, or another suffix.
+    """
+    from rekindle.signals.run_diagnosis.change import check_format, find_change
+    from rekindle.signals.run_diagnosis.trl_change import note, trl_files
+    from rekindle.signals.run_diagnosis.verl_change import verl_files
+
+    check_format(path, diagnosis)
+    change = find_change(log, diagnosis)
+    if change is None:
+        return [f"{path} was not written: the log speaks for no change"]
+    files_of = {"trl": trl_files, "verl": verl_files}[diagnosis.log.about.format]
+    files = files_of(path, change, diagnosis)
+    for place, text in files.items():
+        _change_file(place, [log], overwrite=overwrite).write(text)
+    said = note(diagnosis, change) if diagnosis.log.about.format == "trl" else ""
+    return [f"written: {', '.join(map(str, files))}", *([said] if said else [])]
+
+
+def _change_file(path: Path, paths: Sequence[Path], *, overwrite: bool) -> OutputFile:
+    return OutputFile(path, option="--write", reads=tuple(paths), overwrite=overwrite)

@@ -41,18 +41,21 @@ def inspect_data(
             fix="rekindle inspect-data --task data.parquet --model MODEL",
         )
     from rekindle.engine.policy import Policy
+    from rekindle.engine.prompt_limit import PromptLimit, keep_task
     from rekindle.training.data_view import view_pairs, view_task
     from rekindle.training.evaluation import EvalSettings, settings_of
-    from rekindle.training.parts import open_task
+    from rekindle.training.parts import open_task, sampling
 
     settings = settings_of(EvalSettings, model, task or "countdown", sets or [])
     loaded = None if task is None else open_task(settings.task, settings.model)
     policy = Policy.load(settings.model)
+    sample = settings.sample if loaded is None else sampling(settings.sample, loaded)
+    limit = PromptLimit.of(policy, settings.task, sample)
     if loaded is not None:
-        levels = settings.task.levels
-        view = view_task(loaded, policy, split=listed, count=count, levels=levels)
+        levels, kept = settings.task.levels, keep_task(limit, loaded).task
+        view = view_task(kept, policy, split=listed, count=count, levels=levels)
     else:
-        view = view_pairs(Path(str(pairs)), policy, count=count)
+        view = view_pairs(Path(str(pairs)), policy, count=count, limit=limit)
     if as_json:
         typer.echo(json.dumps(asdict(view), ensure_ascii=False, indent=2))
         return

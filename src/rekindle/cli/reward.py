@@ -185,6 +185,14 @@ def run_eval(
 
 
 def _check(config: RewardTraining) -> None:
+    task = config.task
+    if task.max_prompt_tokens is not None or task.long_prompts == "drop":
+        raise ConfigError(
+            "task.max_prompt_tokens and task.long_prompts have no effect here",
+            why="the policies and the reward model have tokens of their own; what does not fit one "
+            "has no score",
+            fix="remove them; or leave long rows out of the data",
+        )
     if config.data.pairs is None:
         return
     if config.loss != "bradley_terry":
@@ -288,7 +296,7 @@ def _answers(
     temperature: float,
 ) -> list[tuple[Problem, str]]:
     from rekindle.engine.sampler import sampler_for
-    from rekindle.training.train import sampling
+    from rekindle.training.parts import sampling
 
     warm = sampling(config.sample.model_copy(update={"temperature": temperature}), task)
     rollouts = sampler_for(policy).sample(problems, samples=samples, config=warm, seed=config.seed)

@@ -176,6 +176,17 @@ class TaskConfig(Section):
     verifier_version: Literal[1, 2] = Field(
         default=2, description="of exact, numeric and math; runs before 0.2 have 1"
     )
+    max_prompt_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="longest prompt, in tokens of the model behind the chat template; None: as the "
+        "context allows",
+    )
+    long_prompts: Literal["error", "drop"] = Field(
+        default="error",
+        description="drop: rows whose prompts are longer, or leave no room for an answer in the "
+        "context, are left out before training, and counted",
+    )
     max_missing: float = Field(
         default=0.5, ge=0.0, le=1.0, description="share of a step's answers that may lack a score"
     )

@@ -1,17 +1,34 @@
-"""What is checked while a model and its tokenizer are loaded."""
+"""Loading a model and its tokenizer, and what is checked meanwhile."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rekindle import testbed
 from rekindle.engine.config import ModelConfig
+from rekindle.engine.progress import say, say_once
 from rekindle.errors import ModelError
+from rekindle.model_files import (
+    CONFIG,
+    SAVE_TOKENIZER,
+    Reading,
+    check_config,
+    check_tokenizer,
+    check_weights,
+    refuse_slow,
+)
 from rekindle.rewards.reward_model import check_vocabulary
 
 # What a config calls the longest sequence; a family that names none has no limit.
 _LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
-_NO_LIMIT = 2**31 - 1
+NO_LIMIT = 2**31 - 1
+_DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json")
+_MORE = 4  # times what is stored: tied weights are in files once, and in models up to twice
+_INDEX = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer, in the names of its weights
 # Weights of the text model inside those of a model of text and images.
 _TEXT_WEIGHTS = {
     r"^language_model\.lm_head\.": "lm_head.",
@@ -27,37 +44,104 @@ def chats(config: ModelConfig) -> bool:
     """
     if config.chat_template == "never":
         return False
-    source = testbed.located(config.name)
+    return load_tokenizer(config, testbed.located(config.name)).chat_template is not None
+
+
+def load_config(config: ModelConfig, source: str) -> Any:
+    """transformers' config of the model in a directory, or of a hub id.
+
+    Raises:
+        DataError, ModelError: there is none, it cannot be used, or is of no causal language model.
+    """
+    if (error := missing_directory(source)) is not None:
+        raise error
+    if Path(source).exists():
+        check_config(Path(source), trusted=config.trust_remote_code)
+    from transformers import AutoConfig
+
+    with _reading(CONFIG, config, source, fix=f"use the {CONFIG} that belongs to its weights"):
+        whole: Any = AutoConfig.from_pretrained(source, **_options(config))
+    _check_decoder(config, whole)
+    return whole
+
+
+def load_tokenizer(config: ModelConfig, source: str) -> Any:
+    """The tokenizer of a model.
+
+    Raises:
+        DataError, ModelError: there is none, it is broken, or it is none of the fast ones.
+    """
+    load_config(config, source)  # by which transformers chooses the tokenizer's class
+    if Path(source).exists():
+        check_tokenizer(Path(source))
     from transformers import AutoTokenizer
 
-    options: dict[str, bool | str] = {"trust_remote_code": config.trust_remote_code}
-    if config.revision is not None:
-        options["revision"] = config.revision
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(source, **options)
-    except (OSError, ValueError) as error:
-        raise not_loaded(config, source, error) from error
-    return tokenizer.chat_template is not None
+    with _reading("tokenizer", config, source, fix=SAVE_TOKENIZER):
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, **_options(config))
+        refuse_slow(tokenizer, config.name, is_fast=bool(tokenizer.is_fast))
+    return tokenizer
 
 
-def not_loaded(config: ModelConfig, source: str, error: Exception) -> ModelError:
-    """Why weights could not be read, with the likely remedy."""
-    pickled = [path.name for path in Path(source).glob("*.bin")]
-    if pickled and not list(Path(source).glob("*.safetensors")):
-        return ModelError(
-            f"the weights of '{config.name}' are pickled",
-            got=", ".join(pickled),
-            wanted="*.safetensors",
-            why="loading a pickle runs whatever code is inside",
-            fix="convert them where you trust them: load with transformers, save_pretrained",
+def load_model(config: ModelConfig, source: str, *, dtype: torch.dtype, **held: Any) -> Any:
+    """The causal language model in a directory, or of a hub id; of one of text and images its text
+    model.
+
+    Args:
+        dtype: of its parameters.
+        held: further arguments of `from_pretrained`.
+
+    Raises:
+        DataError, ModelError: files are missing or broken, or config and weights do not agree.
+    """
+    whole = load_config(config, source)
+    text = whole.get_text_config(decoder=True)
+    options = _options(config)
+    composite = text is not whole and _is_causal(text)
+    if composite:
+        options |= {"config": text, "key_mapping": _TEXT_WEIGHTS}
+    if Path(source).exists():
+        quantised = bool(whole.to_dict().get("quantization_config"))
+        _check_size(config, source, text if composite else whole, quantised=quantised)
+    # Loaded here: transformers takes seconds to import.
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    with _reading("weights", config, source, fix="use safetensors weights that transformers reads"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+            output_loading_info=True,
+            **held,
+            **options,
         )
-    return missing_directory(source) or ModelError(
-        f"model '{config.name}' could not be loaded",
-        got=str(error).strip().splitlines()[0],
-        wanted="testbed/<name>, a directory in Hugging Face layout, or a hub id",
-        fix=f"testbed models: {', '.join(testbed.names())}; for a hub id, check the name, "
-        "the network and access; weights must be safetensors",
-    )
+    model, facts = loaded
+    _check_loaded(config, model, facts)
+    if composite:
+        say(f"'{config.name}' is of text and images: its text model is used")
+        vars(model).pop("_weight_conversions", None)  # by which it would save the patterns as names
+    return model
+
+
+def _options(config: ModelConfig) -> dict[str, Any]:
+    revision = {} if config.revision is None else {"revision": config.revision}
+    return {"trust_remote_code": config.trust_remote_code, **revision}
+
+
+def _reading(part: str, config: ModelConfig, source: str, *, fix: str) -> Reading:
+    directory, named = Path(source), f"the {part} of '{config.name}'"
+    if not directory.exists():
+        named = f"model '{config.name}'"
+        fix = (
+            f"testbed models: {', '.join(testbed.names())}; for a hub id, check the name, the "
+            "network and access; weights must be safetensors"
+        )
+    elif list(directory.glob("*.py")) and not config.trust_remote_code:
+        fix += "; code that it brings is run with --set model.trust_remote_code=true: read it first"
+    files = [directory / name for name in _TOKENIZER_FILES] if part == "tokenizer" else []
+    return Reading(named, fix=fix, files=files)
 
 
 def missing_directory(name: str) -> ModelError | None:
@@ -73,55 +157,105 @@ def missing_directory(name: str) -> ModelError | None:
     )
 
 
-def check_loaded(
-    config: ModelConfig,
-    missing: Iterable[str],
-    mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]],
-) -> None:
-    """transformers fills what the files lack with random numbers, and only logs it."""
-    faults = [
-        f"{name}: {list(there)} in the file, {list(wanted)} by config.json"
-        for name, there, wanted in mismatched
-    ]
-    faults += [f"no {name}" for name in sorted(missing)]
-    if faults:
-        raise ModelError(
-            f"the weights of '{config.name}' are of another architecture than its config",
-            got="; ".join(faults[:3]),
-            wanted="every weight that config.json asks for",
-            why="the rest would be random numbers",
-            fix="use the config.json that belongs to these weights",
+# --- what a config and weights must be
+
+
+def _is_causal(config: Any) -> bool:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+
+
+def _check_decoder(config: ModelConfig, whole: Any) -> None:
+    """Refuse models that are no causal language models."""
+    causal = _is_causal(whole) or _is_causal(whole.get_text_config(decoder=True))
+    own_code = "auto_map" in whole.to_dict() and config.trust_remote_code
+    two_parts = bool(whole.is_encoder_decoder)
+    if own_code or (causal and not two_parts):
+        return
+    kind = "an encoder and a decoder" if two_parts else "no causal language model in transformers"
+    raise ModelError(
+        f"'{config.name}' is no causal language model",
+        got=f"model_type '{whole.model_type}', which has {kind}",
+        wanted="a decoder: GPT-2, Llama, Qwen, Gemma, ...",
+        why="answers are written token by token, each given those before it",
+        fix="use another model",
+    )
+
+
+def refuse_encoder(name: str, model: Any) -> ModelError:
+    """The error for a model whose tokens see those that come after them."""
+    return ModelError(
+        f"'{name}' is no causal language model",
+        got=f"model_type '{model.config.model_type}', whose tokens see those after them",
+        wanted="a decoder",
+        why="it would be trained to copy the token that it must foresee",
+        fix="use another model; is_decoder: true in config.json if it was trained as a decoder",
+    )
+
+
+def _check_size(config: ModelConfig, source: str, known: Any, *, quantised: bool) -> None:
+    """Refuse a config that asks for far more than the files hold, before memory is asked for it."""
+    stored, facts = check_weights(Path(source)), known.get_text_config().to_dict()
+    layers = [facts[name] for name in _DEPTHS if isinstance(facts.get(name), int)]
+    if layers and not 0 < layers[0] <= stored.tensors:
+        raise _other_architecture(
+            config, f"{layers[0]:,} layers by {CONFIG}, {stored.tensors:,} tensors in the files"
         )
+    if quantised:
+        return
+    from transformers import AutoModelForCausalLM
+
+    with (
+        torch.device("meta"),
+        _reading(CONFIG, config, source, fix=f"use the {CONFIG} that belongs to its weights"),
+    ):
+        model = AutoModelForCausalLM.from_config(known, trust_remote_code=config.trust_remote_code)
+    wanted = sum(parameter.numel() for parameter in model.parameters())
+    if wanted > _MORE * stored.floats:
+        integers = f" and {stored.integers:,} whole numbers" if stored.integers else ""
+        raise _other_architecture(
+            config,
+            f"{wanted:,} parameters by {CONFIG}, {stored.floats:,} in the files{integers}",
+        )
+
+
+def _check_loaded(config: ModelConfig, model: Any, facts: Mapping[str, Any]) -> None:
+    """transformers fills what the files lack with random numbers, leaves out what the config lacks,
+    and only logs it."""
+    faults = [
+        f"{name}: {list(there)} in the file, {list(wanted)} by {CONFIG}"
+        for name, there, wanted in facts["mismatched_keys"]
+    ]
+    faults += [f"no {name}" for name in sorted(facts["missing_keys"])]
+    known = {_INDEX.sub("*", name) for name in model.state_dict()}
+    owners = {name.rpartition(".")[0] for name in known}
+    unread = sorted(facts["unexpected_keys"])
+    for name in unread:
+        owner, _, part = _INDEX.sub("*", name).rpartition(".")
+        if f"{owner}.{part}" in known or (owner in owners and part in ("weight", "bias")):
+            faults.append(f"{name} is of no part of it")
+    if faults:
+        raise _other_architecture(config, "; ".join(faults[:3]))
+    if unread:
+        say_once(f"'{config.name}': tensors not used ({len(unread)}): {', '.join(unread[:3])}")
+
+
+def _other_architecture(config: ModelConfig, got: str) -> ModelError:
+    return ModelError(
+        f"the weights of '{config.name}' are of another architecture than its config",
+        got=got,
+        wanted=f"every weight that {CONFIG} asks for, and no more",
+        why="the rest would be random numbers, or left out",
+        fix=f"use the {CONFIG} that belongs to these weights",
+    )
 
 
 def context_of(config: Any) -> int:
     """The longest sequence that a model's positions allow, or a number that no text reaches."""
     facts = config.get_text_config().to_dict()
     lengths = [facts[name] for name in _LENGTHS if isinstance(facts.get(name), int)]
-    return lengths[0] if lengths and lengths[0] > 0 else _NO_LIMIT
-
-
-def text_source(source: str, options: Mapping[str, bool | str]) -> dict[str, Any]:
-    """How a checkpoint of text and images is loaded as its text model: further arguments of
-    `from_pretrained`; none for a causal language model.
-
-    Raises:
-        OSError, ValueError: as transformers does, where there is no config.
-    """
-    from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
-
-    config: Any = AutoConfig.from_pretrained(source, **options)
-    text = config.get_text_config(decoder=True)
-    if text is config or type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return {}
-    return {"config": text, "key_mapping": _TEXT_WEIGHTS}
-
-
-def forget_renaming(model: Any) -> None:
-    """Let a model that was loaded by `text_source` be saved by its own names: transformers would
-    turn the patterns around, and write them as names."""
-    vars(model).pop("_weight_conversions", None)
+    return lengths[0] if lengths and lengths[0] > 0 else NO_LIMIT
 
 
 def special_ids(

@@ -26,15 +26,14 @@ from rekindle.engine.holding import Use, computing, hold, prepare_model
 from rekindle.engine.integrity import located
 from rekindle.engine.layout import Arrangement, Layout, lay_out
 from rekindle.engine.loading import (
-    check_loaded,
     context_of,
-    forget_renaming,
-    not_loaded,
+    load_model,
+    load_tokenizer,
+    refuse_encoder,
     special_ids,
-    text_source,
     unapplied_settings,
 )
-from rekindle.engine.progress import say, say_once
+from rekindle.engine.progress import say_once
 from rekindle.engine.prompts import check_prompt, messages_of, named, uses_template
 from rekindle.errors import DataError, ModelError
 from rekindle.ops.heads import Head
@@ -82,8 +81,9 @@ class Policy:
             use: `evaluation` holds linear maps in a `model.dtype` of 16 bits, for half the memory.
 
         Raises:
-            ModelError: it does not exist, has no usable end token, or its tokenizer has ids that
-                the model lacks; its adapter is of another base.
+            DataError, ModelError: it does not exist, its files are broken or do not agree, it is no
+                causal model, has no usable end token, or its tokenizer has ids that the model
+                lacks; its adapter is of another base.
             ConfigError: a dtype or an attention that is not to be had on this device.
         """
         if (place := adapter_of(config)) is not None:
@@ -92,36 +92,12 @@ class Policy:
             if use == "evaluation":
                 hold(adapter.base.model, config, use)
             return replace(base, model=model, adapter=adapter, config=config)
-        source = located(config.name)
-        # Loaded here: transformers takes seconds to import.
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
-        held = quantization(config)
-        if config.revision is not None:
-            options["revision"] = config.revision
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                source,
-                dtype=held_dtype(config.dtype),
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,  # refused below, by name
-                output_loading_info=True,
-                **held,
-                **options,
-                **(text := text_source(source, options)),
-            )
-        except (OSError, ValueError) as error:
-            raise not_loaded(config, source, error) from error
-        model, facts = loaded
-        check_loaded(config, facts["missing_keys"], facts["mismatched_keys"])
-        if text:
-            say(f"'{config.name}' is of text and images: its text model is used")
-            forget_renaming(model)
-        return cls.of(model, tokenizer, config, use=use)
+        source, held = located(config.name), quantization(config)
+        tokenizer = load_tokenizer(config, source)
+        model = load_model(config, source, dtype=held_dtype(config.dtype), **held)
+        policy = cls.of(model, tokenizer, config, use=use)
+        policy._check_causal()
+        return policy
 
     @classmethod
     def of(
@@ -352,6 +328,15 @@ class Policy:
     def _head(self) -> Head | None:
         name = self.config.name
         return head_of(self.model, self._few_outputs, product=self.products, name=name)
+
+    def _check_causal(self) -> None:
+        if self.model.config.to_dict().get("is_decoder", True):
+            return  # else of a family that can be an encoder
+        layout = lay_out([(1,), (1,)], [(2, 3, 1), (2, 1, 1)]).to(self.device)
+        first_NV, second_NV = self._states(self.model, "logits", layout).chunk(2)
+        change = (first_NV[:2] - second_NV[:2]).abs().max()
+        if change > 1e-4 * first_NV.abs().max():
+            raise refuse_encoder(self.config.name, self.model)
 
     def _few_outputs(self) -> tuple[Tensor, Tensor]:
         """Hidden states and logits of a few tokens."""

@@ -26,6 +26,7 @@ from rekindle.engine.device import Group
 from rekindle.engine.layout import completion_mask
 from rekindle.engine.policy import Policy
 from rekindle.engine.progress import say_once
+from rekindle.engine.prompt_limit import PromptLimit
 from rekindle.engine.state import TrainState
 from rekindle.engine.update import LossFn, LossTerms
 from rekindle.errors import DataError, ModelError
@@ -34,7 +35,7 @@ from rekindle.loops.stages import epochs
 from rekindle.loops.world import World
 from rekindle.ops.logprobs import TokenScores
 from rekindle.records import Problem
-from rekindle.tasks.pairs import PairRow
+from rekindle.tasks.pairs import PairRow, pairs_of_file
 
 _ALARM_AFTER = 10  # steps in a row in which the chosen fell while the margin rose
 _FALLING = "displaced steps"
@@ -254,11 +255,35 @@ def unequal_pairs(policy: Policy, pairs: Sequence[PairRow]) -> list[PairRow]:
     return [pair for pair, is_same in zip(pairs, same, strict=True) if not is_same]
 
 
+def pairs_to_train(world: World, path: str | None) -> list[PairRow]:
+    """The pairs of a file that the world's policy can learn from; what is left out is told.
+
+    Raises:
+        DataError: a row cannot be read, its prompt is too long, or too few pairs are left.
+    """
+    pairs, told = fitting_pairs(world.limit, pairs_of_file(path), least=world.optim.problems)
+    world.run.note_remarks(told)
+    return unequal_pairs(world.policy, pairs)
+
+
+def fitting_pairs(
+    limit: PromptLimit | None, pairs: Sequence[PairRow], *, least: int = 1
+) -> tuple[list[PairRow], tuple[str, ...]]:
+    """The pairs within the limit of prompts, as `PromptLimit.keep`; those left out are told."""
+    if limit is None:
+        return list(pairs), ()
+    kept, told = limit.keep(pairs, pair_problem, what="pairs", least=least)
+    for sentence in told:
+        warnings.warn(sentence, stacklevel=2)
+    return kept, told
+
+
 def pair_problem(pair: PairRow) -> Problem:
     """What both sides of a pair answer."""
     turns = pair.get("messages")
     messages = None if turns is None else tuple((role, content) for role, content in turns)
-    return Problem(id=str(pair["id"]), prompt=pair["prompt"], messages=messages)
+    where = pair.get("place", "")
+    return Problem(id=str(pair["id"]), prompt=pair["prompt"], messages=messages, place=where)
 
 
 def _alarm(state: TrainState, facts: Mapping[str, float]) -> float:

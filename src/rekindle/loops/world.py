@@ -16,6 +16,7 @@ from rekindle.engine.batch import Batch
 from rekindle.engine.config import OptimConfig, SampleConfig
 from rekindle.engine.device import Group, micro_tokens
 from rekindle.engine.policy import Policy
+from rekindle.engine.prompt_limit import PromptLimit
 from rekindle.engine.run import Run
 from rekindle.engine.sampler import Sampler, Samplers, SharedSampler
 from rekindle.engine.state import TrainState
@@ -51,6 +52,7 @@ class World:
     graders: Graders
     evaluation: Evaluation
     logbook: Logbook
+    limit: PromptLimit | None = None  # of prompts; the task is within it
 
     # --- the run
 

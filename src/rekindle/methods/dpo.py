@@ -27,9 +27,9 @@ from torch.nn.functional import logsigmoid
 from rekindle.engine.config import SampleConfig, Section
 from rekindle.engine.policy import Policy
 from rekindle.errors import ConfigError
-from rekindle.loops.pair_step import PairScores, PairTerms, train_on_pairs, unequal_pairs
+from rekindle.loops.pair_step import PairScores, PairTerms, pairs_to_train, train_on_pairs
 from rekindle.loops.world import World
-from rekindle.tasks.pairs import PairRow, pairs_of_file
+from rekindle.tasks.pairs import PairRow
 
 # --- the formula
 
@@ -77,7 +77,7 @@ def check(config: Config, sample: SampleConfig) -> None:
 
 def run(config: Config, world: World) -> Policy:
     """Train on the pairs of a file; the task is for evaluation."""
-    return run_pairs(config, world, unequal_pairs(world.policy, pairs_of_file(config.pairs)))
+    return run_pairs(config, world, pairs_to_train(world, config.pairs))
 
 
 def run_pairs(config: Config, world: World, pairs: Sequence[PairRow]) -> Policy:

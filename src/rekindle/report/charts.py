@@ -259,13 +259,18 @@ def pass_at_k(
 def group_classes(figure_id: str, run: RunData) -> Figure | None:
     """Shares of groups over time as a stacked area; None when the run logs no groups."""
     wide = _shares(run)
-    if not wide:
-        return None
+    return stacked_classes(figure_id, run.name, wide) if wide else None
+
+
+def stacked_classes(
+    figure_id: str, title: str, wide: Sequence[Mapping[str, float | None]]
+) -> Figure:
+    """Shares of groups as a stacked area: of each `step` the share of each of `GROUP_CLASSES`."""
     first, last = wide[0], wide[-1]
     logged = {  # older runs know neither tied groups nor those of equal rewards
         name: label
         for name, label in (GROUP_CLASSES | NO_SIGNAL).items()
-        if any(row[name] is not None for row in wide)
+        if any(row.get(name) is not None for row in wide)
     }
     fold: Sequence[Spec] = [
         {"fold": [name for name in logged if name in GROUP_CLASSES], "as": ["class", "share"]},
@@ -292,7 +297,7 @@ def group_classes(figure_id: str, run: RunData) -> Figure | None:
         for name, label in logged.items()
     )
     drawing = frame(layers, {"x": step}, height=150, classes=list(GROUP_CLASSES))
-    return Figure(figure_id, run.name, f"{run.name}: {shares}.", wide, drawing)
+    return Figure(figure_id, title, f"{title}: {shares}.", wide, drawing)
 
 
 def bars(

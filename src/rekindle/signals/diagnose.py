@@ -125,6 +125,7 @@ def _diagnose_on_task(options: DiagnoseOptions, source: str | Path | TaskSource)
     check = _stronger_check(options.check, settings, loaded)
     scorer = open_scorer(settings.reward, loaded, device=settings.model.device)
     policy, weak = _load_models(options, settings.model)
+    loaded, pairs = _within_limit(settings, policy, loaded, pairs)
     parameters = sum(p.numel() for p in policy.model.parameters())
     set_threads(settings.device.threads, parameters=parameters)
     seed_everything(0, deterministic=settings.device.deterministic)
@@ -137,6 +138,22 @@ def _diagnose_on_task(options: DiagnoseOptions, source: str | Path | TaskSource)
         settings, parameters, options.weak, options.problems, train, given.group(), loaded
     )
     return replace(diagnosis, subject=subject)
+
+
+def _within_limit(
+    settings: DiagnoseSettings, policy: Policy, task: Task, pairs: Sequence[PairRow]
+) -> tuple[Task, Sequence[PairRow]]:
+    """Task and pairs without the prompts that are too long, as a run would be trained on them."""
+    from rekindle.engine.progress import say
+    from rekindle.engine.prompt_limit import PromptLimit, keep_task
+    from rekindle.loops.pair_step import fitting_pairs
+    from rekindle.training.parts import sampling
+
+    limit = PromptLimit.of(policy, settings.task, sampling(settings.sample, task))
+    kept = keep_task(limit, task, splits=("train", "dev"))
+    for sentence in kept.left_out:
+        say(f"data: {sentence}")
+    return kept.task, fitting_pairs(limit, pairs)[0]
 
 
 def _settings(options: DiagnoseOptions, task: str | Path | Task) -> DiagnoseSettings:

@@ -37,7 +37,7 @@ from rekindle.tasks.own import Rewarded
 from rekindle.tasks.pairs import PairRow
 from rekindle.tasks.rows import Listed
 from rekindle.tasks.task import Grader, Task
-from rekindle.training.train import sampling
+from rekindle.training.parts import sampling
 
 MIX = "sft, mixed"  # what --weak adds to sft, where it cannot be measured
 _SAMPLED = ("groups", "verifier", "reward", "agreement")  # what sampled answers are needed for

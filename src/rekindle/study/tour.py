@@ -1,4 +1,5 @@
-"""The tour: five small studies of one base and one seed each, run side by side.
+"""The tour: five small studies of one base and one seed each, run side by side; or, on a pretrained
+model, one.
 
     OUT/METHOD/    an ordinary study directory: `rekindle report` and `rekindle study` understand it
 
@@ -7,6 +8,7 @@ The studies are in `studies/tour/`. They share the workers, so that no core wait
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +29,8 @@ from rekindle.training.recipe import Shared
 # those that take longest first, so that no worker is left alone with one at the end
 LONGEST_FIRST = ("wmss", "hero", "lens", "weak_to_strong", "temporal")
 METHOD_ORDER = tuple(STUDIES)
+REAL_ORDER = ("lens",)  # of the tour on a pretrained model
+REAL_MODEL = "smollm2-135m"  # of `testbed.pretrained.MODELS`
 ONE_SEED = "one seed decides nothing"
 
 
@@ -74,27 +78,30 @@ class TourPair(Stored):
     training: Gain | None
 
 
-def load_tour(only: Sequence[str] = (), overrides: Sequence[str] = ()) -> dict[str, Study]:
+def load_tour(
+    only: Sequence[str] = (), overrides: Sequence[str] = (), *, real: str | None = None
+) -> dict[str, Study]:
     """The studies of the tour by method, `only` those named; overrides reach all runs.
 
-    An override of a method's section reaches the runs of methods that have it.
+    An override of a method's section reaches the runs of methods that have it. `real`: the
+    pretrained model that the tour is on, instead of the testbed's; it has fewer pairs.
 
     Raises:
         ConfigError: there is no such method in the tour, an override reaches no run, or a recipe
             cannot be meant.
     """
+    order = METHOD_ORDER if real is None else REAL_ORDER
     for name in only:
-        if name not in METHOD_ORDER:
-            raise ConfigError(
-                f"'{name}' is not part of the tour", fix=did_you_mean(name, METHOD_ORDER)
-            )
+        _refuse_method(name, order)
+    bases = [] if real is None else [f"bases={json.dumps([real])}"]
     reached: set[str] = set()
     studies = {}
-    for name in METHOD_ORDER:
+    for name in order:
         if only and name not in only:
             continue
-        path = Path(str(files("rekindle") / "tour" / f"{name}.yaml"))
-        sets = []
+        file = f"{name}.yaml" if real is None else f"real_{name}.yaml"
+        path = Path(str(files("rekindle") / "tour" / file))
+        sets = list(bases)
         for arm, tree in load_study(path).arms.items():
             own = {find_method(str(tree["method"])).section, *Shared.model_fields}
             for override in overrides:
@@ -109,6 +116,19 @@ def load_tour(only: Sequence[str] = (), overrides: Sequence[str] = ()) -> dict[s
                 f"--set {override} reaches no run of the tour", fix="leave it out, or --only less"
             )
     return studies
+
+
+def _refuse_method(name: str, order: Sequence[str]) -> None:
+    if name in order:
+        return
+    if name in METHOD_ORDER:
+        raise ConfigError(
+            f"the tour on a pretrained model has no pair of '{name}'",
+            wanted=f"--only {' or '.join(order)}",
+            why=f"{name}'s pair begins with models of the testbed",
+            fix="leave out --only, or --real",
+        )
+    raise ConfigError(f"'{name}' is not part of the tour", fix=did_you_mean(name, order))
 
 
 def run_tour(

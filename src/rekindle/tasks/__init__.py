@@ -11,7 +11,7 @@ from rekindle.errors import ConfigError, did_you_mean
 from rekindle.rewards.python_reward import is_place, load_reward
 from rekindle.rewards.verifiers.verify import AS_READ, VERSION
 from rekindle.rewards.workers import POOLED
-from rekindle.tasks import addition, chain, countdown
+from rekindle.tasks import addition, chain, countdown, sums
 from rekindle.tasks.checks import tell_golds
 from rekindle.tasks.gym import load_gym
 from rekindle.tasks.own import Rewarded
@@ -26,6 +26,7 @@ KNOWN = {
     "countdown": "reach a target with all numbers; many solutions, replayed exactly (levels 3-5)",
     "chain": "operations one after the other; one answer (levels 2-4)",
     "addition": "long addition with a scratchpad; one solution (levels 2-5 digits)",
+    "sums": "a sum after two solved ones, for pretrained models; one answer (levels 2-4 digits)",
     "jsonl": "your data (task.path): JSONL, JSON, CSV, parquet; or give the path as the name",
     "hub": "a `datasets` id or directory: task.args.dataset, .config, .splits (extra [hub])",
     "gym": "any reasoning-gym dataset: task.args.dataset, .instruction, its settings (extra [gym])",
@@ -129,7 +130,8 @@ def _generated(name: str, settings: Mapping[str, object], idle: Mapping[str, obj
         return load_gym(settings)
     refuse_unknown(name, settings, ("mix",))
     mix = _mix(settings.get("mix"))
-    task = {"countdown": countdown.TASK, "chain": chain.TASK, "addition": addition.TASK}[name]
+    generated = (countdown.TASK, chain.TASK, addition.TASK, sums.TASK)
+    task = next(task for task in generated if task.name == name)
     pick_levels(name, task.levels, list(mix))
     return replace(task, mix=mix)
 

@@ -36,6 +36,7 @@ class PairRow(TypedDict):
     chosen: str
     rejected: str
     messages: NotRequired[Sequence[Sequence[str]]]  # (role, content), where the prompt is a chat
+    place: NotRequired[str]  # of its row, where it is from a file
 
 
 class PairFile(NamedTuple):
@@ -159,6 +160,7 @@ def _pair(where: str, name: str, row: Mapping[str, object], notes: Counter[str])
         "prompt": ask,
         "chosen": sides.chosen,
         "rejected": sides.rejected,
+        "place": where,
     }
     if sides.messages:
         pair["messages"] = sides.messages

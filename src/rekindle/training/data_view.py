@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rekindle.engine.policy import Policy
-from rekindle.loops.pair_step import pair_problem, same_sides
+from rekindle.engine.prompt_limit import PromptLimit
+from rekindle.loops.pair_step import fitting_pairs, pair_problem, same_sides
 from rekindle.records import Problem, Split
 from rekindle.tasks import Task
 from rekindle.tasks.checks import GoldCheck, check_golds
@@ -93,15 +94,20 @@ def view_task(
     )
 
 
-def view_pairs(path: Path, policy: Policy, *, count: int) -> DataView:
+def view_pairs(
+    path: Path, policy: Policy, *, count: int, limit: PromptLimit | None = None
+) -> DataView:
     """The first pairs of a file, and what is left out of all.
 
     Raises:
         DataError: a row cannot be read, or no pair is left.
     """
-    pairs, skipped, notes = read_pairs(path)
+    read, skipped, notes = read_pairs(path)
+    pairs, _ = fitting_pairs(limit, read)
     same = same_sides(policy, pairs)
     left_out = dict(skipped)
+    if len(pairs) < len(read):
+        left_out["the prompt is too long"] = len(read) - len(pairs)
     if any(same):
         equal = [pair["id"] for pair, is_same in zip(pairs, same, strict=True) if is_same]
         reason = (
@@ -109,7 +115,7 @@ def view_pairs(path: Path, policy: Policy, *, count: int) -> DataView:
         )
         left_out[reason] = len(equal)
     views = [_pair_view(policy, *one) for one in zip(pairs[:count], same[:count], strict=True)]
-    return DataView(str(path), notes, {"pairs": len(pairs)}, left_out=left_out, pairs=tuple(views))
+    return DataView(str(path), notes, {"pairs": len(read)}, left_out=left_out, pairs=tuple(views))
 
 
 def _row_view(policy: Policy, problem: Problem) -> RowView:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rekindle.engine.policy import Policy
     from rekindle.evals.reading import Eval
     from rekindle.rewards.python_reward import Reward
+    from rekindle.tasks import Task
     from rekindle.tasks.own import TaskSource
 
 
@@ -104,24 +105,24 @@ def evaluate(
     name = str(model) if loaded is None else loaded.config.name
     named = str(task) if own is None else TaskConfig().name
     settings = settings_of(EvalSettings, name, named, overrides)
-    samples = settings.eval.samples if samples is None else samples
-    problems = settings.eval.problems if problems is None else problems
-    _check_counts(samples, problems, settings.sample)
+    samples, problems = _counts(settings, samples, problems)
     from rekindle.engine.sampler import sampler_for
     from rekindle.evals.evaluate import evaluate as measure
-    from rekindle.training.parts import graded_task
-    from rekindle.training.train import prepare_device, sampling
+    from rekindle.training.parts import graded_task, sampling
+    from rekindle.training.train import prepare_device
 
     opened = graded_task(settings.task, own, reward, loaded or settings.model)
     names = levels or settings.eval.levels or settings.task.levels
-    listed = opened.problems(split, count=problems, seed=seed, levels=names)
+    ask = lambda one: one.problems(split, count=problems, seed=seed, levels=names)  # noqa: E731
+    ask(opened)  # what is wrong with them is told before the model is loaded
     policy, name = _load_policy(settings.model, contrast, loaded, quiet=quiet)
+    kept = _within_limit(settings, policy, opened, split, quiet=quiet)
     prepare_device(settings.device, policy, seed)
     return measure(
-        listed,
+        ask(kept),
         sampler=sampler_for(policy),
-        task=opened,
-        sample_config=sampling(settings.sample, opened),
+        task=kept,
+        sample_config=sampling(settings.sample, kept),
         samples=samples,
         seed=seed,
         split=split,
@@ -130,6 +131,21 @@ def evaluate(
         policy=policy if settings.eval.likelihood else None,
         quiet=quiet,
     )
+
+
+def _within_limit(
+    settings: EvalSettings, policy: Policy, task: Task, split: Split, *, quiet: bool | None
+) -> Task:
+    """The task without the prompts of the split that are too long."""
+    from rekindle.engine.progress import say
+    from rekindle.engine.prompt_limit import PromptLimit, keep_task
+    from rekindle.training.parts import sampling
+
+    limit = PromptLimit.of(policy, settings.task, sampling(settings.sample, task))
+    kept = keep_task(limit, task, splits=[split])
+    for sentence in () if quiet is True else kept.left_out:
+        say(f"data: {sentence}")
+    return kept.task
 
 
 def _load_policy(
@@ -155,15 +171,18 @@ def _load_policy(
     return both, f"{name} + {strength:g} (it - {weak})"
 
 
-def _check_counts(samples: int, problems: int, sample: SampleConfig) -> None:
+def _counts(settings: EvalSettings, samples: int | None, problems: int | None) -> tuple[int, int]:
+    samples = settings.eval.samples if samples is None else samples
+    problems = settings.eval.problems if problems is None else problems
     if samples < 1 or problems < 1:
         raise ConfigError(
             "--samples and --problems must be at least 1", got=f"{samples} and {problems}"
         )
-    if samples > 1 and sample.temperature == 0:
+    if samples > 1 and settings.sample.temperature == 0:
         raise ConfigError(
             "several samples at temperature 0",
             got=f"--samples {samples}, sample.temperature 0",
             wanted="--samples 1, or a temperature above 0",
             why="greedy answers to one problem are all the same, so pass@k would say nothing",
         )
+    return samples, problems

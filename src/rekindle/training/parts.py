@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from rekindle.engine.config import ModelConfig, TaskConfig
+from rekindle.engine.config import ModelConfig, SampleConfig, TaskConfig
 from rekindle.engine.loading import chats
 from rekindle.engine.policy import Policy
+from rekindle.engine.prompt_limit import PromptLimit, keep_task
 from rekindle.engine.sampler import Samplers, SamplerSource, sampler_for
 from rekindle.errors import ConfigError
 from rekindle.methods.catalog import find_method
@@ -27,6 +28,19 @@ class Parts:
     task: Task
     judge: Judge | None
     samplers: Samplers
+    limit: PromptLimit | None = None
+    left_out: tuple[str, ...] = ()  # of the task, by the limit
+
+    def within_limit(self, recipe: Recipe, policy: Policy) -> Parts:
+        """The parts without the prompts that are too long for the recipe.
+
+        Raises:
+            ConfigError, DataError: as `PromptLimit.of` and `keep_task`.
+        """
+        shared = recipe.shared
+        limit = PromptLimit.of(policy, shared.task, sampling(shared.sample, self.task))
+        kept = keep_task(limit, self.task, least=shared.optim.problems)
+        return replace(self, task=kept.task, limit=limit, left_out=kept.left_out)
 
     def fingerprints(self, scorer: Scorer | None) -> dict[str, str]:
         """Hashes of what decides the run's data and scores; a resumed run must find the same."""
@@ -100,8 +114,16 @@ def open_task(
     if config.name == "gym" and config.args.get("instruction") is None and model is not None:
         chat = chats(model) if isinstance(model, ModelConfig) else model.chats
         config = config.model_copy(update={"args": {**config.args, "instruction": chat}})
-    settings = config.model_dump(exclude={"max_missing", "brittle"})
+    elsewhere = {"max_missing", "brittle", "max_prompt_tokens", "long_prompts"}
+    settings = config.model_dump(exclude=elsewhere)
     return load_task(**settings, needs_answer=needs_answer)
+
+
+def sampling(config: SampleConfig, task: Task) -> SampleConfig:
+    """Where the recipe is silent, the task says how long answers are and what ends them."""
+    limits = {"max_new_tokens": task.max_new_tokens, "stop": task.stop}
+    unset = limits.keys() - config.model_fields_set
+    return config.model_copy(update={name: limits[name] for name in unset})
 
 
 def _with_own_task(recipe: Recipe, task: Task) -> Recipe:

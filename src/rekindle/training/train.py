@@ -11,7 +11,7 @@ from typing import Literal
 from rekindle.engine.adapters.adapter import trained_share
 from rekindle.engine.adapters.policies import hold_base, with_adapter
 from rekindle.engine.capabilities import check_optimizer, check_trainable
-from rekindle.engine.config import DeviceConfig, SampleConfig
+from rekindle.engine.config import DeviceConfig
 from rekindle.engine.device import Group, pick_device, process_group, seed_everything, set_threads
 from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
 from rekindle.engine.holding import hold
@@ -30,10 +30,9 @@ from rekindle.methods.catalog import find_method, method_module
 from rekindle.rewards.judge import Judge
 from rekindle.rewards.python_reward import Reward
 from rekindle.rewards.reward_model import Scorer
-from rekindle.tasks import Task
 from rekindle.tasks.brittle import BrittleVerifier
 from rekindle.tasks.own import TaskSource, notes_of
-from rekindle.training.parts import Parts, open_parts
+from rekindle.training.parts import Parts, open_parts, sampling
 from rekindle.training.recipe import Recipe, RecipeSource, Shared, recipe_of
 from rekindle.training.remarks import rate_remark, run_remarks
 
@@ -82,9 +81,9 @@ def train(
     recipe, parts = open_parts(
         checked, reward=reward, task=task, sampler=sampler, judge=judge, policy=policy
     )
-    shared = recipe.shared
-    group = process_group(shared.model.device)
+    shared, group = recipe.shared, process_group(recipe.shared.model.device)
     policy, model = _open_model(shared, policy, quiet)
+    parts = parts.within_limit(recipe, policy)
     scorer = open_scorer(shared.reward, parts.task, device=shared.model.device)
     run = Run.open(
         Path(out),
@@ -97,6 +96,7 @@ def train(
     )
     with run:
         if not run.finished:
+            run.note_remarks(parts.left_out)
             _train(recipe, make_world(recipe, parts, policy, run=run, group=group, scorer=scorer))
     return Path(out) / "final"
 
@@ -194,11 +194,5 @@ def make_world(
         ),
         evaluation=Evaluation(shared.eval),
         logbook=Logbook(shared.log),
+        limit=parts.limit,
     )
-
-
-def sampling(config: SampleConfig, task: Task) -> SampleConfig:
-    """Where the recipe is silent, the task says how long answers are and what ends them."""
-    limits = {"max_new_tokens": task.max_new_tokens, "stop": task.stop}
-    unset = limits.keys() - config.model_fields_set
-    return config.model_copy(update={name: limits[name] for name in unset})

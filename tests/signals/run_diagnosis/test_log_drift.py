@@ -105,15 +105,15 @@ def test_the_logged_entropy_is_followed(name):
 
 
 def test_neighbouring_steps_widen_the_interval():
-    """An AR(1) series of correlation 0.5 with a trend, 60 steps: 94 % of 3,000; 600 here."""
-    rng, inside, trials = np.random.default_rng(1), 0, 600
+    """An AR(1) series of correlation 0.5 with a trend, 30 steps: it covers in 93 % of 2,000."""
+    rng, inside, trials = np.random.default_rng(1), 0, 1000
     for _ in range(trials):
-        noise = rng.normal(size=160)
-        for at in range(1, 160):
+        noise = rng.normal(size=80)
+        for at in range(1, 80):
             noise[at] += 0.5 * noise[at - 1]
-        found = late_minus_early(noise[100:] + 0.05 * np.arange(60))
-        inside += found.ci_low <= 0.05 * 40 <= found.ci_high
-    assert 0.91 < inside / trials < 0.98
+        found = late_minus_early(noise[50:] + 0.05 * np.arange(30))
+        inside += found.ci_low <= 0.05 * 20 <= found.ci_high
+    assert 0.915 < inside / trials < 0.97
 
 
 def test_a_constant_entropy_has_no_interval():

@@ -6,6 +6,7 @@ import pytest
 from rekindle.errors import ConfigError
 from rekindle.signals.run_diagnosis.advantage_formulas import FORMULAS, OF_TRAINER
 from rekindle.signals.run_diagnosis.estimators import (
+    _decimals,
     compare_advantages,
     estimators_findings,
     found_weights,
@@ -103,7 +104,8 @@ def test_a_trainers_own_estimators_are_no_mismatch_and_others_are(trainer):
     log = rewarded(0)
     for name in FORMULAS:
         _, findings = fit_of(log_of(log, name, trainer))
-        assert (mismatch(findings) is None) == (name in OF_TRAINER[trainer]), name
+        own = name in OF_TRAINER[trainer] and "batch" not in name
+        assert (mismatch(findings) is None) == own, name
 
 
 def test_another_std_is_named_in_every_log_and_the_right_one_in_none():
@@ -125,6 +127,15 @@ def test_a_stated_estimator_is_held_to_its_word():
     assert "centred gives every row" in found.says
     with pytest.raises(ConfigError, match="group_stt"):
         fit_of(log, estimator="group_stt")
+
+
+def test_a_std_of_the_batch_is_named_unless_it_was_stated():
+    log = log_of(rewarded(0), "batch_std", "trl")
+    found, findings = fit_of(log)
+    assert found.value == 1
+    assert "where it was meant, --estimator batch_std" in mismatch(findings).says
+    assert mismatch(fit_of(log, estimator="batch_std")[1]) is None
+    assert mismatch(fit_of(log_of(rewarded(0), "centred", "trl"))[1]) is None
 
 
 def test_one_wrong_row_is_found():
@@ -152,6 +163,7 @@ def test_rewards_of_few_decimals_excuse_no_other_std(levels):
     """0 and 1, quarters and whole numbers are what they are: they are not taken for rounded."""
     score = np.random.default_rng(0).choice(levels, GROUPS * SIZE).astype(float)
     log = log_of(rewarded(0, score=score), "group_std0", "trl")
+    assert _decimals(log) is None
     assert mismatch(estimators_findings(log, log.parts["right"])) is not None
 
 
@@ -194,16 +206,17 @@ def test_rows_without_a_reward_have_advantage_zero():
     assert mismatch(findings) is None
 
 
+@pytest.mark.parametrize("weights", [(1, 0.2), (0.5, 0.3), (10, 0.01), (1, -1)])
 @pytest.mark.parametrize("name", ["group_std", "centred", "batch_std"])
-def test_weights_that_are_not_on_disk_are_found(name):
-    """TRL's reward_weights=[1, 0.2]: the plain sum gives nothing, the weighted one every row."""
+def test_weights_that_are_not_on_disk_are_found(name, weights):
+    """TRL's reward_weights: the plain sum gives nothing, the weighted one every row."""
     log = rewarded(0)
-    weighted = rewarded(0, score=log.parts["right"] + 0.2 * log.parts["brief"])
+    weighted = rewarded(0, score=weights[0] * log.parts["right"] + weights[1] * log.parts["brief"])
     plain = with_advantages(log, advantages(weighted, name), "trl")
-    found, findings = fit_of(plain)
+    found, findings = fit_of(plain, estimator=name)
     assert mismatch(findings) is None
-    assert "right 1, brief 0.2 (found, not read)" in found.says
-    assert found_weights(plain) == pytest.approx({"right": 1, "brief": 0.2})
+    assert f"those of {name} with weights right {weights[0]}, brief {weights[1]} " in found.says
+    assert list(found_weights(plain).values()) == pytest.approx(weights, rel=1e-2)
     assert found_weights(log_of(log, name, "trl")) is None
 
 

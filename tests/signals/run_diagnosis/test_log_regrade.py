@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from rekindle.errors import ConfigError
+from rekindle.records import Score
+from rekindle.rewards.verifiers import verify
 from rekindle.signals.run_diagnosis.regrade import regrade, regrade_findings
 from signals.run_diagnosis.planted import by_name, make_log
 
@@ -28,29 +30,41 @@ def log_of(**changes):
     return make_log(LOGGED, np.repeat([0, 1], 4), texts=TEXTS, golds=GOLDS, **changes)
 
 
-def test_recall_and_false_accepts_by_hand():
-    """Of 5 that are right 3 are accepted, of 3 that are wrong 1; of 4 accepted 1 is wrong."""
+def test_recall_and_errors_by_hand():
+    """Of 5 that are right 3 are accepted, of 3 that are wrong 1; of 4 accepted 1 is wrong, of 4
+    rejected 2 are right."""
     made = regrade(log_of(), LOGGED, check="numeric")
     assert made.ours_K.tolist() == OURS
     found = by_name(made.findings)
-    assert found["check/recall"].value == pytest.approx(3 / 5)
-    assert found["check/false_accepts"].value == pytest.approx(1 / 3)
-    assert found["check/accepted_wrong"].value == pytest.approx(1 / 4)
+    assert {name: one.value for name, one in found.items()} == {
+        "check/recall": 3 / 5,
+        "check/accepts_of_wrong": 1 / 3,
+        "check/false_accepts": 1 / 4,
+        "check/false_rejects": 2 / 4,
+    }
     assert (made.false_accepts, made.false_rejects) == ([2], [0, 6])
-    assert "planted.jsonl:1, planted.jsonl:7" in found["check/recall"].says
-    assert "planted.jsonl:3" in found["check/false_accepts"].says
+    assert "(planted.jsonl:1, planted.jsonl:7)" in found["check/false_rejects"].says
+    assert "(planted.jsonl:3)" in found["check/false_accepts"].says
     assert "all 8 rows" in found["check/recall"].rests_on
-    assert "check/unread" not in found
+
+
+def test_rows_that_our_check_cannot_grade_are_no_errors(monkeypatch):
+    verdict = verify.Verdict(verify.Reading("box", 0, 0, ""), Score.missing("timeout"))
+    monkeypatch.setattr(verify, "judge_answer", lambda *_: verdict)
+    found = by_name(regrade_findings(log_of(), LOGGED, check="numeric"))
+    assert found["check/unread"].value == 1
+    assert np.isnan(found["check/false_accepts"].value)
+    assert np.isnan(found["check/recall"].value)
 
 
 def test_a_verdict_that_agrees_has_an_interval_all_the_same():
     ours = np.array(OURS, dtype=float)
     found = by_name(regrade_findings(log_of(), ours, check="numeric"))
     assert found["check/recall"].value == 1
-    assert found["check/false_accepts"].value == 0
+    assert found["check/false_accepts"].value == found["check/false_rejects"].value == 0
     assert found["check/recall"].ci_low < 1
     assert found["check/false_accepts"].ci_high > 0
-    assert "(" not in found["check/recall"].says  # no example
+    assert "(" not in found["check/false_accepts"].says  # no example
 
 
 def test_math_runs_in_processes_of_its_own():
@@ -89,10 +103,12 @@ def test_repeats_and_prompts_without_a_reference_stay_out():
 
 
 def test_a_cut_answer_is_read_as_cut():
-    """It ends at the limit: a number without a mark is not yet an answer."""
-    texts = ["and then 4", "\\boxed{4} and"]
+    """It ends at the limit: a number in a last sentence is not yet an answer, one in a box is."""
+    texts = ["so the answer is 4", "\\boxed{4} and"]
     log = make_log([0, 0], [0, 0], texts=texts, golds=["4"], cut=[1, 1])
     assert regrade(log, np.zeros(2), check="numeric").ours_K.tolist() == [0, 1]
+    whole = make_log([0, 0], [0, 0], texts=texts, golds=["4"])
+    assert regrade(whole, np.zeros(2), check="numeric").ours_K.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,18 @@ def test_aucs_are_those_of_the_plain_formula():
     assert inside.value == pytest.approx(group_auc(*tensors, group.tolist()))
 
 
+def test_the_error_of_an_auc_by_hand():
+    """Right 3, 1, 5 against wrong 2, 0: placements 1, .5, 1 and 1/3, 0 of the other kind below.
+
+    The AUC is 5/6; pulls (1/6, -2/6, 1/6) / 3 and (1 - 1/3 - 5/6, 1 - 5/6) / 2; each row a unit.
+    """
+    found = auc(np.array([3.0, 1, 5, 2, 0]), np.array([1.0, 1, 1, 0, 0]), np.arange(5))
+    pulls = np.array([1 / 18, -2 / 18, 1 / 18, -1 / 12, 1 / 12])
+    error = np.sqrt((pulls**2).sum() * 5 / 4)
+    assert found.value == pytest.approx(5 / 6)
+    assert found.ci_low == pytest.approx(5 / 6 - 2.7764451 * error)  # t of 4 degrees
+
+
 @pytest.mark.parametrize("only", [0.0, 1.0])
 def test_without_both_kinds_there_is_no_auc(only):
     score, right = np.arange(4.0), np.full(4, only)
@@ -104,6 +116,13 @@ def test_few_pairs_name_nobody(groups, word):
     findings = rewards_findings(log_of(group, right, model), right)
     assert not blind_models(findings)
     assert word in by_name(findings)["rewards/auc_in_groups/model"].says
+
+
+def test_three_prompts_name_nobody():
+    """Of three prompts an interval may be as narrow as chance has it."""
+    for seed in range(40):
+        group, right, model = scored(seed, gap=0.0, groups=3)
+        assert not blind_models(rewards_findings(log_of(group, right, model), right)), seed
 
 
 def test_a_model_that_prefers_wrong_answers_is_told():

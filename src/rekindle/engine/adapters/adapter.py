@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rekindle.engine.config import LoraConfig
+from rekindle.engine.progress import say_once
 from rekindle.engine.tensor_hash import hash_tensors
 from rekindle.errors import ConfigError, ModelError, missing_extra
 from rekindle.files import read_json, write_json
+from rekindle.model_files import Reading, read_object
 from rekindle.ops.precision import raise_to_masters, round_linear_maps
 
 SETTINGS, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "adapter_base.json"
@@ -191,23 +192,22 @@ def read_adapter(base: Base, directory: Path) -> tuple[Any, Adapter]:
         MissingExtraError: PEFT is not installed.
     """
     settings = read_settings(directory)
-    _check_base(base, directory)
-    try:
+    _check_base(base, directory, str(settings.base_model_name_or_path or ""))
+    with _reading(directory):
         model = _injected(base, settings)
         weights = load_file(directory / WEIGHTS)
-    except (ValueError, OSError, SafetensorError) as error:
-        raise _unusable(directory, str(error).strip().splitlines()[0]) from error
     given = {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()}
     _check_shapes(base, directory, given, _weights_of(model))
     _peft().set_peft_model_state_dict(model, given)
-    lora = LoraConfig(
-        rank=settings.r,
-        alpha=settings.lora_alpha,
-        targets=_as_names(settings.target_modules),
-        dropout=settings.lora_dropout,
-        dora=settings.use_dora,
-        rslora=settings.use_rslora,
-    )
+    with _reading(directory):
+        lora = LoraConfig(
+            rank=settings.r,
+            alpha=settings.lora_alpha,
+            targets=_as_names(settings.target_modules),
+            dropout=settings.lora_dropout,
+            dora=settings.use_dora,
+            rslora=settings.use_rslora,
+        )
     _set_dropout(model, lora.dropout)
     settings.base_model_name_or_path = base_place(base.name)
     return model, Adapter(base, lora, settings)
@@ -224,10 +224,8 @@ def read_settings(directory: Path) -> Any:
     kind = tree.get("peft_type") if isinstance(tree, dict) else None
     if kind != "LORA":
         raise _unusable(directory, f"peft_type {kind}", wanted="LORA")
-    try:
+    with _reading(directory):
         settings = _peft().PeftConfig.from_pretrained(str(directory))
-    except (ValueError, TypeError, OSError) as error:
-        raise _unusable(directory, str(error).strip().splitlines()[0]) from error
     beside = [name for name in _OTHERWISE if vars(settings)[name]]
     beside += [f"bias: {settings.bias}"] if settings.bias != "none" else []
     if beside:
@@ -276,18 +274,21 @@ def _targets(base: Base, lora: LoraConfig) -> tuple[list[str], list[str] | None]
     return names, [head] if clash and head is not None else None
 
 
-def _check_base(base: Base, directory: Path) -> None:
+def _check_base(base: Base, directory: Path, named: str) -> None:
+    """By the hash in our note; by its name alone, where PEFT wrote it, nothing is certain."""
     path = directory / BASE
-    note = read_json(path) if path.is_file() else {}
-    known = note.get("weights_sha256") is not None and base.plain is None
-    if known and note["weights_sha256"] != base.fingerprint:
+    note = read_object(path) if path.is_file() else {}
+    mark, wanted = (note.get(key) for key in ("weights_sha256", "base")) if note else (None, None)
+    if mark is not None and base.plain is None and mark != base.fingerprint:
         raise ModelError(
             f"the adapter {directory} is of another base",
             got=f"'{base.name}', weights {base.fingerprint[:12]}",
-            wanted=f"'{note['base']}', weights {note['weights_sha256'][:12]}",
+            wanted=f"'{wanted}', weights {str(mark)[:12]}",
             why="an adapter is a change of the weights that it was trained on",
-            fix=f"--set model.name={note['base']}, as it was then",
+            fix=f"--set model.name={wanted}, as it was then",
         )
+    if mark is None and Path(named).name != Path(base.name).name:
+        say_once(f"{directory} is an adapter of '{named}' by its settings: used on '{base.name}'")
 
 
 def _check_shapes(
@@ -309,12 +310,21 @@ def _check_shapes(
         )
 
 
+_MERGE = "merge it with PEFT (merge_and_unload, save_pretrained), and use what that writes"
+
+
+def _reading(directory: Path) -> Reading:
+    wanted = f"{SETTINGS} and {WEIGHTS} as PEFT saves them"
+    fix = f"copy it again, whole and as safetensors; or {_MERGE}"
+    return Reading(f"the adapter {directory}", wanted=wanted, fix=fix)
+
+
 def _unusable(directory: Path, got: str, *, wanted: str | None = None) -> ModelError:
     return ModelError(
         f"the adapter {directory} cannot be used",
         got=got,
         wanted=wanted,
-        fix="merge it with PEFT (merge_and_unload, save_pretrained), and use what that writes",
+        fix=_MERGE,
     )
 
 

@@ -11,6 +11,7 @@ from rekindle.engine.adapters.adapter import SETTINGS, Adapter, Base, read_adapt
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.device import pick_device
 from rekindle.engine.integrity import FINAL, check_final, located
+from rekindle.engine.loading import load_model
 from rekindle.errors import ConfigError, ModelError
 
 
@@ -62,15 +63,7 @@ def base_of(config: ModelConfig, model: Any) -> Base:
 
 
 def _plain_model(config: ModelConfig) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(
-        located(config.name),
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=config.trust_remote_code,
-        **({} if config.revision is None else {"revision": config.revision}),
-    ).eval()
+    return load_model(config, located(config.name), dtype=torch.float32).eval()
 
 
 def _base_of(directory: Path) -> str:

@@ -14,7 +14,7 @@ from scipy import special
 
 from rekindle.signals.logs.not_data import find_evaluation, find_repeats
 from rekindle.signals.logs.record import LoggedRow, LogReader
-from rekindle.signals.logs.run_log import MARKS, Bools, Ints, RunLog
+from rekindle.signals.logs.run_log import MARKS, Bools, Ints, RunLog, prompt_key
 
 KEPT_CHARS = 48_000_000  # texts of a small log stay in memory
 CHUNK = 2_000  # rows that are objects at a time
@@ -42,6 +42,7 @@ class _Columns:
         self.keys: list[Hashable] = []
         self.prompt_of: dict[int, int] = {}
         self.prompts: list[str] = []
+        self.prompt_keys: list[str] = []
         self.golds: list[str | None] = []
         self.texts: list[str] | None = []
         self.sample: dict[int, str] = {}
@@ -90,6 +91,7 @@ class _Columns:
         if number is None:
             number = self.prompt_of[key] = len(self.prompts)
             self.prompts.append(row.prompt[:PREVIEW])
+            self.prompt_keys.append(prompt_key(row.prompt))
             self.golds.append(row.gold)
         return number
 
@@ -128,7 +130,11 @@ def collect(reader: LogReader) -> RunLog:
     }
     block_N = integers.pop("block")
     group_N, grouped_by = find_groups(
-        columns.keys, block_N, integers["prompt"], reader.about.group_size
+        columns.keys,
+        block_N,
+        integers["prompt"],
+        reader.about.group_size,
+        span=reader.about.groups_span,
     )
     split_N = np.frombuffer(bytes(columns.splits), dtype=np.uint8)
     log = RunLog(
@@ -144,6 +150,7 @@ def collect(reader: LogReader) -> RunLog:
         evaluation_N=split_N == 2,
         said_evaluation=int((split_N == 2).sum()),
         prompts=columns.prompts,
+        prompt_keys=columns.prompt_keys,
         golds=columns.golds,
         texts=columns.texts,
         sample=columns.sample,
@@ -172,7 +179,12 @@ def collect(reader: LogReader) -> RunLog:
 
 
 def find_groups(
-    keys: Sequence[Hashable], block_N: Ints, prompt_N: Ints, size: int | None
+    keys: Sequence[Hashable],
+    block_N: Ints,
+    prompt_N: Ints,
+    size: int | None,
+    *,
+    span: bool = False,
 ) -> tuple[Ints, str]:
     """The group of each row, and by what it was found.
 
@@ -181,11 +193,12 @@ def find_groups(
         block_N: rows of one step in one file, written together.
         prompt_N: the prompt of each row.
         size: answers of a group, where it is known.
+        span: the names are unique over all blocks.
     """
     count = len(block_N)
     if count and all(key is not None for key in keys):
         numbers: dict[Hashable, int] = {}
-        named = zip(block_N.tolist(), keys, strict=True)
+        named = zip(([0] * count) if span else block_N.tolist(), keys, strict=True)
         return np.array([numbers.setdefault(key, len(numbers)) for key in named]), "its own names"
     starts = np.ones(count, dtype=np.bool_)
     starts[1:] = (block_N[1:] != block_N[:-1]) | (prompt_N[1:] != prompt_N[:-1])

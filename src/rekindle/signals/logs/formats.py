@@ -9,7 +9,10 @@ from typing import NamedTuple
 from rekindle.errors import ConfigError, DataError, did_you_mean
 from rekindle.signals.logs.mapped import KEYS, find_tables, open_mapped
 from rekindle.signals.logs.nemo_rl import is_nemo, open_nemo
+from rekindle.signals.logs.open_instruct import is_open_instruct, open_open_instruct
+from rekindle.signals.logs.prime_rl import is_prime, open_prime
 from rekindle.signals.logs.record import LogReader
+from rekindle.signals.logs.skyrl import is_skyrl, open_skyrl
 from rekindle.signals.logs.tables import column_names
 from rekindle.signals.logs.trl import is_trl, open_trl
 from rekindle.signals.logs.verl import is_verl, open_verl
@@ -40,7 +43,28 @@ FORMATS: tuple[LogFormat, ...] = (
         is_nemo,
         open_nemo,
     ),
+    LogFormat(
+        "prime_rl",
+        "rollouts/step_<N>/train/all/traces.jsonl",
+        "on by default",
+        is_prime,
+        open_prime,
+    ),
     LogFormat("verl", "<step>.jsonl", "trainer.rollout_data_dir=DIR", is_verl, open_verl),
+    LogFormat(
+        "open_instruct",
+        "<run>_rollouts_<shard>.jsonl",
+        "--save_traces --rollouts_save_path DIR",
+        is_open_instruct,
+        open_open_instruct,
+    ),
+    LogFormat(
+        "skyrl",
+        "dumped_evals/global_step_<N>_evals/<source>.jsonl",
+        "trainer.dump_eval_results (evaluations alone)",
+        is_skyrl,
+        open_skyrl,
+    ),
 )
 
 

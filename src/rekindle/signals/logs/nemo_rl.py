@@ -6,28 +6,40 @@ only `idx` is bare. How it misleads:
 
 * There is no name of a group or prompt: a group is a run of rows whose first texts are equal.
 * Tensors are padded: what counts is where `token_loss_mask` is 1.
-* With dynamic sampling `rewards` are those of every generated row and `filtered_rewards` those of
-  the kept ones.
+* With dynamic sampling a row's `content` is of a kept answer, its `filtered_rewards` is that
+  answer's reward, and its `rewards` is the reward of another: of the row of the same number among
+  all that were generated. Groups without spread are gone.
 * `prev_logprobs` are the trainer's and `generation_logprobs` the sampler's.
+* Validation rows hold messages with roles in place of texts.
+* The synchronous trainer writes `content` behind the token lists, or not at all.
+* A system prompt is a text of its own, the first of every row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import simdjson
 
 from rekindle.signals.logs.lines import Damage, Extract, Row, floats, plain
-from rekindle.signals.logs.mapped import as_number, natural
+from rekindle.signals.logs.mapped import as_number, as_text, natural
 from rekindle.signals.logs.record import LogAbout, LoggedRow, LogSplit, Place
 from rekindle.signals.logs.tables import column_names, each_row
 
 NAME = "nemo_rl"
-NEEDED = {"content", "rewards", "idx"}
+NEEDED = {"rewards", "idx"}
+KEPT = "filtered_rewards"
+SEEN = 256  # rows by which the layout of a prompt is known
 TOKEN_ROWS = 10_000  # of a large log; the log-probs of the others are not read
+_DYNAMIC = (
+    "dynamic sampling: only groups with spread are in the log; the column `rewards` is of other "
+    "answers than the texts beside it, and is not read"
+)
+_NO_TEXT = "the rows hold no texts: token numbers stand for prompts and answers"
 _FILES = ("train_data_step*.jsonl", "val_data_step*.jsonl")
 
 
@@ -37,10 +49,16 @@ class NemoReader:
 
     Attributes:
         by_token: files of which the token lists are read.
+        score: the column of the reward of a row's own answer.
+        until: the first column of the token lists; None: other columns stand behind them.
+        lead: texts of a row that are its prompt.
     """
 
     about: LogAbout
     by_token: frozenset[int]
+    score: str
+    until: bytes | None
+    lead: int
     damage: Damage = field(default_factory=Damage)
 
     def rows(self) -> Iterator[LoggedRow]:
@@ -49,15 +67,45 @@ class NemoReader:
             step = int("".join(c for c in path.stem if c.isdecimal()))
             split: LogSplit = "eval" if path.name.startswith("val") else "train"
             by_token = file in self.by_token
-            extract = _row_maker(file, step, split, by_token)
-            until = None if by_token else b"input_lengths"
+            extract = self._row_maker(file, step, split, by_token)
+            until = None if by_token or split == "eval" else self.until
             yield from each_row(path, extract, self.damage, until=until)
+
+    def _row_maker(
+        self, file: int, step: int, split: LogSplit, by_token: bool
+    ) -> Extract[LoggedRow]:
+        score, lead = "rewards" if split == "eval" else self.score, self.lead
+
+        def make(row: Row, line: int) -> LoggedRow:
+            advantage = None
+            tokens = logprob = sampled = gap = mask_T = None
+            if by_token and (mask_T := _first(row, "token_loss_mask")) is not None:
+                kept_T = mask_T > 0
+                tokens = int(kept_T.sum())
+                advantage = _mean(_first(row, "advantages"), kept_T)
+                logprob, sampled, gap = _log_probs(row, kept_T)
+            turns = _turns(row) or _ids(row, mask_T)
+            return LoggedRow(
+                Place(file, line),
+                step,
+                turns[0] if lead == 1 else "\n".join(turns[:lead]),
+                turns[lead] if len(turns) == lead + 1 else "\n".join(turns[lead:]),
+                _score(row.get(score)),
+                advantage=advantage,
+                tokens=tokens,
+                logprob=logprob,
+                sampler_logprob=sampled,
+                gap=gap,
+                split=split,
+            )
+
+        return make
 
 
 def is_nemo(path: Path) -> bool:
     """Whether a directory holds NeMo-RL's files."""
     files = _dumps(path)
-    return bool(files) and set(column_names(files[0])) >= NEEDED
+    return bool(files) and set(column_names(_written(files))) >= NEEDED
 
 
 def open_nemo(path: Path) -> NemoReader:
@@ -67,9 +115,44 @@ def open_nemo(path: Path) -> NemoReader:
         DataError: its files cannot be read.
     """
     files = _dumps(path)
-    by_token = _evenly_spread(files)
-    notes = () if len(by_token) == len(files) else (_part(len(by_token), len(files)),)
-    return NemoReader(LogAbout(NAME, None, tuple(files), notes=notes), by_token)
+    names = column_names(_written(files))
+    by_token = _evenly_spread(files) if "content" in names else frozenset(range(len(files)))
+    notes = [
+        note
+        for note, holds in (
+            (_part(len(by_token), len(files)), len(by_token) < len(files)),
+            (_DYNAMIC, KEPT in names),
+            (_NO_TEXT, "content" not in names),
+        )
+        if holds
+    ]
+    behind = "content" in names and names.index("content") > names.index("rewards")
+    return NemoReader(
+        LogAbout(NAME, None, tuple(files), notes=tuple(notes)),
+        by_token,
+        score=KEPT if KEPT in names else "rewards",
+        until=None if behind else b"input_lengths",
+        lead=_lead(_written(files)),
+    )
+
+
+def _written(files: list[Path]) -> Path:
+    """The first file that is not empty."""
+    return next((file for file in files if file.stat().st_size), files[0])
+
+
+def _lead(path: Path) -> int:
+    """How many texts are the prompt: two where each row's first is the same and the second, of at
+    least three, comes back from row to row."""
+    rows = each_row(path, lambda row, _: _turns(row) or [""], Damage(), until=b"input_lengths")
+    turns = list(islice(rows, SEEN))
+    seconds = [row[1] for row in turns if len(row) > 2]
+    same = len({row[0] for row in turns}) == 1
+    return (
+        2
+        if same and len(seconds) == len(turns) > 1 and 2 * len(set(seconds)) <= len(seconds)
+        else 1
+    )
 
 
 def _dumps(path: Path) -> list[Path]:
@@ -94,35 +177,6 @@ def _evenly_spread(files: list[Path]) -> frozenset[int]:
     return frozenset(np.linspace(0, len(files) - 1, count).round().astype(int).tolist())
 
 
-def _row_maker(file: int, step: int, split: LogSplit, by_token: bool) -> Extract[LoggedRow]:
-    def make(row: Row, line: int) -> LoggedRow:
-        turns = _turns(row)
-        advantage = None
-        tokens = logprob = sampled = gap = None
-        if by_token:
-            mask_T = _first(row, "token_loss_mask")
-            if mask_T is not None:
-                kept_T = mask_T > 0
-                tokens = int(kept_T.sum())
-                advantage = _mean(_first(row, "advantages"), kept_T)
-                logprob, sampled, gap = _log_probs(row, kept_T)
-        return LoggedRow(
-            Place(file, line),
-            step,
-            turns[0],
-            turns[1] if len(turns) == 2 else "\n".join(turns[1:]),
-            _score(row["rewards"]),
-            advantage=advantage,
-            tokens=tokens,
-            logprob=logprob,
-            sampler_logprob=sampled,
-            gap=gap,
-            split=split,
-        )
-
-    return make
-
-
 def _score(value: object) -> float | None:
     """A list of one reward, or the reward."""
     if isinstance(value, simdjson.Array) and len(value) == 1:
@@ -130,13 +184,26 @@ def _score(value: object) -> float | None:
     return value if type(value) is float and value == value else as_number(value)
 
 
-def _turns(row: Row) -> list[str]:
-    """The texts of a conversation; roles are not written."""
-    content = plain(row["content"])
+def _turns(row: Row) -> list[str] | None:
+    """The texts of a conversation; None: none is written."""
+    content = plain(row.get("content"))
     turns = content[0] if isinstance(content, list) and content else None
-    if isinstance(turns, list) and turns and set(map(type, turns)) == {str}:
-        return turns
-    return ["", "" if content is None else str(content)]
+    if isinstance(turns, list) and turns:
+        if set(map(type, turns)) == {str}:
+            return turns
+        if all(isinstance(turn, dict) for turn in turns):
+            return [as_text(turn.get("content")) for turn in turns]
+    return None if content is None else ["", as_text(turns)]
+
+
+def _ids(row: Row, mask_T: np.ndarray | None) -> list[str]:
+    """The tokens of the prompt and of the answer by their numbers, where no text is written."""
+    ids_T = _first(row, "token_ids")
+    if ids_T is None or mask_T is None or len(ids_T) != len(mask_T) or not mask_T.any():
+        return ["", ""]
+    start = int(np.argmax(mask_T > 0))
+    parts = ids_T[:start], ids_T[mask_T > 0]
+    return [" ".join(map(str, part.astype(int).tolist())) for part in parts]
 
 
 def _first(row: Row, key: str) -> np.ndarray | None:

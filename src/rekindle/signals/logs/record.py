@@ -59,6 +59,8 @@ class LogAbout:
         eval_steps: steps at which it evaluated, where its state says so.
         settings: what else its state says, by the trainer's names.
         notes: what the format cannot tell, one sentence each.
+        groups_span: its names of groups are unique over all steps: answers to one prompt may come
+            in at two steps.
         history: the metrics that it logged, one mapping a logged step, each with `step`.
     """
 
@@ -70,6 +72,7 @@ class LogAbout:
     eval_steps: frozenset[int] = frozenset()
     settings: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    groups_span: bool = False
     history: tuple[Mapping[str, float], ...] = ()
 
 

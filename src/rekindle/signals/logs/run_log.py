@@ -5,13 +5,14 @@ Three kinds of rows are no data of training, and are found here: a batch that wa
 filtered out before the update where the log has both (`trained` 0).
 
 Groups that the log does not name are runs of rows: a trainer writes the answers to one prompt one
-after the other. Their size is the log's own, else the most common length of a run: a prompt may be drawn
-twice in a row, and evaluations may have another size. Where no two neighbours share a prompt the
-rows were put in another order, and a group is what has one prompt in one step.
+after the other. Their size is the log's own, else the most common length of a run: a prompt may be
+drawn twice in a row, and evaluations may have another size. Where no two neighbours share a prompt
+the rows were put in another order, and a group is what has one prompt in one step.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +26,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 MARKS = ("\\boxed{", "<answer>", "</think>", "####")  # of a format, looked for in answers
+
+
+def prompt_key(prompt: str) -> str:
+    """Sixteen hexadecimal digits that name a prompt in whatever log it stands."""
+    return hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +52,7 @@ class RunLog:
         repeated_N: the batch was written before.
         evaluation_N: of an evaluation; of `said_evaluation` rows the log itself says so.
         prompts: the first characters of each prompt.
+        prompt_keys: a hash of each prompt as it was written, the same in every log: `prompt_key`.
         golds: the reference answer of each prompt, where the log has it.
         texts: the answers; None where they are too many to keep, see `texts_of`.
         sample: answers of every k-th row by its number, where the texts are too many to keep.
@@ -80,6 +87,7 @@ class RunLog:
     sample: Mapping[int, str] = field(default_factory=dict)
     damage: tuple[str, ...] = ()
     said_evaluation: int = 0
+    prompt_keys: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.step_N)

@@ -230,6 +230,4 @@ OF_TRAINER: dict[str, tuple[str, ...]] = {
     "open-instruct": ("centred", "group_std0", "mean_scaled"),
     "prime-rl": ("centred", "length_weighted", "raw"),
 }
-# Of a trainer that is not known: any but the standard deviation with n below, which NumPy has by
-# default and torch has not.
-OF_OTHERS = tuple(name for name in FORMULAS if not name.startswith("group_std0"))
+OF_OTHERS = tuple(FORMULAS)  # of a trainer that is not known

@@ -1,12 +1,13 @@
 """The one cause that a log bears out, or none.
 
-First whether the reward says what it should, our own verifier's word before all, then whether groups
-have anything to compare, then whether the log can be believed. Each rule has a null, the state of a run that is well, and the
-bound that refutes it; intervals are 95 %, so that at the edge of its null it errs one time in 40.
+First whether the reward says what it should, our own verifier's word before all, then whether
+groups have anything to compare, then whether the log can be believed. Each rule has a null, the
+state of a run that is well, and the bound that refutes it; intervals are 95 %, so that at the edge
+of its null it errs one time in 40, one in 20 where it looks at the last third of the steps too.
 `results/false_alarms.json` has how often each is named in simulated logs, sick and healthy.
 
     false_accepts       our verifier refuses more than 5 % of what the run's accepted
-    false_rejects       the run's refused more than 5 % of what ours accepts
+    false_rejects       it accepts more than 5 % of what the run's refused
     format_spread       most groups with different totals have equal verdicts, and no reward model
                         that knows right from wrong within groups carries most of that spread
     blind_reward        a reward model knows next to nothing within groups: AUC below 0.6
@@ -69,15 +70,14 @@ def find_cause(
 
 def _check_cause(by_name: Mapping[str, LogFinding]) -> Cause | None:
     """What our verifier says of the run's; of accepts and rejects the one that errs more."""
-    accepted, recall = by_name.get("check/accepted_wrong"), by_name.get("check/recall")
-    found = list[tuple[float, Cause]]()
-    if accepted is not None and accepted.ci_low > ERRORS:
-        cause = Cause("false_accepts", _shown(accepted), (accepted.name,))
-        found.append((accepted.value, cause))
-    if recall is not None and recall.ci_high < 1 - ERRORS:
-        cause = Cause("false_rejects", _shown(recall), (recall.name,))
-        found.append((1 - recall.value, cause))
-    return max(found, key=lambda pair: pair[0])[1] if found else None
+    names: tuple[CauseName, ...] = ("false_accepts", "false_rejects")
+    found = [(by_name[f"check/{name}"], name) for name in names if f"check/{name}" in by_name]
+    worst = max((pair for pair in found if pair[0].ci_low > ERRORS), default=None, key=_value)
+    return None if worst is None else Cause(worst[1], _shown(worst[0]), (worst[0].name,))
+
+
+def _value(pair: tuple[LogFinding, CauseName]) -> float:
+    return pair[0].value
 
 
 def _spread_cause(by_name: Mapping[str, LogFinding]) -> Cause | None:

@@ -7,6 +7,7 @@ diagnosis.cause, diagnosis.findings, diagnosis.frame()
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from rekindle.signals.run_diagnosis.confidence import confidence_findings
 from rekindle.signals.run_diagnosis.coverage import coverage_findings
 from rekindle.signals.run_diagnosis.credit import MethodCredit, method_credits
 from rekindle.signals.run_diagnosis.drift import drift_findings
-from rekindle.signals.run_diagnosis.estimators import estimators_findings
+from rekindle.signals.run_diagnosis.estimators import estimators_findings, found_weights
 from rekindle.signals.run_diagnosis.groups import GroupTable, Verdicts, find_verdicts, group_table
 from rekindle.signals.run_diagnosis.log_diagnosis import LogDiagnosis
 from rekindle.signals.run_diagnosis.log_finding import LogFinding
@@ -90,6 +91,11 @@ def diagnose_rows(
             f"{int(log.evaluation_N.sum())} of evaluations",
             wanted="rows of training",
         )
+    if (weights := found_weights(log)) is not None:
+        log = replace(
+            log,
+            score_N=np.sum([weight * log.parts[name] for name, weight in weights.items()], axis=0),
+        )
     verdicts = find_verdicts(log, verifier_column)
     table = group_table(log, verdicts.value_N)
     prompts = prompt_rows(table)
@@ -103,8 +109,8 @@ def diagnose_rows(
         *spread_findings(log, verdicts.value_N),
         *texts_findings(log, verdicts.value_N),
         *estimators_findings(log, verdicts.value_N, estimator=estimator),
-        *drift_findings(log, verdicts.value_N),
         *confidence_findings(log, verdicts.value_N),
+        *drift_findings(log, verdicts.value_N),
         *([] if check is None else regrade_findings(log, verdicts.value_N, check=check)),
     ]
     cause = find_cause(findings, share, last)
@@ -124,7 +130,7 @@ def diagnose_rows(
         cause=cause,
         remedies=remedies,
         credits=credits,
-        not_told=_not_told(log, table, verdicts),
+        not_told=_not_told(log, table, check),
     )
 
 
@@ -147,9 +153,14 @@ def _credits(
     return method_credits(log, table, verdicts.value_N, rm=rm, methods=_SHOWN)
 
 
-def _not_told(log: RunLog, table: GroupTable, verdicts: Verdicts) -> list[str]:
+def _not_told(log: RunLog, table: GroupTable, check: str | None) -> list[str]:
     """What a log without these columns cannot tell."""
     sentences = [*log.about.notes, *log.damage]
+    if check is None and any(gold is not None for gold in log.golds):
+        sentences.append(
+            "whether the verdicts are right: the log has reference answers, --check numeric or "
+            "math grades the texts again"
+        )
     if np.isnan(log.logprob_N).all():
         sentences.append("no log-probs: the confidence of wrong answers is not known")
     if np.isnan(log.advantage_N).all():

@@ -1,6 +1,7 @@
 """Whether the logged advantages are what an estimator gives on the logged rewards.
 
     estimators/fits             rows on which an estimator that the trainer has gives what is logged
+    estimators/other_std        the trainer's own, with a standard deviation that is not its default
     estimators/zero             rows off their group's mean that have advantage 0 all the same
     estimators/none             rows without an advantage
     estimators/weight/CLASS     the share of |advantage| that groups of a class hold: all_wrong,
@@ -20,6 +21,7 @@ Axes: N rows, K those in whole groups, P groups.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -35,6 +37,7 @@ from rekindle.signals.run_diagnosis.advantage_formulas import (
 )
 from rekindle.signals.run_diagnosis.log_finding import (
     UNDEFINED,
+    Estimate,
     Floats,
     LogFinding,
     mean,
@@ -43,10 +46,10 @@ from rekindle.signals.run_diagnosis.log_finding import (
 )
 from rekindle.signals.run_diagnosis.within_groups import Bools, groups_of, usable
 
-FITS = "estimators/fits"
+FITS, OTHER_STD = "estimators/fits", "estimators/other_std"
+_BY_BATCH = ("batch_std", "leave_one_out_batch")
 ULPS = 32 * float(np.finfo(np.float32).eps)
 DECIMALS, MANY = 6, 20  # numbers with so few decimals and so many values are taken for rounded
-NEAR = 1e-3  # of an advantage, where weights were found
 _NULL = "100 %: rounding is bounded for each row, no chance is in it"
 _BEHIND = "how the loss averages tokens, clips or masks cannot be told from advantages"
 
@@ -111,12 +114,21 @@ def estimators_findings(
         return [LogFinding.of(FITS, UNDEFINED, says, "no row")]
     compared = compare_advantages(log, estimator)
     findings = [] if compared is None else [_fits(log, compared)]
+    if compared is not None and estimator is None:
+        findings += _other_std(log, compared)
     return [*findings, *_zeros(log), *_weights(log, verdict_N)]
 
 
 def mismatch(findings: Sequence[LogFinding]) -> LogFinding | None:
-    """The finding that the advantages are not the estimator's; None: they are, or nobody knows."""
-    return next((one for one in findings if one.name == FITS and one.value < 1), None)
+    """The finding that the advantages are not the estimator's; None: they are, or nobody knows.
+
+    A standard deviation of the batch is a setting of TRL. It makes a group's advantages depend on
+    the others, so that where nobody stated it, it is named.
+    """
+    return next(
+        (one for one in findings if (one.name == FITS and one.value < 1) or one.name == OTHER_STD),
+        None,
+    )
 
 
 def compare_advantages(log: RunLog, estimator: str | None = None) -> Compared | None:
@@ -131,8 +143,7 @@ def compare_advantages(log: RunLog, estimator: str | None = None) -> Compared | 
             wanted=", ".join(FORMULAS),
             fix=did_you_mean(estimator, FORMULAS),
         )
-    trainer = log.about.format.lower().replace("_", "-")
-    expected = OF_TRAINER.get(trainer, OF_OTHERS) if estimator is None else (estimator,)
+    expected = (estimator,) if estimator is not None else _of_trainer(log)
     rows = _whole_groups(log)
     logged_K = log.advantage_N[rows.groups.row_K]
     if not len(rows.score_K) or np.isnan(logged_K).all():
@@ -148,6 +159,10 @@ def compare_advantages(log: RunLog, estimator: str | None = None) -> Compared | 
     if decimals is not None and not any(fit.is_whole for fit in fits):
         fits += [_fit(name, rows, logged_K, decimals) for name in names]
     return Compared(rows, expected, fits)
+
+
+def _of_trainer(log: RunLog) -> tuple[str, ...]:
+    return OF_TRAINER.get(log.about.format.lower().replace("_", "-"), OF_OTHERS)
 
 
 _BY_LENGTH = ("length_weighted", "reinforce_pp", "reinforce_pp_baseline")
@@ -217,21 +232,40 @@ def _with_weights(
     weight_M = proportional_weights(rows, logged_K)
     if np.ptp(weight_M) < 0.05 * np.abs(weight_M).max():
         return []  # the plain sum, and something else is off
-    tried: dict[str, list[Fit]] = {name: [] for name in expected if name != "normalise_then_sum"}
-    # Weights are found up to a factor: one of them is taken for 1, as users write them.
-    for unit in weight_M[np.abs(weight_M) > 1e-3 * np.abs(weight_M).max()]:
-        own_M = weight_M / unit
-        pairs = zip(own_M, rows.part_MK, strict=True)
-        score_K = sum(weight * np.nan_to_num(part_K) for weight, part_K in pairs)
-        weighted = rows._replace(score_K=np.asarray(score_K))
-        weights = dict(zip(log.parts, own_M.tolist(), strict=True))
-        for name, fits in tried.items():
-            fit = _fit(name, weighted, logged_K, None)
-            near_K = np.abs(FORMULAS[name](weighted).value_K - logged_K) <= NEAR * (
-                0.1 + np.abs(logged_K)
-            )
-            fits.append(fit._replace(off_K=fit.off_K & ~near_K, weights=weights))
-    return [min(fits, key=lambda fit: fit.largest) for fits in tried.values()]
+    fits = []
+    # Leave-one-out is centred with other weights; TRL's RLOOTrainer writes no rollouts.
+    for name in (name for name in expected if name in ("group_std", "centred", "batch_std")):
+        # They are found up to a factor: one is 1, as users write them, or the advantages tell.
+        units = weight_M[np.abs(weight_M) > 1e-3 * np.abs(weight_M).max()].tolist()
+        unit = _unit(name, _weighted(rows, weight_M), logged_K)
+        tried = []
+        for own_M in [weight_M / one for one in (*units, unit)]:
+            fit = _fit(name, _weighted(rows, own_M), logged_K, None)
+            weights = dict(zip(log.parts, own_M.tolist(), strict=True))
+            tried.append(fit._replace(weights=weights))
+        fits.append(min(tried, key=lambda fit: (int(fit.off_K.sum()), fit.largest)))
+    return fits
+
+
+def _weighted(rows: Rewarded, weight_M: Floats) -> Rewarded:
+    pairs = zip(weight_M, rows.part_MK, strict=True)
+    score_K = sum(weight * np.nan_to_num(part_K) for weight, part_K in pairs)
+    return rows._replace(score_K=np.asarray(score_K))
+
+
+def _unit(name: str, rows: Rewarded, logged_K: Floats) -> float:
+    """What rewards are to be divided by to give these advantages.
+
+    Without a standard deviation they are proportional. With one, c / A - sd is 1e-4 times it.
+    """
+    made = FORMULAS[name](rows)
+    kept_K = np.abs(logged_K) > 0.1 * np.abs(logged_K).max()
+    ratio_K = made.value_K[kept_K] / logged_K[kept_K]
+    unit = float(np.median(ratio_K))
+    if name.endswith("_std"):
+        scale_K = made.scale_K[kept_K]
+        unit = float(np.median((ratio_K - 1) * scale_K / 1e-4)) + 1
+    return unit if unit > 0 else 1.0
 
 
 def proportional_weights(rows: Rewarded, logged_K: Floats) -> Floats:
@@ -272,8 +306,9 @@ def _fits(log: RunLog, compared: Compared) -> LogFinding:
     if best.is_whole:
         others = [fit.title for fit in compared.fits if fit.is_whole and fit is not best]
         says = f"the advantages are those of {best.title}: {wide}"
-        usual = OF_TRAINER.get(log.about.format, (best.name,))[0]
-        if best.name != usual and usual in compared.expected:
+        usual = _of_trainer(log)[0]
+        trainer_is_known = _of_trainer(log) is not OF_OTHERS
+        if trainer_is_known and best.name != usual and usual in compared.expected:
             says += f"; {log.about.format} has {usual} by default"
         if others:
             says += f" ({', '.join(others)} cannot be told apart from it here)"
@@ -291,6 +326,19 @@ def _fits(log: RunLog, compared: Compared) -> LogFinding:
             says += f". {compared.foreign.title} gives every row"
     rests_on = f"{int(known_K.sum())} rows in {len(rows.groups)} whole groups; {_BEHIND}"
     return LogFinding.of(FITS, share, says, rests_on, _NULL)
+
+
+def _other_std(log: RunLog, compared: Compared) -> list[LogFinding]:
+    best, usual = compared.best, _of_trainer(log)[0]
+    if not best.is_whole or best.name not in _BY_BATCH or _of_trainer(log) is OF_OTHERS:
+        return []
+    says = (
+        f"the advantages are those of {best.title}, and {log.about.format} has {usual} by default: "
+        f"where it was meant, --estimator {best.name}"
+    )
+    known = int((~np.isnan(log.advantage_N[compared.rows.groups.row_K])).sum())
+    whole = Estimate(1.0, math.nan, math.nan, known)
+    return [LogFinding.of(OTHER_STD, whole, says, f"{known} rows", _NULL)]
 
 
 def _zeros(log: RunLog) -> list[LogFinding]:

@@ -11,8 +11,10 @@ Axes: N rows, P groups.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,11 +59,13 @@ def find_verdicts(log: RunLog, column: str | None = None) -> Verdicts:
     if column is not None:
         values = _values(columns[column], log.data_N)
         sentence = f"right or wrong is '{column}', as --verifier-column says"
-        return Verdicts(_read(columns[column], values), column, sentence, is_binary=len(values) < 3)
+        return Verdicts(
+            read_verdicts(columns[column], values), column, sentence, is_binary=len(values) < 3
+        )
     two = [name for name, value_N in columns.items() if len(_values(value_N, log.data_N)) == 2]
     if "score" in two:
         two = ["score"]
-    named = [name for name in two if any(word in name.lower() for word in _NAMES)]
+    named = [name for name in two if is_named_as_verdict(name)]
     if len(two) > 1:
         two = named[:1] or two[:1]
         sentence = (
@@ -74,7 +78,12 @@ def find_verdicts(log: RunLog, column: str | None = None) -> Verdicts:
         return _partial(log)
     value_N = columns[two[0]]
     values = _values(value_N, log.data_N)
-    return Verdicts(_read(value_N, values), two[0], sentence, is_binary=True)
+    return Verdicts(read_verdicts(value_N, values), two[0], sentence, is_binary=True)
+
+
+def is_named_as_verdict(name: str) -> bool:
+    """Whether a reward's name says that it tells right from wrong."""
+    return any(word in name.lower() for word in _NAMES)
 
 
 def _partial(log: RunLog) -> Verdicts:
@@ -93,8 +102,13 @@ def _values(value_N: Floats, data_N: Bools) -> list[float]:
     return [float(value) for value in np.unique(kept)[:3]]
 
 
-def _read(value_N: Floats, values: list[float]) -> Floats:
-    """As `ops.groups.read_verdicts`: of two values the larger is right; of others 0 and 1 are."""
+def read_verdicts(value_N: Floats, values: Sequence[float]) -> Floats:
+    """As `ops.groups.read_verdicts`: of two values the larger is right; of others 0 and 1 are.
+
+    Args:
+        value_N: [N], nan missing.
+        values: the different ones that the column has, in order, up to three of them.
+    """
     if len(values) != 2:
         return value_N
     return np.where(np.isnan(value_N), np.nan, (value_N == values[-1]).astype(np.float64))
@@ -148,33 +162,51 @@ def group_table(log: RunLog, verdict_N: Floats) -> GroupTable:
     count = len(groups)
     row_N = np.full(len(log), -1, dtype=np.int64)
     row_N[rows] = number
-    verdict = verdict_N[rows]
-    known = ~np.isnan(verdict)
-
-    def total(values: NDArray[np.generic]) -> Floats:
-        return np.bincount(number, weights=values, minlength=count).astype(np.float64)
-
-    known_P = total(known).astype(np.int64)
-    right_P = total(verdict == 1).astype(np.int64)
-    wrong_P = total(verdict == 0).astype(np.int64)
-    spread_P = _spread(log.score_N[rows], number, count)
-    class_P = np.where(spread_P, MIXED, TIED)
-    class_P[(right_P == known_P) & (known_P > 0)] = ALL_RIGHT
-    class_P[(wrong_P == known_P) & (known_P > 0)] = ALL_WRONG
-    class_P[known_P == 0] = MISSING
+    classes = class_groups(verdict_N[rows], log.score_N[rows], number, count)
     return GroupTable(
         group_P=groups,
         step_P=log.step_N[rows][first],
         prompt_P=log.prompt_N[rows][first],
         size_P=np.bincount(number, minlength=count),
-        known_P=known_P,
-        right_P=right_P,
-        class_P=class_P,
-        spread_P=spread_P,
-        tokens_P=total(log.tokens_N[rows]),
-        chars_P=total(log.chars_N[rows]),
+        tokens_P=_total(log.tokens_N[rows], number, count),
+        chars_P=_total(log.chars_N[rows], number, count),
         row_N=row_N,
+        **classes._asdict(),
     )
+
+
+class GroupClasses(NamedTuple):
+    """The classes of groups and what they follow from, [P] each; see `GroupTable`."""
+
+    known_P: Ints
+    right_P: Ints
+    spread_P: Bools
+    class_P: Ints
+
+
+def class_groups(verdict_N: Floats, score_N: Floats, number_N: Ints, count: int) -> GroupClasses:
+    """The classes of groups.
+
+    Args:
+        verdict_N: [N] 1 right, 0 wrong, nan missing.
+        score_N: [N] the totals.
+        number_N: [N] each row's group, from 0.
+        count: P, how many groups there are.
+    """
+    known_P = _total(~np.isnan(verdict_N), number_N, count).astype(np.int64)
+    right_P = _total(verdict_N == 1, number_N, count).astype(np.int64)
+    wrong_P = _total(verdict_N == 0, number_N, count).astype(np.int64)
+    spread_P = _spread(score_N, number_N, count)
+    class_P = np.where(spread_P, MIXED, TIED)
+    class_P[(right_P == known_P) & (known_P > 0)] = ALL_RIGHT
+    class_P[(wrong_P == known_P) & (known_P > 0)] = ALL_WRONG
+    class_P[known_P == 0] = MISSING
+    return GroupClasses(known_P, right_P, spread_P, class_P)
+
+
+def _total(values: NDArray[np.generic], number: Ints, count: int) -> Floats:
+    """The sum of values in each group."""
+    return np.bincount(number, weights=values, minlength=count).astype(np.float64)
 
 
 def _spread(value: Floats, number: Ints, count: int) -> Bools:

@@ -1,9 +1,10 @@
 """The answers of a log graded again by our verifiers: what the verdict that was used let through.
 
-    check/recall           of the answers that our check accepts, those that the verdict accepts
-    check/false_accepts    of those that it rejects, those that the verdict accepts
-    check/accepted_wrong   of those that the verdict accepts, those that our check rejects
-    check/unread           rows that our check could not grade
+    check/recall             of the answers that our check accepts, those that the verdict accepts
+    check/accepts_of_wrong   of those that it rejects, those that the verdict accepts
+    check/false_accepts      of those that the verdict accepts, those that our check rejects
+    check/false_rejects      of those that the verdict rejects, those that our check accepts
+    check/unread             rows that our check could not grade
 
 Our check errs too. Of the battery's wrong answers (`results/verifiers.json`) it accepts none of 243
 (exact), 534 (numeric) and 545 (math); an answer in a form that it does not know is one it rejects,
@@ -37,7 +38,8 @@ MOST = 4_000  # rows that are graded, evenly spread over a larger log
 NAMED = 5  # examples in a sentence
 TIMEOUT = 5.0  # seconds for an answer
 BATCH = 500  # texts that a pool of verifiers is handed at once
-_NULL = "0 %: a verdict that agrees with our check wherever that rejects"
+_AGREES = "0 %: a verdict that agrees with our check"
+_NULL = {"recall": "100 %: a verdict that agrees with our check"}
 
 
 class Regraded(NamedTuple):
@@ -156,47 +158,43 @@ def _compared(
     def share(value_K: Floats, where_K: Bools) -> Estimate:
         return mean(value_K[where_K], prompt_K[where_K], bounded=True)
 
-    recall, false = share(logged_K, right_K), share(logged_K, wrong_K)
-    accepted_wrong = share(np.where(np.isnan(ours_K), np.nan, wrong_K), logged_K == 1)
-    unread = share(np.isnan(ours_K).astype(np.float64), np.ones(len(row_K), dtype=np.bool_))
-    findings = [
-        LogFinding.of(
-            "check/recall",
-            recall,
-            f"the verdict accepts {recall} of the answers that {check} accepts"
-            f"{_places(log, rejects, 'it rejects')}",
-            rests_on,
-            "100 %: a verdict that agrees with our check wherever that accepts",
+    known_K = ~np.isnan(ours_K)
+    error_K = np.where(known_K, (right_K != (logged_K == 1)).astype(np.float64), np.nan)
+    unread = share((~known_K).astype(np.float64), np.ones(len(row_K), dtype=np.bool_))
+    recall, let_in = share(logged_K, right_K), share(logged_K, wrong_K)
+    false, lost = share(error_K, logged_K == 1), share(error_K, logged_K == 0)
+    says = {
+        "recall": (recall, f"the verdict accepts {recall} of the answers that {check} accepts"),
+        "accepts_of_wrong": (
+            let_in,
+            f"the verdict accepts {let_in} of the answers that {check} rejects",
         ),
-        LogFinding.of(
-            "check/false_accepts",
+        "false_accepts": (
             false,
-            f"the verdict accepts {false} of the answers that {check} rejects"
-            f"{_places(log, accepts, 'it accepts')}",
-            rests_on,
-            _NULL,
+            f"of the answers that the verdict accepts {check} rejects {false}"
+            + _places(log, accepts),
         ),
-        LogFinding.of(
-            "check/accepted_wrong",
-            accepted_wrong,
-            f"{check} rejects {accepted_wrong} of the answers that the verdict accepts",
-            rests_on,
-            _NULL,
+        "false_rejects": (
+            lost,
+            f"of the answers that the verdict rejects {check} accepts {lost}"
+            + _places(log, rejects),
         ),
+    }
+    findings = [
+        LogFinding.of(f"check/{name}", found, sentence, rests_on, _NULL.get(name, _AGREES))
+        for name, (found, sentence) in says.items()
     ]
     if unread.value > 0:
-        says = (
-            f"{check} cannot grade {unread} of the rows: a reference it cannot read, or a timeout"
-        )
-        findings.append(LogFinding.of("check/unread", unread, says, rests_on))
+        why = f"{check} cannot grade {unread} of the rows: a reference it cannot read, or a timeout"
+        findings.append(LogFinding.of("check/unread", unread, why, rests_on))
     return Regraded(findings, row_K, ours_K, accepts, rejects)
 
 
-def _places(log: RunLog, rows: list[int], which: str) -> str:
+def _places(log: RunLog, rows: list[int]) -> str:
     """Where examples stand: file and row."""
     if not rows:
         return ""
     files = log.about.files
     places = [f"{files[log.file_N[row]].name}:{log.row_N[row]}" for row in rows[:NAMED]]
     more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
-    return f" ({which}: {', '.join(places)}{more})"
+    return f" ({', '.join(places)}{more})"

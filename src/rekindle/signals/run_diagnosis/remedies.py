@@ -20,6 +20,7 @@ from rekindle.signals.run_diagnosis.log_finding import Estimate, LogFinding, per
 from rekindle.signals.run_diagnosis.rewards import IN_GROUPS, USEFUL
 
 RANKS = 0.7  # AUC within groups, as `reward_signal.USEFUL`
+WHERE_RIGHT = "the verifier's reward alone, or the other parts only where it is right"
 
 
 class Remedy(NamedTuple):
@@ -78,7 +79,7 @@ def _mend_reward(facts: _Facts) -> Remedy | None:
         "false_accepts": "a stricter verifier",
         "false_rejects": "a mended verifier",
         "blind_reward": "another reward model, or the verifier alone",
-        "format_spread": "the verifier's reward alone, or the other parts only where it is right",
+        "format_spread": WHERE_RIGHT,
         "tied": "a verifier that tells answers apart",
     }.get(_name(facts) or "")
     if what is None or facts.cause is None:

@@ -10,10 +10,10 @@
 A tie counts one half. Each is of a reward with more than two values, and of the total where it is
 not the verdict. A reward that is a function of length or of a format mark is no reward model.
 
-A model is blind where the whole interval within groups is below 0.6, over five prompts at least: as
-`rekindle diagnose` has it for models. One of AUC 0.6 is called so by chance in 2.5 % of logs (simulated: 1.7 to 3 % of
-2,000 logs, at 5 to 150 prompts), a better one in fewer, and one that knows nothing is found out
-once there are enough pairs.
+A model is blind where the whole interval within groups is below 0.6, over five prompts at least, as
+`rekindle diagnose` has it for models. One of AUC 0.6 is called so by chance in 2.5 % of logs
+(simulated: 1.7 to 3 % of 2,000 logs, at 5 to 150 prompts), a better one in fewer, and one that
+knows nothing is found out once there are enough pairs.
 
 Axes: N rows, K those that entered, P groups, U prompts.
 """
@@ -79,9 +79,7 @@ def blind_models(findings: Sequence[LogFinding]) -> list[LogFinding]:
     return [
         one
         for one in findings
-        if one.name.startswith(IN_GROUPS)
-        and one.n >= FEW
-        and one.ci_high < USEFUL
+        if one.name.startswith(IN_GROUPS) and one.n >= FEW and one.ci_high < USEFUL
     ]
 
 

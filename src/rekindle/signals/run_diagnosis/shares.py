@@ -192,3 +192,8 @@ def compute_findings(table: GroupTable) -> list[LogFinding]:
 def class_name(code: int) -> str:
     """The name of a class."""
     return CLASSES[code]
+
+
+def class_code(name: str) -> int:
+    """The place in `CLASSES` of a class that is shown."""
+    return _CODE[name]

@@ -17,8 +17,9 @@ from rekindle.engine.attention import assume_branches, supports_branches
 from rekindle.engine.config import ModelConfig
 from rekindle.engine.integrity import located
 from rekindle.engine.layout import Arrangement
-from rekindle.engine.loading import not_loaded
+from rekindle.engine.loading import load_config, load_tokenizer
 from rekindle.engine.policy import Policy
+from rekindle.errors import ModelError
 from rekindle.ops.precision import round_linear_maps
 from rekindle.training.dry_run.tracing import Meter, Part
 
@@ -58,21 +59,13 @@ class Architecture:
         """From config.json, and the tokenizer beside it where there is one.
 
         Raises:
-            ModelError: there is no such model.
+            DataError, ModelError: there is no such model, or its config cannot be used.
         """
         source = located(settings.name)
-        from transformers import AutoConfig, AutoTokenizer
-
-        options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
-        if settings.revision is not None:
-            options["revision"] = settings.revision
+        config = load_config(settings, source)
         try:
-            config = AutoConfig.from_pretrained(source, **options)
-        except (OSError, ValueError) as error:
-            raise not_loaded(settings, source, error) from error
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        except (OSError, ValueError, KeyError):
+            tokenizer = load_tokenizer(settings, source)
+        except ModelError:
             tokenizer = None
         if tokenizer is not None and len(tokenizer) <= len(tokenizer.all_special_tokens):
             tokenizer = None  # some families make an empty one of no files

@@ -8,15 +8,15 @@ from typing import NamedTuple
 from rekindle.engine.batch import Batch, count, pack
 from rekindle.engine.config import SampleConfig
 from rekindle.engine.policy import Policy
+from rekindle.engine.prompt_limit import PromptLimit, keep_task
 from rekindle.errors import RekindleError
-from rekindle.loops.pair_step import pair_problem
+from rekindle.loops.pair_step import fitting_pairs, pair_problem
 from rekindle.tasks.pairs import pairs_of_file
 from rekindle.tasks.task import Task
 from rekindle.training.dry_run.architecture import Architecture
 from rekindle.training.dry_run.tracing import without_data
-from rekindle.training.parts import open_task
+from rekindle.training.parts import open_task, sampling
 from rekindle.training.recipe import Recipe
-from rekindle.training.train import sampling
 
 PROMPT_TOKENS = 256  # where no data is at hand
 _MEASURED = 64  # problems or pairs
@@ -106,15 +106,20 @@ def measure_lengths(
     elif task is not None:
         with without_data():
             policy = model.policy(1)
+        limit = PromptLimit.of(policy, shared.task, sample)
+        task, left_out = keep_task(limit, task, least=shared.optim.problems)
+        assumed += left_out
         prompts, solutions = _of_problems(policy, recipe, task)
-        sides = _of_pairs(policy, pairs)
+        sides = _of_pairs(policy, limit, pairs)
     if prompt_tokens is not None:
         solutions = solutions or [sample.max_new_tokens] * max(len(prompts), 1)
         prompts = [prompt_tokens] * len(solutions)
         sides = [(prompt_tokens, chosen, rejected) for _, chosen, rejected in sides]
     elif not prompts:
-        prompts = [PROMPT_TOKENS]
-        assumed.append(f"prompts are taken to have {PROMPT_TOKENS} tokens (--prompt-tokens)")
+        own = shared.task.max_prompt_tokens
+        prompts = [own or PROMPT_TOKENS]
+        source = "--prompt-tokens" if own is None else "task.max_prompt_tokens"
+        assumed.append(f"prompts are taken to have {prompts[0]} tokens ({source})")
     return Lengths(prompts, solutions, sides, sample, len(levels), assumed)
 
 
@@ -130,9 +135,12 @@ def _of_problems(policy: Policy, recipe: Recipe, task: Task) -> tuple[list[int],
     return prompts, solutions if len(solutions) == len(prompts) else []
 
 
-def _of_pairs(policy: Policy, path: str | None) -> list[tuple[int, int, int]]:
+def _of_pairs(
+    policy: Policy, limit: PromptLimit | None, path: str | None
+) -> list[tuple[int, int, int]]:
     lengths = []
-    for pair in pairs_of_file(path)[:_MEASURED] if path is not None else []:
+    pairs, _ = fitting_pairs(limit, pairs_of_file(path) if path is not None else [])
+    for pair in pairs[:_MEASURED]:
         problem = pair_problem(pair)
         sides = [len(policy.encode_completion(problem, pair[s])) for s in ("chosen", "rejected")]
         lengths.append((len(policy.encode_prompt(problem)), sides[0], sides[1]))

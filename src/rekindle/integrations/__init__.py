@@ -1,0 +1,1 @@
+"""Rekindle inside other trainers. Nothing here is imported by the rest of the package."""
