@@ -26,7 +26,7 @@ ROWS = 8_000  # of a log, at most
 
 
 def draw_plan(
-    rng: Rng, shapes: tuple[str, ...] = ALIVE, *, rows: int = ROWS, **fixed: object
+    rng: Rng, shapes: tuple[str, ...] = ALIVE, *, rows: int | None = None, **fixed: object
 ) -> Plan:
     """A plan of 10 to 100 steps of 8 to 64 groups of 4 to 16, one epoch or a few."""
     size = int(rng.choice([4, 5, 6, 8, 12, 16]))
@@ -44,7 +44,7 @@ def draw_plan(
         in_form=float(rng.choice([1.0, 0.98, 0.9])),
         shuffled=bool(rng.random() < 0.8),
     )._replace(**fixed)
-    asked = max(200, min(plan.steps * plan.groups, rows // plan.size))
+    asked = max(200, min(plan.steps * plan.groups, (rows or ROWS) // plan.size))
     plan = plan._replace(steps=max(10, asked // plan.groups))
     epochs = float(rng.choice([1, 1, 1, 1.5, 2, 3, 4]))
     return plan._replace(prompts=max(100, int(plan.steps * plan.groups / epochs)))

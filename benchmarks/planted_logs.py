@@ -5,8 +5,8 @@
 Logs of simulated runs, written as trainers write them: healthy ones in many kinds, and each of the
 twelve causes planted in the ways in which it comes about. A run is healthy where, by the chances
 that it was drawn with, at least 0.4 of its groups are mixed and no kind of dead groups is most,
-over all and over the last third of its steps. Each rule's rate at the edge of its null, where it is most
-likely to err, is simulated too. The result goes to `results/false_alarms.json`.
+over all and over the last third of its steps. Each rule's rate at the edge of its null, where it is
+most likely to err, is simulated too. The result goes to `results/false_alarms.json`.
 """
 
 from __future__ import annotations

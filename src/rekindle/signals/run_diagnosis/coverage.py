@@ -23,7 +23,7 @@ from rekindle.signals.logs.run_log import Floats, Ints, RunLog
 from rekindle.signals.run_diagnosis.groups import GroupTable
 from rekindle.signals.run_diagnosis.log_finding import Estimate, LogFinding, mean
 
-ALARM = 0.001  # p below which groups are said to have been removed
+ALARM = 0.01  # p below which groups are said to have been removed
 NULL = (
     "nothing was removed and answers to a prompt are independent: dead groups are Poisson with at "
     f"least the mean that mixed groups imply; named at p < {ALARM}"
@@ -124,7 +124,7 @@ def _side(count_K: Ints, size: int) -> float:
 
 
 def _lower(right: Ints, number: Ints, size: int) -> Floats:
-    """The 1 % quantiles of the implied counts, over draws of prompts."""
+    """The 5 % quantiles of the implied counts, over draws of prompts."""
     prompts = int(number.max()) + 1
     table = np.zeros((prompts, size + 1))
     np.add.at(table, (number, right), 1)
@@ -133,4 +133,4 @@ def _lower(right: Ints, number: Ints, size: int) -> Floats:
     for i in range(DRAWS):
         picks = np.bincount(rng.integers(prompts, size=prompts), minlength=prompts)
         drawn[i] = _implied((picks @ table).astype(np.int64), size)
-    return np.asarray(np.quantile(drawn, 0.01, axis=0))
+    return np.asarray(np.quantile(drawn, 0.05, axis=0))
