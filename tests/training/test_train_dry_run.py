@@ -186,6 +186,17 @@ def test_a_large_vocabulary_with_a_pad_row_is_traced(tmp_path):
     assert run.parts["gradients"] == 4 * run.parameters
 
 
+def test_the_base_of_an_adapter_is_held_as_it_was_published(hollow):
+    """Its linear maps take half; the embedding, which is the head too, is looked up in fp32."""
+    name = str(hollow("llama-3.2-1b"))
+    lora = ModelConfig(name=name, dtype="bfloat16", lora={"rank": 8})
+    whole, adapted = (
+        Architecture.read(c).size for c in (lora.model_copy(update={"lora": None}), lora)
+    )
+    maps = whole.total - 128_256 * 2048 - 2048 * (2 * 16 + 1)  # all but embedding and norms
+    assert whole.total_bytes + adapted.trained_bytes - adapted.total_bytes == 2 * maps
+
+
 def test_without_peft_an_adapter_is_not_looked_at(monkeypatch):
     monkeypatch.setattr(dry_run_module, "find_spec", lambda name: None)
     run = dry_run(sft("testbed/addition-s0"), assumptions=UNTIMED)

@@ -139,7 +139,7 @@ def test_a_change_is_late_minus_early():
 
 def test_what_mixed_groups_imply_of_dead_ones():
     """One chance of 1/2: m_k is constant, so that the bound is met: 2 of 16 groups of four."""
-    assert implied_dead(np.array([0, 4, 6, 4, 0]), 4) == pytest.approx(2.0)
+    assert implied_dead(np.array([0, 4, 6, 4, 0]), 4).tolist() == pytest.approx([1, 1, 2])
 
 
 def test_a_mixture_has_more_dead_groups_than_is_implied():
@@ -147,8 +147,9 @@ def test_a_mixture_has_more_dead_groups_than_is_implied():
     chance = np.array(
         [sum(math.comb(8, k) * q**k * (1 - q) ** (8 - k) for q in (0.2, 0.8)) / 2 for k in range(9)]
     )
-    implied = implied_dead(chance * 1e6, 8)
-    assert 0.3 < implied / (1e6 * (chance[0] + chance[8])) <= 1
+    wrong, right, dead = implied_dead(chance * 1e6, 8) / 1e6
+    assert 0.3 < wrong / chance[0] <= 1
+    assert dead == pytest.approx(2 * wrong) == pytest.approx(2 * right)
 
 
 def test_larger_groups_are_mixed_more_often(tmp_path):

@@ -240,7 +240,7 @@ def _of_size(lengths: Ints, size: int, prompts: int) -> Bools:
     """Which runs are made of groups of a size: multiples of it, as often as a prompt may be drawn
     twice in a row, once in `prompts` draws. What comes more often (p < 1e-4) is a size of its own.
     """
-    fits = lengths % size == 0
+    fits: Bools = lengths % size == 0
     for length in np.unique(lengths[fits]):
         count = int((lengths == length).sum())
         expected = len(lengths) * prompts ** (1 - length / size)

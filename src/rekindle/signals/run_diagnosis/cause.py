@@ -7,7 +7,7 @@ of its null it errs one time in 40, one in 20 where it looks at the last third o
 `results/false_alarms.json` has how often each is named in simulated logs, sick and healthy.
 
     false_accepts       our verifier refuses more than 5 % of what the run's accepted
-    false_rejects       it accepts more than 5 % of what the run's refused
+    false_rejects       the run's refused more than 5 % of what ours accepts
     format_spread       most groups with different totals have equal verdicts, and no reward model
                         that knows right from wrong within groups carries most of that spread
     blind_reward        a reward model knows next to nothing within groups: AUC below 0.6
@@ -70,14 +70,15 @@ def find_cause(
 
 def _check_cause(by_name: Mapping[str, LogFinding]) -> Cause | None:
     """What our verifier says of the run's; of accepts and rejects the one that errs more."""
-    names: tuple[CauseName, ...] = ("false_accepts", "false_rejects")
-    found = [(by_name[f"check/{name}"], name) for name in names if f"check/{name}" in by_name]
-    worst = max((pair for pair in found if pair[0].ci_low > ERRORS), default=None, key=_value)
-    return None if worst is None else Cause(worst[1], _shown(worst[0]), (worst[0].name,))
-
-
-def _value(pair: tuple[LogFinding, CauseName]) -> float:
-    return pair[0].value
+    accepted, recall = by_name.get("check/false_accepts"), by_name.get("check/recall")
+    found = list[tuple[float, Cause]]()
+    if accepted is not None and accepted.ci_low > ERRORS:
+        cause = Cause("false_accepts", _shown(accepted), (accepted.name,))
+        found.append((accepted.value, cause))
+    if recall is not None and recall.ci_high < 1 - ERRORS:
+        cause = Cause("false_rejects", _shown(recall), (recall.name,))
+        found.append((1 - recall.value, cause))
+    return max(found, key=lambda pair: pair[0])[1] if found else None
 
 
 def _spread_cause(by_name: Mapping[str, LogFinding]) -> Cause | None:

@@ -74,29 +74,53 @@ def _name(facts: _Facts) -> str | None:
     return None if facts.cause is None else facts.cause.name
 
 
+_OF_REWARD = {
+    "false_accepts": ("a stricter verifier", "look at the rows that are named, then mend it"),
+    "false_rejects": (
+        "a mended verifier",
+        "look at the rows that are named: right answers are lost",
+    ),
+    "blind_reward": (
+        "another reward model, or the verifier alone",
+        "within a group its scores are noise that the update follows",
+    ),
+    "format_spread": (
+        "the verifier's reward alone, or the other parts only where it is right",
+        "groups without a right answer learn their form, and nothing of the problem",
+    ),
+    "tied": ("a verifier that tells answers apart", "equal scores give no advantage"),
+}
+_OF_LOG = {
+    "filtered": (
+        "a log of all groups, before they are filtered",
+        "the shares here are of what was kept; count what was generated for it",
+    ),
+    "advantage_mismatch": (
+        "the estimator that was meant",
+        "check it in the trainer's settings, or state it: --estimator NAME",
+    ),
+    "repeated_rows": (
+        "one log of each batch",
+        "the repeats are left out here; elsewhere they count twice",
+    ),
+    "evaluation_rows": (
+        "evaluations in a log of their own",
+        "they are left out here; elsewhere they pass for training",
+    ),
+}
+
+
 def _mend_reward(facts: _Facts) -> Remedy | None:
-    what = {
-        "false_accepts": "a stricter verifier",
-        "false_rejects": "a mended verifier",
-        "blind_reward": "another reward model, or the verifier alone",
-        "format_spread": WHERE_RIGHT,
-        "tied": "a verifier that tells answers apart",
-    }.get(_name(facts) or "")
-    if what is None or facts.cause is None:
-        return None
-    return Remedy(what, True, facts.cause.says)
+    return _mend(_OF_REWARD, facts)
 
 
 def _mend_log(facts: _Facts) -> Remedy | None:
-    what = {
-        "filtered": "a log of all groups, before they are filtered",
-        "advantage_mismatch": "the estimator that was meant",
-        "repeated_rows": "one log of each batch",
-        "evaluation_rows": "evaluations in a log of their own",
-    }.get(_name(facts) or "")
-    if what is None or facts.cause is None:
-        return None
-    return Remedy(what, True, facts.cause.says)
+    return _mend(_OF_LOG, facts)
+
+
+def _mend(table: Mapping[str, tuple[str, str]], facts: _Facts) -> Remedy | None:
+    found = table.get(_name(facts) or "")
+    return None if found is None else Remedy(found[0], True, found[1])
 
 
 def _token_limit(facts: _Facts) -> Remedy:

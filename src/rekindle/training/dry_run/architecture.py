@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -189,7 +190,7 @@ class Architecture:
     def _of_layers(self, layers: int) -> Any:
         tree = self.config.to_dict()
         if layers == self.config.num_hidden_layers:
-            return self.config
+            return copy.deepcopy(self.config)  # a model writes its own dtype into it
         tree["num_hidden_layers"] = layers
         if tree.get("layer_types"):
             tree["layer_types"] = tree["layer_types"][:layers]
