@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from rekindle.report.log_tables import behind
 from rekindle.report.reading import Json
 from rekindle.report.samples import rounded, shorten
 from rekindle.signals.logs.collect import PREVIEW
@@ -29,6 +30,8 @@ WHY = {
     "mixed": "mixed groups",
     "all_right": "all-right groups",
     "missing": "groups without a verdict",
+    "false_accepts": "accepted, our check refuses",
+    "false_rejects": "refused, our check accepts",
     "spread": "scores differ, verdicts do not",
     "cut": "cut by the token limit",
     "same_text": "one answer twice in a group",
@@ -46,7 +49,7 @@ WHY = {
 class Shown(NamedTuple):
     """A group on the page: why it is there, its rows, and how many it has."""
 
-    why: str
+    why: Sequence[str]
     group: int
     rows: Sequence[int]
     size: int
@@ -69,7 +72,7 @@ def rollouts(name: str, root: Path, diagnosis: LogDiagnosis, budget: int) -> Rol
     """
     chosen = choose(diagnosis)
     texts = diagnosis.log.texts_of(sorted({row for one in chosen for row in one.rows}))
-    kept, spent = list[Mapping[str, Json]](), 0
+    kept, shown, spent = list[Mapping[str, Json]](), set[str](), 0
     for one in chosen:
         group = _group(name, root, diagnosis, one, texts)
         size = len(json.dumps(group, ensure_ascii=False))
@@ -77,13 +80,15 @@ def rollouts(name: str, root: Path, diagnosis: LogDiagnosis, budget: int) -> Rol
             continue
         spent += size
         kept.append(group)
+        shown.update(one.why)
     groups = len(np.unique(diagnosis.log.group_N))
     note = f"{name}: {len(kept):,} of {groups:,} groups are on this page, a few for each number."
-    return Rollouts(kept, [why for why in WHY if any(one["why"] == why for one in kept)], note)
+    return Rollouts(kept, [why for why in WHY if why in shown], note)
 
 
 def choose(diagnosis: LogDiagnosis) -> list[Shown]:
-    """The groups to show: the first of each reason, then the second, none of them twice."""
+    """The groups to show: the first of each reason, then the second; none twice, but for two
+    reasons where it has both."""
     log = diagnosis.log
     order = np.argsort(log.group_N, kind="stable")
     starts = np.searchsorted(log.group_N[order], np.arange(int(log.group_N.max(initial=-1)) + 2))
@@ -91,15 +96,16 @@ def choose(diagnosis: LogDiagnosis) -> list[Shown]:
         [(why, group, rows_N) for group in _spread_out(np.unique(log.group_N[rows_N]))]
         for why, rows_N in _reasons(diagnosis)
     ]
-    seen, chosen = set[int](), list[Shown]()
-    for turn in zip_longest(*by_reason):
-        for why, group, rows_N in filter(None, turn):
-            if group in seen:
-                continue
-            seen.add(group)
-            rows = order[starts[group] : starts[group + 1]]
-            first = np.concatenate([rows[rows_N[rows]], rows[~rows_N[rows]]])[:ANSWERS]
-            chosen.append(Shown(why, group, np.sort(first).tolist(), len(rows)))
+    reasons, named = dict[int, list[str]](), dict[int, list[Bools]]()
+    for why, group, rows_N in filter(None, chain.from_iterable(zip_longest(*by_reason))):
+        reasons.setdefault(group, []).append(why)
+        named.setdefault(group, []).append(rows_N)
+    chosen = list[Shown]()
+    for group, whys in reasons.items():
+        rows = order[starts[group] : starts[group + 1]]
+        times = sum(rows_N[rows].astype(np.int64) for rows_N in named[group])
+        most = rows[np.argsort(-times, kind="stable")][:ANSWERS]  # those named most often
+        chosen.append(Shown(whys, group, np.sort(most).tolist(), len(rows)))
     return chosen
 
 
@@ -115,6 +121,10 @@ def _reasons(diagnosis: LogDiagnosis) -> Iterator[tuple[str, Bools]]:
     data = log.data_N
     class_N = np.where(data, table.class_P[table.row_N], -1)
     spread_N = np.where(data, table.spread_P[table.row_N], False)
+    for finding, rows in diagnosis.named_rows.items():
+        named_N = np.zeros(len(log), dtype=np.bool_)
+        named_N[rows] = True
+        yield behind(finding), named_N
     yield "spread", spread_N & np.isin(class_N, (ALL_WRONG, ALL_RIGHT))
     yield "cut", data & (log.cut_N == 1)
     yield "same_text", data & _same_text(log)
@@ -168,7 +178,9 @@ def _answer(root: Path, diagnosis: LogDiagnosis, row: int, text: str) -> Mapping
         "log-prob": log.logprob_N, "log-prob of the sampler": log.sampler_logprob_N,
     }  # fmt: skip
     known = {key: rounded(float(column[row])) for key, column in numbers.items()}
+    ours = {behind(name) for name, rows in diagnosis.named_rows.items() if row in rows}
     flags = {
+        **{WHY[why]: True for why in ours},
         "cut by the token limit": log.cut_N[row] == 1,
         "filtered before the update": log.trained_N[row] == 0,
         "written before": bool(log.repeated_N[row]),

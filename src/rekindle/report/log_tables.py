@@ -208,6 +208,7 @@ def _figure(value: float) -> str:
 
 
 _BEHIND = (  # parts of a finding's name -> what its rollouts are shown for; the first counts
+    ("check/false_accepts", "false_accepts"), ("check/false_rejects", "false_rejects"),
     ("spread/", "spread"), ("cut", "cut"), ("duplicates", "same_text"),
     ("one_answer", "same_text"), ("repeated", "repeated"), ("evaluation", "evaluation"),
     ("filtered", "filtered"), ("unscored", "unscored"), ("never", "never"), ("always", "always"),

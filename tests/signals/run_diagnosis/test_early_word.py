@@ -51,6 +51,7 @@ def test_a_bet_is_fixed_before_its_step_and_is_that_of_the_reference():
         evidence.add(share)
     assert mean > 0.2  # so far nothing was bet
     assert evidence.value == 1
+    assert (evidence.mean, evidence.variance) == pytest.approx((mean, variance))
     evidence.mean, evidence.variance = 0.1, 0.09
     assert evidence.add(0.0) == pytest.approx(1 + 0.1 / (0.09 + 0.01) * 0.2)
     evidence.mean, evidence.variance, evidence.value = 0.0, 0.0, 1.0

@@ -69,7 +69,8 @@ const Cards = (() => {
 
   const byNumber = (a, b) => String(a).localeCompare(String(b), "en", { numeric: true });
 
-  // options: prefix of the element ids, items, card(item), exact (filters that must equal a field),
+  // options: prefix of the element ids, items, card(item), exact (filters that must equal a field or
+  // one of its values),
   // haystack(item), orders {key: [title, comparison]}, things (what an item is called), all {filter:
   // title}, sorted {filter: comparison or null}, titles {filter: value -> text}
   function browse(options) {
@@ -88,7 +89,7 @@ const Cards = (() => {
     }
 
     for (const key of options.exact) {
-      const values = [...new Set(options.items.map((item) => item[key]))].filter((v) => v !== "");
+      const values = [...new Set(options.items.flatMap((item) => item[key]))].filter((v) => v !== "");
       const sort = (options.sorted || {})[key];
       fill(key, options.all[key], sort ? values.sort(sort) : values, (options.titles || {})[key]);
     }
@@ -98,7 +99,8 @@ const Cards = (() => {
       const wanted = Object.fromEntries(new FormData(form));
       const needle = wanted.search.toLowerCase();
       const exact = options.exact.filter((key) => wanted[key]);
-      shown = options.items.filter((item) => exact.every((key) => String(item[key]) === wanted[key])
+      const has = (item, key) => [item[key]].flat().map(String).includes(wanted[key]);
+      shown = options.items.filter((item) => exact.every((key) => has(item, key))
         && (!needle || haystack(item).includes(needle)));
       const order = options.orders[wanted.order || Object.keys(options.orders)[0]][1];
       if (order) shown = [...shown].sort(order);

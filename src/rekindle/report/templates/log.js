@@ -74,7 +74,7 @@
     const step = group.step === "" ? "no step" : `step ${group.step}`;
     head.append(make("h4", "", `${step} · group ${group.group}`));
     if (group.class) head.append(badge("class", group.class));
-    const about = [several && group.log, `shown for: ${whys[group.why]}`, group.answers[0].place];
+    const about = [several && group.log, `shown for: ${group.why.map((why) => whys[why]).join(", ")}`, group.answers[0].place];
     head.append(write(make("span", "soft"), about.filter(Boolean).join(" · ")));
     const prompt = text("Prompt", group.prompt + (group.more ? " …" : ""), "prompt");
     if (group.gold !== null) {

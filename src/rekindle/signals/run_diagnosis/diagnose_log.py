@@ -25,7 +25,7 @@ from rekindle.signals.run_diagnosis.estimators import estimators_findings, found
 from rekindle.signals.run_diagnosis.groups import GroupTable, Verdicts, find_verdicts, group_table
 from rekindle.signals.run_diagnosis.log_diagnosis import LogDiagnosis
 from rekindle.signals.run_diagnosis.log_finding import LogFinding
-from rekindle.signals.run_diagnosis.regrade import regrade_findings
+from rekindle.signals.run_diagnosis.regrade import regrade
 from rekindle.signals.run_diagnosis.remedies import find_remedies
 from rekindle.signals.run_diagnosis.rewards import IN_GROUPS, TOTAL, rewards_findings
 from rekindle.signals.run_diagnosis.shares import (
@@ -100,6 +100,7 @@ def diagnose_rows(
     table = group_table(log, verdicts.value_N)
     prompts = prompt_rows(table)
     share, last = shares(table), shares(table, late(table))
+    again = None if check is None else regrade(log, verdicts.value_N, check=check)
     findings = [
         *coverage_findings(log, table),
         *share_findings(log, table, verdicts.value_N),
@@ -111,7 +112,7 @@ def diagnose_rows(
         *estimators_findings(log, verdicts.value_N, estimator=estimator),
         *confidence_findings(log, verdicts.value_N),
         *drift_findings(log, verdicts.value_N),
-        *([] if check is None else regrade_findings(log, verdicts.value_N, check=check)),
+        *([] if again is None else again.findings),
     ]
     cause = find_cause(findings, share, last)
     rm = _reward_model(findings)
@@ -131,6 +132,7 @@ def diagnose_rows(
         remedies=remedies,
         credits=credits,
         not_told=_not_told(log, table, check),
+        named_rows={} if again is None else again.named_rows,
     )
 
 

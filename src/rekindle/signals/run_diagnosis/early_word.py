@@ -13,11 +13,12 @@ of bounded random variables by betting"; Ramdas et al. 2023, "Game-theoretic sta
 anytime-valid inference").
 
 What is assumed, and what is not. Steps may depend on each other in any way, and so may the groups
-of one step: one step of 64 dead groups is no more evidence than one of 4, since a batch may have
-been hard as a whole. That costs speed: a signal that is gone altogether is told after about 25
-steps, however many groups a step has. A step without a verdict is no bet. What breaks the null
-without a loss of signal breaks the word too: a curriculum that plans a step of which less than p0
-is expected to be mixed is told, as it should be.
+of one step: 64 dead groups of one step are no more evidence than 4, since a batch may have been
+hard as a whole. A bet on each group would be quicker, and where a step is dead or alive as a whole
+it is false in 86 % of runs instead of 1 %. So a signal that is gone altogether is told after 21
+steps at the very least, in simulations after 26 to 34, however many groups a step has. A step
+without a verdict is no bet. What breaks the null without a loss of signal is told too: a curriculum
+that plans steps of which fewer than p0 are expected to be mixed, say.
 
 The bet is that of the reference above (approximate growth rate), with a mean and a variance that
 forget: L_t = (p0 - m) / (v + (p0 - m)^2), where m and v are averages over about the last seven

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +52,7 @@ class LogDiagnosis:
         remedies: what would help, those that fit first, and what would not.
         credits: what methods would have put on these rows.
         not_told: what the log cannot tell, in sentences.
+        named_rows: rows that a finding names, by the finding.
     """
 
     log: RunLog
@@ -65,6 +66,7 @@ class LogDiagnosis:
     remedies: Sequence[Remedy]
     credits: Sequence[MethodCredit]
     not_told: Sequence[str]
+    named_rows: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def steps_logged(self) -> int:

@@ -58,6 +58,14 @@ class Regraded(NamedTuple):
     false_accepts: list[int]
     false_rejects: list[int]
 
+    @property
+    def named_rows(self) -> dict[str, list[int]]:
+        """The rows where the two differ, by the finding that they are behind."""
+        return {
+            "check/false_accepts": self.false_accepts,
+            "check/false_rejects": self.false_rejects,
+        }
+
 
 def regrade_findings(
     log: RunLog, verdict_N: Floats, *, check: str, most: int = MOST
