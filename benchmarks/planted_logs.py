@@ -61,7 +61,7 @@ def plant(cause: str, count: int) -> Facts:
             right, way[0] = right + 1, way[0] + 1
         else:
             wrong[f"{found or 'none'} ({case.way}, seed {seed})"] += 1
-    low, high = wilson(right, count)
+    _, low, high, _ = wilson(right, count)
     return {
         "logs": count,
         "named": right,
@@ -82,7 +82,7 @@ def healthy(count: int) -> Facts:
         if found is not None:
             wrong[f"{found} ({case.way}, seed {10_000 + seed})"] += 1
     alarms = wrong.total()
-    low, high = wilson(alarms, count)
+    _, low, high, _ = wilson(alarms, count)
     return {
         "logs": count,
         "named_a_cause": alarms,
@@ -100,7 +100,7 @@ def at_the_edge(count: int) -> dict[str, Facts]:
     for name, (null, draw) in EDGES.items():
         rng = np.random.default_rng(sum(map(ord, name)))
         alarms = sum(draw(rng) for _ in range(count))
-        low, high = wilson(alarms, count)
+        _, low, high, _ = wilson(alarms, count)
         rates[name] = {
             "null": null,
             "logs": count,

@@ -86,8 +86,8 @@ class RunLog:
     grouped_by: str
     sample: Mapping[int, str] = field(default_factory=dict)
     damage: tuple[str, ...] = ()
-    prompt_keys: Sequence[str] = ()
     said_evaluation: int = 0
+    prompt_keys: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.step_N)
