@@ -47,7 +47,11 @@ def coverage_findings(log: RunLog, table: GroupTable) -> list[LogFinding]:
         ("repeated", log.repeated_N, "rows of batches that were written before, left out"),
         ("evaluation", log.evaluation_N, "rows of evaluations, left out"),
         ("unsaid", log.evaluation_N, "rows of evaluations of which the log does not say so"),
-        ("filtered", log.trained_N == 0, "rows that were filtered out before the update"),
+        (
+            "filtered",
+            log.trained_N == 0,
+            "rows that were filtered out before the update; they are in the log, and in its shares",
+        ),
     ):
         rows = int(rows_N.sum())
         if name == "unsaid":
