@@ -8,6 +8,8 @@ import pytest
 
 from rekindle.signals.logs.collect import collect
 from rekindle.signals.logs.formats import open_log
+from rekindle.signals.run_diagnosis.diagnose_log import diagnose_log
+from signals.run_diagnosis.planted import by_name
 
 RUN = Path(__file__).parent / "prime_rl"
 
@@ -37,7 +39,7 @@ def test_the_total_is_the_weighted_sum(log):
 def test_a_group_that_came_in_at_two_steps_is_one(log):
     rows = rows_of(log, "What is a?")
     assert len(set(log.group_N[rows].tolist())) == 1
-    assert log.step_N[rows].tolist() == [0, 0, 0, 1]
+    assert log.step_N[rows].tolist() == [1, 1, 1, 2]
 
 
 def test_groups_that_came_in_between_each_other_are_apart(log):
@@ -45,10 +47,11 @@ def test_groups_that_came_in_between_each_other_are_apart(log):
     assert len(rows_of(log, "What is b?")) == 4
 
 
-def test_a_reward_that_was_not_computed_is_missing(log):
-    """Its sum would be 0: a failed sandbox is no wrong answer."""
-    scores = log.score_N[rows_of(log, "What is c?")]
-    assert np.isnan(scores).tolist() == [False, False, False, True]
+def test_an_answer_that_failed_has_no_score(log):
+    """A sandbox that was gone is no wrong answer, and what was scored before it no right one."""
+    rows = rows_of(log, "What is c?")
+    assert np.isnan(log.score_N[rows]).tolist() == [False, False, False, True]
+    assert np.isnan(log.parts["correct"][rows]).tolist() == [False, False, False, True]
 
 
 def test_an_episode_without_a_trace_is_no_row(log):
@@ -94,6 +97,14 @@ def test_evaluations_are_no_data(log):
 
 def test_tokens_are_those_that_were_sampled(log):
     assert set(log.tokens_N.tolist()) == {2}
+
+
+def test_groups_that_were_rejected_are_no_cause():
+    """They are in the log, where they count as what they are."""
+    diagnosis = diagnose_log(RUN)
+    assert by_name(diagnosis.findings)["coverage/filtered"].value == pytest.approx(5 / 15)
+    assert diagnosis.cause is None
+    assert (diagnosis.steps_seen, diagnosis.steps_logged) == (3, 3)
 
 
 def test_where_only_effective_is_left_it_is_read(tmp_path):

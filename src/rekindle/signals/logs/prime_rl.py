@@ -4,7 +4,8 @@ Seen with prime-rl 559b44772 and verifiers 0.4.0. A line is an episode: its task
 trace an agent. How it misleads:
 
 * There is no total reward: each named one is `{score, weight}` and counts as their product. With
-  weight 0 it is only logged, and null is not computed.
+  weight 0 it is only logged, and null is not computed. A trace that failed has none: training
+  leaves it out of its group.
 * `all` has every episode in the batch window in which it came in, whole or failed, in no order of
   groups: the answers to one prompt may stand in two steps. `effective` has those that were trained
   on, and the advantages; the rows are those of `all`, and `trained` says which are in `effective`.
@@ -98,6 +99,8 @@ class PrimeReader:
         own = [value for node in nodes for value in _numbers(node.get("trainer_logprobs"))]
         both = len(own) == len(logprobs) > 0
         score, parts = _rewards(trace.get("rewards"))
+        if trace.get("ok") is False:
+            score, parts = None, dict.fromkeys(parts)
         used = self.trained.get(str(trace.get("id")))
         known = split == "train" and step <= self.shipped
         output = number(trace.get("num_output_tokens"))
@@ -152,7 +155,7 @@ def open_prime(path: Path) -> PrimeReader:
         NAME,
         version,
         tuple(files),
-        steps_taken=shipped + 1 if shipped >= 0 else None,
+        steps_taken=shipped if shipped >= 0 else None,
         notes=(_ROUNDED,),
         history=() if metrics is None else read_rows(metrics),
         groups_span=True,

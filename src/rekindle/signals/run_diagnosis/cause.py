@@ -143,9 +143,6 @@ def _log_cause(by_name: Mapping[str, LogFinding]) -> Cause | None:
     removed = by_name.get("coverage/removed")
     if removed is not None and removed.p is not None and removed.p < ALARM:
         return Cause("filtered", removed.says, ("coverage/removed",))
-    filtered = by_name.get("coverage/filtered")
-    if filtered is not None and filtered.value > NO_DATA:
-        return Cause("filtered", _shown(filtered), ("coverage/filtered",))
     advantage = mismatch(list(by_name.values()))
     if advantage is not None:
         return Cause("advantage_mismatch", advantage.says, (advantage.name,))

@@ -47,7 +47,11 @@ def coverage_findings(log: RunLog, table: GroupTable) -> list[LogFinding]:
         ("repeated", log.repeated_N, "rows of batches that were written before, left out"),
         ("evaluation", log.evaluation_N, "rows of evaluations, left out"),
         ("unsaid", log.evaluation_N, "rows of evaluations of which the log does not say so"),
-        ("filtered", log.trained_N == 0, "rows that were filtered out before the update"),
+        (
+            "filtered",
+            log.trained_N == 0,
+            "rows that were filtered out before the update; they are in the log, and in its shares",
+        ),
     ):
         rows = int(rows_N.sum())
         if name == "unsaid":
@@ -93,7 +97,7 @@ def removed_findings(table: GroupTable) -> list[LogFinding]:
     right, prompts = table.right_P[whole], table.prompt_P[whole]
     _, number = np.unique(prompts, return_inverse=True)
     count_K = np.bincount(right, minlength=size + 1)
-    implied, low = _implied(count_K, size), _lower(right, number, size)
+    implied, low = implied_dead(count_K, size), _lower(right, number, size)
     dead_S = np.array([count_K[0], count_K[size], count_K[0] + count_K[size]])
     p_S = np.where(low > 0, special.pdtr(dead_S, low), 1.0)
     side = int(p_S.argmin())
@@ -119,17 +123,12 @@ def _removed(
     return LogFinding("coverage/removed", *estimate, text, rests, NULL, p)
 
 
-def implied_dead(count_K: Ints, size: int) -> float:
-    """Dead groups that the mixed ones imply at the least.
+def implied_dead(count_K: Ints, size: int) -> Floats:
+    """All-wrong, all-right and dead groups that the mixed ones imply at the least.
 
     Args:
         count_K: [size + 1] how many groups have k right answers.
     """
-    return float(_implied(count_K, size)[-1])
-
-
-def _implied(count_K: Ints, size: int) -> Floats:
-    """All-wrong ones, all-right ones, both."""
     wrong, right = _side(count_K, size), _side(count_K[::-1], size)
     return np.array([wrong, right, wrong + right])
 
@@ -148,5 +147,5 @@ def _lower(right: Ints, number: Ints, size: int) -> Floats:
     drawn: Floats = np.empty((DRAWS, len(_SIDES)))
     for i in range(DRAWS):
         picks = np.bincount(rng.integers(prompts, size=prompts), minlength=prompts)
-        drawn[i] = _implied((picks @ table).astype(np.int64), size)
+        drawn[i] = implied_dead((picks @ table).astype(np.int64), size)
     return np.asarray(np.quantile(drawn, 0.05, axis=0))

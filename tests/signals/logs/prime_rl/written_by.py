@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 
 
 def write(episode, step, kind, subset):
-    path = HERE / "rollouts" / f"step_{step}" / kind / subset / "traces.jsonl"
+    path = HERE / "rollouts" / f"step_{step + 1}" / kind / subset / "traces.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         file.write(json.dumps(episode.to_record(), separators=(",", ":"), default=str) + "\n")
@@ -65,7 +65,7 @@ def trace_of(prompt, text, rewards, *, cut=False, agent="solver", logprobs=(-0.5
 
 
 def episode_of(prompt, group, traces, *, step, kind="train", ok=True, errors=()):
-    work = TrainWorkInfo(step=step) if kind == "train" else EvalWorkInfo(step=step)
+    work = TrainWorkInfo(step=step + 1) if kind == "train" else EvalWorkInfo(step=step + 1)
     return vf.Episode(
         env=EnvInfo(id="math", name="math"),
         task=task_of(prompt),
@@ -112,7 +112,7 @@ def main():
     }
     failed = made["c", 3]
     failed.ok, failed.errors = False, [Error(type="SandboxError", message="gone")]
-    failed.traces[0].rewards = {"correct": None, "brevity": None, "seen": None}
+    failed.traces[0].rewards = {"correct": Reward(score=1.0), "brevity": None, "seen": None}
     failed.traces[0].ok = False
     gone = episode_of(
         "What is c?", "group-c", [], step=0, ok=False,
@@ -125,7 +125,8 @@ def main():
         write(made[key], 1, "train", "all")
     write(gone, 1, "train", "all")
     for (name, _), episode in made.items():  # advantages come when the group is whole
-        scores = [trace.reward for key, e in made.items() if key[0] == name for trace in e.traces]
+        whole = [e for key, e in made.items() if key[0] == name]
+        scores = [trace.reward for e in whole for trace in e.traces if trace.ok]
         for trace in episode.traces:
             mean = sum(scores) / len(scores)
             trace.nodes[1].advantages = [trace.reward - mean] * 2
