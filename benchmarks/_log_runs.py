@@ -26,7 +26,7 @@ ROWS = 8_000  # of a log, at most
 
 
 def draw_plan(
-    rng: Rng, shapes: tuple[str, ...] = ALIVE, *, rows: int = ROWS, **fixed: object
+    rng: Rng, shapes: tuple[str, ...] = ALIVE, *, rows: int | None = None, **fixed: object
 ) -> Plan:
     """A plan of 10 to 100 steps of 8 to 64 groups of 4 to 16, one epoch or a few."""
     size = int(rng.choice([4, 5, 6, 8, 12, 16]))
@@ -44,7 +44,7 @@ def draw_plan(
         in_form=float(rng.choice([1.0, 0.98, 0.9])),
         shuffled=bool(rng.random() < 0.8),
     )._replace(**fixed)
-    asked = max(200, min(plan.steps * plan.groups, rows // plan.size))
+    asked = max(200, min(plan.steps * plan.groups, (rows or ROWS) // plan.size))
     plan = plan._replace(steps=max(10, asked // plan.groups))
     epochs = float(rng.choice([1, 1, 1, 1.5, 2, 3, 4]))
     return plan._replace(prompts=max(100, int(plan.steps * plan.groups / epochs)))
@@ -62,17 +62,20 @@ def held_out(rng: Rng, run: Rollouts, *, rows: int, every: int = 0) -> Rollouts:
 
 
 def draw_run(
-    rng: Rng, accept: Callable[[Rollouts], bool], shapes: tuple[str, ...] = ALIVE, **fixed: object
+    rng: Rng,
+    accept: Callable[[Rollouts], bool],
+    shapes: tuple[str, ...] = ALIVE,
+    **fixed: object,
 ) -> Rollouts:
-    """The first run of drawn plans that is accepted.
+    """The first run of drawn plans that is accepted by its chances; it has no texts then.
 
     Raises:
-        ValueError: none of 200 is.
+        ValueError: none of 400 is.
     """
-    for _ in range(200):
-        run = simulate(rng, draw_plan(rng, shapes, **fixed))
-        if accept(run):
-            return run
+    for _ in range(400):
+        plan, seed = draw_plan(rng, shapes, **fixed), int(rng.integers(2**31))
+        if accept(simulate(np.random.default_rng(seed), plan, texts=False)):
+            return simulate(np.random.default_rng(seed), plan)
     raise ValueError("no plan is accepted")
 
 

@@ -122,8 +122,8 @@ class Rollouts:
         return value.reshape(-1, int(ends[0]) + 1)
 
 
-def simulate(rng: np.random.Generator, plan: Plan) -> Rollouts:
-    """A run by its plan, with the verdict for its score."""
+def simulate(rng: np.random.Generator, plan: Plan, *, texts: bool = True) -> Rollouts:
+    """A run by its plan, with the verdict for its score; without `texts` these are empty."""
     asked = _asked(rng, plan)  # [T, groups]
     chance_P = np.clip(SHAPES[plan.shape](rng, plan.prompts), 1e-6, 1 - 1e-6)
     grown = plan.gain * (np.arange(plan.steps) / max(1, plan.steps - 1) - 0.5)
@@ -143,7 +143,9 @@ def simulate(rng: np.random.Generator, plan: Plan) -> Rollouts:
     right = (rng.random(count) < chance_N).astype(np.float64)
     prompts, golds = _questions(rng, 2 * plan.prompts)
     formed = rng.random(count) < plan.in_form
-    texts = write_texts(rng, plan, right, formed, [golds[p] for p in prompt.tolist()])
+    answers = [""] * count
+    if texts:
+        answers = write_texts(rng, plan, right, formed, [golds[p] for p in prompt.tolist()])
     return Rollouts(
         step=step,
         group=np.repeat(np.arange(count // plan.size), plan.size),
@@ -151,8 +153,8 @@ def simulate(rng: np.random.Generator, plan: Plan) -> Rollouts:
         chance=chance_N,
         right=right,
         formed=formed,
-        tokens=count_tokens(texts),
-        texts=texts,
+        tokens=count_tokens(answers),
+        texts=answers,
         prompts=prompts,
         golds=golds,
         score=right,

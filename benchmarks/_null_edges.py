@@ -1,7 +1,7 @@
 """Each rule of a cause where its null just holds: the place where it errs most.
 
-A draw is one log, as columns or as the share that the rule looks at; it says whether the rule's
-null was refuted. Sizes vary as those of logs do, and prompts are asked up to four times.
+A draw is one log, as columns or as the share that the rule looks at; it says whether the null was
+refuted. Sizes vary as those of logs do, and prompts are asked up to four times.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _table(right: np.ndarray, size: int, prompt: np.ndarray) -> GroupTable:
 
 
 def _epochs(rng: Rng) -> bool:
-    """Prompts in another order each epoch, or in the same: one is taken for an evaluation's."""
+    """Prompts in a new order each epoch, or in the same: one is taken for an evaluation's."""
     prompts, groups = int(rng.integers(16, 400)), int(rng.choice([4, 8, 16]))
     epochs, shuffled = int(rng.integers(2, 12)), bool(rng.random() < 0.7)
     order = [rng.permutation(prompts) if shuffled else np.arange(prompts) for _ in range(epochs)]

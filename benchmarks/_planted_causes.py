@@ -17,19 +17,17 @@ from _log_runs import (
     Rng,
     cut_answers,
     draw_run,
-    held_out,
     is_alive,
-    join,
     write_any,
 )
 from _log_simulator import (
     Rollouts,
     expected,
     model_scores,
-    trl_advantages,
     with_parts,
 )
-from _log_writers import Case, write_table, write_trl, write_verl
+from _log_writers import Case, write_table, write_verl
+from _planted_in_logs import evaluations, filtered, other_advantages, repeated
 
 SHARE = 0.68
 Way = Callable[[Rng, Path], Case]
@@ -102,18 +100,13 @@ def _form_credit(rng: Rng, path: Path) -> Case:
 def _truncated(keys: tuple[str, ...], name: str) -> Way:
     def way(rng: Rng, path: Path) -> Case:
         share = float(rng.uniform(0.35, 0.6))
-        made: Rollouts | None = None
 
         def accept(run: Rollouts) -> bool:
-            nonlocal made
-            made = cut_answers(rng, run, share)
-            wrong = made.right == 0
-            return bool(made.cut[wrong].mean() > SHARE)
+            return bool(share / (share + (1 - share) * (1 - run.chance.mean())) > SHARE)
 
-        draw_run(
-            rng, accept, ("easy", "middle", "very easy"), sentences=(2, 40), in_form=1.0, rows=4_000
-        )
-        assert made is not None
+        shapes = ("easy", "middle", "very easy")
+        run = draw_run(rng, accept, shapes, sentences=(2, 40), in_form=1.0, rows=4_000)
+        made = cut_answers(rng, run, share)
         keys_ = ("score", "text", "prompt", "step", *keys)
         kind = str(rng.choice(["jsonl", "csv", "parquet"]))
         columns = write_table(path, made, keys_, kind=kind)
@@ -254,144 +247,6 @@ def _as_decimals(run: Rollouts, rows: np.ndarray) -> list[str]:
     return texts
 
 
-# --- the log
-
-
-def _filtered(kinds: str, least: float) -> Way:
-    def way(rng: Rng, path: Path) -> Case:
-        def accept(run: Rollouts) -> bool:
-            share = expected(run)
-            gone = {"both": share.wrong + share.right, "wrong": share.wrong, "right": share.right}
-            return is_alive(run) and gone[kinds] > 0.25
-
-        run = draw_run(rng, accept)
-        right = run.in_groups(run.right).sum(1)
-        size = run.in_groups(run.right).shape[1]
-        dead = np.zeros(len(right), dtype=np.bool_)
-        if kinds in ("both", "wrong"):
-            dead |= right == 0
-        if kinds in ("both", "right"):
-            dead |= right == size
-        kept = ~(dead & (rng.random(len(dead)) < rng.uniform(least, 1)))
-        run = run.take(np.flatnonzero(np.repeat(kept, size)))
-        name = {"both": "dead groups", "wrong": "all-wrong groups", "right": "all-right groups"}
-        return write_any(rng, path, run, "filtered", f"{name[kinds]} dropped")
-
-    return way
-
-
-def _other_advantages(name: str) -> Way:
-    def way(rng: Rng, path: Path) -> Case:
-        run = draw_run(rng, is_alive)
-        score = run.in_groups(run.score)
-        mean, std = score.mean(1, keepdims=True), score.std(1, ddof=1, keepdims=True) + 1e-4
-        size = score.shape[1]
-        made = {
-            "population std": (score - mean) / (score.std(1, keepdims=True) + 1e-4),
-            "the batch's std": (score - mean) / (score.std(ddof=1) + 1e-4),
-            "no std": score - mean,
-            "the batch's mean": (score - score.mean()) / std,
-            "no baseline": score / std,
-            "the others' mean": (score - mean) * size / (size - 1),
-            "another group's": np.roll((score - mean) / std, 1, axis=0),
-            "the sign": -(score - mean) / std,
-        }[name].ravel()
-        write_trl(path, replace(run, advantage=made), every=1)
-        # TRL has these too: they are wrong where another is stated
-        stated = name in ("no std", "the batch's std", "the others' mean")
-        options = {"estimator": "group_std"} if stated else {}
-        return Case(path, "advantage_mismatch", f"{name}, TRL", options=options)
-
-    return way
-
-
-def _repeated(name: str) -> Way:
-    def way(rng: Rng, path: Path) -> Case:
-        run = draw_run(rng, is_alive)
-        steps = np.unique(run.step)
-        copied = rng.random(len(steps)) < rng.uniform(0.15, 0.7)
-        copied[: max(2, len(steps) // 8)] = True
-        again = run.take(np.flatnonzero(np.isin(run.step, steps[copied])))
-        if name == "resumed":
-            # a run that went on from a checkpoint writes the same steps again
-            first, last = sorted(rng.choice(len(steps), 2, replace=False).tolist())
-            last = max(last, first + len(steps) // 6)
-            again = run.take(np.flatnonzero((run.step > first) & (run.step <= last + 1)))
-        if name == "under other numbers":
-            again = replace(again, step=again.step + steps.max())
-        if name == "each file again":
-            again = run.take(np.arange(len(run)))
-            again = replace(again, step=2 * again.step)
-            run = replace(run, step=2 * run.step - 1)
-        run = _rows_of(run, again)
-        if name in ("under other numbers", "each file again"):
-            return write_any(rng, path, run, "repeated_rows", name)
-        keys = ("score", "text", "prompt", "step") + (("group",) if rng.random() < 0.5 else ())
-        columns = write_table(path, run, keys, by_step=name == "appended to its file")
-        return Case(path, "repeated_rows", f"{name}, jsonl", columns)
-
-    return way
-
-
-def _rows_of(one: Rollouts, other: Rollouts) -> Rollouts:
-    """The rows of both; the other's groups and prompts are those of the first."""
-    names = (
-        "step", "group", "prompt", "chance", "right", "formed", "tokens", "score", "cut",
-        "evaluation",
-    )  # fmt: skip
-    both = {name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in names}
-    return replace(one, **both, texts=one.texts + other.texts)
-
-
-def _evaluations(name: str) -> Way:
-    def way(rng: Rng, path: Path) -> Case:
-        run = draw_run(rng, is_alive, rows=6_000, groups=int(rng.choice([8, 12, 16, 24])))
-        every = int(rng.integers(3, 6))
-        rows = int(len(run) * rng.uniform(0.12, 0.5))
-        other = replace(
-            held_out(rng, run, rows=rows, every=every),
-            evaluation=np.zeros(1, dtype=np.bool_),
-        )
-        if name == "in its step":
-            columns = write_table(path, _mixed_in(run, other))
-            return Case(path, "evaluation_rows", f"{name}, jsonl", columns)
-        steps = np.unique(other.step)
-        if name != "at steps of their own":
-            run = run.take(np.flatnonzero(~np.isin(run.step, steps)))
-        else:
-            run = replace(run, step=10 * run.step)
-            other = replace(other, step=10 * other.step + 5)
-            columns = write_table(path, _mixed_in(run, other))
-            return Case(path, "evaluation_rows", f"{name}, jsonl", columns)
-        both = _mixed_in(run, other)
-        if name == "in place of training, verl":
-            write_verl(path, both)
-        else:
-            both = replace(both, advantage=_advantages(both))
-            said = steps if name == "in place of training, TRL with its state" else None
-            write_trl(path, both, state=said is not None, eval_steps=said)
-        return Case(path, "evaluation_rows", name)
-
-    return way
-
-
-def _advantages(run: Rollouts) -> np.ndarray:
-    """By group, of groups of several sizes."""
-    made = np.zeros(len(run))
-    sizes = np.bincount(run.group)[run.group]
-    for size in np.unique(sizes):
-        if size > 1:
-            rows = np.flatnonzero(sizes == size)
-            made[rows] = trl_advantages(run.take(rows))
-    return made
-
-
-def _mixed_in(run: Rollouts, other: Rollouts) -> Rollouts:
-    plain = replace(other, evaluation=np.zeros(len(other), dtype=np.bool_))
-    both = join(run, plain)
-    return both.take(np.argsort(both.step, kind="stable"))
-
-
 WAYS: dict[str, tuple[Way, ...]] = {
     "too_hard": (
         _dead("wrong", "very hard", late=False),
@@ -436,27 +291,27 @@ WAYS: dict[str, tuple[Way, ...]] = {
         _rejects("now and then"),
     ),
     "advantage_mismatch": tuple(
-        _other_advantages(name)
+        other_advantages(name)
         for name in (
             "population std", "the batch's std", "no std", "the batch's mean", "no baseline",
             "the others' mean", "another group's", "the sign",
         )
     ),
     "filtered": (
-        _filtered("both", 1.0),
-        _filtered("both", 0.8),
-        _filtered("wrong", 1.0),
-        _filtered("right", 1.0),
+        filtered("both", 1.0),
+        filtered("both", 0.8),
+        filtered("wrong", 1.0),
+        filtered("right", 1.0),
     ),
     "repeated_rows": tuple(
-        _repeated(name)
+        repeated(name)
         for name in (
             "under other numbers", "appended to its file", "appended to the table", "resumed",
             "each file again",
         )
     ),
     "evaluation_rows": tuple(
-        _evaluations(name)
+        evaluations(name)
         for name in (
             "in place of training, TRL with its state", "in place of training, TRL without it",
             "in place of training, verl", "in its step", "at steps of their own",

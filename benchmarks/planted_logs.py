@@ -5,8 +5,8 @@
 Logs of simulated runs, written as trainers write them: healthy ones in many kinds, and each of the
 twelve causes planted in the ways in which it comes about. A run is healthy where, by the chances
 that it was drawn with, at least 0.4 of its groups are mixed and no kind of dead groups is most,
-over all and over the last third of its steps. Each rule's rate at the edge of its null, where it is most
-likely to err, is simulated too. The result goes to `results/false_alarms.json`.
+over all and over the last third of its steps. Each rule's rate at the edge of its null, where it is
+most likely to err, is simulated too. The result goes to `results/false_alarms.json`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def plant(cause: str, count: int) -> Facts:
             right, way[0] = right + 1, way[0] + 1
         else:
             wrong[f"{found or 'none'} ({case.way}, seed {seed})"] += 1
-    low, high = wilson(right, count)
+    _, low, high, _ = wilson(right, count)
     return {
         "logs": count,
         "named": right,
@@ -82,7 +82,7 @@ def healthy(count: int) -> Facts:
         if found is not None:
             wrong[f"{found} ({case.way}, seed {10_000 + seed})"] += 1
     alarms = wrong.total()
-    low, high = wilson(alarms, count)
+    _, low, high, _ = wilson(alarms, count)
     return {
         "logs": count,
         "named_a_cause": alarms,
@@ -100,7 +100,7 @@ def at_the_edge(count: int) -> dict[str, Facts]:
     for name, (null, draw) in EDGES.items():
         rng = np.random.default_rng(sum(map(ord, name)))
         alarms = sum(draw(rng) for _ in range(count))
-        low, high = wilson(alarms, count)
+        _, low, high, _ = wilson(alarms, count)
         rates[name] = {
             "null": null,
             "logs": count,

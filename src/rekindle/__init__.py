@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rekindle.report.page import build_report as build_report
     from rekindle.rewards.judge import Judge as Judge
     from rekindle.signals.diagnose import diagnose as diagnose
+    from rekindle.signals.run_diagnosis.diagnose_log import diagnose_log as diagnose_log
     from rekindle.signals.run_diagnosis.watch import Watch as Watch
     from rekindle.study.run.start import run_study as run_study
     from rekindle.tasks import Task as Task
@@ -43,6 +44,7 @@ _PUBLIC = {
     "evaluate": "rekindle.training.evaluation",
     "diagnose": "rekindle.signals.diagnose",
     "Watch": "rekindle.signals.run_diagnosis.watch",
+    "diagnose_log": "rekindle.signals.run_diagnosis.diagnose_log",
     "run_study": "rekindle.study.run.start",
     "load_recipe": "rekindle.training.recipe",
     "load_task": "rekindle.tasks",

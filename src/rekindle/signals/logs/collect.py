@@ -246,7 +246,7 @@ def _of_size(lengths: Ints, size: int, prompts: int) -> Bools:
         expected = len(lengths) * prompts ** (1 - length / size)
         if length > size and special.pdtrc(count - 1, expected) < ODD:
             fits &= lengths != length
-    return fits
+    return np.asarray(fits)
 
 
 def _shuffled(lengths: Ints, block_N: Ints, prompt_N: Ints) -> bool:

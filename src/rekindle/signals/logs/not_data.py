@@ -27,9 +27,9 @@ def find_repeats(log: RunLog, block_N: Ints) -> Bools:
     """Rows of groups that were written before: the same prompt, texts and scores in the same order.
 
     Short answers coincide by chance. How likely that is follows from a group's own answers: each of
-    its rows could have had any of them. Groups that stand one after the other as they did before
-    are repeats where that chance is below 1e-4, and so are the groups of whole batches that stand
-    in one earlier batch each, taken together.
+    its rows could have had any of them. Groups that follow each other as they did before are
+    repeats where that chance is below 1e-4, and so are the groups of whole batches that stand in
+    one earlier batch each, taken together.
     """
     repeated_N = np.zeros(len(log), dtype=np.bool_)
     if not _any_twice(log):
@@ -139,9 +139,10 @@ def _by_prompts(steps_of: Mapping[int, set[int]]) -> list[int]:
     They are evaluations where these steps ask nothing else, or where no order that is drawn anew
     each epoch would bring so many of them together: of two prompts that are asked e times in S
     steps each, once an epoch, all e coincide with chance (e / S)^e. Where most of the other prompts
-    come together too, the order is not drawn anew, and evaluations are those that are asked at least
-    twice more often than any other: epochs ask each prompt as often, or once more. Prompts of
-    which the others are asked at half of the steps or fewer are no evaluation.
+    come together too, the order is not drawn anew, and evaluations are those that are asked at
+    least twice more often than any other: epochs ask each prompt as often, or once more. Sets that
+    never share a step are batches that come again; where the others are asked at half of the steps
+    or fewer it is not clear which are which. Then nothing is said.
     """
     together: dict[frozenset[int], list[int]] = defaultdict(list)
     for prompt, asked in steps_of.items():

@@ -6,8 +6,8 @@ filtered out before the update where the log has both (`trained` 0).
 
 Groups that the log does not name are runs of rows: a trainer writes the answers to one prompt one
 after the other. Their size is the log's own, else the most common length of a run: a prompt may be
-drawn twice in a row, and evaluations may have another size. Where no two neighbours share a prompt the
-rows were put in another order, and a group is what has one prompt in one step.
+drawn twice in a row, and evaluations may have another size. Where no two neighbours share a prompt
+the rows were put in another order, and a group is what has one prompt in one step.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class RunLog:
     grouped_by: str
     sample: Mapping[int, str] = field(default_factory=dict)
     damage: tuple[str, ...] = ()
-    prompt_keys: Sequence[str] = ()
     said_evaluation: int = 0
+    prompt_keys: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.step_N)

@@ -3,7 +3,7 @@
 First whether the reward says what it should, our own verifier's word before all, then whether
 groups have anything to compare, then whether the log can be believed. Each rule has a null, the
 state of a run that is well, and the bound that refutes it; intervals are 95 %, so that at the edge
-of its null it errs one time in 40.
+of its null it errs one time in 40, one in 20 where it looks at the last third of the steps too.
 `results/false_alarms.json` has how often each is named in simulated logs, sick and healthy.
 
     false_accepts       our verifier refuses more than 5 % of what the run's accepted

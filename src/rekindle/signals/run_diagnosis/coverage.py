@@ -8,8 +8,8 @@ in k (Cauchy-Schwarz), so that what is seen of mixed groups bounds what must be 
     m_0 >= m_1^2 / m_2        m_G >= m_{G-1}^2 / m_{G-2}
 
 Fewer dead groups than that, by a Poisson test on the bound's own lower limit, were removed:
-all-wrong ones, all-right ones, or both, three tests in one. The null: nothing was removed, and answers to a
-prompt are independent.
+all-wrong ones, all-right ones, or both, three tests in one. The null: nothing was removed, and
+answers to a prompt are independent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rekindle.signals.logs.run_log import Floats, Ints, RunLog
 from rekindle.signals.run_diagnosis.groups import GroupTable
 from rekindle.signals.run_diagnosis.log_finding import Estimate, LogFinding, mean
 
-ALARM = 0.001  # p below which groups are said to have been removed
+ALARM = 0.01  # p below which groups are said to have been removed
 NULL = (
     "nothing was removed and answers to a prompt are independent: dead groups are Poisson with at "
     f"least the mean that mixed groups imply; named at p < {ALARM}"
@@ -97,7 +97,7 @@ def removed_findings(table: GroupTable) -> list[LogFinding]:
     right, prompts = table.right_P[whole], table.prompt_P[whole]
     _, number = np.unique(prompts, return_inverse=True)
     count_K = np.bincount(right, minlength=size + 1)
-    implied, low = implied_dead(count_K, size), _lower(right, number, size)
+    implied, low = _implied(count_K, size), _lower(right, number, size)
     dead_S = np.array([count_K[0], count_K[size], count_K[0] + count_K[size]])
     p_S = np.where(low > 0, special.pdtr(dead_S, low), 1.0)
     side = int(p_S.argmin())
@@ -123,12 +123,17 @@ def _removed(
     return LogFinding("coverage/removed", *estimate, text, rests, NULL, p)
 
 
-def implied_dead(count_K: Ints, size: int) -> Floats:
-    """All-wrong, all-right and dead groups that the mixed ones imply at the least.
+def implied_dead(count_K: Ints, size: int) -> float:
+    """Dead groups that the mixed ones imply at the least.
 
     Args:
         count_K: [size + 1] how many groups have k right answers.
     """
+    return float(_implied(count_K, size)[-1])
+
+
+def _implied(count_K: Ints, size: int) -> Floats:
+    """All-wrong ones, all-right ones, both."""
     wrong, right = _side(count_K, size), _side(count_K[::-1], size)
     return np.array([wrong, right, wrong + right])
 
@@ -139,7 +144,7 @@ def _side(count_K: Ints, size: int) -> float:
 
 
 def _lower(right: Ints, number: Ints, size: int) -> Floats:
-    """The 1 % quantiles of the implied counts, over draws of prompts."""
+    """The 5 % quantiles of the implied counts, over draws of prompts."""
     prompts = int(number.max()) + 1
     table = np.zeros((prompts, size + 1))
     np.add.at(table, (number, right), 1)
@@ -147,5 +152,5 @@ def _lower(right: Ints, number: Ints, size: int) -> Floats:
     drawn: Floats = np.empty((DRAWS, len(_SIDES)))
     for i in range(DRAWS):
         picks = np.bincount(rng.integers(prompts, size=prompts), minlength=prompts)
-        drawn[i] = implied_dead((picks @ table).astype(np.int64), size)
-    return np.asarray(np.quantile(drawn, 0.01, axis=0))
+        drawn[i] = _implied((picks @ table).astype(np.int64), size)
+    return np.asarray(np.quantile(drawn, 0.05, axis=0))

@@ -26,6 +26,7 @@ from rekindle.signals.run_diagnosis.groups import GroupTable, Verdicts, find_ver
 from rekindle.signals.run_diagnosis.log_diagnosis import LogDiagnosis
 from rekindle.signals.run_diagnosis.log_finding import LogFinding
 from rekindle.signals.run_diagnosis.metrics_only import (
+    counted_findings,
     metrics_cause,
     metrics_findings,
     switch_on,
@@ -93,13 +94,7 @@ def diagnose_rows(
     Raises:
         DataError: no row of it is data.
     """
-    if not log.data_N.any():
-        raise DataError(
-            f"{log.about.files[0] if log.about.files else 'the log'} has no rollout of training",
-            got=f"{len(log)} rows, {int(log.repeated_N.sum())} repeated, "
-            f"{int(log.evaluation_N.sum())} of evaluations",
-            wanted="rows of training",
-        )
+    _refuse_empty(log)
     if (weights := found_weights(log)) is not None:
         log = replace(
             log,
@@ -121,6 +116,7 @@ def diagnose_rows(
         *estimators_findings(log, verdicts.value_N, estimator=estimator),
         *confidence_findings(log, verdicts.value_N),
         *drift_findings(log, verdicts.value_N),
+        *counted_findings(log.about.history),
         *optimizer_findings(log.about.history),
         *([] if again is None else again.findings),
     ]
@@ -171,6 +167,16 @@ def diagnose_metrics(log: RunLog) -> LogDiagnosis:
         credits=[],
         not_told=[*log.about.notes, *log.damage],
     )
+
+
+def _refuse_empty(log: RunLog) -> None:
+    if not log.data_N.any():
+        raise DataError(
+            f"{log.about.files[0] if log.about.files else 'the log'} has no rollout of training",
+            got=f"{len(log)} rows, {int(log.repeated_N.sum())} repeated, "
+            f"{int(log.evaluation_N.sum())} of evaluations",
+            wanted="rows of training",
+        )
 
 
 def _reward_model(findings: list[LogFinding]) -> str | None:

@@ -10,10 +10,10 @@
 A tie counts one half. Each is of a reward with more than two values, and of the total where it is
 not the verdict. A reward that is a function of length or of a format mark is no reward model.
 
-A model is blind where the whole interval within groups is below 0.6, over five prompts at least: as
+A model is blind where the whole interval within groups is below 0.6, over five prompts at least, as
 `rekindle diagnose` has it for models. One of AUC 0.6 is called so by chance in 2.5 % of logs
-(simulated: 1.7 to 3 % of 2,000 logs, at 5 to 150 prompts), a better one in fewer, and one that knows nothing is found out
-once there are enough pairs.
+(simulated: 1.7 to 3 % of 2,000 logs, at 5 to 150 prompts), a better one in fewer, and one that
+knows nothing is found out once there are enough pairs.
 
 Axes: N rows, K those that entered, P groups, U prompts.
 """
@@ -62,10 +62,11 @@ def rewards_findings(log: RunLog, verdict_N: Floats) -> list[LogFinding]:
     """What each reward of a log is worth.
 
     Args:
-        verdict_N: [N] 1 right, 0 wrong, nan unknown.
+        verdict_N: [N] 1 right, 0 wrong, nan unknown; a partial score is neither.
     """
     findings = _shares(log) + _agreements(log)
     natures = natures_of(log, verdict_N)
+    verdict_N = np.where(np.isin(verdict_N, (0, 1)), verdict_N, np.nan)  # partial ones say neither
     others = [name for name, nature in natures.items() if not pays_for_form(name, nature)]
     for name, score_N in reward_models(log, natures).items():
         findings += _aucs(log, verdict_N, name, score_N)
