@@ -97,7 +97,7 @@ def removed_findings(table: GroupTable) -> list[LogFinding]:
     right, prompts = table.right_P[whole], table.prompt_P[whole]
     _, number = np.unique(prompts, return_inverse=True)
     count_K = np.bincount(right, minlength=size + 1)
-    implied, low = _implied(count_K, size), _lower(right, number, size)
+    implied, low = implied_dead(count_K, size), _lower(right, number, size)
     dead_S = np.array([count_K[0], count_K[size], count_K[0] + count_K[size]])
     p_S = np.where(low > 0, special.pdtr(dead_S, low), 1.0)
     side = int(p_S.argmin())
@@ -123,22 +123,17 @@ def _removed(
     return LogFinding("coverage/removed", *estimate, text, rests, NULL, p)
 
 
-def implied_dead(count_K: Ints, size: int) -> float:
-    """Dead groups that the mixed ones imply at the least.
+def implied_dead(count_K: Ints | Floats, size: int) -> Floats:
+    """Dead groups that the mixed ones imply at the least: all-wrong ones, all-right ones, both.
 
     Args:
         count_K: [size + 1] how many groups have k right answers.
     """
-    return float(_implied(count_K, size)[-1])
-
-
-def _implied(count_K: Ints, size: int) -> Floats:
-    """All-wrong ones, all-right ones, both."""
     wrong, right = _side(count_K, size), _side(count_K[::-1], size)
     return np.array([wrong, right, wrong + right])
 
 
-def _side(count_K: Ints, size: int) -> float:
+def _side(count_K: Ints | Floats, size: int) -> float:
     one, two = count_K[1] / size, count_K[2] / math.comb(size, 2)
     return float(one * one / two) if two > 0 else 0.0
 
@@ -152,5 +147,5 @@ def _lower(right: Ints, number: Ints, size: int) -> Floats:
     drawn: Floats = np.empty((DRAWS, len(_SIDES)))
     for i in range(DRAWS):
         picks = np.bincount(rng.integers(prompts, size=prompts), minlength=prompts)
-        drawn[i] = _implied((picks @ table).astype(np.int64), size)
+        drawn[i] = implied_dead((picks @ table).astype(np.int64), size)
     return np.asarray(np.quantile(drawn, 0.05, axis=0))
