@@ -144,7 +144,8 @@ def counted_findings(history: History) -> list[LogFinding]:
         series = find_series(history, kind)
         if len(series):
             estimate = block_mean(series.value_T, bounded=True)
-            text = f"of the groups that were generated are {kind.replace('_', ' ')}, as the trainer has it"
+            words = kind.replace("_", " ")
+            text = f"of the groups that were generated are {words}, as the trainer has it"
             name = f"metrics/{kind}"
             found.append(LogFinding.of(name, estimate, text, _rests(series), BOUND_NULL))
     return found
