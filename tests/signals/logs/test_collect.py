@@ -145,6 +145,33 @@ def test_log_probs_by_token_are_summed(tmp_path):
     assert log.tokens_N.tolist() == [3, 0]
 
 
+@pytest.mark.parametrize(("named", "prompts"), [(True, 2), (False, 4)])
+def test_without_prompts_what_hangs_together_is_a_group(tmp_path, named, prompts):
+    """Groups that the log names at each step are those of one prompt; others are alone."""
+    rows = [
+        row(step, "", f"{step} {place} {i}", 0, uid=place if named else f"{step}/{place}")
+        for step in (1, 2)
+        for place in (0, 1)
+        for i in range(3)
+    ]
+    log = read(tmp_path, rows, group="uid")
+    assert len(np.unique(log.group_N)) == 4
+    assert len(np.unique(log.prompt_N)) == len(log.prompts) == len(log.prompt_keys) == prompts
+
+
+def test_without_prompts_and_groups_runs_of_one_reference_are_groups(tmp_path):
+    rows = [row(1, "", f"{gold} {i}", 0, gold=gold) for gold in ("3", "5") for i in range(4)]
+    log = read(tmp_path, rows, gold="gold")
+    assert log.group_N.tolist() == [0] * 4 + [1] * 4
+    assert list(log.golds) == ["3", "5"]
+
+
+def test_with_nothing_that_names_groups_each_step_is_its_own_unit(tmp_path):
+    log = read(tmp_path, [row(step, "", f"{step} {i}", 0) for step in (1, 2, 3) for i in range(4)])
+    assert log.group_N.tolist() == log.prompt_N.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert len(log.prompts) == 3
+
+
 def test_csv_and_parquet_are_the_same_log(tmp_path):
     import pyarrow
     from pyarrow import csv, parquet

@@ -86,12 +86,12 @@ class _Columns:
         return self.block
 
     def _prompt(self, row: LoggedRow) -> int:
-        key = hash(row.prompt)
+        key = hash(row.prompt) if row.prompt else hash((row.group, row.gold))
         number = self.prompt_of.get(key)
         if number is None:
             number = self.prompt_of[key] = len(self.prompts)
             self.prompts.append(row.prompt[:PREVIEW])
-            self.prompt_keys.append(prompt_key(row.prompt))
+            self.prompt_keys.append(prompt_key(row.prompt) if row.prompt else "")
             self.golds.append(row.gold)
         return number
 
@@ -136,6 +136,10 @@ def collect(reader: LogReader) -> RunLog:
         reader.about.group_size,
         span=reader.about.groups_span,
     )
+    if columns.prompts == [""]:  # nothing says which groups are of one prompt: each is its own
+        count = int(group_N.max(initial=-1)) + 1
+        integers["prompt"], columns.prompts = group_N, [""] * count
+        columns.prompt_keys, columns.golds = [""] * count, columns.golds * count
     split_N = np.frombuffer(bytes(columns.splits), dtype=np.uint8)
     log = RunLog(
         about=reader.about,

@@ -52,7 +52,8 @@ class RunLog:
         repeated_N: the batch was written before.
         evaluation_N: of an evaluation; of `said_evaluation` rows the log itself says so.
         prompts: the first characters of each prompt.
-        prompt_keys: a hash of each prompt as it was written, the same in every log: `prompt_key`.
+        prompt_keys: a hash of each prompt as it was written, the same in every log: `prompt_key`;
+            "" where the log has none.
         golds: the reference answer of each prompt, where the log has it.
         texts: the answers; None where they are too many to keep, see `texts_of`.
         sample: answers of every k-th row by its number, where the texts are too many to keep.

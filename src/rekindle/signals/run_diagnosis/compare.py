@@ -107,7 +107,7 @@ def _difference(before: Floats, after: Floats) -> Estimate:
 def _asked(diagnosis: LogDiagnosis, means: Mapping[str, Floats]) -> dict[str, int]:
     """The number of each prompt that has a verdict, by its key."""
     known = ~np.isnan(means["accuracy"])
-    return {key: i for i, key in enumerate(diagnosis.log.prompt_keys) if known[i]}
+    return {key: i for i, key in enumerate(diagnosis.log.prompt_keys) if key and known[i]}
 
 
 def _by_prompt(diagnosis: LogDiagnosis) -> dict[str, Floats]:
