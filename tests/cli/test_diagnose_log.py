@@ -110,3 +110,16 @@ def test_what_cannot_be_meant_is_told(rekindle, log, words, what):
     path = str(log(MIXED))
     code, _, err = rekindle("diagnose", *(word.replace("{log}", path) for word in words))
     assert (code, what in err) == (2, True), err
+
+
+def test_a_large_log_is_told_before_it_is_read(log, monkeypatch, capsys):
+    """What its format is and how large; not before JSON, which stands alone."""
+    from rekindle.cli import diagnose_log as cli
+
+    monkeypatch.setattr(cli, "LARGE", 100)
+    options = cli.LogOptions(None, [MAP], None, None, as_json=False)
+    path = log([[1, 0]])
+    for as_json, said in ((False, "reading 1 file of mapped, 0 MB\n"), (True, "")):
+        given = options._replace(as_json=as_json)
+        cli.diagnose_logs([path], given, check=None, out=None, write=None, overwrite=False)
+        assert capsys.readouterr().err == said

@@ -13,7 +13,10 @@ from rekindle.errors import ConfigError
 from rekindle.files import explained_io
 from rekindle.outputs import DIAGNOSIS_MARK, OutputFile
 
+LARGE = 50e6  # bytes of a log that is said to be read
+
 if TYPE_CHECKING:
+    from rekindle.signals.logs.record import LogAbout
     from rekindle.signals.run_diagnosis.compare import LogPair
     from rekindle.signals.run_diagnosis.log_diagnosis import LogDiagnosis
 
@@ -104,6 +107,7 @@ def diagnose_logs(
             verifier_column=options.verifier_column,
             check=check,
             estimator=options.estimator,
+            tell=None if options.as_json else tell_large,
         )
         for path in paths
     ]
@@ -119,6 +123,15 @@ def diagnose_logs(
     if write is not None:
         for line in write_change(write, paths[0], diagnoses[0], overwrite=overwrite):
             typer.echo(line, err=options.as_json)
+
+
+def tell_large(about: LogAbout) -> None:
+    """Say what is read where that takes more than a second."""
+    size = sum(file.stat().st_size for file in about.files)
+    if size > LARGE:
+        count = len(about.files)
+        files = f"{count} file{'s' * (count > 1)} of {about.format}, {size / 1e6:,.0f} MB"
+        typer.echo(f"reading {files}", err=True)
 
 
 def parse_map(given: Sequence[str] | None) -> dict[str, str] | None:

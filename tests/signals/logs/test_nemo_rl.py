@@ -9,6 +9,8 @@ import pytest
 from rekindle.signals.logs import nemo_rl
 from rekindle.signals.logs.collect import collect
 from rekindle.signals.logs.formats import open_log
+from rekindle.signals.run_diagnosis.diagnose_log import diagnose_log
+from signals.run_diagnosis.planted import by_name
 
 ASKED, SAID, PAD = 3, 2, 7
 
@@ -89,6 +91,21 @@ def test_with_dynamic_sampling_an_answers_reward_is_the_filtered_one(tmp_path, s
     log = read(tmp_path)
     assert log.score_N.tolist() == [1, 0, 0, 1]
     assert any("only groups with spread are in the log" in note for note in log.about.notes)
+
+
+def test_with_dynamic_sampling_what_was_generated_is_counted(tmp_path):
+    """Its rewards are in the order of generation, four to a group as the kept answers are."""
+    kept = [1, 0, 0, 1] * 2
+    for step, generated in ((1, [0] * 4 + [1] * 4), (2, [0, 1, 0, 0] + [0] * 4)):
+        columns = batch(["a"] * 4 + ["b"] * 4, generated)
+        columns = {"content": columns.pop("content"), "rewards": columns.pop("rewards"),
+                   "filtered_rewards": kept, **columns}  # fmt: skip
+        write_batch(tmp_path / f"train_data_step{step}.jsonl", columns)
+    found = by_name(diagnose_log(tmp_path).findings)
+    assert found["metrics/no_spread"].value == 0.75
+    assert found["metrics/all_wrong"].value == 0.5
+    assert found["metrics/all_right"].value == 0.25
+    assert found["share/mixed"].value == 1
 
 
 def test_validation_is_no_data_and_its_turns_have_roles(tmp_path):

@@ -8,7 +8,8 @@ only `idx` is bare. How it misleads:
 * Tensors are padded: what counts is where `token_loss_mask` is 1.
 * With dynamic sampling a row's `content` is of a kept answer, its `filtered_rewards` is that
   answer's reward, and its `rewards` is the reward of another: of the row of the same number among
-  all that were generated. Groups without spread are gone.
+  all that were generated. Groups without spread are gone from the texts, and can be counted in
+  `rewards`, which are in the order in which they were generated.
 * `prev_logprobs` are the trainer's and `generation_logprobs` the sampler's.
 * Validation rows hold messages with roles in place of texts.
 * The synchronous trainer writes `content` behind the token lists, or not at all.
@@ -17,7 +18,7 @@ only `idx` is bare. How it misleads:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -36,8 +37,9 @@ KEPT = "filtered_rewards"
 SEEN = 256  # rows by which the layout of a prompt is known
 TOKEN_ROWS = 10_000  # of a large log; the log-probs of the others are not read
 _DYNAMIC = (
-    "dynamic sampling: only groups with spread are in the log; the column `rewards` is of other "
-    "answers than the texts beside it, and is not read"
+    "dynamic sampling: only groups with spread are in the log, and its shares are of these; the "
+    "column `rewards` is of other answers than the texts beside it: metrics/... count in it what "
+    "was generated, but for batches without any spread"
 )
 _NO_TEXT = "the rows hold no texts: token numbers stand for prompts and answers"
 _FILES = ("train_data_step*.jsonl", "val_data_step*.jsonl")
@@ -64,7 +66,7 @@ class NemoReader:
     def rows(self) -> Iterator[LoggedRow]:
         """Every row, in order."""
         for file, path in enumerate(self.about.files):
-            step = int("".join(c for c in path.stem if c.isdecimal()))
+            step = _step_of(path)
             split: LogSplit = "eval" if path.name.startswith("val") else "train"
             by_token = file in self.by_token
             extract = self._row_maker(file, step, split, by_token)
@@ -128,12 +130,63 @@ def open_nemo(path: Path) -> NemoReader:
     ]
     behind = "content" in names and names.index("content") > names.index("rewards")
     return NemoReader(
-        LogAbout(NAME, None, tuple(files), notes=tuple(notes)),
+        LogAbout(
+            NAME,
+            None,
+            tuple(files),
+            notes=tuple(notes),
+            history=_generated(files, by_token) if KEPT in names else (),
+        ),
         by_token,
         score=KEPT if KEPT in names else "rewards",
         until=None if behind else b"input_lengths",
         lead=_lead(_written(files)),
     )
+
+
+def _generated(files: list[Path], chosen: frozenset[int]) -> tuple[Mapping[str, float], ...]:
+    """Shares of the groups that were generated at some steps, before those without spread went."""
+    steps = [_step_of(files[i]) for i in sorted(chosen) if files[i].name.startswith("train")]
+    groups = [
+        made
+        for i in sorted(chosen)
+        if files[i].name.startswith("train")
+        for made in [_generated_groups(files[i])]
+    ]
+    values = np.unique(np.concatenate([made.ravel() for made in groups])) if groups else np.zeros(0)
+    two = len(values) == 2
+    history = []
+    for step, score_PG in zip(steps, groups, strict=True):
+        if not len(score_PG):
+            continue
+        equal_P = score_PG.max(axis=1) == score_PG.min(axis=1)
+        row = {"step": float(step), "generated/no_spread": float(equal_P.mean())}
+        if two:
+            for name, value in zip(("all_wrong", "all_right"), values.tolist(), strict=True):
+                row[f"generated/{name}"] = float((equal_P & (score_PG[:, 0] == value)).mean())
+        history.append(row)
+    return tuple(history)
+
+
+def _generated_groups(path: Path) -> np.ndarray:
+    """The rewards of the groups that were generated, [P, G]; empty where the size is not known."""
+    pairs = list(
+        each_row(
+            path,
+            lambda row, _: ((_turns(row) or [""])[0], _score(row.get("rewards"))),
+            Damage(),
+            until=b"input_lengths",
+        )
+    )
+    starts = [i for i, pair in enumerate(pairs) if not i or pair[0] != pairs[i - 1][0]]
+    size = int(np.gcd.reduce(np.diff([*starts, len(pairs)]))) if pairs else 0
+    scores = np.array([score for _, score in pairs], dtype=np.float64)
+    known = size > 1 and not np.isnan(scores).any()
+    return scores.reshape(-1, size) if known else np.zeros((0, 0))
+
+
+def _step_of(path: Path) -> int:
+    return int("".join(c for c in path.stem if c.isdecimal()))
 
 
 def _written(files: list[Path]) -> Path:

@@ -123,8 +123,8 @@ def _removed(
     return LogFinding("coverage/removed", *estimate, text, rests, NULL, p)
 
 
-def implied_dead(count_K: Ints, size: int) -> Floats:
-    """All-wrong, all-right and dead groups that the mixed ones imply at the least.
+def implied_dead(count_K: Ints | Floats, size: int) -> Floats:
+    """Dead groups that the mixed ones imply at the least: all-wrong ones, all-right ones, both.
 
     Args:
         count_K: [size + 1] how many groups have k right answers.
@@ -133,7 +133,7 @@ def implied_dead(count_K: Ints, size: int) -> Floats:
     return np.array([wrong, right, wrong + right])
 
 
-def _side(count_K: Ints, size: int) -> float:
+def _side(count_K: Ints | Floats, size: int) -> float:
     one, two = count_K[1] / size, count_K[2] / math.comb(size, 2)
     return float(one * one / two) if two > 0 else 0.0
 

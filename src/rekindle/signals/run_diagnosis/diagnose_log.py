@@ -6,7 +6,7 @@ diagnosis.cause, diagnosis.findings, diagnosis.frame()
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 from rekindle.errors import DataError
 from rekindle.signals.logs.collect import collect
 from rekindle.signals.logs.formats import open_log
+from rekindle.signals.logs.record import LogAbout
 from rekindle.signals.logs.run_log import RunLog
 from rekindle.signals.run_diagnosis.cause import Cause, find_cause
 from rekindle.signals.run_diagnosis.confidence import confidence_findings
@@ -26,6 +27,7 @@ from rekindle.signals.run_diagnosis.groups import GroupTable, Verdicts, find_ver
 from rekindle.signals.run_diagnosis.log_diagnosis import LogDiagnosis
 from rekindle.signals.run_diagnosis.log_finding import LogFinding
 from rekindle.signals.run_diagnosis.metrics_only import (
+    counted_findings,
     metrics_cause,
     metrics_findings,
     switch_on,
@@ -55,6 +57,7 @@ def diagnose_log(
     verifier_column: str | None = None,
     check: str | None = None,
     estimator: str | None = None,
+    tell: Callable[[LogAbout], None] | None = None,
 ) -> LogDiagnosis:
     """Say where the learning signal of a run went, from the log that its trainer left.
 
@@ -65,12 +68,16 @@ def diagnose_log(
         verifier_column: the reward that says right or wrong; None: the one of two values.
         check: grade the texts again: exact, numeric or math.
         estimator: of the advantages; None: the trainer's own default.
+        tell: is called with what the log is, before its rows are read.
 
     Raises:
         ConfigError: an option names what is not there.
         DataError: there is no log that can be read.
     """
-    log = collect(open_log(Path(path), format=format, columns=columns))
+    reader = open_log(Path(path), format=format, columns=columns)
+    if tell is not None:
+        tell(reader.about)
+    log = collect(reader)
     if not len(log) and log.about.history:
         return diagnose_metrics(log)
     return diagnose_rows(
@@ -115,6 +122,7 @@ def diagnose_rows(
         *estimators_findings(log, verdicts.value_N, estimator=estimator),
         *confidence_findings(log, verdicts.value_N),
         *drift_findings(log, verdicts.value_N),
+        *counted_findings(log.about.history),
         *optimizer_findings(log.about.history),
         *([] if again is None else again.findings),
     ]

@@ -126,13 +126,29 @@ def metrics_findings(about: LogAbout) -> list[LogFinding]:
         text = "reward of the last third of the steps minus that of the first"
         moved = change(reward.value_T)
         found.append(LogFinding.of("metrics/reward/change", moved, text, _rests(reward)))
+    counted = counted_findings(history)
+    found += counted if len(counted) > 1 else counted + _bounds(history, about.group_size)
+    found += [*_flat(history), *_removed(history), *_cut(history)]
+    return [*found, _needed(equal)]
+
+
+def counted_findings(history: History) -> list[LogFinding]:
+    """Shares that the trainer counted itself, over all steps that it logged."""
+    found = []
+    equal = find_series(history, "zero_std")
     if len(equal):
         estimate = block_mean(equal.value_T, bounded=True)
         text = "groups whose rewards are all equal: all wrong, all right and tied look the same"
         found.append(LogFinding.of("metrics/no_spread", estimate, text, _rests(equal)))
-    found += _direct(history) or _bounds(history, about.group_size)
-    found += [*_flat(history), *_removed(history), *_cut(history)]
-    return [*found, _needed(equal)]
+    for kind in ("all_wrong", "all_right"):
+        series = find_series(history, kind)
+        if len(series):
+            estimate = block_mean(series.value_T, bounded=True)
+            words = kind.replace("_", " ")
+            text = f"of the groups that were generated are {words}, as the trainer has it"
+            name = f"metrics/{kind}"
+            found.append(LogFinding.of(name, estimate, text, _rests(series), BOUND_NULL))
+    return found
 
 
 def metrics_cause(findings: Sequence[LogFinding]) -> Cause | None:
@@ -163,19 +179,6 @@ def switch_on(about: LogAbout) -> str:
 
 def _rests(*series: Series) -> str:
     return f"{' and '.join(one.name for one in series)}, {len(series[0])} logged steps"
-
-
-def _direct(history: History) -> list[LogFinding]:
-    """Shares that the trainer counted itself (prime-rl)."""
-    found = []
-    for kind in ("all_wrong", "all_right"):
-        series = find_series(history, kind)
-        if len(series):
-            estimate = block_mean(series.value_T, bounded=True)
-            text = f"of the groups are {kind.replace('_', ' ')}, by the trainer's own count"
-            name = f"metrics/{kind}"
-            found.append(LogFinding.of(name, estimate, text, _rests(series), BOUND_NULL))
-    return found
 
 
 def _bounds(history: History, size: int | None) -> list[LogFinding]:
