@@ -89,7 +89,8 @@ def _stuck(levels: tuple[float, ...], name: str, dead: tuple[float, float]) -> W
 
 
 def _form_credit(rng: Rng, path: Path) -> Case:
-    run = draw_run(rng, lambda run: expected(run).wrong > 0.85, ("very hard",), in_form=0.995)
+    shapes, size = ("very hard", "hopeless"), int(rng.choice([4, 6, 8]))
+    run = draw_run(rng, lambda run: expected(run).wrong > 0.75, shapes, in_form=0.995, size=size)
     score = np.where(run.right == 1, 1.0, np.where(run.formed, 0.1, 0.0))
     return write_any(rng, path, replace(run, score=score), "tied", "a tenth for the form")
 

@@ -35,6 +35,7 @@ from rekindle.evals.intervals import wilson
 from rekindle.signals.run_diagnosis.diagnose_log import diagnose_log
 
 OUT = Path("results/false_alarms.json")
+FIRST = 5_000  # seed; smaller ones were looked at while the rules were made
 Facts = dict[str, object]
 
 
@@ -53,7 +54,7 @@ def plant(cause: str, count: int) -> Facts:
     """Logs with one cause: how many are named rightly, and as what the others are."""
     ways, wrong, right = WAYS[cause], Counter[str](), 0
     by_way: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for seed in range(count):
+    for seed in range(FIRST, FIRST + count):
         case, found = named(ways[seed % len(ways)], seed)
         way = by_way[case.way.rsplit(", ", 1)[0]]
         way[1] += 1
@@ -135,7 +136,7 @@ def main() -> None:
     for name, rate in edges.items():
         print(f"{name:<28} {rate['refuted']:>4} of {rate['logs']} at the edge of its null")
     facts |= {
-        "seeds": "planted 0 and up by cause, healthy 10,000 and up, edges by the rule's name",
+        "seeds": "planted 5,000 and up by cause, healthy 10,000 and up, edges by the rule's name",
         "planted": planted,
         "healthy": well,
         "edge_of_null": edges,
