@@ -4,10 +4,11 @@
 
 PEERS holds the peers' packages. None of them reads a log of TRL, verl or a table, so their own
 functions are handed what they take, read by our readers: provenir's `FlightRecorder` the means of
-each step, its `RewardHackingDetector` each answer and each group, its `LoopDoctor` both; polgrad's
-`length_bias_probe` advantages and lengths, where the log has advantages. afterburn compares two
-models and pytscope reads runs that it recorded itself: neither has a place for rollouts. Settings
-are each tool's own. Evaluations and repeats are handed on, as nothing in these tools finds them.
+each step; its `RewardHackingDetector` each answer and each group, with the verdict for the true
+reward where the log has it beside the total; its `LoopDoctor` both; polgrad's `length_bias_probe`
+advantages and lengths, where the log has advantages. afterburn compares two models and pytscope
+reads runs that it recorded itself: neither has a place for rollouts. Settings are each tool's own.
+Evaluations and repeats are handed on, as nothing in these tools finds them.
 The result goes to `results/peers_on_logs.json`.
 """
 
@@ -34,6 +35,7 @@ from _planted_causes import WAYS
 from rekindle.signals.logs.collect import collect
 from rekindle.signals.logs.formats import open_log
 from rekindle.signals.logs.run_log import RunLog
+from rekindle.signals.run_diagnosis.groups import find_verdicts
 
 OUT = Path("results/peers_on_logs.json")
 
@@ -62,10 +64,13 @@ def recorder(log: RunLog) -> FlightRecorder:
 def provenir_says(log: RunLog) -> tuple[str, list[str]]:
     """The doctor's category, and the kinds of anomalies and of hacking."""
     record, detector = recorder(log), RewardHackingDetector()
-    texts = log.texts or []
+    verdicts = find_verdicts(log)
+    apart = verdicts.column != "score" and bool(log.parts)
+    truth = verdicts.value_N.tolist() if apart else [None] * len(log)
+    rows = zip(log.texts or [], log.score_N.tolist(), truth, strict=True)
     batch = [
-        {"response": text, "proxy_reward": score}
-        for text, score in zip(texts, log.score_N.tolist(), strict=True)
+        {"response": text, "proxy_reward": score} | ({} if true is None else {"true_reward": true})
+        for text, score, true in rows
         if not np.isnan(score)
     ]
     report = detector.detect_batch(batch)
