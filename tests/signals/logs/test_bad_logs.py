@@ -2,13 +2,16 @@
 
 import json
 import os
+import random
+import shutil
 
 import numpy as np
 import pytest
 
-from rekindle.errors import DataError
+from rekindle.errors import DataError, RekindleError
 from rekindle.signals.logs.formats import open_log
 from rekindle.signals.run_diagnosis.diagnose_log import diagnose_log
+from signals.logs import test_nemo_rl, test_open_instruct, test_prime_rl, test_skyrl, test_verl
 
 COLUMNS = {"score": "score", "text": "text", "prompt": "prompt", "step": "step"}
 
@@ -189,3 +192,72 @@ def test_a_log_of_two_versions_of_verl(tmp_path):
         (tmp_path / f"{step}.jsonl").write_bytes(text_of([{**row, "step": step} for row in made]))
     diagnosis = diagnose_log(tmp_path)
     assert diagnosis.log.group_N.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+# --- any value of another type
+
+OTHERS = [
+    None, "x", 1, -1.5, True, [], [1], [None], {}, {"a": 1}, [[1, 2]], ["a", [1]], 10**30, "",
+    float("nan"), float("inf"), 1e308,
+]  # fmt: skip
+
+
+def altered(value, rng, chance):
+    """The same with some of its values of other types, and some of its keys gone."""
+    if rng.random() < chance:
+        return rng.choice(OTHERS)
+    if isinstance(value, dict):
+        kept = {key: inner for key, inner in value.items() if rng.random() > chance / 2}
+        return {key: altered(inner, rng, chance) for key, inner in kept.items()}
+    return [altered(one, rng, chance) for one in value] if isinstance(value, list) else value
+
+
+def nemo(path):
+    for step in (1, 2):
+        columns = test_nemo_rl.batch(["a", "a", "b", "b"], [1, 0, 0, 1], sync=step == 2)
+        test_nemo_rl.write_batch(path / f"train_data_step{step}.jsonl", columns)
+
+
+def prime(path):
+    shutil.copytree(test_prime_rl.RUN / "rollouts", path / "rollouts")
+
+
+def open_instruct(path):
+    test_open_instruct.write(path, [*test_open_instruct.step_of(1), *test_open_instruct.step_of(2)])
+
+
+def verl(path):
+    test_verl.write(path, 1, test_verl.group("a", [1.0, 0.0, 1.0], acc=1, uid="1_2_3"))
+    test_verl.write(path, 2, test_verl.group("b", [1.0, 0.0, 1.0], acc=1))
+
+
+def skyrl(path):
+    test_skyrl.write(path, 5, [test_skyrl.entry("a", f"x{i}", [1.0, 0.0]) for i in range(4)])
+
+
+def metrics(path):
+    names = (
+        "reward", "frac_reward_zero_std", "reward_std", "grad_norm", "learning_rate", "entropy",
+        "completions/clipped_ratio", "critic/score/max", "critic/score/min", "num_gen_batches",
+    )  # fmt: skip
+    made = [{"step": step, **dict.fromkeys(names, 0.5)} for step in range(1, 20)]
+    (path / "metrics.jsonl").write_bytes(text_of(made))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("write", [nemo, prime, open_instruct, verl, skyrl, metrics])
+def test_values_of_other_types_are_told_or_passed_over(tmp_path, write, seed):
+    """No traceback, in any known layout: it is read, or refused in a sentence."""
+    rng = random.Random(seed)
+    write(tmp_path)
+    chance = (0.003, 0.02, 0.1)[seed % 3]
+    for path in tmp_path.rglob("*.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_bytes(text_of([altered(line, rng, chance) for line in lines]))
+    try:
+        diagnosis = diagnose_log(tmp_path)
+    except RekindleError:
+        return
+    json.dumps(diagnosis.as_dict())
+    repr(diagnosis)
+    diagnosis.frame()

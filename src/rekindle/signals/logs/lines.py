@@ -7,7 +7,6 @@ are left out too, and counted; a file of which one line in twenty is broken is n
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from rekindle.files import readable
 T = TypeVar("T")
 LONGEST = 256_000_000  # bytes of a line
 BUFFER = 1 << 20  # bytes that are read at once
+HUGE = 1e100  # what no reward is; its square is still a number
 FEW = 0.05  # share of broken lines that a log may have
 Row = Mapping[str, object]  # or a simdjson.Object, which answers to the same calls
 Extract = Callable[[Row, int], T]
@@ -153,10 +153,10 @@ def plain(value: object) -> object:
 
 
 def number(value: object) -> float | None:
-    """A value as a number; None where it is none, not finite or missing."""
+    """A value as a number; None where it is none, not finite, beyond 1e100 or missing."""
     if isinstance(value, bool | int | float):
         try:
-            return float(value) if math.isfinite(value) else None
+            return float(value) if abs(value) < HUGE else None  # nan is not below it either
         except OverflowError:  # an integer beyond the largest number
             return None
     return None

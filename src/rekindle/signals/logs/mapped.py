@@ -260,4 +260,4 @@ def summed(value: object) -> tuple[float | None, int | None]:
     array = floats(value)
     if array is None:
         return as_number(value), None
-    return (float(array.sum()), len(array)) if len(array) else (None, 0)
+    return (number(float(array.sum())), len(array)) if len(array) else (None, 0)

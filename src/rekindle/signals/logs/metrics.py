@@ -17,7 +17,7 @@ from pathlib import Path
 from rekindle.errors import DataError
 from rekindle.files import readable
 from rekindle.signals.logs.lines import Damage, Row, each_line, number, plain
-from rekindle.signals.logs.mapped import natural
+from rekindle.signals.logs.mapped import LARGEST, natural
 from rekindle.signals.logs.record import LogAbout, LoggedRow
 from rekindle.signals.logs.trl import read_state
 
@@ -100,7 +100,8 @@ def _stepped(row: Row) -> Mapping[str, float] | None:
     """The numbers of an object, and its step by the name that the trainer has for it."""
     inner = plain(row.get("data"))
     found = {**_numbers(inner if isinstance(inner, dict) else {}), **_numbers(row)}
-    step = next((found[name] for name in STEPS if name in found), None)
+    steps = (found[name] for name in STEPS if name in found)
+    step = next((step for step in steps if abs(step) < LARGEST), None)
     return None if step is None else {**found, "step": step}
 
 

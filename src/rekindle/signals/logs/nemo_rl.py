@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 import simdjson
 
-from rekindle.signals.logs.lines import Damage, Extract, Row, floats, plain
-from rekindle.signals.logs.mapped import as_number, as_text, natural
+from rekindle.signals.logs.lines import HUGE, Damage, Extract, Row, floats, number, plain
+from rekindle.signals.logs.mapped import LARGEST, as_number, as_text, natural
 from rekindle.signals.logs.record import LogAbout, LoggedRow, LogSplit, Place
 from rekindle.signals.logs.tables import column_names, each_row
 
@@ -234,7 +234,7 @@ def _score(value: object) -> float | None:
     """A list of one reward, or the reward."""
     if isinstance(value, simdjson.Array) and len(value) == 1:
         value = value[0]
-    return value if type(value) is float and value == value else as_number(value)
+    return value if type(value) is float and -HUGE < value < HUGE else as_number(value)
 
 
 def _turns(row: Row) -> list[str] | None:
@@ -256,7 +256,10 @@ def _ids(row: Row, mask_T: np.ndarray | None) -> list[str]:
         return ["", ""]
     start = int(np.argmax(mask_T > 0))
     parts = ids_T[:start], ids_T[mask_T > 0]
-    return [" ".join(map(str, part.astype(int).tolist())) for part in parts]
+    return [
+        " ".join(map(str, np.clip(np.nan_to_num(part), 0, LARGEST).astype(int).tolist()))
+        for part in parts
+    ]
 
 
 def _first(row: Row, key: str) -> np.ndarray | None:
@@ -270,7 +273,7 @@ def _first(row: Row, key: str) -> np.ndarray | None:
 def _mean(value_T: np.ndarray | None, kept_T: np.ndarray) -> float | None:
     if value_T is None or len(value_T) != len(kept_T) or not kept_T.any():
         return None
-    return float(value_T[kept_T].mean())
+    return number(float(value_T[kept_T].mean()))
 
 
 def _log_probs(row: Row, kept_T: np.ndarray) -> tuple[float | None, float | None, float | None]:
@@ -283,9 +286,9 @@ def _log_probs(row: Row, kept_T: np.ndarray) -> tuple[float | None, float | None
     theirs, sampled = kept
     gap = None
     if theirs is not None and sampled is not None and len(theirs):
-        gap = float(np.abs(theirs - sampled).mean())
+        gap = number(float(np.abs(theirs - sampled).mean()))
     return (
-        None if theirs is None else float(theirs.sum()),
-        None if sampled is None else float(sampled.sum()),
+        None if theirs is None else number(float(theirs.sum())),
+        None if sampled is None else number(float(sampled.sum())),
         gap,
     )

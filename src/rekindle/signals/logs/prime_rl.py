@@ -203,7 +203,7 @@ def _trained_agent(trace: Row) -> str | None:
 
 def _numbers(value: object) -> list[float]:
     found = plain(value)
-    return [x for x in found if isinstance(x, float | int)] if isinstance(found, list) else []
+    return [x for one in found if (x := number(one)) is not None] if isinstance(found, list) else []
 
 
 def _prompt(episode: Row) -> str:

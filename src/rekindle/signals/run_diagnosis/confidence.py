@@ -75,7 +75,7 @@ def _by_verdict(
         found = mean(per_token_N[own_N], log.prompt_N[own_N])
         says = (
             f"{name} answers have {found.value:.3f} nats per token "
-            f"({math.exp(found.value):.2f} as a probability)"
+            f"({math.exp(min(found.value, 0.0)):.2f} as a probability)"
         )
         rests_on = f"{int(own_N.sum())} {name} answers; {whose}"
         findings.append(LogFinding.of(f"confidence/{name}", found, says, rests_on))

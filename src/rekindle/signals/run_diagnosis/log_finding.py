@@ -88,7 +88,9 @@ def ratio(top_N: Floats, bottom_N: Floats, unit_N: Ints, *, bounded: bool = True
     value = float(top_U.sum() / total)
     if m == 1:
         return Estimate(value, math.nan, math.nan, 1)
-    error = math.sqrt(float(np.sum((top_U - value * bottom_U) ** 2)) * m / (m - 1)) / total
+    with np.errstate(over="ignore"):
+        squares = float(np.sum((top_U - value * bottom_U) ** 2))
+    error = math.sqrt(squares * m / (m - 1)) / total
     half = float(special.stdtrit(m - 1, 0.5 + LEVEL / 2)) * error
     low, high = value - half, value + half
     if bounded:

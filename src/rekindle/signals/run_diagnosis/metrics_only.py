@@ -94,9 +94,12 @@ def batch_size(mean_T: Floats, std_T: Floats) -> float | None:
     spread_T = (mean_T > 0) & (mean_T < 1) & (std_T > 0)
     if spread_T.sum() < 2 or (mean_T < 0).any() or (mean_T > 1).any():
         return None
-    ratio_T = std_T[spread_T] ** 2 / (mean_T[spread_T] * (1 - mean_T[spread_T]))
+    with np.errstate(over="ignore"):
+        ratio_T = std_T[spread_T] ** 2 / (mean_T[spread_T] * (1 - mean_T[spread_T]))
     ratio = float(np.median(ratio_T))
-    if np.abs(ratio_T / ratio - 1).max() > 0.01 or ratio < 1 - 1e-3:
+    if not math.isfinite(ratio) or ratio < 1 - 1e-3:
+        return None
+    if np.abs(ratio_T / ratio - 1).max() > 0.01:
         return None
     return ratio / (ratio - 1) if ratio > 1 + 1e-4 else math.inf
 

@@ -30,7 +30,7 @@ History = Sequence[Mapping[str, float]]
 def optimizer_findings(history: History) -> list[LogFinding]:
     """What the metrics say of the optimizer; nothing where they were not logged."""
     found = []
-    rate = find_series(history, "rate")
+    rate = find_series(history, "rate").finite()
     if len(rate):
         found.append(_rate(rate))
     norm = find_series(history, "grad_norm")
@@ -57,9 +57,9 @@ def _share(flag_T: np.ndarray) -> Estimate:
 
 
 def _rate(rate: Series) -> LogFinding:
-    highest = float(np.nanmax(rate.value_T))
-    gone_T = rate.value_T <= GONE * highest
-    if highest == 0:
+    highest = float(rate.value_T.max())
+    gone_T = ~(rate.value_T > GONE * highest)
+    if highest <= 0:
         text = "the learning rate is 0 at every logged step: nothing can be learnt"
     elif not gone_T.any():
         text = f"the learning rate stays above {percent(GONE)} of its highest, {highest:.3g}"

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
 
+from rekindle.signals.logs.lines import HUGE
 from rekindle.signals.run_diagnosis.log_finding import LEVEL, UNDEFINED, Estimate, Floats, rare
 
 BLOCKS = 10
@@ -41,7 +42,8 @@ NAMES = {
 }
 
 
-class Series(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Series:
     """One metric over the steps that have it, [T] each."""
 
     name: str
@@ -50,6 +52,11 @@ class Series(NamedTuple):
 
     def __len__(self) -> int:
         return len(self.step_T)
+
+    def finite(self) -> Series:
+        """Without steps whose value is not a finite number."""
+        kept = np.isfinite(self.value_T)
+        return Series(self.name, self.step_T[kept], self.value_T[kept])
 
 
 def find_series(history: Sequence[Mapping[str, float]], what: str) -> Series:
@@ -62,7 +69,8 @@ def find_series(history: Sequence[Mapping[str, float]], what: str) -> Series:
             pairs = [(row["step"], row[full]) for row in history if full in row]
             if pairs:
                 steps, values = np.array(pairs, dtype=np.float64).T
-                return Series(full, steps, values)
+                beyond = np.abs(values) > HUGE
+                return Series(full, steps, np.where(beyond, np.copysign(np.inf, values), values))
     return Series(NAMES[what][0], np.zeros(0), np.zeros(0))
 
 
