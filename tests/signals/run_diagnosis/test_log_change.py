@@ -179,7 +179,7 @@ def test_verl_gets_the_overrides_after_the_runs_own(tmp_path, logs):
     assert run.stdout.splitlines() == [
         "-m", "verl.trainer.main_ppo", "data.max_response_length=512",
         "actor_rollout_ref.rollout.n=8", "data.max_response_length=1024",
-        "algorithm.filter_groups.enable=True", "algorithm.filter_groups.metric=reward",
+        "algorithm.filter_groups.enable=True", "algorithm.filter_groups.metric=acc",
         "trainer.use_v1=True",
     ]  # fmt: skip
     unset = subprocess.run(given, env=place, capture_output=True, text=True, check=False)

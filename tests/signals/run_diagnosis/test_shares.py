@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rekindle.ops.groups import classify, group_rows
 from rekindle.signals.logs.collect import collect
 from rekindle.signals.logs.formats import open_log
 from rekindle.signals.run_diagnosis.coverage import implied_dead
+from rekindle.signals.run_diagnosis.diagnose_log import diagnose_rows
 from rekindle.signals.run_diagnosis.groups import CLASSES, find_verdicts, group_table
 from rekindle.signals.run_diagnosis.log_finding import difference, mean, ratio
 from rekindle.signals.run_diagnosis.remedies import mixed_at
@@ -67,6 +69,28 @@ def test_a_verdict_decides_before_the_total(tmp_path):
 def test_of_two_values_the_larger_is_right(tmp_path):
     log = log_of(tmp_path, [("a", [-1, 1]), ("b", [-1, -1])])
     assert names(table_of(log)) == ["mixed", "all_wrong"]
+
+
+def two_rewards(path, accuracy, other, name="reward.format"):
+    """Groups with a verifier that says `accuracy` of every answer, and a reward of 0 and 1."""
+    groups = [(f"p{i}", [a + b for a, b in zip(accuracy, other, strict=True)]) for i in range(8)]
+    log = log_of(path, [(*group, accuracy) for group in groups], **{"reward.accuracy": "right"})
+    other_N = np.tile(np.array(other, dtype=float), 8)
+    return replace(log, parts={**log.parts, name.removeprefix("reward."): other_N})
+
+
+def test_where_nothing_is_right_the_format_reward_is_no_verdict(tmp_path):
+    """The total is the format reward then, and has two values; the verifier has one."""
+    log = two_rewards(tmp_path, [0, 0], [1, 0])
+    verdicts = find_verdicts(log)
+    assert verdicts.column == "accuracy"
+    assert "every value of it is 0" in verdicts.sentence
+    assert set(names(table_of(log))) == {"all_wrong"}
+    assert diagnose_rows(log).cause.name == "format_spread"
+
+
+def test_a_verdict_by_name_comes_before_a_format(tmp_path):
+    assert find_verdicts(two_rewards(tmp_path, [1, 0], [0, 1])).column == "accuracy"
 
 
 def test_a_column_that_is_not_there_is_refused(tmp_path):

@@ -11,7 +11,7 @@ Axes: N rows, P groups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from rekindle.signals.logs.run_log import Bools, Floats, Ints, RunLog
 
 CLASSES = ("all_wrong", "tied", "mixed", "all_right", "missing")
 ALL_WRONG, TIED, MIXED, ALL_RIGHT, MISSING = range(5)
+OF_FORM = ("format", "length", "overlong", "_len", "tags")
 _NAMES = ("verif", "correct", "acc", "answer", "exact", "math", "right", "solved", "outcome")
 
 
@@ -62,28 +63,45 @@ def find_verdicts(log: RunLog, column: str | None = None) -> Verdicts:
         return Verdicts(
             read_verdicts(columns[column], values), column, sentence, is_binary=len(values) < 3
         )
-    two = [name for name, value_N in columns.items() if len(_values(value_N, log.data_N)) == 2]
-    if "score" in two:
-        two = ["score"]
-    named = [name for name in two if is_named_as_verdict(name)]
-    if len(two) > 1:
-        two = named[:1] or two[:1]
+    found = _verdict_columns(columns, log.data_N)
+    if not found:
+        return _partial(log)
+    name, values = found[0], _values(columns[found[0]], log.data_N)
+    if len(found) > 1:
         sentence = (
-            f"several rewards have two values, and '{two[0]}' is taken for right or wrong "
+            f"several rewards have two values, and '{name}' is taken for right or wrong "
             "(--verifier-column names another)"
         )
-    elif two:
-        sentence = f"right or wrong is '{two[0]}', the column of two values"
+    elif len(values) == 1:
+        sentence = f"right or wrong is '{name}', by its name: every value of it is {values[0]:g}"
     else:
-        return _partial(log)
-    value_N = columns[two[0]]
-    values = _values(value_N, log.data_N)
-    return Verdicts(read_verdicts(value_N, values), two[0], sentence, is_binary=True)
+        sentence = f"right or wrong is '{name}', the column of two values"
+    return Verdicts(read_verdicts(columns[name], values), name, sentence, is_binary=True)
+
+
+def _verdict_columns(columns: Mapping[str, Floats], data_N: Bools) -> list[str]:
+    """Columns that may say right from wrong, the likeliest first.
+
+    A reward by the name of a verdict comes before the total: of a run whose answers are all wrong
+    the total is the format reward, and has two values too.
+    """
+    values = {name: _values(value_N, data_N) for name, value_N in columns.items()}
+    flat = [name for name, own in values.items() if own in ([0.0], [1.0])]
+    two = [name for name, own in values.items() if len(own) == 2]
+    named = [name for name in columns if name in (*two, *flat) and is_named_as_verdict(name)]
+    if named or "score" in two:
+        return named or ["score"]
+    return sorted(two, key=pays_by_name)
+
+
+def pays_by_name(name: str) -> bool:
+    """Whether a reward's name says that it pays for form."""
+    return any(word in name.lower() for word in OF_FORM)
 
 
 def is_named_as_verdict(name: str) -> bool:
     """Whether a reward's name says that it tells right from wrong."""
-    return any(word in name.lower() for word in _NAMES)
+    return any(word in name.lower() for word in _NAMES) and not pays_by_name(name)
 
 
 def _partial(log: RunLog) -> Verdicts:

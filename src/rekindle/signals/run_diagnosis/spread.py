@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rekindle.signals.logs.run_log import RunLog
+from rekindle.signals.run_diagnosis.groups import pays_by_name
 from rekindle.signals.run_diagnosis.log_finding import Estimate, Floats, LogFinding, percent, ratio
 from rekindle.signals.run_diagnosis.within_groups import (
     Bools,
@@ -34,7 +35,6 @@ from rekindle.signals.run_diagnosis.within_groups import (
     usable,
 )
 
-NAMES = ("format", "length", "overlong", "_len", "tags")  # of rewards for form
 FUNCTION = 0.95  # a correlation whose interval is beyond it, either way, is called a function
 _NULL = (
     "0 where the reward is the verdict alone. With further rewards no chance is in it: it is the "
@@ -236,8 +236,7 @@ def natures_of(log: RunLog, verdict_N: Floats) -> dict[str, Nature]:
 
 def pays_for_form(name: str, nature: Nature) -> bool:
     """Whether a reward is a function of length or of a format mark, or its name says so."""
-    named = any(word in name.lower() for word in NAMES)
-    return nature.is_length or nature.is_mark or named
+    return nature.is_length or nature.is_mark or pays_by_name(name)
 
 
 def nature_in(groups: Groups, log: RunLog, part_N: Floats) -> Nature:
