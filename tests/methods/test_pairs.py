@@ -305,7 +305,9 @@ def test_columns_are_texts_or_messages_and_what_cannot_be_learnt_is_counted(tmp_
             {"prompt": "1=", "chosen": " ", "rejected": "1"},
         )
     )
-    assert found.pairs[0] == {"id": "1", "prompt": "1=", "chosen": "1", "rejected": "2"}
+    place = f"{tmp_path / 'p.jsonl'}:1"
+    first = {"id": "1", "place": place, "prompt": "1=", "chosen": "1", "rejected": "2"}
+    assert found.pairs[0] == first
     assert found.pairs[1]["messages"] == (("system", "be brief"), ("user", "1+1"))
     assert (found.pairs[1]["chosen"], found.pairs[1]["rejected"]) == ("2", "3")
     assert found.skipped == {"chosen is rejected": 1, "chosen is empty": 1}

@@ -32,6 +32,13 @@ class Kept(NamedTuple):
     left_out: tuple[str, ...] = ()
 
 
+class Scope(NamedTuple):
+    """Which problems of its task a run has: of these levels, None for all, and within a limit."""
+
+    levels: tuple[str, ...] | None
+    limit: PromptLimit | None = None
+
+
 @dataclass(frozen=True)
 class PromptLimit:
     """The longest prompt.

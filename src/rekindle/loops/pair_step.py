@@ -261,7 +261,7 @@ def pairs_to_train(world: World, path: str | None) -> list[PairRow]:
     Raises:
         DataError: a row cannot be read, its prompt is too long, or too few pairs are left.
     """
-    pairs, told = fitting_pairs(world.limit, pairs_of_file(path), least=world.optim.problems)
+    pairs, told = fitting_pairs(world.scope.limit, pairs_of_file(path), least=world.optim.problems)
     world.run.note_remarks(told)
     return unequal_pairs(world.policy, pairs)
 

@@ -345,10 +345,12 @@ def disjoint_chunks(
     Raises:
         DataError: the task has too few for `what` they are.
     """
-    total, levels = sum(sizes), world.levels or world.task.levels
+    total, levels = sum(sizes), world.scope.levels or world.task.levels
     problems: list[Problem] = []
     for count in (-(-total // len(levels)), total):
-        problems = world.task.problems("train", count=count, seed=world.seed, levels=world.levels)
+        problems = world.task.problems(
+            "train", count=count, seed=world.seed, levels=world.scope.levels
+        )
         if len(problems) >= total:
             break
     if len(problems) < total:

@@ -16,7 +16,7 @@ from rekindle.engine.batch import Batch
 from rekindle.engine.config import OptimConfig, SampleConfig
 from rekindle.engine.device import Group, micro_tokens
 from rekindle.engine.policy import Policy
-from rekindle.engine.prompt_limit import PromptLimit
+from rekindle.engine.prompt_limit import Scope
 from rekindle.engine.run import Run
 from rekindle.engine.sampler import Sampler, Samplers, SharedSampler
 from rekindle.engine.state import TrainState
@@ -42,7 +42,7 @@ class World:
 
     policy: Policy
     task: Task
-    levels: tuple[str, ...] | None  # of the task; None: all
+    scope: Scope
     run: Run
     group: Group
     seed: int
@@ -52,7 +52,6 @@ class World:
     graders: Graders
     evaluation: Evaluation
     logbook: Logbook
-    limit: PromptLimit | None = None  # of prompts; the task is within it
 
     # --- the run
 
@@ -93,7 +92,7 @@ class World:
         what, policy = self.evaluation, self.evaluation.policy or self.policy
         with self.logbook.clock("eval"):
             result = evaluate(
-                what.problems(self.task, self.levels),
+                what.problems(self.task, self.scope.levels),
                 sampler=what.around(self.shared_sampler_for(policy)),
                 task=self.task,
                 sample_config=self.sample,
@@ -149,9 +148,8 @@ class World:
         """The next training problems; the position is part of the state: resume goes on there."""
         position = int(state.scalars.get(_DRAWS) or 0)
         state.scalars[_DRAWS] = position + 1
-        return distinct(
-            self.task.draw(step=position, count=problems, seed=self.seed, levels=self.levels)
-        )
+        levels, seed = self.scope.levels, self.seed
+        return distinct(self.task.draw(step=position, count=problems, seed=seed, levels=levels))
 
     def collect(self, state: TrainState, *, samples: int, extra_rollouts: float = 0.0) -> Collected:
         """Sample `samples` answers to each of a step's problems and score them.

@@ -17,6 +17,7 @@ from rekindle.engine.fingerprints import source_fingerprint, weights_fingerprint
 from rekindle.engine.holding import hold
 from rekindle.engine.policy import Policy
 from rekindle.engine.progress import say
+from rekindle.engine.prompt_limit import Scope
 from rekindle.engine.run import Run
 from rekindle.engine.rundir import check_mode, refuse_lost_input
 from rekindle.engine.sampler import SamplerSource
@@ -178,7 +179,7 @@ def make_world(
     return World(
         policy=policy,
         task=task,
-        levels=shared.task.levels,
+        scope=Scope(shared.task.levels, parts.limit),
         run=run,
         group=group,
         seed=shared.seed,
@@ -194,5 +195,4 @@ def make_world(
         ),
         evaluation=Evaluation(shared.eval),
         logbook=Logbook(shared.log),
-        limit=parts.limit,
     )

@@ -90,7 +90,7 @@ def split_halves(config: HalvesConfig, world: World) -> tuple[list[Problem], lis
     labelled, second = draw_halves(config, world)
     questions = [hide_gold(problem) for problem in second]
     split = world.evaluation.config.split
-    evaluated = world.evaluation.problems(world.task, world.levels)
+    evaluated = world.evaluation.problems(world.task, world.scope.levels)
     refuse_overlap({"half 1": labelled, "half 2": questions, split: evaluated})
     return labelled, questions
 

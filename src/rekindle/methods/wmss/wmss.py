@@ -190,7 +190,7 @@ def run(config: Config, world: World) -> Policy:
     optim = world.optim.model_copy(update={"steps": world.optim.steps // parts})
     rest = world.optim.model_copy(update={"steps": optim.steps + world.optim.steps % parts})
     problems = world.task.problems(
-        "train", count=config.items, seed=world.seed, levels=world.levels
+        "train", count=config.items, seed=world.seed, levels=world.scope.levels
     )
     base, plain = world.policy, config.model_copy(update={"partner": "none", "extrapolate": 0.0})
     if config.lora_rank is not None:

@@ -95,6 +95,13 @@ class _Columns:
             self.golds.append(row.gold)
         return number
 
+    def prompt_a_group(self, group_N: Ints) -> Ints:
+        """Where nothing says which groups are of one prompt, each is its own."""
+        count = int(group_N.max(initial=-1)) + 1
+        self.prompts, self.prompt_keys = [""] * count, [""] * count
+        self.golds = self.golds * count
+        return group_N
+
     def _keep(self, texts: Sequence[str]) -> None:
         """Keep the texts of the last rows, or one in `stride` of them once they are many."""
         first = self.count - len(texts)
@@ -136,10 +143,8 @@ def collect(reader: LogReader) -> RunLog:
         reader.about.group_size,
         span=reader.about.groups_span,
     )
-    if columns.prompts == [""]:  # nothing says which groups are of one prompt: each is its own
-        count = int(group_N.max(initial=-1)) + 1
-        integers["prompt"], columns.prompts = group_N, [""] * count
-        columns.prompt_keys, columns.golds = [""] * count, columns.golds * count
+    if columns.prompts == [""]:
+        integers["prompt"] = columns.prompt_a_group(group_N)
     split_N = np.frombuffer(bytes(columns.splits), dtype=np.uint8)
     log = RunLog(
         about=reader.about,
