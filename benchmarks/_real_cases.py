@@ -75,6 +75,7 @@ _MIX = (Shows("mix/gradient", _SOME, 1), Shows("margin/weak", -50, 50))
 _DRAWN = (Shows("curriculum1: unique_share", _SOME, 1),)
 _PAIRS = (Shows("pairs/accuracy", 0, 1), Shows("pairs/similarity", 0, 1))
 _JUDGED = (*_PAIRS, Shows("pairs/gap", _SOME), Shows("judge/missing", 0, 0.5))
+_PAST, _FUTURE = Shows("pairs/from_past", _SOME, 1), Shows("pairs/from_future", _SOME, 1)
 _KEPT = (Shows("kept-1: kept_share", _SOME, 1),)
 
 _OF_SECTION: dict[str, tuple[Shows, ...]] = {
@@ -90,7 +91,7 @@ _OF_SECTION: dict[str, tuple[Shows, ...]] = {
     "dpo": (*_PAIRS, Shows("pairs/margin", -50, 50), Shows("pairs/chosen_change", -50, 50)),
     "orpo": (*_PAIRS, Shows("pairs/margin", -50, 50)),
     "self_rewarding": (*_JUDGED, Shows("judge/parse_rate", 0.5, 1)),
-    "temporal": (*_JUDGED, Shows("pairs/from_past", 0, 1), Shows("pairs/from_future", 0, 1)),
+    "temporal": (*_JUDGED, _PAST, _FUTURE),
     "weak_to_strong": (*_KEPT, *_PAIRS),
 }
 _OF_METHOD: dict[str, tuple[Shows, ...]] = {
@@ -105,8 +106,8 @@ _OF_METHOD: dict[str, tuple[Shows, ...]] = {
     "wmss_d0": (Shows("mix/non_target", _SOME, 1),),
     **dict.fromkeys(("sft_restart", "sft_neftune", "sft_extrapolate"), _SATURATION),
     "sft_label_smoothing": _SATURATION,
-    "temporal_past": (*_JUDGED, Shows("pairs/from_past", 0, 1)),
-    "temporal_future": (*_JUDGED, Shows("pairs/from_future", 0, 1)),
+    "temporal_past": (*_JUDGED, _PAST),
+    "temporal_future": (*_JUDGED, _FUTURE),
     "w2s_stage1": (*_KEPT, *_SATURATION),
     "w2s_random": (*_KEPT, *_SATURATION),
     "w2s_full_weak": (Shows("weak-answers: kept", 12, 12), *_SATURATION),
@@ -229,9 +230,10 @@ def _own(row: Method, inputs: Inputs) -> Tree:
     if row.kind == "pairs":
         return {"pairs": str(inputs.data / "pairs.jsonl")}
     if row.section in FROM_JUDGES:
-        rounds: Tree = {"iterations": 1, "prompts": 6, "candidates": 3, "choose_cut": True}
-        taught = row.section == "self_rewarding"
-        return {**rounds, **(_taught(inputs) if taught else {"judge": {"source": "reward"}})}
+        rounds: Tree = {"prompts": 6, "candidates": 3, "choose_cut": True}
+        if row.section == "self_rewarding":
+            return {**rounds, "iterations": 1, **_taught(inputs)}
+        return {**rounds, "iterations": 2, "judge": {"source": "reward"}}  # 1 has no past yet
     if row.section == "weak_to_strong":
         updates: Tree = {"steps": STEPS, "lr": RATE, "batch": 4}
         halves: Tree = {"half1": 6, "half2": 12, "samples": 4, "demos": 2}

@@ -32,7 +32,7 @@ class Outcome:
     """A finished run, looked at.
 
     Attributes:
-        updates: optimizer steps, of all stages.
+        updates: steps in the run's metrics; earlier phases of WMSS have metrics of their own.
         losses: of each of them.
         signal: the metrics that the case names; nan where the run has none.
         changed: the share of weight tensors of `final/` that are not the start's.

@@ -2,7 +2,7 @@
 
     rekindle testbed fetch smollm2-135m
     python benchmarks/real_methods.py                    writes results/real_methods.json
-    python benchmarks/real_methods.py --quick            ends within 50 s: two runs
+    python benchmarks/real_methods.py --quick            ends within 50 s: one run
     python benchmarks/real_methods.py --rows grpo,dpo    some runs, whose rows are renewed there
     python benchmarks/real_methods.py --work DIR         keeps recipes, data and logs there
 
@@ -25,8 +25,10 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from rekindle.engine.threads import calm_threads
@@ -45,7 +47,7 @@ from rekindle.files import read_json, write_json  # noqa: E402
 
 RESULT = Path("results/real_methods.json")
 NAMES = (*REWARDS, *CASES)  # the reward model first, which others need
-QUICK = ("grpo+lora", "sft")
+QUICK = ("grpo+lora",)
 TELLS = (
     "Each method runs end to end on a real model: a few updates, one seed, one run. This is no "
     "evidence of quality: nothing here says that a method helps."
@@ -76,7 +78,7 @@ def run_command(words: list[str], work: Path) -> tuple[float, float, float]:
     return time.monotonic() - began, cpu, usage.ru_maxrss / 2**20
 
 
-def measure(name: str, inputs: Inputs, work: Path) -> dict[str, object]:
+def measure(name: str, inputs: Inputs, work: Path, lookers: Executor) -> dict[str, object]:
     """Run one, look at it, and remove its weights; a row."""
     case = CASES.get(name)
     if case is None:
@@ -90,7 +92,7 @@ def measure(name: str, inputs: Inputs, work: Path) -> dict[str, object]:
         "command": " ".join(["rekindle", *words]).replace(str(inputs.model), f"testbed/{SMOLLM}"),
     }
     try:
-        row |= measured(words, name, inputs, work)
+        row |= measured(words, name, inputs, work, lookers)
     except FailedError as failure:
         row["faults"] = [str(failure)]
     if name != "reward":
@@ -99,15 +101,21 @@ def measure(name: str, inputs: Inputs, work: Path) -> dict[str, object]:
     return row
 
 
-def measured(words: list[str], name: str, inputs: Inputs, work: Path) -> dict[str, object]:
-    """What a row has beside the names."""
+def measured(
+    words: list[str], name: str, inputs: Inputs, work: Path, lookers: Executor
+) -> dict[str, object]:
+    """What a row has beside the names.
+
+    Models are loaded in other processes: a child's peak is at least what its parent holds when it
+    starts it (Linux keeps the larger of both).
+    """
     case = CASES.get(name)
     seconds, cpu, peak = run_command([*words, "--quiet"], work)
     if case is None:
-        outcome = look_at_reward(work / name, inputs.model)
+        outcome = lookers.submit(look_at_reward, work / name, inputs.model).result()
     else:
         run_command(["report", name], work)
-        outcome = look_at(work / name, case, inputs.model)
+        outcome = lookers.submit(look_at, work / name, case, inputs.model).result()
     return {
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu, 1),
@@ -190,14 +198,22 @@ def in_order(names: list[str]) -> list[str]:
 def measure_all(names: list[str], inputs: Inputs, work: Path, workers: int) -> Iterator[dict]:
     """Rows as they come; the reward model is made before the others begin."""
     write_data(work / inputs.data)
+    spawning = get_context("spawn")
+    with (
+        ProcessPoolExecutor(workers, mp_context=spawning, initializer=be_calm) as lookers,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        one = partial(measure, inputs=inputs, work=work, lookers=lookers)
+        if "reward" in names:
+            yield one("reward")
+        begun = [pool.submit(one, name) for name in names if name != "reward"]
+        yield from (row.result() for row in as_completed(begun))
+
+
+def be_calm() -> None:
+    """One thread, and no warnings of others."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    if "reward" in names:
-        yield measure("reward", inputs, work)
-    rest = [name for name in names if name != "reward"]
-    with ThreadPoolExecutor(workers) as pool:
-        begun = [pool.submit(measure, name, inputs, work) for name in rest]
-        yield from (one.result() for one in as_completed(begun))
 
 
 def main() -> None:
